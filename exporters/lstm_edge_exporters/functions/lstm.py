@@ -1,0 +1,178 @@
+"""The function bodies of the LSTM cells: docs/operators.md in standard ONNX operators.
+
+The text below is ONNX's own textual syntax. The input projection of all steps is one MatMul outside of the
+Scan; the Scan's body is one step of the cell. T steps, B rows, I inputs, H cells, P outputs.
+"""
+
+from lstm_edge_exporters.functions.names import DOMAIN, CellVariant
+
+__all__ = ["OPSET", "cell_text"]
+
+# The oldest opset whose ReduceMax takes its axes as an input and whose Split takes a number of outputs.
+OPSET = 18
+
+# Smallest magnitude that a row's scale is made from (docs/operators.md, "Rounding of activations"): 2**-100.
+SMALLEST_AMAX = 2.0**-100
+
+
+def cell_text(variant: CellVariant) -> str:
+    """Return the function of one LSTM operator as ONNX text."""
+    lines = [
+        *_constants(variant),
+        *_matmul("zx", "x", "w", variant),
+        "zb = Add (zx, b)",
+        *(_step_numbers() if variant.ragged else ()),
+        _scan(variant),
+        "y = Squeeze (ys, one)",
+    ]
+    body = "\n".join(f"  {line}" for line in lines)
+    return (
+        f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n'
+        f"{variant.name} ({', '.join(variant.inputs)}) => (y, h_out, c_out)\n{{\n{body}\n}}\n"
+    )
+
+
+def quantize_text(prefix: str, source: str) -> list[str]:
+    """Return lines that round the rows of ``source`` to int8 values ``{prefix}_q`` with ``{prefix}_s`` as their scale.
+
+    q = round(x · (127 / m)), s = m / 127 with m = max(max|x|, 2**-100) over the last axis, half to even.
+    """
+    return [
+        f"{prefix}_abs = Abs ({source})",
+        f"{prefix}_amax = ReduceMax <keepdims = 1> ({prefix}_abs, last)",
+        f"{prefix}_m = Max ({prefix}_amax, smallest)",
+        f"{prefix}_inv = Div (levels, {prefix}_m)",
+        f"{prefix}_scaled = Mul ({source}, {prefix}_inv)",
+        f"{prefix}_q = Round ({prefix}_scaled)",
+        f"{prefix}_s = Div ({prefix}_m, levels)",
+    ]
+
+
+def quantize_constants() -> list[str]:
+    """Return the constants that ``quantize_text`` refers to."""
+    return [
+        "last = Constant <value_ints = [-1]> ()",
+        "levels = Constant <value_float = 127.0> ()",
+        f"smallest = Constant <value_float = {SMALLEST_AMAX!r}> ()",
+    ]
+
+
+def _constants(variant: CellVariant) -> list[str]:
+    lines = ["one = Constant <value_ints = [1]> ()"]
+    if variant.int8:
+        lines += quantize_constants()
+        lines += [f"{name}_float = Cast <to = 1> ({name})" for name in _quantized(variant)]
+    if variant.peephole == "diagonal":
+        lines.append("p_i, p_f, p_o = Split <axis = 0, num_outputs = 3> (p)")
+    if variant.ragged:
+        lines.append("zero = Constant <value_float = 0.0> ()")
+    return lines
+
+
+def _quantized(variant: CellVariant) -> list[str]:
+    return [name for name in variant.weights if f"{name}_scale" in variant.weights]
+
+
+def _step_numbers() -> list[str]:
+    return [
+        "first = Constant <value_int = 0> ()",
+        "next = Constant <value_int = 1> ()",
+        "axis0 = Constant <value_ints = [0]> ()",
+        "x_steps = Shape <start = 0, end = 1> (x)",
+        "count = Squeeze (x_steps, axis0)",
+        "numbers = Range (first, count, next)",
+    ]
+
+
+def _matmul(result: str, source: str, weight: str, variant: CellVariant, *, quantized: str = "") -> list[str]:
+    """Lines for ``result = source @ weight``; int8 goes through the rounding, named ``quantized`` when it is done."""
+    if not variant.int8:
+        return [f"{result} = MatMul ({source}, {weight})"]
+    prefix = quantized or source
+    return [
+        *([] if quantized else quantize_text(prefix, source)),
+        f"{result}_sum = MatMul ({prefix}_q, {weight}_float)",
+        f"{result}_row = Mul ({result}_sum, {prefix}_s)",
+        f"{result} = Mul ({result}_row, {weight}_scale)",
+    ]
+
+
+def _scan(variant: CellVariant) -> str:
+    """One step: the carried h [1, B, P] and c [1, B, H], and the step's input part z [B, 4H]."""
+    scanned = ["float[B, G] z"] + (["int64 t"] if variant.ragged else [])
+    steps = "\n".join(f"      {line}" for line in _step(variant))
+    arguments = ["h", "c", "zb"] + (["numbers"] if variant.ragged else [])
+    return (
+        f"h_out, c_out, ys = Scan <num_scan_inputs = {len(scanned)}, body = cell "
+        f"(float[D, B, P] h_prev, float[D, B, H] c_prev, {', '.join(scanned)}) => "
+        f"(float[D, B, P] h_next, float[D, B, H] c_next, float[D, B, P] y_step) {{\n{steps}\n    }}> "
+        f"({', '.join(arguments)})"
+    )
+
+
+def _step(variant: CellVariant) -> list[str]:
+    gates = [
+        *_matmul("zh", "h_prev", "r", variant),
+        "zs = Add (z, zh)",
+        "z_i, z_f, z_g, z_o = Split <axis = -1, num_outputs = 4> (zs)",
+        *_early_peephole(variant),
+        "i = Sigmoid (a_i)",
+        "f = Sigmoid (a_f)",
+        "g = Tanh (a_g)",
+        "kept = Mul (f, c_prev)",
+        "added = Mul (i, g)",
+        "c_new = Add (kept, added)",
+        *_late_peephole(variant),
+        "o = Sigmoid (a_o)",
+        "squashed = Tanh (c_new)",
+    ]
+    if variant.projected:
+        gates += ["m = Mul (o, squashed)", *_matmul("h_new", "m", "v", variant)]
+    else:
+        gates += ["h_new = Mul (o, squashed)"]
+    return gates + (_masked() if variant.ragged else _copied())
+
+
+def _early_peephole(variant: CellVariant) -> list[str]:
+    """The terms of c[t-1] in the input gate, the forget gate and the candidate."""
+    if variant.peephole == "none":
+        return ["a_i = Identity (z_i)", "a_f = Identity (z_f)", "a_g = Identity (z_g)"]
+    if variant.peephole == "diagonal":
+        return [
+            "c_i = Mul (p_i, c_prev)",
+            "c_f = Mul (p_f, c_prev)",
+            "a_i = Add (z_i, c_i)",
+            "a_f = Add (z_f, c_f)",
+            "a_g = Identity (z_g)",
+        ]
+    return [
+        *_matmul("zc", "c_prev", "p", variant),
+        "c_i, c_f, c_g = Split <axis = -1, num_outputs = 3> (zc)",
+        "a_i = Add (z_i, c_i)",
+        "a_f = Add (z_f, c_f)",
+        "a_g = Add (z_g, c_g)",
+    ]
+
+
+def _late_peephole(variant: CellVariant) -> list[str]:
+    """The term of c[t] in the output gate."""
+    if variant.peephole == "none":
+        return ["a_o = Identity (z_o)"]
+    if variant.peephole == "diagonal":
+        return ["c_o = Mul (p_o, c_new)", "a_o = Add (z_o, c_o)"]
+    return [*_matmul("c_o", "c_new", "po", variant), "a_o = Add (z_o, c_o)"]
+
+
+def _copied() -> list[str]:
+    return ["h_next = Identity (h_new)", "c_next = Identity (c_new)", "y_step = Identity (h_new)"]
+
+
+def _masked() -> list[str]:
+    """Past a row's length the state stays as it was and the output is zero."""
+    return [
+        "inside = Less (t, lengths)",
+        "valid = Unsqueeze (inside, one)",
+        "h_next = Where (valid, h_new, h_prev)",
+        "c_next = Where (valid, c_new, c_prev)",
+        "y_step = Where (valid, h_new, zero)",
+    ]

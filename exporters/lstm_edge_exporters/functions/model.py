@@ -1,0 +1,111 @@
+"""A NumPy float32 model of the operators: the same operations in the same order as docs/operators.md.
+
+It is the arbiter between a function body and a kernel: a kernel must give these bits, a body these values up to
+the last bit of onnxruntime's own sigmoid and tanh. Every operation below is one IEEE float32 operation.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.functions.names import CellVariant
+
+__all__ = ["exponential", "linear_int8", "lstm", "quantize_rows", "sigmoid", "tanh"]
+
+Float = NDArray[np.float32]
+
+F = np.float32
+SMALLEST_AMAX = F(2.0**-100)
+LEVELS = F(127.0)
+
+# exp(r) = 1 + r + r²·(E0 + E1·r + ... + E4·r⁴) for |r| ≤ ln(2)/2, fitted by reweighted least squares to a relative
+# error of 3.1e-9 before rounding (benchmarks/exponential.py); ln(2) is split in two so that n·LN2_HIGH is exact.
+EXPONENTIAL = tuple(
+    F(float.fromhex(text))
+    for text in ("0x1.fffffcp-2", "0x1.555492p-3", "0x1.5558f2p-5", "0x1.1239e2p-7", "0x1.6a2434p-10")
+)
+LOG2_E = F(float.fromhex("0x1.715476p+0"))
+LN2_HIGH = F(0.693359375)
+LN2_LOW = F(float.fromhex("-0x1.bd0106p-13"))
+SMALLEST_EXPONENT = F(-86.0)
+
+
+def exponential(y: Float) -> Float:
+    """e**y for y ≤ 0 (float32, any shape); below -86 it stays at e**-86, so that no result is denormal."""
+    y = np.maximum(y, SMALLEST_EXPONENT)
+    n = np.rint(y * LOG2_E)
+    r = (y - n * LN2_HIGH) - n * LN2_LOW
+    e0, e1, e2, e3, e4 = EXPONENTIAL
+    p = (((e4 * r + e3) * r + e2) * r + e1) * r + e0
+    p = (p * (r * r) + r) + F(1)
+    power = ((n.astype(np.int32) + 127) << 23).view(np.float32)
+    return np.asarray(p * power, np.float32)
+
+
+def sigmoid(x: Float) -> Float:
+    """σ(x) = (x ≥ 0 ? 1 : e) / (1 + e) with e = exp(-|x|); largest error 8.9e-8."""
+    e = exponential(-np.abs(x))
+    return np.asarray(np.where(x >= 0, F(1), e) / (F(1) + e), np.float32)
+
+
+def tanh(x: Float) -> Float:
+    """tanh(x) = copysign((1 - e) / (1 + e), x) with e = exp(-2·|x|); largest error 8.9e-8."""
+    e = exponential(np.abs(x) * F(-2))
+    return np.asarray(np.copysign((F(1) - e) / (F(1) + e), x), np.float32)
+
+
+def quantize_rows(x: Float) -> tuple[NDArray[np.int32], Float]:
+    """Round rows of x [..., K] to q in -127..127 (as int32) with scales s [..., 1], so that x ≈ q·s."""
+    m = np.maximum(np.max(np.abs(x), axis=-1, keepdims=True), SMALLEST_AMAX)
+    q = np.rint(x * (LEVELS / m))
+    return q.astype(np.int32), np.asarray(m / LEVELS, np.float32)
+
+
+def _product(x: Float, name: str, weights: Mapping[str, NDArray[np.generic]], *, int8: bool) -> Float:
+    """X [..., K] times weight [K, N]; in int8 the sum is exact and is then scaled by row and by column."""
+    weight = weights[name]
+    if not int8:
+        return np.asarray(x @ weight, np.float32)
+    q, s = quantize_rows(x)
+    total = (q @ weight.astype(np.int32)).astype(np.float32)
+    return np.asarray((total * s) * weights[f"{name}_scale"], np.float32)
+
+
+def linear_int8(x: Float, weights: Mapping[str, NDArray[np.generic]]) -> Float:
+    """``LinearInt8V1``: x [..., K], w int8 [K, N], w_scale [N], b [N] to y [..., N]."""
+    return np.asarray(_product(x, "w", weights, int8=True) + weights["b"], np.float32)
+
+
+def lstm(
+    variant: CellVariant,
+    x: Float,
+    h: Float,
+    c: Float,
+    weights: Mapping[str, NDArray[np.generic]],
+    lengths: NDArray[np.int64] | None = None,
+) -> tuple[Float, Float, Float]:
+    """Any LSTM operator: x [T, B, I], h [1, B, P], c [1, B, H] to y [T, B, P], h_out [1, B, P], c_out [1, B, H]."""
+    int8 = variant.int8
+    zx = _product(x, "w", weights, int8=int8) + weights["b"]
+    outputs = []
+    for t in range(x.shape[0]):
+        z_i, z_f, z_g, z_o = np.split(zx[t] + _product(h, "r", weights, int8=int8), 4, axis=-1)
+        if variant.peephole == "diagonal":
+            p_i, p_f, p_o = weights["p"]
+            z_i, z_f = z_i + p_i * c, z_f + p_f * c
+        elif variant.peephole == "full":
+            c_i, c_f, c_g = np.split(_product(c, "p", weights, int8=int8), 3, axis=-1)
+            z_i, z_f, z_g = z_i + c_i, z_f + c_f, z_g + c_g
+        c_new = sigmoid(z_f) * c + sigmoid(z_i) * tanh(z_g)
+        if variant.peephole == "diagonal":
+            z_o = z_o + p_o * c_new
+        elif variant.peephole == "full":
+            z_o = z_o + _product(c_new, "po", weights, int8=int8)
+        h_new = sigmoid(z_o) * tanh(c_new)
+        if variant.projected:
+            h_new = _product(h_new, "v", weights, int8=int8)
+        valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
+        outputs.append(np.where(valid, h_new, F(0))[0])
+        h, c = np.where(valid, h_new, h), np.where(valid, c_new, c)
+    return np.stack(outputs), h, c
