@@ -1,0 +1,106 @@
+"""JSON to frozen dataclasses and back, with refusals that name the dotted path of the culprit.
+
+Supports what the model card needs: str, int, float, bool, ``Literal``, ``X | None``, ``str | int``,
+``tuple[X, ...]`` and nested dataclasses. A dataclass with a field ``extra`` keeps unknown keys there,
+so that a file written by a later minor version survives a round trip.
+"""
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from lstm_edge_runtime.errors import CardError
+
+__all__ = ["decode", "encode"]
+
+T = TypeVar("T")
+
+
+def encode(value: Any) -> Any:
+    """Turn a dataclass (or a part of one) into JSON values; unknown keys kept in ``extra`` come back out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        extra = fields.pop("extra", {})
+        return {name: encode(item) for name, item in fields.items()} | dict(extra)
+    if isinstance(value, tuple):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(kind: type[T], value: Any, path: str) -> T:
+    """Build a ``kind`` from JSON values.
+
+    Args:
+        kind: a frozen dataclass.
+        value: what ``json.loads`` returned.
+        path: dotted path of ``value`` in the document, for messages.
+
+    Raises:
+        CardError: a key is missing or a value has the wrong type; the message names the dotted path.
+    """
+    result: T = _decode(kind, value, path)
+    return result
+
+
+def _decode(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _decode_object(kind, value, path)
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _decode_union(kind, value, path)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(path, "a list", value)
+        return tuple(_decode(get_args(kind)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise _wrong(path, "one of " + ", ".join(map(repr, get_args(kind))), value)
+        return value
+    return _decode_scalar(kind, value, path)
+
+
+def _decode_object(kind: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(path, "an object", value)
+    hints = get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.name == "extra":
+            continue
+        where = f"{path}.{field.name}"
+        if field.name in value:
+            arguments[field.name] = _decode(hints[field.name], value[field.name], where)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise CardError(f"model card: {where} is missing")
+    extra = {key: item for key, item in value.items() if key not in hints}
+    return kind(**arguments, **({"extra": extra} if "extra" in hints else {}))
+
+
+def _decode_union(kind: Any, value: Any, path: str) -> Any:
+    options = get_args(kind)
+    if value is None and type(None) in options:
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    if len(options) == 1:
+        return _decode(options[0], value, path)
+    if isinstance(value, bool) or not isinstance(value, options):
+        raise _wrong(path, " or ".join(option.__name__ for option in options), value)
+    return value
+
+
+def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _wrong(path, f"a {kind.__name__}", value)
+    if kind is float and not math.isfinite(value):
+        raise _wrong(path, "a finite number", value)
+    return value
+
+
+def _wrong(path: str, expected: str, got: Any) -> CardError:
+    shown = repr(got)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return CardError(f"model card: {path} must be {expected}, got {shown}")

@@ -1,0 +1,176 @@
+"""The bytes around the graph: reading a model file, its integrity trailer, and writing a file in one step.
+
+No onnx package is needed here. The trailer is one more ``metadata_props`` entry (field 14 of ``ModelProto``),
+encoded by hand and appended to the serialized model; protobuf readers accept it as part of the model:
+
+    72 54                       field 14, length-delimited, 84 bytes follow
+      0a 10 lstm_edge.sha256    field 1 (key), 16 bytes
+      12 40 <64 hex digits>     field 2 (value), 64 bytes: the SHA-256 of every byte before the trailer
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from lstm_edge_runtime.errors import ArtifactError, IntegrityError, OutputError
+
+__all__ = [
+    "GOLDEN_KEY",
+    "TRAILER_BYTES",
+    "TRAILER_KEY",
+    "append_trailer",
+    "check_integrity",
+    "check_target",
+    "read_model_bytes",
+    "write_atomically",
+]
+
+GOLDEN_KEY = "lstm_edge.golden"
+TRAILER_KEY = "lstm_edge.sha256"
+_PREFIX = b"\x72\x54\x0a\x10" + TRAILER_KEY.encode() + b"\x12\x40"
+_DIGITS = 64
+TRAILER_BYTES = len(_PREFIX) + _DIGITS
+
+# One flipped bit changes one of the 22 fixed bytes. Half of them is far from both sides: a damaged trailer keeps
+# nearly all, and a file that never had one matches about 22/256 of them by chance.
+_LEAST_MATCHES = len(_PREFIX) // 2
+# The shortest cut-off trailer that is named as such; anything shorter fails in onnxruntime's parser anyway.
+_LEAST_PREFIX = 4
+# Protobuf's own limit on one message.
+_MOST_BYTES = 2**31 - 1
+
+
+def append_trailer(model_bytes: bytes) -> bytes:
+    """Return the serialized model with its integrity trailer (86 bytes) at the end.
+
+    Args:
+        model_bytes: a serialized ``ModelProto`` that carries no trailer yet.
+
+    Raises:
+        ArtifactError: the bytes already end with a trailer.
+    """
+    if model_bytes[-TRAILER_BYTES:].startswith(_PREFIX):
+        raise ArtifactError(
+            "the model already carries an integrity trailer: strip its metadata before writing it again"
+        )
+    return model_bytes + _PREFIX + _digest(memoryview(model_bytes))
+
+
+def check_integrity(data: bytes) -> bool:
+    """Compare a model file with its integrity trailer.
+
+    Returns:
+        True when the trailer is there and agrees, False when there is none (the file is unverified).
+
+    Raises:
+        IntegrityError: the bytes differ from those that the trailer was made for, or the trailer itself is
+            damaged or cut off. Any single flipped bit of a file with a trailer ends here.
+    """
+    body, trailer = memoryview(data)[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
+    matches = sum(got == expected for got, expected in zip(trailer, _PREFIX, strict=False))
+    if len(trailer) == TRAILER_BYTES and matches >= _LEAST_MATCHES:
+        if trailer != _PREFIX + _digest(body):
+            raise IntegrityError(
+                "the file is damaged: its SHA-256 is not the one in its integrity trailer; copy the file again"
+            )
+        return True
+    start = trailer.find(_PREFIX[:_LEAST_PREFIX])
+    while start >= 0:
+        if _is_cut_trailer(trailer[start:]):
+            raise IntegrityError(
+                f"the file is truncated: only {len(trailer) - start} of the {TRAILER_BYTES} bytes of its integrity "
+                "trailer are there; copy the file again"
+            )
+        start = trailer.find(_PREFIX[:_LEAST_PREFIX], start + 1)
+    return False
+
+
+def _is_cut_trailer(tail: bytes) -> bool:
+    fixed, digits = tail[: len(_PREFIX)], tail[len(_PREFIX) :]
+    return _PREFIX.startswith(fixed) and all(digit in b"0123456789abcdef" for digit in digits)
+
+
+def _digest(body: memoryview) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
+
+
+def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a model file.
+
+    Raises:
+        ArtifactError: there is no such file, it is a directory, empty, over 2 GB or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MOST_BYTES:
+                raise ArtifactError(f"{path}: the file has {size} bytes; an ONNX file has at most {_MOST_BYTES}")
+            data = file.read()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path}: this is a directory; give the path of an .onnx file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path}: the file cannot be read ({reason})") from error
+    if not data:
+        raise ArtifactError(f"{path}: the file is empty; an .onnx file was expected")
+    return data
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Refuse, before any work is done, a path that cannot be written.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: its folder is missing or not writable, or the path is a directory.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} does not exist; make it first")
+    if target.is_dir():
+        raise OutputError(f"{target}: this is a directory; give the path of a file")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{target}: the folder {target.parent} is not writable")
+    return target
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that appears under its name whole or not at all.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed; it gets
+    the permissions that any new file gets. On failure nothing is left behind and an existing file stays as it was.
+
+    Raises:
+        OutputError: the folder is missing, the path is a directory, or the bytes cannot be written.
+    """
+    target = check_target(path)
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"{target}: the file cannot be written ({error.strerror})") from error
+    finally:
+        # After the rename there is nothing under the temporary name.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    # mkstemp makes files private to their owner. The mask can only be read by setting it, which is not safe
+    # between threads, so Linux's own report is used where there is one.
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
+    except (OSError, StopIteration):
+        return 0o022

@@ -1,0 +1,218 @@
+"""The model card: what a model file says about itself, as one frozen dataclass.
+
+It travels as a JSON object under the ONNX metadata key ``lstm_edge``. ``parse_card`` refuses an unknown
+major version, a missing key or a wrong type with the dotted path of the culprit, and keeps keys that a
+later minor version may have added.
+
+Axes are given by name where they are dynamic (``"batch"``, ``"time"``) and by number where they are fixed.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lstm_edge_runtime._json import decode, encode
+from lstm_edge_runtime.errors import CardError
+
+__all__ = [
+    "BATCH",
+    "CARD_KEY",
+    "SCHEMA",
+    "TIME",
+    "Coverage",
+    "Layer",
+    "ModelCard",
+    "Parity",
+    "Quantization",
+    "StateSpec",
+    "Streaming",
+    "TensorSpec",
+    "card_to_json",
+    "parse_card",
+    "serialize_card",
+]
+
+CARD_KEY = "lstm_edge"
+SCHEMA = "1.0"
+BATCH = "batch"
+TIME = "time"
+
+Extra = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output of the graph.
+
+    ``dtype`` is NumPy's name (``float32``, ``int64``); ``axes`` holds a name for each dynamic axis and a
+    number for each fixed one, in order, for example ``("batch", "time", 12)``.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[str | int, ...]
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateSpec:
+    """One explicit state: the input it enters by, the output it leaves by, float32 ``axes`` (directions, batch, size).
+
+    ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` say whose state it is. ``initial`` is ``"zeros"``,
+    the only initial value that this version writes.
+    """
+
+    input: str
+    output: str
+    kind: Literal["h", "c"]
+    module: str
+    layer: int
+    axes: tuple[str | int, ...]
+    initial: Literal["zeros"] = "zeros"
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """How the model may be fed piece by piece, and why not where it may not.
+
+    ``every-step``: outputs of chunks, joined along time, are the whole sequence's outputs.
+    ``last-step``: outputs have no time axis (or not all have one); after each chunk they are what the whole
+    sequence up to there gives. ``none``: chunks give other answers than the whole; ``reason`` says why.
+    """
+
+    verdict: Literal["every-step", "last-step", "none"]
+    reason: str = ""
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One recurrent layer: cell, sizes (features), directions, and the operator that carries it."""
+
+    name: str
+    cell: Literal["lstm", "gru"]
+    peephole: Literal["none", "diagonal", "full"]
+    input_size: int
+    hidden_size: int
+    projection_size: int
+    directions: int
+    operator: str
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What quantization did to one layer: its operator before, its scheme after, weight bytes before and after."""
+
+    layer: str
+    operator: str
+    scheme: str
+    bytes_before: int
+    bytes_after: int
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """The scheme, the SHA-256 of the file it was made from, and the coverage per layer."""
+
+    scheme: str
+    parent_sha256: str
+    coverage: tuple[Coverage, ...]
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The worst difference seen when the file was made, and over which (batch, time) shapes.
+
+    ``against`` says what it was compared with; ``max_abs_difference`` and ``tolerance`` have the outputs' unit.
+    ``tolerance`` is None where the difference was measured without a verdict (a quantized file against its parent).
+    ``refused`` lists shapes that the original module itself does not accept.
+    """
+
+    against: str
+    max_abs_difference: float
+    tolerance: float | None
+    shapes: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model file says about itself; see the module's docstring for how it travels.
+
+    ``lengths`` names the int64 ``[batch]`` input of valid lengths, if there is one. ``preprocessing`` documents
+    what the graph itself does to its inputs: nobody applies it twice. ``minimum_onnxruntime`` is the oldest
+    onnxruntime that runs the file.
+    """
+
+    schema: str = SCHEMA
+    task: str = "generic"
+    producer: str = ""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...] = ()
+    lengths: str | None = None
+    streaming: Streaming
+    layers: tuple[Layer, ...] = ()
+    labels: tuple[str, ...] | None = None
+    vocabulary: tuple[str, ...] | None = None
+    preprocessing: tuple[str, ...] = ()
+    quantization: Quantization | None = None
+    parity: Parity | None = None
+    minimum_onnxruntime: str
+    extra: Extra = field(default_factory=dict, compare=False)
+
+    def replace(self, **changes: Any) -> "ModelCard":
+        """Return a copy with the named fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def axis_of(self, spec: TensorSpec, name: str) -> int | None:
+        """Return the position of the axis called ``name`` in ``spec``, or None."""
+        return spec.axes.index(name) if name in spec.axes else None
+
+
+def card_to_json(card: ModelCard) -> dict[str, Any]:
+    """Return the card as JSON values."""
+    values: dict[str, Any] = encode(card)
+    return values
+
+
+def serialize_card(card: ModelCard) -> str:
+    """Return the card as JSON text: sorted keys, so that equal cards are equal bytes."""
+    return json.dumps(card_to_json(card), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def parse_card(text: str) -> ModelCard:
+    """Read a card from JSON text.
+
+    Raises:
+        CardError: the text is not JSON, the schema's major version is unknown, a key is missing or a value has
+            the wrong type; the message holds the dotted path of the culprit.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"model card: not a JSON document ({error})") from error
+    if not isinstance(document, dict):
+        raise CardError(f"model card: card must be an object, got {type(document).__name__}")
+    _check_schema(document.get("schema"))
+    return decode(ModelCard, document, "card")
+
+
+def _check_schema(schema: Any) -> None:
+    if schema is None:
+        raise CardError("model card: card.schema is missing")
+    known_major = SCHEMA.split(".", maxsplit=1)[0]
+    if not isinstance(schema, str) or not all(part.isdecimal() for part in schema.split(".")) or "." not in schema:
+        raise CardError(f'model card: card.schema must be "major.minor", got {schema!r}')
+    if schema.split(".", maxsplit=1)[0] != known_major:
+        raise CardError(
+            f"model card: card.schema is {schema}, this version reads {known_major}.x; "
+            "update lstm-edge to open the file"
+        )

@@ -1,0 +1,146 @@
+"""What a model promises: its tensors as its graph and its card describe them, and whether the two agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnxruntime
+
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
+from lstm_edge_runtime.errors import ArtifactError, CardError
+
+__all__ = ["Contract", "read_contract"]
+
+# ONNX element types that NumPy has, by onnxruntime's names.
+_DTYPES = {
+    "tensor(bool)": "bool",
+    "tensor(double)": "float64",
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    **{f"tensor({kind}int{bits})": f"{kind}int{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The tensors that a caller deals with: states and lengths stand apart from inputs and outputs."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    lengths: str | None
+
+
+def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None) -> Contract:
+    """Read the contract of an open model.
+
+    Args:
+        session: the open model.
+        card: its card, or None; without one every input and output counts as an ordinary tensor.
+
+    Raises:
+        CardError: the card contradicts the graph; the message holds the dotted path of the culprit.
+        ArtifactError: an input or output is not a tensor of numbers.
+    """
+    inputs = _read_tensors("input", session.get_inputs())
+    outputs = _read_tensors("output", session.get_outputs())
+    if card is None:
+        return Contract(inputs=tuple(inputs.values()), outputs=tuple(outputs.values()), states=(), lengths=None)
+    _check_unique(card)
+    _check_tensors("inputs", card.inputs, inputs, may_lack_rank=False)
+    _check_tensors("outputs", card.outputs, outputs, may_lack_rank=True)
+    for index, state in enumerate(card.states):
+        _check_state(f"card.states[{index}]", state, inputs, outputs)
+    if card.lengths is not None:
+        _check_lengths(card, inputs)
+    state_inputs, state_outputs = {s.input for s in card.states}, {s.output for s in card.states}
+    _check_all_mentioned("input", inputs, {s.name for s in card.inputs} | state_inputs | {card.lengths})
+    _check_all_mentioned("output", outputs, {s.name for s in card.outputs} | state_outputs)
+    return Contract(
+        inputs=tuple(s for s in card.inputs if s.name not in state_inputs and s.name != card.lengths),
+        outputs=tuple(s for s in card.outputs if s.name not in state_outputs),
+        states=card.states,
+        lengths=card.lengths,
+    )
+
+
+def _read_tensors(role: str, nodes: Sequence[Any]) -> dict[str, TensorSpec]:
+    specs = {}
+    for node in nodes:
+        if node.type not in _DTYPES:
+            raise ArtifactError(f"{role} {node.name!r} is a {node.type}; only tensors of numbers are supported")
+        # A dimension without a name gets one of its own, which ties it to no other.
+        axes = tuple(
+            axis if isinstance(axis, int | str) and axis != "" else f"{node.name}.{index}"
+            for index, axis in enumerate(node.shape)
+        )
+        specs[node.name] = TensorSpec(name=node.name, dtype=_DTYPES[node.type], axes=axes)
+    return specs
+
+
+def _check_unique(card: ModelCard) -> None:
+    for path, names in {
+        "card.inputs": [spec.name for spec in card.inputs],
+        "card.outputs": [spec.name for spec in card.outputs],
+        "card.states": [spec.input for spec in card.states],
+    }.items():
+        if len(set(names)) != len(names):
+            raise CardError(f"model card: {path} names something twice: {', '.join(names)}")
+
+
+def _check_tensors(
+    field: str, specs: Sequence[TensorSpec], graph: dict[str, TensorSpec], *, may_lack_rank: bool
+) -> None:
+    for index, spec in enumerate(specs):
+        path = f"card.{field}[{index}]"
+        found = _find(f"{path}.name", field.removesuffix("s"), spec.name, graph)
+        if spec.dtype != found.dtype:
+            raise CardError(f"model card: {path}.dtype is {spec.dtype}, the graph's {spec.name!r} has {found.dtype}")
+        # onnxruntime shows an output of unknown rank as one without axes.
+        if found.axes or not may_lack_rank:
+            _check_axes(f"{path}.axes", spec.name, spec.axes, found.axes)
+
+
+def _check_axes(path: str, name: str, card: tuple[str | int, ...], graph: tuple[str | int, ...]) -> None:
+    # A number in the card where the graph has a name is a promise that the graph does not make itself: it is kept.
+    # Only the reverse, and two numbers, contradict each other.
+    agree = len(card) == len(graph) and all(isinstance(b, str) or a == b for a, b in zip(card, graph, strict=True))
+    if not agree:
+        raise CardError(f"model card: {path} is {list(card)}, the graph's {name!r} has {list(graph)}")
+    if any(isinstance(axis, int) and axis < 1 for axis in card):
+        raise CardError(f"model card: {path} is {list(card)}, a fixed axis has at least 1 element")
+
+
+def _check_state(path: str, state: StateSpec, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> None:
+    for field, name, graph in (("input", state.input, inputs), ("output", state.output, outputs)):
+        found = _find(f"{path}.{field}", field, name, graph)
+        if found.dtype != "float32":
+            raise CardError(f"model card: {path}.{field} {name!r} has dtype {found.dtype}, a state is float32")
+        if found.axes or field == "input":
+            _check_axes(f"{path}.axes", name, state.axes, found.axes)
+    if any(isinstance(axis, str) and axis != BATCH for axis in state.axes):
+        raise CardError(f"model card: {path}.axes is {list(state.axes)}, only {BATCH!r} may be dynamic in a state")
+
+
+def _check_lengths(card: ModelCard, inputs: dict[str, TensorSpec]) -> None:
+    name = str(card.lengths)
+    found = _find("card.lengths", "input", name, inputs)
+    if found.dtype != "int64" or len(found.axes) != 1:
+        raise CardError(
+            f"model card: card.lengths {name!r} is {found.dtype} {list(found.axes)} in the graph, "
+            "expected int64 [batch]"
+        )
+    if not any(TIME in spec.axes for spec in card.inputs):
+        raise CardError(f"model card: card.lengths is {name!r}, and no input has an axis called {TIME!r}")
+
+
+def _find(path: str, role: str, name: str, graph: dict[str, TensorSpec]) -> TensorSpec:
+    if name not in graph:
+        raise CardError(f"model card: {path} is {name!r}, the graph has the {role}s {', '.join(graph) or 'none'}")
+    return graph[name]
+
+
+def _check_all_mentioned(role: str, graph: dict[str, TensorSpec], mentioned: set[str | None] | set[str]) -> None:
+    for name in graph:
+        if name not in mentioned:
+            raise CardError(f"model card: card.{role}s does not mention the graph's {role} {name!r}")

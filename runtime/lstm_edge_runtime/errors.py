@@ -1,0 +1,93 @@
+"""The errors of lstm-edge: one base class, one name for each thing a caller can act on.
+
+Every message says what was got, what was expected, where, and what to do. ``exit_code`` is what the
+command line returns: 1 when a check or a budget failed, 2 when the input or the environment is at fault.
+"""
+
+__all__ = [
+    "ArtifactError",
+    "BudgetError",
+    "CaptureError",
+    "CardError",
+    "CoverageError",
+    "DataError",
+    "InputError",
+    "IntegrityError",
+    "LstmEdgeError",
+    "MissingExtraError",
+    "OutputError",
+    "ParityError",
+    "ProviderError",
+    "QuantizationError",
+    "StreamingError",
+]
+
+
+class LstmEdgeError(Exception):
+    """Base class of every error that lstm-edge raises on purpose."""
+
+    exit_code = 2
+
+
+class ArtifactError(LstmEdgeError):
+    """A file is missing, is not an ONNX model, or cannot be read by onnxruntime."""
+
+
+class IntegrityError(ArtifactError):
+    """The bytes of a file are not those that its integrity trailer was made for."""
+
+    exit_code = 1
+
+
+class CardError(ArtifactError):
+    """A model card has an unknown version, a missing key, a wrong type, or contradicts its graph."""
+
+
+class InputError(LstmEdgeError):
+    """An input has a wrong name, dtype or shape, is empty, or holds NaN or infinity."""
+
+
+class ProviderError(LstmEdgeError):
+    """The execution provider that was asked for is not the one onnxruntime gave."""
+
+
+class StreamingError(LstmEdgeError):
+    """The model cannot be streamed; the message says why."""
+
+
+class MissingExtraError(LstmEdgeError):
+    """A package of an optional extra is not installed; the message names the extra."""
+
+
+class DataError(LstmEdgeError):
+    """A data set is missing, or a key, shape or dtype in it is not what is documented."""
+
+
+class OutputError(LstmEdgeError):
+    """A result cannot be written where it was asked for."""
+
+
+class CaptureError(LstmEdgeError):
+    """A module cannot be captured as ONNX; the message names the module and what to change."""
+
+
+class QuantizationError(LstmEdgeError):
+    """A layer has an attribute or input that the quantizer cannot honour; the message names it."""
+
+
+class ParityError(LstmEdgeError):
+    """Two answers that must agree differ by more than their tolerance."""
+
+    exit_code = 1
+
+
+class CoverageError(LstmEdgeError):
+    """A recurrent layer stayed float32 and nobody asked for that."""
+
+    exit_code = 1
+
+
+class BudgetError(LstmEdgeError):
+    """A candidate loses more of the task's metric than its budget allows."""
+
+    exit_code = 1

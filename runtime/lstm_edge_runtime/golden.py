@@ -1,0 +1,195 @@
+"""Golden vectors: a few inputs with their expected outputs, as text for the metadata of a model file.
+
+The text is JSON: ``{"tolerance": {"bodies": float, "kernels": float}, "npz": base64}``, at most 64 KiB. The archive
+holds one array for each ``"<vector>.in.<graph input>"`` and ``"<vector>.out.<graph output>"``; an output of more
+than 4,096 elements is kept as a flat sample of every ``stride``-th element under ``"<vector>.out.<name>@<stride>"``.
+"""
+
+import base64
+import binascii
+import io
+import json
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from lstm_edge_runtime.errors import ArtifactError
+
+__all__ = ["MOST_TEXT_BYTES", "Golden", "GoldenVector", "decode_golden", "encode_golden", "sample"]
+
+MOST_TEXT_BYTES = 64 * 1024
+# Outputs above this many elements are sampled: 16 KiB of float32 leave room for inputs and states.
+_MOST_ELEMENTS = 4096
+# What the archive may unpack to: 64 KiB of text can hold some 48 MB of zeros.
+_MOST_UNPACKED_BYTES = 16 * 2**20
+# NumPy's kinds of booleans, integers and floats: nothing that could be a pickle.
+_KINDS = "biuf"
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenVector:
+    """One input of the model and what it must answer, by the graph's own names (states and lengths included).
+
+    ``strides`` names the outputs that are flat samples (see ``sample``) and says of which stride; all others have
+    the graph's shape. Inputs that are left out are zeros (states) or full lengths.
+    """
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    strides: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """The golden vectors of a file and the greatest absolute difference allowed, in the outputs' unit.
+
+    ``tolerance_bodies`` holds where onnxruntime runs the function bodies, ``tolerance_kernels`` where fused
+    kernels run in their place.
+    """
+
+    vectors: tuple[GoldenVector, ...]
+    tolerance_bodies: float
+    tolerance_kernels: float
+
+
+def sample(array: Array) -> tuple[Array, int]:
+    """Take at most 4,096 evenly spaced elements.
+
+    Args:
+        array: any shape, C order is read.
+
+    Returns:
+        The flat sample ``array.ravel()[::stride]`` and the stride, which is 1 up to 4,096 elements. The stride has no
+        divisor in common with the number of elements, so that the sample visits every column of the last axis
+        instead of the same few.
+    """
+    stride = max(1, math.ceil(array.size / _MOST_ELEMENTS))
+    while stride > 1 and math.gcd(stride, array.size) != 1:
+        stride += 1
+    return array.reshape(-1)[::stride], stride
+
+
+def encode_golden(golden: Golden) -> str:
+    """Return the golden vectors as the text of the metadata entry; large outputs are sampled.
+
+    Equal vectors give equal text: NumPy stamps every member of its archives with the same constant date.
+
+    Raises:
+        ArtifactError: the text is over 64 KiB, or a tolerance is not a finite number of at least 0, or an array
+            holds something other than numbers.
+    """
+    members: dict[str, Array] = {}
+    for index, vector in enumerate(golden.vectors):
+        members |= {f"{index}.in.{name}": np.asarray(array) for name, array in sorted(vector.inputs.items())}
+        for name, array in sorted(vector.outputs.items()):
+            flat, stride = (array, vector.strides[name]) if name in vector.strides else sample(np.asarray(array))
+            # A name that itself ends like a sample always says its stride.
+            if stride == 1 and not _SAMPLED.fullmatch(name):
+                members[f"{index}.out.{name}"] = np.asarray(array)
+            else:
+                members[f"{index}.out.{name}@{stride}"] = flat
+    tolerance = {"bodies": golden.tolerance_bodies, "kernels": golden.tolerance_kernels}
+    for kind, value in tolerance.items():
+        _check_tolerance(kind, value)
+    for name, array in members.items():
+        if array.dtype.kind not in _KINDS:
+            raise ArtifactError(
+                f"golden vectors: {name} has dtype {array.dtype}; only numbers and booleans are allowed"
+            )
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **cast(Any, members))  # its stub gives the arrays a flag's type
+    npz = base64.b64encode(archive.getvalue()).decode()
+    text = json.dumps({"tolerance": tolerance, "npz": npz}, sort_keys=True)
+    if len(text) > MOST_TEXT_BYTES:
+        raise ArtifactError(
+            f"the golden vectors take {len(text)} bytes, at most {MOST_TEXT_BYTES} are allowed: "
+            "use fewer or shorter sequences"
+        )
+    return text
+
+
+_SAMPLED = re.compile(r"(.*)@([1-9][0-9]{0,15})", re.DOTALL)
+_MEMBER = re.compile(r"(0|[1-9][0-9]{0,5})\.(in|out)\.(.+)\.npy", re.DOTALL)
+_DAMAGED = "the golden vectors are damaged"
+
+
+def decode_golden(text: str) -> Golden:
+    """Read golden vectors from the text of the metadata entry; large outputs stay the flat samples they are.
+
+    Raises:
+        ArtifactError: the text is not what ``encode_golden`` writes, or unpacks to more than 16 MiB.
+    """
+    if len(text) > MOST_TEXT_BYTES:
+        raise ArtifactError(f"{_DAMAGED}: {len(text)} bytes of text, at most {MOST_TEXT_BYTES} are allowed")
+    try:
+        document = json.loads(text)
+        tolerance = document["tolerance"]
+        bodies, kernels = tolerance["bodies"], tolerance["kernels"]
+        packed = base64.b64decode(document["npz"], validate=True)
+    except (ValueError, TypeError, KeyError, RecursionError, binascii.Error) as error:
+        raise ArtifactError(f"{_DAMAGED}: the text is not the JSON that was expected ({error!r})") from error
+    for kind, value in (("bodies", bodies), ("kernels", kernels)):
+        _check_tolerance(kind, value)
+    vectors = _group(_unpack(packed))
+    return Golden(vectors=vectors, tolerance_bodies=float(bodies), tolerance_kernels=float(kernels))
+
+
+def _check_tolerance(kind: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value < math.inf):
+        raise ArtifactError(f"golden vectors: tolerance.{kind} must be a finite number of at least 0, got {value!r}")
+
+
+def _unpack(packed: bytes) -> dict[str, Array]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            unpacked_bytes = sum(member.file_size for member in archive.infolist())
+            if unpacked_bytes > _MOST_UNPACKED_BYTES:
+                raise ArtifactError(
+                    f"{_DAMAGED}: they unpack to {unpacked_bytes} bytes, at most {_MOST_UNPACKED_BYTES} are allowed"
+                )
+            return {member.filename: _read_array(archive.read(member)) for member in archive.infolist()}
+    # RuntimeError: an unknown compression or an encrypted member; TypeError, OverflowError: nonsense in a header.
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, TypeError, OverflowError) as e:
+        raise ArtifactError(f"{_DAMAGED}: the archive cannot be read ({e})") from e
+
+
+def _read_array(data: bytes) -> Array:
+    """Read one .npy member; what its header declares must be what is there, so nothing is allocated on its word."""
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("an array is not in version 1.0 of the .npy format")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    rest = data[stream.tell() :]
+    if dtype.hasobject or dtype.kind not in _KINDS or math.prod(shape) * dtype.itemsize != len(rest):
+        raise ValueError(f"an array declares {dtype} {shape}, which its {len(rest)} bytes are not")
+    return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _group(members: Mapping[str, Array]) -> tuple[GoldenVector, ...]:
+    inputs: dict[int, dict[str, Array]] = {}
+    outputs: dict[int, dict[str, Array]] = {}
+    strides: dict[int, dict[str, int]] = {}
+    for member, array in members.items():
+        parts = _MEMBER.fullmatch(member)
+        if parts is None:
+            raise ArtifactError(f"{_DAMAGED}: unexpected member {member!r}")
+        index, name = int(parts[1]), parts[3]
+        sampled = _SAMPLED.fullmatch(name) if parts[2] == "out" else None
+        if sampled:
+            name = sampled[1]
+            strides.setdefault(index, {})[name] = int(sampled[2])
+        (inputs if parts[2] == "in" else outputs).setdefault(index, {})[name] = array
+    if set(inputs) != set(outputs) or set(inputs) != set(range(len(inputs))):
+        raise ArtifactError(f"{_DAMAGED}: a vector lacks its inputs or its outputs")
+    return tuple(
+        GoldenVector(inputs=inputs[index], outputs=outputs[index], strides=strides.get(index, {}))
+        for index in sorted(inputs)
+    )

@@ -1,0 +1,99 @@
+"""Streaming over JSON lines: one piece of input a line, one line of output for each.
+
+A line is a JSON list (a frame or a chunk, see ``Stream``), or an object of named inputs; a model of token ids also
+takes a number. ``{"reset": true}`` goes back to the initial state and gives no output line. Blank lines are skipped.
+An output line is the list of a model's only output, or an object of outputs by name. Every float32 is written with the
+fewest digits that read back as the same float32; NaN and infinity, which JSON does not have, are written as null.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from lstm_edge_runtime.card import TensorSpec
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.stream import Stream
+
+__all__ = ["stream_lines", "to_json"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def stream_lines(stream: Stream, inputs: tuple[TensorSpec, ...], lines: Iterable[bytes]) -> Iterator[str]:
+    """Push each line of JSON and yield the answer as a line of JSON (without the newline).
+
+    Args:
+        stream: where the pieces go.
+        inputs: the model's inputs (``session.inputs``).
+        lines: UTF-8 lines.
+
+    Raises:
+        InputError: a line is not what it should be; the message starts with its number, counted from 1.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            piece = _parse(line)
+            if piece == {"reset": True}:
+                stream.reset()
+                continue
+            answer = stream.push(_to_inputs(piece, inputs))
+        except InputError as error:
+            raise InputError(f"line {number}: {error}") from error
+        yield json.dumps(to_json(answer), allow_nan=False, ensure_ascii=False)
+
+
+def to_json(answer: Any) -> Any:
+    """Turn an array (or a mapping of arrays) into JSON values; NaN and infinity become None."""
+    if isinstance(answer, np.ndarray):
+        return _to_list(answer)
+    return {name: _to_list(array) for name, array in answer.items()}
+
+
+def _to_list(array: Array) -> Any:
+    if array.dtype.kind != "f":
+        return array.tolist()
+    # NumPy's text of a float32 is the shortest that reads back; as a float64 it keeps that text.
+    values: Array = array.astype("U32").astype(np.float64) if array.dtype.itemsize < 8 else array
+    if np.isfinite(values).all():
+        return values.tolist()
+    objects = values.astype(object)
+    objects[~np.isfinite(values)] = None
+    return objects.tolist()
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not a line of JSON ({error})") from error
+
+
+def _refuse_constant(token: str) -> None:
+    raise InputError(f"{token} is not JSON and never enters a stream; every value must be a finite number")
+
+
+def _to_inputs(piece: Any, inputs: tuple[TensorSpec, ...]) -> Any:
+    specs = {spec.name: spec for spec in inputs}
+    if isinstance(piece, dict):
+        return {name: _to_array(specs[name], value) if name in specs else value for name, value in piece.items()}
+    return _to_array(inputs[0], piece) if len(inputs) == 1 else piece
+
+
+def _to_array(spec: TensorSpec, value: Any) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"input {spec.name!r}: the lists inside one another must have equal lengths") from error
+    dtype = np.dtype(spec.dtype)
+    allowed = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
+    if array.size and array.dtype.kind not in allowed:
+        raise InputError(f"input {spec.name!r} takes {spec.dtype}, got a JSON value that is not (only) such numbers")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which the stream refuses
+        converted = array.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(converted, array):
+        raise InputError(f"input {spec.name!r} holds an integer outside the range of {spec.dtype}")
+    return converted

@@ -1,0 +1,246 @@
+"""One model file, opened on the device: checked, then run."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+
+from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
+from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
+from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
+from lstm_edge_runtime.contract import read_contract
+from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
+from lstm_edge_runtime.golden import Golden, decode_golden
+from lstm_edge_runtime.providers import (
+    PROVIDERS,
+    RUNTIME_ERRORS,
+    NodePlacement,
+    first_line,
+    measure_placement,
+    open_session,
+)
+from lstm_edge_runtime.state import State
+from lstm_edge_runtime.stream import Stream
+
+__all__ = ["Session"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+UNVERIFIED = "unverified: the file has no integrity trailer, a damaged weight would go unnoticed"
+NO_CARD = (
+    "no model card: inputs and outputs are read from the graph; states, lengths, the batch and time axes and "
+    "whether it can be streamed are unknown"
+)
+FOLDED = (
+    "without the fused kernels onnxruntime folds int8 weights back to float32 in memory: "
+    "int8 saves disk and transfer, not RAM or time"
+)
+
+
+class Session:
+    """A model file, opened on this device.
+
+    Nothing in it changes after it was opened: one Session may be used from several threads at once.
+
+    Attributes:
+        card: the model card, or None for a file without one.
+        inputs: what ``run`` takes (states and lengths stand apart).
+        outputs: what ``run`` returns (states stand apart).
+        states: the explicit states.
+        lengths: name of the lengths input, or None.
+        provider: ``"cpu"`` or ``"cuda"``, as asked for and as given.
+        verified: whether the file's bytes agree with its integrity trailer; False means that it has none.
+        notes: sentences about what could not be verified or inferred.
+        size_bytes: size of the file.
+        placement: where each node ran, under another provider than the CPU; None on the CPU.
+        onnxruntime_session: the session underneath, for what this class does not offer.
+    """
+
+    card: ModelCard | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    lengths: str | None
+    provider: str
+    verified: bool
+    notes: tuple[str, ...]
+    size_bytes: int
+    placement: tuple[NodePlacement, ...] | None
+    onnxruntime_session: onnxruntime.InferenceSession
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        *,
+        provider: str = "cpu",
+        threads: int = 1,
+        strict: bool = False,
+    ) -> None:
+        """Open a model.
+
+        Args:
+            source: path of an ``.onnx`` file, or its bytes.
+            provider: ``"cpu"`` or ``"cuda"``; another one than asked for is an error, never a fallback.
+            threads: threads within one operator.
+            strict: under CUDA, refuse a model of which nodes would run on the CPU.
+
+        Raises:
+            IntegrityError: the bytes are not those that the integrity trailer was made for.
+            ArtifactError: no such file, or onnxruntime cannot read it.
+            CardError: the card is damaged, of an unknown version, or contradicts the graph.
+            ProviderError: the provider is unknown or not available.
+        """
+        try:
+            data = source if isinstance(source, bytes) else read_model_bytes(source)
+            self._open(data, provider=provider, threads=threads, strict=strict)
+        except ArtifactError as error:
+            path = "" if isinstance(source, bytes) else os.fspath(source)
+            if not path or str(error).startswith(path):
+                raise
+            raise type(error)(f"{path}: {error}") from error
+
+    def _open(self, data: bytes, *, provider: str, threads: int, strict: bool) -> None:
+        self.verified = check_integrity(data)
+        self.size_bytes = len(data)
+        self.provider = provider
+        self.onnxruntime_session = open_session(data, provider=provider, threads=threads, strict=strict)
+        metadata: dict[str, str] = self.onnxruntime_session.get_modelmeta().custom_metadata_map
+        if not self.verified and TRAILER_KEY in metadata:
+            raise IntegrityError(
+                "the file's integrity trailer is not at its end: another tool rewrote the file after it was made; "
+                f"make it again, or remove the metadata entry {TRAILER_KEY!r} to use it unverified"
+            )
+        self.card = parse_card(metadata[CARD_KEY]) if CARD_KEY in metadata else None
+        self._contract = read_contract(self.onnxruntime_session, self.card)
+        self.inputs = self._contract.inputs
+        self.outputs = self._contract.outputs
+        self.states = self._contract.states
+        self.lengths = self._contract.lengths
+        self._output_names = [spec.name for spec in self.outputs] + [spec.output for spec in self.states]
+        # Measured with a second session: the profiler would go on in the one that is used.
+        self.placement = None
+        if provider != "cpu":
+            self.placement = measure_placement(data, self._example_feeds(), provider=provider, threads=threads)
+        self.notes = tuple(self._collect_notes())
+
+    def _collect_notes(self) -> list[str]:
+        notes = [] if self.verified else [UNVERIFIED]
+        if self.card is None:
+            notes.append(NO_CARD)
+        elif _version(self.card.minimum_onnxruntime) > _version(onnxruntime.__version__):
+            notes.append(
+                f"the model was made for onnxruntime {self.card.minimum_onnxruntime} or later, "
+                f"this is {onnxruntime.__version__}: update onnxruntime"
+            )
+        if self.card is not None and self.card.quantization is not None:
+            notes.append(FOLDED)
+        on_cpu = [p for p in self.placement or () if p.provider == PROVIDERS["cpu"]]
+        if on_cpu:
+            names = ", ".join(f"{p.node} ({p.operator})" for p in on_cpu)
+            notes.append(f"onnxruntime put {len(on_cpu)} nodes on the CPU under {self.provider}: {names}")
+        return notes
+
+    def _example_feeds(self) -> dict[str, Array]:
+        """Zeros of two time steps, to see where the nodes run."""
+        sizes = {BATCH: 1, TIME: 2}
+        arrays = {
+            spec.name: np.zeros(
+                [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in spec.axes], spec.dtype
+            )
+            for spec in self.inputs
+        }
+        return self._feeds(arrays, None, None)
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """Return the state that a sequence starts from, for ``batch_size`` rows.
+
+        Raises:
+            InputError: the batch size is not a positive integer.
+        """
+        return State.zeros(self.states, batch_size)
+
+    def golden(self) -> Golden | None:
+        """Read the golden vectors of the file; None when it carries none.
+
+        Raises:
+            ArtifactError: they are damaged.
+        """
+        text = self.onnxruntime_session.get_modelmeta().custom_metadata_map.get(GOLDEN_KEY)
+        return None if text is None else decode_golden(text)
+
+    def run(
+        self,
+        inputs: Array | Mapping[str, Array],
+        state: State | None = None,
+        lengths: Array | Sequence[int] | None = None,
+    ) -> tuple[dict[str, Array], State]:
+        """Run the model once; nothing that is passed in is written.
+
+        Args:
+            inputs: an array for a model with one input, else an array for each input's name; dtype and axes as in
+                ``inputs``, for example float32 [batch, time, features].
+            state: where the sequence goes on from; None starts at zero.
+            lengths: valid time steps of each row, integers 0..T; None means all T. Only for a model that was
+                exported with lengths.
+
+        Returns:
+            The outputs by name, and the state after the last (valid) step. All arrays are new.
+
+        Raises:
+            InputError: a name, dtype, shape, length or value is wrong; the message says which and what was expected.
+        """
+        feeds = self._feeds(inputs, state, lengths)
+        try:
+            results = self.onnxruntime_session.run(self._output_names, feeds)
+        except RUNTIME_ERRORS as error:
+            raise InputError(f"onnxruntime refused these inputs: {first_line(error)}") from error
+        answers: dict[str, Any] = dict(zip(self._output_names, results, strict=True))
+        new_state = State(self.states, {spec.input: answers[spec.output] for spec in self.states})
+        return {spec.name: answers[spec.name] for spec in self.outputs}, new_state
+
+    def _feeds(self, inputs: Any, state: State | None, lengths: Any) -> dict[str, Array]:
+        named = name_inputs(self._contract, inputs)
+        feeds = {spec.name: check_array(spec, named[spec.name]) for spec in self.inputs}
+        sizes = check_shapes(self.inputs, feeds)
+        for name, array in feeds.items():
+            check_finite(name, array)
+        valid = check_lengths(self._contract, lengths, sizes)
+        if valid is not None:
+            feeds[str(self.lengths)] = valid
+        return feeds | self._check_state(state, sizes.get(BATCH, 1))
+
+    def _check_state(self, state: State | None, batch_size: int) -> dict[str, Array]:
+        if state is None:
+            state = self.initial_state(batch_size)
+        elif not isinstance(state, State):
+            raise InputError(
+                f"state must be a State, got {type(state).__name__}: State.from_arrays(session.states, arrays)"
+            )
+        else:
+            State.from_arrays(self.states, state)
+            if state.batch_size not in (None, batch_size):
+                raise InputError(f"the state has {state.batch_size} rows, the inputs have {batch_size}")
+        return dict(state)
+
+    def stream(self, batch_size: int = 1, on_nonfinite: Literal["refuse"] = "refuse") -> Stream:
+        """Return a stream that starts at the initial state.
+
+        Args:
+            batch_size: rows that are streamed side by side.
+            on_nonfinite: what to do with a step that brings in, or would leave in the state, NaN or infinity.
+                ``"refuse"``, the one policy there is, raises InputError and leaves the state as it was.
+
+        Raises:
+            StreamingError: the model cannot be streamed; the message gives the card's reason.
+            InputError: the batch size or the policy is not a valid one.
+        """
+        return Stream(self, batch_size=batch_size, on_nonfinite=on_nonfinite)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    parts = text.split("+", maxsplit=1)[0].split(".")[:3]
+    if not all(part.isdecimal() for part in parts[:2]):
+        raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {text!r}')
+    return tuple(int(part) for part in parts if part.isdecimal())

@@ -1,0 +1,162 @@
+"""The recurrent state of a model, as a value: never hidden, never written in place."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstm_edge_runtime.card import BATCH, StateSpec
+from lstm_edge_runtime.errors import InputError
+
+__all__ = ["State", "state_shape"]
+
+Float32 = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def state_shape(spec: StateSpec, batch_size: int) -> tuple[int, ...]:
+    """Return the shape (directions, batch, size) of one state for a batch size."""
+    return tuple(batch_size if axis == BATCH else int(axis) for axis in spec.axes)
+
+
+class State(Mapping[str, Float32]):
+    """An immutable mapping from each state input's name to a read-only float32 array [directions, batch, size].
+
+    Two states are equal when their names and values are. ``Session.initial_state`` makes the first one,
+    ``Session.run`` and ``Stream.state`` return the later ones.
+    """
+
+    __slots__ = ("_arrays", "_specs")
+
+    _arrays: dict[str, Float32]
+    _specs: tuple[StateSpec, ...]
+
+    def __init__(self, specs: Sequence[StateSpec], arrays: Mapping[str, Any]) -> None:
+        self._specs = tuple(specs)
+        self._arrays = {}
+        for spec in self._specs:
+            # Copied and locked: neither the caller's array nor ours can change the other.
+            array = np.array(arrays[spec.input], dtype=np.float32, order="C")
+            array.flags.writeable = False
+            self._arrays[spec.input] = array
+
+    @classmethod
+    def from_arrays(cls, specs: Sequence[StateSpec], arrays: Mapping[str, Any]) -> "State":
+        """Build a state from arrays, for example from those of ``to_arrays`` read back from a file.
+
+        Args:
+            specs: the model's states (``session.states``).
+            arrays: float32 [directions, batch, size] for each state input's name; they are copied.
+
+        Raises:
+            InputError: a state is missing or unknown, has another dtype or shape, holds NaN or infinity, or
+                the batch sizes differ.
+        """
+        names = [spec.input for spec in specs]
+        expected = "the model has " + (", ".join(names) or "none")
+        if missing := [name for name in names if name not in arrays]:
+            raise InputError(f"state {missing[0]!r} is missing; {expected}")
+        if unknown := [name for name in arrays if name not in names]:
+            raise InputError(f"unknown state {unknown[0]!r}; {expected}")
+        batch_sizes: dict[int, str] = {}
+        for spec in specs:
+            batch_size = _check(spec, arrays[spec.input])
+            if batch_size is not None:
+                batch_sizes.setdefault(batch_size, spec.input)
+        if len(batch_sizes) > 1:
+            found = ", ".join(f"{size} in {name!r}" for size, name in batch_sizes.items())
+            raise InputError(f"states have different batch sizes: {found}")
+        return cls(specs, arrays)
+
+    @classmethod
+    def zeros(cls, specs: Sequence[StateSpec], batch_size: int) -> "State":
+        """Return the initial state of a model for a batch size (at least 1).
+
+        Raises:
+            InputError: the batch size is not a positive integer.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
+        return cls(specs, {spec.input: np.zeros(state_shape(spec, int(batch_size)), np.float32) for spec in specs})
+
+    @property
+    def specs(self) -> tuple[StateSpec, ...]:
+        """The states that these arrays are of, in the model's order."""
+        return self._specs
+
+    @property
+    def batch_size(self) -> int | None:
+        """The number of rows, or None for a model without states or of a fixed batch."""
+        for spec in self._specs:
+            if BATCH in spec.axes:
+                return int(self._arrays[spec.input].shape[spec.axes.index(BATCH)])
+        return None
+
+    def __getitem__(self, name: str) -> Float32:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, State):
+            return NotImplemented
+        return self._arrays.keys() == other._arrays.keys() and all(
+            np.array_equal(array, other._arrays[name]) for name, array in self._arrays.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equality by value over arrays
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in self._arrays.items())
+        return f"State({shapes})"
+
+    def to_arrays(self) -> dict[str, Float32]:
+        """Return a copy of each array by its state input's name, for example for ``numpy.savez``."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def stacked(self, kind: str = "h", module: str | None = None) -> Float32:
+        """Return PyTorch's view of one module's state.
+
+        Args:
+            kind: ``"h"`` (hidden state) or ``"c"`` (cell state).
+            module: the recurrent module's name; may be left out where the model has one.
+
+        Returns:
+            float32 [layers * directions, batch, size], a copy.
+
+        Raises:
+            InputError: there is no such state, more than one module has it, or its layers differ in size.
+        """
+        specs = [spec for spec in self._specs if spec.kind == kind and module in (None, spec.module)]
+        modules = sorted({spec.module for spec in self._specs})
+        if not specs:
+            raise InputError(
+                f"no state of kind {kind!r} in module {module!r}; "
+                f"the model's modules are {', '.join(modules) or 'none'}"
+            )
+        if len({spec.module for spec in specs}) > 1:
+            raise InputError(f"the model has several recurrent modules, give module=: one of {', '.join(modules)}")
+        specs.sort(key=lambda spec: spec.layer)
+        sizes = [self._arrays[spec.input].shape[-1] for spec in specs]
+        if len(set(sizes)) > 1:
+            raise InputError(f"the layers of {specs[0].module!r} have the sizes {sizes}, which do not stack")
+        return np.concatenate([self._arrays[spec.input] for spec in specs], axis=0)
+
+
+def _check(spec: StateSpec, array: Any) -> int | None:
+    """Refuse an array that is not this state; returns its batch size, or None where that is fixed."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise InputError(f"state {spec.input!r} must be a float32 array, got {got}")
+    expected = "[" + ", ".join(map(str, spec.axes)) + "]"
+    fits = array.ndim == len(spec.axes) and all(
+        size == axis or (axis == BATCH and size > 0) for size, axis in zip(array.shape, spec.axes, strict=False)
+    )
+    if not fits:
+        raise InputError(f"state {spec.input!r} has shape {list(array.shape)}, expected {expected}")
+    if not np.isfinite(array).all():
+        raise InputError(f"state {spec.input!r} holds NaN or infinity")
+    return int(array.shape[spec.axes.index(BATCH)]) if BATCH in spec.axes else None

@@ -1,0 +1,295 @@
+"""A model that is fed piece by piece, with its state kept between the pieces."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.checks import all_finite, check_array, check_finite, name_inputs
+from lstm_edge_runtime.errors import InputError, StreamingError
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line
+from lstm_edge_runtime.state import State, state_shape
+
+if TYPE_CHECKING:
+    from lstm_edge_runtime.session import Session
+
+__all__ = ["Stream"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# A plan holds the buffers of one shape of input. A stream sees one or two (its chunk, the ragged tail); eight leave
+# room, and bound the memory of one that is fed with ever new lengths.
+_MOST_PLANS = 8
+# States lie in one buffer, each at a multiple of 64 bytes (a cache line), so that one dot product checks them all.
+_ALIGNMENT = 16
+# The axes that a piece lacks: a chunk has all, a frame no time axis, and for one row it may lack the batch axis too.
+_FORMS: tuple[frozenset[str], ...] = (frozenset(), frozenset({TIME}), frozenset({TIME, BATCH}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """Everything about one shape of input, made once so that a push does nothing but copy, run and check.
+
+    ``shape`` and ``dtype`` are those of a model's only input (None where it has several); the views show the buffers
+    in the shape of the piece; ``bindings`` go from the first state buffer to the second, and back.
+    """
+
+    steps: int
+    shape: tuple[int, ...] | None
+    dtype: np.dtype[Any] | None
+    view: Array
+    input_views: dict[str, Array]
+    flat_floats: tuple[Array, ...]
+    output: Array | None
+    output_views: dict[str, Array]
+    bindings: tuple[Any, Any]
+
+
+class Stream:
+    """Feeds a model piece by piece: ``push`` runs one piece and keeps the state for the next.
+
+    A piece is a chunk with all of the input's axes, for example float32 [batch, time, features], or a frame: one
+    time step without the time axis, [batch, features], which for a batch of one may also come as [features]. What the
+    piece lacks, the outputs lack too: a frame [features] gives [classes], a frame [batch, features] gives
+    [batch, classes], a chunk gives [batch, time, classes]. (An output without a time axis, as of a ``last-step``
+    model, only ever loses the batch axis.) A model with several inputs takes a mapping, all in the same form.
+
+    A Stream belongs to one thread at a time; several may share one Session.
+    """
+
+    def __init__(self, session: "Session", *, batch_size: int = 1, on_nonfinite: str = "refuse") -> None:
+        """Start at the initial state; see ``Session.stream``."""
+        if on_nonfinite != "refuse":
+            raise InputError(f"on_nonfinite must be 'refuse', got {on_nonfinite!r}")
+        _check_streamable(session)
+        initial = session.initial_state(batch_size)
+        if batch_size != 1 and not any(BATCH in spec.axes for spec in session.inputs):
+            raise InputError(f"batch_size is {batch_size}, and no input of the model has a dynamic batch axis")
+        self._session = session
+        self._batch_size = int(batch_size)
+        self._run = session.onnxruntime_session.run_with_iobinding
+        self._phase = 0
+        self._steps = 0
+        self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
+        self._last: _Plan | None = None
+        layout, offset = {}, 0
+        for spec in session.states:
+            shape = state_shape(spec, self._batch_size)
+            layout[spec.input] = (offset, shape)
+            offset += math.ceil(math.prod(shape) / _ALIGNMENT) * _ALIGNMENT
+        self._flats = (np.zeros(offset, np.float32), np.zeros(offset, np.float32))
+        self._states: tuple[dict[str, Array], dict[str, Array]] = tuple(  # type: ignore[assignment]  # two of them
+            {name: flat[at : at + math.prod(shape)].reshape(shape) for name, (at, shape) in layout.items()}
+            for flat in self._flats
+        )
+        self.state = initial
+
+    @property
+    def steps(self) -> int:
+        """Time steps taken since the start or the last ``reset``."""
+        return self._steps
+
+    @property
+    def state(self) -> State:
+        """The state after the last step, as a copy; assign one to go on from it (the count of steps stays)."""
+        return State(self._session.states, self._states[self._phase])
+
+    @state.setter
+    def state(self, state: State) -> None:
+        checked = State.from_arrays(self._session.states, state)
+        if checked.batch_size not in (None, self._batch_size):
+            raise InputError(f"the state has {checked.batch_size} rows, the stream has {self._batch_size}")
+        for name, array in checked.items():
+            self._states[self._phase][name][...] = array
+
+    def reset(self) -> None:
+        """Go back to the initial state and to step 0."""
+        self.state = self._session.initial_state(self._batch_size)
+        self._steps = 0
+
+    # A large finite value overflows in the dot products below; that is looked into, not warned about.
+    @np.errstate(over="ignore", invalid="ignore")
+    def push(self, x: Any, out: Any = None) -> Any:
+        """Run one piece of the sequence and keep the state for the next.
+
+        Args:
+            x: a frame or a chunk (see the class), or for a model with several inputs a mapping from name to
+                one. It is read, never written or kept.
+            out: where to write the answer: an array of the answer's shape and dtype, or for a model with several
+                outputs a mapping from name to array.
+
+        Returns:
+            The output as a new array (a dict by name where the model has several), or ``out``.
+
+        Raises:
+            InputError: a name, dtype or shape is wrong, a value is NaN or infinite, or the new state would not be
+                finite. The state is then what it was before.
+        """
+        plan = self._last
+        if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype != plan.dtype:
+            plan = self._load(x)
+        else:
+            plan.view[...] = x
+        if out is not None:
+            _check_out(plan, out)
+        for flat in plan.flat_floats:
+            if not math.isfinite(flat.dot(flat)):
+                self._refuse_nonfinite(plan)
+        phase = self._phase
+        try:
+            self._run(plan.bindings[phase])
+        except RUNTIME_ERRORS as error:
+            raise InputError(
+                f"step {self._steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
+            ) from error
+        new = self._flats[1 - phase]
+        if not all_finite(new):
+            raise InputError(f"step {self._steps}: the new state is not finite; it was discarded, the old one stays")
+        self._phase = 1 - phase
+        self._steps += plan.steps
+        return plan.output.copy() if out is None and plan.output is not None else _answer(plan, out)
+
+    def _refuse_nonfinite(self, plan: _Plan) -> None:
+        for name, view in plan.input_views.items():
+            try:
+                check_finite(name, view)
+            except InputError as error:
+                raise InputError(f"step {self._steps}: {error}; the state is unchanged") from error
+
+    def _load(self, x: Any) -> _Plan:
+        """Check a piece of a shape that the last one did not have, find or make its plan, and fill the buffers."""
+        named = name_inputs(self._session._contract, x)
+        arrays = {}
+        for spec in self._session.inputs:
+            value = named[spec.name]
+            # A token alone is a frame: an id of a NumPy type, or a Python int.
+            scalar = isinstance(value, np.generic) or (isinstance(value, int) and not isinstance(value, bool))
+            arrays[spec.name] = check_array(spec, np.asarray(value) if scalar else value)
+        key = tuple(array.shape for array in arrays.values())
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(arrays)
+            if len(self._plans) > _MOST_PLANS:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        self._last = plan
+        for name, array in arrays.items():
+            plan.input_views[name][...] = array
+        return plan
+
+    def _make_plan(self, arrays: Mapping[str, Array]) -> _Plan:
+        lacks, steps = self._find_form(arrays)
+        session, sizes = self._session, {BATCH: self._batch_size, TIME: steps}
+        inputs = {spec.name: np.zeros(_shape(spec, sizes), spec.dtype) for spec in session.inputs}
+        outputs = {spec.name: np.zeros(_shape(spec, sizes), spec.dtype) for spec in session.outputs}
+        input_views = {spec.name: inputs[spec.name].reshape(_shape(spec, sizes, lacks)) for spec in session.inputs}
+        output_views = {spec.name: outputs[spec.name].reshape(_shape(spec, sizes, lacks)) for spec in session.outputs}
+        feeds = dict(inputs)
+        if session.lengths is not None:
+            feeds[session.lengths] = np.full(self._batch_size, steps, np.int64)
+        first = next(iter(input_views.values()))
+        alone = len(inputs) == 1
+        return _Plan(
+            steps=steps,
+            shape=first.shape if alone else None,
+            dtype=first.dtype if alone else None,
+            view=first,
+            input_views=input_views,
+            flat_floats=tuple(array.reshape(-1) for array in inputs.values() if array.dtype.kind == "f"),
+            output=next(iter(output_views.values())) if len(outputs) == 1 else None,
+            output_views=output_views,
+            bindings=(self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1)),
+        )
+
+    def _bind(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], phase: int) -> Any:
+        """Bind the buffers to the graph, states going from buffer ``phase`` to the other one; nothing is copied."""
+        binding = self._session.onnxruntime_session.io_binding()
+        for name, array in (feeds | self._states[phase]).items():  # type: ignore[operator]  # both are dicts
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
+        for name, array in (outputs | new_states).items():  # type: ignore[operator]  # both are dicts
+            binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        return binding
+
+    def _find_form(self, arrays: Mapping[str, Array]) -> tuple[frozenset[str], int]:
+        """Return which axes the piece lacks, and how many time steps it has."""
+        specs = self._session.inputs
+        # The batch axis may only be left out where there is one row.
+        forms = _FORMS if self._batch_size == 1 else _FORMS[:2]
+        for lacks in forms:
+            sizes = {BATCH: self._batch_size}
+            if all(_fits(spec, arrays[spec.name].shape, sizes, lacks) for spec in specs):
+                return lacks, sizes.get(TIME, 1)
+        wrong = next(
+            (s for s in specs if not any(_fits(s, arrays[s.name].shape, {BATCH: self._batch_size}, f) for f in forms)),
+            specs[0],
+        )
+        names = {BATCH: str(self._batch_size), TIME: TIME}
+        expected = dict.fromkeys(
+            "[" + ", ".join(names.get(str(axis), str(axis)) for axis in wrong.axes if axis not in lacks) + "]"
+            for lacks in reversed(forms)
+        )
+        raise InputError(
+            f"input {wrong.name!r} has shape {list(arrays[wrong.name].shape)}, expected {' or '.join(expected)}, "
+            f"with {TIME} at least 1" + (", all inputs in the same form" if len(specs) > 1 else "")
+        )
+
+
+def _check_streamable(session: "Session") -> None:
+    if session.card is None:
+        raise StreamingError(
+            "the model cannot be streamed: it has no model card, so nothing says that chunks give the answer of the "
+            "whole sequence; export it with lstm-edge"
+        )
+    if session.card.streaming.verdict == "none":
+        raise StreamingError(f"the model cannot be streamed: {session.card.streaming.reason or 'its card says so'}")
+    for spec in session.inputs + session.outputs:
+        for axis in spec.axes:
+            if isinstance(axis, str) and axis not in (BATCH, TIME):
+                raise StreamingError(
+                    f"the model cannot be streamed: {spec.name!r} has the axis {axis!r}, "
+                    f"which is neither {BATCH!r} nor {TIME!r}"
+                )
+
+
+def _shape(spec: TensorSpec, sizes: Mapping[str, int], lacks: frozenset[str] = frozenset()) -> tuple[int, ...]:
+    return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.axes if axis not in lacks)
+
+
+def _fits(spec: TensorSpec, shape: tuple[int, ...], sizes: dict[str, int], lacks: frozenset[str]) -> bool:
+    """Say whether a shape fits the input in this form; the first time axis seen settles the steps in ``sizes``."""
+    axes = [axis for axis in spec.axes if axis not in lacks]
+    return len(axes) == len(shape) and all(
+        size > 0 and size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for size, axis in zip(shape, axes, strict=True)
+    )
+
+
+def _answer(plan: _Plan, out: Any) -> Any:
+    if out is None:
+        return {name: view.copy() for name, view in plan.output_views.items()}
+    for name, view in plan.output_views.items():
+        np.copyto(out if plan.output is not None else out[name], view)
+    return out
+
+
+def _check_out(plan: _Plan, out: Any) -> None:
+    """Refuse a wrong ``out`` before the model runs, so that no step is lost."""
+    if plan.output is not None:
+        targets = {next(iter(plan.output_views)): out}
+    elif isinstance(out, Mapping) and set(out) == set(plan.output_views):
+        targets = dict(out)
+    else:
+        raise InputError(f"out must be a mapping with an array for each of {', '.join(plan.output_views)}")
+    for name, view in plan.output_views.items():
+        target = targets[name]
+        if not isinstance(target, np.ndarray) or target.shape != view.shape or target.dtype != view.dtype:
+            got = f"{target.dtype} {list(target.shape)}" if isinstance(target, np.ndarray) else type(target).__name__
+            raise InputError(f"out for {name!r} must be {view.dtype} {list(view.shape)}, got {got}")
+        if not target.flags.writeable:
+            raise InputError(f"out for {name!r} is read-only")
