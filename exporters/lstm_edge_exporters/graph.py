@@ -1,0 +1,207 @@
+"""Reading and rewriting ONNX graphs: parsing with checks, constants wherever they come from, small edits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.functions import DOMAIN, function_for
+from lstm_edge_runtime.artifact import check_integrity
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, session_options
+
+__all__ = ["add_constant", "add_node", "constant_of", "drop_unused", "owner", "parse_model", "replace_node"]
+
+Array = NDArray[Any]
+
+# A constant subgraph that would unpack to more than this is not evaluated.
+LARGEST_CONSTANT_BYTES = 2**31
+# How far back a constant is followed; exporters produce chains of about ten nodes.
+LONGEST_CHAIN = 64
+
+
+def parse_model(data: bytes) -> ir.Model:
+    """Parse a model file for rewriting.
+
+    Raises:
+        IntegrityError: the file carries a trailer that does not agree with its bytes.
+        ArtifactError: the bytes are no ONNX model, refer to external data, or define one of our operators otherwise.
+    """
+    check_integrity(data)
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ArtifactError(f"this is not an ONNX model: {error}") from error
+    if not proto.graph.node:
+        raise ArtifactError("this is not an ONNX model: it has no nodes")
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ArtifactError(
+                f"weight {tensor.name!r} lies in another file: load and save the model as one file first"
+            )
+    for function in proto.functions:
+        if function.domain == DOMAIN:
+            _check_function(function)
+    try:
+        return ir.from_proto(proto)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"the model cannot be read: {error}") from error
+
+
+def _check_function(function: onnx.FunctionProto) -> None:
+    try:
+        ours = function_for(function.name)
+    except KeyError as error:
+        raise ArtifactError(
+            f"the file calls {DOMAIN}::{function.name}, which this version does not know: update lstm-edge"
+        ) from error
+    if function.SerializeToString(deterministic=True) != ours.SerializeToString(deterministic=True):
+        raise ArtifactError(
+            f"the file's body of {DOMAIN}::{function.name} is not the one that docs/operators.md fixes: "
+            "names in this domain never change their meaning"
+        )
+
+
+def constant_of(value: ir.Value | None) -> Array | None:
+    """Return the constant that a value always has, or None when it depends on an input of the graph.
+
+    Initializers and ``Constant`` nodes are read; chains of other nodes between constants and the value (``Slice``,
+    ``Concat``, ``Transpose``, ``Unsqueeze``, ... as exporters leave them) are evaluated by onnxruntime.
+    """
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return tensor.numpy() if value.is_initializer() or value.producer() is not None else None
+    nodes = _constant_ancestors(value)
+    return None if nodes is None else _evaluate(nodes, value)
+
+
+def _constant_ancestors(value: ir.Value) -> list[ir.Node] | None:
+    """Nodes that compute the value from constants alone, in order; None when it depends on something else."""
+    ordered: list[ir.Node] = []
+    seen: set[ir.Node] = set()
+
+    def visit(current: ir.Value, depth: int) -> bool:
+        if current.is_initializer():
+            return not current.is_graph_input()
+        node = current.producer()
+        if node is None or depth > LONGEST_CHAIN or node.domain not in ("", "ai.onnx"):
+            return False
+        if node in seen:
+            return True
+        if node.op_type.startswith("Random") or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+            return False
+        if not all(parent is None or visit(parent, depth + 1) for parent in node.inputs):
+            return False
+        seen.add(node)
+        ordered.append(node)
+        return True
+
+    return ordered if visit(value, 0) else None
+
+
+def _evaluate(nodes: Sequence[ir.Node], value: ir.Value) -> Array | None:
+    leaves = {
+        parent.name: parent.const_value
+        for node in nodes
+        for parent in node.inputs
+        if parent is not None and parent.is_initializer() and parent.const_value is not None
+    }
+    if sum(tensor.nbytes for tensor in leaves.values()) > LARGEST_CONSTANT_BYTES:
+        return None
+    graph = onnx.helper.make_graph(
+        [ir.to_proto(node) for node in nodes],
+        "constant",
+        [],
+        [onnx.ValueInfoProto(name=value.name or "")],
+        [onnx.numpy_helper.from_array(tensor.numpy(), str(name)) for name, tensor in leaves.items()],
+    )
+    versions = nodes[0].graph.opset_imports if nodes[0].graph is not None else {}
+    opset = versions.get("", 18)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
+    options = session_options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, {})[0])
+    except RUNTIME_ERRORS:
+        return None
+
+
+def owner(node: ir.Node) -> ir.Graph:
+    """Return the graph that a node stands in.
+
+    Raises:
+        ArtifactError: the node stands in no graph.
+    """
+    graph = node.graph
+    if not isinstance(graph, ir.Graph):
+        raise ArtifactError(f"node {node.name!r} stands in a function: only nodes of graphs can be rewritten")
+    return graph
+
+
+def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """Add an initializer under a name of its own (``name``, else ``name_1``, ...)."""
+    unique, count = name, 1
+    while unique in graph.initializers:
+        unique, count = f"{name}_{count}", count + 1
+    tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
+    value = ir.Value(name=unique, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+    graph.register_initializer(value)
+    return value
+
+
+def add_node(
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    domain: str = "",
+    outputs: Sequence[str] = ("out",),
+    name: str | None = None,
+) -> tuple[ir.Value, ...]:
+    """Insert a node before another one; outputs are named after the node, so that names stay readable and unique."""
+    graph = owner(before)
+    title = name or f"{before.name}/{op_type}"
+    taken = {node.name for node in graph}
+    unique, count = title, 1
+    while unique in taken:
+        unique, count = f"{title}_{count}", count + 1
+    node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=len(outputs), name=unique)
+    for value, output in zip(node.outputs, outputs, strict=True):
+        value.name = f"{unique}:{output}"
+    graph.insert_before(before, node)
+    return tuple(node.outputs)
+
+
+def replace_node(node: ir.Node, replacements: Sequence[ir.Value | None]) -> None:
+    """Put new values in the place of a node's outputs and remove it; graph outputs keep their names and types."""
+    graph = owner(node)
+    for old, new in zip(node.outputs, replacements, strict=False):
+        if new is None:
+            continue
+        if old.is_graph_output():
+            name = old.name
+            new.shape, new.type = old.shape, old.type
+            ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+            old.name, new.name = f"{name}:replaced", name
+        else:
+            ir.convenience.replace_all_uses_with(old, new)
+    graph.remove(node, safe=True)
+
+
+def drop_unused(model: ir.Model) -> None:
+    """Remove nodes, initializers and functions that nothing uses any more; in place."""
+    from onnx_ir.passes import common
+
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    common.RemoveUnusedOpsetsPass()(model)

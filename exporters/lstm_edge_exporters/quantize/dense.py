@@ -1,0 +1,105 @@
+"""Linear layers and embeddings to int8: ``LinearInt8V1``, and a table of int8 rows with one scale each."""
+
+import numpy as np
+import onnx_ir as ir
+
+from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT8
+from lstm_edge_exporters.graph import add_constant, add_node, constant_of, owner, replace_node
+from lstm_edge_exporters.quantize.recurrent import Refusal
+from lstm_edge_exporters.quantize.rounding import round_columns, round_rows
+
+__all__ = ["is_embedding", "is_linear", "layer_name", "quantize_embedding", "quantize_linear"]
+
+
+def layer_name(node: ir.Node) -> str:
+    """Return the module that a node came from: ``head`` of ``head/MatMul``, else the node's own name."""
+    return (node.name or node.op_type).partition("/")[0]
+
+
+def is_linear(node: ir.Node) -> bool:
+    """Say whether a node multiplies activations with a constant float32 matrix [K, N]."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in ("MatMul", "Gemm"):
+        return False
+    weight = constant_of(node.inputs[1])
+    return (
+        weight is not None and weight.ndim == 2 and weight.dtype == np.float32 and constant_of(node.inputs[0]) is None
+    )
+
+
+def is_embedding(node: ir.Node) -> bool:
+    """Say whether a node looks rows up in a constant float32 table [V, E]."""
+    if node.domain not in ("", "ai.onnx") or node.op_type != "Gather":
+        return False
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    table = constant_of(node.inputs[0])
+    return axis == 0 and table is not None and table.ndim == 2 and table.dtype == np.float32
+
+
+def quantize_linear(node: ir.Node) -> tuple[int, int]:
+    """Replace a MatMul (and the Add of its bias) or a Gemm by ``LinearInt8V1``; returns bytes before and after.
+
+    Raises:
+        Refusal: a Gemm has a scaling or a transposed input.
+    """
+    weight = constant_of(node.inputs[1])
+    assert weight is not None
+    if node.op_type == "Gemm":
+        weight, bias = _read_gemm(node, weight)
+        last = node
+    else:
+        last, bias = _following_bias(node, weight.shape[1])
+    layer, graph = layer_name(node), owner(node)
+    rounded, scale = round_columns(f"{layer}.weight", weight)
+    arrays = {"w": rounded, "w_scale": scale, "b": np.zeros(weight.shape[1], np.float32) if bias is None else bias}
+    constants = [add_constant(graph, f"{layer}.int8.{name}", array) for name, array in arrays.items()]
+    y = add_node(node, LINEAR_INT8, [node.inputs[0], *constants], domain=DOMAIN, outputs=("y",), name=f"{layer}/int8")
+    if last is not node:
+        replace_node(last, y)
+        graph.remove(node, safe=True)
+    else:
+        replace_node(node, y)
+    before = weight.nbytes + (0 if bias is None else bias.nbytes)
+    return before, sum(array.nbytes for array in arrays.values())
+
+
+def _read_gemm(node: ir.Node, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:  # type: ignore[type-arg]
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    for name, neutral in (("alpha", 1.0), ("beta", 1.0), ("transA", 0)):
+        if attributes.get(name, neutral) != neutral:
+            raise Refusal(f"attribute {name} of Gemm is {attributes[name]}")
+    if attributes.get("transB", 0):
+        weight = np.ascontiguousarray(weight.T)
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = constant_of(given)
+    if given is not None and (bias is None or bias.shape not in ((weight.shape[1],), (1, weight.shape[1]))):
+        raise Refusal("input C of Gemm is not a constant bias")
+    return weight, None if bias is None else bias.reshape(-1)
+
+
+def _following_bias(node: ir.Node, width: int) -> tuple[ir.Node, np.ndarray | None]:  # type: ignore[type-arg]
+    """Return the Add of a bias right behind the MatMul and the bias, or the MatMul itself and None."""
+    product = node.outputs[0]
+    uses = list(product.uses())
+    if len(uses) != 1 or product.is_graph_output():
+        return node, None
+    add = uses[0][0]
+    if add.op_type != "Add" or add.domain not in ("", "ai.onnx") or add.graph is not node.graph:
+        return node, None
+    other = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
+    bias = constant_of(other)
+    if bias is None or bias.shape != (width,) or bias.dtype != np.float32:
+        return node, None
+    return add, bias
+
+
+def quantize_embedding(node: ir.Node) -> tuple[int, int]:
+    """Replace a Gather by int8 rows, Cast and Mul with the rows' scales; returns bytes before and after."""
+    table, ids = constant_of(node.inputs[0]), node.inputs[1]
+    assert table is not None
+    layer, graph = layer_name(node), owner(node)
+    rounded, scale = round_rows(f"{layer}.weight", table)
+    rows = add_node(node, "Gather", [add_constant(graph, f"{layer}.int8.w", rounded), ids])[0]
+    scales = add_node(node, "Gather", [add_constant(graph, f"{layer}.int8.w_scale", scale), ids])[0]
+    values = add_node(node, "Cast", [rows], attributes={"to": 1})[0]
+    replace_node(node, add_node(node, "Mul", [values, scales]))
+    return table.nbytes, rounded.nbytes + scale.nbytes

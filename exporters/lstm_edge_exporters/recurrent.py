@@ -1,0 +1,204 @@
+"""What a recurrent layer is, as NumPy values: sizes, cell kind and weights, whatever it was read from.
+
+Letters: I input features, H hidden (cell) size, P projection size (0 = none), D directions. Gates are stacked in
+PyTorch's order i f g o. A layer of our own describes itself through a method ``describe_recurrence()``; this
+module knows no layer but PyTorch's by name.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_edge_runtime.errors import CaptureError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_lstm"]
+
+Float32 = npt.NDArray[np.float32]
+Peephole = Literal["none", "diagonal", "full"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Direction:
+    """The weights of one direction of one layer, float32, gates in the order i f g o.
+
+    Attributes:
+        w_x: [4H, I], on the layer's input.
+        w_h: [4H, P] with a projection, else [4H, H], on the previous output.
+        b_x: [4H], added to the input's part.
+        b_h: [4H], added to the recurrent part. Both biases are always there: zeros where a module has none.
+        peephole_diagonal: [3H] in the order i f o (i and f see the old cell state, o the new one), or None.
+        peephole_full: [4H, H] (i, f, g see the old cell state, o the new one), or None.
+        projection: [P, H], from ``o * tanh(c)`` to the output, or None.
+    """
+
+    w_x: Float32
+    w_h: Float32
+    b_x: Float32
+    b_h: Float32
+    peephole_diagonal: Float32 | None = None
+    peephole_full: Float32 | None = None
+    projection: Float32 | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RecurrentLayer:
+    """One layer of a stack: sizes in features, and one (forward) or two (forward, reverse) directions.
+
+    Raises:
+        CaptureError: an array is missing, superfluous, or has another dtype or shape than the sizes say.
+    """
+
+    input_size: int
+    hidden_size: int
+    projection_size: int = 0
+    peephole: Peephole = "none"
+    directions: tuple[Direction, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.directions) not in (1, 2):
+            raise CaptureError(f"recurrent layer: got {len(self.directions)} directions, expected 1 or 2")
+        expected = self._expected_shapes()
+        for index, direction in enumerate(self.directions):
+            for name, shape in expected.items():
+                _check_array(f"directions[{index}].{name}", getattr(direction, name), shape)
+
+    @property
+    def output_size(self) -> int:
+        """Features of one direction's output and state h: P with a projection, else H."""
+        return self.projection_size or self.hidden_size
+
+    def _expected_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        H = self.hidden_size
+        return {
+            "w_x": (4 * H, self.input_size),
+            "w_h": (4 * H, self.output_size),
+            "b_x": (4 * H,),
+            "b_h": (4 * H,),
+            "peephole_diagonal": (3 * H,) if self.peephole == "diagonal" else None,
+            "peephole_full": (4 * H, H) if self.peephole == "full" else None,
+            "projection": (self.projection_size, H) if self.projection_size else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recurrence:
+    """A stack of recurrent layers as one module runs it; ``batch_first`` says that its input is [batch, time, I].
+
+    Raises:
+        CaptureError: there is no layer, or a layer's input is not the width of the output below it.
+    """
+
+    layers: tuple[RecurrentLayer, ...]
+    batch_first: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise CaptureError("recurrence: got no layers, expected at least one")
+        for index, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False), start=1):
+            width = below.output_size * len(below.directions)
+            if above.input_size != width:
+                raise CaptureError(
+                    f"recurrence: layers[{index}].input_size is {above.input_size}, "
+                    f"expected {width}, the output width of the layer below"
+                )
+
+
+def describe(module: "torch.nn.Module") -> Recurrence | None:
+    """Say what recurrence a module is, or None when it is no recurrent layer.
+
+    A module with a method ``describe_recurrence() -> Recurrence`` describes itself; ``torch.nn.LSTM`` is read here.
+
+    Raises:
+        CaptureError: a recurrent layer of a kind that this version does not export, a subclass of ``nn.LSTM``
+            with a forward of its own that does not describe itself, or weights that are not float32.
+    """
+    from torch import nn
+
+    own_description = getattr(module, "describe_recurrence", None)
+    if callable(own_description):
+        return _described(module, own_description())
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    if isinstance(module, nn.LSTM):
+        if type(module).forward is not nn.LSTM.forward:
+            raise CaptureError(
+                f"{name} changes nn.LSTM's forward, so its equations are unknown: "
+                "give it a method describe_recurrence(), or use nn.LSTM or lstm_edge.LSTM"
+            )
+        return read_lstm(module)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        raise CaptureError(
+            f"{name} is a recurrent layer, but only LSTM is exported in this version: use nn.LSTM or lstm_edge.LSTM"
+        )
+    return None
+
+
+def read_lstm(module: "torch.nn.LSTM", *, peephole: Peephole = "none") -> Recurrence:
+    """Read the weights of a module by ``nn.LSTM``'s names, peepholes by ``weight_ch_l{k}[_reverse]``.
+
+    Args:
+        module: an ``nn.LSTM`` or a subclass; ``bias=False`` reads as zeros.
+        peephole: which peepholes the module has: ``weight_ch`` is [3H] (i f o) or [4H, H] (i f g o).
+
+    Raises:
+        CaptureError: a weight is not float32 or has not the shape that the module's sizes say.
+    """
+    width = module.hidden_size if not module.proj_size else module.proj_size
+    suffixes = ("", "_reverse") if module.bidirectional else ("",)
+    layers = tuple(
+        RecurrentLayer(
+            input_size=module.input_size if k == 0 else width * len(suffixes),
+            hidden_size=module.hidden_size,
+            projection_size=module.proj_size,
+            peephole=peephole,
+            directions=tuple(_read_direction(module, f"_l{k}{suffix}", peephole) for suffix in suffixes),
+        )
+        for k in range(module.num_layers)
+    )
+    return Recurrence(layers=layers, batch_first=module.batch_first)
+
+
+def _read_direction(module: "torch.nn.LSTM", suffix: str, peephole: Peephole) -> Direction:
+    zeros = np.zeros(4 * module.hidden_size, dtype=np.float32)
+    peepholes = None if peephole == "none" else _read(module, f"weight_ch{suffix}")
+    return Direction(
+        w_x=_read(module, f"weight_ih{suffix}"),
+        w_h=_read(module, f"weight_hh{suffix}"),
+        b_x=_read(module, f"bias_ih{suffix}") if module.bias else zeros,
+        b_h=_read(module, f"bias_hh{suffix}") if module.bias else zeros,
+        peephole_diagonal=peepholes if peephole == "diagonal" else None,
+        peephole_full=peepholes if peephole == "full" else None,
+        projection=_read(module, f"weight_hr{suffix}") if module.proj_size else None,
+    )
+
+
+def _read(module: "torch.nn.Module", name: str) -> Float32:
+    import torch
+
+    # By attribute and not from the state dict: a parametrized weight (weight norm, pruning) is computed there.
+    value: torch.Tensor = getattr(module, name)
+    if value.dtype != torch.float32:
+        raise CaptureError(
+            f"{name} is {value.dtype}, expected torch.float32: call .float() on the module before export"
+        )
+    # A copy: what was described stays what it was when the module trains on.
+    return np.array(value.detach().cpu().numpy(), dtype=np.float32)
+
+
+def _described(module: "torch.nn.Module", value: Any) -> Recurrence:
+    if not isinstance(value, Recurrence):
+        raise CaptureError(
+            f"{type(module).__qualname__}.describe_recurrence() returned {type(value).__name__}, expected Recurrence"
+        )
+    return value
+
+
+def _check_array(name: str, value: Float32 | None, shape: tuple[int, ...] | None) -> None:
+    got = "None" if value is None else f"{value.dtype} {value.shape}"
+    expected = "None" if shape is None else f"float32 {shape}"
+    if got != expected:
+        raise CaptureError(f"recurrent layer: {name} is {got}, expected {expected}")

@@ -1,0 +1,138 @@
+"""From a graph to the file: functions, model card, golden vectors, integrity trailer; nothing is written in between."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.functions import DOMAIN, function_for
+from lstm_edge_exporters.inputs import InputMaker
+from lstm_edge_exporters.parity import random_lengths, random_state
+from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer, write_atomically
+from lstm_edge_runtime.card import CARD_KEY, ModelCard, serialize_card
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.golden import Golden, GoldenVector, encode_golden
+from lstm_edge_runtime.providers import open_session
+from lstm_edge_runtime.selftest import self_test
+from lstm_edge_runtime.session import Session
+
+__all__ = ["MINIMUM_ONNXRUNTIME", "Artifact", "assemble", "make_golden", "serialize", "write"]
+
+MINIMUM_ONNXRUNTIME = "1.18"
+
+# Protobuf's limit on one message; external data is never written.
+LARGEST_BYTES = 2**31 - 1
+
+# Golden vectors of float32 graphs: other CPUs sum in other orders (3e-8 seen between x86-64 and ARM at hidden 64,
+# 2e-6 at hidden 1024); of int8 graphs: the last bit of a sigmoid may flip a rounding, which moves an output by up to
+# 2e-3 (facts, section 3) and is then fed back.
+FLOAT_TOLERANCE = 1e-5
+INT8_TOLERANCE = 1e-2
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A finished model file in memory: its bytes and the card that they carry."""
+
+    data: bytes
+    card: ModelCard
+
+
+def serialize(model: ir.Model, *, plain: bool = False) -> bytes:
+    """Serialize a graph with the functions it calls; deterministic, without metadata.
+
+    Args:
+        model: the graph; calls of ``lstm_edge::`` operators get their functions.
+        plain: replace the calls by the functions' bodies, for consumers that know no local functions.
+
+    Raises:
+        ArtifactError: the model is over 2 GB.
+    """
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    if size > LARGEST_BYTES:
+        raise ArtifactError(f"the model's weights are {size} bytes: an ONNX file holds at most {LARGEST_BYTES}")
+    names = sorted({node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN})
+    if names:
+        model.opset_imports[DOMAIN] = 1
+    proto = ir.to_proto(model)
+    # Functions that a file came with stay unless they are ours, which are made anew.
+    foreign = [function for function in proto.functions if function.domain != DOMAIN]
+    del proto.functions[:]
+    proto.functions.extend(foreign + [function_for(name) for name in names])
+    if plain and proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+        kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
+        del proto.opset_import[:]
+        proto.opset_import.extend(kept)
+    del proto.metadata_props[:]
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString(deterministic=True)
+
+
+def make_golden(model: bytes, card: ModelCard, maker: InputMaker) -> Golden:
+    """Run the model on a few inputs and keep the answers: two rows with a state, and one step from zero.
+
+    Smaller shapes are taken where the vectors would not fit into 64 KiB.
+    """
+    tolerance = FLOAT_TOLERANCE if card.quantization is None else INT8_TOLERANCE
+    for shapes in (((2, 5), (1, 1)), ((2, 2), (1, 1)), ((1, 2),), ((1, 1),)):
+        vectors = tuple(_vector(model, card, maker, batch, time) for batch, time in shapes)
+        golden = Golden(vectors=vectors, tolerance_bodies=tolerance, tolerance_kernels=tolerance)
+        try:
+            encode_golden(golden)
+        except ArtifactError:
+            continue
+        return golden
+    raise ArtifactError("the golden vectors of one step do not fit into 64 KiB: the model's states are too large")
+
+
+def _vector(model: bytes, card: ModelCard, maker: InputMaker, batch: int, time: int) -> GoldenVector:
+    rng = np.random.default_rng(batch * 100 + time)
+    feeds: dict[str, Array] = dict(maker.make(rng, batch, time))
+    feeds |= random_state(card.states, rng, batch, zero=time == 1)
+    if card.lengths:
+        feeds[card.lengths] = random_lengths(rng, batch, time)
+    session = open_session(model)
+    names = [output.name for output in session.get_outputs()]
+    return GoldenVector(inputs=feeds, outputs=dict(zip(names, session.run(None, feeds), strict=True)))
+
+
+def assemble(model: bytes, card: ModelCard, golden: Golden) -> Artifact:
+    """Add card, golden vectors and trailer to a serialized model, then open it as a device would and self-test it.
+
+    Raises:
+        ArtifactError: the file is over 2 GB, or does not pass its own self-test.
+        CardError: the card contradicts the graph.
+    """
+    proto = onnx.ModelProto()
+    proto.metadata_props.add(key=CARD_KEY, value=serialize_card(card))
+    proto.metadata_props.add(key=GOLDEN_KEY, value=encode_golden(golden))
+    # Concatenated protobuf messages merge, so the metadata can follow a model that is already serialized.
+    data = model + proto.SerializeToString(deterministic=True)
+    if len(data) > LARGEST_BYTES - 1024:
+        raise ArtifactError(f"the model is {len(data)} bytes: an ONNX file holds at most {LARGEST_BYTES}")
+    data = append_trailer(data)
+    report = self_test(Session(data))
+    if not report.passed:
+        raise ArtifactError(f"the new file fails its own self-test: worst difference {report.worst:.3g}")
+    return Artifact(data=data, card=card)
+
+
+def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:
+    """Write the file; it appears under its name whole or not at all.
+
+    Raises:
+        OutputError: the path cannot be written.
+    """
+    write_atomically(path, artifact.data)
+
+
+Metadata = Mapping[str, str]

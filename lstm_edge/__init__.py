@@ -1,0 +1,42 @@
+"""lstm-edge: bring LSTMs to embedded Linux, from PyTorch to a verified, quantized, streaming ONNX file.
+
+The names below are loaded when they are first used: importing this package imports neither torch nor onnxruntime.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lstm_edge.layers import LSTM
+    from lstm_edge.models import SequenceClassifier
+    from lstm_edge.validation import validate
+    from lstm_edge_exporters.export import export
+    from lstm_edge_exporters.quantize import quantize
+    from lstm_edge_runtime.selftest import self_test
+    from lstm_edge_runtime.session import Session
+    from lstm_edge_runtime.state import State
+    from lstm_edge_runtime.stream import Stream
+
+__all__ = ["LSTM", "SequenceClassifier", "Session", "State", "Stream", "export", "quantize", "self_test", "validate"]
+
+_HOME = {
+    "LSTM": "lstm_edge.layers",
+    "SequenceClassifier": "lstm_edge.models",
+    "Session": "lstm_edge_runtime.session",
+    "State": "lstm_edge_runtime.state",
+    "Stream": "lstm_edge_runtime.stream",
+    "export": "lstm_edge_exporters.export",
+    "quantize": "lstm_edge_exporters.quantize",
+    "self_test": "lstm_edge_runtime.selftest",
+    "validate": "lstm_edge.validation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lstm_edge' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
