@@ -1,0 +1,90 @@
+"""The outermost frame of every command: errors become one sentence and an exit code; progress goes to stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError
+
+__all__ = ["CommandGroup", "print_json", "print_table", "progress"]
+
+# Which `pip install` brings a package that a command needs and the environment lacks.
+EXTRA_OF = {
+    "torch": "export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnx_ir": "export",
+    "safetensors": "export",
+    "onnxruntime": "cpu",
+}
+
+
+class CommandGroup(TyperGroup):
+    """The group of commands; turns what a command raises into one sentence on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; set LSTM_EDGE_DEBUG=1 to see the traceback instead."""
+        if os.environ.get("LSTM_EDGE_DEBUG"):
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except LstmEdgeError as error:
+            _fail(str(error), error.exit_code)
+        except ModuleNotFoundError as error:
+            _fail(str(missing_extra(error)), 2)
+        except BrokenPipeError:
+            # The reader of our output went away (`| head`): nothing is left to say.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except OSError as error:
+            _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
+        except KeyboardInterrupt:
+            _fail("interrupted", 130)
+
+
+def missing_extra(error: ModuleNotFoundError) -> LstmEdgeError:
+    """Say which extra of lstm-edge brings the module that could not be imported."""
+    package = (error.name or "").split(".")[0]
+    extra = EXTRA_OF.get(package)
+    if extra is None:
+        return MissingExtraError(f"the package {package!r} is not installed")
+    return MissingExtraError(
+        f"this command needs {package!r}, which is not installed: pip install 'lstm-edge[{extra}]'"
+    )
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code) from None
+
+
+def progress(message: str) -> None:
+    """Print one line of progress on stderr: standard output stays for results."""
+    typer.echo(f"· {message}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Print a table that fits the terminal; columns after the first are right-aligned."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+Reporter = Callable[[str], None]

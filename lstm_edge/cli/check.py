@@ -1,0 +1,67 @@
+"""``lstm-edge check``: run a file's golden vectors on this device."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lstm_edge_runtime.selftest import SelfTestReport
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("check", no_args_is_help=True)(check)
+
+
+def check(
+    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    *,
+    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Run the file's golden vectors here and compare the answers with those it was made with.
+
+    Exit code 1 when the worst difference is over the file's tolerance or the file is damaged, 2 when it cannot be
+    read or carries no golden vectors.
+
+    For example:
+
+        lstm-edge check model.onnx
+
+        lstm-edge check model.onnx --json
+    """
+    from lstm_edge.cli._frame import print_json
+    from lstm_edge_runtime.errors import ParityError
+    from lstm_edge_runtime.selftest import self_test
+    from lstm_edge_runtime.session import Session
+
+    session = Session(model, provider=provider, threads=threads)
+    report = self_test(session)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report, session.notes)
+    if not report.passed:
+        raise ParityError(
+            f"{model}: the worst difference {report.worst:.3g} is over the file's tolerance {report.tolerance:.3g}; "
+            "this device does not give the answers that the file was made with"
+        )
+
+
+def print_report(report: "SelfTestReport", notes: tuple[str, ...]) -> None:
+    """Print the report as a table and one sentence, then the notes."""
+    from lstm_edge.cli._frame import print_table
+    from lstm_edge.cli.inspect import print_notes
+
+    rows = [(o.name, f"{o.max_abs_difference:.3g}", str(o.vector), str(o.index)) for o in report.outputs]
+    print_table(("output", "worst difference", "vector", "element"), rows)
+    verdict = "passed" if report.passed else "FAILED"
+    verified = "verified" if report.verified else "unverified"
+    typer.echo(
+        f"{verdict}: {report.vectors} golden vectors, worst difference {report.worst:.3g}, "
+        f"tolerance {report.tolerance:.3g} ({report.kind}); file {verified}"
+    )
+    print_notes(notes)

@@ -1,0 +1,149 @@
+"""``lstm-edge inspect``: what a model file says about itself."""
+
+import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lstm_edge_runtime.card import ModelCard, Quantization, TensorSpec
+    from lstm_edge_runtime.session import Session
+
+__all__ = ["add_to", "describe", "print_notes", "print_session"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("inspect", no_args_is_help=True)(inspect)
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    *,
+    provider: Annotated[str, typer.Option(help="cpu, or cuda to see which nodes stay on the CPU.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print the model card: inputs, outputs, states, layers, streaming, quantization, parity, sizes.
+
+    The file is opened as the device would open it, so its integrity and its card are checked on the way.
+
+    For example:
+
+        lstm-edge inspect model.onnx
+
+        lstm-edge inspect model.onnx --json
+    """
+    from lstm_edge.cli._frame import print_json
+    from lstm_edge_runtime.session import Session
+
+    session = Session(model, provider=provider)
+    if as_json:
+        print_json(describe(session))
+    else:
+        print_session(session, model)
+
+
+def describe(session: "Session") -> dict[str, Any]:
+    """Return what is known about an open file as JSON values; ``card`` is None for a file without one."""
+    from lstm_edge_runtime._json import encode
+
+    return {
+        "size_bytes": session.size_bytes,
+        "verified": session.verified,
+        "provider": session.provider,
+        "inputs": [encode(spec) for spec in session.inputs],
+        "outputs": [encode(spec) for spec in session.outputs],
+        "states": [encode(spec) for spec in session.states],
+        "lengths": session.lengths,
+        "card": encode(session.card),
+        "placement": None if session.placement is None else [encode(node) for node in session.placement],
+        "notes": list(session.notes),
+    }
+
+
+def print_session(session: "Session", model: str) -> None:
+    """Print everything about an open file as tables that fit 80 columns."""
+    from lstm_edge.cli._frame import print_table
+
+    card = session.card
+    typer.echo(f"{model}: {session.size_bytes} bytes, {'verified' if session.verified else 'unverified'}")
+    if card is not None:
+        typer.echo(f"task {card.task}, made by {card.producer or 'unknown'}, onnxruntime >= {card.minimum_onnxruntime}")
+    tensors = list(_rows("input", session.inputs)) + list(_rows("output", session.outputs))
+    if session.lengths is not None:
+        tensors.append((session.lengths, "lengths", "int64", "[batch]"))
+    print_table(("tensor", "role", "dtype", "axes"), tensors)
+    if session.states:
+        states = [(s.input, s.output, s.kind, _axes(s.axes), s.initial) for s in session.states]
+        print_table(("state", "output", "kind", "axes", "initial"), states)
+    if card is not None:
+        _print_card(card)
+    print_notes(session.notes)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print each note, wrapped to 80 columns."""
+    for note in notes:
+        typer.echo(textwrap.fill(f"note: {note}", 80, subsequent_indent="  "))
+
+
+def _print_card(card: "ModelCard") -> None:
+    from lstm_edge.cli._frame import print_table
+
+    if card.layers:
+        layers = [
+            (
+                layer.name,
+                layer.cell if layer.peephole == "none" else f"{layer.cell}, {layer.peephole} peephole",
+                f"{layer.input_size} > {layer.hidden_size}"
+                + (f" > {layer.projection_size}" if layer.projection_size else ""),
+                "both" if layer.directions == 2 else "forward",
+                layer.operator,
+            )
+            for layer in card.layers
+        ]
+        print_table(("layer", "cell", "features", "direction", "operator"), layers)
+    verdict = f"streaming: {card.streaming.verdict}"
+    typer.echo(f"{verdict} ({card.streaming.reason})" if card.streaming.reason else verdict)
+    for step in card.preprocessing:
+        typer.echo(f"preprocessing, done by the graph itself: {step}")
+    for name, values in (("labels", card.labels), ("vocabulary", card.vocabulary)):
+        if values is not None:
+            shown = ", ".join(values[:10]) + (", ..." if len(values) > 10 else "")
+            typer.echo(f"{name}: {len(values)} ({shown})")
+    if card.parity is not None:
+        parity = card.parity
+        typer.echo(
+            f"parity: worst difference {parity.max_abs_difference:.3g} against {parity.against}, "
+            f"tolerance {parity.tolerance:.3g}, over {len(parity.shapes)} shapes"
+        )
+    if card.quantization is not None:
+        _print_quantization(card.quantization)
+
+
+def _print_quantization(quantization: "Quantization") -> None:
+    from lstm_edge.cli._frame import print_table
+
+    typer.echo(f"quantization: {quantization.scheme}, made from the file with SHA-256")
+    typer.echo(f"  {quantization.parent_sha256}")
+    rows = [
+        (c.layer, c.operator, c.scheme, str(c.bytes_before), str(c.bytes_after), _share(c.bytes_after, c.bytes_before))
+        for c in quantization.coverage
+    ]
+    before = sum(c.bytes_before for c in quantization.coverage)
+    after = sum(c.bytes_after for c in quantization.coverage)
+    rows.append(("all", "", "", str(before), str(after), _share(after, before)))
+    print_table(("layer", "operator", "scheme", "bytes before", "after", "share"), rows)
+
+
+def _share(after: int, before: int) -> str:
+    return f"{after / before:.2f}" if before else "-"
+
+
+def _rows(role: str, specs: "Iterable[TensorSpec]") -> Iterable[tuple[str, str, str, str]]:
+    return ((spec.name, role, spec.dtype, _axes(spec.axes)) for spec in specs)
+
+
+def _axes(axes: tuple[str | int, ...]) -> str:
+    return "[" + ", ".join(map(str, axes)) + "]"

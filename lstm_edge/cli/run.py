@@ -1,0 +1,139 @@
+"""``lstm-edge run``: run a model on a file of arrays, or stream JSON lines through it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lstm_edge_runtime.session import Session
+    from lstm_edge_runtime.state import State
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("run", no_args_is_help=True)(run)
+
+
+def run(
+    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    inputs: Annotated[
+        str | None, typer.Argument(help="An .npy array, or an .npz of arrays by name.", metavar="INPUT.npy|.npz")
+    ] = None,
+    *,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Write the outputs here (.npy or .npz) instead of as JSON.")
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="JSON lines on standard input and output.")] = False,
+    batch_size: Annotated[int, typer.Option(help="With --stream: rows side by side.")] = 1,
+    state: Annotated[str | None, typer.Option(help="Start from the state in this .npz file.")] = None,
+    save_state: Annotated[str | None, typer.Option(help="Write the last state to this .npz file.")] = None,
+    lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, for example 5,3.")] = None,
+    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
+) -> None:
+    """Run a model on an array file, or stream JSON lines through it.
+
+    Without -o the outputs are printed as one JSON object. With --stream a line of standard input is a frame or a chunk
+    (a list), or an object of named inputs; each gives one line. {"reset": true} starts anew. The first bad line (NaN,
+    a wrong shape, no JSON) is named with its number and ends the command with exit code 2. NaN and infinity in an
+    output are printed as null.
+
+    For example:
+
+        lstm-edge run model.onnx utterance.npy -o logits.npy
+
+        lstm-edge run model.onnx inputs.npz --lengths 5,3 --save-state state.npz -o outputs.npz
+
+        echo '[0.1, 0.2, 0.3]' | lstm-edge run model.onnx --stream
+    """
+    from lstm_edge_runtime.errors import InputError
+    from lstm_edge_runtime.session import Session
+
+    if stream and (inputs is not None or output is not None or lengths is not None):
+        raise InputError("--stream reads standard input and writes standard output: leave out INPUT, -o and --lengths")
+    if not stream and inputs is None:
+        raise InputError("give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input")
+    session = Session(model, provider=provider, threads=threads)
+    _check_targets(session, output, save_state)
+    start = None if state is None else _read_state(session, state)
+    if stream:
+        last = _run_stream(session, start, batch_size)
+    else:
+        last = _run_file(session, str(inputs), start, _parse_lengths(lengths), output)
+    if save_state is not None:
+        from lstm_edge_runtime.files import write_arrays
+
+        write_arrays(save_state, last.to_arrays())
+
+
+def _check_targets(session: "Session", output: str | None, save_state: str | None) -> None:
+    """Refuse unwritable paths before anything runs: no half of the results is left behind."""
+    from lstm_edge_runtime.errors import OutputError
+    from lstm_edge_runtime.files import check_array_target
+
+    if output is not None:
+        check_array_target(output, len(session.outputs))
+    if save_state is not None:
+        if not session.states:
+            raise OutputError(f"{save_state}: the model has no explicit state to save")
+        if not save_state.endswith(".npz"):
+            raise OutputError(f"{save_state}: a state is saved as .npz")
+        check_array_target(save_state, len(session.states))
+
+
+def _read_state(session: "Session", path: str) -> "State":
+    from lstm_edge_runtime.errors import InputError
+    from lstm_edge_runtime.files import read_arrays
+    from lstm_edge_runtime.state import State
+
+    arrays = read_arrays(path)
+    if not isinstance(arrays, dict):
+        raise InputError(f"{path}: expected an .npz file with an array for each state, as --save-state writes it")
+    try:
+        return State.from_arrays(session.states, arrays)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _parse_lengths(text: str | None) -> list[int] | None:
+    from lstm_edge_runtime.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--lengths must be integers with commas between them, as 5,3; got {text!r}") from error
+
+
+def _run_file(
+    session: "Session", path: str, state: "State | None", lengths: list[int] | None, output: str | None
+) -> "State":
+    from lstm_edge.cli._frame import print_json
+    from lstm_edge_runtime.errors import InputError
+    from lstm_edge_runtime.files import read_arrays, write_arrays
+    from lstm_edge_runtime.lines import to_json
+
+    try:
+        outputs, last = session.run(read_arrays(path), state, lengths)
+    except InputError as error:
+        raise error if str(error).startswith(path) else InputError(f"{path}: {error}") from error
+    if output is None:
+        print_json(to_json(outputs))
+    else:
+        write_arrays(output, outputs)
+    return last
+
+
+def _run_stream(session: "Session", state: "State | None", batch_size: int) -> "State":
+    from lstm_edge_runtime.lines import stream_lines
+
+    stream = session.stream(batch_size)
+    if state is not None:
+        stream.state = state
+    # typer.echo flushes: a consumer sees each answer at once.
+    for line in stream_lines(stream, session.inputs, typer.get_binary_stream("stdin")):
+        typer.echo(line)
+    return stream.state

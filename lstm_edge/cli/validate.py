@@ -1,0 +1,104 @@
+"""`lstm-edge validate`: a candidate against a reference, on the task's own metric."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_edge.cli._bar import progress_bar
+from lstm_edge.cli._frame import print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from lstm_edge.reports import ValidationReport
+
+__all__ = ["add_to", "print_report"]
+
+# Repeats the keys of lstm_edge_runtime.metrics.METRICS, which would load NumPy before `--help`; a test compares.
+METRIC_NAMES = ("accuracy", "cross-entropy", "mean-squared-error", "mean-absolute-error")
+
+EPILOG = """
+Exit code 0: within the budget; 1: the budget is broken; 2: wrong usage or input.
+
+Examples:
+
+`lstm-edge validate int8.onnx --against float32.onnx --data japanese-vowels --max-drop 0.5pt`
+
+`lstm-edge validate int8.onnx --against float32.onnx --data mine.npz --max-drop 2% --confidence 0.95`
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command `validate`."""
+    app.command("validate", epilog=EPILOG)(validate)
+
+
+def validate(
+    *,
+    candidate: Annotated[Path, typer.Argument(help="The `.onnx` file to judge.", show_default=False)],
+    against: Annotated[Path, typer.Option(help="The reference, an `.onnx` file.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="`japanese-vowels` (its test split), or an `.npz` with `x` (float32, all sequences stacked), "
+            "`lengths` and `y`."
+        ),
+    ],
+    metric: Annotated[str, typer.Option(help=f"One of {', '.join(METRIC_NAMES)}.")] = "accuracy",
+    max_drop: Annotated[
+        str,
+        typer.Option(
+            help="How much worse the candidate may be: `0.5pt` in points of the metric (accuracy: percentage points), "
+            "`0.5%` of the reference's value."
+        ),
+    ] = "0.5pt",
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Let the bound of a paired bootstrap at this confidence decide, such as 0.95."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="Threads of onnxruntime.", min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
+    from lstm_edge.data import load
+    from lstm_edge.validation import validate as compare
+
+    dataset = load(data, default_split="test")
+    progress(f"validating on {dataset.name}: {len(dataset)} sequences, seed {seed}")
+    with progress_bar("validating", 2 * len(dataset)) as update:
+        report = compare(
+            candidate,
+            against,
+            dataset,
+            metric=metric,
+            max_drop=max_drop,
+            confidence=confidence,
+            seed=seed,
+            threads=threads,
+            on_progress=lambda done, _: update(done),
+        )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    report.check()
+
+
+def print_report(report: "ValidationReport") -> None:
+    """Print a validation report as a table."""
+    bound = [] if report.drop_bound is None else [(f"drop, bound at {report.confidence:g}", f"{report.drop_bound:.4g}")]
+    agree = [] if report.agreement is None else [("agreement of decisions", f"{report.agreement:.2%}")]
+    rows = [
+        ("data", f"{report.data}, {report.samples} sequences"),
+        (f"{report.metric}, reference", f"{report.reference:.6g}"),
+        (f"{report.metric}, candidate", f"{report.candidate:.6g}"),
+        (f"drop ({report.unit})", f"{report.drop:.4g}"),
+        *bound,
+        (f"allowed drop ({report.budget})", f"{report.max_drop:.4g}"),
+        ("verdict", "passed" if report.passed else "BUDGET BROKEN"),
+        *agree,
+        ("output difference, worst / mean", f"{report.max_abs_difference:.3g} / {report.mean_abs_difference:.3g}"),
+        ("signal to noise", f"{report.snr_db:.1f} dB"),
+        ("file size, reference / candidate", f"{report.reference_bytes:,} / {report.candidate_bytes:,} bytes"),
+    ]
+    print_table(("validation", ""), rows)

@@ -1,0 +1,230 @@
+"""Export as one job: load the source, build the float32 file, quantize and validate it if asked, then write."""
+
+import dataclasses
+import importlib
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lstm_edge_runtime.artifact import check_target, write_atomically
+from lstm_edge_runtime.card import ModelCard
+from lstm_edge_runtime.errors import ArtifactError, CaptureError, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lstm_edge.validation import ValidationReport
+
+__all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What `lstm-edge export` was asked for; the fields are its options."""
+
+    source: str
+    output: Path
+    weights: Path | None = None
+    inputs: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    state: str = "explicit"
+    lengths: bool = False
+    plain: bool = False
+    scheme: str | None = None
+    data: str | None = None
+    metric: str = "accuracy"
+    max_drop: str = "0.5pt"
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineReport:
+    """What the job made: the file and its card, sizes in bytes, the validation if there was one, time in seconds.
+
+    ``passed`` is False when validation broke the budget: then nothing was written.
+    """
+
+    path: str
+    passed: bool
+    size_bytes: int
+    float32_bytes: int
+    card: ModelCard
+    validation: "ValidationReport | None"
+    elapsed_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        from lstm_edge_runtime.card import card_to_json
+
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["card"] = card_to_json(self.card)
+        values["validation"] = None if self.validation is None else self.validation.to_json()
+        return values
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as the rows of a table."""
+        card, parity = self.card, self.card.parity
+        rows = [
+            ("written", "yes" if self.passed else "no: the budget is broken"),
+            ("file size", f"{self.size_bytes:,} bytes"),
+            ("recurrent layers", ", ".join(sorted({layer.operator for layer in card.layers}))),
+            ("streaming", card.streaming.verdict),
+        ]
+        if parity is not None:
+            rows.append((f"worst difference to {parity.against}", f"{parity.max_abs_difference:.2g}"))
+        if card.quantization is not None:
+            rows.append(("float32 size", f"{self.float32_bytes:,} bytes"))
+        if self.validation is not None:
+            rows += self.validation.rows()
+        return rows + [("time", f"{self.elapsed_s:.1f} s")]
+
+
+def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
+    """Do the whole job; the file appears only when everything passed.
+
+    Raises:
+        LstmEdgeError: the source cannot be read or captured, parity failed, or the output cannot be written.
+    """
+    from lstm_edge_exporters.export import build
+    from lstm_edge_exporters.quantize import SCHEMES, quantize_bytes
+
+    start = time.monotonic()
+    check_target(request.output)
+    if request.scheme is not None and request.scheme not in SCHEMES:
+        raise InputError(f"unknown scheme {request.scheme!r}; known ones are {', '.join(SCHEMES)}")
+    if request.data is not None and request.scheme is None:
+        raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
+    progress(f"loading {request.source}")
+    module = load_source(request.source, request.weights)
+    state: Literal["explicit", "hidden"] = "hidden" if request.state == "hidden" else "explicit"
+    if request.state not in ("explicit", "hidden"):
+        raise InputError(f"--state must be explicit or hidden, got {request.state!r}")
+    exported = build(
+        module,
+        None,
+        inputs=request.inputs,
+        state=state,
+        lengths=request.lengths,
+        plain=request.plain,
+        output_names=request.output_names or None,
+        progress=progress,
+    )
+    artifact, validation = exported, None
+    if request.scheme is not None:
+        artifact = quantize_bytes(exported.data, scheme=request.scheme, plain=request.plain, progress=progress)
+        validation = _validate(request, artifact.data, exported.data, progress)
+    passed = validation is None or validation.passed
+    if passed:
+        write_atomically(request.output, artifact.data)
+    return PipelineReport(
+        path=os.fspath(request.output),
+        passed=passed,
+        size_bytes=len(artifact.data),
+        float32_bytes=len(exported.data),
+        card=artifact.card,
+        validation=validation,
+        elapsed_s=round(time.monotonic() - start, 2),
+    )
+
+
+def _validate(
+    request: ExportRequest, candidate: bytes, reference: bytes, progress: Progress
+) -> "ValidationReport | None":
+    if request.data is None:
+        return None
+    from lstm_edge.data import load
+    from lstm_edge.validation import validate
+
+    dataset = load(request.data, default_split="test")
+    progress(f"validating {request.metric} on {dataset.name}")
+    return validate(
+        candidate, reference, dataset, metric=request.metric, max_drop=request.max_drop, confidence=request.confidence
+    )
+
+
+def load_source(source: str, weights: Path | None = None) -> "nn.Module":
+    """Load a module: a checkpoint of ours, or what a factory returns, with weights.
+
+    Args:
+        source: path of a ``.safetensors`` file that lstm-edge wrote, or ``package.module:factory``.
+        weights: for a factory: ``.safetensors``, or ``.pt`` / ``.pth`` (read with ``weights_only=True``).
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or holds a pickle of more than tensors.
+        CaptureError: the factory cannot be imported or called, or the weights are not the module's.
+    """
+    if source.endswith(".safetensors") or os.path.sep in source or ":" not in source:
+        from lstm_edge.checkpoint import load_checkpoint
+
+        if weights is not None:
+            raise InputError("--weights goes with package.module:factory; a checkpoint carries its own")
+        return load_checkpoint(source)
+    module = _call_factory(source)
+    if weights is not None:
+        tensors = _read_weights(weights)
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines())
+            raise CaptureError(f"{weights}: the weights are not those of {source}: {reason[:400]}") from error
+    return module.eval()
+
+
+def _call_factory(source: str) -> "nn.Module":
+    from torch import nn
+
+    path, _, name = source.partition(":")
+    # As `python -m` does: a module beside the user, not installed, can be named.
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        factory = getattr(importlib.import_module(path), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CaptureError(f"{source}: cannot be imported ({error}); expected package.module:factory") from error
+    module = factory if isinstance(factory, nn.Module) else None
+    if module is None and callable(factory):
+        try:
+            module = factory()
+        except Exception as error:  # the user's own code: whatever it raises is the answer
+            raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise CaptureError(
+            f"{source}: is a {type(module or factory).__name__}, expected a callable that returns a torch.nn.Module"
+        )
+    return module
+
+
+def _read_weights(path: Path) -> "dict[str, Tensor]":
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ArtifactError(f"{path}: not a safetensors file ({error})") from error
+    if path.suffix not in (".pt", ".pth"):
+        raise ArtifactError(f"{path}: weights must be .safetensors, .pt or .pth")
+    import torch
+
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ArtifactError(
+            f"{path}: holds pickled objects besides tensors, which are never loaded: "
+            "save module.state_dict() instead of the module"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path}: not a PyTorch weights file ({str(error).splitlines()[0][:200]})") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise ArtifactError(f"{path}: holds a {type(tensors).__name__}, expected a state dict: names to tensors")
+    return tensors
