@@ -5,7 +5,6 @@ Nothing in it is ever unpickled. The metadata has one key, ``lstm_edge.checkpoin
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lstm_edge.models import ClassifierConfig, SequenceClassifier
-from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.artifact import write_atomically
+from lstm_edge_runtime.errors import ArtifactError, InputError
 
-__all__ = ["CHECKPOINT_KEY", "VERSION", "check_output", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT_KEY", "VERSION", "load_checkpoint", "save_checkpoint"]
 
 CHECKPOINT_KEY = "lstm_edge.checkpoint"
 VERSION = "1"
@@ -35,12 +35,10 @@ def save_checkpoint(model: SequenceClassifier, path: str | Path) -> None:
     """
     if not isinstance(model, SequenceClassifier):
         raise InputError(f"checkpoint: got a {type(model).__name__}, expected a SequenceClassifier")
-    path = Path(path)
-    check_output(path)
     description = {"version": VERSION, "kind": KIND, "config": model.config.to_json()}
     metadata = {CHECKPOINT_KEY: json.dumps(description, sort_keys=True, ensure_ascii=False, allow_nan=False)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    _write_atomically(path, save(tensors, metadata=metadata))
+    write_atomically(path, save(tensors, metadata=metadata))
 
 
 def load_checkpoint(path: str | Path) -> SequenceClassifier:
@@ -61,35 +59,6 @@ def load_checkpoint(path: str | Path) -> SequenceClassifier:
     # assign=True keeps the file's tensors; parameters lose nothing but must be marked as trainable again.
     model.requires_grad_(True)
     return model.eval()
-
-
-def check_output(path: str | Path) -> None:
-    """Refuse an output path that cannot be written, before hours of work go into its contents.
-
-    Raises:
-        OutputError: the folder is missing or not writable, or the path is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"output {path}: is a folder; expected the name of a file")
-    if not path.parent.is_dir():
-        raise OutputError(f"output {path}: the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"output {path}: the folder {path.parent} is not writable; choose another")
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"output {path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:

@@ -70,6 +70,24 @@ class ValidationReport:
         values = dataclasses.asdict(self)
         return values | {"snr_db": self.snr_db if math.isfinite(self.snr_db) else None}
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as the rows of a table."""
+        bound = [] if self.drop_bound is None else [(f"drop, bound at {self.confidence:g}", f"{self.drop_bound:.4g}")]
+        agree = [] if self.agreement is None else [("agreement of decisions", f"{self.agreement:.2%}")]
+        return [
+            ("validated on", f"{self.data}, {self.samples} sequences"),
+            (f"{self.metric}, reference", f"{self.reference:.6g}"),
+            (f"{self.metric}, candidate", f"{self.candidate:.6g}"),
+            (f"drop ({self.unit})", f"{self.drop:.4g}"),
+            *bound,
+            (f"allowed drop ({self.budget})", f"{self.max_drop:.4g}"),
+            ("verdict", "passed" if self.passed else "BUDGET BROKEN"),
+            *agree,
+            ("output difference, worst / mean", f"{self.max_abs_difference:.3g} / {self.mean_abs_difference:.3g}"),
+            ("signal to noise", f"{self.snr_db:.1f} dB"),
+            ("model size, reference / candidate", f"{self.reference_bytes:,} / {self.candidate_bytes:,} bytes"),
+        ]
+
     def check(self) -> None:
         """Raise when the budget is broken.
 

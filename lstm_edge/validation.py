@@ -3,9 +3,9 @@
 Imports NumPy and the runtime package only: it runs on the device. Budgets and the report: ``lstm_edge.reports``.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = ["Budget", "Predictions", "ValidationReport", "bootstrap_bound", "pars
 
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]
+Source = str | os.PathLike[str] | bytes
 
 # Enough that the 95 % bound of a share over 370 samples moves by less than one sample (0.0027) between seeds.
 RESAMPLES = 10_000
@@ -33,15 +34,15 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """A model's answers: ``outputs`` ``[N, ...]``, one row for each sequence, and the size of its file in bytes."""
+    """A model's answers: ``outputs`` ``[N, ...]``, one row for each sequence, and the size of the model in bytes."""
 
     outputs: Array
     size_bytes: int
 
 
 def validate(
-    candidate: str | Path,
-    reference: str | Path,
+    candidate: Source,
+    reference: Source,
     dataset: Dataset | str,
     *,
     metric: str = "accuracy",
@@ -54,8 +55,8 @@ def validate(
     """Compare a candidate with a reference on a task's own metric.
 
     Args:
-        candidate: the ``.onnx`` file to judge.
-        reference: the ``.onnx`` file it is judged against.
+        candidate: path of the ``.onnx`` file to judge, or its bytes.
+        reference: the one it is judged against, likewise.
         dataset: the samples, or what ``lstm_edge.data.load`` takes (a bundled name means its test split).
         metric: a name from ``lstm_edge_runtime.metrics``.
         max_drop: how much worse the candidate may be, such as ``0.5pt`` or ``0.5%`` (see ``lstm_edge.reports``).
@@ -79,7 +80,7 @@ def validate(
     new = predict(candidate, data, threads=threads, on_sample=_offset(on_progress, len(data), total))
     if new.outputs.shape != old.outputs.shape:
         raise InputError(
-            f"candidate {candidate}: its outputs are {list(new.outputs.shape[1:])} for each sequence, "
+            f"{_name(candidate)}: its outputs are {list(new.outputs.shape[1:])} for each sequence, "
             f"those of the reference {list(old.outputs.shape[1:])}; expected the same"
         )
     return _judge(old, new, data, chosen, budget, confidence=confidence, seed=seed)
@@ -126,37 +127,38 @@ def _judge(
 
 
 def predict(
-    path: str | Path, data: Dataset, *, threads: int = 1, on_sample: Callable[[int], None] | None = None
+    source: Source, data: Dataset, *, threads: int = 1, on_sample: Callable[[int], None] | None = None
 ) -> Predictions:
     """Run a model over every sequence, one by one (batch 1), so that it needs no ``lengths`` input.
 
     Args:
-        path: an ``.onnx`` file with one float32 input and one output that has no time axis.
+        source: path of an ``.onnx`` file, or its bytes, with one float32 input and one output that has no time axis.
         data: N sequences.
         threads: onnxruntime's threads.
         on_sample: called with the number of sequences run so far.
 
     Returns:
-        The model's output for each sequence, without the batch axis of 1, and the size of the file.
+        The model's output for each sequence, without the batch axis of 1, and the size of the model in bytes.
 
     Raises:
         ArtifactError: the file is missing or cannot be opened.
         InputError: the model's input or output is not of that form, or an output holds NaN or infinity.
     """
-    session = Session(path, threads=threads)
-    source = _only(path, "input", session.inputs)
-    target = _only(path, "output", session.outputs)
+    name = _name(source)
+    session = Session(source, threads=threads)
+    feed = _only(name, "input", session.inputs)
+    target = _only(name, "output", session.outputs)
     if TIME in target.axes:
-        raise InputError(f"model {path}: output {target.name!r} has a time axis, expected one answer for each sequence")
-    _check_features(path, source, data)
-    time_first = TIME in source.axes and source.axes.index(TIME) == 0
+        raise InputError(f"{name}: output {target.name!r} has a time axis, expected one answer for each sequence")
+    _check_features(name, feed, data)
+    time_first = TIME in feed.axes and feed.axes.index(TIME) == 0
     batch_axis = target.axes.index(BATCH) if BATCH in target.axes else 0
     rows: list[Array] = []
     for number, sequence in enumerate(data, start=1):
-        outputs, _ = session.run({source.name: np.expand_dims(sequence, 1 if time_first else 0)})
+        outputs, _ = session.run({feed.name: np.expand_dims(sequence, 1 if time_first else 0)})
         row = np.take(outputs[target.name], 0, axis=batch_axis)
         if not np.isfinite(row).all():
-            raise InputError(f"model {path}: output {target.name!r} holds NaN or infinity for sequence {number - 1}")
+            raise InputError(f"{name}: output {target.name!r} holds NaN or infinity for sequence {number - 1}")
         rows.append(row)
         if on_sample:
             on_sample(number)
@@ -204,19 +206,23 @@ def _check_confidence(confidence: float | None) -> None:
         raise InputError(f"confidence is {confidence}, expected a share above 0 and below 1, such as 0.95")
 
 
-def _only(path: str | Path, what: str, specs: Sequence[TensorSpec]) -> TensorSpec:
+def _name(source: Source) -> str:
+    return "model" if isinstance(source, bytes) else f"model {os.fspath(source)}"
+
+
+def _only(name: str, what: str, specs: Sequence[TensorSpec]) -> TensorSpec:
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs) or "none"
-        raise InputError(f"model {path}: has {len(specs)} {what}s ({names}), expected one to validate")
+        raise InputError(f"{name}: has {len(specs)} {what}s ({names}), expected one to validate")
     return specs[0]
 
 
-def _check_features(path: str | Path, source: TensorSpec, data: Dataset) -> None:
+def _check_features(name: str, source: TensorSpec, data: Dataset) -> None:
     known = [axis for axis in source.axes if isinstance(axis, int)]
     if source.dtype != "float32" or len(source.axes) != 3 or known[-1:] not in ([], [data.features]):
         axes = ", ".join(map(str, source.axes))
         raise InputError(
-            f"model {path}: input {source.name!r} is {source.dtype}[{axes}], "
+            f"{name}: input {source.name!r} is {source.dtype}[{axes}], "
             f"but data {data.name} has float32[batch, time, {data.features}]"
         )
 

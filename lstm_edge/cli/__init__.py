@@ -9,7 +9,7 @@ from lstm_edge.cli._frame import CommandGroup
 
 __all__ = ["app", "main"]
 
-# The order is the order in `lstm-edge --help`: the way of a model from training to the device.
+# The order in `lstm-edge --help`: the way of a model from training to the device.
 COMMANDS = ("train", "export", "quantize", "validate", "inspect", "check", "run")
 
 app = typer.Typer(

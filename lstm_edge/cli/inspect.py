@@ -67,9 +67,9 @@ def print_session(session: "Session", model: str) -> None:
     from lstm_edge.cli._frame import print_table
 
     card = session.card
-    typer.echo(f"{model}: {session.size_bytes} bytes, {'verified' if session.verified else 'unverified'}")
+    _say(f"{model}: {session.size_bytes} bytes, {'verified' if session.verified else 'unverified'}")
     if card is not None:
-        typer.echo(f"task {card.task}, made by {card.producer or 'unknown'}, onnxruntime >= {card.minimum_onnxruntime}")
+        _say(f"task {card.task}, made by {card.producer or 'unknown'}, onnxruntime >= {card.minimum_onnxruntime}")
     tensors = list(_rows("input", session.inputs)) + list(_rows("output", session.outputs))
     if session.lengths is not None:
         tensors.append((session.lengths, "lengths", "int64", "[batch]"))
@@ -85,7 +85,7 @@ def print_session(session: "Session", model: str) -> None:
 def print_notes(notes: Iterable[str]) -> None:
     """Print each note, wrapped to 80 columns."""
     for note in notes:
-        typer.echo(textwrap.fill(f"note: {note}", 80, subsequent_indent="  "))
+        _say(f"note: {note}")
 
 
 def _print_card(card: "ModelCard") -> None:
@@ -105,16 +105,16 @@ def _print_card(card: "ModelCard") -> None:
         ]
         print_table(("layer", "cell", "features", "direction", "operator"), layers)
     verdict = f"streaming: {card.streaming.verdict}"
-    typer.echo(f"{verdict} ({card.streaming.reason})" if card.streaming.reason else verdict)
+    _say(f"{verdict} ({card.streaming.reason})" if card.streaming.reason else verdict)
     for step in card.preprocessing:
-        typer.echo(f"preprocessing, done by the graph itself: {step}")
+        _say(f"preprocessing, done by the graph itself: {step}")
     for name, values in (("labels", card.labels), ("vocabulary", card.vocabulary)):
         if values is not None:
             shown = ", ".join(values[:10]) + (", ..." if len(values) > 10 else "")
-            typer.echo(f"{name}: {len(values)} ({shown})")
+            _say(f"{name}: {len(values)} ({shown})")
     if card.parity is not None:
         parity = card.parity
-        typer.echo(
+        _say(
             f"parity: worst difference {parity.max_abs_difference:.3g} against {parity.against}, "
             f"tolerance {parity.tolerance:.3g}, over {len(parity.shapes)} shapes"
         )
@@ -125,8 +125,7 @@ def _print_card(card: "ModelCard") -> None:
 def _print_quantization(quantization: "Quantization") -> None:
     from lstm_edge.cli._frame import print_table
 
-    typer.echo(f"quantization: {quantization.scheme}, made from the file with SHA-256")
-    typer.echo(f"  {quantization.parent_sha256}")
+    _say(f"quantization: {quantization.scheme}, made from the file with SHA-256 {quantization.parent_sha256}")
     rows = [
         (c.layer, c.operator, c.scheme, str(c.bytes_before), str(c.bytes_after), _share(c.bytes_after, c.bytes_before))
         for c in quantization.coverage
@@ -135,6 +134,11 @@ def _print_quantization(quantization: "Quantization") -> None:
     after = sum(c.bytes_after for c in quantization.coverage)
     rows.append(("all", "", "", str(before), str(after), _share(after, before)))
     print_table(("layer", "operator", "scheme", "bytes before", "after", "share"), rows)
+
+
+def _say(text: str) -> None:
+    """Print text wrapped to 80 columns; paths and digests are not broken."""
+    typer.echo(textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 def _share(after: int, before: int) -> str:

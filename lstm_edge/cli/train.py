@@ -2,15 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
-
-if TYPE_CHECKING:
-    from lstm_edge.training import TrainingReport
 
 __all__ = ["add_to"]
 
@@ -75,12 +72,13 @@ def classification(
 
     A tenth of every class is held out of the training data for early stopping; a test split is never read.
     """
-    from lstm_edge.checkpoint import check_output, save_checkpoint
+    from lstm_edge.checkpoint import save_checkpoint
     from lstm_edge.data import load
     from lstm_edge.models import ClassifierConfig
     from lstm_edge.training import TrainingOptions, train_classifier
+    from lstm_edge_runtime.artifact import check_target
 
-    check_output(output)
+    check_target(output)
     dataset = load(data, default_split="train")
     config = ClassifierConfig(
         features=dataset.features,
@@ -106,20 +104,5 @@ def classification(
     if as_json:
         print_json(report.to_json())
     else:
-        print_report(report, output)
-
-
-def print_report(report: "TrainingReport", output: Path) -> None:
-    """Print what was trained, as a table."""
-    rows = [
-        ("data", report.data),
-        ("seed", str(report.seed)),
-        ("sequences trained on / held out", f"{report.samples_trained} / {report.samples_held_out}"),
-        ("parameters", f"{report.parameters:,}"),
-        ("epochs, best / run", f"{report.best.number} / {len(report.history)}"),
-        ("held-out accuracy", f"{report.best.held_out_accuracy:.2%}"),
-        ("held-out cross-entropy", f"{report.best.held_out_loss:.4f}"),
-        ("time", f"{report.seconds:.1f} s"),
-        ("file", f"{output} ({output.stat().st_size:,} bytes)"),
-    ]
-    print_table(("training", ""), rows)
+        rows = [*report.rows(), ("file", f"{output} ({output.stat().st_size:,} bytes)")]
+        print_table(("training", ""), rows)

@@ -1,17 +1,14 @@
 """`lstm-edge validate`: a candidate against a reference, on the task's own metric."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
 
-if TYPE_CHECKING:
-    from lstm_edge.reports import ValidationReport
-
-__all__ = ["add_to", "print_report"]
+__all__ = ["add_to"]
 
 # Repeats the keys of lstm_edge_runtime.metrics.METRICS, which would load NumPy before `--help`; a test compares.
 METRIC_NAMES = ("accuracy", "cross-entropy", "mean-squared-error", "mean-absolute-error")
@@ -80,25 +77,5 @@ def validate(
     if as_json:
         print_json(report.to_json())
     else:
-        print_report(report)
+        print_table(("validation", ""), report.rows())
     report.check()
-
-
-def print_report(report: "ValidationReport") -> None:
-    """Print a validation report as a table."""
-    bound = [] if report.drop_bound is None else [(f"drop, bound at {report.confidence:g}", f"{report.drop_bound:.4g}")]
-    agree = [] if report.agreement is None else [("agreement of decisions", f"{report.agreement:.2%}")]
-    rows = [
-        ("data", f"{report.data}, {report.samples} sequences"),
-        (f"{report.metric}, reference", f"{report.reference:.6g}"),
-        (f"{report.metric}, candidate", f"{report.candidate:.6g}"),
-        (f"drop ({report.unit})", f"{report.drop:.4g}"),
-        *bound,
-        (f"allowed drop ({report.budget})", f"{report.max_drop:.4g}"),
-        ("verdict", "passed" if report.passed else "BUDGET BROKEN"),
-        *agree,
-        ("output difference, worst / mean", f"{report.max_abs_difference:.3g} / {report.mean_abs_difference:.3g}"),
-        ("signal to noise", f"{report.snr_db:.1f} dB"),
-        ("file size, reference / candidate", f"{report.reference_bytes:,} / {report.candidate_bytes:,} bytes"),
-    ]
-    print_table(("validation", ""), rows)

@@ -105,7 +105,8 @@ def _read(path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = 
     if not zipfile.is_zipfile(path):
         raise DataError(f"data {path}: not an .npz archive, or a damaged one; expected the keys {', '.join(required)}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: for a damaged archive np.load leaves the file that it opened itself to the garbage collector.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = archive.files
             missing = [key for key in required if key not in found]
             if missing:

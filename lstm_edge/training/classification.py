@@ -89,6 +89,19 @@ class TrainingReport:
         """Return the report as JSON values."""
         return dataclasses.asdict(self)
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as the rows of a table."""
+        return [
+            ("data", self.data),
+            ("seed", str(self.seed)),
+            ("sequences trained on / held out", f"{self.samples_trained} / {self.samples_held_out}"),
+            ("parameters", f"{self.parameters:,}"),
+            ("epochs, best / run", f"{self.best.number} / {len(self.history)}"),
+            ("held-out accuracy", f"{self.best.held_out_accuracy:.2%}"),
+            ("held-out cross-entropy", f"{self.best.held_out_loss:.4f}"),
+            ("time", f"{self.seconds:.1f} s"),
+        ]
+
 
 def train_classifier(
     dataset: Dataset,

@@ -120,8 +120,8 @@ def open_session(
     except RUNTIME_ERRORS as error:
         if refuse_fallback and any(sign in str(error) for sign in _FALLBACK_REFUSED):
             raise ProviderError(
-                f"strict: nodes of the model would run on the CPU under {provider}, for want of a kernel or because its "
-                f"libraries do not load; open it without strict to see which ({first_line(error)})"
+                f"strict: nodes of the model would run on the CPU under {provider}, for want of a kernel or because "
+                f"its libraries do not load; open it without strict to see which ({first_line(error)})"
             ) from error
         raise ArtifactError(f"onnxruntime cannot read the model: {first_line(error)}") from error
     given = session.get_providers()

@@ -12,6 +12,7 @@ from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, 
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
+from lstm_edge_runtime.functions import check_functions
 from lstm_edge_runtime.golden import Golden, decode_golden
 from lstm_edge_runtime.providers import (
     PROVIDERS,
@@ -103,6 +104,7 @@ class Session:
 
     def _open(self, data: bytes, *, provider: str, threads: int, strict: bool) -> None:
         self.verified = check_integrity(data)
+        check_functions(data)
         self.size_bytes = len(data)
         self.provider = provider
         self.onnxruntime_session = open_session(data, provider=provider, threads=threads, strict=strict)

@@ -83,7 +83,7 @@ class Stream:
             layout[spec.input] = (offset, shape)
             offset += math.ceil(math.prod(shape) / _ALIGNMENT) * _ALIGNMENT
         self._flats = (np.zeros(offset, np.float32), np.zeros(offset, np.float32))
-        self._states: tuple[dict[str, Array], dict[str, Array]] = tuple(  # type: ignore[assignment]  # two of them
+        self._states = tuple(
             {name: flat[at : at + math.prod(shape)].reshape(shape) for name, (at, shape) in layout.items()}
             for flat in self._flats
         )
@@ -209,10 +209,10 @@ class Stream:
     def _bind(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], phase: int) -> Any:
         """Bind the buffers to the graph, states going from buffer ``phase`` to the other one; nothing is copied."""
         binding = self._session.onnxruntime_session.io_binding()
-        for name, array in (feeds | self._states[phase]).items():  # type: ignore[operator]  # both are dicts
+        for name, array in {**feeds, **self._states[phase]}.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
-        for name, array in (outputs | new_states).items():  # type: ignore[operator]  # both are dicts
+        for name, array in {**outputs, **new_states}.items():
             binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         return binding
 

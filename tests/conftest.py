@@ -1,0 +1,18 @@
+"""Puts this folder on the path, so that tests in every sub-folder can import ``cases`` and ``mutations``."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two workers with two spinning OpenMP threads each, on two cores: 30 to 60 s instead of 5 s for the layers' tests.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let one warning pass: PyTorch says once a process that it runs float32 projections by its own kernel."""
+    config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported with oneDNN:UserWarning")

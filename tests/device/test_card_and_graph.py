@@ -1,0 +1,144 @@
+"""A card is refused when it is damaged or contradicts its graph, with the dotted path of the culprit."""
+
+import copy
+import json
+from pathlib import Path
+
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_edge_runtime.card import parse_card, serialize_card
+from lstm_edge_runtime.errors import CardError
+from lstm_edge_runtime.session import Session
+
+MODELS = Path(__file__).parent / "models"
+BARE = (MODELS / "no_card.onnx").read_bytes()
+TAGGER = Session(MODELS / "tagger.onnx")
+CARD = json.loads(serialize_card(TAGGER.card))
+
+
+def paths(value, path=()):
+    """Every place in a JSON document."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from paths(item, (*path, key))
+
+
+def edit(path, value=None, *, remove=False):
+    document = copy.deepcopy(CARD)
+    target = document
+    for key in path[:-1]:
+        target = target[key]
+    if remove:
+        del target[path[-1]]
+    else:
+        target[path[-1]] = value
+    return document
+
+
+PLACES = list(paths(CARD))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(PLACES), JSON)
+def test_any_wrong_value_is_a_card_error_or_a_valid_card(path, value):
+    try:
+        card = parse_card(json.dumps(edit(path, value)))
+    except CardError as error:
+        assert str(error).startswith("model card: card")  # noqa: PT017  # either outcome is right
+    else:
+        assert parse_card(serialize_card(card)) == card
+
+
+@pytest.mark.parametrize("path", [p for p in PLACES if isinstance(p[-1], str)], ids=str)
+def test_a_missing_key_is_named_or_has_a_default(path):
+    dotted = "card" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    try:
+        parse_card(json.dumps(edit(path, remove=True)))
+    except CardError as error:
+        assert str(error) == f"model card: {dotted} is missing"  # noqa: PT017  # either outcome is right
+    else:
+        optional = (
+            "initial producer task states lengths reason layers labels vocabulary preprocessing parity quantization"
+        )
+        assert path[-1] in [*optional.split(), "refused"]
+
+
+@pytest.mark.parametrize("schema", ["2.0", "0.9", "1", "one.zero", 1.0, None, ""])
+def test_an_unknown_version_is_refused(schema):
+    with pytest.raises(CardError, match=r"card\.schema"):
+        parse_card(json.dumps(edit(("schema",), schema)))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from(PLACES), JSON)
+def test_a_session_opens_or_says_that_the_card_is_at_fault(with_metadata, path, value):
+    data = with_metadata(BARE, "lstm_edge", json.dumps(edit(path, value)))
+    try:
+        session = Session(data)
+    except CardError as error:
+        assert str(error).startswith("model card: card")  # noqa: PT017  # either outcome is right
+    else:
+        assert session.card is not None
+
+
+def state(field):
+    return ("states", 1, field)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (("inputs", 0, "name"), "y", r"card\.inputs\[0\]\.name is 'y', the graph has the inputs x, lstm\.0\.h"),
+        (("inputs", 0, "dtype"), "float64", r"card\.inputs\[0\]\.dtype is float64, the graph's 'x' has float32"),
+        (("inputs", 0, "axes"), ["batch", "time"], r"card\.inputs\[0\]\.axes is \['batch', 'time'\], the graph's 'x'"),
+        (("inputs", 0, "axes"), ["batch", "time", 4], r"card\.inputs\[0\]\.axes is \['batch', 'time', 4\]"),
+        (("inputs", 0, "axes"), ["batch", "time", "n"], r"card\.inputs\[0\]\.axes is \['batch', 'time', 'n'\]"),
+        (("inputs", 0, "axes"), ["batch", 0, 3], r"a fixed axis has at least 1 element"),
+        (("inputs",), [], r"card\.inputs does not mention the graph's input 'x'"),
+        (("outputs",), [], r"card\.outputs does not mention the graph's output 'logits'"),
+        (("outputs", 0, "dtype"), "int64", r"card\.outputs\[0\]\.dtype is int64, the graph's 'logits' has float32"),
+        (("outputs", 0, "axes"), ["batch", "time", 5], r"card\.outputs\[0\]\.axes is"),
+        (state("input"), "lstm.7.c", r"card\.states\[1\]\.input is 'lstm\.7\.c', the graph has the inputs"),
+        (state("output"), "lstm.7.c", r"card\.states\[1\]\.output is 'lstm\.7\.c', the graph has the outputs"),
+        (state("input"), "lstm.0.h", r"card\.states names something twice"),
+        (state("axes"), [1, "batch", 6], r"card\.states\[1\]\.axes is \[1, 'batch', 6\], the graph's 'lstm\.0\.c'"),
+        (state("axes"), [1, "rows", 5], r"only 'batch' may be dynamic in a state"),
+        (("lengths",), "lengths", r"card\.lengths is 'lengths', the graph has the inputs"),
+        (
+            ("lengths",),
+            "x",
+            r"card\.lengths 'x' is float32 \['batch', 'time', 3\] in the graph, expected int64 \[batch\]",
+        ),
+        (("minimum_onnxruntime",), "new", r"card\.minimum_onnxruntime must be \"major\.minor\", got 'new'"),
+    ],
+)
+def test_a_card_that_contradicts_its_graph_is_refused(with_metadata, path, value, sentence):
+    with pytest.raises(CardError, match=sentence):
+        Session(with_metadata(BARE, "lstm_edge", json.dumps(edit(path, value))))
+
+
+def test_the_unchanged_card_is_accepted(with_metadata):
+    assert Session(with_metadata(BARE, "lstm_edge", json.dumps(CARD))).card == TAGGER.card
+
+
+def test_a_newer_onnxruntime_than_ours_is_noted(with_metadata):
+    document = edit(("minimum_onnxruntime",), "99.0")
+    session = Session(with_metadata(BARE, "lstm_edge", json.dumps(document)))
+    assert (
+        f"the model was made for onnxruntime 99.0 or later, this is {onnxruntime.__version__}: update onnxruntime"
+        in session.notes
+    )
+
+
+def test_unknown_keys_survive(with_metadata):
+    session = Session(with_metadata(BARE, "lstm_edge", json.dumps(CARD | {"schema": "1.7", "future": [1]})))
+    assert json.loads(serialize_card(session.card))["future"] == [1]

@@ -1,0 +1,150 @@
+"""Golden vectors as text: they come back as they went in, and damaged ones are refused without harm."""
+
+import base64
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.golden import MOST_TEXT_BYTES, Golden, GoldenVector, decode_golden, encode_golden, sample
+
+
+def make(outputs=None, **changes) -> Golden:
+    random = np.random.default_rng(7)
+    vector = GoldenVector(
+        inputs={"x": random.normal(size=(2, 3, 4)).astype(np.float32), "ids": np.array([[1, 2]], np.int64)},
+        outputs=outputs or {"logits": random.normal(size=(2, 3, 5)).astype(np.float32)},
+    )
+    return Golden(**{"vectors": (vector, vector), "tolerance_bodies": 1e-5, "tolerance_kernels": 1e-3} | changes)
+
+
+TEXT = encode_golden(make())
+
+
+def test_vectors_come_back_as_they_were():
+    golden, back = make(), decode_golden(TEXT)
+    assert (back.tolerance_bodies, back.tolerance_kernels) == (1e-5, 1e-3)
+    for before, after in zip(golden.vectors, back.vectors, strict=True):
+        for kind in ("inputs", "outputs"):
+            old, new = getattr(before, kind), getattr(after, kind)
+            assert old.keys() == new.keys()
+            for name, array in old.items():
+                assert new[name].dtype == array.dtype
+                np.testing.assert_array_equal(new[name], array)
+
+
+def test_equal_vectors_are_equal_bytes():
+    assert encode_golden(make()) == TEXT
+    assert encode_golden(decode_golden(TEXT)) == TEXT
+
+
+def test_a_large_output_is_sampled_and_every_column_is_seen():
+    logits = np.arange(100 * 4096, dtype=np.float32).reshape(1, 100, 4096)
+    golden = decode_golden(encode_golden(make({"logits": logits})))
+    stride = golden.vectors[0].strides["logits"]
+    flat, same_stride = sample(logits)
+    assert stride == same_stride
+    np.testing.assert_array_equal(golden.vectors[0].outputs["logits"], flat)
+    assert 4096 * 0.8 < flat.size <= 4096
+    # A stride of 100 would have met every fourth column only.
+    assert len(set((flat % 4 + 0).tolist())) == 4
+    assert encode_golden(golden) == encode_golden(make({"logits": logits}))
+
+
+@given(st.integers(1, 30_000))
+def test_a_sample_is_small_and_walks_the_whole_array(size):
+    flat, stride = sample(np.arange(size))
+    assert flat.size <= 4096
+    np.testing.assert_array_equal(flat, np.arange(0, size, stride))
+    if size <= 4096:
+        assert stride == 1
+
+
+def test_a_name_that_looks_like_a_sample_keeps_its_name():
+    back = decode_golden(encode_golden(make({"y@3": np.ones((2, 2), np.float32)})))
+    assert set(back.vectors[0].outputs) == {"y@3"}
+    assert back.vectors[0].strides == {"y@3": 1}
+
+
+def test_too_large_vectors_are_refused():
+    noise = np.random.default_rng(1).normal(size=20_000).astype(np.float32)
+    golden = Golden(
+        vectors=(GoldenVector(inputs={"x": noise}, outputs={"y": noise}),), tolerance_bodies=0, tolerance_kernels=0
+    )
+    with pytest.raises(ArtifactError, match=r"take \d+ bytes, at most 65536 are allowed: use fewer or shorter"):
+        encode_golden(golden)
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf"), True, "1"])
+def test_a_tolerance_is_a_finite_number(tolerance):
+    with pytest.raises(ArtifactError, match=r"tolerance\.bodies must be a finite number of at least 0"):
+        encode_golden(make(tolerance_bodies=tolerance))
+
+
+def test_objects_are_refused():
+    with pytest.raises(ArtifactError, match="only numbers and booleans"):
+        encode_golden(make({"y": np.array([object()])}))
+
+
+def pack(members: dict[str, bytes], **changes) -> str:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    document = {
+        "tolerance": {"bodies": 1e-5, "kernels": 1e-5},
+        "npz": base64.b64encode(buffer.getvalue()).decode(),
+    }
+    return json.dumps(document | changes)
+
+
+def npy(shape: str, dtype: str = "<f4", data: bytes = b"") -> bytes:
+    header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "not the JSON"),
+        ("[]", "not the JSON"),
+        ('{"tolerance": {"bodies": 1}}', "not the JSON"),
+        (pack({}, npz="***"), "not the JSON"),
+        (pack({}, npz=5), "not the JSON"),
+        (pack({}, npz="AAAA"), "the archive cannot be read"),
+        (pack({}, tolerance={"bodies": -1, "kernels": 1}), "finite number of at least 0"),
+        ("x" * (MOST_TEXT_BYTES + 1), "65537 bytes of text"),
+        (pack({"0.in.x.npy": bytes(17 * 2**20)}), "unpack to 17825792 bytes, at most 16777216"),
+        # A header that promises 4 TB must not be believed.
+        (pack({"0.in.x.npy": npy("(1000000000000,)")}), "which its 0 bytes are not"),
+        (pack({"0.in.x.npy": npy("(1,)", "|O", b"\0" * 8)}), "which its 8 bytes are not"),
+        (pack({"0.in.x.npy": npy("(-1,)", data=b"\0" * 4)}), "cannot be read"),
+        (pack({"0.in.x.npy": b"garbage"}), "cannot be read"),
+        (pack({"surprise": npy("()", data=b"\0" * 4)}), "unexpected member 'surprise'"),
+        (pack({"0.in.x.npy": npy("()", data=b"\0" * 4)}), "lacks its inputs or its outputs"),
+    ],
+)
+def test_damaged_vectors_are_refused(text, sentence):
+    with pytest.raises(ArtifactError, match=sentence):
+        decode_golden(text)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_damaged_archive_is_an_artifact_error_or_still_readable(data):
+    document = json.loads(TEXT)
+    packed = bytearray(base64.b64decode(document["npz"]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    document["npz"] = base64.b64encode(packed).decode()
+    try:
+        golden = decode_golden(json.dumps(document))
+    except ArtifactError as error:
+        assert "golden vectors are damaged" in str(error)  # noqa: PT017  # either outcome is right
+    else:
+        assert isinstance(golden, Golden)

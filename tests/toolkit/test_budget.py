@@ -1,0 +1,91 @@
+"""Budgets as text, and the bootstrap bound, against hand cases."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_edge.reports import Budget, parse_budget
+from lstm_edge.validation import bootstrap_bound
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.metrics import METRICS
+
+
+@pytest.mark.parametrize(
+    ("losses", "confidence", "expected"),
+    [
+        # Two samples: the resampled mean is 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4.
+        ([1.0, 0.0], 0.2, 0.0),
+        ([1.0, 0.0], 0.5, 0.5),
+        ([1.0, 0.0], 0.7, 0.5),
+        ([1.0, 0.0], 0.8, 1.0),
+        ([0.25], 0.95, 0.25),
+        ([0.0] * 50, 0.99, 0.0),
+        ([-1.0, -1.0], 0.95, -1.0),
+    ],
+)
+def test_the_bootstrap_bound_of_hand_cases(losses, confidence, expected):
+    assert bootstrap_bound(np.array(losses), confidence) == expected
+
+
+def test_the_bound_is_the_binomial_quantile_for_one_loss_in_370():
+    losses = np.zeros(370)
+    losses[17] = 1.0
+    # The resampled number of losses is Binomial(370, 1/370): P(<= 2) = 0.9200, P(<= 3) = 0.9811. The levels asked
+    # for are 5 and 11 standard errors of 10,000 draws away from these.
+    assert bootstrap_bound(losses, 0.9) == pytest.approx(2 / 370)
+    assert bootstrap_bound(losses, 0.95) == pytest.approx(3 / 370)
+    assert bootstrap_bound(losses, 0.95, seed=9) == bootstrap_bound(losses, 0.95, seed=9)
+
+
+def test_many_samples_are_resampled_in_blocks(monkeypatch):
+    losses = np.random.default_rng(0).normal(size=50)
+    whole = bootstrap_bound(losses, 0.95)
+    monkeypatch.setattr("lstm_edge.validation.BLOCK", 1234)
+    # The generator gives the same draws, however they are blocked.
+    assert bootstrap_bound(losses, 0.95) == whole
+    assert bootstrap_bound(losses, 0.95, seed=1) != whole
+
+
+def test_a_bound_needs_samples_and_a_share():
+    with pytest.raises(InputError, match=r"^bootstrap: got no samples, expected at least one$"):
+        bootstrap_bound(np.array([]), 0.95)
+    with pytest.raises(InputError, match=r"^confidence is 1, expected a share above 0 and below 1, such as 0\.95$"):
+        bootstrap_bound(np.array([0.0]), 1)
+
+
+@given(st.floats(0, 1e6, allow_subnormal=False), st.sampled_from(["pt", "%"]), st.sampled_from(["", " ", "  "]))
+def test_every_written_budget_is_read_back(amount, unit, space):
+    assert parse_budget(f"{amount!r}{space}{unit}") == Budget(amount=amount, relative=unit == "%")
+
+
+@given(st.text(alphabet="0123456789.+-eEpt% ٣x", max_size=8))
+def test_a_text_is_a_budget_or_gets_the_sentence(text):
+    match = re.fullmatch(r"\s*(\d+(\.\d+)?([eE][+-]?\d{1,3})?)\s*(pt|%)\s*", text, re.ASCII)
+    if match is None or float(match[1]) == float("inf"):
+        with pytest.raises(InputError, match="^budget " + re.escape(repr(text)) + ": expected a number"):
+            parse_budget(text)
+    else:
+        assert parse_budget(text) == Budget(amount=float(match[1]), relative=match[4] == "%")
+
+
+NOT_BUDGETS = ("", "0.5", "-1pt", "nan%", "inf pt", "1e999pt", "0.5 points", "pt", "٣pt", "1,5%", "1__0%")
+
+
+@pytest.mark.parametrize("text", NOT_BUDGETS)
+def test_what_is_no_budget(text):
+    sentence = (
+        f"budget {text!r}: expected a number, 0 or more, and a unit: "
+        "0.5pt (points of the metric) or 0.5% (of the reference's value)"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+        parse_budget(text)
+
+
+def test_budgets_in_the_metrics_unit():
+    assert parse_budget("0.5pt").allowed(METRICS["accuracy"], 0.9) == 0.005
+    assert parse_budget("0.5pt").allowed(METRICS["cross-entropy"], 0.9) == 0.5
+    assert parse_budget("0.5%").allowed(METRICS["accuracy"], 0.8) == pytest.approx(0.004)
+    assert parse_budget("50%").allowed(METRICS["cross-entropy"], 0.2) == pytest.approx(0.1)
