@@ -17,21 +17,16 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from lstm_edge_exporters.functions.lstm import OPSET
+from lstm_edge_exporters.functions.rounding import OPSET
 from lstm_edge_exporters.inputs import InputMaker
+from lstm_edge_exporters.probe import LENGTHS, TRACED
 from lstm_edge_exporters.standin import StandIn, operator_of
 from lstm_edge_exporters.tidy import tidy
-from lstm_edge_exporters.witness import Witness, flatten_outputs, recurrent_modules, takes_lengths
+from lstm_edge_exporters.witness import flatten_outputs, recurrent_modules, takes_lengths
 from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
 
-__all__ = ["LENGTHS", "Captured", "capture", "probe_outputs", "state_specs"]
-
-LENGTHS = "lengths"
-
-# The sizes that a dynamic axis has while the graph is traced: distinct, and neither 0 nor 1, which torch.export
-# takes for constants.
-TRACED = {BATCH: 3, TIME: 7}
+__all__ = ["Captured", "capture", "state_specs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +66,7 @@ class _Wrapper(nn.Module):
         keywords = {LENGTHS: rows} if rows is not None and self.pass_lengths else {}
         result = self.module(*inputs, **keywords)
         returned = [tensor for stand_in in self.stand_ins for tensor in stand_in.returned] if states else []
-        named = flatten_outputs(result, returned)
+        named = flatten_outputs(result, returned, [spec.name for spec in self.outputs])
         answers = [named[spec.name] if rows is None else _masked(named[spec.name], spec, rows) for spec in self.outputs]
         for stand_in in self.stand_ins:
             if stand_in.calls == 0:
@@ -120,53 +115,6 @@ def state_specs(module: nn.Module) -> tuple[StateSpec, ...]:
     return tuple(specs)
 
 
-def probe_outputs(witness: Witness, maker: InputMaker, names: Sequence[str] | None) -> tuple[TensorSpec, ...]:
-    """Run the module at three shapes and say which axis of each output is batch, time, another dynamic one, or fixed.
-
-    Raises:
-        CaptureError: the module fails on an input of the shape that was asked for, or returns something unexpected.
-    """
-    shapes = [(TRACED[BATCH], TRACED[TIME]), (TRACED[BATCH] + 2, TRACED[TIME]), (TRACED[BATCH], TRACED[TIME] + 4)]
-    answers = []
-    for batch, time in shapes:
-        inputs = maker.make(np.random.default_rng(0), batch, time)
-        state = {
-            spec.input: np.zeros([batch if axis == BATCH else int(axis) for axis in spec.axes], np.float32)
-            for spec in witness.states
-        }
-        lengths = np.full(batch, time, np.int64) if takes_lengths(witness.module) else None
-        try:
-            answers.append(witness.run(inputs, state, lengths))
-        except LstmEdgeError:
-            raise
-        except Exception as error:
-            shown = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-            raise CaptureError(f"the module itself fails on {shown}: {type(error).__name__}: {error}") from error
-    states = {spec.output for spec in witness.states}
-    specs = []
-    for name, array in answers[0].items():
-        if name in states:
-            continue
-        axes: list[str | int] = []
-        for i, (size, wider, longer) in enumerate(zip(array.shape, *(a[name].shape for a in answers[1:]), strict=True)):
-            if wider == size + 2 and longer == size:
-                axes.append(BATCH)
-            elif longer == size + 4 and wider == size and size == TRACED[TIME]:
-                axes.append(TIME)
-            else:
-                axes.append(size if wider == size == longer else f"{name}_{i}")
-        specs.append(TensorSpec(name=name, dtype=str(array.dtype), axes=tuple(axes)))
-    return _renamed(specs, names)
-
-
-def _renamed(specs: list[TensorSpec], names: Sequence[str] | None) -> tuple[TensorSpec, ...]:
-    if names is not None and len(names) != len(specs):
-        raise CaptureError(
-            f"{len(names)} output names for {len(specs)} outputs: {', '.join(spec.name for spec in specs)}"
-        )
-    return tuple(specs)
-
-
 def capture(
     module: nn.Module,
     inputs: Sequence[TensorSpec],
@@ -203,7 +151,8 @@ def capture(
     tensors = [torch.from_numpy(arrays[spec.name]) for spec in inputs]
     tensors += [torch.zeros([TRACED[BATCH] if axis == BATCH else int(axis) for axis in spec.axes]) for spec in states]
     tensors += [torch.full((TRACED[BATCH],), TRACED[TIME] - 2)] * lengths
-    dynamic = [_dynamic(spec.axes) for spec in (*inputs, *states)] + [{0: BATCH}] * lengths
+    dynamic = [_dynamic(axes) for axes in [*(spec.axes for spec in inputs), *(spec.axes for spec in states)]]
+    dynamic += [{0: BATCH}] * lengths
     input_names = [spec.name for spec in inputs] + [spec.input for spec in states] + [LENGTHS] * lengths
     output_names = [spec.name for spec in outputs] + [spec.output for spec in states]
     wrapper = _Wrapper(swapped, list(stand_ins.values()), outputs, (len(inputs), len(states))).eval()
@@ -226,7 +175,7 @@ def _swap(module: nn.Module, stand_ins: Mapping[str, StandIn]) -> nn.Module:
     if id(module) in layers:
         return layers[id(module)]
     # deepcopy's memo makes the copy hold the stand-ins wherever the module holds the layers.
-    return copy.deepcopy(module, {key: stand_in for key, stand_in in layers.items()})
+    return copy.deepcopy(module, dict(layers))
 
 
 def _dynamic(axes: Sequence[str | int]) -> dict[int, str]:
@@ -270,8 +219,8 @@ def _export(wrapper: nn.Module, arguments: Any, dynamic: Any, inputs: list[str],
             if isinstance(cause, LstmEdgeError):
                 raise cause from error
             raise CaptureError(
-                f"torch.export cannot capture the module: {_reason(cause)}; look for control flow that depends on data, "
-                "and for an axis that was asked to be dynamic but that the module fixes"
+                f"torch.export cannot capture the module: {_reason(cause)}; look for control flow that depends on "
+                "data, and for an axis that was asked to be dynamic but that the module fixes"
             ) from error
     if program is None:
         raise CaptureError("torch.onnx.export returned no program")

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lstm_edge_exporters.capture import Captured, capture, probe_outputs, state_specs
+from lstm_edge_exporters.capture import Captured, capture, state_specs
 from lstm_edge_exporters.inputs import InputMaker, infer_specs, parse_input, smallest_embedding
 from lstm_edge_exporters.parity import check_parity
+from lstm_edge_exporters.probe import probe_outputs
 from lstm_edge_exporters.streaming import judge_streaming
 from lstm_edge_exporters.witness import Witness, recurrent_modules
 from lstm_edge_exporters.write import MINIMUM_ONNXRUNTIME, Artifact, assemble, make_golden, serialize, write
@@ -104,7 +105,7 @@ def build(
     progress: Progress | None = None,
 ) -> Artifact:
     """Make the file in memory; arguments and errors as ``export``."""
-    say = progress or (lambda message: None)
+    say = progress or (lambda _message: None)
     _check_module(module)
     if state not in ("explicit", "hidden"):
         raise InputError(f"state must be 'explicit' or 'hidden', got {state!r}")
@@ -112,7 +113,7 @@ def build(
     specs, examples = _inputs(module, example_inputs, inputs or description.get("inputs"))
     maker = InputMaker(specs, ids_below=smallest_embedding(module), examples=examples)
     witness = Witness(module, specs, state_specs(module) if state == "explicit" else ())
-    outputs = probe_outputs(witness, maker, output_names)
+    outputs = probe_outputs(witness, maker, output_names or description.get("outputs"))
     witness.outputs = outputs
 
     layers = sum(len(recurrence.layers) for _, recurrence in recurrent_modules(module).values())
@@ -150,7 +151,8 @@ def _check_module(module: Any) -> None:
 def _description(module: nn.Module) -> dict[str, Any]:
     """What a module says of itself for the card, if it does: task, labels, preprocessing, inputs."""
     describe_model = getattr(module, "describe_model", None)
-    return dict(describe_model()) if callable(describe_model) else {}
+    said: Any = describe_model() if callable(describe_model) else {}
+    return dict(said)
 
 
 def _inputs(

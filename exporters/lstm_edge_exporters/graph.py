@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # its stubs are another package
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, function_for
@@ -23,6 +23,8 @@ Array = NDArray[Any]
 LARGEST_CONSTANT_BYTES = 2**31
 # How far back a constant is followed; exporters produce chains of about ten nodes.
 LONGEST_CHAIN = 64
+# onnx_ir's graphs do not know what they are nested in; parse_model leaves it under this key.
+_ROOT = "lstm_edge.root"
 
 
 def parse_model(data: bytes) -> ir.Model:
@@ -38,25 +40,52 @@ def parse_model(data: bytes) -> ir.Model:
         proto.ParseFromString(data)
     except DecodeError as error:
         raise ArtifactError(f"this is not an ONNX model: {error}") from error
+    _refuse_bad_text(proto)
     if not proto.graph.node:
         raise ArtifactError("this is not an ONNX model: it has no nodes")
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ArtifactError(
-                f"weight {tensor.name!r} lies in another file: load and save the model as one file first"
-            )
     for function in proto.functions:
         if function.domain == DOMAIN:
-            _check_function(function)
+            _check_function(function, next((entry.version for entry in proto.opset_import if not entry.domain), 0))
     try:
-        return ir.from_proto(proto)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"the model cannot be read: {error}") from error
+        model = ir.from_proto(proto)
+    except (ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
+        raise ArtifactError(f"the model cannot be read: {_first_line(error)}") from error
+    for nested in model.graph.subgraphs():
+        nested.meta[_ROOT] = model.graph
+    _refuse_external_data(model)
+    return model
 
 
-def _check_function(function: onnx.FunctionProto) -> None:
+def _refuse_bad_text(message: Any) -> None:
+    """Refuse names that are no UTF-8: protobuf hands them out as bytes, and nothing behind it expects that."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            for text in (value,) if isinstance(value, str | bytes) else value:
+                if not isinstance(text, str):
+                    raise ArtifactError(f"the model cannot be read: {field.name} is no UTF-8 text ({text[:40]!r})")
+        elif field.type == field.TYPE_MESSAGE:
+            for nested in (value,) if hasattr(value, "ListFields") else value:
+                _refuse_bad_text(nested)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _refuse_external_data(model: ir.Model) -> None:
+    for graph in (model.graph, *model.graph.subgraphs()):
+        tensors = [value.const_value for value in graph.initializers.values()]
+        tensors += [a.value for node in graph for a in node.attributes.values() if a.type == ir.AttributeType.TENSOR]
+        for tensor in tensors:
+            if isinstance(tensor, ir.ExternalTensor):
+                raise ArtifactError(
+                    f"weight {tensor.name!r} lies in another file: load and save the model as one file first"
+                )
+
+
+def _check_function(function: onnx.FunctionProto, opset: int) -> None:
     try:
-        ours = function_for(function.name)
+        ours = function_for(function.name, opset)
     except KeyError as error:
         raise ArtifactError(
             f"the file calls {DOMAIN}::{function.name}, which this version does not know: update lstm-edge"
@@ -76,9 +105,11 @@ def constant_of(value: ir.Value | None) -> Array | None:
     """
     if value is None:
         return None
+    if value.is_graph_input():  # an initializer that is an input too (IR version 3) is only a default
+        return None
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
-        return tensor.numpy() if value.is_initializer() or value.producer() is not None else None
+        return tensor.numpy()
     nodes = _constant_ancestors(value)
     return None if nodes is None else _evaluate(nodes, value)
 
@@ -123,8 +154,7 @@ def _evaluate(nodes: Sequence[ir.Node], value: ir.Value) -> Array | None:
         [onnx.ValueInfoProto(name=value.name or "")],
         [onnx.numpy_helper.from_array(tensor.numpy(), str(name)) for name, tensor in leaves.items()],
     )
-    versions = nodes[0].graph.opset_imports if nodes[0].graph is not None else {}
-    opset = versions.get("", 18)
+    opset = root_of(owner(nodes[0])).opset_imports.get("", 18)
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
     options = session_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -147,11 +177,32 @@ def owner(node: ir.Node) -> ir.Graph:
     return graph
 
 
+def root_of(graph: ir.Graph) -> ir.Graph:
+    """Return the outermost graph around a graph, which may be the body of an ``If``, ``Loop`` or ``Scan``."""
+    root = graph.meta.get(_ROOT, graph)
+    assert isinstance(root, ir.Graph)
+    return root
+
+
+def _unique(graph: ir.Graph, name: str) -> str:
+    """Return ``name``, else ``name_1``, ...: one that no node and no value has, in any graph of the model.
+
+    Names must not repeat between a graph and those nested in it, and tools take names for identities.
+    """
+    root = root_of(graph)
+    graphs = [root, *root.subgraphs()]
+    taken = {value.name for part in graphs for value in (*part.inputs, *part.initializers.values())}
+    for node in root.all_nodes():
+        taken |= {node.name, *(value.name for value in node.outputs)}
+    unique, count = name, 1
+    while unique in taken:
+        unique, count = f"{name}_{count}", count + 1
+    return unique
+
+
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """Add an initializer under a name of its own (``name``, else ``name_1``, ...)."""
-    unique, count = name, 1
-    while unique in graph.initializers:
-        unique, count = f"{name}_{count}", count + 1
+    unique = _unique(graph, name)
     tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
     value = ir.Value(name=unique, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
@@ -170,11 +221,7 @@ def add_node(
 ) -> tuple[ir.Value, ...]:
     """Insert a node before another one; outputs are named after the node, so that names stay readable and unique."""
     graph = owner(before)
-    title = name or f"{before.name}/{op_type}"
-    taken = {node.name for node in graph}
-    unique, count = title, 1
-    while unique in taken:
-        unique, count = f"{title}_{count}", count + 1
+    unique = _unique(graph, name or f"{before.name}/{op_type}")
     node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=len(outputs), name=unique)
     for value, output in zip(node.outputs, outputs, strict=True):
         value.name = f"{unique}:{output}"
@@ -185,10 +232,14 @@ def add_node(
 def replace_node(node: ir.Node, replacements: Sequence[ir.Value | None]) -> None:
     """Put new values in the place of a node's outputs and remove it; graph outputs keep their names and types."""
     graph = owner(node)
-    for old, new in zip(node.outputs, replacements, strict=False):
-        if new is None:
+    for old, replacement in zip(node.outputs, replacements, strict=False):
+        if replacement is None:
             continue
+        new = replacement
         if old.is_graph_output():
+            if new.is_graph_output() or new.producer() is None:
+                # A value has one name, so a second output (or one that is an input) needs a node of its own.
+                new = add_node(node, "Identity", [new])[0]
             name = old.name
             new.shape, new.type = old.shape, old.type
             ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
@@ -203,5 +254,5 @@ def drop_unused(model: ir.Model) -> None:
     from onnx_ir.passes import common
 
     common.RemoveUnusedNodesPass()(model)
-    common.RemoveUnusedFunctionsPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]  # onnx_ir leaves its __init__ bare
     common.RemoveUnusedOpsetsPass()(model)

@@ -100,10 +100,11 @@ class InputMaker:
     def _one(self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[str, int]) -> Array:
         shape = [axis if isinstance(axis, int) else sizes.get(axis, 3) for axis in spec.axes]
         if spec.dtype == "bool":
-            return rng.random(shape) < 0.5
+            return np.asarray(rng.random(shape) < 0.5)
         if spec.dtype == "float32":
             mean, deviation = self._moments.get(spec.name, (0.0, 1.0))
             # Multiples of 1/64 keep golden inputs small in a compressed file and cost the comparison nothing.
             noise = np.round(rng.standard_normal(shape) * 64) / 64
-            return (mean + deviation * noise).astype(np.float32)
-        return rng.integers(0, self._ids_below, shape).astype(spec.dtype)
+            return np.asarray(mean + deviation * noise, np.float32)
+        # asarray: without axes NumPy gives a scalar, which onnxruntime does not take.
+        return np.asarray(rng.integers(0, self._ids_below, shape), spec.dtype)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.compare import Difference, Tolerance, compare, worst
@@ -14,7 +15,7 @@ from lstm_edge_runtime.card import BATCH, Parity, StateSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, ParityError
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
 
-__all__ = ["EXPORT", "GRID", "Case", "check_parity", "random_lengths", "random_state"]
+__all__ = ["EXPORT", "GRID", "Case", "answers_of", "check_parity", "random_lengths", "random_state"]
 
 Array = NDArray[Any]
 
@@ -22,7 +23,8 @@ EXPORT = Tolerance(
     name="EXPORT",
     absolute=1e-5,
     reason="two float32 evaluations of one network that sum in different orders: seen 2e-7 at hidden 32 and 2e-6 at "
-    "hidden 1024 on outputs of order one; a wrong equation is off by 1e-2 and more. Scaled by the largest output above 1",
+    "hidden 1024 on outputs of order one; a wrong equation is off by 1e-2 and more. Scaled by the largest output "
+    "above 1",
 )
 
 
@@ -64,6 +66,13 @@ def random_lengths(rng: np.random.Generator, batch: int, time: int) -> Array:
     lengths = rng.integers(1, time + 1, batch)
     lengths[0] = time
     return lengths.astype(np.int64)
+
+
+def answers_of(session: onnxruntime.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a session; returns its outputs by name. onnxruntime's errors (``RUNTIME_ERRORS``) pass through."""
+    names = [output.name for output in session.get_outputs()]
+    answers: dict[str, Any] = dict(zip(names, session.run(None, dict(feeds)), strict=True))
+    return answers
 
 
 def check_parity(
@@ -115,9 +124,8 @@ def _given(witness: Witness, rows: Array | None, case: Case) -> Array | None:
 
 
 def _compare(session: Any, feeds: Mapping[str, Array], expected: Mapping[str, Array], case: Case) -> list[Difference]:
-    names = [output.name for output in session.get_outputs()]
     try:
-        answers = dict(zip(names, session.run(None, feeds), strict=True))
+        answers = answers_of(session, feeds)
     except RUNTIME_ERRORS as error:
         raise ParityError(
             f"onnxruntime does not run the captured model at {case}, which the module itself does: {first_line(error)}"
@@ -125,8 +133,8 @@ def _compare(session: Any, feeds: Mapping[str, Array], expected: Mapping[str, Ar
     if set(answers) != set(expected):
         raise ParityError(f"the captured model has outputs {sorted(answers)}, the module {sorted(expected)}")
     found = []
-    for name in names:
-        difference = compare(f"{name} at {case}", answers[name], expected[name])
+    for name, got in answers.items():
+        difference = compare(f"{name} at {case}", got, expected[name])
         limit = EXPORT.absolute * max(1.0, float(np.max(np.abs(expected[name]))))
         if not difference.max_abs <= limit:
             raise ParityError(

@@ -102,7 +102,10 @@ class StandIn(nn.Module):
                 self.add_module(f"{index}{suffix}", _LayerWeights(operator_weights(side)))
 
     def forward(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, lengths: Tensor | None = None
+        self,
+        input: Tensor,  # noqa: A002 - nn.LSTM's own name for it, which callers may spell out
+        hx: tuple[Tensor, Tensor] | None = None,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Emit the layers; shapes as ``nn.LSTM``: input [T, B, I] (or [B, T, I] where batch_first)."""
         self.calls += 1
@@ -120,7 +123,9 @@ class StandIn(nn.Module):
             run = self._onnx_lstm if fits_onnx_lstm(layer) else self._function
             x, h, c = run(index, layer, x, state, rows)
             self.leaving.append((h, c))
-        stacked = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*self.leaving, strict=True)]
+        first = self.leaving[0]
+        several = len(self.leaving) > 1
+        stacked = [torch.cat([state[kind] for state in self.leaving]) if several else first[kind] for kind in (0, 1)]
         self.returned = tuple(stacked)
         return x.transpose(0, 1) if self.recurrence.batch_first else x, (stacked[0], stacked[1])
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.parity import EXPORT, random_state
+from lstm_edge_exporters.parity import EXPORT, answers_of, random_state
 from lstm_edge_runtime.card import TIME, Layer, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
 
@@ -69,7 +69,6 @@ class _Trial:
     ) -> None:
         rng = np.random.default_rng(7)
         self.session = open_session(model)
-        self.names = [output.name for output in self.session.get_outputs()]
         self.specs, self.outputs, self.states, self.lengths = maker.specs, outputs, states, lengths
         self.inputs = maker.make(rng, BATCH_SIZE, STEPS)
         self.state = random_state(states, rng, BATCH_SIZE, zero=False)
@@ -93,9 +92,8 @@ class _Trial:
         return self._difference(pieces, "single steps" if max(cut) == 1 else f"chunks of {max(cut)} steps")
 
     def _difference(self, pieces: Sequence[Mapping[str, Array]], how: str) -> str:
-        for spec in (*self.outputs, *self.states):
-            name = spec.output if isinstance(spec, StateSpec) else spec.name
-            axes: tuple[str | int, ...] = () if isinstance(spec, StateSpec) else spec.axes
+        states: list[tuple[str, tuple[str | int, ...]]] = [(spec.output, ()) for spec in self.states]
+        for name, axes in [*((spec.name, spec.axes) for spec in self.outputs), *states]:
             answers = [piece[name] for piece in pieces]
             joined = np.concatenate(answers, axis=axes.index(TIME)) if TIME in axes else answers[-1]
             whole = self.whole[name]
@@ -113,4 +111,4 @@ class _Trial:
         feeds = {**inputs, **state}
         if self.lengths:
             feeds[self.lengths] = np.full(BATCH_SIZE, steps, np.int64)
-        return dict(zip(self.names, self.session.run(None, feeds), strict=True))
+        return answers_of(self.session, feeds)

@@ -5,7 +5,7 @@ asked for the answer it would give in the middle of a stream.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -38,33 +38,40 @@ def takes_lengths(module: nn.Module) -> bool:
     return "lengths" in inspect.signature(module.forward).parameters
 
 
-def flatten_outputs(value: Any, returned: list[Tensor]) -> dict[str, Tensor]:
+def flatten_outputs(value: Any, returned: list[Tensor], names: Sequence[str] | None = None) -> dict[str, Tensor]:
     """Name what forward returned; tensors in ``returned`` (a layer's own h_n, c_n) are states, not outputs.
 
+    ``names`` are given to the outputs in order; without them they are called after their place in the result.
+
     Raises:
-        CaptureError: something in the result is neither a tensor nor a container of tensors.
+        CaptureError: something in the result is neither a tensor nor a container of tensors, or there are more or
+            fewer outputs than names.
     """
-    leaves: list[tuple[str, Tensor]] = []
-
-    def walk(path: str, item: Any) -> None:
-        if isinstance(item, Tensor):
-            if not any(item is state for state in returned):
-                leaves.append((path, item))
-        elif isinstance(item, Mapping):
-            for key, child in item.items():
-                walk(f"{path}_{key}" if path else str(key), child)
-        elif isinstance(item, tuple | list):
-            for index, child in enumerate(item):
-                walk(f"{path}_{index}" if path else f"output_{index}", child)
-        elif item is not None:
-            raise CaptureError(
-                f"forward returned a {type(item).__name__}: expected tensors, or tuples, lists or dicts of them"
-            )
-
-    walk("", value)
+    leaves = [(path, tensor) for path, tensor in _leaves("", value) if not any(tensor is state for state in returned)]
     if not leaves:
         raise CaptureError("forward returned no tensor besides recurrent states: return what the model computes")
+    if names is not None:
+        if len(names) != len(leaves):
+            found = ", ".join(path or "output" for path, _ in leaves)
+            raise CaptureError(f"got {len(names)} output names for {len(leaves)} outputs: {found}")
+        return {name: tensor for name, (_, tensor) in zip(names, leaves, strict=True)}
     return {"output": leaves[0][1]} if len(leaves) == 1 and _unnamed(leaves[0][0]) else dict(leaves)
+
+
+def _leaves(path: str, item: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in what forward returned, each with its place: keys and indices joined by underscores."""
+    if isinstance(item, Tensor):
+        yield path, item
+    elif isinstance(item, Mapping):
+        for key, child in item.items():
+            yield from _leaves(f"{path}_{key}" if path else str(key), child)
+    elif isinstance(item, tuple | list):
+        for index, child in enumerate(item):
+            yield from _leaves(f"{path}_{index}" if path else f"output_{index}", child)
+    elif item is not None:
+        raise CaptureError(
+            f"forward returned a {type(item).__name__}: expected tensors, or tuples, lists or dicts of them"
+        )
 
 
 def _unnamed(path: str) -> bool:
@@ -83,6 +90,7 @@ class Witness:
         self.states = states
         self.layers = recurrent_modules(module)
         self.outputs: tuple[TensorSpec, ...] = ()
+        self.output_names: Sequence[str] | None = None
 
     def run(
         self, inputs: Mapping[str, Array], state: Mapping[str, Array], lengths: Array | None = None
@@ -113,7 +121,8 @@ class Witness:
                 stack.callback(handle.remove)
             result = self.module(*tensors, **keywords)
         returned = [tensor for pair in leaving.values() for tensor in pair] if self.states else []
-        outputs = {name: tensor.numpy() for name, tensor in flatten_outputs(result, returned).items()}
+        tensors_out = flatten_outputs(result, returned, self.output_names)
+        outputs = {name: tensor.numpy() for name, tensor in tensors_out.items()}
         return outputs | self._unstacked(leaving)
 
     def _stacked(self, module: str, state: Mapping[str, Array]) -> tuple[Tensor, Tensor] | None:
@@ -126,6 +135,10 @@ class Witness:
     def _unstacked(self, leaving: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Array]:
         answers: dict[str, Array] = {}
         for spec in self.states:
+            if spec.module not in leaving:
+                raise CaptureError(
+                    f"{spec.module}: forward never calls this recurrent layer; remove it from the module"
+                )
             directions = int(spec.axes[0])
             tensor = leaving[spec.module][0 if spec.kind == "h" else 1]
             answers[spec.output] = tensor[spec.layer * directions : (spec.layer + 1) * directions].numpy()

@@ -2,43 +2,63 @@
 
 import functools
 import hashlib
-from itertools import product
 
 import onnx
 import onnx.parser
 
-from lstm_edge_exporters.functions.linear import linear_text
+from lstm_edge_exporters.functions.linear import LINEAR_INPUTS, linear_text
 from lstm_edge_exporters.functions.lstm import cell_text
-from lstm_edge_exporters.functions.names import DOMAIN, LINEAR_INT8, CellVariant, parse_cell_name
+from lstm_edge_exporters.functions.names import (
+    DOMAIN,
+    LINEAR_INT4,
+    LINEAR_INT8,
+    CellVariant,
+    all_cells,
+    parse_cell_name,
+)
+from lstm_edge_exporters.functions.rounding import OPSET
 
-__all__ = ["DOMAIN", "LINEAR_INT8", "CellVariant", "function_digests", "function_for", "parse_cell_name"]
+__all__ = [
+    "DOMAIN",
+    "LINEAR_INT4",
+    "LINEAR_INT8",
+    "CellVariant",
+    "all_cells",
+    "function_digests",
+    "function_for",
+    "parse_cell_name",
+]
 
 
 @functools.cache
 def _serialized(name: str) -> bytes:
     variant = parse_cell_name(name)
-    if variant is None and name != LINEAR_INT8:
+    if variant is None and name not in LINEAR_INPUTS:
         raise KeyError(f"{DOMAIN}::{name} is no operator of this version")
-    text = linear_text() if variant is None else cell_text(variant)
-    return onnx.parser.parse_function(text).SerializeToString(deterministic=True)
+    text = linear_text(name) if variant is None else cell_text(variant)
+    data: bytes = onnx.parser.parse_function(text).SerializeToString(deterministic=True)
+    return data
 
 
-def function_for(name: str) -> onnx.FunctionProto:
+def function_for(name: str, opset: int = OPSET) -> onnx.FunctionProto:
     """Return the function of one operator.
+
+    Args:
+        name: the operator's name, without the domain.
+        opset: the version of ONNX's own operators that the file imports, from 18 on: a function must import the same.
+            The bodies mean the same in each of them.
 
     Raises:
         KeyError: the name is no operator of this version.
     """
     function = onnx.FunctionProto()
     function.ParseFromString(_serialized(name))
+    for entry in function.opset_import:
+        entry.version = opset
     return function
 
 
 def function_digests() -> dict[str, str]:
-    """Return the SHA-256 of each operator's function as it stands in a file: the device refuses any other body."""
-    variants = (
-        CellVariant(peephole=peephole, projected=projected, ragged=ragged, int8=int8)
-        for peephole, projected, ragged, int8 in product(("none", "diagonal", "full"), *[(False, True)] * 3)
-    )
-    names = [variant.name for variant in variants] + [LINEAR_INT8]
+    """Return the SHA-256 of each operator's function as a file of opset 18 has it: the device refuses another body."""
+    names = [variant.name for variant in all_cells()] + list(LINEAR_INPUTS)
     return {name: hashlib.sha256(_serialized(name)).hexdigest() for name in sorted(names)}

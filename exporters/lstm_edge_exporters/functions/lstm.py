@@ -5,14 +5,16 @@ Scan; the Scan's body is one step of the cell. T steps, B rows, I inputs, H cell
 """
 
 from lstm_edge_exporters.functions.names import DOMAIN, CellVariant
+from lstm_edge_exporters.functions.rounding import (
+    OPSET,
+    int4_constants,
+    product_text,
+    quantize_constants,
+    quantize_text,
+    unpack_text,
+)
 
-__all__ = ["OPSET", "cell_text"]
-
-# The oldest opset whose ReduceMax takes its axes as an input and whose Split takes a number of outputs.
-OPSET = 18
-
-# Smallest magnitude that a row's scale is made from (docs/operators.md, "Rounding of activations"): 2**-100.
-SMALLEST_AMAX = 2.0**-100
+__all__ = ["cell_text"]
 
 
 def cell_text(variant: CellVariant) -> str:
@@ -32,36 +34,16 @@ def cell_text(variant: CellVariant) -> str:
     )
 
 
-def quantize_text(prefix: str, source: str) -> list[str]:
-    """Return lines that round the rows of ``source`` to int8 values ``{prefix}_q`` with ``{prefix}_s`` as their scale.
-
-    q = round(x · (127 / m)), s = m / 127 with m = max(max|x|, 2**-100) over the last axis, half to even.
-    """
-    return [
-        f"{prefix}_abs = Abs ({source})",
-        f"{prefix}_amax = ReduceMax <keepdims = 1> ({prefix}_abs, last)",
-        f"{prefix}_m = Max ({prefix}_amax, smallest)",
-        f"{prefix}_inv = Div (levels, {prefix}_m)",
-        f"{prefix}_scaled = Mul ({source}, {prefix}_inv)",
-        f"{prefix}_q = Round ({prefix}_scaled)",
-        f"{prefix}_s = Div ({prefix}_m, levels)",
-    ]
-
-
-def quantize_constants() -> list[str]:
-    """Return the constants that ``quantize_text`` refers to."""
-    return [
-        "last = Constant <value_ints = [-1]> ()",
-        "levels = Constant <value_float = 127.0> ()",
-        f"smallest = Constant <value_float = {SMALLEST_AMAX!r}> ()",
-    ]
-
-
 def _constants(variant: CellVariant) -> list[str]:
     lines = ["one = Constant <value_ints = [1]> ()"]
-    if variant.int8:
+    if variant.int8 or variant.int4:
         lines += quantize_constants()
+    if variant.int8:
         lines += [f"{name}_float = Cast <to = 1> ({name})" for name in _quantized(variant)]
+    if variant.int4:
+        lines += int4_constants()
+        for name in _quantized(variant):
+            lines += unpack_text(name)
     if variant.peephole == "diagonal":
         lines.append("p_i, p_f, p_o = Split <axis = 0, num_outputs = 3> (p)")
     if variant.ragged:
@@ -84,15 +66,16 @@ def _step_numbers() -> list[str]:
     ]
 
 
-def _matmul(result: str, source: str, weight: str, variant: CellVariant, *, quantized: str = "") -> list[str]:
-    """Lines for ``result = source @ weight``; int8 goes through the rounding, named ``quantized`` when it is done."""
+def _matmul(result: str, source: str, weight: str, variant: CellVariant) -> list[str]:
+    """Lines for ``result = source @ weight``; int8 and int4 go through the rounding of the rows of ``source``."""
+    if variant.int4:
+        return [*quantize_text(source, source), *product_text(result, source, weight)]
     if not variant.int8:
         return [f"{result} = MatMul ({source}, {weight})"]
-    prefix = quantized or source
     return [
-        *([] if quantized else quantize_text(prefix, source)),
-        f"{result}_sum = MatMul ({prefix}_q, {weight}_float)",
-        f"{result}_row = Mul ({result}_sum, {prefix}_s)",
+        *quantize_text(source, source),
+        f"{result}_sum = MatMul ({source}_q, {weight}_float)",
+        f"{result}_row = Mul ({result}_sum, {source}_s)",
         f"{result} = Mul ({result}_row, {weight}_scale)",
     ]
 

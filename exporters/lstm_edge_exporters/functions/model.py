@@ -5,15 +5,18 @@ the last bit of onnxruntime's own sigmoid and tanh. Every operation below is one
 """
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions.names import CellVariant
 
-__all__ = ["exponential", "linear_int8", "lstm", "quantize_rows", "sigmoid", "tanh"]
+__all__ = ["exponential", "linear", "lstm", "quantize_rows", "sigmoid", "tanh", "unpack"]
 
 Float = NDArray[np.float32]
+Weights = Mapping[str, NDArray[Any]]
+Precision = Literal["float32", "int8", "int4"]
 
 F = np.float32
 SMALLEST_AMAX = F(2.0**-100)
@@ -62,19 +65,42 @@ def quantize_rows(x: Float) -> tuple[NDArray[np.int32], Float]:
     return q.astype(np.int32), np.asarray(m / LEVELS, np.float32)
 
 
-def _product(x: Float, name: str, weights: Mapping[str, NDArray[np.generic]], *, int8: bool) -> Float:
-    """X [..., K] times weight [K, N]; in int8 the sum is exact and is then scaled by row and by column."""
+def unpack(nibbles: NDArray[np.uint8], columns: int) -> NDArray[np.int32]:
+    """Unpack [K, (N + 1) / 2] bytes to [K, N] integers 0..15: column 2j is the low half of byte j, 2j + 1 the high."""
+    pairs = np.stack([nibbles & 15, nibbles >> 4], axis=-1)
+    return pairs.reshape(len(nibbles), -1)[:, :columns].astype(np.int32)
+
+
+def _product(x: Float, name: str, weights: Weights, precision: Precision) -> Float:
+    """X [..., K] times weight [K, N]; the integer sums are exact and are then scaled in the operators' order."""
     weight = weights[name]
-    if not int8:
+    if precision == "float32":
         return np.asarray(x @ weight, np.float32)
     q, s = quantize_rows(x)
-    total = (q @ weight.astype(np.int32)).astype(np.float32)
-    return np.asarray((total * s) * weights[f"{name}_scale"], np.float32)
+    if precision == "int8":
+        total = (q @ weight.astype(np.int32)).astype(np.float32)
+        return np.asarray((total * s) * weights[f"{name}_scale"], np.float32)
+    return np.asarray(_int4_sum(q, name, weights) * s, np.float32)
 
 
-def linear_int8(x: Float, weights: Mapping[str, NDArray[np.generic]]) -> Float:
-    """``LinearInt8V1``: x [..., K], w int8 [K, N], w_scale [N], b [N] to y [..., N]."""
-    return np.asarray(_product(x, "w", weights, int8=True) + weights["b"], np.float32)
+def _int4_sum(q: NDArray[np.int32], name: str, weights: Weights) -> Float:
+    """Σ_b (Σ_k q·(w - zero)) · scale_b over blocks of inputs, the blocks added in their order."""
+    scale = weights[f"{name}_scale"]
+    k = weights[name].shape[0]
+    block = 32 if len(scale) == -(-k // 32) else 128
+    w = unpack(weights[name], scale.shape[1])
+    zero = np.broadcast_to(weights[f"{name}_zero"].astype(np.int32), scale.shape)
+    total = None
+    for b, start in enumerate(range(0, k, block)):
+        part = q[..., start : start + block] @ (w[start : start + block] - zero[b])
+        scaled = part.astype(np.float32) * scale[b]
+        total = scaled if total is None else total + scaled
+    return np.asarray(total, np.float32)
+
+
+def linear(name: str, x: Float, weights: Weights) -> Float:
+    """A linear operator by its name: x [..., K] to y [..., N]."""
+    return np.asarray(_product(x, "w", weights, "int8" if "Int8" in name else "int4") + weights["b"], np.float32)
 
 
 def lstm(
@@ -82,29 +108,29 @@ def lstm(
     x: Float,
     h: Float,
     c: Float,
-    weights: Mapping[str, NDArray[np.generic]],
+    weights: Weights,
     lengths: NDArray[np.int64] | None = None,
 ) -> tuple[Float, Float, Float]:
     """Any LSTM operator: x [T, B, I], h [1, B, P], c [1, B, H] to y [T, B, P], h_out [1, B, P], c_out [1, B, H]."""
-    int8 = variant.int8
-    zx = _product(x, "w", weights, int8=int8) + weights["b"]
+    precision: Precision = "int8" if variant.int8 else "int4" if variant.int4 else "float32"
+    zx = _product(x, "w", weights, precision) + weights["b"]
     outputs = []
     for t in range(x.shape[0]):
-        z_i, z_f, z_g, z_o = np.split(zx[t] + _product(h, "r", weights, int8=int8), 4, axis=-1)
+        z_i, z_f, z_g, z_o = np.split(zx[t] + _product(h, "r", weights, precision), 4, axis=-1)
         if variant.peephole == "diagonal":
             p_i, p_f, p_o = weights["p"]
             z_i, z_f = z_i + p_i * c, z_f + p_f * c
         elif variant.peephole == "full":
-            c_i, c_f, c_g = np.split(_product(c, "p", weights, int8=int8), 3, axis=-1)
+            c_i, c_f, c_g = np.split(_product(c, "p", weights, precision), 3, axis=-1)
             z_i, z_f, z_g = z_i + c_i, z_f + c_f, z_g + c_g
         c_new = sigmoid(z_f) * c + sigmoid(z_i) * tanh(z_g)
         if variant.peephole == "diagonal":
             z_o = z_o + p_o * c_new
         elif variant.peephole == "full":
-            z_o = z_o + _product(c_new, "po", weights, int8=int8)
+            z_o = z_o + _product(c_new, "po", weights, precision)
         h_new = sigmoid(z_o) * tanh(c_new)
         if variant.projected:
-            h_new = _product(h_new, "v", weights, int8=int8)
+            h_new = _product(h_new, "v", weights, precision)
         valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
         outputs.append(np.where(valid, h_new, F(0))[0])
         h, c = np.where(valid, h_new, h), np.where(valid, c_new, c)

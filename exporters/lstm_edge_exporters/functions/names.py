@@ -7,14 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DOMAIN", "LINEAR_INT8", "CellVariant", "parse_cell_name"]
+__all__ = ["DOMAIN", "LINEAR_INT4", "LINEAR_INT8", "CellVariant", "all_cells", "parse_cell_name"]
 
 DOMAIN = "lstm_edge"
 LINEAR_INT8 = "LinearInt8V1"
+LINEAR_INT4 = "LinearInt4V1"
 
 Peephole = Literal["none", "diagonal", "full"]
 _PART: dict[Peephole, str] = {"none": "", "diagonal": "Diagonal", "full": "Full"}
-_NAME = re.compile(r"Lstm(Diagonal|Full)?(Projected)?(Ragged)?(Int8)?V1")
+_NAME = re.compile(r"Lstm(Diagonal|Full)?(Projected)?(Ragged)?(Int8|Int4)?V1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,18 +23,21 @@ class CellVariant:
     """One LSTM operator: the parts its name is built from, and the inputs that follow from them.
 
     ``peephole``: which entries of W_c· exist; ``projected``: h is projected to P features; ``ragged``: rows
-    have lengths; ``int8``: weights are int8 with one scale per output row, activations int8 per row and step.
+    have lengths; ``int8``: weights are int8 with one scale per output row, activations int8 per row and step;
+    ``int4``: weights are four bits with one scale a block of inputs, activations as for int8. Not both.
     """
 
     peephole: Peephole = "none"
     projected: bool = False
     ragged: bool = False
     int8: bool = False
+    int4: bool = False
 
     @property
     def name(self) -> str:
         """The operator's name, for example ``LstmFullProjectedRaggedInt8V1``."""
-        return f"Lstm{_PART[self.peephole]}{'Projected' * self.projected}{'Ragged' * self.ragged}{'Int8' * self.int8}V1"
+        cell = f"Lstm{_PART[self.peephole]}{'Projected' * self.projected}{'Ragged' * self.ragged}"
+        return f"{cell}{'Int8' * self.int8}{'Int4' * self.int4}V1"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -42,7 +46,7 @@ class CellVariant:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The names of the constant inputs, in order; with int8 each matrix is followed by its scale."""
+        """The names of the constant inputs, in order; a quantized matrix is followed by its scale (and zero point)."""
         matrices = ["w", "r", "b"]
         if self.peephole == "diagonal":
             matrices += ["p"]
@@ -52,11 +56,13 @@ class CellVariant:
             matrices += ["v"]
         names: list[str] = []
         for matrix in matrices:
-            names += [matrix, f"{matrix}_scale"] if self.int8 and self.is_quantized(matrix) else [matrix]
+            names.append(matrix)
+            if self.is_quantized(matrix) and (self.int8 or self.int4):
+                names += [f"{matrix}_scale"] + [f"{matrix}_zero"] * self.int4
         return tuple(names)
 
     def is_quantized(self, weight: str) -> bool:
-        """Say whether a weight is a matrix that int8 stores with scales; biases and diagonals stay float32."""
+        """Say whether a weight is a matrix that int8 and int4 store with scales; biases and diagonals stay float32."""
         return weight != "b" and not (weight == "p" and self.peephole == "diagonal")
 
 
@@ -65,6 +71,24 @@ def parse_cell_name(name: str) -> CellVariant | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    part, projected, ragged, int8 = match.groups(default="")
+    part, projected, ragged, precision = match.groups(default="")
     peephole = next(kind for kind, text in _PART.items() if text == part)
-    return CellVariant(peephole=peephole, projected=bool(projected), ragged=bool(ragged), int8=bool(int8))
+    return CellVariant(
+        peephole=peephole,
+        projected=bool(projected),
+        ragged=bool(ragged),
+        int8=precision == "Int8",
+        int4=precision == "Int4",
+    )
+
+
+def all_cells() -> tuple[CellVariant, ...]:
+    """Return every LSTM operator of this version."""
+    peepholes: tuple[Peephole, ...] = ("none", "diagonal", "full")
+    return tuple(
+        CellVariant(peephole=peephole, projected=projected, ragged=ragged, int8=int8, int4=int4)
+        for peephole in peepholes
+        for projected in (False, True)
+        for ragged in (False, True)
+        for int8, int4 in ((False, False), (True, False), (False, True))
+    )

@@ -1,14 +1,19 @@
-"""Linear layers and embeddings to int8: ``LinearInt8V1``, and a table of int8 rows with one scale each."""
+"""Linear layers to ``LinearInt8V1`` or ``LinearInt4V1``; embeddings to a table of int8 rows with one scale each."""
+
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT8
+from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8
 from lstm_edge_exporters.graph import add_constant, add_node, constant_of, owner, replace_node
 from lstm_edge_exporters.quantize.recurrent import Refusal
-from lstm_edge_exporters.quantize.rounding import round_columns, round_rows
+from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix, round_rows
 
 __all__ = ["is_embedding", "is_linear", "layer_name", "quantize_embedding", "quantize_linear"]
+
+Array = NDArray[Any]
 
 
 def layer_name(node: ir.Node) -> str:
@@ -35,8 +40,8 @@ def is_embedding(node: ir.Node) -> bool:
     return axis == 0 and table is not None and table.ndim == 2 and table.dtype == np.float32
 
 
-def quantize_linear(node: ir.Node) -> tuple[int, int]:
-    """Replace a MatMul (and the Add of its bias) or a Gemm by ``LinearInt8V1``; returns bytes before and after.
+def quantize_linear(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
+    """Replace a MatMul (and the Add of its bias) or a Gemm by a quantized operator; returns bytes before and after.
 
     Raises:
         Refusal: a Gemm has a scaling or a transposed input.
@@ -49,10 +54,13 @@ def quantize_linear(node: ir.Node) -> tuple[int, int]:
     else:
         last, bias = _following_bias(node, weight.shape[1])
     layer, graph = layer_name(node), owner(node)
-    rounded, scale = round_columns(f"{layer}.weight", weight)
-    arrays = {"w": rounded, "w_scale": scale, "b": np.zeros(weight.shape[1], np.float32) if bias is None else bias}
-    constants = [add_constant(graph, f"{layer}.int8.{name}", array) for name, array in arrays.items()]
-    y = add_node(node, LINEAR_INT8, [node.inputs[0], *constants], domain=DOMAIN, outputs=("y",), name=f"{layer}/int8")
+    parts = round_matrix(f"{layer}.weight", weight, scheme)
+    arrays = {f"w{suffix}": array for suffix, array in parts.items()}
+    arrays["b"] = np.zeros(weight.shape[1], np.float32) if bias is None else bias
+    constants = [add_constant(graph, f"{layer}.{scheme.kind}.{name}", array) for name, array in arrays.items()]
+    operator = LINEAR_INT8 if scheme.kind == "int8" else LINEAR_INT4
+    title = f"{layer}/{scheme.kind}"
+    y = add_node(node, operator, [node.inputs[0], *constants], domain=DOMAIN, outputs=("y",), name=title)
     if last is not node:
         replace_node(last, y)
         graph.remove(node, safe=True)
@@ -62,7 +70,7 @@ def quantize_linear(node: ir.Node) -> tuple[int, int]:
     return before, sum(array.nbytes for array in arrays.values())
 
 
-def _read_gemm(node: ir.Node, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:  # type: ignore[type-arg]
+def _read_gemm(node: ir.Node, weight: Array) -> tuple[Array, Array | None]:
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     for name, neutral in (("alpha", 1.0), ("beta", 1.0), ("transA", 0)):
         if attributes.get(name, neutral) != neutral:
@@ -76,7 +84,7 @@ def _read_gemm(node: ir.Node, weight: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return weight, None if bias is None else bias.reshape(-1)
 
 
-def _following_bias(node: ir.Node, width: int) -> tuple[ir.Node, np.ndarray | None]:  # type: ignore[type-arg]
+def _following_bias(node: ir.Node, width: int) -> tuple[ir.Node, Array | None]:
     """Return the Add of a bias right behind the MatMul and the bias, or the MatMul itself and None."""
     product = node.outputs[0]
     uses = list(product.uses())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, parse_cell_name
 from lstm_edge_exporters.gates import LSTM_ONNX, LSTM_PYTORCH, PEEPHOLE_ONNX, PEEPHOLE_PYTORCH, reorder_gates
 from lstm_edge_exporters.graph import add_constant, add_node, constant_of, owner, replace_node
-from lstm_edge_exporters.quantize.rounding import round_columns
+from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
 
 __all__ = ["FLOAT_CELLS", "Refusal", "is_float_recurrent", "quantize_recurrent"]
 
@@ -40,12 +40,12 @@ def is_float_recurrent(node: ir.Node) -> bool:
     """Say whether a node is a recurrent layer with float32 weights."""
     if node.domain == DOMAIN:
         variant = parse_cell_name(node.op_type)
-        return variant is not None and not variant.int8
+        return variant is not None and not (variant.int8 or variant.int4)
     return node.domain in ("", "ai.onnx") and node.op_type in FLOAT_CELLS
 
 
-def quantize_recurrent(node: ir.Node) -> tuple[int, int]:
-    """Replace a float32 recurrent node by int8 functions, in place.
+def quantize_recurrent(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
+    """Replace a float32 recurrent node by quantized functions, in place.
 
     Returns:
         Bytes of the layer's constants before and after.
@@ -54,13 +54,13 @@ def quantize_recurrent(node: ir.Node) -> tuple[int, int]:
         Refusal: an attribute or input cannot be honoured; the graph is as it was.
     """
     if node.domain == DOMAIN:
-        return _quantize_cell(node)
+        return _quantize_cell(node, scheme)
     if node.op_type != "LSTM":
-        raise Refusal(f"operator {node.op_type} has no int8 form in this version")
-    return _quantize_lstm(node)
+        raise Refusal(f"operator {node.op_type} has no quantized form in this version")
+    return _quantize_lstm(node, scheme)
 
 
-def _quantize_cell(node: ir.Node) -> tuple[int, int]:
+def _quantize_cell(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
     variant = parse_cell_name(node.op_type)
     assert variant is not None
     arrays: dict[str, Array] = {}
@@ -70,40 +70,40 @@ def _quantize_cell(node: ir.Node) -> tuple[int, int]:
             if constant is None:
                 raise Refusal(f"input {name} is not constant")
             arrays[name] = constant
-    target = replace(variant, int8=True)
+    target = _quantized(variant, scheme)
     moving = [value for name, value in zip(variant.inputs, node.inputs, strict=True) if name not in variant.weights]
     layer = node.name or node.op_type
-    constants, after = _constants(owner(node), layer, target, arrays)
+    constants, after = _constants(owner(node), layer, target, arrays, scheme)
     outputs = add_node(
-        node, target.name, [*moving, *constants], domain=DOMAIN, outputs=("y", "h_out", "c_out"), name=f"{layer}/int8"
+        node, target.name, [*moving, *constants], domain=DOMAIN, outputs=("y", "h_out", "c_out"), name=f"{layer}/{scheme.kind}"
     )
-    outputs[0].producer().name = f"{layer}/int8"  # type: ignore[union-attr]  # an output just made has its producer
     replace_node(node, outputs)
     return sum(array.nbytes for array in arrays.values()), after
 
 
+def _quantized(variant: CellVariant, scheme: Scheme) -> CellVariant:
+    return replace(variant, int8=scheme.kind == "int8", int4=scheme.kind == "int4")
+
+
 def _constants(
-    graph: ir.Graph, layer: str, variant: CellVariant, arrays: Mapping[str, Array]
+    graph: ir.Graph, layer: str, variant: CellVariant, arrays: Mapping[str, Array], scheme: Scheme
 ) -> tuple[list[ir.Value], int]:
-    """Add the int8 cell's constants to the graph; returns them in the operator's order, and their bytes."""
-    values = []
+    """Add the quantized cell's constants to the graph; returns them in the operator's order, and their bytes."""
     rounded: dict[str, Array] = {}
-    for name in variant.weights:
-        if name.endswith("_scale"):
-            continue
+    for name, array in arrays.items():
         if variant.is_quantized(name):
-            rounded[name], rounded[f"{name}_scale"] = round_columns(f"{layer}.{name}", arrays[name])
+            parts = round_matrix(f"{layer}.{name}", array, scheme)
+            rounded |= {f"{name}{suffix}": part for suffix, part in parts.items()}
         else:
-            rounded[name] = arrays[name].astype(np.float32)
-    for name in variant.weights:
-        values.append(add_constant(graph, f"{layer}.int8.{name}", rounded[name]))
+            rounded[name] = array.astype(np.float32)
+    values = [add_constant(graph, f"{layer}.{scheme.kind}.{name}", rounded[name]) for name in variant.weights]
     return values, sum(array.nbytes for array in rounded.values())
 
 
-def _quantize_lstm(node: ir.Node) -> tuple[int, int]:
+def _quantize_lstm(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
     inputs = [*node.inputs, *[None] * (8 - len(node.inputs))]
     x, w, r, b, rows, h0, c0, p = inputs
-    read = _read_lstm(node, w, r, b, p, ragged=rows is not None)
+    read = _read_lstm(node, w, r, b, p, scheme, ragged=rows is not None)
     layer, graph = node.name or "lstm", owner(node)
     ids = add_node(node, "Cast", [rows], attributes={"to": 7})[0] if rows is not None else None
     sides: list[tuple[ir.Value, ...]] = []
@@ -111,9 +111,9 @@ def _quantize_lstm(node: ir.Node) -> tuple[int, int]:
     backward = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[read.direction]
     for side, reverse in enumerate(backward):
         sequence = _reversed(node, x, ids) if reverse else x
-        state = [_initial(node, x, value, side, len(backward), read.hidden_size) for value in (h0, c0)]
+        state = [_initial(node, x, value, side=side, sides=len(backward), size=read.hidden_size) for value in (h0, c0)]
         path = f"{layer}_reverse" if side else layer
-        constants, size = _constants(graph, path, read.variant, read.weights[side])
+        constants, size = _constants(graph, path, read.variant, read.weights[side], scheme)
         after += size
         moving = [sequence, *state, *([ids] if ids is not None else [])]
         y, h, c = add_node(
@@ -122,7 +122,7 @@ def _quantize_lstm(node: ir.Node) -> tuple[int, int]:
             [*moving, *constants],
             domain=DOMAIN,
             outputs=("y", "h_out", "c_out"),
-            name=f"{path}/int8",
+            name=f"{path}/{scheme.kind}",
         )
         sides.append((_reversed(node, y, ids) if reverse else y, h, c))
     before = sum(array.nbytes for array in (constant_of(v) for v in (w, r, b, p)) if array is not None)
@@ -131,7 +131,14 @@ def _quantize_lstm(node: ir.Node) -> tuple[int, int]:
 
 
 def _read_lstm(
-    node: ir.Node, w: ir.Value | None, r: ir.Value | None, b: ir.Value | None, p: ir.Value | None, *, ragged: bool
+    node: ir.Node,
+    w: ir.Value | None,
+    r: ir.Value | None,
+    b: ir.Value | None,
+    p: ir.Value | None,
+    scheme: Scheme,
+    *,
+    ragged: bool,
 ) -> _Onnx:
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     direction = str(attributes.get("direction", "forward"))
@@ -142,15 +149,18 @@ def _read_lstm(
         if constants[name] is None and (value is not None or name in "WR"):
             raise Refusal(f"input {name} is not constant")
     W, R = constants["W"], constants["R"]
-    assert W is not None and R is not None
+    assert W is not None
+    assert R is not None
     hidden = R.shape[-1]
+    shapes = {"W": (sides, 4 * hidden, W.shape[-1]), "R": (sides, 4 * hidden, hidden), "B": (sides, 8 * hidden)}
+    for name, shape in (shapes | {"P": (sides, 3 * hidden)}).items():
+        array = constants[name]
+        if array is not None and (array.shape != shape or array.dtype != np.float32):
+            raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}")
     B = constants["B"] if constants["B"] is not None else np.zeros((sides, 8 * hidden), np.float32)
     P = constants["P"]
-    for name, array, shape in (("W", W, (sides, 4 * hidden, W.shape[-1])), ("B", B, (sides, 8 * hidden))):
-        if array.shape != shape or array.dtype != np.float32:
-            raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}")
     weights = tuple(_operator_weights(W[i], R[i], B[i], None if P is None else P[i]) for i in range(sides))
-    variant = CellVariant(peephole="none" if P is None else "diagonal", ragged=ragged, int8=True)
+    variant = _quantized(CellVariant(peephole="none" if P is None else "diagonal", ragged=ragged), scheme)
     return _Onnx(weights=weights, variant=variant, direction=direction, hidden_size=hidden)
 
 
@@ -195,7 +205,9 @@ def _reversed(node: ir.Node, x: ir.Value | None, rows: ir.Value | None) -> ir.Va
 _BACKWARD = {"start": -1, "end": INT64_MIN, "axis": 0, "step": -1}
 
 
-def _initial(node: ir.Node, x: ir.Value | None, given: ir.Value | None, side: int, sides: int, size: int) -> ir.Value:
+def _initial(
+    node: ir.Node, x: ir.Value | None, given: ir.Value | None, *, side: int, sides: int, size: int
+) -> ir.Value:
     """The state [1, B, size] that one direction starts from: the given one's part, or zeros."""
     graph = owner(node)
     if given is None:

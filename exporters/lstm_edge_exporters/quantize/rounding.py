@@ -1,13 +1,18 @@
-"""Weights to int8: symmetric, one scale a column (or a row), with sums that stay exact in float32."""
+"""Weights to int8 and int4: which scheme, and how a matrix is rounded by it.
 
-from typing import Any
+int8 is symmetric with one scale a column (or a row), so that sums stay exact in float32; int4 has one scale, and if
+asked a zero point, for each block of inputs of a column.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.errors import QuantizationError
 
-__all__ = ["LARGEST_COLUMN_SUM", "round_columns", "round_rows"]
+__all__ = ["LARGEST_COLUMN_SUM", "Scheme", "round_blocks", "round_columns", "round_matrix", "round_rows"]
 
 Float = NDArray[np.float32]
 
@@ -15,6 +20,59 @@ LEVELS = 127
 # |Σ q·w| ≤ 127·Σ|w| stays below 2**24, the last integer up to which float32 counts by ones (docs/operators.md).
 LARGEST_COLUMN_SUM = (2**24 - 1) // LEVELS
 SMALLEST_AMAX = 2.0**-100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """How matrices are stored: ``int8``, or ``int4`` with ``block`` inputs a scale, symmetric or with zero points."""
+
+    kind: Literal["int8", "int4"] = "int8"
+    block: Literal[32, 128] = 32
+    symmetric: bool = True
+
+    def __str__(self) -> str:
+        """Return the scheme as coverage tables and cards name it."""
+        return "int8" if self.kind == "int8" else f"int4, block {self.block}{', zero points' * (not self.symmetric)}"
+
+
+def round_matrix(name: str, weight: NDArray[Any], scheme: Scheme) -> dict[str, NDArray[Any]]:
+    """Round a matrix [K, N]; returns the operator's inputs by suffix: ``""``, ``"_scale"`` and for int4 ``"_zero"``."""
+    if scheme.kind == "int8":
+        rounded, scale = round_columns(name, weight)
+        return {"": rounded, "_scale": scale}
+    nibbles, scale, zero = round_blocks(name, weight, block=scheme.block, symmetric=scheme.symmetric)
+    return {"": nibbles, "_scale": scale, "_zero": zero}
+
+
+def round_blocks(
+    name: str, weight: NDArray[Any], *, block: int, symmetric: bool
+) -> tuple[NDArray[np.uint8], Float, NDArray[np.uint8]]:
+    """Round a matrix [K, N] to four bits, so that weight ≈ (q - zero) · scale with q in 0..15.
+
+    Symmetric: the zero point is 8 everywhere and the scale lets the block's extremes meet -8 and 7. Otherwise 0..15
+    spans the block's range, widened to hold 0.
+
+    Returns:
+        Nibbles uint8 [K, (N + 1) / 2] (column 2j in the low, 2j + 1 in the high half of byte j), scales float32
+        [blocks, N], zero points uint8 [blocks, N], or [1, 1] where symmetric.
+
+    Raises:
+        QuantizationError: the weight holds NaN or infinity.
+    """
+    weight = np.asarray(weight, np.float32)
+    if not np.isfinite(weight).all():
+        raise QuantizationError(f"{name}: the weight holds NaN or infinity")
+    k, n = weight.shape
+    count = -(-k // block)
+    blocks = np.pad(weight, ((0, count * block - k), (0, 0))).reshape(count, block, n)
+    low, high = np.minimum(blocks.min(axis=1), 0.0), np.maximum(blocks.max(axis=1), 0.0)
+    span = np.maximum(-low / 8, high / 7) if symmetric else (high - low) / 15
+    scale = np.maximum(span, SMALLEST_AMAX).astype(np.float32)
+    zero = np.full((1, 1), 8.0) if symmetric else np.rint(-low / scale).clip(0, 15)
+    q = (np.rint(blocks / scale[:, None]) + (zero if symmetric else zero[:, None])).clip(0, 15)
+    nibbles = q.reshape(count * block, n)[:k].astype(np.uint8)
+    nibbles = np.pad(nibbles, ((0, 0), (0, n % 2)))
+    return nibbles[:, ::2] | (nibbles[:, 1::2] << 4), scale, zero.astype(np.uint8)
 
 
 def round_columns(name: str, weight: NDArray[Any]) -> tuple[NDArray[np.int8], Float]:

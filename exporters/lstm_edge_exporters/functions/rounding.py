@@ -1,0 +1,112 @@
+"""The parts that every quantized function body is made of: rounding rows of activations, unpacking four bits.
+
+ONNX's own textual syntax, as in ``lstm.py``; docs/operators.md, "The arithmetic", is what these lines say.
+"""
+
+__all__ = ["OPSET", "int4_constants", "product_text", "quantize_constants", "quantize_text", "unpack_text"]
+
+# The oldest opset whose ReduceMax takes its axes as an input and whose Split takes a number of outputs.
+OPSET = 18
+
+# Smallest magnitude that a row's scale is made from: 2**-100.
+SMALLEST_AMAX = 2.0**-100
+
+
+def quantize_text(prefix: str, source: str) -> list[str]:
+    """Return lines that round the rows of ``source`` to int8 values ``{prefix}_q`` with ``{prefix}_s`` as their scale.
+
+    q = round(x · (127 / m)), s = m / 127 with m = max(max|x|, 2**-100) over the last axis, half to even.
+    """
+    return [
+        f"{prefix}_abs = Abs ({source})",
+        f"{prefix}_amax = ReduceMax <keepdims = 1> ({prefix}_abs, last)",
+        f"{prefix}_m = Max ({prefix}_amax, smallest)",
+        f"{prefix}_inv = Div (levels, {prefix}_m)",
+        f"{prefix}_scaled = Mul ({source}, {prefix}_inv)",
+        f"{prefix}_q = Round ({prefix}_scaled)",
+        f"{prefix}_s = Div ({prefix}_m, levels)",
+    ]
+
+
+def quantize_constants() -> list[str]:
+    """Return the constants that ``quantize_text`` refers to."""
+    return [
+        "last = Constant <value_ints = [-1]> ()",
+        "levels = Constant <value_float = 127.0> ()",
+        f"smallest = Constant <value_float = {SMALLEST_AMAX!r}> ()",
+    ]
+
+
+def int4_constants() -> list[str]:
+    """Return the constants that ``unpack_text`` and ``product_text`` refer to."""
+    return [
+        "axis_0 = Constant <value_ints = [0]> ()",
+        "axis_1 = Constant <value_ints = [1]> ()",
+        "axis_2 = Constant <value_ints = [2]> ()",
+        "open = Constant <value_ints = [-1]> ()",
+        "two_zeros = Constant <value_ints = [0, 0]> ()",
+        "three_zeros = Constant <value_ints = [0, 0, 0]> ()",
+        "copied_open = Constant <value_ints = [0, -1]> ()",
+        "thirty_one = Constant <value_ints = [31]> ()",
+        "block_32 = Constant <value_ints = [32]> ()",
+        "block_128 = Constant <value_ints = [128]> ()",
+        "sixteen_long = Constant <value_int = 16> ()",
+        "sixteen = Cast <to = 6> (sixteen_long)",
+    ]
+
+
+def unpack_text(weight: str) -> list[str]:
+    """Return lines that turn the nibbles of ``weight`` into ``{weight}_blocks`` float32 [blocks, block, N].
+
+    All of it is constant: onnxruntime does it once, when it opens the file.
+    """
+    w = weight
+    return [
+        f"{w}_int = Cast <to = 6> ({w})",
+        f"{w}_low = Mod ({w}_int, sixteen)",
+        f"{w}_high = Div ({w}_int, sixteen)",
+        f"{w}_low_column = Unsqueeze ({w}_low, axis_2)",
+        f"{w}_high_column = Unsqueeze ({w}_high, axis_2)",
+        f"{w}_pairs = Concat <axis = 2> ({w}_low_column, {w}_high_column)",
+        f"{w}_wide = Reshape ({w}_pairs, copied_open)",
+        f"{w}_columns = Shape <start = 1, end = 2> ({w}_scale)",
+        f"{w}_all = Slice ({w}_wide, axis_0, {w}_columns, axis_1)",
+        f"{w}_float = Cast <to = 1> ({w}_all)",
+        f"{w}_k = Shape <start = 0, end = 1> ({w})",
+        f"{w}_count = Shape <start = 0, end = 1> ({w}_scale)",
+        f"{w}_rounded_up = Add ({w}_k, thirty_one)",
+        f"{w}_if_32 = Div ({w}_rounded_up, block_32)",
+        f"{w}_is_32 = Equal ({w}_count, {w}_if_32)",
+        f"{w}_block = Where ({w}_is_32, block_32, block_128)",
+        f"{w}_whole = Mul ({w}_count, {w}_block)",
+        f"{w}_pad = Sub ({w}_whole, {w}_k)",
+        f"{w}_pad_rows = Concat <axis = 0> (two_zeros, {w}_pad, axis_0)",
+        f"{w}_padded = Pad ({w}_float, {w}_pad_rows)",
+        f"{w}_shape = Concat <axis = 0> ({w}_count, {w}_block, open)",
+        f"{w}_shaped = Reshape ({w}_padded, {w}_shape)",
+        f"{w}_zero_float = Cast <to = 1> ({w}_zero)",
+        f"{w}_zero_block = Unsqueeze ({w}_zero_float, axis_1)",
+        f"{w}_blocks = Sub ({w}_shaped, {w}_zero_block)",
+        f"{w}_scale_block = Unsqueeze ({w}_scale, axis_1)",
+        f"{w}_row_shape = Concat <axis = 0> (open, {w}_k)",
+        f"{w}_pad_columns = Concat <axis = 0> (three_zeros, {w}_pad)",
+        f"{w}_block_shape = Concat <axis = 0> (open, {w}_count, {w}_block)",
+    ]
+
+
+def product_text(result: str, source: str, weight: str) -> list[str]:
+    """Return lines for ``result`` [..., N] = rounded rows of ``source`` times the unpacked ``weight``, block by block."""
+    r, w = result, weight
+    return [
+        f"{r}_rows = Reshape ({source}_q, {w}_row_shape)",
+        f"{r}_padded = Pad ({r}_rows, {w}_pad_columns)",
+        f"{r}_parts = Reshape ({r}_padded, {w}_block_shape)",
+        f"{r}_by_block = Transpose <perm = [1, 0, 2]> ({r}_parts)",
+        f"{r}_sums = MatMul ({r}_by_block, {w}_blocks)",
+        f"{r}_scaled = Mul ({r}_sums, {w}_scale_block)",
+        f"{r}_total = ReduceSum <keepdims = 0> ({r}_scaled, axis_0)",
+        f"{r}_lead = Shape <start = 0, end = -1> ({source})",
+        f"{r}_shape = Concat <axis = 0> ({r}_lead, open)",
+        f"{r}_back = Reshape ({r}_total, {r}_shape)",
+        f"{r} = Mul ({r}_back, {source}_s)",
+    ]

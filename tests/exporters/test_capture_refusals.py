@@ -1,0 +1,238 @@
+"""What cannot be exported is refused with a sentence that names the culprit and says what to change."""
+
+import numpy as np
+import pytest
+import torch
+from networks import seeded
+from torch import Tensor, nn
+
+from lstm_edge_exporters.export import build
+from lstm_edge_exporters.parity import EXPORT
+from lstm_edge_runtime.errors import CaptureError, InputError
+from lstm_edge_runtime.session import Session
+
+EXAMPLE = torch.linspace(-1, 1, 2 * 5 * 3).reshape(2, 5, 3)
+
+
+def refusal(module: nn.Module, *arguments, **options) -> str:
+    with pytest.raises(CaptureError) as caught:
+        build(module, *(arguments or (EXAMPLE,)), **options)
+    return str(caught.value)
+
+
+class Around(nn.Module):
+    """A network around one LSTM; tests give it a forward."""
+
+    def __init__(self, recurrent: nn.Module | None = None) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 5, batch_first=True) if recurrent is None else recurrent
+        self.eval()
+
+
+def test_no_module_and_no_input() -> None:
+    assert refusal("a path") == "export takes a torch.nn.Module, got str"  # type: ignore[arg-type]  # on purpose
+    assert refusal(Around(), None) == ('say what goes in: an example input, or inputs=["x: float32[batch, time, 40]"]')
+
+
+def test_training_mode_names_the_module() -> None:
+    assert refusal(Around().train()) == "the module is in training mode: call .eval() on the module before export"
+    module = Around()
+    module.rnn.train()
+    assert refusal(module).startswith("rnn is in training mode")
+
+
+def test_no_recurrent_layer() -> None:
+    message = refusal(nn.Linear(3, 4).eval())
+    assert message == "the module has no recurrent layer (nn.LSTM, lstm_edge.LSTM): there is nothing to keep whole"
+
+
+def test_double_precision_names_the_weight() -> None:
+    assert refusal(Around().double(), EXAMPLE.double()) == (
+        "rnn.weight_ih_l0 is torch.float64 on cpu: expected float32 on the CPU, "
+        "call .float().cpu() on the module before export"
+    )
+
+
+@pytest.mark.parametrize("layer", [nn.GRU(3, 5, batch_first=True), nn.RNN(3, 5), nn.LSTMCell(3, 5), nn.GRUCell(3, 5)])
+def test_other_recurrent_layers_are_named(layer: nn.Module) -> None:
+    class Other(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0]
+
+    name = type(layer).__name__
+    assert f".{name} is a recurrent layer, but only LSTM is exported in this version" in refusal(Other(layer))
+
+
+def test_a_layer_called_twice() -> None:
+    class Twice(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0] + self.rnn(-x)[0]
+
+    assert refusal(Twice()) == "rnn: the layer is called more than once in forward; give each call its own layer"
+
+
+def test_a_layer_never_called() -> None:
+    class Never(Around):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.LSTM(3, 4, batch_first=True)
+            self.eval()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0]
+
+    sentence = "unused: forward never calls this recurrent layer; remove it from the module"
+    assert refusal(Never()) == sentence
+    assert refusal(Never(), EXAMPLE, state="hidden") == sentence
+
+
+class OwnState(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.full((1, 1, 5), 0.3))
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self.first.expand(1, x.shape[0], 5).contiguous()
+        return self.rnn(x, (state, state * 2))[0]
+
+
+def test_an_initial_state_of_its_own() -> None:
+    assert refusal(seeded(OwnState())) == (
+        "rnn: forward passes its own initial state to the layer, so the state cannot be made explicit; "
+        "remove it from forward, or export with state='hidden'"
+    )
+
+
+def test_an_initial_state_of_its_own_is_kept_where_the_state_is_hidden() -> None:
+    module = seeded(OwnState())
+    session = Session(build(module, EXAMPLE, state="hidden").data)
+    x = torch.randn(4, 9, 3)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    assert np.abs(session.run(x.numpy())[0]["output"] - expected).max() < EXPORT.absolute
+
+
+def test_control_flow_that_depends_on_data() -> None:
+    class Branch(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            y, _ = self.rnn(x)
+            return y if bool(y.sum() > 0) else -y
+
+    message = refusal(Branch())
+    assert message.startswith("torch.export cannot capture the module: ")
+    assert message.endswith(
+        "look for control flow that depends on data, and for an axis that was asked to be dynamic but that the "
+        "module fixes"
+    )
+    assert "\n" not in message
+
+
+def test_a_module_that_fixes_the_length() -> None:
+    class Fixed(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0].reshape(x.shape[0], 35)
+
+    message = refusal(Fixed())
+    assert message.startswith("the module itself fails on x [3, 11, 3]: RuntimeError: ")
+
+
+def test_a_wrong_result() -> None:
+    class Text(Around):
+        def forward(self, x: Tensor) -> tuple:
+            return self.rnn(x)[0], "done"
+
+    class Nothing(Around):
+        def forward(self, x: Tensor) -> tuple:
+            return self.rnn(x)[1]
+
+    assert refusal(Text()) == "forward returned a str: expected tensors, or tuples, lists or dicts of them"
+    assert refusal(Nothing()) == ("forward returned no tensor besides recurrent states: return what the model computes")
+
+
+def test_examples_that_do_not_fit() -> None:
+    class Plain(Around):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0]
+
+    module = Plain()
+    assert refusal(module, torch.randn(3)) == (
+        "example input x has shape (3,): expected [batch, time, ...]; give inputs=[...] to say which axis is which"
+    )
+    assert refusal(module, EXAMPLE.double()) == (
+        "example input x is float64: expected one of float32, int64, int32, bool"
+    )
+    assert refusal(module, (EXAMPLE, EXAMPLE)) == "2 example inputs for forward(x)"
+    # The module itself says what is wrong with another width, in torch's words.
+    assert refusal(module, torch.randn(2, 5, 4)).startswith("the module itself fails on x [3, 7, 4]: RuntimeError: ")
+    # A sequence without a batch axis is not what the file will take.
+    unbatched = refusal(module, None, inputs=["x: float32[time, 3]"], state="hidden")
+    assert unbatched == "rnn: the input has 2 axes, expected batch, time and features"
+
+
+def test_layouts_that_disagree() -> None:
+    class Mixed(Around):
+        def __init__(self) -> None:
+            super().__init__()
+            self.other = nn.LSTM(5, 4)
+            self.eval()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.other(self.rnn(x)[0].transpose(0, 1))[0]
+
+    assert refusal(Mixed()) == (
+        "some recurrent layers are batch_first and some are not: give inputs=[...] to say which axis is which"
+    )
+    session = Session(build(seeded(Mixed()), None, inputs=["x: float32[batch, time, 3]"]).data)
+    assert [spec.axes for spec in session.outputs] == [("time", "batch", 4)]
+
+
+class Echo(Around):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"x": self.rnn(x)[0], "sum": x.sum()}
+
+
+def test_output_names() -> None:
+    module = seeded(Echo())
+    twice = "the output name {!r} stands twice, or is the name of an input or a state too: give output_names"
+    assert refusal(module) == twice.format("x")
+    assert refusal(module, EXAMPLE, output_names=["a", "a"]) == twice.format("a")
+    assert refusal(module, EXAMPLE, output_names=["a", "rnn.0.h_out"]) == twice.format("rnn.0.h_out")
+    assert refusal(module, EXAMPLE, output_names=["a"]) == "got 1 output names for 2 outputs: x, sum"
+    session = Session(build(module, EXAMPLE, output_names=["y", "total"]).data)
+    assert [(spec.name, spec.axes) for spec in session.outputs] == [("y", ("batch", "time", 5)), ("total", ())]
+
+
+def test_an_input_called_lengths() -> None:
+    class Lengthy(Around):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            return self.rnn(x)[0] * lengths.reshape(-1, 1, 1)
+
+    inputs = ["x: float32[batch, time, 3]", "lengths: int64[batch]"]
+    with pytest.raises((CaptureError, InputError), match="lengths"):
+        build(Lengthy(), None, inputs=inputs, lengths=True)
+
+
+def test_a_wrong_dtype_for_an_embedding_is_the_modules_own_error() -> None:
+    class Ids(Around):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(9, 3)
+            self.eval()
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.rnn(self.embedding(ids))[0]
+
+    message = refusal(Ids(), None, inputs=["ids: float32[batch, time]"])
+    assert message.startswith("the module itself fails on ids [3, 7]: RuntimeError: ")
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    module = seeded(Echo())
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    build(module, EXAMPLE, output_names=["y", "total"])
+    assert type(module.rnn) is nn.LSTM
+    assert not module.rnn._forward_hooks
+    assert not module.rnn._forward_pre_hooks
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name])
