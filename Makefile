@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
-TOOLS := build hatchling hypothesis import-linter mypy "pyright[nodejs]" pytest pytest-xdist ruff
+TOOLS := build hatchling hypothesis import-linter mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf
 
-.PHONY: demo test check format docs clean benchmarks
+.PHONY: benchmarks check clean demo docs docs-demo format test
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -24,18 +24,21 @@ check: $(VENV)/ready  ## linters, type checkers, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python  # else it looks into whatever python is first on the path
 	$(BIN)/lint-imports
 
 format: $(VENV)/ready  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/ready  ## write the generated parts of the docs again
+docs: $(VENV)/ready  ## write docs/cli.md and the function digests again
 	$(BIN)/python docs/generate.py
 
-benchmarks: $(VENV)/ready  ## the figures in docs/numbers.md
-	$(BIN)/python benchmarks/japanese_vowels_seeds.py
+docs-demo: $(VENV)/ready  ## run the demo and put its table into README.md
+	$(BIN)/python docs/generate.py --demo
+
+benchmarks: $(VENV)/ready  ## measure the figures in docs/numbers.md again (three minutes)
+	$(BIN)/python docs/generate.py --numbers
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

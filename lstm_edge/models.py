@@ -144,7 +144,7 @@ class SequenceClassifier(nn.Module):
         return logits
 
     def describe_model(self) -> dict[str, Any]:
-        """Return what the model card says of this model: task, labels, preprocessing inside the graph, inputs."""
+        """Return what the model card says of this model: task, labels, preprocessing inside the graph, inputs, outputs."""
         return {
             "task": "classification",
             "labels": self.config.labels or None,
@@ -153,6 +153,7 @@ class SequenceClassifier(nn.Module):
                 "standard deviations of the training data",
             ),
             "inputs": [f"x: float32[batch, time, {self.config.features}]"],
+            "outputs": ["logits"],
         }
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lstm_edge_runtime.artifact import check_target, write_atomically
 from lstm_edge_runtime.card import ModelCard
-from lstm_edge_runtime.errors import ArtifactError, CaptureError, InputError
+from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from lstm_edge.data import Dataset
     from lstm_edge.validation import ValidationReport
 
 __all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
@@ -25,22 +26,30 @@ __all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
 Progress = Callable[[str], None]
 
 
+DEFAULT_METRIC = "accuracy"
+DEFAULT_MAX_DROP = "0.5pt"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What `lstm-edge export` was asked for; the fields are its options."""
+    """What `lstm-edge export` was asked for; the fields are its options.
+
+    ``metric`` and ``max_drop`` are None where they were not given: they only mean something with ``data``.
+    """
 
     source: str
     output: Path
     weights: Path | None = None
     inputs: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
-    state: str = "explicit"
+    state: Literal["explicit", "hidden"] = "explicit"
     lengths: bool = False
     plain: bool = False
     scheme: str | None = None
+    allow_unquantized: bool = False
     data: str | None = None
-    metric: str = "accuracy"
-    max_drop: str = "0.5pt"
+    metric: str | None = None
+    max_drop: str | None = None
     confidence: float | None = None
 
 
@@ -83,34 +92,45 @@ class PipelineReport:
             rows.append(("float32 size", f"{self.float32_bytes:,} bytes"))
         if self.validation is not None:
             rows += self.validation.rows()
-        return rows + [("time", f"{self.elapsed_s:.1f} s")]
+        return [*rows, ("time", f"{self.elapsed_s:.1f} s")]
+
+    def check(self) -> None:
+        """Raise when validation broke the budget.
+
+        Raises:
+            BudgetError: ``passed`` is false; the message has the figures.
+        """
+        if self.validation is not None:
+            try:
+                self.validation.check()
+            except BudgetError as error:
+                raise BudgetError(f"{error}. Nothing was written") from error
 
 
 def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     """Do the whole job; the file appears only when everything passed.
 
     Raises:
-        LstmEdgeError: the source cannot be read or captured, parity failed, or the output cannot be written.
+        LstmEdgeError: the source cannot be read or captured, parity failed, a recurrent layer stayed float32, or the
+            output cannot be written.
     """
-    from lstm_edge_exporters.export import build
-    from lstm_edge_exporters.quantize import SCHEMES, quantize_bytes
-
     start = time.monotonic()
-    check_target(request.output)
-    if request.scheme is not None and request.scheme not in SCHEMES:
-        raise InputError(f"unknown scheme {request.scheme!r}; known ones are {', '.join(SCHEMES)}")
-    if request.data is not None and request.scheme is None:
-        raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
+    dataset = _check_request(request)
     progress(f"loading {request.source}")
+    from lstm_edge_exporters.export import build
+    from lstm_edge_exporters.quantize import quantize_bytes
+
     module = load_source(request.source, request.weights)
-    state: Literal["explicit", "hidden"] = "hidden" if request.state == "hidden" else "explicit"
-    if request.state not in ("explicit", "hidden"):
-        raise InputError(f"--state must be explicit or hidden, got {request.state!r}")
+    if not request.inputs and not hasattr(module, "describe_model"):
+        raise InputError(
+            f"{request.source}: say what goes into forward, one --input for each argument, "
+            'as --input "x: float32[batch, time, 40]"'
+        )
     exported = build(
         module,
         None,
         inputs=request.inputs,
-        state=state,
+        state=request.state,
         lengths=request.lengths,
         plain=request.plain,
         output_names=request.output_names or None,
@@ -118,8 +138,17 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     )
     artifact, validation = exported, None
     if request.scheme is not None:
-        artifact = quantize_bytes(exported.data, scheme=request.scheme, plain=request.plain, progress=progress)
-        validation = _validate(request, artifact.data, exported.data, progress)
+        artifact = quantize_bytes(
+            exported.data,
+            scheme=request.scheme,
+            allow_unquantized=request.allow_unquantized,
+            plain=request.plain,
+            progress=progress,
+        )
+        if dataset is None:
+            progress("not validated: --data says on what")
+        else:
+            validation = _validate(request, dataset, artifact.data, exported.data, progress)
     passed = validation is None or validation.passed
     if passed:
         write_atomically(request.output, artifact.data)
@@ -134,18 +163,46 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     )
 
 
-def _validate(
-    request: ExportRequest, candidate: bytes, reference: bytes, progress: Progress
-) -> "ValidationReport | None":
+def _check_request(request: ExportRequest) -> "Dataset | None":
+    """Refuse what cannot work before anything slow starts; returns the data to validate on, if there is any."""
+    check_target(request.output)
+    if request.scheme is None:
+        if request.data is not None:
+            raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
+        if request.allow_unquantized:
+            raise InputError("--allow-unquantized goes with --scheme: give --scheme int8 too, or leave it out")
     if request.data is None:
+        for option, value in (
+            ("--metric", request.metric),
+            ("--max-drop", request.max_drop),
+            ("--confidence", request.confidence),
+        ):
+            if value is not None:
+                raise InputError(f"{option} is about validation: say with --data on what, or leave it out")
         return None
     from lstm_edge.data import load
+    from lstm_edge.reports import parse_budget
+    from lstm_edge_runtime.metrics import get_metric
+
+    get_metric(request.metric or DEFAULT_METRIC)
+    parse_budget(request.max_drop or DEFAULT_MAX_DROP)
+    return load(request.data, default_split="test")
+
+
+def _validate(
+    request: ExportRequest, dataset: "Dataset", candidate: bytes, reference: bytes, progress: Progress
+) -> "ValidationReport":
     from lstm_edge.validation import validate
 
-    dataset = load(request.data, default_split="test")
-    progress(f"validating {request.metric} on {dataset.name}")
+    metric = request.metric or DEFAULT_METRIC
+    progress(f"validating {metric} on {dataset.name}: {len(dataset)} sequences")
     return validate(
-        candidate, reference, dataset, metric=request.metric, max_drop=request.max_drop, confidence=request.confidence
+        candidate,
+        reference,
+        dataset,
+        metric=metric,
+        max_drop=request.max_drop or DEFAULT_MAX_DROP,
+        confidence=request.confidence,
     )
 
 
@@ -160,7 +217,7 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
         ArtifactError: a file is missing, damaged, or holds a pickle of more than tensors.
         CaptureError: the factory cannot be imported or called, or the weights are not the module's.
     """
-    if source.endswith(".safetensors") or os.path.sep in source or ":" not in source:
+    if source.endswith(".safetensors") or ":" not in source or Path(source).exists():
         from lstm_edge.checkpoint import load_checkpoint
 
         if weights is not None:
@@ -186,19 +243,28 @@ def _call_factory(source: str) -> "nn.Module":
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(path), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise CaptureError(f"{source}: cannot be imported ({error}); expected package.module:factory") from error
+    except (Exception, SystemExit) as error:  # the user's own code runs on import: whatever it raises is the answer
+        raise CaptureError(
+            f"{source}: cannot be imported ({type(error).__name__}: {_first_line(error)}); "
+            "expected package.module:factory"
+        ) from error
     module = factory if isinstance(factory, nn.Module) else None
     if module is None and callable(factory):
         try:
             module = factory()
-        except Exception as error:  # the user's own code: whatever it raises is the answer
-            raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
+        except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
+            raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {_first_line(error)}") from error
+        if not isinstance(module, nn.Module):
+            raise CaptureError(f"{source}: the factory returned a {type(module).__name__}, expected a torch.nn.Module")
+    if module is None:
         raise CaptureError(
-            f"{source}: is a {type(module or factory).__name__}, expected a callable that returns a torch.nn.Module"
+            f"{source}: is a {type(factory).__name__}, expected a callable that returns a torch.nn.Module"
         )
     return module
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _read_weights(path: Path) -> "dict[str, Tensor]":
@@ -224,7 +290,12 @@ def _read_weights(path: Path) -> "dict[str, Tensor]":
             "save module.state_dict() instead of the module"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path}: not a PyTorch weights file ({str(error).splitlines()[0][:200]})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise ArtifactError(f"{path}: not a PyTorch weights file ({_first_line(error)})") from error
+    if not isinstance(tensors, dict):
         raise ArtifactError(f"{path}: holds a {type(tensors).__name__}, expected a state dict: names to tensors")
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ArtifactError(
+                f"{path}: holds a {type(value).__name__} under {name!r}, expected a state dict: names to tensors"
+            )
     return tensors

@@ -72,21 +72,27 @@ class ValidationReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the report as the rows of a table."""
-        bound = [] if self.drop_bound is None else [(f"drop, bound at {self.confidence:g}", f"{self.drop_bound:.4g}")]
+        bound = (
+            [] if self.drop_bound is None else [(f"drop, bound at {self.confidence:g}", self._value(self.drop_bound))]
+        )
         agree = [] if self.agreement is None else [("agreement of decisions", f"{self.agreement:.2%}")]
         return [
             ("validated on", f"{self.data}, {self.samples} sequences"),
-            (f"{self.metric}, reference", f"{self.reference:.6g}"),
-            (f"{self.metric}, candidate", f"{self.candidate:.6g}"),
-            (f"drop ({self.unit})", f"{self.drop:.4g}"),
+            (f"{self.metric}, reference", self._value(self.reference)),
+            (f"{self.metric}, candidate", self._value(self.candidate)),
+            ("drop", self._value(self.drop)),
             *bound,
-            (f"allowed drop ({self.budget})", f"{self.max_drop:.4g}"),
+            (f"allowed drop ({self.budget})", self._value(self.max_drop)),
             ("verdict", "passed" if self.passed else "BUDGET BROKEN"),
             *agree,
             ("output difference, worst / mean", f"{self.max_abs_difference:.3g} / {self.mean_abs_difference:.3g}"),
             ("signal to noise", f"{self.snr_db:.1f} dB"),
             ("model size, reference / candidate", f"{self.reference_bytes:,} / {self.candidate_bytes:,} bytes"),
         ]
+
+    def _value(self, value: float) -> str:
+        """Return a value of the metric for people: a share in percent, anything else with its unit."""
+        return f"{value:.2%}" if self.unit == "share" else f"{value:.4g} {self.unit}".rstrip()
 
     def check(self) -> None:
         """Raise when the budget is broken.

@@ -1,19 +1,27 @@
 """The command line: one file per command; each parses and prints, the library computes and raises."""
 
 import importlib
+import os
 import sys
 
 import typer
 
-from lstm_edge.cli._frame import CommandGroup
+from lstm_edge.cli._frame import CommandGroup, print_error
 
 __all__ = ["app", "main"]
 
 # The order in `lstm-edge --help`: the way of a model from training to the device.
-COMMANDS = ("train", "export", "quantize", "validate", "inspect", "check", "run")
+COMMANDS = ("train", "export", "quantize", "validate", "inspect", "check", "run", "bench")
+
+
+class _Commands(CommandGroup):
+    order = COMMANDS
+
 
 app = typer.Typer(
-    cls=CommandGroup,
+    cls=_Commands,
+    # Completion scripts would add two options to the first page that most people never want.
+    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -22,15 +30,24 @@ app = typer.Typer(
 )
 
 
-@app.callback(invoke_without_command=False)
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    if version:
-        from importlib.metadata import version as installed_version
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(installed_version("lstm-edge"))
+        try:
+            typer.echo(version("lstm-edge"))
+        except PackageNotFoundError:
+            typer.echo("uninstalled: a checkout on the path")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    pass
 
 
 for _name in COMMANDS:
@@ -39,4 +56,13 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Run the command line; the exit code is 0, 1 (a check or budget failed) or 2 (usage or environment)."""
-    sys.exit(app())
+    try:
+        sys.exit(app())
+    except Exception as error:  # the outermost frame: what nobody foresaw still ends in one sentence
+        if os.environ.get("LSTM_EDGE_DEBUG"):
+            raise
+        print_error(
+            f"unexpected {type(error).__name__}: {error}. This is a defect of lstm-edge; "
+            "LSTM_EDGE_DEBUG=1 in the environment shows where"
+        )
+        sys.exit(2)

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError
 
-__all__ = ["CommandGroup", "print_json", "print_table", "progress"]
+__all__ = ["CommandGroup", "print_error", "print_json", "print_table", "progress"]
 
 # Which `pip install` brings a package that a command needs and the environment lacks.
 EXTRA_OF = {
@@ -26,6 +26,13 @@ EXTRA_OF = {
 
 class CommandGroup(TyperGroup):
     """The group of commands; turns what a command raises into one sentence on stderr and an exit code."""
+
+    order: tuple[str, ...] = ()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands in the order that ``order`` gives; typer lists groups last."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: self.order.index(name) if name in self.order else len(self.order))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; set LSTM_EDGE_DEBUG=1 to see the traceback instead."""
@@ -59,8 +66,13 @@ def missing_extra(error: ModuleNotFoundError) -> LstmEdgeError:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"error: {message}", err=True)
+    print_error(message)
     raise typer.Exit(code) from None
+
+
+def print_error(message: str) -> None:
+    """Print an error on stderr, on one line: messages of other libraries may have several."""
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
 
 
 def progress(message: str) -> None:
@@ -85,6 +97,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False).print(table)
-
-
-Reporter = Callable[[str], None]

@@ -1,10 +1,11 @@
 """``lstm-edge check``: run a file's golden vectors on this device."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from lstm_edge_runtime.library import KernelChoice
     from lstm_edge_runtime.selftest import SelfTestReport
 
 __all__ = ["add_to"]
@@ -20,6 +21,7 @@ def check(
     *,
     provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
+    kernels: Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Run the file's golden vectors here and compare the answers with those it was made with.
@@ -38,7 +40,7 @@ def check(
     from lstm_edge_runtime.selftest import self_test
     from lstm_edge_runtime.session import Session
 
-    session = Session(model, provider=provider, threads=threads)
+    session = Session(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
     report = self_test(session)
     if as_json:
         print_json(report.to_json())

@@ -1,5 +1,6 @@
-"""``lstm-edge export``: from a checkpoint or a factory to one verified file, quantized and validated if asked."""
+"""`lstm-edge export`: from a checkpoint or a factory to one verified file, quantized and validated if asked."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,55 +10,95 @@ from lstm_edge.cli._frame import print_json, print_table, progress
 
 __all__ = ["add_to"]
 
-HELP = """Export a PyTorch model to one verified .onnx file; with --scheme, quantize and validate it too.
+HELP = """Export a PyTorch model to one verified .onnx file; with --scheme, quantize it too.
 
-SOURCE is a checkpoint that `lstm-edge train` wrote (.safetensors), or `package.module:factory`, a callable without
-arguments that returns the module; give its weights with --weights and each of its inputs with --input.
+SOURCE is a checkpoint that `lstm-edge train` wrote, or `package.module:factory`: a callable without arguments that
+returns the module, in the current folder or installed. A factory needs an --input for each argument of forward.
 
 The file appears only when onnxruntime agreed with PyTorch over a grid of shapes and, with --scheme and --data, when
-the quantized model kept within --max-drop.
+the quantized model kept within --max-drop. Exit code 1: one of these did not hold; 2: wrong usage or input.
 
 Examples:
 
     lstm-edge export model.safetensors -o model.onnx
 
-    lstm-edge export my_package.models:make_vad -o vad.onnx --weights vad.pt --input "x: float32[batch, time, 40]"
+    lstm-edge export model.safetensors -o int8.onnx --scheme int8 \\
+        --data japanese-vowels --metric accuracy --max-drop 0.5pt
 
-    lstm-edge export model.safetensors -o int8.onnx --scheme int8 --data japanese-vowels --max-drop 0.5pt
+    lstm-edge export my_package.models:make_vad --weights vad.pt \\
+        --input "x: float32[batch, time, 40]" --lengths -o vad.onnx
 """
 
 
+class State(StrEnum):
+    """What `--state` takes."""
+
+    EXPLICIT = "explicit"
+    HIDDEN = "hidden"
+
+
+class Scheme(StrEnum):
+    """What `--scheme` takes."""
+
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 def add_to(app: typer.Typer) -> None:
-    """Register the command."""
+    """Add the command `export`."""
     app.command("export", help=HELP, no_args_is_help=True)(export)
 
 
 def export(
-    source: Annotated[str, typer.Argument(help="Checkpoint (.safetensors) or package.module:factory.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Checkpoint (.safetensors) or package.module:factory.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    *,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights for a factory: .safetensors, or .pt (read with weights_only).")
+        Path | None, typer.Option(help="Weights for a factory: .safetensors, or .pt that holds tensors only.")
     ] = None,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", help='An input of forward, in order: "x: float32[batch, time, 40]". Repeatable.'),
+        typer.Option(
+            "--input",
+            metavar="SPEC",
+            help='An input of forward, as "x: float32[batch, time, 40]": names are dynamic axes, numbers fixed ones. '
+            "Once for each, in order.",
+        ),
     ] = None,
     output_names: Annotated[
-        list[str] | None, typer.Option("--output-name", help="Name of an output. Repeatable.")
+        list[str] | None,
+        typer.Option("--output-name", metavar="NAME", help="Name of an output. Once for each, in order."),
     ] = None,
     state: Annotated[
-        str, typer.Option(help="explicit: states are inputs and outputs; hidden: zeros inside.")
-    ] = "explicit",
+        State, typer.Option(help="explicit: states go in and out, for streaming; hidden: zeros inside.")
+    ] = State.EXPLICIT,
     lengths: Annotated[bool, typer.Option("--lengths", help="Add an input for the valid length of each row.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Inline the lstm_edge functions.")] = False,
-    scheme: Annotated[str | None, typer.Option(help="Quantize: int8.")] = None,
-    data: Annotated[str | None, typer.Option(help="Validate on: a bundled name or an .npz file.")] = None,
-    metric: Annotated[str, typer.Option(help="The task's metric for --data.")] = "accuracy",
-    max_drop: Annotated[str, typer.Option(help="What quantization may cost: 0.5pt absolute, 0.5% relative.")] = "0.5pt",
-    confidence: Annotated[
-        float | None, typer.Option(help="Hold the budget at this bound of a paired bootstrap, for example 0.95.")
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Inline the lstm_edge functions, for tools that know no local functions.")
+    ] = False,
+    scheme: Annotated[Scheme | None, typer.Option(help="Quantize.")] = None,
+    allow_unquantized: Annotated[
+        bool, typer.Option("--allow-unquantized", help="Accept recurrent layers that stay float32.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Validate the quantized model on this: `japanese-vowels` (its test split) or an .npz file."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    metric: Annotated[str | None, typer.Option(help="The task's metric.", show_default="accuracy")] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            help="How much worse it may become: `0.5pt` in points of the metric, `0.5%` of the float32 value.",
+            show_default="0.5pt",
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Let the bound of a paired bootstrap at this confidence decide, such as 0.95."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Parse, call the library, print."""
     from lstm_edge.pipeline import ExportRequest, run_export
@@ -68,19 +109,19 @@ def export(
         weights=weights,
         inputs=tuple(inputs or ()),
         output_names=tuple(output_names or ()),
-        state=state,
+        state=state.value,
         lengths=lengths,
         plain=plain,
-        scheme=scheme,
+        scheme=None if scheme is None else scheme.value,
+        allow_unquantized=allow_unquantized,
         data=data,
         metric=metric,
         max_drop=max_drop,
         confidence=confidence,
     )
     report = run_export(request, progress)
-    if json:
+    if as_json:
         print_json(report.to_json())
     else:
-        print_table(("", output.name), report.rows())
-    if not report.passed:
-        raise typer.Exit(1)
+        print_table(("export", ""), report.rows())
+    report.check()

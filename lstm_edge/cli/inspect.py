@@ -52,6 +52,8 @@ def describe(session: "Session") -> dict[str, Any]:
         "size_bytes": session.size_bytes,
         "verified": session.verified,
         "provider": session.provider,
+        "kernels": session.kernels,
+        "operators": session.operators,
         "inputs": [encode(spec) for spec in session.inputs],
         "outputs": [encode(spec) for spec in session.outputs],
         "states": [encode(spec) for spec in session.states],
@@ -67,7 +69,7 @@ def print_session(session: "Session", model: str) -> None:
     from lstm_edge.cli._frame import print_table
 
     card = session.card
-    _say(f"{model}: {session.size_bytes} bytes, {'verified' if session.verified else 'unverified'}")
+    _say(f"{model}: {session.size_bytes:,} bytes, {'verified' if session.verified else 'unverified'}")
     if card is not None:
         _say(f"task {card.task}, made by {card.producer or 'unknown'}, onnxruntime >= {card.minimum_onnxruntime}")
     tensors = list(_rows("input", session.inputs)) + list(_rows("output", session.outputs))
@@ -79,6 +81,9 @@ def print_session(session: "Session", model: str) -> None:
         print_table(("state", "output", "kind", "axes", "initial"), states)
     if card is not None:
         _print_card(card)
+    if session.operators:
+        by = "function bodies" if session.kernels is None else f"kernels ({session.kernels})"
+        _say(f"lstm_edge operators: {session.operators}, run by {by}")
     print_notes(session.notes)
 
 
@@ -107,16 +112,17 @@ def _print_card(card: "ModelCard") -> None:
     verdict = f"streaming: {card.streaming.verdict}"
     _say(f"{verdict} ({card.streaming.reason})" if card.streaming.reason else verdict)
     for step in card.preprocessing:
-        _say(f"preprocessing, done by the graph itself: {step}")
+        _say(f"preprocessing {step}")
     for name, values in (("labels", card.labels), ("vocabulary", card.vocabulary)):
         if values is not None:
             shown = ", ".join(values[:10]) + (", ..." if len(values) > 10 else "")
             _say(f"{name}: {len(values)} ({shown})")
     if card.parity is not None:
         parity = card.parity
+        allowed = "" if parity.tolerance is None else f"tolerance {parity.tolerance:.3g}, "
         _say(
             f"parity: worst difference {parity.max_abs_difference:.3g} against {parity.against}, "
-            f"tolerance {parity.tolerance:.3g}, over {len(parity.shapes)} shapes"
+            f"{allowed}over {len(parity.shapes)} shapes"
         )
     if card.quantization is not None:
         _print_quantization(card.quantization)
@@ -127,12 +133,19 @@ def _print_quantization(quantization: "Quantization") -> None:
 
     _say(f"quantization: {quantization.scheme}, made from the file with SHA-256 {quantization.parent_sha256}")
     rows = [
-        (c.layer, c.operator, c.scheme, str(c.bytes_before), str(c.bytes_after), _share(c.bytes_after, c.bytes_before))
+        (
+            c.layer,
+            c.operator,
+            c.scheme,
+            f"{c.bytes_before:,}",
+            f"{c.bytes_after:,}",
+            _share(c.bytes_after, c.bytes_before),
+        )
         for c in quantization.coverage
     ]
     before = sum(c.bytes_before for c in quantization.coverage)
     after = sum(c.bytes_after for c in quantization.coverage)
-    rows.append(("all", "", "", str(before), str(after), _share(after, before)))
+    rows.append(("all", "", "", f"{before:,}", f"{after:,}", _share(after, before)))
     print_table(("layer", "operator", "scheme", "bytes before", "after", "share"), rows)
 
 

@@ -1,10 +1,11 @@
 """``lstm-edge run``: run a model on a file of arrays, or stream JSON lines through it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from lstm_edge_runtime.library import KernelChoice
     from lstm_edge_runtime.session import Session
     from lstm_edge_runtime.state import State
 
@@ -32,6 +33,7 @@ def run(
     lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, for example 5,3.")] = None,
     provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
+    kernels: Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")] = "auto",
 ) -> None:
     """Run a model on an array file, or stream JSON lines through it.
 
@@ -44,7 +46,7 @@ def run(
 
         lstm-edge run model.onnx utterance.npy -o logits.npy
 
-        lstm-edge run model.onnx inputs.npz --lengths 5,3 --save-state state.npz -o outputs.npz
+        lstm-edge run model.onnx in.npz --lengths 5,3 --save-state s.npz -o out.npz
 
         echo '[0.1, 0.2, 0.3]' | lstm-edge run model.onnx --stream
     """
@@ -55,7 +57,7 @@ def run(
         raise InputError("--stream reads standard input and writes standard output: leave out INPUT, -o and --lengths")
     if not stream and inputs is None:
         raise InputError("give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input")
-    session = Session(model, provider=provider, threads=threads)
+    session = Session(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
     _check_targets(session, output, save_state)
     start = None if state is None else _read_state(session, state)
     if stream:

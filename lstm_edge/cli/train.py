@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the group `train` with its command `classification`."""
     group = typer.Typer(no_args_is_help=True, help="Train a model; one file for each, `.safetensors`.")
     group.callback()(_group)
-    group.command("classification", epilog=EPILOG)(classification)
+    group.command("classification", epilog=EPILOG, no_args_is_help=True)(classification)
     app.add_typer(group, name="train")
 
 
@@ -36,7 +36,7 @@ Examples:
 
 `lstm-edge train classification --data japanese-vowels -o model.safetensors`
 
-`lstm-edge train classification --data mine.npz -o model.safetensors --hidden 32 --peephole full --seed 3`
+`lstm-edge train classification --data my.npz -o my.safetensors --hidden 32`
 """
 
 

@@ -18,20 +18,22 @@ Exit code 0: within the budget; 1: the budget is broken; 2: wrong usage or input
 
 Examples:
 
-`lstm-edge validate int8.onnx --against float32.onnx --data japanese-vowels --max-drop 0.5pt`
+`lstm-edge validate int8.onnx --against f32.onnx --data japanese-vowels`
 
-`lstm-edge validate int8.onnx --against float32.onnx --data mine.npz --max-drop 2% --confidence 0.95`
+`lstm-edge validate int8.onnx --against f32.onnx --data my.npz --max-drop 2%`
 """
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `validate`."""
-    app.command("validate", epilog=EPILOG)(validate)
+    app.command("validate", epilog=EPILOG, no_args_is_help=True)(validate)
 
 
 def validate(
     *,
-    candidate: Annotated[Path, typer.Argument(help="The `.onnx` file to judge.", show_default=False)],
+    candidate: Annotated[
+        Path, typer.Argument(metavar="CANDIDATE.onnx", help="The `.onnx` file to judge.", show_default=False)
+    ],
     against: Annotated[Path, typer.Option(help="The reference, an `.onnx` file.")],
     data: Annotated[
         str,

@@ -211,7 +211,7 @@ def test_inspect_fits_80_columns_and_its_json_is_the_card(monkeypatch, name):
 def test_inspect_says_what_a_person_asks():
     out, _ = call("inspect", TAGGER)
     for sentence in (
-        f"{os.path.getsize(TAGGER)} bytes, verified",
+        f"{os.path.getsize(TAGGER):,} bytes, verified",
         "[batch, time, 3]",
         "streaming: every-step",
         "parity: worst difference 1.2e-07 against onnxruntime, tolerance 2e-06, over 2 shapes",

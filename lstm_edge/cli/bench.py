@@ -1,0 +1,66 @@
+"""``lstm-edge bench``: latency, throughput, load time and memory of a model on this device."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from lstm_edge_runtime.library import KernelChoice
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("bench", no_args_is_help=True)(bench)
+
+
+def bench(
+    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    *,
+    batch: Annotated[int, typer.Option("--batch", help="Rows side by side.")] = 1,
+    time_steps: Annotated[int, typer.Option("--time", help="Length of the sequences.")] = 100,
+    steps: Annotated[int, typer.Option(help="Streaming steps that are timed.")] = 1000,
+    repeats: Annotated[int, typer.Option(help="Sequences that are timed.")] = 50,
+    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
+    kernels: Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Measure a model on this device: a streaming step, a whole sequence, load time and memory.
+
+    Inputs are random and the state is not zero. Latencies are those of a call from Python; memory is what a fresh
+    process adds when it opens the file and runs it once.
+
+    For example:
+
+        lstm-edge bench model.onnx
+
+        lstm-edge bench model.onnx --kernels off --batch 16 --json
+    """
+    from lstm_edge.cli._frame import print_json, print_table, progress
+    from lstm_edge_runtime.bench import bench as measure
+
+    began = time.monotonic()
+
+    def say(message: str) -> None:
+        # A short run needs no commentary; the first part alone takes less than two seconds for a small model.
+        if time.monotonic() - began > 2 or max(steps * batch, repeats * batch * time_steps) > 20_000:
+            progress(message)
+
+    report = measure(
+        model,
+        provider=provider,
+        threads=threads,
+        kernels=cast("KernelChoice", kernels),
+        batch_size=batch,
+        time_steps=time_steps,
+        steps=steps,
+        repeats=repeats,
+        progress=say,
+    )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_table(("what", "measured"), report.rows())

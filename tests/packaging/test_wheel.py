@@ -1,0 +1,190 @@
+"""The wheel, installed as on a device: numpy, onnxruntime and typer only; no torch, no onnx, no checkout.
+
+The packages come from the environment that runs the tests (links to what is installed), so nothing is downloaded.
+Takes about 6 s.
+"""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+# What the device has beside the wheel, and what the tests there need.
+DEVICE = ("numpy", "onnxruntime", "typer")
+TEST_TOOLS = ("pytest", "hypothesis")
+NOT_THERE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors")
+
+
+def run(*arguments, cwd, exit_code=0, stdin=None):
+    """Run a program without the variables that would lead it back to the checkout; returns the result."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "COV_"))}
+    result = subprocess.run(
+        [str(argument) for argument in arguments],
+        cwd=cwd,
+        env=kept | {"COLUMNS": "80"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == exit_code, f"{result.stdout}\n{result.stderr}"
+    return result
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from this checkout by the build backend itself."""
+    folder = tmp_path_factory.mktemp("wheel")
+    code = f"import hatchling.build; print(hatchling.build.build_wheel({str(folder)!r}))"
+    return folder / run(sys.executable, "-c", code, cwd=ROOT).stdout.splitlines()[-1]
+
+
+def closure(*names):
+    """The installed distributions with these names and all that they require, with the markers of this machine."""
+    found, waiting = {}, list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        found[name] = importlib.metadata.distribution(name)
+        for text in found[name].requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def device(wheel, tmp_path_factory):
+    """A virtual environment like a device's, with the wheel; returns its folder."""
+    folder = tmp_path_factory.mktemp("device")
+    # Without pip: what is there is what the packages' own metadata ask for.
+    venv.create(folder / "venv", with_pip=False)
+    [site] = (folder / "venv" / "lib").glob("python*/site-packages")
+    for distribution in closure(*DEVICE, *TEST_TOOLS).values():
+        tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}
+        for top in tops:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(distribution.locate_file(top))))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    # Outside of the checkout, so that nothing of it can be on the path.
+    shutil.copytree(ROOT / "tests" / "device", folder / "device", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def python(device):
+    return device / "venv" / "bin" / "python"
+
+
+@pytest.fixture
+def lstm_edge(python):
+    """The command as the wheel's entry point starts it."""
+    return python, "-c", "import sys; from lstm_edge.cli import main; sys.argv[0] = 'lstm-edge'; main()"
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
+        entry_points = archive.read(next(name for name in names if name.endswith("/entry_points.txt"))).decode()
+    info = next(name for name in names if name.endswith("/METADATA")).split("/")[0]
+    assert {name.split("/")[0] for name in names} == {"lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime", info}
+    for name in (
+        "lstm_edge/py.typed",
+        "lstm_edge_exporters/py.typed",
+        "lstm_edge_runtime/py.typed",
+        "lstm_edge/data/japanese_vowels.npz",
+        "lstm_edge/data/ATTRIBUTION.md",
+        f"{info}/licenses/LICENSE",
+    ):
+        assert name in names
+    assert not [name for name in names if name.endswith(".onnx") or "/test_" in name or name.startswith("tests/")]
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lstm_edge").rglob("*.py")}
+    for package in ("exporters", "runtime"):
+        modules |= {path.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules
+    assert "lstm-edge = lstm_edge.cli:main" in entry_points
+    required = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.MULTILINE)
+    assert sorted(required) == ["numpy", "typer"]
+
+
+def test_the_device_has_neither_torch_nor_onnx_nor_the_checkout(python, device):
+    code = (
+        "import importlib.util, json, lstm_edge, lstm_edge_runtime\n"
+        f"there = [name for name in {NOT_THERE!r} + ('numpy',) if importlib.util.find_spec(name)]\n"
+        "print(json.dumps([there, lstm_edge.__file__, lstm_edge_runtime.__file__]))"
+    )
+    there, *files = json.loads(run(python, "-c", code, cwd=device).stdout)
+    assert there == ["numpy"]  # numpy shows that the search itself finds something
+    assert all(Path(file).is_relative_to(device / "venv") for file in files)
+
+
+def test_the_device_tests_pass_with_the_installed_packages(python, device):
+    (device / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\n")
+    check = device / "device" / "test_where.py"
+    check.write_text(
+        "import sys\nimport lstm_edge_runtime\n\n"
+        "def test_it_is_the_installed_package():\n"
+        f"    assert lstm_edge_runtime.__file__.startswith({str(device / 'venv')!r})\n"
+        f"    assert not [entry for entry in sys.path if entry.startswith({str(ROOT)!r})]\n"
+    )
+    result = run(python, "-m", "pytest", "device", "-q", cwd=device)
+    # 400 and more today; a collection that finds nothing must not pass.
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 300, result.stdout
+
+
+def test_the_device_commands_work_on_an_int8_file(lstm_edge, device):
+    model = device / "device" / "models" / "exported_int8.onnx"
+    assert "passed: 2 golden vectors" in run(*lstm_edge, "check", model, cwd=device).stdout
+    assert "lstm_edge::LstmInt8V1" in run(*lstm_edge, "inspect", model, cwd=device).stdout
+    np.save(device / "x.npy", np.zeros((1, 4, 6), np.float32))
+    run(*lstm_edge, "run", model, "x.npy", "-o", "y.npy", cwd=device)
+    answer = np.load(device / "y.npy")
+    assert answer.shape == (1, 4, 4)
+    lines = run(*lstm_edge, "run", model, "--stream", cwd=device, stdin="[0, 0, 0, 0, 0, 0]\n" * 4).stdout.splitlines()
+    np.testing.assert_array_equal(np.array([json.loads(line) for line in lines], np.float32), answer[0])
+
+
+def test_the_budget_can_be_checked_on_the_device(lstm_edge, device):
+    model = device / "device" / "models" / "exported_last_step_int8.onnx"
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 6)).astype(np.float32)
+    np.savez(device / "data.npz", x=x, lengths=np.full(12, 5), y=random.integers(0, 4, 12))
+    result = run(*lstm_edge, "validate", model, "--against", model, "--data", "data.npz", "--json", cwd=device)
+    report = json.loads(result.stdout)
+    assert (report["passed"], report["samples"], report["agreement"]) == (True, 12, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package"),
+    [
+        (("train", "classification", "--data", "japanese-vowels", "-o", "m.safetensors"), "torch|safetensors"),
+        (("export", "m.safetensors", "-o", "m.onnx"), "torch|safetensors|onnx"),
+        (("quantize", "m.onnx", "-o", "q.onnx"), "onnx|onnx_ir|torch"),
+    ],
+)
+def test_a_command_that_the_device_lacks_names_its_extra(lstm_edge, device, arguments, package):
+    result = run(*lstm_edge, *arguments, cwd=device, exit_code=2)
+    pattern = rf"error: this command needs '({package})', which is not installed: pip install 'lstm-edge\[export\]'"
+    assert re.search(pattern, result.stderr.splitlines()[-1]), result.stderr
+    assert not (device / "m.safetensors").exists()
+
+
+def test_the_commands_help_on_the_device(lstm_edge, device):
+    assert "quantize" in run(*lstm_edge, "--help", cwd=device).stdout
+    installed = run(*lstm_edge, "--version", cwd=device).stdout.strip()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", installed)

@@ -1,0 +1,272 @@
+"""`lstm-edge export` as a person uses it: what appears, what is said, and that nothing is left behind."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from lstm_edge.checkpoint import load_checkpoint, save_checkpoint
+from lstm_edge.cli import app
+from lstm_edge.data import load
+from lstm_edge.models import ClassifierConfig
+from lstm_edge.training import TrainingOptions, train_classifier
+from lstm_edge_exporters.quantize.recurrent import Refusal
+from lstm_edge_runtime.session import Session
+
+X = "x: float32[batch, time, 3]"
+# float32 against float32: 2e-7 is seen at these sizes.
+CLOSE = 2e-6
+
+NETS = """
+import torch
+from torch import nn
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 5, batch_first=True)
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+class Gru(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 5, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+def tagger():
+    torch.manual_seed(7)
+    return Tagger()
+
+def raising():
+    raise RuntimeError("no GPU here\\nand more")
+
+def leaving():
+    raise SystemExit(3)
+
+def number():
+    return 3
+
+not_callable = "text"
+"""
+
+
+def export(*arguments, exit_code=0):
+    """Run `lstm-edge export`; asserts the exit code, one sentence of error on stderr, and no traceback."""
+    result = CliRunner().invoke(app, ["export", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    assert result.exit_code == exit_code, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == (1 if exit_code else 0), result.stderr
+    # Everything else on stderr is progress, a line each.
+    assert all(line.startswith("· ") for line in result.stderr.splitlines() if line not in errors), result.stderr
+    return result
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    """Work in a folder of its own with a module of factories; returns the module's name, which no other test uses."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    name = "nets_" + str(abs(hash(str(tmp_path))))
+    (folder / f"{name}.py").write_text(NETS)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield name
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small classifier after a few epochs: about 70 % of the test split, 1.5 s."""
+    data = load("japanese-vowels", default_split="train")
+    config = ClassifierConfig(features=12, classes=9, hidden=16, labels=data.labels)
+    model, _ = train_classifier(data, config, options=TrainingOptions(epochs=12), seed=0)
+    path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
+    save_checkpoint(model, path)
+    return path
+
+
+def files(folder="."):
+    return sorted(name for name in os.listdir(folder) if not name.startswith(("nets_", "__pycache__")))
+
+
+def test_one_command_from_checkpoint_to_validated_int8(checkpoint, tmp_path):
+    path = tmp_path / "int8.onnx"
+    options = ("--scheme", "int8", "--data", "japanese-vowels", "--metric", "accuracy", "--max-drop", "5pt")
+    result = export(checkpoint, "-o", path, *options, "--json")
+    report = json.loads(result.stdout)
+    assert (report["passed"], report["path"], report["size_bytes"]) == (True, str(path), path.stat().st_size)
+    assert report["validation"]["samples"] == 370
+    assert report["validation"]["data"] == "japanese-vowels:test"
+    assert report["card"]["quantization"]["scheme"] == "int8"
+    session = Session(path)
+    assert session.verified
+    assert {layer.operator for layer in session.card.layers} == {"lstm_edge::LstmInt8V1"}
+    progress = result.stderr.splitlines()
+    assert progress[0] == f"· loading {checkpoint}"
+    assert progress[-1] == "· validating accuracy on japanese-vowels:test: 370 sequences"
+    assert files(tmp_path) == ["int8.onnx"]
+
+
+def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
+    # A feature that is always 0 after standardization, with weights 1000 times the others': they alone decide the
+    # rows' int8 scales, every other input weight is rounded to 0, and the float32 model does not mind.
+    model = load_checkpoint(checkpoint)
+    model.std[0] = 1e9
+    with torch.no_grad():
+        next(weight for name, weight in model.lstm.named_parameters() if name.startswith("weight_ih"))[:, 0] = 1000.0
+    save_checkpoint(model, tmp_path / "dead.safetensors")
+    options = ("--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "0.5pt")
+    result = export(tmp_path / "dead.safetensors", "-o", tmp_path / "out.onnx", *options, exit_code=1)
+    assert "no: the budget is broken" in result.stdout
+    sentence = result.stderr.splitlines()[-1]
+    assert sentence.startswith("error: budget broken: accuracy goes from 0.")
+    assert sentence.endswith("allowed is 0.005 (0.5pt). Nothing was written")
+    assert files(tmp_path) == ["dead.safetensors"]
+
+
+def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypatch):
+    def refuse(node):
+        raise Refusal("its weights are odd")
+
+    monkeypatch.setattr("lstm_edge_exporters.quantize.quantize_recurrent", refuse)
+    result = export(f"{nets}:tagger", "--input", X, "-o", "out.onnx", "--scheme", "int8", exit_code=1)
+    assert "(LSTM) stays float32: its weights are odd. Nothing was written" in result.stderr
+    assert files() == []
+    export(f"{nets}:tagger", "--input", X, "-o", "out.onnx", "--scheme", "int8", "--allow-unquantized")
+    assert files() == ["out.onnx"]
+
+
+def test_a_factory_with_weights_of_both_kinds(nets):
+    generator = np.random.default_rng(3)
+    sizes = {"rnn.weight_ih_l0": (20, 3), "rnn.weight_hh_l0": (20, 5), "rnn.bias_ih_l0": (20,)}
+    sizes |= {"rnn.bias_hh_l0": (20,), "head.weight": (4, 5), "head.bias": (4,)}
+    tensors = {name: torch.from_numpy(generator.normal(size=s).astype(np.float32)) for name, s in sizes.items()}
+    save_file(tensors, "w.safetensors")
+    torch.save(tensors, "w.pt")
+    for name in ("w.safetensors", "w.pt"):
+        export(f"{nets}:Tagger", "--weights", name, "--input", X, "-o", f"{name}.onnx")
+    module = sys.modules[nets].Tagger().eval()
+    module.load_state_dict(tensors)
+    x = generator.normal(size=(4, 6, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x)).numpy()
+    first, second = (Session(f"{name}.onnx").run(x)[0]["output"] for name in ("w.safetensors", "w.pt"))
+    np.testing.assert_allclose(first, expected, atol=CLOSE, rtol=0)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_options_shape_the_file(nets):
+    common = (f"{nets}:tagger", "--input", X, "--output-name", "logits")
+    export(*common, "-o", "streams.onnx")
+    export(*common, "-o", "lengths.onnx", "--lengths", "--plain")
+    export(*common, "-o", "hidden.onnx", "--state", "hidden")
+    streams, lengths, hidden = (Session(f"{name}.onnx") for name in ("streams", "lengths", "hidden"))
+    assert [spec.name for spec in streams.outputs] == ["logits"]
+    assert [spec.input for spec in streams.states] == ["rnn.0.h", "rnn.0.c"]
+    assert (streams.lengths, lengths.lengths) == (None, "lengths")
+    assert (hidden.states, hidden.card.streaming.verdict) == ((), "none")
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+    answers = [session.run(x)[0]["logits"] for session in (streams, lengths, hidden)]
+    np.testing.assert_allclose(answers[1], answers[0], atol=CLOSE, rtol=0)
+    np.testing.assert_allclose(answers[2], answers[0], atol=CLOSE, rtol=0)
+    short = lengths.run(x, None, [6, 2])[0]["logits"]
+    np.testing.assert_allclose(short[1, :2], answers[0][1, :2], atol=CLOSE, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("factory", "sentence"),
+    [
+        ("nowhere_at_all:make", "nowhere_at_all:make: cannot be imported (ModuleNotFoundError: No module named"),
+        ("{nets}:nothing", "cannot be imported (AttributeError: module '{nets}' has no attribute 'nothing')"),
+        ("{nets}:raising", "{nets}:raising: the factory raised RuntimeError: no GPU here\n"),
+        ("{nets}:leaving", "{nets}:leaving: the factory raised SystemExit: 3\n"),
+        ("{nets}:number", "{nets}:number: the factory returned a int, expected a torch.nn.Module"),
+        ("{nets}:not_callable", "is a str, expected a callable that returns a torch.nn.Module"),
+        ("{nets}:Gru", "GRU is a recurrent layer, but only LSTM is exported in this version"),
+        ("broken:make", "broken:make: cannot be imported (SyntaxError:"),
+        (":", "cannot be imported (ValueError: Empty module name); expected package.module:factory"),
+        ("none.safetensors", "checkpoint none.safetensors: no such file"),
+        ("model.onnx", "checkpoint model.onnx: no such file"),
+        ("torch.safetensors", "torch.safetensors: its metadata has no key 'lstm_edge.checkpoint'"),
+        ("text.safetensors", "text.safetensors: not a readable .safetensors file"),
+    ],
+)
+def test_a_wrong_source_is_exit_2(nets, factory, sentence):
+    with open("broken.py", "w") as file:
+        file.write("def make(:\n")
+    with open("text.safetensors", "w") as file:
+        file.write("hello")
+    save_file({"w": torch.zeros(2)}, "torch.safetensors")
+    before = files()
+    result = export(factory.format(nets=nets), "--input", X, "-o", "out.onnx", exit_code=2)
+    assert sentence.format(nets=nets) in result.stderr
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], 'say what goes into forward, one --input for each argument, as --input "x: float32[batch, time, 40]"'),
+        (["--input", "x"], "input 'x' must look like \"x: float32[batch, time, 40]\""),
+        (["--input", "x: float64[batch, time, 3]"], "input x: dtype must be one of float32, int64, int32, bool, got"),
+        (["--input", "x: float32[batch, -1, 3]"], "input x: axis '-1' must be a name or a positive number"),
+        (["--input", "x: float32[batch, batch, 3]"], "input x: an axis name stands twice"),
+        (["--input", "x: float32[batch, time, 4]"], "the module itself fails on x [3, 7, 4]: RuntimeError: "),
+        (["--input", X, "--input", X.replace("x", "z", 1)], "takes 2 positional arguments but 3 were given"),
+        (["--input", X, "--output-name", "a", "--output-name", "b"], "got 2 output names for 1 outputs"),
+        (["--input", X, "--data", "japanese-vowels"], "--data validates what --scheme quantized: give --scheme int8"),
+        (["--input", X, "--allow-unquantized"], "--allow-unquantized goes with --scheme"),
+        (["--input", X, "--scheme", "int8", "--max-drop", "1pt"], "--max-drop is about validation: say with --data"),
+        (["--input", X, "--scheme", "int8", "--metric", "accuracy"], "--metric is about validation"),
+        (["--input", X, "--confidence", "0.9"], "--confidence is about validation"),
+        (["--input", X, "--scheme", "int8", "--data", "vowels"], "data 'vowels': no such data set"),
+        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "-1pt"], "budget '-1pt': expec"),
+        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--metric", "f1"], "metric 'f1': unknown"),
+        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels"], "output 'output' has a time axis, expected"),
+        (["--input", X, "--weights", "none.pt"], "none.pt: no such file"),
+    ],
+)
+def test_wrong_options_are_exit_2_and_leave_no_file(nets, options, sentence):
+    result = export(f"{nets}:tagger", "-o", "out.onnx", *options, exit_code=2)
+    assert sentence in result.stderr
+    assert files() == []
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("none/out.onnx", "none/out.onnx: the folder none does not exist; make it first"),
+        (".", ".: this is a directory; give the path of a file"),
+        ("/proc/out.onnx", "/proc/out.onnx: the "),
+    ],
+)
+def test_a_target_that_cannot_be_written_is_exit_2(nets, target, sentence):
+    result = export(f"{nets}:tagger", "--input", X, "-o", target, exit_code=2)
+    assert sentence in result.stderr
+    assert files() == []
+
+
+def test_an_old_file_stays_when_the_export_fails(nets):
+    with open("out.onnx", "w") as file:
+        file.write("old")
+    export(f"{nets}:tagger", "--input", "x: float32[batch, time, 4]", "-o", "out.onnx", exit_code=2)
+    with open("out.onnx") as file:
+        assert file.read() == "old"
+
+
+def test_weights_beside_a_checkpoint_are_refused(checkpoint, tmp_path):
+    result = export(checkpoint, "--weights", checkpoint, "-o", tmp_path / "out.onnx", exit_code=2)
+    assert "--weights goes with package.module:factory; a checkpoint carries its own" in result.stderr

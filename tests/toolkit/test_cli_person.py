@@ -1,0 +1,175 @@
+"""Every command as a person meets it: nothing given, wrong things given, broken files, `--help`."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lstm_edge.cli import COMMANDS, app
+from lstm_edge_runtime.errors import LstmEdgeError
+
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runtime"))
+
+# For each command the arguments that a broken file BAD goes into.
+WITH_A_FILE = {
+    "train": ("classification", "--data", "BAD.npz", "-o", "out.safetensors"),
+    "export": ("BAD.safetensors", "-o", "out.onnx"),
+    "quantize": ("BAD.onnx", "-o", "out.onnx"),
+    "validate": ("BAD.onnx", "--against", "BAD.onnx", "--data", "japanese-vowels"),
+    "inspect": ("BAD.onnx",),
+    "check": ("BAD.onnx",),
+    "run": ("BAD.onnx", "BAD.npy", "-o", "out.npy"),
+    "bench": ("BAD.onnx",),
+}
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(app, list(arguments), prog_name="lstm-edge")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def shell(*arguments, **environment):
+    """Run `lstm-edge` in a process of its own, without a terminal and without standard input."""
+    return subprocess.run(
+        [sys.executable, "-c", "from lstm_edge.cli import main; main()", *arguments],
+        env=os.environ | {"PYTHONPATH": PATHS} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_commands_stand_in_the_order_of_the_work():
+    # A command's name stands two columns behind the frame; what its help wraps to stands further in.
+    assert re.findall(r"^│ (\w+) ", invoke("--help").stdout, re.MULTILINE) == list(COMMANDS)
+    assert set(WITH_A_FILE) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["train", "classification"]])
+def test_nothing_given_shows_the_help(command):
+    bare, asked = invoke(*command), invoke(*command, "--help")
+    assert (bare.exit_code, asked.exit_code) == (2, 0)
+    assert "Usage: lstm-edge" in bare.output
+    assert bare.output.strip() == asked.output.strip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_that_is_none_gets_a_usage_error(command):
+    words = [command, "classification"] if command == "train" else [command]
+    result = invoke(*words, "--no-such-option")
+    assert result.exit_code == 2
+    assert "No such option: --no-such-option" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["exprt"], "No such command 'exprt'"),
+        (["train", "regression"], "No such command 'regression'"),
+        (["export", "m", "-o", "x", "--state", "open"], "'open' is not one of 'explicit', 'hidden'"),
+        (["quantize", "m", "-o", "x", "--scheme", "int3"], "'int3' is not"),
+        (["validate", "m", "--against", "m", "--data", "d", "--threads", "0"], "Invalid value for '--threads': "),
+    ],
+)
+def test_a_wrong_word_is_a_usage_error(arguments, sentence):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x00" * 64, b"PK\x03\x04broken", b"\x08\x08\x12\x04oops"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_broken_file_gets_one_sentence(tmp_path, monkeypatch, command, content):
+    monkeypatch.chdir(tmp_path)
+    names = sorted({word for word in WITH_A_FILE[command] if word.startswith("BAD")})
+    if content is not None:
+        for name in names:
+            Path(name).write_bytes(content)
+    result = invoke(command, *WITH_A_FILE[command])
+    assert result.exit_code == 2, result.output
+    errors = [line for line in result.stderr.splitlines() if not line.startswith("· ")]
+    assert len(errors) == 1, result.stderr
+    assert errors[0].startswith("error: ")
+    assert "BAD" in errors[0]
+    assert result.stdout == ""
+    assert sorted(os.listdir()) == ([] if content is None else names)
+
+
+def test_the_version_is_one_word(monkeypatch):
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout.strip()
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"9.9 of {name}")
+    assert invoke("--version").stdout == "9.9 of lstm-edge\n"
+
+
+def test_help_is_quick():
+    # Processor time, and the best of five: other workers on the same cores must not decide. Alone it takes 0.16 s
+    # (wall time: docs/numbers.md); importing NumPy alone would add 0.1 s, torch or onnxruntime much more.
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert shell("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.3, times
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "sentence"),
+    [
+        (TypeError("x is\nNone"), 2, "error: unexpected TypeError: x is None. This is a defect of lstm-edge; "),
+        (LstmEdgeError("one\n  two"), 2, "error: one two\n"),
+        (OSError(28, "No space left on device", "out.onnx"), 2, "error: No space left on device: out.onnx\n"),
+        (ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"), 2, "pip install 'lstm-edge[export]'"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    ],
+)
+def test_whatever_a_command_raises_ends_in_one_sentence(monkeypatch, capsys, error, exit_code, sentence):
+    import lstm_edge.cli
+
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.delenv("LSTM_EDGE_DEBUG", raising=False)
+    monkeypatch.setattr("lstm_edge_runtime.session.Session", fail)
+    monkeypatch.setattr(sys, "argv", ["lstm-edge", "inspect", "model.onnx"])
+    with pytest.raises(SystemExit) as leaving:
+        lstm_edge.cli.main()
+    assert leaving.value.code == exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_the_traceback_is_there_when_asked_for(monkeypatch):
+    result = shell("inspect", "none.onnx", LSTM_EDGE_DEBUG="1")
+    assert result.returncode == 1
+    assert "ArtifactError: none.onnx: no such file" in result.stderr
+    assert "Traceback" in result.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    model = ROOT / "tests" / "device" / "models" / "tagger.onnx"
+    command = f"'{sys.executable}' -c 'from lstm_edge.cli import main; main()' inspect '{model}' --json | head -n 1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env=os.environ | {"PYTHONPATH": PATHS},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (result.stdout, result.stderr) == ("{\n", "")

@@ -1,0 +1,75 @@
+"""The generated files are those that the code of today generates, and do not depend on the terminal."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def generate(*arguments, **environment):
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runtime"))
+    return subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), *arguments],
+        env=os.environ | {"PYTHONPATH": paths} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"COLUMNS": "200", "TERM": "xterm-256color", "FORCE_COLOR": "1"},
+        {"COLUMNS": "40", "TERMINAL_WIDTH": "40", "GITHUB_ACTIONS": "true"},
+    ],
+    ids=["wide", "narrow"],
+)
+def test_digests_and_command_reference_are_up_to_date(environment):
+    result = generate("--check", **environment)
+    assert (result.returncode, result.stdout) == (0, "up to date\n"), result.stderr + "\nrun `make docs`"
+
+
+def test_a_stale_file_is_noticed(tmp_path):
+    code = (
+        "import runpy, pathlib, sys\n"
+        f"names = runpy.run_path({str(ROOT / 'docs' / 'generate.py')!r})\n"
+        f"path = pathlib.Path({str(tmp_path / 'cli.md')!r})\n"
+        "path.write_text(names['cli_text']().replace('SOURCE', 'SOURCES'))\n"
+        "names['main'].__globals__['CLI'] = path\n"
+        "sys.argv = ['generate.py', '--check']\n"
+        "names['main']()\n"
+    )
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runtime"))
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (result.returncode, result.stdout) == (1, "stale: cli.md\n"), result.stderr
+
+
+def test_the_command_reference_fits_80_columns_and_has_every_command():
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for command in ("train classification", "export", "quantize", "validate", "inspect", "check", "run"):
+        assert f"## `lstm-edge {command}`" in text
+
+
+def test_the_docs_link_to_files_that_exist():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    found = 0
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            found += 1
+    assert found >= 8

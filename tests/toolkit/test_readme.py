@@ -1,0 +1,77 @@
+"""Every Python block of README and docs runs, in the order of its page; the commands shown are commands that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lstm_edge.cli import COMMANDS, app
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/data.md")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_python_block_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = blocks(page, "python")
+    assert found, f"{page} has no Python block: nothing ran"
+    for number, block in enumerate(found):
+        # Each block in a namespace of its own: a reader copies one of them.
+        exec(compile(block, f"{page}, block {number}", "exec"), {"__name__": f"block_{number}"})
+    assert list(tmp_path.iterdir())
+    if page == "README.md":
+        # The figure that its comment speaks of.
+        assert 0 < float(capsys.readouterr().out.splitlines()[0]) < 2e-6
+
+
+def test_the_data_page_shows_a_file_that_loads(tmp_path, monkeypatch):
+    from lstm_edge.data import load
+
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("docs/data.md", "python")[0], {})
+    data = load("mine.npz", default_split="train")
+    assert (len(data), data.features, data.labels) == (12, 3, ("quiet", "loud"))
+
+
+def commands():
+    lines = [
+        line for page in ("README.md", "docs/cuda.md") for block in blocks(page, "sh") for line in block.split("\n")
+    ]
+    return [shlex.split(line, comments=True) for line in lines if "lstm-edge " in line and "pip" not in line]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_shown_has_options_that_exist(words):
+    words = words[words.index("lstm-edge") + 1 :]
+    assert words[0] in COMMANDS
+    depth = 2 if words[0] == "train" else 1
+    help_text = CliRunner().invoke(app, [*words[:depth], "--help"], env={"COLUMNS": "200"}).output
+    options = [word for word in words if word.startswith("-")]
+    for option in options:
+        assert re.search(rf"(?<![\w-]){re.escape(option)}\b", help_text), option
+
+
+def test_the_commands_shown_are_many():
+    shown = {words[words.index("lstm-edge") + 1] for words in commands()}
+    assert {"train", "export", "inspect", "check", "run"} <= shown <= set(COMMANDS)
+
+
+def test_the_make_targets_shown_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"make ([a-z-]+)", " ".join(blocks("README.md", "sh") + blocks("CONTRIBUTING.md", "sh"))))
+    assert shown == targets & shown
+    assert {"demo", "test", "check"} <= shown
+
+
+def test_the_readme_holds_the_demos_table():
+    text = (ROOT / "README.md").read_text()
+    table = text.partition("<!-- demo: written by")[2].partition("<!-- demo: end -->")[0]
+    for row in ("test accuracy, float32", "test accuracy, int8", "self-test of the int8 file", "whole demo"):
+        assert row in table
