@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
-TOOLS := build hatchling hypothesis import-linter mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf
+KERNELS := runtime/lstm_edge_runtime/kernels
+LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
+TOOLS := build hatchling hypothesis import-linter mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf ziglang
 
-.PHONY: benchmarks check clean demo docs docs-demo format test
+.PHONY: bench-kernels benchmarks check clean demo docs docs-demo format kernels test test-arm64 test-onnxruntime-versions test-sanitize wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -17,8 +19,28 @@ $(VENV)/ready: constraints.txt pyproject.toml
 demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; prints one table
 	$(BIN)/python -m lstm_edge.demo
 
-test: $(VENV)/ready  ## all tests
+test: $(VENV)/ready $(LIBRARY)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The editable install compiles the kernels; again when a source changed. Without a compiler everything runs on the
+# function bodies.
+$(LIBRARY): $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h $(KERNELS)/build.py) | $(VENV)/ready
+	-$(BIN)/python $(KERNELS)/build.py
+
+kernels: $(LIBRARY)  ## compile the kernels for this machine
+
+wheels: $(VENV)/ready  ## build the manylinux wheels for x86-64 and 64-bit ARM, cross-compiled with zig
+	$(BIN)/python .ci/wheels.py dist
+
+test-arm64: $(VENV)/ready  ## the aarch64 wheel's kernels, byte for byte, on four emulated processors (three minutes)
+	$(BIN)/python .ci/wheels.py dist aarch64
+	tests/arm64/run.sh $(BIN)/python dist/lstm_edge-*-manylinux_2_28_aarch64.whl
+
+test-sanitize: $(VENV)/ready  ## the kernel tests under the address, undefined behaviour and thread sanitizers
+	tests/kernels/sanitize.sh $(BIN)/python
+
+test-onnxruntime-versions: $(LIBRARY)  ## the device tests and the kernels' bits on onnxruntime 1.18 to the current one
+	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
 
 check: $(VENV)/ready  ## linters, type checkers, import contracts
 	$(BIN)/ruff check .
@@ -40,5 +62,8 @@ docs-demo: $(VENV)/ready  ## run the demo and put its table into README.md
 benchmarks: $(VENV)/ready  ## measure the figures in docs/numbers.md again (three minutes)
 	$(BIN)/python docs/generate.py --numbers
 
+bench-kernels: $(LIBRARY)  ## the kernels against onnxruntime, with floors (three minutes on a quiet machine)
+	$(BIN)/python benchmarks/kernels.py
+
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LIBRARY) .cache build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

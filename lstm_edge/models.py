@@ -144,7 +144,7 @@ class SequenceClassifier(nn.Module):
         return logits
 
     def describe_model(self) -> dict[str, Any]:
-        """Return what the model card says of this model: task, labels, preprocessing inside the graph, inputs, outputs."""
+        """Return what the model card says of this model: task, labels, preprocessing, inputs, outputs."""
         return {
             "task": "classification",
             "labels": self.config.labels or None,

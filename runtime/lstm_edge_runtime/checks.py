@@ -1,7 +1,7 @@
 """Checks of what a caller passes in: one sentence for each way in which an input can be wrong."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,21 @@ from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.contract import Contract
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["all_finite", "check_array", "check_finite", "check_lengths", "check_shapes", "name_inputs"]
+__all__ = [
+    "all_finite",
+    "check_array",
+    "check_finite",
+    "check_lengths",
+    "check_shapes",
+    "name_inputs",
+    "sum_of_squares",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# Of a flat array of floats: finite only if every element is. vdot and not dot, which warns when it overflows; and
+# without NumPy's search for other array types, where it can be had apart: together 1.4 of 7 µs a streamed step.
+sum_of_squares: Callable[[Array, Array], float] = getattr(np.vdot, "_implementation", np.vdot)
 
 
 def name_inputs(contract: Contract, inputs: Any) -> dict[str, Any]:
@@ -91,7 +103,7 @@ def all_finite(flat: Array) -> bool:
 
     The dot product of finite numbers is finite unless it overflows; only then every element is looked at.
     """
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
+    return math.isfinite(sum_of_squares(flat, flat)) or bool(np.isfinite(flat).all())
 
 
 def check_finite(name: str, array: Array) -> None:

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.errors import ArtifactError
 
-__all__ = ["check_functions"]
+__all__ = ["called_operators", "check_functions"]
 
 DOMAIN = b"lstm_edge"
 
 # Field numbers of onnx.proto: ModelProto.functions, FunctionProto.name and FunctionProto.domain.
 _FUNCTIONS, _NAME, _FUNCTION_DOMAIN = 25, 1, 10
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_IMPORT, _END = b"\x4a\x04\x0a\x00\x10", b"\x52\x09" + DOMAIN
+# ModelProto.graph, GraphProto.node; NodeProto.op_type, .attribute and .domain; AttributeProto.g and .graphs.
+_GRAPH, _NODE, _OP_TYPE, _ATTRIBUTE, _NODE_DOMAIN, _SUBGRAPHS = 7, 1, 4, 5, 7, (6, 11)
+_VARINT, _FIXED64, _BYTES, _GROUP, _END_OF_GROUP, _FIXED32 = range(6)
 
 
 def check_functions(model: bytes) -> None:
@@ -37,10 +40,45 @@ def check_functions(model: bytes) -> None:
         name = bytes(parts.get(_NAME, b"")).decode("utf-8", "replace")
         if name not in DIGESTS:
             raise ArtifactError(f"the file uses lstm_edge::{name}, which this version does not know: update lstm-edge")
-        if hashlib.sha256(function).hexdigest() != DIGESTS[name]:
+        if hashlib.sha256(_at_opset_18(bytes(function))).hexdigest() != DIGESTS[name]:
             raise ArtifactError(
                 f"the file's body of lstm_edge::{name} is not the one that this name stands for: export the model again"
             )
+
+
+def _at_opset_18(function: bytes) -> bytes:
+    """Return the function as a file of opset 18 has it.
+
+    A function imports the opset of its file, and the bodies mean the same from 18 on; digests are of 18. It stands
+    in field 9 (domain "", version), right before field 10, the function's domain, which ends a serialized function.
+    """
+    version = len(function) - len(_END) - 1
+    known = function.endswith(_END) and function[:version].endswith(_IMPORT) and 18 <= function[version] < 128
+    return function[:version] + b"\x12" + _END if known else function
+
+
+def called_operators(model: bytes) -> tuple[str, ...]:
+    """Return the name of each ``lstm_edge`` operator that a model's graph calls, once for each call, in order.
+
+    Args:
+        model: a serialized ModelProto; bytes that are none have no calls.
+    """
+    graphs = (value for field, value in _fields(memoryview(model)) if field == _GRAPH)
+    return tuple(name for graph in graphs for name in _calls(graph))
+
+
+def _calls(graph: memoryview) -> Iterator[str]:
+    for field, node in _fields(graph):
+        if field != _NODE:
+            continue
+        parts = list(_fields(node))
+        named = dict(parts)
+        if bytes(named.get(_NODE_DOMAIN, b"")) == DOMAIN:
+            yield bytes(named.get(_OP_TYPE, b"")).decode("utf-8", "replace")
+        for _, attribute in (part for part in parts if part[0] == _ATTRIBUTE):
+            for kind, value in _fields(attribute):
+                if kind in _SUBGRAPHS:
+                    yield from _calls(value)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -59,7 +97,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
                 return
             yield field, message[at : at + size]
             at += size
-        else:
+        elif kind not in (_GROUP, _END_OF_GROUP):  # these two are tags without a payload of their own
             return
 
 

@@ -12,8 +12,9 @@ from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, 
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
-from lstm_edge_runtime.functions import check_functions
+from lstm_edge_runtime.functions import called_operators, check_functions
 from lstm_edge_runtime.golden import Golden, decode_golden
+from lstm_edge_runtime.library import KernelChoice, choose_library
 from lstm_edge_runtime.providers import (
     PROVIDERS,
     RUNTIME_ERRORS,
@@ -52,6 +53,9 @@ class Session:
         states: the explicit states.
         lengths: name of the lengths input, or None.
         provider: ``"cpu"`` or ``"cuda"``, as asked for and as given.
+        kernels: the instruction set of the kernels that run the file's ``lstm_edge`` operators, for example
+            ``"avx512vnni"``; None where their function bodies run, or where the file has no such operator.
+        operators: how many ``lstm_edge`` operators the file's graph calls.
         verified: whether the file's bytes agree with its integrity trailer; False means that it has none.
         notes: sentences about what could not be verified or inferred.
         size_bytes: size of the file.
@@ -65,6 +69,8 @@ class Session:
     states: tuple[StateSpec, ...]
     lengths: str | None
     provider: str
+    kernels: str | None
+    operators: int
     verified: bool
     notes: tuple[str, ...]
     size_bytes: int
@@ -78,6 +84,7 @@ class Session:
         provider: str = "cpu",
         threads: int = 1,
         strict: bool = False,
+        kernels: KernelChoice = "auto",
     ) -> None:
         """Open a model.
 
@@ -86,28 +93,43 @@ class Session:
             provider: ``"cpu"`` or ``"cuda"``; another one than asked for is an error, never a fallback.
             threads: threads within one operator.
             strict: under CUDA, refuse a model of which nodes would run on the CPU.
+            kernels: ``"auto"`` runs the file's ``lstm_edge`` operators by the fused kernels where they were built and
+                the provider is the CPU, ``"required"`` makes it an error where they cannot be had, ``"off"`` runs
+                the function bodies.
 
         Raises:
             IntegrityError: the bytes are not those that the integrity trailer was made for.
             ArtifactError: no such file, or onnxruntime cannot read it.
             CardError: the card is damaged, of an unknown version, or contradicts the graph.
-            ProviderError: the provider is unknown or not available.
+            ProviderError: the provider is unknown or not available, or so are kernels that are required.
+            InputError: ``threads`` or ``kernels`` is not a valid value.
         """
         try:
             data = source if isinstance(source, bytes) else read_model_bytes(source)
-            self._open(data, provider=provider, threads=threads, strict=strict)
+            self._open(data, provider=provider, threads=threads, strict=strict, kernels=kernels)
         except ArtifactError as error:
             path = "" if isinstance(source, bytes) else os.fspath(source)
             if not path or str(error).startswith(path):
                 raise
             raise type(error)(f"{path}: {error}") from error
 
-    def _open(self, data: bytes, *, provider: str, threads: int, strict: bool) -> None:
+    def _open(self, data: bytes, *, provider: str, threads: int, strict: bool, kernels: KernelChoice) -> None:
         self.verified = check_integrity(data)
         check_functions(data)
         self.size_bytes = len(data)
         self.provider = provider
-        self.onnxruntime_session = open_session(data, provider=provider, threads=threads, strict=strict)
+        self.operators = len(called_operators(data))
+        # A file without our operators needs no library: it is not even loaded, unless it was asked for by name.
+        wanted = kernels if self.operators or kernels != "auto" else "off"
+        library, self._why_bodies = choose_library(wanted, provider)
+        self.kernels = library.instruction_set if library is not None and self.operators else None
+        self.onnxruntime_session = open_session(
+            data,
+            provider=provider,
+            threads=threads,
+            strict=strict,
+            library=library if self.operators else None,
+        )
         metadata: dict[str, str] = self.onnxruntime_session.get_modelmeta().custom_metadata_map
         if not self.verified and TRAILER_KEY in metadata:
             raise IntegrityError(
@@ -136,7 +158,9 @@ class Session:
                 f"the model was made for onnxruntime {self.card.minimum_onnxruntime} or later, "
                 f"this is {onnxruntime.__version__}: update onnxruntime"
             )
-        if self.card is not None and self.card.quantization is not None:
+        if self._why_bodies and self.provider == "cpu":
+            notes.append(f"function bodies run in place of kernels: {self._why_bodies}")
+        if self.card is not None and self.card.quantization is not None and self.kernels is None:
             notes.append(FOLDED)
         on_cpu = [p for p in self.placement or () if p.provider == PROVIDERS["cpu"]]
         if on_cpu:

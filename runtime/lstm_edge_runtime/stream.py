@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
-from lstm_edge_runtime.checks import all_finite, check_array, check_finite, name_inputs
+from lstm_edge_runtime.checks import all_finite, check_array, check_finite, name_inputs, sum_of_squares
 from lstm_edge_runtime.errors import InputError, StreamingError
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line
 from lstm_edge_runtime.state import State, state_shape
@@ -72,7 +72,7 @@ class Stream:
             raise InputError(f"batch_size is {batch_size}, and no input of the model has a dynamic batch axis")
         self._session = session
         self._batch_size = int(batch_size)
-        self._run = session.onnxruntime_session.run_with_iobinding
+        self._run, self._unwrap = _bound_run(session.onnxruntime_session)
         self._phase = 0
         self._steps = 0
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
@@ -112,8 +112,6 @@ class Stream:
         self.state = self._session.initial_state(self._batch_size)
         self._steps = 0
 
-    # A large finite value overflows in the dot products below; that is looked into, not warned about.
-    @np.errstate(over="ignore", invalid="ignore")
     def push(self, x: Any, out: Any = None) -> Any:
         """Run one piece of the sequence and keep the state for the next.
 
@@ -131,24 +129,25 @@ class Stream:
                 finite. The state is then what it was before.
         """
         plan = self._last
-        if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype != plan.dtype:
+        if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype is not plan.dtype:
             plan = self._load(x)
         else:
             plan.view[...] = x
         if out is not None:
             _check_out(plan, out)
+        # A sum of squares is finite only if every element is; one that overflows is looked into, element by element.
         for flat in plan.flat_floats:
-            if not math.isfinite(flat.dot(flat)):
+            if not math.isfinite(sum_of_squares(flat, flat)):
                 self._refuse_nonfinite(plan)
         phase = self._phase
         try:
-            self._run(plan.bindings[phase])
+            self._run(plan.bindings[phase], None)
         except RUNTIME_ERRORS as error:
             raise InputError(
                 f"step {self._steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
             ) from error
         new = self._flats[1 - phase]
-        if not all_finite(new):
+        if not math.isfinite(sum_of_squares(new, new)) and not all_finite(new):
             raise InputError(f"step {self._steps}: the new state is not finite; it was discarded, the old one stays")
         self._phase = 1 - phase
         self._steps += plan.steps
@@ -214,7 +213,7 @@ class Stream:
         new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
         for name, array in {**outputs, **new_states}.items():
             binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
-        return binding
+        return self._unwrap(binding)
 
     def _find_form(self, arrays: Mapping[str, Array]) -> tuple[frozenset[str], int]:
         """Return which axes the piece lacks, and how many time steps it has."""
@@ -238,6 +237,19 @@ class Stream:
             f"input {wrong.name!r} has shape {list(arrays[wrong.name].shape)}, expected {' or '.join(expected)}, "
             f"with {TIME} at least 1" + (", all inputs in the same form" if len(specs) > 1 else "")
         )
+
+
+def _bound_run(session: onnxruntime.InferenceSession) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
+    """Return what runs a binding, and what makes of a binding that which it takes.
+
+    onnxruntime's Python class only passes on to the object beneath it (seen in 1.18 to 1.32); calling that directly
+    saves 0.3 of 5 µs a step. Where it is not found, the public method does.
+    """
+    beneath = getattr(getattr(session, "_sess", None), "run_with_iobinding", None)
+    probe = session.io_binding()
+    if beneath is None or not hasattr(probe, "_iobinding"):
+        return session.run_with_iobinding, lambda binding: binding
+    return beneath, lambda binding: binding._iobinding
 
 
 def _check_streamable(session: "Session") -> None:

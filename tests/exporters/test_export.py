@@ -234,7 +234,7 @@ def test_our_own_classifier_describes_itself() -> None:
     with torch.no_grad():
         expected = module(x, lengths).numpy()
     got, _ = Session(artifact.data).run(x.numpy(), lengths=lengths.numpy())
-    assert_close("logits", got["output"], expected, CLOSE)
+    assert_close("logits", got["logits"], expected, CLOSE)
 
 
 def test_the_card_is_the_golden_one() -> None:

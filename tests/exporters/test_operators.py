@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +12,26 @@ from onnx import helper, numpy_helper
 from lstm_edge_exporters.compare import CLOSE, assert_close
 from lstm_edge_exporters.functions import (
     DOMAIN,
+    LINEAR_INT4,
     LINEAR_INT8,
     CellVariant,
+    all_cells,
     function_digests,
     function_for,
     parse_cell_name,
 )
 from lstm_edge_exporters.functions import model as numpy_model
-from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, round_columns
+from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, Scheme, round_columns, round_matrix
 from lstm_edge_runtime.providers import open_session
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
 
-VARIANTS = [
-    CellVariant(peephole=peephole, projected=projected, ragged=ragged, int8=int8)
-    for peephole, projected, ragged, int8 in product(("none", "diagonal", "full"), *[(False, True)] * 3)
-]
-FLOATS = [variant for variant in VARIANTS if not variant.int8]
-INT8 = [variant for variant in VARIANTS if variant.int8]
+VARIANTS = all_cells()
+FLOATS = [variant for variant in VARIANTS if not (variant.int8 or variant.int4)]
+ROUNDED = [variant for variant in VARIANTS if variant.int8 or variant.int4]
+# How the four-bit matrices are made: every form that the operators allow.
+FOUR_BITS = (Scheme(kind="int4"), Scheme(kind="int4", block=128), Scheme(kind="int4", symmetric=False))
 
 # (I, H, P, B, T): hidden 1, sizes around and over a vector register, and rows of more than 1,040 columns.
 SIZES = ((3, 1, 1, 2, 4), (5, 3, 2, 4, 6), (7, 17, 6, 3, 5), (40, 100, 30, 2, 7), (1100, 6, 4, 2, 3))
@@ -46,11 +46,12 @@ def random_weights(variant: CellVariant, inputs: int, H: int, P: int, seed: int 
     shapes["p"] = (3, H) if variant.peephole == "diagonal" else (H, 3 * H)
     weights: dict[str, np.ndarray] = {}
     for name in variant.weights:
-        if name.endswith("_scale"):
+        if name.endswith(("_scale", "_zero")):
             continue
         array = (rng.standard_normal(shapes[name]) / np.sqrt(max(1, shapes[name][0]))).astype(np.float32)
-        if variant.int8 and variant.is_quantized(name):
-            weights[name], weights[f"{name}_scale"] = round_columns(name, array)
+        if (variant.int8 or variant.int4) and variant.is_quantized(name):
+            scheme = FOUR_BITS[(seed + inputs) % len(FOUR_BITS)] if variant.int4 else Scheme()
+            weights |= {f"{name}{suffix}": part for suffix, part in round_matrix(name, array, scheme).items()}
         else:
             weights[name] = array
     return weights
@@ -116,8 +117,8 @@ def test_float_bodies_are_the_model(variant: CellVariant) -> None:
             assert_close(f"{variant.name} {sizes}: {name}", got[name], expected[name], CLOSE)
 
 
-@pytest.mark.parametrize("variant", INT8, ids=lambda variant: variant.name)
-def test_int8_bodies_are_the_model_but_for_flips(variant: CellVariant) -> None:
+@pytest.mark.parametrize("variant", ROUNDED, ids=lambda variant: variant.name)
+def test_rounded_bodies_are_the_model_but_for_flips(variant: CellVariant) -> None:
     differences = []
     for sizes in SIZES:
         weights, feeds = random_weights(variant, *sizes[:3]), random_feeds(variant, *sizes)
@@ -132,8 +133,8 @@ def test_int8_bodies_are_the_model_but_for_flips(variant: CellVariant) -> None:
     assert np.mean(found > CLOSE.absolute) < 0.1
 
 
-@pytest.mark.parametrize("variant", INT8, ids=lambda variant: variant.name)
-def test_one_int8_step_differs_by_sigmoid_alone_or_by_a_flip_that_is_there(variant: CellVariant) -> None:
+@pytest.mark.parametrize("variant", ROUNDED, ids=lambda variant: variant.name)
+def test_one_rounded_step_differs_by_sigmoid_alone_or_by_a_flip_that_is_there(variant: CellVariant) -> None:
     """Within a step the roundings of x, h and c are the model's to the bit; only what comes after tanh can flip."""
     for sizes in SIZES:
         weights, feeds = random_weights(variant, *sizes[:3]), random_feeds(variant, *sizes[:4], 1)
@@ -146,7 +147,8 @@ def test_one_int8_step_differs_by_sigmoid_alone_or_by_a_flip_that_is_there(varia
         # times a weight of at most 127 scales. Two flips in one product of these sizes were never seen.
         late = [name for name in ("po", "v") if f"{name}_scale" in weights]
         step = max(float(np.abs(expected["c_out"]).max()), 1.0) / 127
-        quantum = sum(step * 127 * float(weights[f"{name}_scale"].max()) for name in late)
+        largest = 15 if variant.int4 else 127
+        quantum = sum(step * largest * float(weights[f"{name}_scale"].max()) for name in late)
         off = np.abs(got["h_out"] - expected["h_out"])
         assert off.max() < CLOSE.absolute + 2 * quantum
         assert np.mean(off > CLOSE.absolute) < 0.25
@@ -188,6 +190,34 @@ def test_linear_is_the_model_to_the_bit(shape: tuple[int, ...]) -> None:
     )
 
 
+@pytest.mark.parametrize("scheme", FOUR_BITS, ids=str)
+@pytest.mark.parametrize("sizes", [(7, 5), (1, 1), (32, 2), (33, 3), (300, 17)], ids=str)
+def test_four_bit_linear_is_the_model(sizes: tuple[int, int], scheme: Scheme) -> None:
+    """Blocks are added in another order by the body: the last bit of sums of order one."""
+    rng = np.random.default_rng(sum(sizes))
+    weight = (rng.standard_normal(sizes) / np.sqrt(sizes[0])).astype(np.float32)
+    weights = {f"w{suffix}": part for suffix, part in round_matrix("w", weight, scheme).items()}
+    weights["b"] = rng.standard_normal(sizes[1]).astype(np.float32)
+    x = rng.standard_normal((3, 2, sizes[0])).astype(np.float32)
+    session = body(LINEAR_INT4, ("x", "w", "w_scale", "w_zero", "b"), ("y",), weights, {"x": 3})
+    answer = session.run(None, {"x": x})[0]
+    assert_close("y", answer, numpy_model.linear(LINEAR_INT4, x, weights), CLOSE)
+    # Half a step of 15 a weight and of 127 an input, over sqrt(K) of them: within a fifth of outputs of order one.
+    assert np.abs(answer - (x @ weight + weights["b"])).max() < 0.5
+
+
+@pytest.mark.parametrize("scheme", FOUR_BITS, ids=str)
+def test_four_bits_stay_within_half_a_scale(scheme: Scheme) -> None:
+    weight = np.random.default_rng(4).standard_normal((70, 5)).astype(np.float32)
+    parts = round_matrix("w", weight, scheme)
+    q = numpy_model.unpack(parts[""], 5)
+    rows = np.arange(70) // scheme.block
+    zero = np.broadcast_to(parts["_zero"].astype(int), parts["_scale"].shape)[rows]
+    error = np.abs((q - zero) * parts["_scale"][rows] - weight)
+    # Rounding the zero point shifts the range by up to half a scale, which the outermost values then miss.
+    assert (error <= parts["_scale"][rows] * (0.5 if scheme.symmetric else 1.0) * 1.0001).all()
+
+
 @pytest.mark.parametrize("columns", [1040, 1041, 4096])
 def test_sums_stay_exact_however_long_the_row(columns: int) -> None:
     """All weights and inputs at their largest: the case in which float32 would stop counting by ones."""
@@ -213,7 +243,7 @@ def test_a_model_without_rounding_would_not_pass() -> None:
 
 
 def test_names_and_variants() -> None:
-    assert len({variant.name for variant in VARIANTS}) == 24
+    assert len({variant.name for variant in VARIANTS}) == 36
     for variant in VARIANTS:
         assert parse_cell_name(variant.name) == variant
         function = function_for(variant.name)
@@ -225,12 +255,12 @@ def test_names_and_variants() -> None:
     with pytest.raises(KeyError, match="lstm_edge::LstmV2 is no operator of this version"):
         function_for("LstmV2")
     digests = function_digests()
-    assert {*(variant.name for variant in VARIANTS), LINEAR_INT8} <= set(digests)
+    assert {*(variant.name for variant in VARIANTS), LINEAR_INT8, LINEAR_INT4} <= set(digests)
     assert len(set(digests.values())) == len(digests)
 
 
 def test_the_document_names_every_part_and_input() -> None:
-    for part in ("Lstm", "Diagonal", "Full", "Projected", "Ragged", "Int8", "V1", LINEAR_INT8):
+    for part in ("Lstm", "Diagonal", "Full", "Projected", "Ragged", "Int8", "Int4", "V1", LINEAR_INT8, LINEAR_INT4):
         assert f"`{part}`" in DOCUMENT
     rows = re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE)
     for variant in VARIANTS:

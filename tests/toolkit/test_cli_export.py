@@ -138,7 +138,7 @@ def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
 
 
 def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypatch):
-    def refuse(node):
+    def refuse(node, scheme):
         raise Refusal("its weights are odd")
 
     monkeypatch.setattr("lstm_edge_exporters.quantize.quantize_recurrent", refuse)

@@ -53,7 +53,7 @@ def sigmoid(x: Float) -> Float:
 
 
 def tanh(x: Float) -> Float:
-    """tanh(x) = copysign((1 - e) / (1 + e), x) with e = exp(-2·|x|); largest error 8.9e-8."""
+    """Hyperbolic tangent: copysign((1 - e) / (1 + e), x) with e = exp(-2·|x|); largest error 8.9e-8."""
     e = exponential(np.abs(x) * F(-2))
     return np.asarray(np.copysign((F(1) - e) / (F(1) + e), x), np.float32)
 
@@ -103,7 +103,7 @@ def linear(name: str, x: Float, weights: Weights) -> Float:
     return np.asarray(_product(x, "w", weights, "int8" if "Int8" in name else "int4") + weights["b"], np.float32)
 
 
-def lstm(
+def lstm(  # noqa: PLR0917 - the operator's own inputs, in its order
     variant: CellVariant,
     x: Float,
     h: Float,
@@ -118,17 +118,16 @@ def lstm(
     for t in range(x.shape[0]):
         z_i, z_f, z_g, z_o = np.split(zx[t] + _product(h, "r", weights, precision), 4, axis=-1)
         if variant.peephole == "diagonal":
-            p_i, p_f, p_o = weights["p"]
-            z_i, z_f = z_i + p_i * c, z_f + p_f * c
+            z_i, z_f = z_i + weights["p"][0] * c, z_f + weights["p"][1] * c
         elif variant.peephole == "full":
             c_i, c_f, c_g = np.split(_product(c, "p", weights, precision), 3, axis=-1)
             z_i, z_f, z_g = z_i + c_i, z_f + c_f, z_g + c_g
-        c_new = sigmoid(z_f) * c + sigmoid(z_i) * tanh(z_g)
+        c_new = np.asarray(sigmoid(z_f) * c + sigmoid(z_i) * tanh(z_g), np.float32)
         if variant.peephole == "diagonal":
-            z_o = z_o + p_o * c_new
+            z_o = z_o + weights["p"][2] * c_new
         elif variant.peephole == "full":
             z_o = z_o + _product(c_new, "po", weights, precision)
-        h_new = sigmoid(z_o) * tanh(c_new)
+        h_new = np.asarray(sigmoid(z_o) * tanh(c_new), np.float32)
         if variant.projected:
             h_new = _product(h_new, "v", weights, precision)
         valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]

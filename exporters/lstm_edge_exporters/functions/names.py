@@ -72,9 +72,9 @@ def parse_cell_name(name: str) -> CellVariant | None:
     if match is None:
         return None
     part, projected, ragged, precision = match.groups(default="")
-    peephole = next(kind for kind, text in _PART.items() if text == part)
+    kinds: dict[str, Peephole] = {text: kind for kind, text in _PART.items()}
     return CellVariant(
-        peephole=peephole,
+        peephole=kinds[part],
         projected=bool(projected),
         ragged=bool(ragged),
         int8=precision == "Int8",

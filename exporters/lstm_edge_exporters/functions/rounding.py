@@ -95,7 +95,7 @@ def unpack_text(weight: str) -> list[str]:
 
 
 def product_text(result: str, source: str, weight: str) -> list[str]:
-    """Return lines for ``result`` [..., N] = rounded rows of ``source`` times the unpacked ``weight``, block by block."""
+    """Return lines for ``result`` [..., N]: rounded rows of ``source`` times the unpacked ``weight``, by blocks."""
     r, w = result, weight
     return [
         f"{r}_rows = Reshape ({source}_q, {w}_row_shape)",

@@ -123,7 +123,8 @@ def quantize_bytes(
     opset = model.opset_imports.get("", 0)
     if opset < LEAST_OPSET:
         raise QuantizationError(
-            f"the model has opset {opset}, quantization needs {LEAST_OPSET}: convert it first with onnx.version_converter"
+            f"the model has opset {opset}, quantization needs {LEAST_OPSET}: "
+            "convert it first with onnx.version_converter"
         )
     session = Session(data, kernels="off")
     card = session.card or _inferred_card(session)
@@ -140,7 +141,9 @@ def quantize_bytes(
     maker = InputMaker(card.inputs, ids_below=ids_below)
     card = card.replace(
         layers=tuple(_requantized(layer, model, chosen) for layer in card.layers),
-        quantization=Quantization(scheme=str(chosen), parent_sha256=hashlib.sha256(data).hexdigest(), coverage=coverage),
+        quantization=Quantization(
+            scheme=str(chosen), parent_sha256=hashlib.sha256(data).hexdigest(), coverage=coverage
+        ),
         parity=_difference(data, body, card, maker),
     )
     say("making golden vectors and running the self-test")

@@ -75,7 +75,12 @@ def _quantize_cell(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
     layer = node.name or node.op_type
     constants, after = _constants(owner(node), layer, target, arrays, scheme)
     outputs = add_node(
-        node, target.name, [*moving, *constants], domain=DOMAIN, outputs=("y", "h_out", "c_out"), name=f"{layer}/{scheme.kind}"
+        node,
+        target.name,
+        [*moving, *constants],
+        domain=DOMAIN,
+        outputs=("y", "h_out", "c_out"),
+        name=f"{layer}/{scheme.kind}",
     )
     replace_node(node, outputs)
     return sum(array.nbytes for array in arrays.values()), after
@@ -103,7 +108,7 @@ def _constants(
 def _quantize_lstm(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
     inputs = [*node.inputs, *[None] * (8 - len(node.inputs))]
     x, w, r, b, rows, h0, c0, p = inputs
-    read = _read_lstm(node, w, r, b, p, scheme, ragged=rows is not None)
+    read = _read_lstm(node, {"W": w, "R": r, "B": b, "P": p}, scheme, ragged=rows is not None)
     layer, graph = node.name or "lstm", owner(node)
     ids = add_node(node, "Cast", [rows], attributes={"to": 7})[0] if rows is not None else None
     sides: list[tuple[ir.Value, ...]] = []
@@ -132,10 +137,7 @@ def _quantize_lstm(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
 
 def _read_lstm(
     node: ir.Node,
-    w: ir.Value | None,
-    r: ir.Value | None,
-    b: ir.Value | None,
-    p: ir.Value | None,
+    values: Mapping[str, ir.Value | None],
     scheme: Scheme,
     *,
     ragged: bool,
@@ -144,8 +146,8 @@ def _read_lstm(
     direction = str(attributes.get("direction", "forward"))
     sides = 2 if direction == "bidirectional" else 1
     _check_attributes(attributes, sides)
-    constants = {name: constant_of(value) for name, value in (("W", w), ("R", r), ("B", b), ("P", p))}
-    for name, value in (("W", w), ("R", r), ("B", b), ("P", p)):
+    constants = {name: constant_of(value) for name, value in values.items()}
+    for name, value in values.items():
         if constants[name] is None and (value is not None or name in "WR"):
             raise Refusal(f"input {name} is not constant")
     W, R = constants["W"], constants["R"]

@@ -72,7 +72,8 @@ def round_blocks(
     q = (np.rint(blocks / scale[:, None]) + (zero if symmetric else zero[:, None])).clip(0, 15)
     nibbles = q.reshape(count * block, n)[:k].astype(np.uint8)
     nibbles = np.pad(nibbles, ((0, 0), (0, n % 2)))
-    return nibbles[:, ::2] | (nibbles[:, 1::2] << 4), scale, zero.astype(np.uint8)
+    packed = (nibbles[:, ::2] | (nibbles[:, 1::2] << 4)).astype(np.uint8)
+    return packed, np.asarray(scale, np.float32), zero.astype(np.uint8)
 
 
 def round_columns(name: str, weight: NDArray[Any]) -> tuple[NDArray[np.int8], Float]:

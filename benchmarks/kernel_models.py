@@ -1,0 +1,227 @@
+"""The models that benchmarks/kernels.py measures, and what is measured in them besides time."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from lstm_edge.layers import LSTM
+from lstm_edge_exporters.export import export
+from lstm_edge_exporters.functions import DOMAIN, CellVariant, function_for
+from lstm_edge_exporters.quantize import Scheme, quantize
+from lstm_edge_exporters.recurrent import describe
+from lstm_edge_exporters.standin import operator_weights
+from lstm_edge_runtime.session import Session
+
+SIZES = ((64, 128), (128, 256), (256, 512), (512, 1024))
+LAYERS = 2
+NOISE = ("int8", "DynamicQuantizeLSTM", "int4, block 32", "int4, block 128")
+MEMORY_COLUMNS = ("I, H", "file", "run by", "file MB", "resident MB", "load ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """One model in all its forms: paths of .onnx files."""
+
+    float32: Path
+    float_kernel: Path
+    int8: Path
+    int4: Path
+    int4_wide: Path
+    dynamic: Path
+    full: Path
+    full_int8: Path
+
+    def items(self) -> Iterator[tuple[str, Path]]:
+        """Return names and paths."""
+        return ((field.name, getattr(self, field.name)) for field in fields(self))
+
+
+def make_files(folder: Path, inputs: int, hidden: int) -> Files:
+    """Export a seeded two-layer LSTM, time-major, and quantize it in every way."""
+    torch.manual_seed(0)
+    stem = str(folder / f"lstm{hidden}")
+    files = Files(**{field.name: Path(f"{stem}.{field.name}.onnx") for field in fields(Files)})
+    standard = LSTM(inputs, hidden, LAYERS).eval()
+    full = LSTM(inputs, hidden, LAYERS, peephole="full").eval()
+    example = torch.randn(5, 2, inputs)
+    for module, path in ((standard, files.float32), (full, files.full)):
+        export(module, example, path)
+    quantize(files.float32, files.int8)
+    quantize(files.full, files.full_int8)
+    quantize(files.float32, files.int4, scheme=Scheme(kind="int4", block=32))
+    quantize(files.float32, files.int4_wide, scheme=Scheme(kind="int4", block=128))
+    quantize_dynamic(files.float32, files.dynamic, weight_type=QuantType.QInt8)
+    write_float_kernel(files.float32, files.float_kernel, standard)
+    return files
+
+
+def write_float_kernel(source: Path, target: Path, module: torch.nn.Module) -> None:
+    """Rewrite the plain ``LSTM`` nodes as ``LstmV1``, which the exporter itself never emits, to time its kernel."""
+    model = onnx.load(source)
+    recurrence = describe(module)
+    assert recurrence is not None
+    nodes, squeezed = [], {}
+    for node in model.graph.node:
+        if node.op_type == "Squeeze":
+            squeezed[node.output[0]] = node.input[0]
+    layer = 0
+    for node in model.graph.node:
+        if node.op_type == "LSTM":
+            weights = operator_weights(recurrence.layers[layer].directions[0])
+            names = [f"kernel.{layer}.{name}" for name in CellVariant().weights]
+            model.graph.initializer.extend(
+                onnx.numpy_helper.from_array(weights[name.rpartition(".")[2]], name) for name in names
+            )
+            x = squeezed.get(node.input[0], node.input[0])
+            moving = [x, *node.input[5:7]]
+            nodes.append(onnx.helper.make_node(CellVariant().name, [*moving, *names], node.output, domain=DOMAIN))
+            layer += 1
+        elif node.op_type == "Squeeze" and node.output[0] in {output.name for output in model.graph.output}:
+            nodes.append(onnx.helper.make_node("Identity", [node.input[0]], node.output))
+        elif node.op_type != "Squeeze":
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.functions.append(function_for(CellVariant().name))
+    model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    kept_metadata = [entry for entry in model.metadata_props if entry.key == "lstm_edge"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept_metadata)
+    onnx.save(model, target)
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of the file's matrices and scales: what a step reads once."""
+    return sum(len(t.raw_data) for t in onnx.load(path).graph.initializer if len(t.dims) >= 1)
+
+
+def bare_session(path: Path) -> onnxruntime.InferenceSession:
+    """Open a file in stock onnxruntime: one thread, its own kernels and bodies only."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseRow:
+    """Signal to noise of one size, dB, outputs and states together."""
+
+    size: str
+    int8: float
+    dynamic: float
+    int4: float
+    int4_wide: float
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        return (self.size, *(f"{value:.1f}" for value in (self.int8, self.dynamic, self.int4, self.int4_wide)))
+
+
+def signal_to_noise(files: Files, inputs: int, hidden: int) -> NoiseRow:
+    """Compare every quantized form with float32 on the same random sequences."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((100, 4, inputs)).astype(np.float32)
+    answers = {name: _answer(path, x) for name, path in files.items() if not name.startswith("full")}
+    signal = float(np.sum(answers["float32"] ** 2))
+
+    def ratio(name: str) -> float:
+        return 10 * np.log10(signal / float(np.sum((answers[name] - answers["float32"]) ** 2)))
+
+    return NoiseRow(
+        size=f"{inputs}, {hidden}",
+        int8=ratio("int8"),
+        dynamic=ratio("dynamic"),
+        int4=ratio("int4"),
+        int4_wide=ratio("int4_wide"),
+    )
+
+
+def _answer(path: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The outputs of four rows; stock onnxruntime takes one row at a time, so that rows do not share a scale."""
+    session = bare_session(path)
+    rows = []
+    for row in range(x.shape[1]):
+        feeds = {
+            i.name: np.zeros([1 if isinstance(n, str) else n for n in i.shape], np.float32)
+            for i in session.get_inputs()
+        }
+        feeds[session.get_inputs()[0].name] = x[:, row : row + 1]
+        rows.append(np.concatenate([a.reshape(-1) for a in session.run(None, feeds)]).astype(np.float64))
+    return np.concatenate(rows)
+
+
+_PROBE = """
+import json, sys, time
+def resident():
+    return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmRSS')) / 1024
+import numpy as np
+import onnxruntime
+from lstm_edge_runtime.session import Session
+path, kernels = sys.argv[1:]
+before = resident()
+start = time.perf_counter()
+if kernels == 'bare':
+    options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1; options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options)
+    feeds = {i.name: np.zeros([1 if isinstance(n, str) else n for n in i.shape], 'f') for i in session.get_inputs()}
+    load = time.perf_counter() - start
+    session.run(None, feeds)
+else:
+    session = Session(path, kernels=kernels)
+    load = time.perf_counter() - start
+    session.stream().push(np.zeros(session.inputs[0].axes[-1], "f"))
+print(json.dumps([resident() - before, load * 1e3]))
+"""
+
+
+def memory_rows(files: Files, inputs: int, hidden: int) -> list[tuple[str, ...]]:
+    """Resident memory that loading and one step add, and load time, each in a fresh process."""
+    cases = (
+        ("int8", files.int8, "required", "kernels"),
+        ("int8", files.int8, "off", "function bodies"),
+        ("int4", files.int4, "required", "kernels"),
+        ("int8 dynamic", files.dynamic, "bare", "onnxruntime alone"),
+        ("float32", files.float32, "bare", "onnxruntime alone"),
+    )
+    rows = []
+    for name, path, kernels, by in cases:
+        output = subprocess.run(
+            [sys.executable, "-c", _PROBE, path, kernels], check=True, capture_output=True, text=True
+        ).stdout
+        resident, load = json.loads(output)
+        size = path.stat().st_size / 2**20
+        rows.append((f"{inputs}, {hidden}", name, by, f"{size:.1f}", f"{resident:.1f}", f"{load:.0f}"))
+    return rows
+
+
+def machine() -> str:
+    """The processor's name, and the versions that were measured."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = names[0] if names else platform.machine()
+    return f"{cpu}, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}"
+
+
+def check_answers(files: Files, inputs: int) -> None:
+    """Make sure that what is timed also computes: the float32 kernel's answer is onnxruntime's."""
+    x = np.random.default_rng(5).standard_normal((7, 2, inputs)).astype(np.float32)
+    ours, _ = Session(files.float_kernel, kernels="required").run(x)
+    theirs, _ = Session(files.float32).run(x)
+    for name, answer in theirs.items():
+        np.testing.assert_allclose(ours[name], answer, atol=2e-6)

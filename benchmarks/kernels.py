@@ -1,0 +1,245 @@
+"""``make bench-kernels``: the fused kernels against onnxruntime, as one table of ratios and floors.
+
+All ratios come from one run: single thread, through ``Stream`` and ``Session`` from Python, medians, interleaved: a
+round gives each call a turn, whose first calls do not count, since they bring the weights of one model back into the
+caches after another's, as they are in a stream that runs for long. On a machine with AVX-512 VNNI the command exits 1
+when a floor is missed; elsewhere it prints. Two-layer LSTMs, batch 1 unless said, states that are not zero.
+"""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import kernel_models as models  # noqa: E402
+from kernel_models import SIZES, Files  # noqa: E402
+
+# At most these ratios, in the order of SIZES.
+STEP_FLOORS = (0.40, 0.55, 0.70, 0.65)
+SEQUENCE_FLOORS = (0.75, 0.85, 0.95, 1.0)
+BATCH_FLOOR, INT4_FLOOR, INT4_SMALL_FLOOR, FULL_FLOOR, FLOAT_BODY_FLOOR = 0.35, 0.7, 1.1, 1.8, 0.7
+BATCH, STEPS = 16, 100
+# A turn: calls that do not count, until the caches hold this model's weights and not the last one's, and calls that do.
+SETTLING, BURST = 10, 20
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table: microseconds of the two sides, their ratio and its floor, and the reading time."""
+
+    what: str
+    size: str
+    ours_us: float
+    other_us: float
+    floor: float | None
+    reading_us: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Ours to theirs: below 1 is faster."""
+        return self.ours_us / self.other_us
+
+    @property
+    def missed(self) -> bool:
+        """Whether the ratio is above its floor."""
+        return self.floor is not None and self.ratio > self.floor
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        floor = "" if self.floor is None else f"{self.floor:.2f}{' MISSED' if self.missed else ''}"
+        reading = "" if self.reading_us is None else f"{self.reading_us:.1f}"
+        return (
+            self.what,
+            self.size,
+            f"{self.ours_us:.1f}",
+            f"{self.other_us:.1f}",
+            f"{self.ratio:.2f}",
+            floor,
+            reading,
+        )
+
+
+def medians(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
+    """Give every call a turn a round and return each call's median, in microseconds."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            for _ in range(SETTLING):
+                call()
+            for _ in range(BURST):
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) * 1e6 for name, values in times.items()}
+
+
+def streaming(path: Path, inputs: int, batch: int = 1, kernels: str = "required") -> Call:
+    """Return a push of one frame, the state warmed up by 20 random ones."""
+    from lstm_edge_runtime.session import Session
+
+    rng = np.random.default_rng(1)
+    stream = Session(path, kernels=kernels).stream(batch_size=batch)
+    shape = (inputs,) if batch == 1 else (batch, inputs)
+    for _ in range(20):
+        stream.push(rng.standard_normal(shape).astype(np.float32))
+    frame = rng.standard_normal(shape).astype(np.float32)
+    return lambda: stream.push(frame)
+
+
+def sequences(path: Path, inputs: int) -> Call:
+    """Return a push of a chunk of STEPS steps."""
+    from lstm_edge_runtime.session import Session
+
+    stream = Session(path, kernels="required").stream()
+    chunk = np.random.default_rng(1).standard_normal((STEPS, 1, inputs)).astype(np.float32)
+    stream.push(chunk)
+    return lambda: stream.push(chunk)
+
+
+def bare_loop(path: Path, inputs: int, steps: int) -> Call:
+    """Return one turn of a plain ``session.run`` loop that feeds the states back."""
+    session = models.bare_session(path)
+    names = [output.name for output in session.get_outputs()]
+    rng = np.random.default_rng(1)
+    feeds = {
+        i.name: rng.standard_normal([1 if isinstance(n, str) else n for n in i.shape]).astype(np.float32) * 0.3
+        for i in session.get_inputs()
+    }
+    first = session.get_inputs()[0].name
+    feeds[first] = rng.standard_normal((steps, 1, inputs)).astype(np.float32)
+    states = [(name, name.removesuffix("_out")) for name in names if name.endswith("_out")]
+
+    def turn() -> None:
+        answers = dict(zip(names, session.run(None, feeds), strict=True))
+        for output, state in states:
+            feeds[state] = answers[output]
+
+    return turn
+
+
+def step_rows(files: Files, index: int, bandwidth: Mapping[int, float]) -> list[Row]:
+    """Measure everything about single steps at one size."""
+    inputs, hidden = SIZES[index]
+    size = f"{inputs}, {hidden}"
+    calls = {
+        "int8": streaming(files.int8, inputs),
+        "dynamic": bare_loop(files.dynamic, inputs, 1),
+        "int4": streaming(files.int4, inputs),
+        "int4-128": streaming(files.int4_wide, inputs),
+        "batch": streaming(files.int8, inputs, batch=BATCH),
+        "full": streaming(files.full_int8, inputs),
+        "full float": streaming(files.full, inputs),
+        "full body": bare_loop(files.full, inputs, 1),
+        "float": bare_loop(files.float32, inputs, 1),
+        "float kernel": streaming(files.float_kernel, inputs),
+        "float stream": streaming(files.float32, inputs, kernels="off"),
+    }
+    t = medians(calls, 50 if hidden < 1024 else 20)
+    reading = {name: models.weight_bytes(path) / bandwidth[index] * 1e6 for name, path in files.items()}
+    small = hidden < 1024
+    return [
+        Row(what="int8 step / DynamicQuantizeLSTM", size=size, ours_us=t["int8"], other_us=t["dynamic"],
+            floor=STEP_FLOORS[index], reading_us=reading["int8"]),
+        Row(what=f"int8 step, batch {BATCH}, per stream / batch 1", size=size, ours_us=t["batch"] / BATCH,
+            other_us=t["int8"], floor=BATCH_FLOOR if hidden >= 256 else None, reading_us=reading["int8"] / BATCH),
+        Row(what="int4 step (block 32) / int8 step", size=size, ours_us=t["int4"], other_us=t["int8"],
+            floor=INT4_SMALL_FLOOR if small else INT4_FLOOR, reading_us=reading["int4"]),
+        Row(what="int4 step (block 128) / int8 step", size=size, ours_us=t["int4-128"], other_us=t["int8"],
+            floor=INT4_SMALL_FLOOR if small else INT4_FLOOR, reading_us=reading["int4_wide"]),
+        Row(what="full peephole int8 step / standard int8", size=size, ours_us=t["full"], other_us=t["int8"],
+            floor=FULL_FLOOR, reading_us=reading["full_int8"]),
+        Row(what="full peephole float32 step / its body", size=size, ours_us=t["full float"],
+            other_us=t["full body"], floor=FLOAT_BODY_FLOOR, reading_us=reading["full"]),
+        Row(what="float32 step by a kernel / onnxruntime's LSTM", size=size, ours_us=t["float kernel"],
+            other_us=t["float stream"], floor=None, reading_us=reading["float32"]),
+    ]  # fmt: skip
+
+
+def sequence_rows(files: Files, index: int, bandwidth: Mapping[int, float]) -> list[Row]:
+    """Measure a sequence of STEPS steps at one size; the times are per step."""
+    inputs, hidden = SIZES[index]
+    calls = {"int8": sequences(files.int8, inputs), "dynamic": bare_loop(files.dynamic, inputs, STEPS)}
+    t = medians(calls, 8 if hidden < 1024 else 4)
+    recurrent = 2 * 4 * hidden * hidden  # bytes of both layers' recurrent weights: the others are read once a chunk
+    return [
+        Row(what=f"int8 T = {STEPS}, per step / DynamicQuantizeLSTM", size=f"{inputs}, {hidden}",
+            ours_us=t["int8"] / STEPS, other_us=t["dynamic"] / STEPS, floor=SEQUENCE_FLOORS[index],
+            reading_us=recurrent / bandwidth[index] * 1e6)
+    ]  # fmt: skip
+
+
+def measure_bandwidth(sizes: Sequence[int], folder: Path) -> dict[int, float]:
+    """Compile and run read_bandwidth.cpp; bytes per second for each number of bytes."""
+    program = folder / "read_bandwidth"
+    source = HERE / "read_bandwidth.cpp"
+    compiler = os.environ.get("CXX", "g++")
+    subprocess.run([compiler, "-O2", "-march=native", "-Wno-psabi", source, "-o", program], check=True)
+    output = subprocess.run([program, *map(str, sizes)], check=True, capture_output=True, text=True).stdout
+    return dict(enumerate(map(float, output.split())))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table with aligned columns."""
+    widths = [max(len(line[i]) for line in (columns, *rows)) for i in range(len(columns))]
+    print(f"\n{title}\n")
+    for line in (columns, ["-" * width for width in widths], *rows):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Measure, print, and say by the exit code whether every floor holds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="0123", help="which of the four sizes to measure, as digits")
+    chosen = [int(digit) for digit in parser.parse_args().sizes]
+    logging.disable(logging.WARNING)  # quantize_dynamic recommends a preprocessing that changes nothing here
+    from lstm_edge_runtime.library import find_library
+
+    library = find_library()
+    print(f"kernels: {library.instruction_set}; {models.machine()}; 1 thread; medians, interleaved")
+    with tempfile.TemporaryDirectory(prefix="lstm-edge-bench-") as name:
+        folder = Path(name)
+        files = {index: models.make_files(folder, *SIZES[index]) for index in chosen}
+        for index in chosen:
+            models.check_answers(files[index], SIZES[index][0])
+        read = measure_bandwidth([models.weight_bytes(files[index].int8) for index in chosen], folder)
+        bandwidth = {index: read[at] for at, index in enumerate(chosen)}
+        rows = [row for index in chosen for row in step_rows(files[index], index, bandwidth)]
+        rows += [row for index in chosen for row in sequence_rows(files[index], index, bandwidth)]
+        columns = ("ours / other", "I, H", "ours µs", "other µs", "ratio", "at most", "reading µs")
+        print_table("Latency", columns, [row.cells() for row in rows])
+        noise = [models.signal_to_noise(files[index], *SIZES[index]) for index in chosen]
+        print_table("Signal to noise against float32, dB", ("I, H", *models.NOISE), [line.cells() for line in noise])
+        memory = [line for index in chosen for line in models.memory_rows(files[index], *SIZES[index])]
+        print_table("Memory and load time, each in a process of its own", models.MEMORY_COLUMNS, memory)
+        for index in chosen:
+            step = next(row for row in rows if row.size == f"{SIZES[index][0]}, {SIZES[index][1]}")
+            speed = models.weight_bytes(files[index].int8) / step.ours_us / 1e3
+            print(f"hidden {SIZES[index][1]}: weights read at {speed:.0f} GB/s in a whole int8 push, "
+                  f"this machine reads {bandwidth[index] / 1e9:.0f} GB/s")  # fmt: skip
+    missed = [f"{row.what} at {row.size}: {row.ratio:.2f} > {row.floor}" for row in rows if row.missed]
+    missed += [
+        f"signal to noise at {line.size}: int8 {line.int8:.1f} dB < {line.dynamic:.1f} dB"
+        for line in noise
+        if line.int8 < line.dynamic
+    ]
+    print("\nfloors missed:\n  " + "\n  ".join(missed) if missed else "\nall floors hold")
+    sys.exit(1 if missed and library.instruction_set == "avx512vnni" else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The build hook: compiles the kernels into the wheel and tags it for the platform, if there is a C++ compiler.
+
+Environment: ``CXX`` names the compiler; ``LSTM_EDGE_KERNELS=0`` leaves the kernels out, ``=1`` makes a failure to
+compile them an error; ``LSTM_EDGE_TARGET`` and ``LSTM_EDGE_PLATFORM`` cross-compile (`make wheels` sets them: a target
+of the compiler and the wheel's platform tag).
+"""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+KERNELS = Path("lstm_edge_runtime", "kernels")
+
+
+class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter is hatchling's own configuration class
+    """Adds ``liblstm_edge_kernels.so`` to a wheel, or beside the sources for an editable install."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile the kernels; ``version`` is ``"editable"`` or ``"standard"``.
+
+        Without a compiler, or where it fails, the wheel stays one for any platform, and a warning says so.
+        """
+        self.folder = tempfile.mkdtemp(prefix="lstm-edge-")
+        wanted = os.environ.get("LSTM_EDGE_KERNELS", "")
+        if wanted not in ("", "0", "1"):
+            raise ValueError(f"LSTM_EDGE_KERNELS must be 0 or 1, got {wanted!r}")
+        if wanted == "0":
+            return
+        kernels = Path(self.root, "runtime", KERNELS)
+        build = _load(kernels / "build.py")
+        output = kernels if version == "editable" else Path(self.folder)
+        try:
+            made = build.build(_compiler(), output, target=os.environ.get("LSTM_EDGE_TARGET"))
+        except (build.BuildError, FileNotFoundError) as error:
+            if wanted == "1":
+                raise RuntimeError(f"LSTM_EDGE_KERNELS=1, and the kernels do not compile: {error}") from error
+            self.app.display_warning(
+                "lstm-edge is installed without its kernels, everything runs on the portable function bodies: "
+                f"{str(error).splitlines()[0]}"
+            )
+            return
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{os.environ.get('LSTM_EDGE_PLATFORM') or _platform()}"
+        if version != "editable":
+            build_data["force_include"][str(made)] = str(KERNELS / build.FILE_NAME)
+
+    def finalize(self, *_arguments: Any) -> None:
+        """Remove what was compiled for the wheel."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _compiler() -> list[str]:
+    """Return the command of ``CXX``, or of the first compiler that is found."""
+    if not sys.platform.startswith("linux"):
+        raise FileNotFoundError(f"kernels are built on Linux only, this is {sys.platform}")
+    named = os.environ.get("CXX")
+    if named:
+        return shlex.split(named)
+    for command in ("c++", "g++", "clang++"):
+        if shutil.which(command):
+            return [command]
+    raise FileNotFoundError("no C++ compiler (c++, g++, clang++) was found; CXX names another")
+
+
+def _platform() -> str:
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+def _load(path: Path) -> Any:
+    """Import a file that is not yet installed."""
+    spec = importlib.util.spec_from_file_location("lstm_edge_kernels_build", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,276 @@
+"""How fast a model is on this device, and how much memory it takes, through Session and Stream.
+
+Every timing starts from a state that random input has filled: a state of zeros can make a step look three times faster
+than it is. Inputs change from call to call.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.errors import ArtifactError, InputError
+from lstm_edge_runtime.library import KernelChoice
+from lstm_edge_runtime.session import Session
+
+__all__ = ["BenchReport", "Opening", "Timing", "bench"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Feeds = dict[str, Array]
+
+# Different inputs that the timed calls take in turn: enough that no call repeats the last one's.
+_INPUTS = 16
+# Calls before the clock starts: buffers are bound, caches and branch predictors are warm.
+_WARM_UP = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Latency of a call in microseconds over ``calls`` calls, and time steps of all rows a second at the median."""
+
+    calls: int
+    p50_us: float
+    p95_us: float
+    p99_us: float
+    steps_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a fresh process sees: time to open the file, and resident memory that opening it and one run add.
+
+    ``resident_bytes`` is what stays (VmRSS), ``peak_bytes`` the greatest on the way (VmHWM); both are None where
+    there is no /proc/self/status, and count from after the imports of NumPy and onnxruntime.
+    """
+
+    load_ms: float
+    resident_bytes: int | None
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchReport:
+    """What ``bench`` found; ``step`` is None for a model that cannot be streamed, ``kernels`` for function bodies.
+
+    ``step`` is one ``Stream.push`` of a frame, ``sequence`` one ``Session.run`` of ``time`` steps; both of
+    ``batch_size`` rows.
+    """
+
+    model: str
+    size_bytes: int
+    onnxruntime: str
+    provider: str
+    kernels: str | None
+    operators: int
+    threads: int
+    batch_size: int
+    time: int
+    opening: Opening
+    step: Timing | None
+    sequence: Timing
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return dataclasses.asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as the rows of a table."""
+        rows = [
+            ("file", f"{self.model}, {self.size_bytes:,} bytes"),
+            ("onnxruntime", f"{self.onnxruntime}, {self.provider}, threads: {self.threads}"),
+            ("operators run by", self._operators()),
+            ("opening the file, fresh process", f"{self.opening.load_ms:.1f} ms"),
+            (
+                "resident memory it adds / peak",
+                f"{_size(self.opening.resident_bytes)} / {_size(self.opening.peak_bytes)}",
+            ),
+        ]
+        if self.step is not None:
+            rows += _timing_rows(f"step, batch {self.batch_size}", self.step)
+        return rows + _timing_rows(f"sequence of {self.time}, batch {self.batch_size}", self.sequence)
+
+    def _operators(self) -> str:
+        if not self.operators:
+            return "onnxruntime (the file has no lstm_edge operator)"
+        return "function bodies" if self.kernels is None else f"kernels ({self.kernels})"
+
+
+def bench(
+    path: str | os.PathLike[str],
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    kernels: KernelChoice = "auto",
+    batch_size: int = 1,
+    time_steps: int = 100,
+    steps: int = 1000,
+    repeats: int = 50,
+    progress: Callable[[str], None] | None = None,
+) -> BenchReport:
+    """Measure a model file on this device.
+
+    Args:
+        path: the ``.onnx`` file.
+        provider: ``"cpu"`` or ``"cuda"``.
+        threads: threads within one operator.
+        kernels: as for ``Session``.
+        batch_size: rows side by side.
+        time_steps: length of the sequences.
+        steps: timed calls of ``Stream.push``.
+        repeats: timed calls of ``Session.run`` on a sequence.
+        progress: called with a sentence before each part.
+
+    Raises:
+        InputError: a number is not a positive integer, or the model refuses inputs made from its own description.
+        ArtifactError, ProviderError: the file cannot be opened so.
+    """
+    numbers = {"batch_size": batch_size, "time_steps": time_steps, "steps": steps, "repeats": repeats}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} must be a positive integer, got {value!r}")
+    say = progress or (lambda _message: None)
+    say("opening the file in a fresh process")
+    options = {"provider": provider, "threads": threads, "kernels": kernels}
+    session = Session(path, provider=provider, threads=threads, kernels=kernels)
+    opening = _measure_opening(path, options)
+    streamable = session.card is not None and session.card.streaming.verdict != "none"
+    step = None
+    if streamable:
+        say(f"timing {steps} steps")
+        step = _time_steps(session, batch_size, steps)
+    say(f"timing {repeats} sequences of {time_steps} steps")
+    return BenchReport(
+        model=os.path.basename(path),
+        size_bytes=session.size_bytes,
+        onnxruntime=onnxruntime.__version__,
+        provider=provider,
+        kernels=session.kernels,
+        operators=session.operators,
+        threads=threads,
+        batch_size=batch_size,
+        time=time_steps,
+        opening=opening,
+        step=step,
+        sequence=_time_sequences(session, batch_size, time_steps, repeats),
+    )
+
+
+def _time_steps(session: Session, batch_size: int, calls: int) -> Timing:
+    frames = [_without_time(session.inputs, feeds) for feeds in _random_inputs(session, batch_size, 1)]
+    single = next(iter(frames[0])) if len(frames[0]) == 1 else None
+    pieces: list[Any] = [feeds if single is None else feeds[single] for feeds in frames]
+    stream = session.stream(batch_size)
+    for index in range(_WARM_UP):
+        stream.push(pieces[index % _INPUTS])
+    return _timed(lambda index: stream.push(pieces[index % _INPUTS]), calls, batch_size)
+
+
+def _time_sequences(session: Session, batch_size: int, time_steps: int, calls: int) -> Timing:
+    sequences = list(_random_inputs(session, batch_size, time_steps))
+    _, state = session.run(sequences[-1])
+    return _timed(lambda index: session.run(sequences[index % _INPUTS], state), calls, batch_size * time_steps)
+
+
+def _timed(call: Callable[[int], Any], calls: int, steps: int) -> Timing:
+    """Time each call; ``steps`` time steps of a row are in one."""
+    elapsed_ns = np.empty(calls)
+    for index in range(calls):
+        start = time.perf_counter_ns()
+        call(index)
+        elapsed_ns[index] = time.perf_counter_ns() - start
+    p50, p95, p99 = (float(value) / 1e3 for value in np.percentile(elapsed_ns, (50, 95, 99)))
+    return Timing(calls=calls, p50_us=p50, p95_us=p95, p99_us=p99, steps_per_s=steps * 1e6 / p50)
+
+
+def _random_inputs(session: Session, batch_size: int, time_steps: int) -> Iterator[Feeds]:
+    """Yield inputs: normal floats, ids below the vocabulary's size (or those of the golden vectors)."""
+    rng = np.random.default_rng(0)
+    sizes = {BATCH: batch_size, TIME: time_steps}
+    below = _ids_below(session)
+    for _ in range(_INPUTS):
+        feeds: Feeds = {}
+        for spec in session.inputs:
+            shape = [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in spec.axes]
+            dtype = np.dtype(spec.dtype)
+            drawn = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, below, shape)
+            feeds[spec.name] = drawn.astype(dtype)
+        yield feeds
+
+
+def _ids_below(session: Session) -> int:
+    if session.card is not None and session.card.vocabulary:
+        return len(session.card.vocabulary)
+    golden = session.golden()
+    ids = [
+        int(array.max())
+        for vector in (golden.vectors if golden is not None else ())
+        for name, array in vector.inputs.items()
+        if array.dtype.kind in "iu" and array.size and name != session.lengths
+    ]
+    return max(ids, default=0) + 1
+
+
+def _without_time(specs: tuple[TensorSpec, ...], feeds: Feeds) -> Feeds:
+    """Return a frame [batch, features] of each input that has a time axis of length 1."""
+    return {
+        spec.name: np.ascontiguousarray(feeds[spec.name].squeeze(spec.axes.index(TIME)))
+        if TIME in spec.axes
+        else feeds[spec.name]
+        for spec in specs
+    }
+
+
+def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> Opening:
+    """Open and run the file in a process of its own: this one's memory has seen too much."""
+    code = (
+        "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
+        "from lstm_edge_runtime.bench import _report_opening; _report_opening(given['model'], given['options'])"
+    )
+    given = json.dumps({"path": sys.path, "model": os.fspath(path), "options": options})
+    command = [sys.executable, "-c", code, given]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own code
+    if result.returncode != 0:
+        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ArtifactError(f"{path}: a fresh process cannot open it ({last})")
+    return Opening(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def _report_opening(model: str, options: dict[str, Any]) -> None:
+    """Print an Opening as JSON; runs in the fresh process, after the imports."""
+    before = _memory()
+    start = time.perf_counter()
+    session = Session(model, **options)
+    load_ms = (time.perf_counter() - start) * 1e3
+    session.run(next(_random_inputs(session, 1, 1)))
+    after = _memory()
+    resident = None if before is None or after is None else after[0] - before[0]
+    peak = None if before is None or after is None else after[1] - before[0]
+    print(json.dumps({"load_ms": load_ms, "resident_bytes": resident, "peak_bytes": peak}))
+
+
+def _memory() -> tuple[int, int] | None:
+    """Return VmRSS and VmHWM of this process in bytes, or None where the system does not say."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            entries = dict(line.split(":", 1) for line in file if ":" in line)
+        return int(entries["VmRSS"].split()[0]) * 1024, int(entries["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _timing_rows(name: str, timing: Timing) -> list[tuple[str, str]]:
+    figures = f"{timing.p50_us:,.1f} / {timing.p95_us:,.1f} / {timing.p99_us:,.1f} µs"
+    return [(f"{name}: p50 / p95 / p99", figures), (f"{name}: throughput", f"{timing.steps_per_s:,.0f} steps/s")]
+
+
+def _size(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,92 @@
+// Which instruction set this processor has; and the scratch memory of a thread.
+#include <cstdlib>
+#include <cstring>
+
+#include "lstm.h"
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace lstm_edge {
+namespace {
+
+struct Candidate {
+  const InstructionSet* set;
+  bool supported;
+};
+
+#if defined(__x86_64__)
+struct Features {
+  bool avx2 = false, avxvnni = false, avx512vnni = false;
+};
+
+// Read by hand: zig's runtime library has no __cpu_model, so __builtin_cpu_supports answers no to everything there.
+// Bit positions are those of Intel's manual, volume 2A, CPUID; the operating system must save the registers as well
+// (XCR0: bits 1 and 2 for 256-bit vectors, 5 to 7 for 512-bit ones and masks).
+Features read_features() {
+  Features features;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const auto has = [](unsigned word, int bit) { return (word >> bit & 1) != 0; };
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, 12) || !has(c, 27) || !has(c, 28)) return features;  // FMA, OSXSAVE, AVX
+  unsigned saved, high;
+  __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  if ((saved & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return features;
+  const unsigned last = a;
+  features.avx2 = has(b, 5);
+  features.avx512vnni = features.avx2 && (saved & 0xe6) == 0xe6 && has(b, 16) && has(b, 17) && has(b, 30) &&
+                        has(b, 31) && has(c, 11);  // F, DQ, BW, VL, VNNI
+  if (last >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) features.avxvnni = features.avx2 && has(a, 4);
+  return features;
+}
+#endif
+
+// The best one first.
+const InstructionSet& choose() {
+#if defined(__x86_64__)
+  const Features features = read_features();
+  const Candidate candidates[] = {
+      {&kAvx512Vnni, features.avx512vnni},
+#if defined(LSTM_EDGE_AVXVNNI)
+      {&kAvxVnni, features.avxvnni},
+#endif
+      {&kAvx2, features.avx2},
+      {&kPortable, true},
+  };
+#elif defined(__aarch64__)
+  // HWCAP_ASIMDDP of Linux's arm64 ABI: the dot product instructions.
+  const bool dot = (getauxval(AT_HWCAP) & (1ul << 20)) != 0;
+  const Candidate candidates[] = {{&kNeonDot, dot}, {&kNeon, true}, {&kPortable, true}};
+#else
+  const Candidate candidates[] = {{&kPortable, true}};
+#endif
+  const char* wanted = std::getenv("LSTM_EDGE_ISA");
+  for (const Candidate& candidate : candidates) {
+    if (candidate.supported && (wanted == nullptr || std::strcmp(wanted, candidate.set->name) == 0)) return *candidate.set;
+  }
+  return kPortable;
+}
+
+struct Block {
+  Aligned<char> memory;
+  size_t bytes = 0;
+};
+thread_local Block block;
+
+}  // namespace
+
+const InstructionSet& instruction_set() {
+  static const InstructionSet& chosen = choose();
+  return chosen;
+}
+
+Scratch::Scratch(size_t bytes) {
+  if (bytes > block.bytes) {
+    block.memory = allocate<char>(bytes);
+    block.bytes = bytes;
+  }
+  next_ = block.memory.get();
+}
+
+}  // namespace lstm_edge

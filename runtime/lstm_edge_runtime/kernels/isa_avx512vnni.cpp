@@ -1,0 +1,146 @@
+// x86-64 with AVX-512 VNNI: 64 products of a byte with a byte in one instruction.
+#include <immintrin.h>
+
+#include "lstm.h"
+
+#define VECTOR_BYTES 64
+
+namespace lstm_edge {
+namespace avx512vnni {
+
+#include "arithmetic.h"
+
+// How far ahead of the products weights are fetched: 4 KiB hide the last-level cache's latency at hidden 1024.
+constexpr int kAhead = 4096;
+
+struct Isa {
+  static constexpr int kWeightOffset = 128;  // vpdpbusd multiplies unsigned (weights) with signed (activations) bytes
+
+  static __m512i broadcast(const int8_t* a) {
+    int32_t four;
+    std::memcpy(&four, a, 4);
+    return _mm512_set1_epi32(four);
+  }
+
+  // One row has too few independent sums to fill the pipeline, so it takes two groups at a time; more rows share each
+  // weight that was loaded. All loops over M and NV are unrolled: only then do the sums stay in registers.
+  template <int NV, int M>
+  static void dot8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+    constexpr int kParts = M == 1 ? 2 : 1;
+    __m512i s[M * kParts][NV];
+#pragma GCC unroll 16
+    for (int m = 0; m < M * kParts; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) s[m][v] = _mm512_set1_epi32(m < M ? start[m] : 0);
+    }
+    int g = 0;
+    if constexpr (M == 1) {
+      for (; g + 2 <= groups; g += 2, w += 2 * NV * 64) {
+        const __m512i a0 = broadcast(a[0] + 4 * g), a1 = broadcast(a[0] + 4 * g + 4);
+#pragma GCC unroll 16
+        for (int v = 0; v < 2 * NV; ++v) {
+          _mm_prefetch(reinterpret_cast<const char*>(w + v * 64 + kAhead), _MM_HINT_T0);
+          __m512i& sum = s[v / NV * (kParts - 1)][v % NV];
+          sum = _mm512_dpbusd_epi32(sum, _mm512_load_si512(w + v * 64), v < NV ? a0 : a1);
+        }
+      }
+    }
+    for (; g < groups; ++g, w += NV * 64) {
+      __m512i weights[NV];
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) weights[v] = _mm512_load_si512(w + v * 64);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const __m512i am = broadcast(a[m] + 4 * g);
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) s[m][v] = _mm512_dpbusd_epi32(s[m][v], weights[v], am);
+      }
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) {
+        const __m512i sum = kParts == 1 ? s[m][v] : _mm512_add_epi32(s[m][v], s[m + kParts - 1][v]);
+        _mm512_store_si512(sums + (m * NV + v) * 16, sum);
+      }
+    }
+  }
+
+  // Up to two rows sum the high nibbles apart, where they stand (16 times too large, exactly), and shift once at the
+  // end; more rows have no registers for that and shift the weights.
+  template <int NV, int M>
+  static void dot4(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+    constexpr int kParts = M <= 2 ? 2 : 1;
+    __m512i s[M * kParts][NV];
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8(char(0xf0));
+#pragma GCC unroll 16
+    for (int m = 0; m < M * kParts; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) s[m][v] = _mm512_set1_epi32(m < M ? start[m] : 0);
+    }
+    for (int g = 0; g < groups; ++g, w += NV * 64) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) {
+        _mm_prefetch(reinterpret_cast<const char*>(w + v * 64 + kAhead), _MM_HINT_T0);
+        const __m512i pairs = _mm512_load_si512(w + v * 64);
+        const __m512i first = _mm512_and_si512(pairs, low);
+        const __m512i second =
+            kParts == 2 ? _mm512_and_si512(pairs, high) : _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low);
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) {
+          s[m][v] = _mm512_dpbusd_epi32(s[m][v], first, broadcast(a[m] + 8 * g));
+          __m512i& other = s[m + M * (kParts - 1)][v];
+          other = _mm512_dpbusd_epi32(other, second, broadcast(a[m] + 8 * g + 4));
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) {
+        const __m512i sum =
+            kParts == 1 ? s[m][v] : _mm512_add_epi32(s[m][v], _mm512_srai_epi32(s[m + M * (kParts - 1)][v], 4));
+        _mm512_store_si512(sums + (m * NV + v) * 16, sum);
+      }
+    }
+  }
+
+  // One sum for each row and column, in the order of k: the same bits alone and in a batch. (One row alone has only
+  // four independent sums, but then reading the weights takes longer than adding them.)
+  template <int NV, int M>
+  static void dotf(const float* const* a, const float* w, int k, float* sums) {
+    __m512 s[M][NV];
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) s[m][v] = _mm512_setzero_ps();
+    }
+    for (int i = 0; i < k; ++i, w += NV * 16) {
+      __m512 weights[NV];
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) {
+        if (M == 1) _mm_prefetch(reinterpret_cast<const char*>(w + v * 16) + kAhead, _MM_HINT_T0);
+        weights[v] = _mm512_load_ps(w + v * 16);
+      }
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const __m512 am = _mm512_set1_ps(a[m][i]);
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; ++v) s[m][v] = _mm512_fmadd_ps(weights[v], am, s[m][v]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) _mm512_store_ps(sums + (m * NV + v) * 16, s[m][v]);
+    }
+  }
+};
+
+#include "cell.h"
+
+}  // namespace avx512vnni
+
+const InstructionSet kAvx512Vnni = {"avx512vnni", avx512vnni::Isa::kWeightOffset, avx512vnni::lstm, avx512vnni::linear};
+
+}  // namespace lstm_edge

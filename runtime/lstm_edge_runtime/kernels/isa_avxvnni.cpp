@@ -1,0 +1,29 @@
+// x86-64 with AVX-VNNI: the byte products of AVX-512 VNNI on 256-bit vectors, for processors without AVX-512.
+#include <immintrin.h>
+
+#include "lstm.h"
+
+#define VECTOR_BYTES 32
+
+namespace lstm_edge {
+namespace avxvnni {
+
+#include "arithmetic.h"
+#include "dot256.h"
+
+struct Multiply {
+  static constexpr int weight_offset = 128;  // vpdpbusd multiplies unsigned (weights) with signed (activations) bytes
+
+  static __m256i int8(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, w, a); }
+  static __m256i nibbles(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, w, a); }
+};
+
+using Isa = Dot256<Multiply>;
+
+#include "cell.h"
+
+}  // namespace avxvnni
+
+const InstructionSet kAvxVnni = {"avxvnni", avxvnni::Isa::kWeightOffset, avxvnni::lstm, avxvnni::linear};
+
+}  // namespace lstm_edge

@@ -1,0 +1,57 @@
+// Any processor: plain C++ that a compiler may vectorize as it sees fit; the bits do not depend on that.
+#include "lstm.h"
+
+#define VECTOR_BYTES 16
+
+namespace lstm_edge {
+namespace portable {
+
+#include "arithmetic.h"
+
+struct Isa {
+  static constexpr int kWeightOffset = 0;
+
+  template <int NV, int M>
+  static void dot8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+    for (int i = 0; i < M * NV * kLanes; ++i) sums[i] = start[i / (NV * kLanes)];
+    for (int g = 0; g < groups; ++g, w += NV * kLanes * 4) {
+      for (int m = 0; m < M; ++m) {
+        for (int i = 0; i < NV * kLanes; ++i) {
+          for (int j = 0; j < 4; ++j) sums[m * NV * kLanes + i] += int8_t(w[i * 4 + j]) * a[m][g * 4 + j];
+        }
+      }
+    }
+  }
+
+  template <int NV, int M>
+  static void dot4(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+    for (int i = 0; i < M * NV * kLanes; ++i) sums[i] = start[i / (NV * kLanes)];
+    for (int g = 0; g < groups; ++g, w += NV * kLanes * 4) {
+      for (int m = 0; m < M; ++m) {
+        for (int i = 0; i < NV * kLanes; ++i) {
+          for (int j = 0; j < 4; ++j) {
+            sums[m * NV * kLanes + i] += (w[i * 4 + j] & 15) * a[m][g * 8 + j] + (w[i * 4 + j] >> 4) * a[m][g * 8 + 4 + j];
+          }
+        }
+      }
+    }
+  }
+
+  template <int NV, int M>
+  static void dotf(const float* const* a, const float* w, int k, float* sums) {
+    for (int i = 0; i < M * NV * kLanes; ++i) sums[i] = 0.0f;
+    for (int i = 0; i < k; ++i, w += NV * kLanes) {
+      for (int m = 0; m < M; ++m) {
+        for (int v = 0; v < NV * kLanes; ++v) sums[m * NV * kLanes + v] += w[v] * a[m][i];
+      }
+    }
+  }
+};
+
+#include "cell.h"
+
+}  // namespace portable
+
+const InstructionSet kPortable = {"portable", portable::Isa::kWeightOffset, portable::lstm, portable::linear};
+
+}  // namespace lstm_edge

@@ -1,0 +1,92 @@
+"""The library of fused kernels: where it is, whether it loads, and which instruction set it chose.
+
+It lies in this package, in ``kernels/``, where the build put it; nothing is looked for elsewhere. The environment
+variable ``LSTM_EDGE_LIBRARY`` names another file, for tests of the kernels themselves.
+"""
+
+import ctypes
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from lstm_edge_runtime.errors import InputError, ProviderError
+
+__all__ = ["KernelChoice", "Library", "choose_library", "find_library"]
+
+# "auto": kernels where they can be had; "required": kernels or an error; "off": the functions' bodies.
+KernelChoice = Literal["auto", "required", "off"]
+
+PACKAGED = Path(__file__).parent / "kernels" / "liblstm_edge_kernels.so"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A library that loads: its path, and the instruction set that it chose for this processor."""
+
+    path: str
+    instruction_set: str
+
+
+def find_library() -> Library:
+    """Load the library of kernels.
+
+    Raises:
+        ProviderError: it was not built, does not load, or lacks the instruction set that ``LSTM_EDGE_ISA`` names.
+    """
+    path = os.environ.get("LSTM_EDGE_LIBRARY") or os.fspath(PACKAGED)
+    if not os.path.isfile(path):
+        raise ProviderError(
+            f"the kernels were not built: no file {path}; install lstm-edge where a C++ compiler is found, "
+            "or a wheel for this platform"
+        )
+    instruction_set = _load(path)
+    wanted = os.environ.get("LSTM_EDGE_ISA")
+    if wanted and wanted != instruction_set:
+        raise ProviderError(
+            f"LSTM_EDGE_ISA asks for the instruction set {wanted!r}, which this processor or the kernels' library "
+            f"does not have (it gives {instruction_set!r}); unset it"
+        )
+    return Library(path=path, instruction_set=instruction_set)
+
+
+@functools.cache
+def _load(path: str) -> str:
+    """Return the library's instruction set; it stays loaded as long as the process runs."""
+    try:
+        library = ctypes.CDLL(path)
+        ask = library.LstmEdgeInstructionSet
+    except (OSError, AttributeError) as error:
+        raise ProviderError(
+            f"the kernels' library does not load ({error}); install lstm-edge again for this platform"
+        ) from error
+    ask.restype = ctypes.c_char_p
+    return bytes(ask()).decode()
+
+
+def choose_library(kernels: str, provider: str) -> tuple[Library | None, str]:
+    """Return the library that a session shall register, or None and the reason why function bodies run.
+
+    Args:
+        kernels: ``"auto"``, ``"required"`` or ``"off"``.
+        provider: ``"cpu"`` or ``"cuda"``; under CUDA the kernels are never registered, since they would drag nodes
+            to the CPU.
+
+    Raises:
+        InputError: ``kernels`` is none of the three.
+        ProviderError: they are required and cannot be had; the message says why.
+    """
+    if kernels not in get_args(KernelChoice):
+        choices = ", ".join(map(repr, get_args(KernelChoice)))
+        raise InputError(f"kernels must be one of {choices}, got {kernels!r}")
+    if kernels == "off":
+        return None, ""
+    try:
+        if provider != "cpu":
+            raise ProviderError(f"the kernels run on the CPU, and the provider is {provider!r}")
+        return find_library(), ""
+    except ProviderError as error:
+        if kernels == "required":
+            raise ProviderError(f'kernels="required": {error}') from error
+        return None, str(error)

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Check the aarch64 wheel's kernels byte for byte against the NumPy model, on emulated processors; `make test-arm64`.
+#   run.sh PYTHON WHEEL               PYTHON: one with the project and its export extra
+# What is downloaded stays in .cache/arm64 (made again when setup.sh changes).
+set -euo pipefail
+[ $# -eq 2 ] || { echo "usage: $0 PYTHON WHEEL" >&2; exit 2; }
+python=$1
+wheel=$2
+here=$(cd "$(dirname "$0")" && pwd -P)
+mkdir -p "$here/../../.cache"
+cache=$(cd "$here/../../.cache" && pwd -P)/arm64
+if [ ! -e "$cache/ready" ] || [ "$here/setup.sh" -nt "$cache/ready" ]; then
+  "$here/setup.sh" "$cache" "$python" > "$cache.log" 2>&1 || { tail -n 20 "$cache.log" >&2; exit 1; }
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$python" "$here/../kernels/make_golden.py" "$work/golden"
+# pip refuses a wheel whose tags are not this platform's.
+"$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$work/site" \
+  --only-binary=:all: --implementation cp --python-version 3.11 --platform manylinux_2_28_aarch64 "$wheel"
+for pair in cortex-a53:neon cortex-a72:neon cortex-a76:neon-dot neoverse-n1:neon-dot; do
+  echo "${pair%:*}:"
+  QEMU_CPU=${pair%:*} PYTHONPATH="$work/site" "$cache/arm64-python" "$here/../kernels/check_golden.py" \
+    "$work/golden" "${pair#*:}"
+done
+# The portable code, and one int8 model file from end to end: card, golden vectors, self-test.
+LSTM_EDGE_ISA=portable PYTHONPATH="$work/site" "$cache/arm64-python" "$here/../kernels/check_golden.py" "$work/golden" portable
+PYTHONPATH="$work/site" "$cache/arm64-python" - "$here/../device/models/exported_int8.onnx" <<'EOF'
+import sys
+from lstm_edge_runtime import Session, self_test
+session = Session(sys.argv[1], kernels="required")
+report = self_test(session)
+print(f"self-test with kernels ({session.kernels}): worst difference {report.worst:.3g}, passed: {report.passed}")
+sys.exit(not report.passed)
+EOF

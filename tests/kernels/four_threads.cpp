@@ -1,0 +1,88 @@
+// Four threads call one kernel object at once, for ThreadSanitizer; every answer must have the serial one's bytes.
+//
+// Python under ThreadSanitizer sees races inside onnxruntime, which is not instrumented; this calls the kernels' own
+// functions instead. Built and run by `make test-sanitize`.
+#include <cstdio>
+#include <thread>
+
+#include "lstm.h"
+
+using namespace lstm_edge;
+
+namespace {
+
+uint32_t state = 1;
+float random_value() {  // in -1 to 1: Marsaglia's xorshift
+  state ^= state << 13;
+  state ^= state >> 17;
+  state ^= state << 5;
+  return float(int32_t(state)) * 0x1p-31f;
+}
+
+std::vector<float> random_values(size_t count) {
+  std::vector<float> values(count);
+  for (float& value : values) value = random_value();
+  return values;
+}
+
+Matrix random_matrix(int k, int n, int gates) {
+  std::vector<int8_t> w(size_t(k) * n);
+  for (int8_t& value : w) value = int8_t(random_value() * 127);
+  const std::vector<float> scale(n, 0.01f);
+  return pack_int8(w.data(), scale.data(), k, n, Columns{gates, n / gates}, instruction_set().weight_offset);
+}
+
+struct Answer {
+  std::vector<float> y, h, c;
+  bool operator==(const Answer& other) const { return y == other.y && h == other.h && c == other.c; }
+};
+
+Answer run(const Lstm& lstm, int steps, int batch, uint32_t seed) {
+  // Inputs from the seed alone, without the generator above, which the threads would share.
+  std::vector<float> x(size_t(steps) * batch * lstm.inputs);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float((i * 2654435761u + seed) % 1000u) / 500.0f - 1.0f;
+  const std::vector<float> h(size_t(batch) * lstm.outputs, 0.25f), c(size_t(batch) * lstm.hidden, -0.5f);
+  Answer answer{std::vector<float>(size_t(steps) * batch * lstm.outputs), h, c};
+  const LstmCall call{steps,   batch,           x.data(),        h.data(),       c.data(),
+                      nullptr, answer.y.data(), answer.h.data(), answer.c.data()};
+  for (int first = 0; first < batch; first += 16) {
+    instruction_set().lstm(lstm, call, first, first + 16 < batch ? first + 16 : batch);
+  }
+  return answer;
+}
+
+}  // namespace
+
+int main() {
+  constexpr int kInputs = 24, kHidden = 40;
+  Lstm lstm;
+  lstm.peephole = Peephole::kFull;
+  lstm.inputs = kInputs;
+  lstm.hidden = lstm.outputs = kHidden;
+  lstm.w = random_matrix(kInputs, 4 * kHidden, 4);
+  lstm.r = random_matrix(kHidden, 4 * kHidden, 4);
+  lstm.p = random_matrix(kHidden, 3 * kHidden, 3);
+  lstm.po = random_matrix(kHidden, kHidden, 1);
+  lstm.bias = allocate<float>(lstm.w.width());
+  const std::vector<float> bias = random_values(4 * kHidden);
+  for (int i = 0; i < 4 * kHidden; ++i) lstm.bias[Columns{4, kHidden}.packed(i)] = bias[i];
+
+  constexpr int kThreads = 4;
+  Answer serial[kThreads];
+  for (int t = 0; t < kThreads; ++t) serial[t] = run(lstm, 3 + t, 1 + 9 * t, uint32_t(t));
+  bool same[kThreads] = {};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      bool all = true;
+      for (int repeat = 0; repeat < 20; ++repeat) all = run(lstm, 3 + t, 1 + 9 * t, uint32_t(t)) == serial[t] && all;
+      same[t] = all;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int t = 0; t < kThreads; ++t) {
+    if (!same[t]) return std::printf("thread %d differs from the serial answer\n", t), 1;
+  }
+  std::printf("%s: four threads gave the serial bits\n", instruction_set().name);
+  return 0;
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Load the kernels' library and pass the device tests on old and new onnxruntime; `make test-onnxruntime-versions`.
+#   onnxruntime_versions.sh PYTHON LIBRARY [VERSION ...]   PYTHON: one with the project and its export extra
+# The environments stay in .cache/onnxruntime-VERSION.
+set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: $0 PYTHON LIBRARY [VERSION ...]" >&2; exit 2; }
+python=$1
+library=$(realpath "$2")
+shift 2
+root=$(cd "$(dirname "$0")/../.." && pwd -P)
+current=$("$python" -c 'import onnxruntime; print(onnxruntime.__version__)')
+[ $# -gt 0 ] || set -- 1.18.1 1.20.1 1.23.2 "$current"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$python" "$root/tests/kernels/make_golden.py" "$work/golden"
+cd "$root"
+for version in "$@"; do
+  environment=$root/.cache/onnxruntime-$version
+  if [ ! -e "$environment/ready" ]; then
+    mkdir -p "$root/.cache"
+    "$python" -m venv "$environment"
+    # onnxruntime 1.18 was built for NumPy 1.
+    case $version in 1.18.*) numpy='numpy<2' ;; *) numpy=numpy ;; esac
+    "$environment/bin/pip" install --quiet --disable-pip-version-check "onnxruntime==$version" "$numpy" pytest hypothesis
+    touch "$environment/ready"
+  fi
+  echo "onnxruntime $version:"
+  LSTM_EDGE_LIBRARY=$library PYTHONPATH=runtime "$environment/bin/python" tests/kernels/check_golden.py "$work/golden"
+  LSTM_EDGE_LIBRARY=$library "$environment/bin/python" -m pytest -q -p no:cacheprovider tests/device
+done

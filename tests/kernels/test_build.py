@@ -1,0 +1,144 @@
+"""The build: the script's refusals, the hook's choices, and what `make wheels` would complain about."""
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from kernel_build import compiler, load_build
+
+ROOT = Path(__file__).parents[2]
+
+
+def load_wheels():
+    spec = importlib.util.spec_from_file_location("lstm_edge_wheels", ROOT / ".ci" / "wheels.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build_wheel(folder, **environment):
+    """Build the wheel as pip does; returns its name, its members, and what the build printed."""
+    code = f"import hatchling.build; print(hatchling.build.build_wheel({str(folder)!r}))"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LSTM_EDGE_", "CXX"))}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False
+    )
+    said = " ".join((result.stdout + result.stderr).split())
+    wheels = list(Path(folder).glob("*.whl"))
+    names = zipfile.ZipFile(wheels[0]).namelist() if wheels else []
+    return wheels[0].name if wheels else "", names, said
+
+
+LIBRARY = "lstm_edge_runtime/kernels/liblstm_edge_kernels.so"
+
+
+def test_without_a_compiler_the_wheel_is_for_any_platform_and_says_so(tmp_path):
+    name, names, said = build_wheel(tmp_path, CXX="no-such-compiler")
+    assert name.endswith("-py3-none-any.whl")
+    assert LIBRARY not in names
+    sentence = (
+        "lstm-edge is installed without its kernels, everything runs on the portable function bodies: no-such-com"
+    )
+    assert said.count(sentence) == 1
+    # The sources travel, so that an installed package can be compiled in place.
+    assert {"lstm_edge_runtime/kernels/build.py", "lstm_edge_runtime/kernels/operators.cpp"} <= set(names)
+
+
+def test_kernels_can_be_left_out(tmp_path):
+    name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="0")
+    assert name.endswith("-py3-none-any.whl")
+    assert LIBRARY not in names
+    assert "without its kernels" not in said
+
+
+def test_required_kernels_fail_the_build(tmp_path):
+    name, _, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="1", CXX="no-such-compiler")
+    assert name == ""
+    assert "LSTM_EDGE_KERNELS=1, and the kernels do not compile: no-such-compiler: No such file" in said
+    assert "LSTM_EDGE_KERNELS must be 0 or 1, got 'yes'" in build_wheel(tmp_path, LSTM_EDGE_KERNELS="yes")[2]
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler (c++, g++, clang++)")
+def test_with_a_compiler_the_wheel_is_for_this_platform(tmp_path):
+    name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="1")
+    assert "-py3-none-linux_" in name, said
+    assert LIBRARY in names
+
+
+def test_a_compiler_that_refuses_shows_its_message(tmp_path):
+    build = load_build()
+    with pytest.raises(build.BuildError, match="no-such-compiler: No such file or directory"):
+        build.build(["no-such-compiler"], tmp_path)
+    failing = tmp_path / "failing"
+    failing.write_text("#!/bin/sh\necho 'error: this compiler is too old' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(build.BuildError, match=r"(?s)-ffp-contract=off.*operators\.cpp.*this compiler is too old"):
+        build.build([str(failing)], tmp_path)
+    assert not list(tmp_path.glob("*.so"))
+
+
+@pytest.mark.parametrize(
+    ("command", "target", "machine"),
+    [
+        (["aarch64-linux-gnu-g++"], None, "aarch64"),
+        (["x86_64-linux-gnu-g++-12"], None, "x86_64"),
+        (["python", "-m", "ziglang", "c++"], "aarch64-linux-gnu.2.28", "aarch64"),
+        (["clang++"], "x86_64-linux-gnu", "x86_64"),
+    ],
+)
+def test_the_machine_is_read_from_target_or_compiler(command, target, machine):
+    build = load_build()
+    assert build._machine(command, target) == machine
+    files = dict(build._FILES[machine])
+    assert ("isa_neon.cpp" in files) == (machine == "aarch64")
+    assert ("isa_avx2.cpp" in files) == (machine == "x86_64")
+
+
+def test_no_float_is_contracted():
+    # Every flag list has it off; a fused multiply-add would change bits.
+    assert "-ffp-contract=off" in load_build()._COMMON
+    assert not {"-ffast-math", "-Ofast", "-march=native"} & set(load_build()._COMMON)
+
+
+def wheel_of(tag: str, library: bytes, path: Path) -> Path:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("x.dist-info/WHEEL", f"Root-Is-Purelib: false\nTag: py3-none-{tag}\n")
+        archive.writestr(LIBRARY, library)
+    path.write_bytes(data.getvalue())
+    return path
+
+
+def test_what_make_wheels_refuses(tmp_path):
+    wheels = load_wheels()
+    elf = b"\x7fELF".ljust(18, b"\0") + (183).to_bytes(2, "little")
+    good = elf + b"GLIBC_2.17\0GLIBC_2.28\0"
+    tag = "manylinux_2_28_aarch64"
+    path = tmp_path / "a.whl"
+    assert wheels.problems(wheel_of(tag, good, path), "aarch64") == []
+    for changed, sentence in (
+        (good + b"GLIBC_2.29\0", r"its library asks for glibc (2, 29), allowed is (2, 28)"),
+        (good + b"GLIBCXX_3.4\0", "its library asks for a C++ library, which a device may not have"),
+        (good.replace(elf, elf[:18] + b"\x3e\0"), "its library is not for aarch64"),
+    ):
+        assert wheels.problems(wheel_of(tag, changed, path), "aarch64") == [sentence]
+    (found,) = wheels.problems(wheel_of("any", good, path), "aarch64")
+    assert found.startswith("its WHEEL file does not say py3-none-manylinux_2_28_aarch64")
+
+
+def test_a_compiler_without_avx_vnni_builds_the_rest(tmp_path):
+    build = load_build()
+    for unknown in ("-mavxvnni", "-mno-such-flag"):
+        old = tmp_path / f"old{unknown}"
+        old.write_text(f'#!/bin/sh\ncase " $* " in *" {unknown} "*) echo \'unknown option\' >&2; exit 1;; esac\n')
+        old.chmod(0o755)
+        files = dict(build._files([str(old)], "x86_64", build._COMMON))
+        has_it = unknown != "-mavxvnni"
+        assert ("isa_avxvnni.cpp" in files) == has_it
+        assert files["dispatch.cpp"] == (("-DLSTM_EDGE_AVXVNNI",) if has_it else ())
+        assert {"operators.cpp", "isa_portable.cpp", "isa_avx2.cpp", "isa_avx512vnni.cpp"} <= set(files)
