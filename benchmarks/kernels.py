@@ -131,7 +131,7 @@ def bare_loop(path: Path, inputs: int, steps: int) -> Call:
     return turn
 
 
-def step_rows(files: Files, index: int, bandwidth: Mapping[int, float]) -> list[Row]:
+def step_rows(files: Files, index: int, bandwidth: Mapping[str, float]) -> list[Row]:
     """Measure everything about single steps at one size."""
     inputs, hidden = SIZES[index]
     size = f"{inputs}, {hidden}"
@@ -149,7 +149,7 @@ def step_rows(files: Files, index: int, bandwidth: Mapping[int, float]) -> list[
         "float stream": streaming(files.float32, inputs, kernels="off"),
     }
     t = medians(calls, 50 if hidden < 1024 else 20)
-    reading = {name: models.weight_bytes(path) / bandwidth[index] * 1e6 for name, path in files.items()}
+    reading = {name: models.weight_bytes(path) / bandwidth[name] * 1e6 for name, path in files.items()}
     small = hidden < 1024
     return [
         Row(what="int8 step / DynamicQuantizeLSTM", size=size, ours_us=t["int8"], other_us=t["dynamic"],
@@ -169,7 +169,7 @@ def step_rows(files: Files, index: int, bandwidth: Mapping[int, float]) -> list[
     ]  # fmt: skip
 
 
-def sequence_rows(files: Files, index: int, bandwidth: Mapping[int, float]) -> list[Row]:
+def sequence_rows(files: Files, index: int, bandwidth: Mapping[str, float]) -> list[Row]:
     """Measure a sequence of STEPS steps at one size; the times are per step."""
     inputs, hidden = SIZES[index]
     calls = {"int8": sequences(files.int8, inputs), "dynamic": bare_loop(files.dynamic, inputs, STEPS)}
@@ -178,18 +178,19 @@ def sequence_rows(files: Files, index: int, bandwidth: Mapping[int, float]) -> l
     return [
         Row(what=f"int8 T = {STEPS}, per step / DynamicQuantizeLSTM", size=f"{inputs}, {hidden}",
             ours_us=t["int8"] / STEPS, other_us=t["dynamic"] / STEPS, floor=SEQUENCE_FLOORS[index],
-            reading_us=recurrent / bandwidth[index] * 1e6)
+            reading_us=recurrent / bandwidth["int8"] * 1e6)
     ]  # fmt: skip
 
 
-def measure_bandwidth(sizes: Sequence[int], folder: Path) -> dict[int, float]:
-    """Compile and run read_bandwidth.cpp; bytes per second for each number of bytes."""
+def measure_bandwidth(files: Files, folder: Path) -> dict[str, float]:
+    """Compile and run read_bandwidth.cpp; bytes per second for each file's weights, in the cache that they fit in."""
     program = folder / "read_bandwidth"
     source = HERE / "read_bandwidth.cpp"
     compiler = os.environ.get("CXX", "g++")
     subprocess.run([compiler, "-O2", "-march=native", "-Wno-psabi", source, "-o", program], check=True)
-    output = subprocess.run([program, *map(str, sizes)], check=True, capture_output=True, text=True).stdout
-    return dict(enumerate(map(float, output.split())))
+    sizes = {name: str(models.weight_bytes(path)) for name, path in files.items()}
+    output = subprocess.run([program, *sizes.values()], check=True, capture_output=True, text=True).stdout
+    return dict(zip(sizes, map(float, output.split()), strict=True))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -216,10 +217,9 @@ def main() -> None:
         files = {index: models.make_files(folder, *SIZES[index]) for index in chosen}
         for index in chosen:
             models.check_answers(files[index], SIZES[index][0])
-        read = measure_bandwidth([models.weight_bytes(files[index].int8) for index in chosen], folder)
-        bandwidth = {index: read[at] for at, index in enumerate(chosen)}
-        rows = [row for index in chosen for row in step_rows(files[index], index, bandwidth)]
-        rows += [row for index in chosen for row in sequence_rows(files[index], index, bandwidth)]
+        bandwidth = {index: measure_bandwidth(files[index], folder) for index in chosen}
+        rows = [row for index in chosen for row in step_rows(files[index], index, bandwidth[index])]
+        rows += [row for index in chosen for row in sequence_rows(files[index], index, bandwidth[index])]
         columns = ("ours / other", "I, H", "ours µs", "other µs", "ratio", "at most", "reading µs")
         print_table("Latency", columns, [row.cells() for row in rows])
         noise = [models.signal_to_noise(files[index], *SIZES[index]) for index in chosen]
@@ -229,8 +229,8 @@ def main() -> None:
         for index in chosen:
             step = next(row for row in rows if row.size == f"{SIZES[index][0]}, {SIZES[index][1]}")
             speed = models.weight_bytes(files[index].int8) / step.ours_us / 1e3
-            print(f"hidden {SIZES[index][1]}: weights read at {speed:.0f} GB/s in a whole int8 push, "
-                  f"this machine reads {bandwidth[index] / 1e9:.0f} GB/s")  # fmt: skip
+            reads = bandwidth[index]["int8"] / 1e9
+            print(f"hidden {SIZES[index][1]}: an int8 push reads weights at {speed:.0f} GB/s, the machine {reads:.0f}")
     missed = [f"{row.what} at {row.size}: {row.ratio:.2f} > {row.floor}" for row in rows if row.missed]
     missed += [
         f"signal to noise at {line.size}: int8 {line.int8:.1f} dB < {line.dynamic:.1f} dB"

@@ -10,8 +10,10 @@ namespace avx512vnni {
 
 #include "arithmetic.h"
 
-// How far ahead of the products weights are fetched: 4 KiB hide the last-level cache's latency at hidden 1024.
-constexpr int kAhead = 4096;
+// How far ahead of the products int8 weights are fetched. Measured: 8 KiB take 6 % off a step at hidden 1024, whose
+// weights come from the last-level cache, and 15 % where they come from memory. Four-bit and float32 weights are read
+// no faster for it (float32 at hidden 512 takes 15 % longer), so they are left to the processor.
+constexpr int kAhead = 8192;
 
 struct Isa {
   static constexpr int kWeightOffset = 128;  // vpdpbusd multiplies unsigned (weights) with signed (activations) bytes
@@ -81,7 +83,6 @@ struct Isa {
     for (int g = 0; g < groups; ++g, w += NV * 64) {
 #pragma GCC unroll 16
       for (int v = 0; v < NV; ++v) {
-        _mm_prefetch(reinterpret_cast<const char*>(w + v * 64 + kAhead), _MM_HINT_T0);
         const __m512i pairs = _mm512_load_si512(w + v * 64);
         const __m512i first = _mm512_and_si512(pairs, low);
         const __m512i second =
@@ -118,10 +119,7 @@ struct Isa {
     for (int i = 0; i < k; ++i, w += NV * 16) {
       __m512 weights[NV];
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v) {
-        if (M == 1) _mm_prefetch(reinterpret_cast<const char*>(w + v * 16) + kAhead, _MM_HINT_T0);
-        weights[v] = _mm512_load_ps(w + v * 16);
-      }
+      for (int v = 0; v < NV; ++v) weights[v] = _mm512_load_ps(w + v * 16);
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
         const __m512 am = _mm512_set1_ps(a[m][i]);
