@@ -101,7 +101,8 @@ def readme_text() -> str:
 def numbers_text() -> str:
     """Return docs/numbers.md as the benchmarks measure it now (about four minutes)."""
     machine = _machine()
-    kernels = _output_of("benchmarks/kernels.py", may_fail=True).strip()  # it fails where a floor is missed, and says so
+    # It exits 1 where a floor is missed, and its table says so.
+    kernels = _output_of("benchmarks/kernels.py", may_fail=True).strip()
     seeds, startup = (_output_of(f"benchmarks/{name}.py").strip() for name in ("japanese_vowels_seeds", "startup"))
     return NUMBERS_TEXT.format(machine=machine, seeds=seeds, startup=startup, kernels=kernels)
 
