@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # its stubs are another package
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, function_for
