@@ -6,112 +6,13 @@
 #include <string>
 
 #include "lstm.h"
-#include "ort_api.h"
+#include "ort_runtime.h"
 
 namespace lstm_edge {
 namespace {
 
 constexpr int kGroupRows = 16;              // rows that run together; groups may run on several threads
 constexpr int64_t kParallelWork = 1 << 22;  // multiplications below which a second thread costs more than it brings
-
-struct Failure {
-  std::string message;
-};
-
-// The sentence is only made when it is needed: a step must not allocate.
-template <typename Message>
-void require(bool holds, const Message& message) {
-  if (__builtin_expect(!holds, 0)) throw Failure{message()};
-}
-void require(bool holds, const char* message) {
-  if (__builtin_expect(!holds, 0)) throw Failure{message};
-}
-
-struct Shape {
-  int type = 0;
-  size_t rank = 0;
-  const int64_t* dims = nullptr;
-  int64_t copied[8];
-
-  int64_t count() const {
-    int64_t total = 1;
-    for (size_t i = 0; i < rank; ++i) total *= dims[i];
-    return total;
-  }
-  std::string text() const {
-    if (rank > 8) return "of too many axes";
-    std::string result = "[";
-    for (size_t i = 0; i < rank; ++i) result += (i ? ", " : "") + std::to_string(dims[i]);
-    return result + "]";
-  }
-};
-
-// onnxruntime's functions with errors as exceptions; nothing here outlives a call.
-class Runtime {
- public:
-  explicit Runtime(const OrtApi* table, bool has_shape_reference) : api(table), shape_reference_(has_shape_reference) {}
-
-  void check(OrtStatus* status) const {
-    if (status == nullptr) return;
-    api.release(kReleaseStatus, status);
-    throw Failure{"onnxruntime refused a request of the kernel"};
-  }
-
-  void read_shape(const OrtValue* value, Shape& shape) const {
-    if (shape_reference_) {
-      check(api.call(kGetShapeReference, value, &shape.type, &shape.dims, &shape.rank));
-      return;
-    }
-    OrtTensorTypeAndShapeInfo* info = nullptr;
-    check(api.call(kGetTensorTypeAndShape, value, &info));
-    OrtStatus* status = api.call(kGetTensorElementType, static_cast<const OrtTensorTypeAndShapeInfo*>(info), &shape.type);
-    if (status == nullptr) {
-      status = api.call(kGetDimensionsCount, static_cast<const OrtTensorTypeAndShapeInfo*>(info), &shape.rank);
-    }
-    const bool fits = status == nullptr && shape.rank <= 8;
-    if (fits) {
-      status = api.call(kGetDimensions, static_cast<const OrtTensorTypeAndShapeInfo*>(info),
-                        static_cast<int64_t*>(shape.copied), shape.rank);
-    }
-    api.release(kReleaseShapeInfo, info);
-    check(status);
-    require(fits, "a tensor has more than 8 axes");
-    shape.dims = shape.copied;
-  }
-
-  template <typename T>
-  const T* data(const OrtValue* value) const {
-    void* memory = nullptr;
-    check(api.call(kGetTensorMutableData, const_cast<OrtValue*>(value), &memory));
-    return static_cast<const T*>(memory);
-  }
-
-  const OrtValue* input(const OrtKernelContext* context, size_t index) const {
-    const OrtValue* value = nullptr;
-    check(api.call(kContextGetInput, context, index, &value));
-    require(value != nullptr, "an input is missing");
-    return value;
-  }
-
-  float* output(OrtKernelContext* context, size_t index, const int64_t* dims, size_t rank) const {
-    OrtValue* value = nullptr;
-    check(api.call(kContextGetOutput, context, index, dims, rank, &value));
-    return value == nullptr ? nullptr : const_cast<float*>(data<float>(value));
-  }
-
-  const OrtValue* constant(const OrtKernelInfo* info, size_t index, const char* name) const {
-    int is_constant = 0;
-    const OrtValue* value = nullptr;
-    check(api.call(kInfoGetConstantInput, info, index, &is_constant, &value));
-    require(is_constant && value != nullptr, [&] { return std::string("input ") + name + " must be a constant"; });
-    return value;
-  }
-
-  Api api;
-
- private:
-  bool shape_reference_;
-};
 
 // Whether the onnxruntime that loaded the library can tell a shape without an allocation.
 bool has_shape_reference = false;
