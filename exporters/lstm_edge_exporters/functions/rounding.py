@@ -50,28 +50,29 @@ def int4_constants() -> list[str]:
         "thirty_one = Constant <value_ints = [31]> ()",
         "block_32 = Constant <value_ints = [32]> ()",
         "block_128 = Constant <value_ints = [128]> ()",
-        "sixteen_long = Constant <value_int = 16> ()",
-        "sixteen = Cast <to = 6> (sixteen_long)",
+        "fifteen_long = Constant <value_int = 15> ()",
+        "fifteen = Cast <to = 2> (fifteen_long)",
+        "four_long = Constant <value_int = 4> ()",
+        "four = Cast <to = 2> (four_long)",
     ]
 
 
 def unpack_text(weight: str) -> list[str]:
     """Return lines that turn the nibbles of ``weight`` into ``{weight}_blocks`` float32 [blocks, block, N].
 
-    All of it is constant: onnxruntime does it once, when it opens the file.
+    All of it is constant: onnxruntime does it once, when it opens the file. The weights stay bytes as long as they can,
+    since every step of the way is a copy in memory.
     """
     w = weight
     return [
-        f"{w}_int = Cast <to = 6> ({w})",
-        f"{w}_low = Mod ({w}_int, sixteen)",
-        f"{w}_high = Div ({w}_int, sixteen)",
+        f"{w}_low = BitwiseAnd ({w}, fifteen)",
+        f'{w}_high = BitShift <direction = "RIGHT"> ({w}, four)',
         f"{w}_low_column = Unsqueeze ({w}_low, axis_2)",
         f"{w}_high_column = Unsqueeze ({w}_high, axis_2)",
         f"{w}_pairs = Concat <axis = 2> ({w}_low_column, {w}_high_column)",
         f"{w}_wide = Reshape ({w}_pairs, copied_open)",
         f"{w}_columns = Shape <start = 1, end = 2> ({w}_scale)",
         f"{w}_all = Slice ({w}_wide, axis_0, {w}_columns, axis_1)",
-        f"{w}_float = Cast <to = 1> ({w}_all)",
         f"{w}_k = Shape <start = 0, end = 1> ({w})",
         f"{w}_count = Shape <start = 0, end = 1> ({w}_scale)",
         f"{w}_rounded_up = Add ({w}_k, thirty_one)",
@@ -81,12 +82,13 @@ def unpack_text(weight: str) -> list[str]:
         f"{w}_whole = Mul ({w}_count, {w}_block)",
         f"{w}_pad = Sub ({w}_whole, {w}_k)",
         f"{w}_pad_rows = Concat <axis = 0> (two_zeros, {w}_pad, axis_0)",
-        f"{w}_padded = Pad ({w}_float, {w}_pad_rows)",
+        f"{w}_padded = Pad ({w}_all, {w}_pad_rows)",
         f"{w}_shape = Concat <axis = 0> ({w}_count, {w}_block, open)",
         f"{w}_shaped = Reshape ({w}_padded, {w}_shape)",
+        f"{w}_float = Cast <to = 1> ({w}_shaped)",
         f"{w}_zero_float = Cast <to = 1> ({w}_zero)",
         f"{w}_zero_block = Unsqueeze ({w}_zero_float, axis_1)",
-        f"{w}_blocks = Sub ({w}_shaped, {w}_zero_block)",
+        f"{w}_blocks = Sub ({w}_float, {w}_zero_block)",
         f"{w}_scale_block = Unsqueeze ({w}_scale, axis_1)",
         f"{w}_row_shape = Concat <axis = 0> (open, {w}_k)",
         f"{w}_pad_columns = Concat <axis = 0> (three_zeros, {w}_pad)",
