@@ -28,7 +28,8 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # its paramete
 
         Without a compiler, or where it fails, the wheel stays one for any platform, and a warning says so.
         """
-        self.folder = tempfile.mkdtemp(prefix="lstm-edge-")
+        # Also removed where the build fails and nobody calls finalize.
+        self.folder = tempfile.TemporaryDirectory(prefix="lstm-edge-")
         wanted = os.environ.get("LSTM_EDGE_KERNELS", "")
         if wanted not in ("", "0", "1"):
             raise ValueError(f"LSTM_EDGE_KERNELS must be 0 or 1, got {wanted!r}")
@@ -36,15 +37,16 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # its paramete
             return
         kernels = Path(self.root, "runtime", KERNELS)
         build = _load(kernels / "build.py")
-        output = kernels if version == "editable" else Path(self.folder)
+        output = kernels if version == "editable" else Path(self.folder.name)
         try:
             made = build.build(_compiler(), output, target=os.environ.get("LSTM_EDGE_TARGET"))
         except (build.BuildError, FileNotFoundError) as error:
             if wanted == "1":
                 raise RuntimeError(f"LSTM_EDGE_KERNELS=1, and the kernels do not compile: {error}") from error
+            lines = str(error).splitlines()
+            reason = next((line for line in lines if "error:" in line), lines[0])  # the compiler's, not the command
             self.app.display_warning(
-                "lstm-edge is installed without its kernels, everything runs on the portable function bodies: "
-                f"{str(error).splitlines()[0]}"
+                f"lstm-edge is installed without its kernels, everything runs on the portable function bodies: {reason}"
             )
             return
         build_data["pure_python"] = False
@@ -54,7 +56,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # its paramete
 
     def finalize(self, *_arguments: Any) -> None:
         """Remove what was compiled for the wheel."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.cleanup()
 
 
 def _compiler() -> list[str]:
@@ -63,7 +65,10 @@ def _compiler() -> list[str]:
         raise FileNotFoundError(f"kernels are built on Linux only, this is {sys.platform}")
     named = os.environ.get("CXX")
     if named:
-        return shlex.split(named)
+        try:
+            return shlex.split(named)
+        except ValueError as error:
+            raise FileNotFoundError(f"CXX is no command ({error}): {named}") from error
     for command in ("c++", "g++", "clang++"):
         if shutil.which(command):
             return [command]

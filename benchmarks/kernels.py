@@ -9,6 +9,7 @@ when a floor is missed; elsewhere it prints. Two-layer LSTMs, batch 1 unless sai
 import argparse
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -186,8 +187,8 @@ def measure_bandwidth(files: Files, folder: Path) -> dict[str, float]:
     """Compile and run read_bandwidth.cpp; bytes per second for each file's weights, in the cache that they fit in."""
     program = folder / "read_bandwidth"
     source = HERE / "read_bandwidth.cpp"
-    compiler = os.environ.get("CXX", "g++")
-    subprocess.run([compiler, "-O2", "-march=native", "-Wno-psabi", source, "-o", program], check=True)
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
+    subprocess.run([*compiler, "-O2", "-march=native", "-Wno-psabi", source, "-o", program], check=True)
     sizes = {name: str(models.weight_bytes(path)) for name, path in files.items()}
     output = subprocess.run([program, *sizes.values()], check=True, capture_output=True, text=True).stdout
     return dict(zip(sizes, map(float, output.split()), strict=True))
@@ -206,11 +207,18 @@ def main() -> None:
     """Measure, print, and say by the exit code whether every floor holds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="0123", help="which of the four sizes to measure, as digits")
-    chosen = [int(digit) for digit in parser.parse_args().sizes]
+    digits = parser.parse_args().sizes
+    if not digits or set(digits) - set("0123"):
+        parser.error(f"--sizes must be digits of 0123, got {digits!r}")
+    chosen = [int(digit) for digit in digits]
     logging.disable(logging.WARNING)  # quantize_dynamic recommends a preprocessing that changes nothing here
+    from lstm_edge_runtime.errors import ProviderError
     from lstm_edge_runtime.library import find_library
 
-    library = find_library()
+    try:
+        library = find_library()
+    except ProviderError as error:
+        parser.exit(2, f"error: {error}\n")
     print(f"kernels: {library.instruction_set}; {models.machine()}; 1 thread; medians, interleaved")
     with tempfile.TemporaryDirectory(prefix="lstm-edge-bench-") as name:
         folder = Path(name)

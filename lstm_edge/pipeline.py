@@ -255,7 +255,7 @@ def _call_factory(source: str) -> "nn.Module":
         except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
             raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {_first_line(error)}") from error
         if not isinstance(module, nn.Module):
-            raise CaptureError(f"{source}: the factory returned a {type(module).__name__}, expected a torch.nn.Module")
+            raise CaptureError(f"{source}: the factory returned {type(module).__name__}, expected a torch.nn.Module")
     if module is None:
         raise CaptureError(
             f"{source}: is a {type(factory).__name__}, expected a callable that returns a torch.nn.Module"

@@ -1,5 +1,7 @@
 """Reading and rewriting ONNX graphs: parsing with checks, constants wherever they come from, small edits."""
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +15,19 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_runtime.artifact import check_integrity
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.functions import check_whole
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, session_options
 
-__all__ = ["add_constant", "add_node", "constant_of", "drop_unused", "owner", "parse_model", "replace_node"]
+__all__ = [
+    "add_constant",
+    "add_node",
+    "constant_of",
+    "drop_unused",
+    "owner",
+    "parse_model",
+    "replace_node",
+    "with_weights",
+]
 
 Array = NDArray[Any]
 
@@ -46,14 +58,44 @@ def parse_model(data: bytes) -> ir.Model:
     for function in proto.functions:
         if function.domain == DOMAIN:
             _check_function(function, next((entry.version for entry in proto.opset_import if not entry.domain), 0))
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it warns of in a damaged file is refused here or by onnxruntime
     try:
         model = ir.from_proto(proto)
     except (ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
         raise ArtifactError(f"the model cannot be read: {_first_line(error)}") from error
+    finally:
+        logger.setLevel(level)
     for nested in model.graph.subgraphs():
         nested.meta[_ROOT] = model.graph
     _refuse_external_data(model)
     return model
+
+
+def with_weights(data: bytes, folder: str | os.PathLike[str]) -> bytes:
+    """Return a model with its weights inside: those in files of their own are read from the model's folder.
+
+    Bytes that are no model, or that hold their weights already, are returned as they are.
+
+    Raises:
+        ArtifactError: a file of weights is missing, too short, or outside the folder.
+    """
+    try:
+        check_whole(data)
+    except ArtifactError:
+        check_integrity(data)
+    else:
+        return data
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+        onnx.load_external_data_for_model(proto, os.fspath(folder))
+        return proto.SerializeToString(deterministic=True)
+    except DecodeError:
+        return data
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ArtifactError(f"weights that lie in another file cannot be read: {_first_line(error)}") from error
 
 
 def _refuse_bad_text(message: Any) -> None:

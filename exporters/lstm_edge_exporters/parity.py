@@ -40,6 +40,12 @@ class Case:
         return f"batch {self.batch}, time {self.time}{', zero state' * self.zero_state}"
 
 
+# What a module that knows nothing of lengths does wrong most often.
+PAST_THE_END = (
+    ". With lengths, forward must not look past a row's last valid step, as y[:, -1] does: use h_n, the state after "
+    "that step, or give forward a parameter lengths"
+)
+
 # Batch 1, one step, lengths on both sides of the traced one, and both kinds of initial state.
 GRID = (
     Case(batch=3, time=7, zero_state=True),
@@ -104,7 +110,8 @@ def check_parity(
             refused.append(f"{case}: {type(error).__name__}")
             continue
         feeds = {**inputs, **state, **({lengths: rows} if lengths and rows is not None else {})}
-        differences += _compare(session, feeds, expected, case)
+        hint = PAST_THE_END if lengths and not takes_lengths(witness.module) else ""
+        differences += _compare(session, feeds, expected, case, hint)
     if not differences:
         raise CaptureError(f"the module itself fails on every shape tried: {'; '.join(refused)}")
     return Parity(
@@ -123,7 +130,9 @@ def _given(witness: Witness, rows: Array | None, case: Case) -> Array | None:
     return rows
 
 
-def _compare(session: Any, feeds: Mapping[str, Array], expected: Mapping[str, Array], case: Case) -> list[Difference]:
+def _compare(
+    session: Any, feeds: Mapping[str, Array], expected: Mapping[str, Array], case: Case, hint: str
+) -> list[Difference]:
     try:
         answers = answers_of(session, feeds)
     except RUNTIME_ERRORS as error:
@@ -138,7 +147,7 @@ def _compare(session: Any, feeds: Mapping[str, Array], expected: Mapping[str, Ar
         limit = EXPORT.absolute * max(1.0, float(np.max(np.abs(expected[name]))))
         if not difference.max_abs <= limit:
             raise ParityError(
-                f"the captured model is not the module: {difference}, tolerance {limit:.1g}; nothing was written"
+                f"the captured model is not the module: {difference}, tolerance {limit:.1g}; nothing was written{hint}"
             )
         found.append(difference)
     return found

@@ -72,7 +72,8 @@ def _decode_object(kind: Any, value: Any, path: str) -> Any:
         where = f"{path}.{field.name}"
         if field.name in value:
             arguments[field.name] = _decode(hints[field.name], value[field.name], where)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        else:
+            # Also where the dataclass has a default: what writes a card writes every key, so one is missing by damage.
             raise CardError(f"model card: {where} is missing")
     extra = {key: item for key, item in value.items() if key not in hints}
     return kind(**arguments, **({"extra": extra} if "extra" in hints else {}))

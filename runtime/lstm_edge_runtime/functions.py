@@ -1,4 +1,4 @@
-"""Are a file's ``lstm_edge`` functions the ones that docs/operators.md fixes? Read from the bytes, without onnx.
+"""Are a file's ``lstm_edge`` functions the ones that docs/operators.md fixes, and is it whole? Read without onnx.
 
 A kernel takes over a node by its operator's name, so a file with another body under that name would mean something
 else on a device with kernels than on one without. Such a file is refused.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.errors import ArtifactError
 
-__all__ = ["called_operators", "check_functions"]
+__all__ = ["called_operators", "check_functions", "check_whole"]
 
 DOMAIN = b"lstm_edge"
 
@@ -19,6 +19,8 @@ _FUNCTIONS, _NAME, _FUNCTION_DOMAIN = 25, 1, 10
 _IMPORT, _END = b"\x4a\x04\x0a\x00\x10", b"\x52\x09" + DOMAIN
 # ModelProto.graph, GraphProto.node; NodeProto.op_type, .attribute and .domain; AttributeProto.g and .graphs.
 _GRAPH, _NODE, _OP_TYPE, _ATTRIBUTE, _NODE_DOMAIN, _SUBGRAPHS = 7, 1, 4, 5, 7, (6, 11)
+# GraphProto.initializer, AttributeProto.t and .tensors; TensorProto.external_data.
+_INITIALIZER, _TENSORS, _EXTERNAL_DATA = 5, (5, 10), 13
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_OF_GROUP, _FIXED32 = range(6)
 
 
@@ -55,6 +57,36 @@ def _at_opset_18(function: bytes) -> bytes:
     version = len(function) - len(_END) - 1
     known = function.endswith(_END) and function[:version].endswith(_IMPORT) and 18 <= function[version] < 128
     return function[:version] + b"\x12" + _END if known else function
+
+
+def check_whole(model: bytes) -> None:
+    """Refuse a model with weights in another file: onnxruntime would look for that in the current folder.
+
+    Args:
+        model: a serialized ModelProto; bytes that are none are left to onnxruntime, which says so.
+
+    Raises:
+        ArtifactError: a weight lies in another file.
+    """
+    graphs = (value for field, value in _fields(memoryview(model)) if field == _GRAPH)
+    if any(field == _EXTERNAL_DATA for graph in graphs for tensor in _tensors(graph) for field, _ in _fields(tensor)):
+        raise ArtifactError(
+            "its weights lie in another file: make it one file first, on a machine that has onnx, with "
+            'onnx.save(onnx.load("model.onnx"), "whole.onnx")'
+        )
+
+
+def _tensors(graph: memoryview) -> Iterator[memoryview]:
+    """Yield the initializers of a graph and the tensors in its nodes' attributes, nested graphs included."""
+    for field, part in _fields(graph):
+        if field == _INITIALIZER:
+            yield part
+        for kind, attribute in _fields(part) if field == _NODE else ():
+            for place, value in _fields(attribute) if kind == _ATTRIBUTE else ():
+                if place in _TENSORS:
+                    yield value
+                elif place in _SUBGRAPHS:
+                    yield from _tensors(value)
 
 
 def called_operators(model: bytes) -> tuple[str, ...]:

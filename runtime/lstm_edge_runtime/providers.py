@@ -86,7 +86,7 @@ def session_options(*, threads: int = 1, strict: bool = False) -> onnxruntime.Se
     if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3  # errors only: what matters is raised
+    options.log_severity_level = 4  # onnxruntime raises what it would print: one sentence, not two
     return options
 
 

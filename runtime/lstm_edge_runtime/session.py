@@ -12,7 +12,7 @@ from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, 
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
-from lstm_edge_runtime.functions import called_operators, check_functions
+from lstm_edge_runtime.functions import called_operators, check_functions, check_whole
 from lstm_edge_runtime.golden import Golden, decode_golden
 from lstm_edge_runtime.library import KernelChoice, choose_library
 from lstm_edge_runtime.providers import (
@@ -99,7 +99,7 @@ class Session:
 
         Raises:
             IntegrityError: the bytes are not those that the integrity trailer was made for.
-            ArtifactError: no such file, or onnxruntime cannot read it.
+            ArtifactError: no such file, onnxruntime cannot read it, or its weights lie in another file.
             CardError: the card is damaged, of an unknown version, or contradicts the graph.
             ProviderError: the provider is unknown or not available, or so are kernels that are required.
             InputError: ``threads`` or ``kernels`` is not a valid value.
@@ -116,6 +116,7 @@ class Session:
     def _open(self, data: bytes, *, provider: str, threads: int, strict: bool, kernels: KernelChoice) -> None:
         self.verified = check_integrity(data)
         check_functions(data)
+        check_whole(data)
         self.size_bytes = len(data)
         self.provider = provider
         self.operators = len(called_operators(data))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstm_edge_runtime.artifact import TRAILER_BYTES
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
@@ -245,3 +246,11 @@ def test_what_is_no_model_gets_a_sentence(tmp_path):
     path.write_text("this is no model")
     with pytest.raises(ArtifactError, match=r"text\.onnx: onnxruntime cannot read the model"):
         Session(path)
+
+
+def test_onnxruntime_prints_nothing_besides_the_sentence(models, capfd):
+    data = (models / "exported_float32.onnx").read_bytes()[:-TRAILER_BYTES]
+    assert b"forward" in data
+    with pytest.raises(ArtifactError, match=r"onnxruntime cannot read the model: .*forwerd"):
+        Session(data.replace(b"forward", b"forwerd"))
+    assert "".join(capfd.readouterr()) == ""

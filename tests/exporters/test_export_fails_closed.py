@@ -90,6 +90,21 @@ def test_a_wrong_function_weight_is_caught(part: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_looking_past_the_end_of_a_row_says_what_to_use(tmp_path: Path) -> None:
+    class LastOutput(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = torch.nn.LSTM(3, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rnn(x)[0][:, -1]
+
+    sentence = r"as y\[:, -1\] does: use h_n, the state after that step, or give forward a parameter lengths$"
+    with pytest.raises(ParityError, match=sentence):
+        export(seeded(LastOutput().eval()), torch.randn(2, 5, 3), tmp_path / "model.onnx", lengths=True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("what", ["missing-folder", "folder"])
 def test_an_unwritable_path_is_refused_before_any_work(what: str, tmp_path: Path) -> None:
     target = {"missing-folder": tmp_path / "no" / "model.onnx", "folder": tmp_path}[what]

@@ -1,5 +1,8 @@
 """Quantization of other tools' files: weights behind nodes, branches, functions, later opsets, linear layers."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -13,6 +16,7 @@ from onnx_files import (
     H,
     I,
     assert_close_int8,
+    both,
     feeds_of,
     lstm_model,
     model,
@@ -20,10 +24,11 @@ from onnx_files import (
 )
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.quantize import quantize, quantize_bytes
 from lstm_edge_runtime.errors import ArtifactError, CoverageError, LstmEdgeError, QuantizationError
 from lstm_edge_runtime.functions import check_functions
 from lstm_edge_runtime.providers import open_session
+from lstm_edge_runtime.session import Session
 
 
 def test_weights_behind_other_nodes() -> None:
@@ -173,6 +178,78 @@ def test_external_data_is_refused() -> None:
     with pytest.raises(ArtifactError) as caught:
         quantize_bytes(proto.SerializeToString())
     assert str(caught.value) == "weight 'W' lies in another file: load and save the model as one file first"
+
+
+def saved_in_two(folder: Path) -> Path:
+    """A model with its weights in a file beside it, as ``torch.onnx.export`` leaves it."""
+    folder.mkdir()
+    path = folder / "model.onnx"
+    onnx.save(parsed(lstm_model()), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (folder / "weights.bin").stat().st_size > path.stat().st_size / 10
+    return path
+
+
+def test_weights_in_a_file_beside_the_model_are_read_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = saved_in_two(tmp_path / "two")
+    before = {path.name: hashlib.sha256(path.read_bytes()).digest() for path in source.parent.iterdir()}
+    (tmp_path / "weights.bin").write_bytes(bytes(10_000))
+    monkeypatch.chdir(tmp_path)  # where onnxruntime would look for weights.bin
+    quantize(source, "out.onnx")
+    two, one = both(Path("out.onnx").read_bytes(), quantize_bytes(lstm_model()).data)
+    for name, expected in one.items():
+        np.testing.assert_array_equal(two[name], expected)
+    assert {path.name: hashlib.sha256(path.read_bytes()).digest() for path in source.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("location", ["nowhere.bin", "../secret.bin"])
+def test_weights_that_cannot_be_read_are_refused(location: str, tmp_path: Path) -> None:
+    source = saved_in_two(tmp_path / "two")
+    (tmp_path / "secret.bin").write_bytes(bytes(10_000))
+    proto = onnx.load(source, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    source.write_bytes(proto.SerializeToString())
+    with pytest.raises(ArtifactError, match=r"^weights that lie in another file cannot be read: .*bin"):
+        quantize(source, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_session_never_takes_weights_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = saved_in_two(tmp_path / "two")
+    (tmp_path / "weights.bin").write_bytes(bytes(10_000))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match=r"model\.onnx: its weights lie in another file: make it one file first"):
+        Session(source)
+
+
+def test_weights_that_are_not_finite_are_refused_without_a_warning(
+    capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    proto = parsed(lstm_model())
+    for tensor in proto.graph.initializer:
+        if tensor.name == "B":
+            array = numpy_helper.to_array(tensor).copy()
+            array[:, : 4 * H], array[:, 4 * H :] = np.inf, -np.inf
+            tensor.CopyFrom(numpy_helper.from_array(array, "B"))
+    with pytest.raises(LstmEdgeError):
+        quantize_bytes(proto.SerializeToString())
+    assert not recwarn.list
+    assert capfd.readouterr().err == ""
+
+
+def test_a_torn_graph_is_refused_without_a_warning(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    proto = parsed(lstm_model())
+    proto.graph.node[0].input[1] = "lost"
+    proto.graph.output[0].name = "nobody"
+    with pytest.raises(ArtifactError, match="onnxruntime cannot read the model"):
+        quantize_bytes(proto.SerializeToString())
+    assert caplog.messages == []
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_to_quantize_is_refused() -> None:

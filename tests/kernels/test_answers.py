@@ -1,10 +1,26 @@
 """Kernels give the bits of the operators' NumPy model, and the answers of the function bodies but for rare flips."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from kernel_cases import CELLS, INT4, INT8, LINEARS, answers, assert_bits, cell, feeds_of, linear, with_scheme
+from kernel_cases import (
+    CELLS,
+    INT4,
+    INT8,
+    LINEARS,
+    STATE,
+    answers,
+    assert_bits,
+    cell,
+    feeds_of,
+    linear,
+    one_node,
+    with_scheme,
+)
 
 from lstm_edge_exporters.functions.names import CellVariant
+from lstm_edge_exporters.quantize import Scheme
 from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.providers import measure_placement, open_session
 
@@ -32,6 +48,20 @@ def test_kernels_give_the_models_bits(kernel, variant):
         operator = cell(variant, *sizes, schemes[number % len(schemes)], seed=number)
         feeds = feeds_of(operator, time, batch, seed=number)
         assert_bits(answers(kernel(operator.model), operator, feeds), operator.expected(feeds), f"{operator} T={time}")
+
+
+@pytest.mark.parametrize("blocks", [(32, 32, 32, 128), (32, 32, 128, 32), (128, 32, 32, 128)])
+def test_each_matrix_has_blocks_of_its_own(kernel, blocks):
+    # c is rounded once and multiplied with p and with po, which need its sums by their own blocks.
+    variant = CellVariant(int4=True, peephole="full")
+    operator = cell(variant, 40, 200, 200, INT4[0])
+    weights = dict(operator.weights)
+    for name, block in zip(("w", "r", "p", "po"), blocks, strict=True):
+        other = cell(variant, 40, 200, 200, Scheme(kind="int4", block=block)).weights
+        weights |= {key: other[key] for key in (name, f"{name}_scale", f"{name}_zero")}
+    mixed = replace(operator, weights=weights, model=one_node(variant.name, variant.inputs, STATE, weights))
+    feeds = feeds_of(mixed, 6, 3)
+    assert_bits(answers(kernel(mixed.model), mixed, feeds), mixed.expected(feeds), str(blocks))
 
 
 @pytest.mark.parametrize("variant", FLOATS, ids=lambda variant: variant.name)

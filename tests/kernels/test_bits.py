@@ -23,6 +23,7 @@ VARIANTS = (
     CellVariant(int8=True, peephole="full", projected=True),
     CellVariant(int8=True, peephole="diagonal", ragged=True),
     CellVariant(int4=True, peephole="full", projected=True, ragged=True),
+    CellVariant(peephole="full", projected=True),
 )
 TIME, ROWS = 24, 37  # two whole groups of 16 rows and a part of one
 

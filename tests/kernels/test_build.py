@@ -49,6 +49,25 @@ def test_without_a_compiler_the_wheel_is_for_any_platform_and_says_so(tmp_path):
     assert {"lstm_edge_runtime/kernels/build.py", "lstm_edge_runtime/kernels/operators.cpp"} <= set(names)
 
 
+def test_the_warning_gives_the_compilers_reason(tmp_path):
+    failing = tmp_path / "failing"
+    failing.write_text("#!/bin/sh\necho 'x.cpp: In function f' >&2\necho 'x.cpp:1: error: too old' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    reasons = {str(failing): "x.cpp:1: error: too old", '"g++': "CXX is no command (No closing quotation)"}
+    for number, (command, reason) in enumerate(reasons.items()):
+        name, _, said = build_wheel(tmp_path / str(number), CXX=command)
+        assert name.endswith("-py3-none-any.whl")
+        assert f"runs on the portable function bodies: {reason}" in said
+
+
+@pytest.mark.parametrize("kernels", ["0", "1", "yes"])
+def test_a_build_leaves_nothing_behind(tmp_path, kernels):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    build_wheel(tmp_path / "wheel", CXX="no-such-compiler", LSTM_EDGE_KERNELS=kernels, TMPDIR=str(temporary))
+    assert list(temporary.iterdir()) == []
+
+
 def test_kernels_can_be_left_out(tmp_path):
     name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="0")
     assert name.endswith("-py3-none-any.whl")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from kernel_cases import one_node
 
 from lstm_edge_runtime import library as library_module
 from lstm_edge_runtime import providers
@@ -133,6 +134,38 @@ def test_an_instruction_set_that_is_not_there_is_an_error(monkeypatch):
     with pytest.raises(ProviderError, match="LSTM_EDGE_ISA asks for the instruction set 'avx1024', which"):
         Session(INT8, kernels="required")
     assert Session(INT8).kernels is None
+
+
+def test_an_empty_variable_asks_for_no_instruction_set(monkeypatch, library):
+    monkeypatch.setenv("LSTM_EDGE_ISA", "")
+    assert Session(INT8, kernels="required").kernels == library.instruction_set
+
+
+TOO_LITTLE_MEMORY = """
+import resource, sys
+from lstm_edge_runtime.library import find_library
+from lstm_edge_runtime.providers import open_session
+library = find_library()
+data = open(sys.argv[1], "rb").read()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20),) * 2)
+open_session(data, library=library)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm")
+def test_too_little_memory_is_an_error_of_the_session(library, tmp_path):
+    # One column is padded to 64: 4 MB of weights take 256 MB packed, more than the process may have.
+    weights = {"w": np.ones((1 << 22, 1), np.int8), "w_scale": np.ones(1, np.float32), "b": np.zeros(1, np.float32)}
+    path = tmp_path / "wide.onnx"
+    path.write_bytes(one_node("LinearInt8V1", ("x", *weights), ("y",), weights, body=False))
+    result = subprocess.run(
+        [sys.executable, "-c", TOO_LITTLE_MEMORY, str(path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "runtime")}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 1  # an exception, no abort
+    assert "ArtifactError: " in result.stderr
+    assert "not enough memory for a kernel" in result.stderr
 
 
 def test_onnxruntimes_refusal_of_the_library_is_a_sentence(monkeypatch, library):

@@ -166,3 +166,14 @@ def test_linear_refuses_another_last_axis(kernel):
     for shape in ((3, 5), (3, 7), (3, 0)):
         with pytest.raises(RUNTIME_ERRORS, match="LinearInt8V1: the last axis of x is not 6"):
             session.run(None, {"x": np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize("variant", [FULL, FULL4], ids=lambda variant: variant.name)
+@pytest.mark.parametrize("wrong", [0.0, -1e-3, np.nan, np.inf], ids=str)
+def test_a_scale_must_be_positive_and_finite(kernel, variant, wrong):
+    operator = cell(variant, 66, 20, 10, with_scheme(variant)[-1])
+    for name in [name for name in operator.weights if name.endswith("_scale")]:
+        scale = operator.weights[name].copy()
+        scale.flat[-1] = wrong
+        with pytest.raises(ArtifactError, match=f"{variant.name}: input {name} holds a scale that is not positive"):
+            kernel(remade(operator, dict(operator.weights) | {name: scale}))

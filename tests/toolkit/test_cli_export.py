@@ -193,7 +193,7 @@ def test_the_options_shape_the_file(nets):
         ("{nets}:nothing", "cannot be imported (AttributeError: module '{nets}' has no attribute 'nothing')"),
         ("{nets}:raising", "{nets}:raising: the factory raised RuntimeError: no GPU here\n"),
         ("{nets}:leaving", "{nets}:leaving: the factory raised SystemExit: 3\n"),
-        ("{nets}:number", "{nets}:number: the factory returned a int, expected a torch.nn.Module"),
+        ("{nets}:number", "{nets}:number: the factory returned int, expected a torch.nn.Module"),
         ("{nets}:not_callable", "is a str, expected a callable that returns a torch.nn.Module"),
         ("{nets}:Gru", "GRU is a recurrent layer, but only LSTM is exported in this version"),
         ("broken:make", "broken:make: cannot be imported (SyntaxError:"),

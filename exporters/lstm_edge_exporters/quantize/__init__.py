@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN
-from lstm_edge_exporters.graph import constant_of, drop_unused, parse_model
+from lstm_edge_exporters.graph import constant_of, drop_unused, parse_model, with_weights
 from lstm_edge_exporters.inputs import InputMaker
 from lstm_edge_exporters.parity import answers_of, random_lengths, random_state
 from lstm_edge_exporters.quantize.dense import (
@@ -71,7 +71,8 @@ def quantize(
     """Quantize a model file; the file that is read is never changed.
 
     Args:
-        source: any ONNX file with recurrent layers.
+        source: any ONNX file with recurrent layers; weights in a file beside it, as ``torch.onnx.export`` leaves
+            them, are read with it.
         path: where the new file goes; another one than ``source``.
         scheme: ``"int8"``: recurrent and linear layers with activation scales per row and step, embeddings by row;
             ``"int4"``: their weights in four bits, blocks of 32 inputs, symmetric (a ``Scheme`` says otherwise).
@@ -87,7 +88,7 @@ def quantize(
     target = check_target(path)
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
-    data = read_model_bytes(source)
+    data = with_weights(read_model_bytes(source), Path(source).parent)
     artifact = quantize_bytes(data, scheme=scheme, allow_unquantized=allow_unquantized, progress=progress)
     write(artifact, path)
     return report_of(artifact, path, parent_bytes=len(data))
@@ -131,7 +132,8 @@ def quantize_bytes(
     _refuse_quantized(model, card)
     say(f"rounding weights to {chosen}")
     ids_below = _smallest_table(model)
-    coverage = _rewrite(model, chosen)
+    with np.errstate(all="ignore"):  # a weight that is NaN or infinite is refused in a sentence, without a warning
+        coverage = _rewrite(model, chosen)
     _check_coverage(coverage, chosen, allow_unquantized=allow_unquantized)
     drop_unused(model)
     strip(model)

@@ -5,6 +5,7 @@
 
 typedef float V __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t VI __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t VU __attribute__((vector_size(VECTOR_BYTES)));
 constexpr int W = VECTOR_BYTES / 4;
 
 inline V load(const float* p) {
@@ -30,7 +31,7 @@ inline V larger(V a, V b) { return a > b ? a : b; }
 constexpr float kRound = 12582912.0f;
 
 inline V exponential(V y) {
-  y = larger(y, all(-86.0f));
+  y = larger(all(-86.0f), y);  // the second where they do not compare: NaN stays NaN
   const V shifted = y * 0x1.715476p+0f + kRound;
   const V n = shifted - kRound;
   const V r = (y - n * 0.693359375f) - n * -0x1.bd0106p-13f;
@@ -78,24 +79,33 @@ inline void round_row(const float* x, int k, Rounded& row, int block) {
   const float inverse = 127.0f / m;
   row.scale = m / 127.0f;
   typedef int8_t Bytes __attribute__((vector_size(W)));
-  VI sums = VI{};
+  VU sums = VU{};  // unsigned: a row with NaN, whose answer is free, wraps
+  V values = V{};
   int i = 0;
   for (; i + W <= k; i += W) {
-    const VI integers = bits(load(x + i) * inverse + kRound);
+    const V shifted = load(x + i) * inverse + kRound;
+    const VI integers = bits(shifted);
+    values += shifted;
     const Bytes narrow = __builtin_convertvector(integers, Bytes);
     std::memcpy(row.q + i, &narrow, sizeof narrow);
-    sums += integers - 0x4b400000;
+    sums += reinterpret_cast<VU>(integers) - 0x4b400000u;
   }
-  int32_t sum = 0;
-  for (int lane = 0; lane < W; ++lane) sum += sums[lane];
+  uint32_t sum = 0;
+  float value = 0.0f;
+  for (int lane = 0; lane < W; ++lane) {
+    sum += sums[lane];
+    value += values[lane];
+  }
   for (; i < k; ++i) {
     const float shifted = x[i] * inverse + kRound;
     int32_t integer;
     std::memcpy(&integer, &shifted, 4);
     row.q[i] = int8_t(integer - 0x4b400000);
-    sum += row.q[i];
+    sum += uint32_t(int32_t(row.q[i]));
+    value += shifted;
   }
-  row.sum = sum;
+  row.sum = int32_t(sum);
+  if (value != value) row.scale = value;  // NaN or infinity in the row: its products are NaN, and no plausible numbers
   if (block == 0) return;
   for (int start = 0, b = 0; start < k; start += block, ++b) {
     int32_t part = 0;

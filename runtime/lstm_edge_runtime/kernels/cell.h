@@ -53,7 +53,7 @@ void scale_int8(const Matrix& matrix, int tile, const Row* rows, float* out) {
   int32_t start[M];
   for (int m = 0; m < M; ++m) {
     a[m] = rows[m].rounded.q;
-    start[m] = -Isa::kWeightOffset * rows[m].rounded.sum;
+    start[m] = int32_t(0u - uint32_t(Isa::kWeightOffset) * uint32_t(rows[m].rounded.sum));  // may wrap, and back
   }
   const size_t width = NV * kLanes;
   Isa::template dot8<NV, M>(a, matrix.bytes.get() + width * 4 * matrix.groups * tile, matrix.groups, start, sums);
@@ -211,6 +211,10 @@ void late_gate(const Lstm& lstm, const LstmCall& call, Running& run, int first, 
         }
       }
     }
+  }
+  // The next step multiplies the same c with p, whose blocks may be of another size.
+  if (P == Precision::kInt4 && lstm.p.block != lstm.po.block) {
+    for (int row = 0; row < run.rows; ++row) prepare<P>(run.c_rows[row], run.c + row * run.cells, lstm.p);
   }
 }
 

@@ -63,7 +63,9 @@ const InstructionSet& choose() {
 #endif
   const char* wanted = std::getenv("LSTM_EDGE_ISA");
   for (const Candidate& candidate : candidates) {
-    if (candidate.supported && (wanted == nullptr || std::strcmp(wanted, candidate.set->name) == 0)) return *candidate.set;
+    if (candidate.supported && (wanted == nullptr || *wanted == 0 || std::strcmp(wanted, candidate.set->name) == 0)) {
+      return *candidate.set;
+    }
   }
   return kPortable;
 }

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -34,7 +35,7 @@ Aligned<T> allocate(size_t count) {
   const bool huge = bytes >= kHugePage;
   const size_t alignment = huge ? kHugePage : 64;
   void* memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-  if (memory == nullptr) std::abort();  // as operator new would: nothing useful can follow
+  if (memory == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
   if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
 #endif

@@ -2,7 +2,9 @@
 //
 // A malformed node is an error that the session reports: constants are checked when it is created, everything that
 // moves when it runs, always before a byte of it is read.
+#include <atomic>
 #include <cstdio>
+#include <new>
 #include <string>
 
 #include "lstm.h"
@@ -84,7 +86,7 @@ class Constants {
     if (op_.precision == Precision::kInt8) {
       const int8_t* w = take<int8_t>({k, n}, shape);
       const int rows = int(shape.dims[0]), columns = int(shape.dims[1]);
-      const float* scale = take<float>({columns}, shape);
+      const float* scale = take_scales({columns}, shape);
       bool allowed = true;
       for (int64_t i = 0; i < int64_t(rows) * columns; ++i) allowed &= w[i] != -128;
       require(allowed, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
@@ -94,6 +96,16 @@ class Constants {
   }
 
  private:
+  // Scales must be finite and positive.
+  const float* take_scales(std::initializer_list<int64_t> dims, Shape& shape) {
+    const size_t index = next_;
+    const float* scale = take<float>(dims, shape);
+    bool allowed = true;
+    for (int64_t i = 0; i < shape.count(); ++i) allowed &= scale[i] > 0.0f && scale[i] <= 3.402823466e38f;
+    require(allowed, [&] { return op_.name + ": input " + op_.input_names[index] + " holds a scale that is not positive"; });
+    return scale;
+  }
+
   Columns layout(int columns, int gates) const {
     require(columns % gates == 0, [&] { return op_.name + ": the columns do not divide into gates"; });
     return Columns{gates, columns / gates};
@@ -104,7 +116,7 @@ class Constants {
     Shape shape;
     const uint8_t* w = take<uint8_t>({k, n < 0 ? -1 : (n + 1) / 2}, shape);
     const int rows = int(shape.dims[0]), bytes = int(shape.dims[1]);
-    const float* scale = take<float>({-1, n}, shape);
+    const float* scale = take_scales({-1, n}, shape);
     const int blocks = int(shape.dims[0]), columns = int(shape.dims[1]);
     require((columns + 1) / 2 == bytes, [&] { return op_.name + ": a scale has other columns than its weight"; });
     const int block = blocks == (rows + 31) / 32 ? 32 : 128;
@@ -183,13 +195,18 @@ void read_linear(Kernel& kernel, const OrtKernelInfo* info) {
 struct RowGroups {
   const Kernel& kernel;
   const LstmCall& call;
+  std::atomic<bool> out_of_memory{false};
 };
 
 void run_group(void* data, size_t index) {
-  const RowGroups& groups = *static_cast<const RowGroups*>(data);
+  RowGroups& groups = *static_cast<RowGroups*>(data);
   const int first = int(index) * kGroupRows;
   const int last = first + kGroupRows < groups.call.batch ? first + kGroupRows : groups.call.batch;
-  groups.kernel.set.lstm(groups.kernel.lstm, groups.call, first, last);
+  try {
+    groups.kernel.set.lstm(groups.kernel.lstm, groups.call, first, last);
+  } catch (const std::bad_alloc&) {  // must not leave a thread of onnxruntime's
+    groups.out_of_memory = true;
+  }
 }
 
 void compute_lstm(const Kernel& kernel, OrtKernelContext* context) {
@@ -235,9 +252,10 @@ void compute_lstm(const Kernel& kernel, OrtKernelContext* context) {
   if (groups > 1 && work > kParallelWork) {
     runtime.check(runtime.api.call(kContextParallelFor, static_cast<const OrtKernelContext*>(context), &run_group,
                                    size_t(groups), size_t(0), static_cast<void*>(&data)));
-    return;
+  } else {
+    for (int64_t i = 0; i < groups; ++i) run_group(&data, size_t(i));
   }
-  for (int64_t i = 0; i < groups; ++i) run_group(&data, size_t(i));
+  if (data.out_of_memory) throw std::bad_alloc();
 }
 
 void compute_linear(const Kernel& kernel, OrtKernelContext* context) {
@@ -256,6 +274,8 @@ void compute_linear(const Kernel& kernel, OrtKernelContext* context) {
   if (y != nullptr) kernel.set.linear(kernel.linear, runtime.data<float>(x), y, rows);
 }
 
+constexpr const char* kOutOfMemory = "not enough memory for a kernel";
+
 // What onnxruntime calls; no exception leaves these.
 OrtStatus* create(const OrtCustomOp* op, const OrtApi* table, const OrtKernelInfo* info, void** result) {
   *result = nullptr;
@@ -268,6 +288,8 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi* table, const OrtKernelInf
     return nullptr;
   } catch (const Failure& failure) {
     return Api(table).error(failure.message.c_str());
+  } catch (const std::bad_alloc&) {
+    return Api(table).error(kOutOfMemory);
   } catch (const std::exception& error) {
     return Api(table).error(error.what());
   }
@@ -280,6 +302,8 @@ OrtStatus* compute(void* data, OrtKernelContext* context) {
     return nullptr;
   } catch (const Failure& failure) {
     return kernel.runtime.api.error(failure.message.c_str());
+  } catch (const std::bad_alloc&) {
+    return kernel.runtime.api.error(kOutOfMemory);
   } catch (const std::exception& error) {
     return kernel.runtime.api.error(error.what());
   }
@@ -357,24 +381,28 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
   if (table == nullptr) return nullptr;  // older than 1.18: the function bodies run
   const Api api(table);
   const char* wanted = std::getenv("LSTM_EDGE_ISA");
-  if (wanted != nullptr && std::strcmp(wanted, instruction_set().name) != 0) {
+  if (wanted != nullptr && *wanted != 0 && std::strcmp(wanted, instruction_set().name) != 0) {
     return api.error("LSTM_EDGE_ISA names an instruction set that this processor or this library does not have");
   }
   // Operators and domain must outlive every session, so they are made once, by whichever thread comes first, and never
   // destroyed. The table only grows, so a newer one has the same positions.
   static OrtStatus* failure = nullptr;
-  static OrtCustomOpDomain* const domain = [&]() -> OrtCustomOpDomain* {
-    // Asking an older onnxruntime for a newer table makes it complain on stderr, so its version is read instead: "1.32.0".
-    const char* version = base->GetVersionString();
-    has_shape_reference = std::strncmp(version, "1.", 2) != 0 || std::atoi(version + 2) >= int(kShapeApi);
-    const auto* operators = new std::vector<std::unique_ptr<Operator>>(make_operators());
-    OrtCustomOpDomain* made = nullptr;
-    failure = api.call(kCreateCustomOpDomain, "lstm_edge", &made);
-    for (const auto& op : *operators) {
-      if (failure == nullptr) failure = api.call(kCustomOpDomainAdd, made, static_cast<const OrtCustomOp*>(op.get()));
-    }
-    return made;
-  }();
-  if (failure != nullptr) return api.error("the lstm_edge operators could not be registered");
-  return api.call(kAddCustomOpDomain, options, domain);
+  try {
+    static OrtCustomOpDomain* const domain = [&]() -> OrtCustomOpDomain* {
+      // Asking an older onnxruntime for a newer table makes it complain on stderr: its version is read instead ("1.32.0").
+      const char* version = base->GetVersionString();
+      has_shape_reference = std::strncmp(version, "1.", 2) != 0 || std::atoi(version + 2) >= int(kShapeApi);
+      const auto* operators = new std::vector<std::unique_ptr<Operator>>(make_operators());
+      OrtCustomOpDomain* made = nullptr;
+      failure = api.call(kCreateCustomOpDomain, "lstm_edge", &made);
+      for (const auto& op : *operators) {
+        if (failure == nullptr) failure = api.call(kCustomOpDomainAdd, made, static_cast<const OrtCustomOp*>(op.get()));
+      }
+      return made;
+    }();
+    if (failure != nullptr) return api.error("the lstm_edge operators could not be registered");
+    return api.call(kAddCustomOpDomain, options, domain);
+  } catch (const std::exception&) {
+    return api.error("not enough memory to register the lstm_edge operators");
+  }
 }
