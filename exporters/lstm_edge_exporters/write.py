@@ -1,7 +1,6 @@
 """From a graph to the file: functions, model card, golden vectors, integrity trailer; nothing is written in between."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,6 +168,3 @@ def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:
         OutputError: the path cannot be written.
     """
     write_atomically(path, artifact.data)
-
-
-Metadata = Mapping[str, str]

@@ -1,14 +1,13 @@
-// The operator interface: which operators there are, what they check, and how onnxruntime calls them.
+// The operator interface: which operators there are, and how onnxruntime calls them.
 //
-// A malformed node is an error that the session reports: constants are checked when it is created, everything that
-// moves when it runs, always before a byte of it is read.
+// A malformed node is an error that the session reports: its constants are checked when it is created (node.h),
+// everything that moves when it runs, always before a byte of it is read.
 #include <atomic>
 #include <cstdio>
 #include <new>
 #include <string>
 
-#include "lstm.h"
-#include "ort_runtime.h"
+#include "node.h"
 
 namespace lstm_edge {
 namespace {
@@ -29,112 +28,6 @@ std::string cell_name(Precision precision, Peephole peephole, bool projected, bo
   if (precision == Precision::kInt4) name += "Int4";
   return name + "V1";
 }
-
-// An operator: its name and its inputs, in order. `weight` marks a matrix, which scales (and zero points) follow.
-struct Operator : OrtCustomOp {
-  std::string name;
-  bool is_linear = false, projected = false, ragged = false;
-  Precision precision = Precision::kFloat;
-  Peephole peephole = Peephole::kNone;
-  std::vector<int> input_types;
-  std::vector<std::string> input_names;
-
-  void add(const char* input, int type) {
-    input_names.push_back(input);
-    input_types.push_back(type);
-  }
-  void add_matrix(const std::string& matrix) {
-    const int types[] = {kFloat, kInt8, kUint8};
-    add(matrix.c_str(), types[int(precision)]);
-    if (precision != Precision::kFloat) add((matrix + "_scale").c_str(), kFloat);
-    if (precision == Precision::kInt4) add((matrix + "_zero").c_str(), kUint8);
-  }
-};
-
-// Reads the constant inputs of a node, one after the other.
-class Constants {
- public:
-  Constants(const Runtime& runtime, const OrtKernelInfo* info, const Operator& op, size_t first)
-      : runtime_(runtime), info_(info), op_(op), next_(first) {}
-
-  // The next constant, whose shape must be `dims` (-1: any) and whose type is the operator's.
-  template <typename T>
-  const T* take(std::initializer_list<int64_t> dims, Shape& shape) {
-    const char* name = op_.input_names[next_].c_str();
-    const OrtValue* value = runtime_.constant(info_, next_, name);
-    runtime_.read_shape(value, shape);
-    bool fits = shape.rank == dims.size() && shape.type == op_.input_types[next_];
-    size_t axis = 0;
-    for (int64_t wanted : dims) {
-      fits = fits && shape.dims[axis] > 0 && shape.dims[axis] < (1 << 24) && (wanted < 0 || shape.dims[axis] == wanted);
-      ++axis;
-    }
-    require(fits, [&] { return op_.name + ": input " + name + " has shape " + shape.text(); });
-    ++next_;
-    return runtime_.data<T>(value);
-  }
-
-  // The next matrix [k, n] (-1: any), with its scales and zero points, packed.
-  Matrix matrix(int64_t k, int64_t n, int gates) {
-    Shape shape;
-    const int offset = instruction_set().weight_offset;
-    if (op_.precision == Precision::kFloat) {
-      const float* w = take<float>({k, n}, shape);
-      const int rows = int(shape.dims[0]), columns = int(shape.dims[1]);
-      return pack_float(w, rows, columns, layout(columns, gates));
-    }
-    if (op_.precision == Precision::kInt8) {
-      const int8_t* w = take<int8_t>({k, n}, shape);
-      const int rows = int(shape.dims[0]), columns = int(shape.dims[1]);
-      const float* scale = take_scales({columns}, shape);
-      bool allowed = true;
-      for (int64_t i = 0; i < int64_t(rows) * columns; ++i) allowed &= w[i] != -128;
-      require(allowed, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
-      return pack_int8(w, scale, rows, columns, layout(columns, gates), offset);
-    }
-    return int4_matrix(k, n, gates);
-  }
-
- private:
-  // Scales must be finite and positive.
-  const float* take_scales(std::initializer_list<int64_t> dims, Shape& shape) {
-    const size_t index = next_;
-    const float* scale = take<float>(dims, shape);
-    bool allowed = true;
-    for (int64_t i = 0; i < shape.count(); ++i) allowed &= scale[i] > 0.0f && scale[i] <= 3.402823466e38f;
-    require(allowed, [&] { return op_.name + ": input " + op_.input_names[index] + " holds a scale that is not positive"; });
-    return scale;
-  }
-
-  Columns layout(int columns, int gates) const {
-    require(columns % gates == 0, [&] { return op_.name + ": the columns do not divide into gates"; });
-    return Columns{gates, columns / gates};
-  }
-
-  // Four bits are packed along the columns, so the bytes show K, and the scales show N.
-  Matrix int4_matrix(int64_t k, int64_t n, int gates) {
-    Shape shape;
-    const uint8_t* w = take<uint8_t>({k, n < 0 ? -1 : (n + 1) / 2}, shape);
-    const int rows = int(shape.dims[0]), bytes = int(shape.dims[1]);
-    const float* scale = take_scales({-1, n}, shape);
-    const int blocks = int(shape.dims[0]), columns = int(shape.dims[1]);
-    require((columns + 1) / 2 == bytes, [&] { return op_.name + ": a scale has other columns than its weight"; });
-    const int block = blocks == (rows + 31) / 32 ? 32 : 128;
-    require(blocks == (rows + block - 1) / block,
-            [&] { return op_.name + ": the scales are for blocks of neither 32 nor 128"; });
-    const uint8_t* zero = take<uint8_t>({-1, -1}, shape);
-    const bool one = shape.dims[0] == 1 && shape.dims[1] == 1;
-    require(one || (shape.dims[0] == blocks && shape.dims[1] == columns),
-            [&] { return op_.name + ": zero points must be one, or one for each scale"; });
-    const bool symmetric = one && zero[0] == 8;
-    return pack_int4(w, scale, symmetric ? nullptr : zero, one ? 0 : columns, rows, columns, block, layout(columns, gates));
-  }
-
-  const Runtime& runtime_;
-  const OrtKernelInfo* info_;
-  const Operator& op_;
-  size_t next_;
-};
 
 struct Kernel {
   Runtime runtime;
