@@ -122,12 +122,12 @@ def bare_loop(path: Path, inputs: int, steps: int) -> Call:
     }
     first = session.get_inputs()[0].name
     feeds[first] = rng.standard_normal((steps, 1, inputs)).astype(np.float32)
-    states = [(name, name.removesuffix("_out")) for name in names if name.endswith("_out")]
+    states = [(i, name.removesuffix("_out")) for i, name in enumerate(names) if name.endswith("_out")]
 
     def turn() -> None:
-        answers = dict(zip(names, session.run(None, feeds), strict=True))
-        for output, state in states:
-            feeds[state] = answers[output]
+        answers = session.run(None, feeds)
+        for index, state in states:
+            feeds[state] = answers[index]
 
     return turn
 

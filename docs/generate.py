@@ -48,8 +48,8 @@ One utterance is 0.27 points; int8 may lose at most one against float32 (a negat
 
 `make bench-kernels` (`benchmarks/kernels.py`). "Ours" and "other" are medians in microseconds of the two sides that the
 first column names; "at most" is the floor that the project set itself, and "reading" the time that reading the
-weights once takes at the bandwidth measured for a block of their size. Where reading alone is above the floor, only
-fewer bytes could meet it. The floors hold for a machine with AVX-512 VNNI.
+weights once takes at the bandwidth measured for a block of their size: a lead and not a bound, since past the
+last-level cache it varies from run to run. The floors hold for a machine with AVX-512 VNNI.
 
 {kernels}
 """

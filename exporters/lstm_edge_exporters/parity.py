@@ -22,8 +22,8 @@ Array = NDArray[Any]
 EXPORT = Tolerance(
     name="EXPORT",
     absolute=1e-5,
-    reason="two float32 evaluations of one network that sum in different orders: seen 2e-7 at hidden 32 and 2e-6 at "
-    "hidden 1024 on outputs of order one; a wrong equation is off by 1e-2 and more. Scaled by the largest output "
+    reason="two float32 evaluations of one network that sum in different orders: seen 5e-7 at hidden 128 and 1.3e-6 "
+    "at hidden 1024 on outputs of order one; a wrong equation is off by 1e-2 and more. Scaled by the largest output "
     "above 1",
 )
 

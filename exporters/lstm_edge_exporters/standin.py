@@ -171,7 +171,7 @@ class StandIn(nn.Module):
             shapes=((steps, sides, batch, hidden), (sides, batch, hidden), (sides, batch, hidden)),
         )
         if rows is not None:
-            # onnxruntime's LSTM gives zeros for a row of length 0 (facts: seen on 1.18 to 1.32); ours keeps the state.
+            # onnxruntime's LSTM gives zeros for a row of length 0 (seen on 1.18 and 1.32); ours keeps the state.
             empty = (rows == 0)[None, :, None]
             h, c = torch.where(empty, state[0], h), torch.where(empty, state[1], c)
         y = y.squeeze(1) if sides == 1 else y.transpose(1, 2).reshape(steps, batch, sides * hidden)
