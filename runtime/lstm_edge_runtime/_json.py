@@ -29,31 +29,32 @@ def encode(value: Any) -> Any:
     return value
 
 
-def decode(kind: type[T], value: Any, path: str) -> T:
+def decode(kind: type[T], value: Any, path: str, *, minor: int) -> T:
     """Build a ``kind`` from JSON values.
 
     Args:
-        kind: a frozen dataclass.
+        kind: a frozen dataclass. A field whose metadata says ``since`` has its default in documents that are older.
         value: what ``json.loads`` returned.
         path: dotted path of ``value`` in the document, for messages.
+        minor: the minor version that the document was written by.
 
     Raises:
         CardError: a key is missing or a value has the wrong type; the message names the dotted path.
     """
-    result: T = _decode(kind, value, path)
+    result: T = _decode(kind, value, path, minor)
     return result
 
 
-def _decode(kind: Any, value: Any, path: str) -> Any:
+def _decode(kind: Any, value: Any, path: str, minor: int) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _decode_object(kind, value, path)
+        return _decode_object(kind, value, path, minor)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        return _decode_union(kind, value, path)
+        return _decode_union(kind, value, path, minor)
     if origin is tuple:
         if not isinstance(value, list):
             raise _wrong(path, "a list", value)
-        return tuple(_decode(get_args(kind)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+        return tuple(_decode(get_args(kind)[0], item, f"{path}[{i}]", minor) for i, item in enumerate(value))
     if origin is Literal:
         if not isinstance(value, str) or value not in get_args(kind):
             raise _wrong(path, "one of " + ", ".join(map(repr, get_args(kind))), value)
@@ -61,7 +62,7 @@ def _decode(kind: Any, value: Any, path: str) -> Any:
     return _decode_scalar(kind, value, path)
 
 
-def _decode_object(kind: Any, value: Any, path: str) -> Any:
+def _decode_object(kind: Any, value: Any, path: str, minor: int) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(path, "an object", value)
     hints = get_type_hints(kind)
@@ -71,21 +72,21 @@ def _decode_object(kind: Any, value: Any, path: str) -> Any:
             continue
         where = f"{path}.{field.name}"
         if field.name in value:
-            arguments[field.name] = _decode(hints[field.name], value[field.name], where)
-        else:
+            arguments[field.name] = _decode(hints[field.name], value[field.name], where, minor)
+        elif minor >= field.metadata.get("since", 0):
             # Also where the dataclass has a default: what writes a card writes every key, so one is missing by damage.
             raise CardError(f"model card: {where} is missing")
     extra = {key: item for key, item in value.items() if key not in hints}
     return kind(**arguments, **({"extra": extra} if "extra" in hints else {}))
 
 
-def _decode_union(kind: Any, value: Any, path: str) -> Any:
+def _decode_union(kind: Any, value: Any, path: str, minor: int) -> Any:
     options = get_args(kind)
     if value is None and type(None) in options:
         return None
     options = tuple(option for option in options if option is not type(None))
     if len(options) == 1:
-        return _decode(options[0], value, path)
+        return _decode(options[0], value, path, minor)
     if isinstance(value, bool) or not isinstance(value, options):
         raise _wrong(path, " or ".join(option.__name__ for option in options), value)
     return value

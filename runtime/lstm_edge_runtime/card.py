@@ -29,13 +29,14 @@ __all__ = [
     "StateSpec",
     "Streaming",
     "TensorSpec",
+    "Text",
     "card_to_json",
     "parse_card",
     "serialize_card",
 ]
 
 CARD_KEY = "lstm_edge"
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 BATCH = "batch"
 TIME = "time"
 
@@ -60,13 +61,15 @@ class TensorSpec:
 class StateSpec:
     """One explicit state: the input it enters by, the output it leaves by, float32 ``axes`` (directions, batch, size).
 
-    ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` say whose state it is. ``initial`` is ``"zeros"``,
-    the only initial value that this version writes.
+    ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` say whose state it is. A state that a foreign file keeps
+    in a form of its own (several layers or h and c in one tensor, a convolution's last samples) is ``"packed"``, with
+    whatever axes it has there, the name of the file's input as ``module`` and layer 0. ``initial`` is ``"zeros"``, the
+    only initial value that this version writes.
     """
 
     input: str
     output: str
-    kind: Literal["h", "c"]
+    kind: Literal["h", "c", "packed"]
     module: str
     layer: int
     axes: tuple[str | int, ...]
@@ -80,17 +83,22 @@ class Streaming:
 
     ``every-step``: outputs of chunks, joined along time, are the whole sequence's outputs.
     ``last-step``: outputs have no time axis (or not all have one); after each chunk they are what the whole
-    sequence up to there gives. ``none``: chunks give other answers than the whole; ``reason`` says why.
+    sequence up to there gives. ``each-call``: no input has a time axis, every call is one step of a stream.
+    ``none``: chunks give other answers than the whole; ``reason`` says why.
     """
 
-    verdict: Literal["every-step", "last-step", "none"]
+    verdict: Literal["every-step", "last-step", "each-call", "none"]
     reason: str = ""
     extra: Extra = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One recurrent layer: cell, sizes (features), directions, and the operator that carries it."""
+    """One recurrent layer: cell, sizes (features), directions, and the operator that carries it.
+
+    ``reset_after`` is for GRU: True where the reset gate acts after the recurrent product (PyTorch, ONNX's
+    ``linear_before_reset=1``), False where it acts before; None for LSTM.
+    """
 
     name: str
     cell: Literal["lstm", "gru"]
@@ -100,6 +108,22 @@ class Layer:
     projection_size: int
     directions: int
     operator: str
+    reset_after: bool | None = field(default=None, metadata={"since": 1})
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """How text becomes ids: ``kind``, and the tokens that stand for anything unknown and for an end, where there are.
+
+    ``tokenizer`` is the JSON text of the ``tokenizers`` package for ``bpe``, else None; the tokens themselves are the
+    card's ``vocabulary``, the place of a token is its id.
+    """
+
+    kind: Literal["character", "byte", "word", "bpe"]
+    unknown: str | None = None
+    end: str | None = None
+    tokenizer: str | None = None
     extra: Extra = field(default_factory=dict, compare=False)
 
 
@@ -147,8 +171,9 @@ class ModelCard:
     """What a model file says about itself; see the module's docstring for how it travels.
 
     ``lengths`` names the int64 ``[batch]`` input of valid lengths, if there is one. ``preprocessing`` documents
-    what the graph itself does to its inputs: nobody applies it twice. ``minimum_onnxruntime`` is the oldest
-    onnxruntime that runs the file.
+    what the graph itself does to its inputs: nobody applies it twice. ``text`` says how text becomes the ids that
+    ``vocabulary`` lists. ``undetermined`` names, in sentences, what could not be inferred from a foreign file.
+    ``minimum_onnxruntime`` is the oldest onnxruntime that runs the file.
     """
 
     schema: str = SCHEMA
@@ -162,6 +187,8 @@ class ModelCard:
     layers: tuple[Layer, ...] = ()
     labels: tuple[str, ...] | None = None
     vocabulary: tuple[str, ...] | None = None
+    text: Text | None = field(default=None, metadata={"since": 1})
+    undetermined: tuple[str, ...] = field(default=(), metadata={"since": 1})
     preprocessing: tuple[str, ...] = ()
     quantization: Quantization | None = None
     parity: Parity | None = None
@@ -201,11 +228,11 @@ def parse_card(text: str) -> ModelCard:
         raise CardError(f"model card: not a JSON document ({error})") from error
     if not isinstance(document, dict):
         raise CardError(f"model card: card must be an object, got {type(document).__name__}")
-    _check_schema(document.get("schema"))
-    return decode(ModelCard, document, "card")
+    return decode(ModelCard, document, "card", minor=_check_schema(document.get("schema")))
 
 
-def _check_schema(schema: Any) -> None:
+def _check_schema(schema: Any) -> int:
+    """Refuse a major version that is not ours; returns the minor one."""
     if schema is None:
         raise CardError("model card: card.schema is missing")
     known_major = SCHEMA.split(".", maxsplit=1)[0]
@@ -216,3 +243,4 @@ def _check_schema(schema: Any) -> None:
             f"model card: card.schema is {schema}, this version reads {known_major}.x; "
             "update lstm-edge to open the file"
         )
+    return int(schema.split(".")[1])

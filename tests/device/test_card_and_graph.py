@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_edge_runtime.card import parse_card, serialize_card
+from lstm_edge_runtime.card import SCHEMA, parse_card, serialize_card
 from lstm_edge_runtime.errors import CardError
 from lstm_edge_runtime.session import Session
 
 MODELS = Path(__file__).parent / "models"
 BARE = (MODELS / "no_card.onnx").read_bytes()
 TAGGER = Session(MODELS / "tagger.onnx")
-CARD = json.loads(serialize_card(TAGGER.card))
+CARD = json.loads(serialize_card(TAGGER.card)) | {"schema": SCHEMA}
 
 
 def paths(value, path=()):
@@ -64,6 +64,18 @@ def test_a_missing_key_is_named(path):
     with pytest.raises(CardError) as caught:
         parse_card(json.dumps(edit(path, remove=True)))
     assert str(caught.value) == f"model card: {dotted} is missing"
+
+
+def test_keys_that_a_document_is_too_old_to_have_get_their_defaults():
+    document = copy.deepcopy(CARD)
+    for key in ("text", "undetermined"):
+        del document[key]
+    for layer in document["layers"]:
+        del layer["reset_after"]
+    card = parse_card(json.dumps(document | {"schema": "1.0"}))
+    assert (card.text, card.undetermined, card.layers[0].reset_after) == (None, (), None)
+    with pytest.raises(CardError, match=r"card\.layers\[0\]\.reset_after is missing"):
+        parse_card(json.dumps(document | {"schema": "1.1"}))
 
 
 @pytest.mark.parametrize("schema", ["2.0", "0.9", "1", "one.zero", 1.0, None, ""])
