@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 KERNELS := runtime/lstm_edge_runtime/kernels
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
-TOOLS := build hatchling hypothesis import-linter mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf ziglang
+TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf ziglang
 
 .PHONY: bench-kernels benchmarks check clean demo docs docs-demo format kernels test test-arm64 test-onnxruntime-versions test-sanitize wheels
 
@@ -13,7 +13,7 @@ TOOLS := build hatchling hypothesis import-linter mypy "pyright[nodejs]" pytest 
 $(VENV)/ready: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP_FLAGS) torch
-	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,train]' $(TOOLS)
+	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,postgresql,text]' $(TOOLS)
 	touch $@
 
 demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; prints one table

@@ -21,6 +21,12 @@ EXTRA_OF = {
     "onnx_ir": "export",
     "safetensors": "export",
     "onnxruntime": "cpu",
+    "h5py": "keras",
+    "sklearn": "train",
+    "optuna": "train",
+    "matplotlib": "train",
+    "psycopg": "postgresql",
+    "tokenizers": "text",
 }
 
 
