@@ -1,10 +1,14 @@
-"""The LSTM's equations in NumPy, float64, once: the oracle that everything else is held against.
+"""The equations of LSTM and GRU in NumPy, float64, once: the oracle that everything else is held against.
 
 Letters: T time, B batch, I input features, H hidden (cell) size, P projection size (0 = none), L layers,
-D directions. It reads weights by ``nn.LSTM``'s names (gates stacked i f g o) and shares no code with the exporters.
+D directions. It reads weights by ``nn.LSTM``'s and ``nn.GRU``'s names (gates stacked i f g o and r z n) and shares no
+code with the exporters.
 
-The cell is the LSTM with full-matrix peepholes. The diagonal peephole LSTM (Gers and Schmidhuber, "Recurrent nets
+The LSTM is the LSTM with full-matrix peepholes. The diagonal peephole LSTM (Gers and Schmidhuber, "Recurrent nets
 that time and count", 2000) is the case of diagonal W_ci, W_cf, W_co and no W_cg; the standard LSTM has no W_c at all.
+
+The GRU is that of Cho et al. ("Learning phrase representations using RNN encoder-decoder", 2014), whose reset gate acts
+on h before the recurrent product, or the variant of cuDNN and PyTorch, in which it acts on the product.
 """
 
 from collections.abc import Mapping
@@ -16,7 +20,7 @@ import numpy.typing as npt
 
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["CellWeights", "lstm", "lstm_cell", "sigmoid"]
+__all__ = ["CellWeights", "GruWeights", "gru", "gru_cell", "lstm", "lstm_cell", "sigmoid"]
 
 Array = npt.NDArray[np.float64]
 State = tuple[Array, Array]
@@ -47,6 +51,27 @@ class CellWeights:
     bo: Array
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GruWeights:
+    """One GRU cell's weights, float64: ``x*`` [H, I], ``h*`` [H, H]; biases ``bx*`` and ``bh*`` [H, 1].
+
+    The last letter is the gate: r reset, z update, n candidate.
+    """
+
+    xr: Array
+    xz: Array
+    xn: Array
+    hr: Array
+    hz: Array
+    hn: Array
+    bxr: Array
+    bxz: Array
+    bxn: Array
+    bhr: Array
+    bhz: Array
+    bhn: Array
+
+
 def sigmoid(a: Array) -> Array:
     """Return 1 / (1 + exp(-a)), elementwise, without overflow for any finite float64."""
     return np.exp(-np.logaddexp(0.0, -a))
@@ -71,6 +96,25 @@ def lstm_cell(x: Array, h: Array, c: Array, w: CellWeights) -> State:
     o = sigmoid(w.xo @ x + w.ho @ h + w.co @ c_new + w.bo)
     h_new = o * np.tanh(c_new)
     return h_new, c_new
+
+
+def gru_cell(x: Array, h: Array, w: GruWeights, *, reset_after: bool) -> Array:
+    """One step of the GRU.
+
+    Args:
+        x: [I, B], columns are batch rows.
+        h: [H, B], the previous output.
+        w: the weights.
+        reset_after: the reset gate acts on the recurrent product and its bias, else on h before the product.
+
+    Returns:
+        The new h [H, B].
+    """
+    r = sigmoid(w.xr @ x + w.bxr + w.hr @ h + w.bhr)
+    z = sigmoid(w.xz @ x + w.bxz + w.hz @ h + w.bhz)
+    seen = r * (w.hn @ h + w.bhn) if reset_after else w.hn @ (r * h) + w.bhn
+    n = np.tanh(w.xn @ x + w.bxn + seen)
+    return (1.0 - z) * n + z * h
 
 
 def lstm(
@@ -131,6 +175,74 @@ def lstm(
             outputs.append(y)
         inputs = np.concatenate(outputs, axis=2)
     return inputs, (final_h, final_c)
+
+
+def gru(
+    x: npt.NDArray[Any],
+    weights: Mapping[str, npt.NDArray[Any]],
+    *,
+    hidden_size: int,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    reset_after: bool = True,
+    state: npt.NDArray[Any] | None = None,
+    lengths: npt.NDArray[Any] | None = None,
+) -> tuple[Array, Array]:
+    """Run a stack of GRU layers over a batch of sequences, in float64.
+
+    Args:
+        x: [T, B, I].
+        weights: as in a state dict: ``weight_ih_l{k}`` [3H, I], ``weight_hh_l{k}`` [3H, H], ``bias_ih_l{k}`` and
+            ``bias_hh_l{k}`` [3H] (both or neither); the reverse direction's end in ``_reverse``.
+        hidden_size: H.
+        num_layers: L.
+        bidirectional: D = 2 instead of 1.
+        reset_after: where the reset gate acts, as in ``gru_cell``; ``nn.GRU`` has it after.
+        state: initial h [L*D, B, H]; zeros when None. The order is ``lstm``'s.
+        lengths: as in ``lstm``.
+
+    Returns:
+        y [T, B, D*H] and the final h [L*D, B, H].
+
+    Raises:
+        InputError: an array is missing or has another shape than the sizes say, or a length is out of range.
+    """
+    inputs = _as_float64("x", x, (None, None, None))
+    T, B, _ = inputs.shape
+    suffixes = ("", "_reverse") if bidirectional else ("",)
+    shape = (num_layers * len(suffixes), B, hidden_size)
+    first = _as_float64("h", np.zeros(shape) if state is None else state, shape)
+    valid = _valid_steps(lengths, T, B)
+    final = np.empty_like(first)
+    for k in range(num_layers):
+        outputs = []
+        for d, suffix in enumerate(suffixes):
+            s = k * len(suffixes) + d
+            cell = _gru_weights(weights, f"_l{k}{suffix}", inputs=inputs.shape[2], hidden=hidden_size)
+            y, h = np.zeros((T, B, hidden_size)), first[s].T
+            for t in range(T) if suffix == "" else range(T - 1, -1, -1):
+                h_new = gru_cell(inputs[t].T, h, cell, reset_after=reset_after)
+                h = np.where(valid[t], h_new, h)
+                y[t] = np.where(valid[t], h_new, 0.0).T
+            outputs.append(y)
+            final[s] = h.T
+        inputs = np.concatenate(outputs, axis=2)
+    return inputs, final
+
+
+def _gru_weights(weights: Mapping[str, npt.NDArray[Any]], suffix: str, *, inputs: int, hidden: int) -> GruWeights:
+    w_x = _blocks(weights, f"weight_ih{suffix}", (3 * hidden, inputs), 3)
+    w_h = _blocks(weights, f"weight_hh{suffix}", (3 * hidden, hidden), 3)
+    b_x = b_h = [np.zeros(hidden)] * 3
+    if f"bias_ih{suffix}" in weights or f"bias_hh{suffix}" in weights:
+        b_x = _blocks(weights, f"bias_ih{suffix}", (3 * hidden,), 3)
+        b_h = _blocks(weights, f"bias_hh{suffix}", (3 * hidden,), 3)
+    return GruWeights(
+        **dict(zip(("xr", "xz", "xn"), w_x, strict=True)),
+        **dict(zip(("hr", "hz", "hn"), w_h, strict=True)),
+        **dict(zip(("bxr", "bxz", "bxn"), [bias[:, None] for bias in b_x], strict=True)),
+        **dict(zip(("bhr", "bhz", "bhn"), [bias[:, None] for bias in b_h], strict=True)),
+    )
 
 
 def _direction(

@@ -8,6 +8,7 @@ import onnxruntime
 from networks import snr_db
 from onnx import TensorProto, helper, numpy_helper
 
+from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_runtime.providers import open_session
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "assert_close_int8",
     "both",
     "feeds_of",
+    "gru_model",
+    "gru_weights",
     "lstm_model",
     "model",
+    "operator_session",
     "weights",
 ]
 
@@ -99,6 +103,80 @@ def lstm_model(
         results["flat"] = ["time", "batch", H]
     used = {name for node in nodes for name in node.input}
     return model(nodes, inputs, results, {name: array for name, array in arrays.items() if name in used})
+
+
+def gru_weights(sides: int, *, inputs: int = I, hidden: int = H, seed: int = 0) -> dict[str, np.ndarray]:
+    """W, R and B of a GRU node, gates z r h, drawn as the LSTM's."""
+    rng = np.random.default_rng(seed)
+    shapes = {"W": (sides, 3 * hidden, inputs), "R": (sides, 3 * hidden, hidden), "B": (sides, 6 * hidden)}
+    return {
+        name: (rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) == 3 else 0.5)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def gru_model(
+    direction: str = "forward",
+    *,
+    bias: bool = True,
+    lengths: bool = False,
+    state: bool = False,
+    outputs: tuple[str, ...] = ("Y", "Y_h"),
+    squeeze: bool = False,
+    inputs: int = I,
+    hidden: int = H,
+    **attributes: Any,
+) -> bytes:
+    """A file with one GRU node, in any of the forms that ONNX gives it."""
+    sides = 2 if direction == "bidirectional" else 1
+    arrays = gru_weights(sides, inputs=inputs, hidden=hidden)
+    moving = {"x": (FLOAT, ["time", "batch", inputs])}
+    names = ["x", "W", "R", "B" if bias else "", "", ""]
+    if lengths:
+        moving["rows"], names[4] = (TensorProto.INT32, ["batch"]), "rows"
+    if state:
+        moving["h0"], names[5] = (FLOAT, [sides, "batch", hidden]), "h0"
+    shapes = {"Y": ["time", sides, "batch", hidden], "Y_h": [sides, "batch", hidden]}
+    found = [name if name in outputs else "" for name in ("Y", "Y_h")]
+    options = {"hidden_size": hidden, "direction": direction} | attributes
+    nodes = [helper.make_node("GRU", names, found, name="rnn", **options)]
+    results = {name: shapes[name] for name in outputs}
+    if squeeze:
+        arrays["one"] = np.array([1])
+        nodes.append(helper.make_node("Squeeze", ["Y", "one"], ["flat"], name="squeeze"))
+        del results["Y"]
+        results["flat"] = ["time", "batch", hidden]
+    used = {name for node in nodes for name in node.input}
+    return model(nodes, moving, results, {name: array for name, array in arrays.items() if name in used})
+
+
+def operator_session(
+    name: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    weights: dict[str, np.ndarray],
+    ranks: dict[str, int],
+    *,
+    function: onnx.FunctionProto | None = None,
+) -> onnxruntime.InferenceSession:
+    """A session of a model that calls one of our operators; ``function`` is another body than the operator's own."""
+    node = helper.make_node(name, list(inputs), list(outputs), domain=DOMAIN)
+    kinds = {"lengths": TensorProto.INT64}
+    moving = [
+        helper.make_tensor_value_info(i, kinds.get(i, FLOAT), [f"{i}{k}" for k in range(ranks[i])])
+        for i in inputs
+        if i not in weights
+    ]
+    # Every output has the rank of x.
+    axes = {o: [f"{o}{k}" for k in range(ranks["x"])] for o in outputs}
+    results = [helper.make_tensor_value_info(o, FLOAT, axes[o]) for o in outputs]
+    constants = [numpy_helper.from_array(array, key) for key, array in weights.items()]
+    graph = helper.make_graph([node], "operator", moving, results, constants)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
+    functions = [function or function_for(name)]
+    proto = helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
+    onnx.checker.check_model(proto, full_check=True)
+    return open_session(proto.SerializeToString())
 
 
 def feeds_of(session: onnxruntime.InferenceSession, *, batch: int = B, time: int = T) -> dict[str, np.ndarray]:

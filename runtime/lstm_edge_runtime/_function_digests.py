@@ -3,6 +3,14 @@
 __all__ = ["DIGESTS"]
 
 DIGESTS = {
+    "GruInt4V1": "8a49bc4f2f7de5dd2f0afa0a268181a294103f70712ea81438cbb64e41b8a8c4",
+    "GruInt8V1": "bf590c5888e3e81916ac692e81bf6ca92d0b7574c20e1227990e67d45d606b60",
+    "GruRaggedInt4V1": "5ece68b02dd097f9b7e205d53ca95c785a8e52cda2e2d9900a91e744c46e6302",
+    "GruRaggedInt8V1": "c96562d810a3d4a893a397adaa24a3d19ba85e87949761dfbbdae7fbe0c1940d",
+    "GruResetAfterInt4V1": "ebd6278b6e0aba5a83a3d23ae65209f210602ad9b05ca3a7f252e033f75c7921",
+    "GruResetAfterInt8V1": "0e9d4ffb6e0ff6851c6eba5370c0e959842dfe3545224bdcac651039f9fc2ad8",
+    "GruResetAfterRaggedInt4V1": "c26c183bdcc3c1cceffdad9c7937407a52d08ce0e5e526439508122e0a1ce609",
+    "GruResetAfterRaggedInt8V1": "d0289e6f3093cb920b258dbfeb761a76e823862218e62cd8f1fc3ede46b341e7",
     "LinearInt4V1": "9160ac7b27e77e31fcc00dfdf4a190c98dac5807d1b24297f80ccc3d9723923f",
     "LinearInt8V1": "a7bf27abaefb32f5e855b3f3463a4da612f4ac14311a268bbadf65817bc3368f",
     "LstmDiagonalInt4V1": "3e61492aaa0dc4a4ea2402eed9c899b671ef81f2886d0249e89c33835f81753f",

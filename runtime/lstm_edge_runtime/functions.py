@@ -5,12 +5,15 @@ else on a device with kernels than on one without. Such a file is refused.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.errors import ArtifactError
 
-__all__ = ["called_operators", "check_functions", "check_whole"]
+__all__ = ["called_operators", "check_calls", "check_functions", "check_whole"]
+
+Operator = tuple[str, str]  # domain and name
 
 DOMAIN = b"lstm_edge"
 
@@ -19,8 +22,14 @@ _FUNCTIONS, _NAME, _FUNCTION_DOMAIN = 25, 1, 10
 _IMPORT, _END = b"\x4a\x04\x0a\x00\x10", b"\x52\x09" + DOMAIN
 # ModelProto.graph, GraphProto.node; NodeProto.op_type, .attribute and .domain; AttributeProto.g and .graphs.
 _GRAPH, _NODE, _OP_TYPE, _ATTRIBUTE, _NODE_DOMAIN, _SUBGRAPHS = 7, 1, 4, 5, 7, (6, 11)
-# GraphProto.initializer, AttributeProto.t and .tensors; TensorProto.external_data.
-_INITIALIZER, _TENSORS, _EXTERNAL_DATA = 5, (5, 10), 13
+# FunctionProto.node; GraphProto.initializer and .sparse_initializer; AttributeProto.t and .tensors;
+# TensorProto.external_data.
+_FUNCTION_NODE, _INITIALIZER, _SPARSE, _TENSORS, _EXTERNAL_DATA = 7, 5, 15, (5, 10), 13
+# Exporters nest graphs four deep (a published VAD); a protobuf reader stops at about 33.
+_DEEPEST_NESTING = 32
+# onnxruntime stops at calls of 100 functions in one another, but 40 functions that each call the next one twice keep
+# it inlining for hours.
+_DEEPEST_CALLS, _MOST_INLINED_NODES = 100, 1_000_000
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_OF_GROUP, _FIXED32 = range(6)
 
 
@@ -31,8 +40,10 @@ def check_functions(model: bytes) -> None:
         model: a serialized ModelProto; bytes that are none are left to onnxruntime, which says so.
 
     Raises:
-        ArtifactError: a name that this version does not know, or another body than the name's.
+        ArtifactError: a name that this version does not know, or another body than the name's; or functions of any
+            domain whose inlining would not end.
     """
+    _check_calls_of(model)
     for field, function in _fields(memoryview(model)):
         if field != _FUNCTIONS:
             continue
@@ -68,25 +79,37 @@ def check_whole(model: bytes) -> None:
     Raises:
         ArtifactError: a weight lies in another file.
     """
-    graphs = (value for field, value in _fields(memoryview(model)) if field == _GRAPH)
-    if any(field == _EXTERNAL_DATA for graph in graphs for tensor in _tensors(graph) for field, _ in _fields(tensor)):
+    tensors = (part for kind, part in _walk_model(model) if kind == "tensor")
+    if any(field == _EXTERNAL_DATA for tensor in tensors for field, _ in _fields(tensor)):
         raise ArtifactError(
             "its weights lie in another file: make it one file first, on a machine that has onnx, with "
             'onnx.save(onnx.load("model.onnx"), "whole.onnx")'
         )
 
 
-def _tensors(graph: memoryview) -> Iterator[memoryview]:
-    """Yield the initializers of a graph and the tensors in its nodes' attributes, nested graphs included."""
+def _walk_model(model: bytes) -> Iterator[tuple[str, memoryview]]:
+    """Yield each ``("node", bytes)`` and ``("tensor", bytes)`` of a model, of its functions too."""
+    for field, part in _fields(memoryview(model)):
+        if field in (_GRAPH, _FUNCTIONS):
+            yield from _walk(part, _NODE if field == _GRAPH else _FUNCTION_NODE)
+
+
+def _walk(graph: memoryview, nodes: int, depth: int = 0) -> Iterator[tuple[str, memoryview]]:
+    """Yield the nodes and tensors of a graph, or of a function's body, with those of nested graphs."""
+    if depth > _DEEPEST_NESTING:
+        raise ArtifactError(f"the model nests graphs more than {_DEEPEST_NESTING} deep")
     for field, part in _fields(graph):
-        if field == _INITIALIZER:
-            yield part
-        for kind, attribute in _fields(part) if field == _NODE else ():
-            for place, value in _fields(attribute) if kind == _ATTRIBUTE else ():
+        if field == nodes:
+            yield "node", part
+            for place, value in (inner for kind, a in _fields(part) if kind == _ATTRIBUTE for inner in _fields(a)):
                 if place in _TENSORS:
-                    yield value
+                    yield "tensor", value
                 elif place in _SUBGRAPHS:
-                    yield from _tensors(value)
+                    yield from _walk(value, _NODE, depth + 1)
+        elif nodes == _NODE and field == _INITIALIZER:
+            yield "tensor", part
+        elif nodes == _NODE and field == _SPARSE:
+            yield from (("tensor", tensor) for _, tensor in _fields(part))
 
 
 def called_operators(model: bytes) -> tuple[str, ...]:
@@ -94,23 +117,65 @@ def called_operators(model: bytes) -> tuple[str, ...]:
 
     Args:
         model: a serialized ModelProto; bytes that are none have no calls.
+
+    Raises:
+        ArtifactError: graphs are nested too deeply.
     """
     graphs = (value for field, value in _fields(memoryview(model)) if field == _GRAPH)
-    return tuple(name for graph in graphs for name in _calls(graph))
+    called = (operator for graph in graphs for operator in _calls(graph, _NODE))
+    return tuple(name for domain, name in called if domain == DOMAIN.decode())
 
 
-def _calls(graph: memoryview) -> Iterator[str]:
-    for field, node in _fields(graph):
-        if field != _NODE:
-            continue
-        parts = list(_fields(node))
-        named = dict(parts)
-        if bytes(named.get(_NODE_DOMAIN, b"")) == DOMAIN:
-            yield bytes(named.get(_OP_TYPE, b"")).decode("utf-8", "replace")
-        for _, attribute in (part for part in parts if part[0] == _ATTRIBUTE):
-            for kind, value in _fields(attribute):
-                if kind in _SUBGRAPHS:
-                    yield from _calls(value)
+def _calls(graph: memoryview, nodes: int) -> Iterator[Operator]:
+    for kind, node in _walk(graph, nodes):
+        if kind == "node":
+            parts = dict(_fields(node))
+            yield _text(parts, _NODE_DOMAIN), _text(parts, _OP_TYPE)
+
+
+def _text(parts: Mapping[int, memoryview], field: int) -> str:
+    return bytes(parts.get(field, b"")).decode("utf-8", "replace")
+
+
+def _check_calls_of(model: bytes) -> None:
+    bodies: dict[Operator, Counter[Operator]] = {}
+    top: Counter[Operator] = Counter()
+    for field, part in _fields(memoryview(model)):
+        if field == _FUNCTIONS:
+            parts = dict(_fields(part))
+            bodies[_text(parts, _FUNCTION_DOMAIN), _text(parts, _NAME)] = Counter(_calls(part, _FUNCTION_NODE))
+        elif field == _GRAPH:
+            top.update(_calls(part, _NODE))
+    check_calls(bodies, top)
+
+
+def check_calls(bodies: Mapping[Operator, Mapping[Operator, int]], top: Mapping[Operator, int]) -> None:
+    """Refuse functions that call each other in a circle, too deeply or too often: inlining them would not end.
+
+    Args:
+        bodies: for each function, as (domain, name), how often its body calls each operator or function.
+        top: the same for the graph.
+
+    Raises:
+        ArtifactError: a function calls itself, directly or through others; calls are more than 100 deep; or over a
+            million nodes are left once each call is replaced by the function's body.
+    """
+    inlined: dict[Operator, int] = {}  # nodes of a function once every call in it is replaced by its body
+    for start in bodies:
+        path = [start]
+        while path:
+            callee = next((name for name in bodies[path[-1]] if name in bodies and name not in inlined), None)
+            if callee is None:
+                function = path.pop()
+                inlined[function] = sum(count * inlined.get(name, 1) for name, count in bodies[function].items())
+                continue
+            if callee in path:
+                raise ArtifactError(f"function {'::'.join(callee)[:80]!r} calls itself, directly or through others")
+            path.append(callee)
+            if len(path) > _DEEPEST_CALLS:
+                raise ArtifactError(f"functions call each other more than {_DEEPEST_CALLS} deep")
+    if sum(count * inlined.get(name, 1) for name, count in top.items()) > _MOST_INLINED_NODES:
+        raise ArtifactError(f"with its functions inlined the model has over {_MOST_INLINED_NODES} nodes")
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

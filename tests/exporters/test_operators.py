@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx_files import operator_session
 
 from lstm_edge_exporters.compare import CLOSE, assert_close
 from lstm_edge_exporters.functions import (
@@ -22,7 +21,6 @@ from lstm_edge_exporters.functions import (
 )
 from lstm_edge_exporters.functions import model as numpy_model
 from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, Scheme, round_columns, round_matrix
-from lstm_edge_runtime.providers import open_session
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
@@ -72,34 +70,9 @@ def random_feeds(
     return feeds
 
 
-def body(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], weights: dict[str, np.ndarray], ranks: dict):
-    """A session of a model that calls one operator."""
-    node = helper.make_node(name, list(inputs), list(outputs), domain=DOMAIN)
-    kinds = {"lengths": onnx.TensorProto.INT64}
-    moving = [
-        helper.make_tensor_value_info(i, kinds.get(i, onnx.TensorProto.FLOAT), [f"{i}{k}" for k in range(ranks[i])])
-        for i in inputs
-        if i not in weights
-    ]
-    # Every output has the rank of x.
-    axes = {o: [f"{o}{k}" for k in range(ranks["x"])] for o in outputs}
-    results = [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, axes[o]) for o in outputs]
-    graph = helper.make_graph(
-        [node],
-        "operator",
-        moving,
-        results,
-        [numpy_helper.from_array(array, key) for key, array in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
-    proto = helper.make_model(graph, opset_imports=opsets, functions=[function_for(name)], ir_version=8)
-    onnx.checker.check_model(proto, full_check=True)
-    return open_session(proto.SerializeToString())
-
-
 def run_cell(variant: CellVariant, weights: dict, feeds: dict) -> dict[str, np.ndarray]:
     outputs = ("y", "h_out", "c_out")
-    session = body(variant.name, variant.inputs, outputs, weights, {"x": 3, "h": 3, "c": 3, "lengths": 1})
+    session = operator_session(variant.name, variant.inputs, outputs, weights, {"x": 3, "h": 3, "c": 3, "lengths": 1})
     return dict(zip(outputs, session.run(list(outputs), feeds), strict=True))
 
 
@@ -184,7 +157,7 @@ def test_linear_is_the_model_to_the_bit(shape: tuple[int, ...]) -> None:
     w, scale = round_columns("w", rng.standard_normal((7, 5)).astype(np.float32))
     weights = {"w": w, "w_scale": scale, "b": rng.standard_normal(5).astype(np.float32)}
     x = rng.standard_normal(shape).astype(np.float32)
-    session = body(LINEAR_INT8, ("x", "w", "w_scale", "b"), ("y",), weights, {"x": len(shape)})
+    session = operator_session(LINEAR_INT8, ("x", "w", "w_scale", "b"), ("y",), weights, {"x": len(shape)})
     np.testing.assert_array_equal(
         session.run(None, {"x": x})[0], numpy_model.linear("LinearInt8V1", x, weights), strict=True
     )
@@ -199,7 +172,7 @@ def test_four_bit_linear_is_the_model(sizes: tuple[int, int], scheme: Scheme) ->
     weights = {f"w{suffix}": part for suffix, part in round_matrix("w", weight, scheme).items()}
     weights["b"] = rng.standard_normal(sizes[1]).astype(np.float32)
     x = rng.standard_normal((3, 2, sizes[0])).astype(np.float32)
-    session = body(LINEAR_INT4, ("x", "w", "w_scale", "w_zero", "b"), ("y",), weights, {"x": 3})
+    session = operator_session(LINEAR_INT4, ("x", "w", "w_scale", "w_zero", "b"), ("y",), weights, {"x": 3})
     answer = session.run(None, {"x": x})[0]
     assert_close("y", answer, numpy_model.linear(LINEAR_INT4, x, weights), CLOSE)
     # Half a step of 15 a weight and of 127 an input, over sqrt(K) of them: within a fifth of outputs of order one.
@@ -226,7 +199,7 @@ def test_sums_stay_exact_however_long_the_row(columns: int) -> None:
     weights = {"w": w, "w_scale": scale, "b": np.zeros(3, np.float32)}
     rng = np.random.default_rng(0)
     x = np.where(rng.random((6, columns)) < 0.9, 1.0, rng.uniform(-1, 1, (6, columns))).astype(np.float32)
-    session = body(LINEAR_INT8, ("x", "w", "w_scale", "b"), ("y",), weights, {"x": 2})
+    session = operator_session(LINEAR_INT8, ("x", "w", "w_scale", "b"), ("y",), weights, {"x": 2})
     answer = session.run(None, {"x": x})[0]
     np.testing.assert_array_equal(answer, numpy_model.linear("LinearInt8V1", x, weights), strict=True)
     # Half a level of 127 for x, and at 4,096 columns 32 levels of w instead of 127: 1.6 % of a weight at most.

@@ -1,4 +1,4 @@
-// Four threads call one kernel object at once, for ThreadSanitizer; every answer must have the serial one's bytes.
+// Four threads call one kernel's weights at once, an LSTM's and a GRU's, for ThreadSanitizer; every answer must have the serial one's bytes.
 //
 // Python under ThreadSanitizer sees races inside onnxruntime, which is not instrumented; this calls the kernels' own
 // functions instead. Built and run by `make test-sanitize`.
@@ -51,6 +51,40 @@ Answer run(const Lstm& lstm, int steps, int batch, uint32_t seed) {
   return answer;
 }
 
+Answer run(const Gru& gru, int steps, int batch, uint32_t seed) {
+  std::vector<float> x(size_t(steps) * batch * gru.inputs);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float((i * 2654435761u + seed) % 1000u) / 500.0f - 1.0f;
+  const std::vector<float> h(size_t(batch) * gru.hidden, 0.25f);
+  Answer answer{std::vector<float>(size_t(steps) * batch * gru.hidden), h, {}};
+  const GruCall call{steps, batch, x.data(), h.data(), nullptr, answer.y.data(), answer.h.data()};
+  for (int first = 0; first < batch; first += 16) {
+    instruction_set().gru(gru, call, first, first + 16 < batch ? first + 16 : batch);
+  }
+  return answer;
+}
+
+// Whether four threads at once give the serial answers, each for shapes of its own.
+template <typename Layer>
+bool same_on_threads(const Layer& layer) {
+  constexpr int kThreads = 4;
+  Answer serial[kThreads];
+  for (int t = 0; t < kThreads; ++t) serial[t] = run(layer, 3 + t, 1 + 9 * t, uint32_t(t));
+  bool same[kThreads] = {};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      bool all = true;
+      for (int repeat = 0; repeat < 20; ++repeat) all = run(layer, 3 + t, 1 + 9 * t, uint32_t(t)) == serial[t] && all;
+      same[t] = all;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int t = 0; t < kThreads; ++t) {
+    if (!same[t]) return std::printf("thread %d differs from the serial answer\n", t), false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main() {
@@ -67,22 +101,15 @@ int main() {
   const std::vector<float> bias = random_values(4 * kHidden);
   for (int i = 0; i < 4 * kHidden; ++i) lstm.bias[Columns{4, kHidden}.packed(i)] = bias[i];
 
-  constexpr int kThreads = 4;
-  Answer serial[kThreads];
-  for (int t = 0; t < kThreads; ++t) serial[t] = run(lstm, 3 + t, 1 + 9 * t, uint32_t(t));
-  bool same[kThreads] = {};
-  std::vector<std::thread> threads;
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&, t] {
-      bool all = true;
-      for (int repeat = 0; repeat < 20; ++repeat) all = run(lstm, 3 + t, 1 + 9 * t, uint32_t(t)) == serial[t] && all;
-      same[t] = all;
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (int t = 0; t < kThreads; ++t) {
-    if (!same[t]) return std::printf("thread %d differs from the serial answer\n", t), 1;
-  }
+  Gru gru;
+  gru.inputs = kInputs;
+  gru.hidden = kHidden;
+  gru.w = random_matrix(kInputs, 3 * kHidden, 3);
+  gru.r = random_matrix(kHidden, 2 * kHidden, 2);
+  gru.rn = random_matrix(kHidden, kHidden, 1);
+  gru.bias = allocate<float>(gru.w.width());
+
+  if (!same_on_threads(lstm) || !same_on_threads(gru)) return 1;
   std::printf("%s: four threads gave the serial bits\n", instruction_set().name);
   return 0;
 }

@@ -11,11 +11,12 @@ from onnx import helper, numpy_helper
 
 from lstm_edge_exporters.functions import function_for
 from lstm_edge_exporters.functions import model as numpy_model
-from lstm_edge_exporters.functions.names import DOMAIN, CellVariant, all_cells
+from lstm_edge_exporters.functions.names import DOMAIN, CellVariant, GruVariant, all_cells, all_grus
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
 
 __all__ = [
     "CELLS",
+    "GRUS",
     "INT4",
     "INT8",
     "LINEARS",
@@ -26,6 +27,7 @@ __all__ = [
     "cell",
     "feeds_of",
     "golden_operators",
+    "gru",
     "linear",
     "one_node",
     "with_scheme",
@@ -33,6 +35,7 @@ __all__ = [
 
 Array = NDArray[Any]
 CELLS = all_cells()
+GRUS = all_grus()
 LINEARS = ("LinearInt8V1", "LinearInt4V1")
 STATE = ("y", "h_out", "c_out")
 # Scheme of each precision's weights; the int4 variants differ in block and zero points.
@@ -47,12 +50,12 @@ INT4 = (
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One operator with its constants. ``variant`` is None for a linear one; sizes are I, H, P (or K, N, N)."""
+    """One operator with its constants. ``variant`` is None for a linear one; sizes are I, H, P (I, H, H; K, N, N)."""
 
     name: str
     sizes: tuple[int, int, int]
     weights: Mapping[str, Array]
-    variant: CellVariant | None = None
+    variant: CellVariant | GruVariant | None = None
     model: bytes = field(repr=False)
 
     def __str__(self) -> str:
@@ -61,6 +64,8 @@ class Operator:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The outputs' names, in order."""
+        if isinstance(self.variant, GruVariant):
+            return STATE[:2]
         return ("y",) if self.variant is None else STATE
 
     @property
@@ -72,11 +77,14 @@ class Operator:
         """Return the NumPy model's answer."""
         if self.variant is None:
             return {"y": numpy_model.linear(self.name, feeds["x"], self.weights)}
+        if isinstance(self.variant, GruVariant):
+            last = numpy_model.gru(self.variant, feeds["x"], feeds["h"], self.weights, feeds.get("lengths"))
+            return dict(zip(STATE, last, strict=False))
         answers = numpy_model.lstm(self.variant, feeds["x"], feeds["h"], feeds["c"], self.weights, feeds.get("lengths"))
         return dict(zip(STATE, answers, strict=True))
 
 
-def with_scheme(variant: CellVariant) -> tuple[Scheme | None, ...]:
+def with_scheme(variant: CellVariant | GruVariant) -> tuple[Scheme | None, ...]:
     """Return the schemes that a variant's weights may have; None stands for float32."""
     return INT4 if variant.int4 else (INT8,) if variant.int8 else (None,)
 
@@ -100,6 +108,20 @@ def cell(
             weights |= {name + suffix: array for suffix, array in round_matrix(name, values, scheme).items()}
     model = one_node(variant.name, variant.inputs, STATE, weights)
     return Operator(name=variant.name, sizes=(inputs, hidden, P), weights=weights, variant=variant, model=model)
+
+
+def gru(variant: GruVariant, inputs: int, hidden: int, scheme: Scheme, seed: int = 0) -> Operator:
+    """Make a GRU operator: matrices of deviation 1 / sqrt(rows), biases of deviation 0.3."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, Array] = {}
+    for name, rows in (("w", inputs), ("r", hidden)):
+        values = (rng.standard_normal((rows, 3 * hidden)) * rows**-0.5).astype(np.float32)
+        weights |= {name + suffix: array for suffix, array in round_matrix(name, values, scheme).items()}
+    weights["b"] = (rng.standard_normal(3 * hidden) * 0.3).astype(np.float32)
+    if variant.reset_after:
+        weights["rb"] = (rng.standard_normal(hidden) * 0.3).astype(np.float32)
+    model = one_node(variant.name, variant.inputs, STATE[:2], weights)
+    return Operator(name=variant.name, sizes=(inputs, hidden, hidden), weights=weights, variant=variant, model=model)
 
 
 def linear(name: str, k: int, n: int, scheme: Scheme, *, rank: int = 3, seed: int = 0) -> Operator:
@@ -155,8 +177,9 @@ def feeds_of(operator: Operator, time: int, batch: int, *, seed: int = 1) -> dic
     feeds: dict[str, Array] = {
         "x": x,
         "h": rng.uniform(-0.9, 0.9, (1, batch, outputs)).astype(np.float32),
-        "c": rng.standard_normal((1, batch, hidden)).astype(np.float32),
     }
+    if isinstance(operator.variant, CellVariant):
+        feeds["c"] = rng.standard_normal((1, batch, hidden)).astype(np.float32)
     if operator.variant.ragged:
         feeds["lengths"] = np.array([0, time, *rng.integers(0, time + 1, max(0, batch - 2))], np.int64)[-batch:]
     return feeds
@@ -171,6 +194,12 @@ def golden_operators() -> Iterator[tuple[Operator, int, int]]:
             # Every operator at two of the sizes, all sizes over the operators; int4's schemes count as operators.
             for at in {(number + index) % 5, (number + index + 2) % 5}:
                 yield cell(variant, *sizes[at], scheme, seed=number), *shapes[at]
+    for number, grus in enumerate(GRUS):
+        for index, scheme in enumerate(with_scheme(grus)):
+            assert scheme is not None
+            for at in {(number + index) % 5, (number + index + 2) % 5}:
+                inputs, hidden, _ = sizes[at]
+                yield gru(grus, inputs, hidden, scheme, seed=number), *shapes[at]
     plain = CellVariant(int8=True)
     yield cell(plain, 1100, 24, 24, INT8), 3, 2  # sums up to 2^24: exact only if the columns' sums are bounded
     yield cell(plain, 16, 64, 64, INT8), 100, 2

@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 preload=$(for name in libasan.so libubsan.so libstdc++.so.6; do g++ -print-file-name="$name"; done | tr '\n' ' ')
 LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
   LSTM_EDGE_LIBRARY=$work/address/liblstm_edge_kernels.so \
-  "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_{answers,bits,extremes,malformed}.py
+  "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_{answers,bits,extremes,gru,malformed}.py
 
 # The sources of the library, compiled once more with the instrumentation, and a program that calls them.
 "$python" "$kernels/build.py" --compiler g++ --sanitize thread --output "$work/thread" \

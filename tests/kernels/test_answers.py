@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from kernel_cases import (
     CELLS,
+    GRUS,
     INT4,
     INT8,
     LINEARS,
@@ -14,6 +15,7 @@ from kernel_cases import (
     assert_bits,
     cell,
     feeds_of,
+    gru,
     linear,
     one_node,
     with_scheme,
@@ -104,10 +106,10 @@ def test_linear_takes_any_rank(kernel, name, shape):
 @pytest.mark.parametrize("name", sorted(DIGESTS))
 def test_every_operator_reaches_its_kernel(library, name):
     # The profile names what ran: the operator itself on kernels, ONNX operators of its body without.
-    operator = next(
-        (cell(v, 5, 7, 3, with_scheme(v)[0]) for v in CELLS if v.name == name),
-        None,
-    ) or linear(name, 5, 7, INT8 if "Int8" in name else INT4[0])
+    scheme = INT8 if "Int8" in name else INT4[0]
+    made = [cell(v, 5, 7, 3, with_scheme(v)[0]) for v in CELLS if v.name == name]
+    made += [gru(v, 5, 7, scheme) for v in GRUS if v.name == name]
+    operator = made[0] if made else linear(name, 5, 7, scheme)
     feeds = feeds_of(operator, 2, 3)
     with_kernels = {node.operator for node in measure_placement(operator.model, feeds, library=library)}
     with_bodies = {node.operator for node in measure_placement(operator.model, feeds)}

@@ -6,6 +6,7 @@ import hashlib
 import onnx
 import onnx.parser
 
+from lstm_edge_exporters.functions.gru import gru_text
 from lstm_edge_exporters.functions.linear import LINEAR_INPUTS, linear_text
 from lstm_edge_exporters.functions.lstm import cell_text
 from lstm_edge_exporters.functions.names import (
@@ -13,8 +14,11 @@ from lstm_edge_exporters.functions.names import (
     LINEAR_INT4,
     LINEAR_INT8,
     CellVariant,
+    GruVariant,
     all_cells,
+    all_grus,
     parse_cell_name,
+    parse_gru_name,
 )
 from lstm_edge_exporters.functions.rounding import OPSET
 
@@ -23,19 +27,27 @@ __all__ = [
     "LINEAR_INT4",
     "LINEAR_INT8",
     "CellVariant",
+    "GruVariant",
     "all_cells",
+    "all_grus",
     "function_digests",
     "function_for",
     "parse_cell_name",
+    "parse_gru_name",
 ]
 
 
 @functools.cache
 def _serialized(name: str) -> bytes:
-    variant = parse_cell_name(name)
-    if variant is None and name not in LINEAR_INPUTS:
+    cell, gru = parse_cell_name(name), parse_gru_name(name)
+    if cell is not None:
+        text = cell_text(cell)
+    elif gru is not None:
+        text = gru_text(gru)
+    elif name in LINEAR_INPUTS:
+        text = linear_text(name)
+    else:
         raise KeyError(f"{DOMAIN}::{name} is no operator of this version")
-    text = linear_text(name) if variant is None else cell_text(variant)
     data: bytes = onnx.parser.parse_function(text).SerializeToString(deterministic=True)
     return data
 
@@ -60,5 +72,5 @@ def function_for(name: str, opset: int = OPSET) -> onnx.FunctionProto:
 
 def function_digests() -> dict[str, str]:
     """Return the SHA-256 of each operator's function as a file of opset 18 has it: the device refuses another body."""
-    names = [variant.name for variant in all_cells()] + list(LINEAR_INPUTS)
+    names = [*(cell.name for cell in all_cells()), *(gru.name for gru in all_grus()), *LINEAR_INPUTS]
     return {name: hashlib.sha256(_serialized(name)).hexdigest() for name in sorted(names)}

@@ -8,9 +8,9 @@ from lstm_edge_exporters.functions.names import DOMAIN, CellVariant
 from lstm_edge_exporters.functions.rounding import (
     OPSET,
     int4_constants,
-    product_text,
     quantize_constants,
-    quantize_text,
+    rounded_product_text,
+    step_numbers,
     unpack_text,
 )
 
@@ -23,7 +23,7 @@ def cell_text(variant: CellVariant) -> str:
         *_constants(variant),
         *_matmul("zx", "x", "w", variant),
         "zb = Add (zx, b)",
-        *(_step_numbers() if variant.ragged else ()),
+        *(step_numbers() if variant.ragged else ()),
         _scan(variant),
         "y = Squeeze (ys, one)",
     ]
@@ -55,29 +55,11 @@ def _quantized(variant: CellVariant) -> list[str]:
     return [name for name in variant.weights if f"{name}_scale" in variant.weights]
 
 
-def _step_numbers() -> list[str]:
-    return [
-        "first = Constant <value_int = 0> ()",
-        "next = Constant <value_int = 1> ()",
-        "axis0 = Constant <value_ints = [0]> ()",
-        "x_steps = Shape <start = 0, end = 1> (x)",
-        "count = Squeeze (x_steps, axis0)",
-        "numbers = Range (first, count, next)",
-    ]
-
-
 def _matmul(result: str, source: str, weight: str, variant: CellVariant) -> list[str]:
     """Lines for ``result = source @ weight``; int8 and int4 go through the rounding of the rows of ``source``."""
-    if variant.int4:
-        return [*quantize_text(source, source), *product_text(result, source, weight)]
-    if not variant.int8:
-        return [f"{result} = MatMul ({source}, {weight})"]
-    return [
-        *quantize_text(source, source),
-        f"{result}_sum = MatMul ({source}_q, {weight}_float)",
-        f"{result}_row = Mul ({result}_sum, {source}_s)",
-        f"{result} = Mul ({result}_row, {weight}_scale)",
-    ]
+    if variant.int8 or variant.int4:
+        return rounded_product_text(result, source, weight, int4=variant.int4)
+    return [f"{result} = MatMul ({source}, {weight})"]
 
 
 def _scan(variant: CellVariant) -> str:

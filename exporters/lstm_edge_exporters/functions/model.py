@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.functions.names import CellVariant
+from lstm_edge_exporters.functions.names import CellVariant, GruVariant
 
-__all__ = ["exponential", "linear", "lstm", "quantize_rows", "sigmoid", "tanh", "unpack"]
+__all__ = ["exponential", "gru", "linear", "lstm", "quantize_rows", "sigmoid", "tanh", "unpack"]
 
 Float = NDArray[np.float32]
 Weights = Mapping[str, NDArray[Any]]
@@ -134,3 +134,36 @@ def lstm(  # noqa: PLR0917 - the operator's own inputs, in its order
         outputs.append(np.where(valid, h_new, F(0))[0])
         h, c = np.where(valid, h_new, h), np.where(valid, c_new, c)
     return np.stack(outputs), h, c
+
+
+def gru(
+    variant: GruVariant,
+    x: Float,
+    h: Float,
+    weights: Weights,
+    lengths: NDArray[np.int64] | None = None,
+    *,
+    precision: Precision | None = None,
+) -> tuple[Float, Float]:
+    """Any GRU operator: x [T, B, I], h [1, B, H] to y [T, B, H], h_out [1, B, H].
+
+    ``precision`` is the variant's; ``"float32"`` says the same equations without rounding, with float32 matrices in
+    ``weights``: no operator has that, it is for comparing the equations with others.
+    """
+    kind: Precision = precision or ("int4" if variant.int4 else "int8")
+    zx = _product(x, "w", weights, kind) + weights["b"]
+    outputs = []
+    for t in range(x.shape[0]):
+        x_r, x_z, x_n = np.split(zx[t], 3, axis=-1)
+        h_r, h_z, h_n = np.split(_product(h, "r", weights, kind), 3, axis=-1)
+        r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+        if variant.reset_after:
+            n = tanh(x_n + r * (h_n + weights["rb"]))
+        else:
+            # A column's product does not depend on the other columns: those of n are taken from the whole.
+            n = tanh(x_n + np.split(_product(r * h, "r", weights, kind), 3, axis=-1)[2])
+        h_new = np.asarray((F(1) - z) * n + z * h, np.float32)
+        valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
+        outputs.append(np.where(valid, h_new, F(0))[0])
+        h = np.where(valid, h_new, h)
+    return np.stack(outputs), h

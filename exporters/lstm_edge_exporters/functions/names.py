@@ -7,7 +7,17 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DOMAIN", "LINEAR_INT4", "LINEAR_INT8", "CellVariant", "all_cells", "parse_cell_name"]
+__all__ = [
+    "DOMAIN",
+    "LINEAR_INT4",
+    "LINEAR_INT8",
+    "CellVariant",
+    "GruVariant",
+    "all_cells",
+    "all_grus",
+    "parse_cell_name",
+    "parse_gru_name",
+]
 
 DOMAIN = "lstm_edge"
 LINEAR_INT8 = "LinearInt8V1"
@@ -16,6 +26,7 @@ LINEAR_INT4 = "LinearInt4V1"
 Peephole = Literal["none", "diagonal", "full"]
 _PART: dict[Peephole, str] = {"none": "", "diagonal": "Diagonal", "full": "Full"}
 _NAME = re.compile(r"Lstm(Diagonal|Full)?(Projected)?(Ragged)?(Int8|Int4)?V1")
+_GRU_NAME = re.compile(r"Gru(ResetAfter)?(Ragged)?(Int8|Int4)V1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,4 +102,64 @@ def all_cells() -> tuple[CellVariant, ...]:
         for projected in (False, True)
         for ragged in (False, True)
         for int8, int4 in ((False, False), (True, False), (False, True))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GruVariant:
+    """One GRU operator: the parts its name is built from, and the inputs that follow from them.
+
+    ``reset_after``: the reset gate acts on the product of h (ONNX's linear_before_reset = 1, PyTorch's nn.GRU, Keras's
+    reset_after), else on h before the product; ``ragged``: rows have lengths; ``int4``: weights are four bits, else
+    int8. There is no float32 operator: ONNX's own ``GRU`` says all of these.
+    """
+
+    reset_after: bool = False
+    ragged: bool = False
+    int4: bool = False
+
+    @property
+    def int8(self) -> bool:
+        """Whether weights are int8 with one scale a column."""
+        return not self.int4
+
+    @property
+    def name(self) -> str:
+        """The operator's name, for example ``GruResetAfterRaggedInt8V1``."""
+        parts = f"{'ResetAfter' * self.reset_after}{'Ragged' * self.ragged}"
+        return f"Gru{parts}{'Int4' if self.int4 else 'Int8'}V1"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the operator's inputs, in order."""
+        return ("x", "h", *(("lengths",) if self.ragged else ()), *self.weights)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The names of the constant inputs, in order; a matrix is followed by its scale (and zero point)."""
+        zero = "{0}_zero" if self.int4 else ""
+        matrices = [text.format(name) for name in "wr" for text in ("{0}", "{0}_scale", zero) if text]
+        return (*matrices, "b", *(("rb",) if self.reset_after else ()))
+
+    def is_quantized(self, weight: str) -> bool:
+        """Say whether a weight is a matrix that is stored with scales; biases stay float32."""
+        return weight in ("w", "r")
+
+
+def parse_gru_name(name: str) -> GruVariant | None:
+    """Return the variant that an operator's name stands for, or None when it is not a GRU of this version."""
+    match = _GRU_NAME.fullmatch(name)
+    if match is None:
+        return None
+    after, ragged, precision = match.groups(default="")
+    return GruVariant(reset_after=bool(after), ragged=bool(ragged), int4=precision == "Int4")
+
+
+def all_grus() -> tuple[GruVariant, ...]:
+    """Return every GRU operator of this version."""
+    return tuple(
+        GruVariant(reset_after=reset_after, ragged=ragged, int4=int4)
+        for reset_after in (False, True)
+        for ragged in (False, True)
+        for int4 in (False, True)
     )

@@ -1,9 +1,18 @@
-"""The parts that every quantized function body is made of: rounding rows of activations, unpacking four bits.
+"""The parts that function bodies are made of: rounding rows of activations, unpacking four bits, counting steps.
 
 ONNX's own textual syntax, as in ``lstm.py``; docs/operators.md, "The arithmetic", is what these lines say.
 """
 
-__all__ = ["OPSET", "int4_constants", "product_text", "quantize_constants", "quantize_text", "unpack_text"]
+__all__ = [
+    "OPSET",
+    "int4_constants",
+    "product_text",
+    "quantize_constants",
+    "quantize_text",
+    "rounded_product_text",
+    "step_numbers",
+    "unpack_text",
+]
 
 # The oldest opset whose ReduceMax takes its axes as an input and whose Split takes a number of outputs.
 OPSET = 18
@@ -34,6 +43,18 @@ def quantize_constants() -> list[str]:
         "last = Constant <value_ints = [-1]> ()",
         "levels = Constant <value_float = 127.0> ()",
         f"smallest = Constant <value_float = {SMALLEST_AMAX!r}> ()",
+    ]
+
+
+def step_numbers() -> list[str]:
+    """Return lines for ``numbers``: 0, 1, ... for the steps of ``x``, to compare with the lengths of rows."""
+    return [
+        "first = Constant <value_int = 0> ()",
+        "next = Constant <value_int = 1> ()",
+        "axis0 = Constant <value_ints = [0]> ()",
+        "x_steps = Shape <start = 0, end = 1> (x)",
+        "count = Squeeze (x_steps, axis0)",
+        "numbers = Range (first, count, next)",
     ]
 
 
@@ -96,13 +117,33 @@ def unpack_text(weight: str) -> list[str]:
     ]
 
 
-def product_text(result: str, source: str, weight: str) -> list[str]:
-    """Return lines for ``result`` [..., N]: rounded rows of ``source`` times the unpacked ``weight``, by blocks."""
-    r, w = result, weight
+def rounded_product_text(result: str, source: str, weight: str, *, int4: bool, whole: str | None = None) -> list[str]:
+    """Return lines for ``result`` = ``source`` × ``weight``: the rows are rounded, the product is summed and scaled.
+
+    The weight stands ready as ``{weight}_float`` and ``{weight}_scale`` (int8), or as ``unpack_text`` leaves it (int4);
+    ``whole`` is as in ``product_text``.
+    """
+    if int4:
+        return [*quantize_text(source, source), *product_text(result, source, weight, whole)]
     return [
-        f"{r}_rows = Reshape ({source}_q, {w}_row_shape)",
-        f"{r}_padded = Pad ({r}_rows, {w}_pad_columns)",
-        f"{r}_parts = Reshape ({r}_padded, {w}_block_shape)",
+        *quantize_text(source, source),
+        f"{result}_sum = MatMul ({source}_q, {weight}_float)",
+        f"{result}_row = Mul ({result}_sum, {source}_s)",
+        f"{result} = Mul ({result}_row, {weight}_scale)",
+    ]
+
+
+def product_text(result: str, source: str, weight: str, whole: str | None = None) -> list[str]:
+    """Return lines for ``result`` [..., N]: rounded rows of ``source`` times the unpacked ``weight``, by blocks.
+
+    ``whole`` is the matrix that ``weight`` holds some columns of, where it is not the unpacked one itself: it has the
+    same rows, so its shapes are taken.
+    """
+    r, w, k = result, weight, whole or weight
+    return [
+        f"{r}_rows = Reshape ({source}_q, {k}_row_shape)",
+        f"{r}_padded = Pad ({r}_rows, {k}_pad_columns)",
+        f"{r}_parts = Reshape ({r}_padded, {k}_block_shape)",
         f"{r}_by_block = Transpose <perm = [1, 0, 2]> ({r}_parts)",
         f"{r}_sums = MatMul ({r}_by_block, {w}_blocks)",
         f"{r}_scaled = Mul ({r}_sums, {w}_scale_block)",

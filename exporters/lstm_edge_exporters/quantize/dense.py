@@ -7,8 +7,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8
-from lstm_edge_exporters.graph import add_constant, add_node, constant_of, owner, replace_node
-from lstm_edge_exporters.quantize.recurrent import Refusal
+from lstm_edge_exporters.graph import add_node, add_shared, constant_of, owner, replace_node
+from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix, round_rows
 
 __all__ = ["is_embedding", "is_linear", "layer_name", "quantize_embedding", "quantize_linear"]
@@ -18,7 +18,8 @@ Array = NDArray[Any]
 
 def layer_name(node: ir.Node) -> str:
     """Return the module that a node came from: ``head`` of ``head/MatMul``, else the node's own name."""
-    return (node.name or node.op_type).partition("/")[0]
+    # torch's legacy exporter calls it "/head/MatMul".
+    return (node.name or node.op_type).lstrip("/").partition("/")[0] or node.op_type
 
 
 def is_linear(node: ir.Node) -> bool:
@@ -40,7 +41,7 @@ def is_embedding(node: ir.Node) -> bool:
     return axis == 0 and table is not None and table.ndim == 2 and table.dtype == np.float32
 
 
-def quantize_linear(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
+def quantize_linear(node: ir.Node, scheme: Scheme) -> Outcome:
     """Replace a MatMul (and the Add of its bias) or a Gemm by a quantized operator; returns bytes before and after.
 
     Raises:
@@ -57,7 +58,7 @@ def quantize_linear(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
     parts = round_matrix(f"{layer}.weight", weight, scheme)
     arrays = {f"w{suffix}": array for suffix, array in parts.items()}
     arrays["b"] = np.zeros(weight.shape[1], np.float32) if bias is None else bias
-    constants = [add_constant(graph, f"{layer}.{scheme.kind}.{name}", array) for name, array in arrays.items()]
+    constants = [add_shared(graph, f"{layer}.{scheme.kind}.{name}", array) for name, array in arrays.items()]
     operator = LINEAR_INT8 if scheme.kind == "int8" else LINEAR_INT4
     title = f"{layer}/{scheme.kind}"
     y = add_node(node, operator, [node.inputs[0], *constants], domain=DOMAIN, outputs=("y",), name=title)
@@ -67,7 +68,7 @@ def quantize_linear(node: ir.Node, scheme: Scheme) -> tuple[int, int]:
     else:
         replace_node(node, y)
     before = weight.nbytes + (0 if bias is None else bias.nbytes)
-    return before, sum(array.nbytes for array in arrays.values())
+    return Outcome(before, sum(array.nbytes for array in arrays.values()))
 
 
 def _read_gemm(node: ir.Node, weight: Array) -> tuple[Array, Array | None]:
@@ -100,14 +101,14 @@ def _following_bias(node: ir.Node, width: int) -> tuple[ir.Node, Array | None]:
     return add, bias
 
 
-def quantize_embedding(node: ir.Node) -> tuple[int, int]:
+def quantize_embedding(node: ir.Node) -> Outcome:
     """Replace a Gather by int8 rows, Cast and Mul with the rows' scales; returns bytes before and after."""
     table, ids = constant_of(node.inputs[0]), node.inputs[1]
     assert table is not None
     layer, graph = layer_name(node), owner(node)
     rounded, scale = round_rows(f"{layer}.weight", table)
-    rows = add_node(node, "Gather", [add_constant(graph, f"{layer}.int8.w", rounded), ids])[0]
-    scales = add_node(node, "Gather", [add_constant(graph, f"{layer}.int8.w_scale", scale), ids])[0]
+    rows = add_node(node, "Gather", [add_shared(graph, f"{layer}.int8.w", rounded), ids])[0]
+    scales = add_node(node, "Gather", [add_shared(graph, f"{layer}.int8.w_scale", scale), ids])[0]
     values = add_node(node, "Cast", [rows], attributes={"to": 1})[0]
     replace_node(node, add_node(node, "Mul", [values, scales]))
-    return table.nbytes, rounded.nbytes + scale.nbytes
+    return Outcome(table.nbytes, rounded.nbytes + scale.nbytes)

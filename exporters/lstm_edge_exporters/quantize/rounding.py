@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lstm_edge_runtime.errors import QuantizationError
 
-__all__ = ["LARGEST_COLUMN_SUM", "Scheme", "round_blocks", "round_columns", "round_matrix", "round_rows"]
+__all__ = ["LARGEST_COLUMN_SUM", "LEVELS", "Scheme", "round_blocks", "round_columns", "round_matrix", "round_rows"]
 
 Float = NDArray[np.float32]
 

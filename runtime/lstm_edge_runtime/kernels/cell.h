@@ -128,14 +128,14 @@ int tile_product(const Matrix& matrix, int tile, const Row* rows, int count, flo
   }
 }
 
-// rows × matrix + bias to out [rows][width of the matrix].
-template <Precision P>
+// rows × matrix + bias to out [rows][width of the matrix]; NV: the vectors of the matrix' tiles.
+template <Precision P, int NV = 4>
 void affine(const Matrix& matrix, const float* bias, const Row* rows, int count, float* out) {
-  alignas(64) float part[kMostRows * 4 * kLanes];
-  const size_t width = matrix.width(), tile_width = 4 * kLanes;
+  alignas(64) float part[kMostRows * NV * kLanes];
+  const size_t width = matrix.width(), tile_width = NV * kLanes;
   for (int tile = 0; tile < matrix.tiles; ++tile) {
     for (int first = 0; first < count;) {
-      const int done = tile_product<P, 4>(matrix, tile, rows + first, count - first, part);
+      const int done = tile_product<P, NV>(matrix, tile, rows + first, count - first, part);
       for (int m = 0; m < done; ++m) {
         float* target = out + (first + m) * width + tile * tile_width;
         for (size_t i = 0; i < tile_width; i += W) {
@@ -158,7 +158,8 @@ struct Running {
   Row *h_rows, *c_rows, *gate_rows;
 };
 
-inline bool inside(const LstmCall& call, int row, int step) {
+template <typename Call>
+bool inside(const Call& call, int row, int step) {
   return call.lengths == nullptr || step < call.lengths[row];
 }
 

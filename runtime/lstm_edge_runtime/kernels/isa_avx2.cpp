@@ -30,9 +30,10 @@ struct Multiply {
 using Isa = Dot256<Multiply>;
 
 #include "cell.h"
+#include "gru_cell.h"
 
 }  // namespace avx2
 
-const InstructionSet kAvx2 = {"avx2", avx2::Isa::kWeightOffset, avx2::lstm, avx2::linear};
+const InstructionSet kAvx2 = {"avx2", avx2::Isa::kWeightOffset, avx2::lstm, avx2::gru, avx2::linear};
 
 }  // namespace lstm_edge

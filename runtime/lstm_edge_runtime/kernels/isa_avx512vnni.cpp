@@ -136,9 +136,11 @@ struct Isa {
 };
 
 #include "cell.h"
+#include "gru_cell.h"
 
 }  // namespace avx512vnni
 
-const InstructionSet kAvx512Vnni = {"avx512vnni", avx512vnni::Isa::kWeightOffset, avx512vnni::lstm, avx512vnni::linear};
+const InstructionSet kAvx512Vnni = {
+    "avx512vnni", avx512vnni::Isa::kWeightOffset, avx512vnni::lstm, avx512vnni::gru, avx512vnni::linear};
 
 }  // namespace lstm_edge

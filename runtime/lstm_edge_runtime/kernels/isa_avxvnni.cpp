@@ -21,9 +21,10 @@ struct Multiply {
 using Isa = Dot256<Multiply>;
 
 #include "cell.h"
+#include "gru_cell.h"
 
 }  // namespace avxvnni
 
-const InstructionSet kAvxVnni = {"avxvnni", avxvnni::Isa::kWeightOffset, avxvnni::lstm, avxvnni::linear};
+const InstructionSet kAvxVnni = {"avxvnni", avxvnni::Isa::kWeightOffset, avxvnni::lstm, avxvnni::gru, avxvnni::linear};
 
 }  // namespace lstm_edge

@@ -23,9 +23,10 @@ struct Multiply {
 using Isa = Dot128<Multiply>;
 
 #include "cell.h"
+#include "gru_cell.h"
 
 }  // namespace neon
 
-const InstructionSet kNeon = {"neon", neon::Isa::kWeightOffset, neon::lstm, neon::linear};
+const InstructionSet kNeon = {"neon", neon::Isa::kWeightOffset, neon::lstm, neon::gru, neon::linear};
 
 }  // namespace lstm_edge

@@ -18,9 +18,11 @@ struct Multiply {
 using Isa = Dot128<Multiply>;
 
 #include "cell.h"
+#include "gru_cell.h"
 
 }  // namespace neon_dot
 
-const InstructionSet kNeonDot = {"neon-dot", neon_dot::Isa::kWeightOffset, neon_dot::lstm, neon_dot::linear};
+const InstructionSet kNeonDot = {
+    "neon-dot", neon_dot::Isa::kWeightOffset, neon_dot::lstm, neon_dot::gru, neon_dot::linear};
 
 }  // namespace lstm_edge

@@ -49,9 +49,11 @@ struct Isa {
 };
 
 #include "cell.h"
+#include "gru_cell.h"
 
 }  // namespace portable
 
-const InstructionSet kPortable = {"portable", portable::Isa::kWeightOffset, portable::lstm, portable::linear};
+const InstructionSet kPortable = {
+    "portable", portable::Isa::kWeightOffset, portable::lstm, portable::gru, portable::linear};
 
 }  // namespace lstm_edge

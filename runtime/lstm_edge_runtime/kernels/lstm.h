@@ -24,6 +24,19 @@ struct Linear {
   Aligned<float> bias;  // padded to w's columns
 };
 
+// One GRU operator with its packed weights, int8 or int4. The columns of n stand apart where the reset gate comes before
+// their product, since they then see other rows.
+struct Gru {
+  Precision precision = Precision::kInt8;
+  bool reset_after = false, ragged = false;
+  int inputs = 0, hidden = 0;
+  Matrix w;                       // gates r z n
+  Matrix r;                       // gates r z n, or r z
+  Matrix rn;                      // n, where the reset gate comes before
+  Aligned<float> bias;            // [tiles][3][16], as w's columns
+  Aligned<float> recurrent_bias;  // [H padded to 16]: rb
+};
+
 // One call, dense float32: x [T, B, I], h [B, P], c [B, H], lengths [B] or null; y [T, B, P], h_out, c_out.
 struct LstmCall {
   int steps, batch;
@@ -32,11 +45,20 @@ struct LstmCall {
   float *y, *h_out, *c_out;
 };
 
+// The same for a GRU: h and y have H features.
+struct GruCall {
+  int steps, batch;
+  const float *x, *h;
+  const int64_t* lengths;
+  float *y, *h_out;
+};
+
 // The functions of one instruction set. Rows first..last of the batch are independent of all others.
 struct InstructionSet {
   const char* name;
   int weight_offset;  // what pack_int8 adds
   void (*lstm)(const Lstm&, const LstmCall&, int first, int last);
+  void (*gru)(const Gru&, const GruCall&, int first, int last);
   void (*linear)(const Linear&, const float* x, float* y, int64_t rows);
 };
 

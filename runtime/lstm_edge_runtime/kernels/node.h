@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lstm.h"
@@ -10,10 +11,13 @@
 
 namespace lstm_edge {
 
+enum class Kind { kLstm, kGru, kLinear };
+
 // An operator: its name and its inputs, in order; a quantized matrix is followed by its scales (and zero points).
 struct Operator : OrtCustomOp {
   std::string name;
-  bool is_linear = false, projected = false, ragged = false;
+  Kind kind = Kind::kLstm;
+  bool projected = false, ragged = false, reset_after = false;
   Precision precision = Precision::kFloat;
   Peephole peephole = Peephole::kNone;
   std::vector<int> input_types;
@@ -56,23 +60,14 @@ class Constants {
 
   // The next matrix [k, n] (-1: any), with its scales and zero points, packed.
   Matrix matrix(int64_t k, int64_t n, int gates) {
-    Shape shape;
-    const int offset = instruction_set().weight_offset;
-    if (op_.precision == Precision::kFloat) {
-      const float* w = take<float>({k, n}, shape);
-      const int rows = int(shape.dims[0]), columns = int(shape.dims[1]);
-      return pack_float(w, rows, columns, layout(columns, gates));
-    }
-    if (op_.precision == Precision::kInt8) {
-      const int8_t* w = take<int8_t>({k, n}, shape);
-      const int rows = int(shape.dims[0]), columns = int(shape.dims[1]);
-      const float* scale = take_scales({columns}, shape);
-      bool allowed = true;
-      for (int64_t i = 0; i < int64_t(rows) * columns; ++i) allowed &= w[i] != -128;
-      require(allowed, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
-      return pack_int8(w, scale, rows, columns, layout(columns, gates), offset);
-    }
-    return int4_matrix(k, n, gates);
+    const Raw raw = read(k, n);
+    return pack(raw, 0, raw.columns, gates);
+  }
+
+  // The next matrix as two: the columns before `first` as `gates` gates, and the rest as one. `first` is even.
+  std::pair<Matrix, Matrix> split_matrix(int64_t k, int64_t n, int first, int gates) {
+    const Raw raw = read(k, n);
+    return {pack(raw, 0, first, gates), pack(raw, first, raw.columns - first, 1)};
   }
 
  private:
@@ -91,8 +86,32 @@ class Constants {
     return Columns{gates, columns / gates};
   }
 
+  // A matrix as it lies in the file: `w` float, int8 or nibbles; `zero` null for 8 everywhere, `zero_stride` 0 for one.
+  struct Raw {
+    const void* w;
+    const float* scale;
+    const uint8_t* zero;
+    int rows, columns, block, zero_stride;
+  };
+
+  Raw read(int64_t k, int64_t n) {
+    Shape shape;
+    if (op_.precision == Precision::kInt4) return read_int4(k, n);
+    if (op_.precision == Precision::kFloat) {
+      const float* w = take<float>({k, n}, shape);
+      return {w, nullptr, nullptr, int(shape.dims[0]), int(shape.dims[1]), 0, 0};
+    }
+    const int8_t* w = take<int8_t>({k, n}, shape);
+    const int rows = int(shape.dims[0]), columns = int(shape.dims[1]);
+    const float* scale = take_scales({columns}, shape);
+    bool allowed = true;
+    for (int64_t i = 0; i < int64_t(rows) * columns; ++i) allowed &= w[i] != -128;
+    require(allowed, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
+    return {w, scale, nullptr, rows, columns, 0, 0};
+  }
+
   // Four bits are packed along the columns, so the bytes show K, and the scales show N.
-  Matrix int4_matrix(int64_t k, int64_t n, int gates) {
+  Raw read_int4(int64_t k, int64_t n) {
     Shape shape;
     const uint8_t* w = take<uint8_t>({k, n < 0 ? -1 : (n + 1) / 2}, shape);
     const int rows = int(shape.dims[0]), bytes = int(shape.dims[1]);
@@ -107,7 +126,41 @@ class Constants {
     require(one || (shape.dims[0] == blocks && shape.dims[1] == columns),
             [&] { return op_.name + ": zero points must be one, or one for each scale"; });
     const bool symmetric = one && zero[0] == 8;
-    return pack_int4(w, scale, symmetric ? nullptr : zero, one ? 0 : columns, rows, columns, block, layout(columns, gates));
+    return {w, scale, symmetric ? nullptr : zero, rows, columns, block, one ? 0 : columns};
+  }
+
+  // Packs the columns first..first + count of a matrix; those of nibbles start at an even one.
+  Matrix pack(const Raw& raw, int first, int count, int gates) const {
+    const Columns columns = layout(count, gates);
+    const int blocks = raw.block == 0 ? 1 : (raw.rows + raw.block - 1) / raw.block;
+    std::vector<float> scale_copy, float_copy;
+    std::vector<int8_t> int8_copy;
+    std::vector<uint8_t> nibbles_copy, zero_copy;
+    const float* scale = slice(raw.scale, blocks, raw.columns, first, count, scale_copy);
+    if (op_.precision == Precision::kInt4) {
+      const uint8_t* w = slice(static_cast<const uint8_t*>(raw.w), raw.rows, (raw.columns + 1) / 2, first / 2,
+                               (count + 1) / 2, nibbles_copy);
+      const uint8_t* zero =
+          raw.zero_stride ? slice(raw.zero, blocks, raw.columns, first, count, zero_copy) : raw.zero;
+      return pack_int4(w, scale, zero, raw.zero_stride ? count : 0, raw.rows, count, raw.block, columns);
+    }
+    if (op_.precision == Precision::kInt8) {
+      const int8_t* w = slice(static_cast<const int8_t*>(raw.w), raw.rows, raw.columns, first, count, int8_copy);
+      return pack_int8(w, scale, raw.rows, count, columns, instruction_set().weight_offset);
+    }
+    const float* w = slice(static_cast<const float*>(raw.w), raw.rows, raw.columns, first, count, float_copy);
+    return pack_float(w, raw.rows, count, columns);
+  }
+
+  // The columns first..first + count of a dense array [rows, width]: itself where these are all, else a copy.
+  template <typename T>
+  static const T* slice(const T* array, int rows, int width, int first, int count, std::vector<T>& copy) {
+    if (array == nullptr || count == width) return array;
+    copy.resize(size_t(rows) * count);
+    for (int row = 0; row < rows; ++row) {
+      std::memcpy(copy.data() + size_t(row) * count, array + size_t(row) * width + first, sizeof(T) * count);
+    }
+    return copy.data();
   }
 
   const Runtime& runtime_;

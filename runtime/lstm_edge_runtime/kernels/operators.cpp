@@ -2,18 +2,14 @@
 //
 // A malformed node is an error that the session reports: its constants are checked when it is created (node.h),
 // everything that moves when it runs, always before a byte of it is read.
-#include <atomic>
 #include <cstdio>
 #include <new>
 #include <string>
 
-#include "node.h"
+#include "gru.h"
 
 namespace lstm_edge {
 namespace {
-
-constexpr int kGroupRows = 16;              // rows that run together; groups may run on several threads
-constexpr int64_t kParallelWork = 1 << 22;  // multiplications below which a second thread costs more than it brings
 
 // Whether the onnxruntime that loaded the library can tell a shape without an allocation.
 bool has_shape_reference = false;
@@ -27,21 +23,6 @@ std::string cell_name(Precision precision, Peephole peephole, bool projected, bo
   if (precision == Precision::kInt8) name += "Int8";
   if (precision == Precision::kInt4) name += "Int4";
   return name + "V1";
-}
-
-struct Kernel {
-  Runtime runtime;
-  const Operator& op;
-  const InstructionSet& set;
-  Lstm lstm;
-  Linear linear;
-};
-
-// Puts a bias [n] in the order of the packed columns.
-Aligned<float> pack_bias(const float* bias, const Matrix& matrix, Columns columns) {
-  Aligned<float> packed = allocate<float>(matrix.width());
-  for (int column = 0; column < matrix.n; ++column) packed[columns.packed(column)] = bias[column];
-  return packed;
 }
 
 void read_lstm(Kernel& kernel, const OrtKernelInfo* info) {
@@ -85,70 +66,23 @@ void read_linear(Kernel& kernel, const OrtKernelInfo* info) {
   kernel.linear.bias = pack_bias(bias, kernel.linear.w, Columns{1, kernel.linear.w.n});
 }
 
-struct RowGroups {
-  const Kernel& kernel;
-  const LstmCall& call;
-  std::atomic<bool> out_of_memory{false};
-};
-
-void run_group(void* data, size_t index) {
-  RowGroups& groups = *static_cast<RowGroups*>(data);
-  const int first = int(index) * kGroupRows;
-  const int last = first + kGroupRows < groups.call.batch ? first + kGroupRows : groups.call.batch;
-  try {
-    groups.kernel.set.lstm(groups.kernel.lstm, groups.call, first, last);
-  } catch (const std::bad_alloc&) {  // must not leave a thread of onnxruntime's
-    groups.out_of_memory = true;
-  }
-}
-
 void compute_lstm(const Kernel& kernel, OrtKernelContext* context) {
   const Runtime& runtime = kernel.runtime;
   const Lstm& lstm = kernel.lstm;
-  const OrtValue *x = runtime.input(context, 0), *h = runtime.input(context, 1), *c = runtime.input(context, 2);
-  Shape shape;
-  runtime.read_shape(x, shape);
-  require(shape.rank == 3 && shape.dims[2] == lstm.inputs && shape.dims[0] > 0 && shape.dims[1] > 0,
-          [&] {
-            return kernel.op.name + ": x has shape " + shape.text() + ", expected [time, batch, " +
-                   std::to_string(lstm.inputs) + "], both at least 1";
-          });
-  const int64_t steps = shape.dims[0], batch = shape.dims[1];
-  require(steps < (1 << 30) && batch < (1 << 24), [&] { return kernel.op.name + ": x has too many steps or rows"; });
-  const int64_t state_dims[2][3] = {{1, batch, lstm.outputs}, {1, batch, lstm.hidden}};
-  const OrtValue* states[2] = {h, c};
-  for (int i = 0; i < 2; ++i) {
-    runtime.read_shape(states[i], shape);
-    require(shape.rank == 3 && std::memcmp(shape.dims, state_dims[i], sizeof state_dims[i]) == 0,
-            [&] {
-              return kernel.op.name + ": " + (i ? "c" : "h") + " has another shape than [1, " + std::to_string(batch) +
-                     ", " + std::to_string(state_dims[i][2]) + "]";
-            });
-  }
-  LstmCall call{int(steps), int(batch), runtime.data<float>(x), runtime.data<float>(h), runtime.data<float>(c),
-                nullptr, nullptr, nullptr, nullptr};
-  if (lstm.ragged) {
-    const OrtValue* lengths = runtime.input(context, 3);
-    runtime.read_shape(lengths, shape);
-    require(shape.rank == 1 && shape.dims[0] == batch,
-            [&] { return kernel.op.name + ": lengths has another shape than [batch]"; });
-    call.lengths = runtime.data<int64_t>(lengths);
-  }
+  const OrtValue* x = runtime.input(context, 0);
+  const auto [steps, batch] = read_sizes(kernel, x, lstm.inputs);
+  LstmCall call{int(steps), int(batch), runtime.data<float>(x), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  call.h = read_state(kernel, runtime.input(context, 1), "h", batch, lstm.outputs);
+  call.c = read_state(kernel, runtime.input(context, 2), "c", batch, lstm.hidden);
+  if (lstm.ragged) call.lengths = read_lengths(kernel, runtime.input(context, 3), batch);
   const int64_t y_dims[3] = {steps, batch, lstm.outputs};
+  const int64_t h_dims[3] = {1, batch, lstm.outputs}, c_dims[3] = {1, batch, lstm.hidden};
   call.y = runtime.output(context, 0, y_dims, 3);
-  call.h_out = runtime.output(context, 1, state_dims[0], 3);
-  call.c_out = runtime.output(context, 2, state_dims[1], 3);
+  call.h_out = runtime.output(context, 1, h_dims, 3);
+  call.c_out = runtime.output(context, 2, c_dims, 3);
   require(call.y && call.h_out && call.c_out, [&] { return kernel.op.name + ": an output is missing"; });
-  const int64_t groups = (batch + kGroupRows - 1) / kGroupRows;
   const int64_t work = steps * batch * (int64_t(lstm.inputs) + lstm.outputs) * 4 * lstm.hidden;
-  RowGroups data{kernel, call};
-  if (groups > 1 && work > kParallelWork) {
-    runtime.check(runtime.api.call(kContextParallelFor, static_cast<const OrtKernelContext*>(context), &run_group,
-                                   size_t(groups), size_t(0), static_cast<void*>(&data)));
-  } else {
-    for (int64_t i = 0; i < groups; ++i) run_group(&data, size_t(i));
-  }
-  if (data.out_of_memory) throw std::bad_alloc();
+  run_groups(runtime, context, kernel.set.lstm, lstm, call, work);
 }
 
 void compute_linear(const Kernel& kernel, OrtKernelContext* context) {
@@ -175,8 +109,12 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi* table, const OrtKernelInf
   const Operator& own = *static_cast<const Operator*>(op);
   try {
     auto kernel = std::make_unique<Kernel>(
-        Kernel{Runtime(table, has_shape_reference), own, instruction_set(), Lstm{}, Linear{}});
-    own.is_linear ? read_linear(*kernel, info) : read_lstm(*kernel, info);
+        Kernel{Runtime(table, has_shape_reference), own, instruction_set(), Lstm{}, Gru{}, Linear{}});
+    switch (own.kind) {
+      case Kind::kLstm: read_lstm(*kernel, info); break;
+      case Kind::kGru: read_gru(*kernel, info); break;
+      case Kind::kLinear: read_linear(*kernel, info); break;
+    }
     *result = kernel.release();
     return nullptr;
   } catch (const Failure& failure) {
@@ -191,7 +129,11 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi* table, const OrtKernelInf
 OrtStatus* compute(void* data, OrtKernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(data);
   try {
-    kernel.op.is_linear ? compute_linear(kernel, context) : compute_lstm(kernel, context);
+    switch (kernel.op.kind) {
+      case Kind::kLstm: compute_lstm(kernel, context); break;
+      case Kind::kGru: compute_gru(kernel, context); break;
+      case Kind::kLinear: compute_linear(kernel, context); break;
+    }
     return nullptr;
   } catch (const Failure& failure) {
     return kernel.runtime.api.error(failure.message.c_str());
@@ -211,7 +153,10 @@ void fill(Operator& op) {
   op.GetInputType = [](const OrtCustomOp* o, size_t i) { return self(o).input_types[i]; };
   op.GetInputTypeCount = [](const OrtCustomOp* o) { return self(o).input_types.size(); };
   op.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return kFloat; };
-  op.GetOutputTypeCount = [](const OrtCustomOp* o) -> size_t { return self(o).is_linear ? 1 : 3; };
+  op.GetOutputTypeCount = [](const OrtCustomOp* o) -> size_t {
+    const Kind kind = self(o).kind;
+    return kind == Kind::kLinear ? 1 : kind == Kind::kGru ? 2 : 3;
+  };
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   op.GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return 0; };
   op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return 0; };
@@ -246,8 +191,23 @@ std::vector<std::unique_ptr<Operator>> make_operators() {
     }
   }
   for (Precision precision : {Precision::kInt8, Precision::kInt4}) {
+    for (int variant = 0; variant < 4; ++variant) {
+      auto op = std::make_unique<Operator>();
+      op->kind = Kind::kGru;
+      op->precision = precision;
+      op->reset_after = variant % 2;
+      op->ragged = variant / 2;
+      op->name = gru_name(precision, op->reset_after, op->ragged);
+      for (const char* moving : {"x", "h"}) op->add(moving, kFloat);
+      if (op->ragged) op->add("lengths", kInt64);
+      op->add_matrix("w");
+      op->add_matrix("r");
+      op->add("b", kFloat);
+      if (op->reset_after) op->add("rb", kFloat);
+      operators.push_back(std::move(op));
+    }
     auto op = std::make_unique<Operator>();
-    op->is_linear = true;
+    op->kind = Kind::kLinear;
     op->precision = precision;
     op->name = precision == Precision::kInt8 ? "LinearInt8V1" : "LinearInt4V1";
     op->add("x", kFloat);
