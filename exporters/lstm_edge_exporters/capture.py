@@ -8,6 +8,7 @@ import contextlib
 import copy
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,19 @@ from torch import Tensor, nn
 
 from lstm_edge_exporters.functions.rounding import OPSET
 from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.probe import LENGTHS, TRACED
+from lstm_edge_exporters.masking import mask_outputs, masked
+from lstm_edge_exporters.packing import exportable_functions
+from lstm_edge_exporters.passes import Pass, users_line
+from lstm_edge_exporters.plan import TRACED, Plan
+from lstm_edge_exporters.probe import LENGTHS
 from lstm_edge_exporters.standin import StandIn, operator_of
 from lstm_edge_exporters.tidy import tidy
-from lstm_edge_exporters.witness import flatten_outputs, recurrent_modules, takes_lengths
+from lstm_edge_exporters.unrolled import roll_loops
+from lstm_edge_exporters.witness import Witness, flatten_outputs, takes_lengths
 from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
 
-__all__ = ["Captured", "capture", "state_specs"]
+__all__ = ["Captured", "capture"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,164 +46,157 @@ class Captured:
     states: tuple[StateSpec, ...]
     layers: tuple[Layer, ...]
     lengths: str | None
-    bidirectional: bool
 
 
 class _Wrapper(nn.Module):
-    """Feeds states and lengths to the stand-ins and hands their new states out as outputs."""
+    """Feeds states and lengths to the stand-ins and hands their new states out as outputs.
+
+    Its inputs, in order: forward's own, the exporter's states, and lengths where the exporter adds them.
+    """
 
     def __init__(
-        self, module: nn.Module, stand_ins: Sequence[StandIn], outputs: Sequence[TensorSpec], counts: tuple[int, int]
+        self, module: nn.Module, stand_ins: Mapping[str, StandIn], witness: Witness, *, added: bool, mask: bool
     ) -> None:
         super().__init__()
         self.module = module
-        self.counts = counts  # how many inputs, how many states; what follows is lengths
-        self.stand_ins = list(stand_ins)
-        self.outputs = outputs
-        self.pass_lengths = takes_lengths(module)
+        self.stand_ins = dict(stand_ins)
+        self.witness = witness
+        self.added = added  # lengths follow as an input of their own
+        self.mask = mask
+        self.explicit = bool(witness.states)
 
     def forward(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        inputs, states, lengths = self._grouped(tensors)
-        rows = lengths[0] if lengths else None
-        pending = list(states)
-        for stand_in in self.stand_ins:
-            stand_in.calls, stand_in.row_lengths = 0, rows
-            layers = len(stand_in.recurrence.layers)
-            stand_in.entering = [(pending.pop(0), pending.pop(0)) for _ in range(layers)] if states else None
-        keywords = {LENGTHS: rows} if rows is not None and self.pass_lengths else {}
-        result = self.module(*inputs, **keywords)
-        returned = [tensor for stand_in in self.stand_ins for tensor in stand_in.returned] if states else []
-        named = flatten_outputs(result, returned, [spec.name for spec in self.outputs])
-        answers = [named[spec.name] if rows is None else _masked(named[spec.name], spec, rows) for spec in self.outputs]
-        for stand_in in self.stand_ins:
-            if stand_in.calls == 0:
-                raise CaptureError(
-                    f"{stand_in.name}: forward never calls this recurrent layer; remove it from the module"
-                )
-            if states:
-                answers += [part for state in stand_in.leaving for part in state]
+        own = {spec.name: tensor for spec, tensor in zip(self.witness.inputs, tensors, strict=False)}
+        pending = list(tensors[len(own) :])
+        rows = pending.pop() if self.added else own.get(self.witness.lengths or "")
+        for stand_in in self.stand_ins.values():
+            stand_in.begin(rows)
+            for place, item in enumerate(stand_in.passes):
+                stand_in.starts[place] = _starts(item, pending) if self.explicit and item.explicit else None
+        keywords = {LENGTHS: rows} if self.added and takes_lengths(self.module) else {}
+        result = self.module(*own.values(), **keywords)
+        finals = [
+            (stand_in.leaving[place], stand_in.returned[place])
+            for stand_in in self.stand_ins.values()
+            for place, item in enumerate(stand_in.passes)
+            if self.explicit and item.explicit
+        ]
+        returned = [tensor for _, parts in finals for tensor in parts]
+        named = flatten_outputs(result, returned, self.witness.output_names, keep_one=self.witness.keeps_one)
+        answers = [
+            masked(named[spec.name], spec, rows) if rows is not None and self.mask else named[spec.name]
+            for spec in self.witness.outputs
+        ]
+        answers += [named[spec.output] for spec in self.witness.states if spec.output in named]
+        answers += [part for leaving, _ in finals for state in leaving for part in state]
         return tuple(answers)
 
-    def _grouped(self, tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], ...]:
-        inputs, states = self.counts
-        return tensors[:inputs], tensors[inputs : inputs + states], tensors[inputs + states :]
+
+def _starts(item: Pass, pending: list[Tensor]) -> list[tuple[Tensor, ...]]:
+    return [tuple(pending.pop(0) for _ in layer.state_sizes) for layer in item.recurrence.layers]
 
 
-def _masked(output: Tensor, spec: TensorSpec, rows: Tensor) -> Tensor:
-    """Zero an output past each row's length, where it has both a batch and a time axis."""
-    if TIME not in spec.axes or BATCH not in spec.axes:
-        return output
-    batch, time = spec.axes.index(BATCH), spec.axes.index(TIME)
-    shape = [1] * output.ndim
-    shape[time] = -1
-    steps = torch.arange(output.shape[time]).reshape(shape)
-    shape[time], shape[batch] = 1, -1
-    return torch.where(steps < rows.reshape(shape), output, torch.zeros((), dtype=output.dtype))
-
-
-def state_specs(module: nn.Module) -> tuple[StateSpec, ...]:
-    """Return the explicit states of a module's recurrent layers, h before c, layer by layer."""
-    specs = []
-    for name, (_, recurrence) in recurrent_modules(module).items():
-        for index, layer in enumerate(recurrence.layers):
-            sizes = {"h": layer.output_size, "c": layer.hidden_size}
-            for kind, size in sizes.items():
-                path = f"{name}.{index}.{kind}"
-                specs.append(
-                    StateSpec(
-                        input=path,
-                        output=f"{path}_out",
-                        kind="h" if kind == "h" else "c",
-                        module=name,
-                        layer=index,
-                        axes=(len(layer.directions), BATCH, size),
-                    )
-                )
-    return tuple(specs)
-
-
-def capture(
-    module: nn.Module,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    maker: InputMaker,
-    *,
-    explicit_state: bool = True,
-    lengths: bool = False,
-) -> Captured:
+def capture(module: nn.Module, witness: Witness, plan: Plan, maker: InputMaker, *, lengths: bool = False) -> Captured:
     """Capture a module in evaluation mode.
 
     Args:
         module: the module; it is copied, never changed.
-        inputs: one specification for each positional argument of forward.
-        outputs: what ``probe_outputs`` found.
-        maker: makes the inputs that the graph is traced with.
-        explicit_state: the recurrent layers' states become inputs and outputs; otherwise they start at zero inside.
+        witness: what ``make_plan`` and ``probe_outputs`` found of its inputs, states and outputs.
+        plan: what ``make_plan`` found.
+        maker: makes the inputs that the graph is traced with, but for states and lengths.
         lengths: the graph gets an int64 ``[batch]`` input ``lengths``.
 
     Raises:
         CaptureError: a layer cannot be captured; the message names it.
     """
-    found = recurrent_modules(module)
-    if not found:
-        raise CaptureError(
-            "the module has no recurrent layer (nn.LSTM, lstm_edge.LSTM): there is nothing to keep whole"
-        )
-    stand_ins = {name: StandIn(name, recurrence) for name, (_, recurrence) in found.items()}
+    stand_ins = {
+        name: StandIn(name, layer, [item for item in plan.passes if item.module == name], plan.calls[name])
+        for name, (layer, _) in witness.layers.items()
+    }
     swapped = _swap(module, stand_ins)
-    states = state_specs(module) if explicit_state else ()
-    if lengths and any(spec.name == LENGTHS for spec in inputs):
-        raise CaptureError("an input is already called lengths: leave it out of the inputs, it is added by itself")
-    arrays = maker.make(np.random.default_rng(0), TRACED[BATCH], TRACED[TIME])
-    tensors = [torch.from_numpy(arrays[spec.name]) for spec in inputs]
-    tensors += [torch.zeros([TRACED[BATCH] if axis == BATCH else int(axis) for axis in spec.axes]) for spec in states]
-    tensors += [torch.full((TRACED[BATCH],), TRACED[TIME] - 2)] * lengths
-    dynamic = [_dynamic(axes) for axes in [*(spec.axes for spec in inputs), *(spec.axes for spec in states)]]
-    dynamic += [{0: BATCH}] * lengths
-    input_names = [spec.name for spec in inputs] + [spec.input for spec in states] + [LENGTHS] * lengths
-    output_names = [spec.name for spec in outputs] + [spec.output for spec in states]
-    wrapper = _Wrapper(swapped, list(stand_ins.values()), outputs, (len(inputs), len(states))).eval()
-    model = _export(wrapper, (tuple(tensors),), (tuple(dynamic),), input_names, output_names)
-    tidy(model, prefix="module.", root="lstm")
+    added = lengths and witness.lengths is None
+    own = [spec for spec in witness.states if spec.input in {spec.name for spec in witness.inputs}]
+    states = [spec for spec in witness.states if spec not in own]
+    wrapper = _Wrapper(swapped, stand_ins, witness, added=added, mask=not plan.loops).eval()
+    tensors, axes, names = _arguments(witness, maker, states, added=added)
+    dynamic = tuple(_dynamic(item, frozen=bool(plan.loops)) for item in axes)
+    output_names = [spec.name for spec in witness.outputs] + [spec.output for spec in [*own, *states]]
+    with exportable_functions():
+        model = _export(wrapper, (tuple(tensors),), (dynamic,), names, output_names)
+    if plan.loops:
+        rows = (witness.lengths or LENGTHS) if lengths else None
+        roll_loops(model, plan.loops, steps=TRACED[TIME], lengths=rows)
+        if rows is not None:
+            mask_outputs(model, witness.outputs, rows)
+        _free_time(model, dict(zip(names, axes, strict=True)), {spec.name: spec.axes for spec in witness.outputs})
+    tidy(model, prefix="module.", root=next(iter(witness.layers)) if "." not in next(iter(witness.layers)) else "lstm")
+    state_inputs = {spec.input for spec in witness.states}
     return Captured(
         model=model,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        states=states,
-        layers=_layers(stand_ins, ragged=lengths),
-        lengths=LENGTHS if lengths else None,
-        bidirectional=any(len(layer.directions) == 2 for s in stand_ins.values() for layer in s.recurrence.layers),
+        inputs=tuple(s for s in witness.inputs if s.name not in state_inputs and s.name != witness.lengths),
+        outputs=witness.outputs,
+        states=witness.states,
+        layers=_layers(plan, ragged=lengths),
+        lengths=witness.lengths or (LENGTHS if lengths else None),
     )
+
+
+def _arguments(
+    witness: Witness, maker: InputMaker, states: Sequence[StateSpec], *, added: bool
+) -> tuple[list[Tensor], list[tuple[str | int, ...]], list[str]]:
+    """What the graph is traced with: the tensors, their axes and their names."""
+    arrays: dict[str, Any] = dict(maker.make(np.random.default_rng(0), TRACED[BATCH], TRACED[TIME]))
+    for spec in witness.states:
+        arrays[spec.input] = np.zeros([TRACED[BATCH] if a == BATCH else int(a) for a in spec.axes], np.float32)
+    full = np.full((TRACED[BATCH],), TRACED[TIME])
+    # Where forward takes lengths itself they must be possible ones; where the graph masks, shorter ones show more.
+    arrays |= {witness.lengths: full} if witness.lengths else {LENGTHS: full - 2} if added else {}
+    axes: dict[str, tuple[str | int, ...]] = {spec.name: spec.axes for spec in witness.inputs}
+    axes |= {spec.input: spec.axes for spec in states} | ({LENGTHS: (BATCH,)} if added else {})
+    return [torch.from_numpy(np.asarray(arrays[name])) for name in axes], list(axes.values()), list(axes)
 
 
 def _swap(module: nn.Module, stand_ins: Mapping[str, StandIn]) -> nn.Module:
     """Return a copy of the module in which each recurrent layer is its stand-in."""
-    layers = {id(layer): stand_ins[name] for name, (layer, _) in recurrent_modules(module).items()}
+    layers = {id(stand_in.original): stand_in for stand_in in stand_ins.values()}
     if id(module) in layers:
         return layers[id(module)]
     # deepcopy's memo makes the copy hold the stand-ins wherever the module holds the layers.
     return copy.deepcopy(module, dict(layers))
 
 
-def _dynamic(axes: Sequence[str | int]) -> dict[int, str]:
-    return {index: axis for index, axis in enumerate(axes) if isinstance(axis, str)}
+def _dynamic(axes: Sequence[str | int], *, frozen: bool) -> dict[int, str]:
+    """The named axes; time stays as traced where a loop over it has to be unrolled first."""
+    return {i: axis for i, axis in enumerate(axes) if isinstance(axis, str) and not (frozen and axis == TIME)}
 
 
-def _layers(stand_ins: Mapping[str, StandIn], *, ragged: bool) -> tuple[Layer, ...]:
+def _layers(plan: Plan, *, ragged: bool) -> tuple[Layer, ...]:
+    first = {item.module: item for item in reversed(plan.passes)}  # further passes share the first one's weights
     return tuple(
         Layer(
             name=f"{name}.{index}",
-            cell="lstm",
+            cell=layer.cell,
             peephole=layer.peephole,
             input_size=layer.input_size,
             hidden_size=layer.hidden_size,
             projection_size=layer.projection_size,
             directions=len(layer.directions),
             operator=operator_of(layer, ragged=ragged),
+            reset_after=layer.reset_after if layer.cell == "gru" else None,
         )
-        for name, stand_in in stand_ins.items()
-        for index, layer in enumerate(stand_in.recurrence.layers)
+        for name, item in reversed(first.items())
+        for index, layer in enumerate(item.recurrence.layers)
     )
+
+
+def _free_time(
+    model: ir.Model, inputs: Mapping[str, Sequence[str | int]], outputs: Mapping[str, Sequence[str | int]]
+) -> None:
+    """Give the time axis of inputs and outputs its name back, which was fixed while loops were unrolled."""
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        axes = {**inputs, **outputs}.get(value.name or "")
+        if axes is not None and value.shape is not None:
+            value.shape = ir.Shape([TIME if axis == TIME else value.shape[i] for i, axis in enumerate(axes)])
 
 
 def _export(wrapper: nn.Module, arguments: Any, dynamic: Any, inputs: list[str], outputs: list[str]) -> ir.Model:
@@ -220,8 +219,8 @@ def _export(wrapper: nn.Module, arguments: Any, dynamic: Any, inputs: list[str],
             if isinstance(cause, LstmEdgeError):
                 raise cause from error
             raise CaptureError(
-                f"torch.export cannot capture the module: {_reason(cause)}; look for control flow that depends on "
-                "data, and for an axis that was asked to be dynamic but that the module fixes"
+                f"torch.export cannot capture the module{_where(error)}: {_reason(cause)}; look for control flow that "
+                "depends on data, and for an axis that was asked to be dynamic but that the module fixes"
             ) from error
     if program is None:
         raise CaptureError("torch.onnx.export returned no program")
@@ -238,6 +237,16 @@ def _cause(error: BaseException) -> BaseException:
             return seen
         seen = seen.__cause__ or seen.__context__
     return below or error
+
+
+def _where(error: BaseException) -> str:
+    """The line of the user's code that torch was at, if it was at any: the innermost outside torch and ours."""
+    seen: BaseException | None = error
+    found = ""
+    while seen is not None and not found:
+        found = users_line(traceback.extract_tb(seen.__traceback__))
+        seen = seen.__cause__ or seen.__context__
+    return f" at {found}" if found else ""
 
 
 def _reason(error: BaseException) -> str:

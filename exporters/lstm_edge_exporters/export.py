@@ -1,22 +1,31 @@
 """Export: an ``nn.Module`` becomes one verified ``.onnx`` file."""
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from lstm_edge_exporters.capture import Captured, capture, state_specs
+from lstm_edge_exporters.capture import Captured, capture
 from lstm_edge_exporters.inputs import InputMaker, infer_specs, parse_input, smallest_embedding
 from lstm_edge_exporters.parity import check_parity
-from lstm_edge_exporters.probe import probe_outputs
+from lstm_edge_exporters.plan import Plan, could_be_lengths, make_plan
+from lstm_edge_exporters.probe import LENGTHS, probe_outputs
 from lstm_edge_exporters.streaming import judge_streaming
-from lstm_edge_exporters.witness import Witness, recurrent_modules
-from lstm_edge_exporters.write import MINIMUM_ONNXRUNTIME, Artifact, assemble, make_golden, serialize, write
+from lstm_edge_exporters.witness import Witness
+from lstm_edge_exporters.write import (
+    MINIMUM_ONNXRUNTIME,
+    Artifact,
+    assemble,
+    make_golden,
+    own_version,
+    serialize,
+    write,
+)
 from lstm_edge_runtime.artifact import check_target
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
@@ -111,32 +120,77 @@ def build(
         raise InputError(f"state must be 'explicit' or 'hidden', got {state!r}")
     description = _description(module)
     specs, examples = _inputs(module, example_inputs, inputs or description.get("inputs"))
-    maker = InputMaker(specs, ids_below=smallest_embedding(module), examples=examples)
-    witness = Witness(module, specs, state_specs(module) if state == "explicit" else ())
-    outputs = probe_outputs(witness, maker, output_names or description.get("outputs"))
-    witness.outputs = outputs
+    ids_below = smallest_embedding(module)
+    witness = Witness(module, specs)
+    if not witness.layers:
+        raise CaptureError(
+            "the module has no recurrent layer (nn.LSTM, nn.GRU, their cells, lstm_edge.LSTM): there is nothing to "
+            "keep whole"
+        )
+    witness.output_names = output_names or description.get("outputs")
+    everything = InputMaker(specs, ids_below=ids_below, examples=examples, lengths=could_be_lengths(specs))
+    plan = make_plan(witness, everything, explicit_state=state == "explicit")
+    lengths = _wants_lengths(module, witness, plan, asked=lengths)
+    apart = {spec.input for spec in plan.states} | {plan.lengths}
+    maker = InputMaker([s for s in specs if s.name not in apart], ids_below=ids_below, examples=examples)
+    witness.outputs = probe_outputs(witness, maker, witness.output_names)
 
-    layers = sum(len(recurrence.layers) for _, recurrence in recurrent_modules(module).values())
+    layers = sum(len(recurrence.layers) for _, recurrence in witness.layers.values())
     say(f"capturing {type(module).__name__} with {layers} recurrent layer{'s' * (layers != 1)} kept whole")
-    captured = capture(module, specs, outputs, maker, explicit_state=state == "explicit", lengths=lengths)
+    captured = capture(module, witness, plan, maker, lengths=lengths)
     model = serialize(captured.model, plain=plain)
 
     say("comparing onnxruntime with PyTorch over the grid of shapes")
     parity = check_parity(model, witness, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
 
     say("comparing chunks with the whole sequence")
-    streaming = judge_streaming(
-        model, maker, outputs=outputs, states=captured.states, layers=captured.layers, lengths=captured.lengths
-    )
+    streaming = Streaming(verdict="each-call")
+    if not captured.states or any(TIME in spec.axes for spec in captured.inputs):
+        streaming = judge_streaming(
+            model,
+            maker,
+            outputs=captured.outputs,
+            states=captured.states,
+            layers=captured.layers,
+            lengths=captured.lengths,
+            parity=parity,
+        )
     card = _card(captured, parity, streaming, description)
 
     say("making golden vectors and running the self-test")
     return assemble(model, card, make_golden(model, card, maker))
 
 
+def _wants_lengths(module: nn.Module, witness: Witness, plan: Plan, *, asked: bool) -> bool:
+    """Say whether the file takes lengths: asked for, or forward cannot do without."""
+    named = any(spec.name == LENGTHS for spec in witness.inputs)
+    if asked and named:
+        raise CaptureError("an input is already called lengths: leave it out of the inputs, it is added by itself")
+    if asked and not any(TIME in spec.axes for spec in witness.inputs):
+        raise CaptureError("lengths were asked for, but no input has a time axis")
+    parameter = inspect.signature(module.forward).parameters.get(LENGTHS)
+    required = parameter is not None and parameter.default is parameter.empty and not named
+    if plan.packs and plan.lengths is None and parameter is None:
+        raise CaptureError(
+            "forward packs sequences by lengths that are none of its inputs: give forward a parameter lengths, int64 "
+            "[batch], and pack by it"
+        )
+    return asked or required or plan.lengths is not None
+
+
 def _check_module(module: Any) -> None:
     if not isinstance(module, nn.Module):
         raise CaptureError(f"export takes a torch.nn.Module, got {type(module).__name__}")
+    for name, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule):
+            raise CaptureError(
+                f"{name or 'the module'} is TorchScript, whose layers cannot be told apart: export the module that it "
+                "was scripted from"
+            )
+        if hasattr(child, "_orig_mod"):
+            raise CaptureError(
+                f"{name or 'the module'} was compiled with torch.compile: export the module that was compiled"
+            )
     training = [name or "the module" for name, child in module.named_modules() if child.training]
     if training:
         raise CaptureError(f"{training[0]} is in training mode: call .eval() on the module before export")
@@ -149,7 +203,7 @@ def _check_module(module: Any) -> None:
 
 
 def _description(module: nn.Module) -> dict[str, Any]:
-    """What a module says of itself for the card, if it does: task, labels, preprocessing, inputs."""
+    """What a module says of itself for the card, if it does: task, labels, vocabulary, text, preprocessing, inputs."""
     describe_model = getattr(module, "describe_model", None)
     said: Any = describe_model() if callable(describe_model) else {}
     return dict(said)
@@ -192,7 +246,7 @@ def _example_shape(specs: Sequence[TensorSpec], examples: Mapping[str, Tensor]) 
 def _card(captured: Captured, parity: Parity, streaming: Streaming, description: Mapping[str, Any]) -> ModelCard:
     return ModelCard(
         task=description.get("task", "generic"),
-        producer=f"lstm-edge {_own_version()}",
+        producer=f"lstm-edge {own_version()}",
         inputs=captured.inputs,
         outputs=captured.outputs,
         states=captured.states,
@@ -200,14 +254,9 @@ def _card(captured: Captured, parity: Parity, streaming: Streaming, description:
         streaming=streaming,
         layers=captured.layers,
         labels=description.get("labels"),
+        vocabulary=description.get("vocabulary"),
+        text=description.get("text"),
         preprocessing=tuple(description.get("preprocessing", ())),
         parity=parity,
         minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
     )
-
-
-def _own_version() -> str:
-    try:
-        return version("lstm-edge")
-    except PackageNotFoundError:  # a checkout that is on the path but not installed
-        return "uninstalled"

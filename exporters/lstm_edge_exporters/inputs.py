@@ -80,14 +80,22 @@ class InputMaker:
     """Makes random inputs that a model accepts, for any batch and length.
 
     Integer inputs are drawn below ``ids_below``, floats from the normal distribution with the example's mean and
-    deviation (0 and 1 without an example).
+    deviation (0 and 1 without an example). Inputs in ``values`` are always that array (a sample rate); those in
+    ``lengths`` are integers from 1 to the number of steps, the first one full.
     """
 
     def __init__(
-        self, specs: Sequence[TensorSpec], *, ids_below: int = 2, examples: Mapping[str, torch.Tensor] | None = None
+        self,
+        specs: Sequence[TensorSpec],
+        *,
+        ids_below: int = 2,
+        examples: Mapping[str, torch.Tensor] | None = None,
+        values: Mapping[str, Array] | None = None,
+        lengths: Sequence[str] = (),
     ) -> None:
         self.specs = tuple(specs)
         self._ids_below = ids_below
+        self.values, self.lengths = dict(values or {}), tuple(lengths)
         self._moments: dict[str, tuple[float, float]] = {}
         for name, example in (examples or {}).items():
             if example.dtype == torch.float32 and example.numel() > 1:
@@ -99,12 +107,18 @@ class InputMaker:
 
     def _one(self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[str, int]) -> Array:
         shape = [axis if isinstance(axis, int) else sizes.get(axis, 3) for axis in spec.axes]
+        if spec.name in self.values:
+            return self.values[spec.name]
+        if spec.name in self.lengths:
+            lengths = rng.integers(1, sizes[TIME] + 1, shape)
+            lengths[:1] = sizes[TIME]
+            return np.asarray(lengths, spec.dtype)
         if spec.dtype == "bool":
             return np.asarray(rng.random(shape) < 0.5)
-        if spec.dtype == "float32":
+        if spec.dtype.startswith("float"):
             mean, deviation = self._moments.get(spec.name, (0.0, 1.0))
             # Multiples of 1/64 keep golden inputs small in a compressed file and cost the comparison nothing.
             noise = np.round(rng.standard_normal(shape) * 64) / 64
-            return np.asarray(mean + deviation * noise, np.float32)
+            return np.asarray(mean + deviation * noise, spec.dtype)
         # asarray: without axes NumPy gives a scalar, which onnxruntime does not take.
         return np.asarray(rng.integers(0, self._ids_below, shape), spec.dtype)

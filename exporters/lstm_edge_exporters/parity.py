@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.compare import Difference, Tolerance, compare, worst
 from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.witness import Witness, takes_lengths
+from lstm_edge_exporters.witness import Witness
 from lstm_edge_runtime.card import BATCH, Parity, StateSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, ParityError
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
@@ -102,6 +102,8 @@ def check_parity(
         inputs = maker.make(rng, case.batch, case.time)
         state = random_state(witness.states, rng, case.batch, zero=case.zero_state)
         rows = random_lengths(rng, case.batch, case.time) if lengths else None
+        if rows is not None and witness.sorted_rows:
+            rows = -np.sort(-rows)
         try:
             expected = witness.run(inputs, state, _given(witness, rows, case))
         except LstmEdgeError:
@@ -110,7 +112,7 @@ def check_parity(
             refused.append(f"{case}: {type(error).__name__}")
             continue
         feeds = {**inputs, **state, **({lengths: rows} if lengths and rows is not None else {})}
-        hint = PAST_THE_END if lengths and not takes_lengths(witness.module) else ""
+        hint = PAST_THE_END if lengths and not witness.takes_lengths else ""
         differences += _compare(session, feeds, expected, case, hint)
     if not differences:
         raise CaptureError(f"the module itself fails on every shape tried: {'; '.join(refused)}")
@@ -125,7 +127,7 @@ def check_parity(
 
 def _given(witness: Witness, rows: Array | None, case: Case) -> Array | None:
     """A module that takes lengths is always given some: its forward may not know what None means."""
-    if rows is None and takes_lengths(witness.module):
+    if rows is None and witness.takes_lengths:
         return np.full(case.batch, case.time, np.int64)
     return rows
 

@@ -1,21 +1,19 @@
 """What a module gives back: its outputs' names and axes, found by running it at three shapes."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.witness import Witness, takes_lengths
+from lstm_edge_exporters.plan import LONGER, TRACED, try_module
+from lstm_edge_exporters.witness import Witness
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
-from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
+from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["LENGTHS", "TRACED", "probe_outputs"]
+__all__ = ["LENGTHS", "probe_outputs"]
 
 LENGTHS = "lengths"
-
-# The sizes that a dynamic axis has while the graph is traced: distinct, and neither 0 nor 1, which torch.export
-# takes for constants.
-TRACED = {BATCH: 3, TIME: 7}
 
 
 def probe_outputs(witness: Witness, maker: InputMaker, names: Sequence[str] | None) -> tuple[TensorSpec, ...]:
@@ -24,8 +22,7 @@ def probe_outputs(witness: Witness, maker: InputMaker, names: Sequence[str] | No
     Raises:
         CaptureError: the module fails on an input of the shape that was asked for, or returns something unexpected.
     """
-    witness.output_names = names
-    shapes = [(TRACED[BATCH], TRACED[TIME]), (TRACED[BATCH] + 2, TRACED[TIME]), (TRACED[BATCH], TRACED[TIME] + 4)]
+    shapes = [(TRACED[BATCH], TRACED[TIME]), (TRACED[BATCH] + 2, TRACED[TIME]), (TRACED[BATCH], LONGER)]
     answers = []
     for batch, time in shapes:
         inputs = maker.make(np.random.default_rng(0), batch, time)
@@ -33,14 +30,8 @@ def probe_outputs(witness: Witness, maker: InputMaker, names: Sequence[str] | No
             spec.input: np.zeros([batch if axis == BATCH else int(axis) for axis in spec.axes], np.float32)
             for spec in witness.states
         }
-        lengths = np.full(batch, time, np.int64) if takes_lengths(witness.module) else None
-        try:
-            answers.append(witness.run(inputs, state, lengths))
-        except LstmEdgeError:
-            raise
-        except Exception as error:
-            shown = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-            raise CaptureError(f"the module itself fails on {shown}: {type(error).__name__}: {error}") from error
+        lengths = np.full(batch, time, np.int64) if witness.takes_lengths else None
+        answers.append(try_module(inputs, partial(witness.run, inputs, state, lengths)))
     states = {spec.output for spec in witness.states}
     specs = []
     for name, array in answers[0].items():
@@ -61,8 +52,10 @@ def probe_outputs(witness: Witness, maker: InputMaker, names: Sequence[str] | No
 
 def _check_names(outputs: Sequence[TensorSpec], witness: Witness, names: Sequence[str] | None) -> None:
     """Refuse an output name that the graph already has: a value in it has one name."""
+    own = {name for item in witness.passes for name in item.outputs}  # forward's own outputs that are states
     taken = {spec.name for spec in witness.inputs} | {name for s in witness.states for name in (s.input, s.output)}
-    for name in names or [spec.name for spec in outputs]:
+    taken -= own
+    for name in names or [*(spec.name for spec in outputs), *own]:
         if name in taken | {LENGTHS}:
             raise CaptureError(
                 f"the output name {name!r} stands twice, or is the name of an input or a state too: give output_names"

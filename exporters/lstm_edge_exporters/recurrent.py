@@ -1,10 +1,11 @@
 """What a recurrent layer is, as NumPy values: sizes, cell kind and weights, whatever it was read from.
 
-Letters: I input features, H hidden (cell) size, P projection size (0 = none), D directions. Gates are stacked in
-PyTorch's order i f g o. A layer of our own describes itself through a method ``describe_recurrence()``; this
-module knows no layer but PyTorch's by name.
+Letters: I input features, H hidden (cell) size, P projection size (0 = none), D directions, G gates (4 for LSTM, 3 for
+GRU). Gates are stacked in PyTorch's order: i f g o, or r z n. A layer of our own describes itself through a method
+``describe_recurrence()``; this module knows no layer but PyTorch's by name.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,21 +17,23 @@ from lstm_edge_runtime.errors import CaptureError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_lstm"]
+__all__ = ["Cell", "Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_gru", "read_lstm"]
 
 Float32 = npt.NDArray[np.float32]
+Cell = Literal["lstm", "gru"]
 Peephole = Literal["none", "diagonal", "full"]
+GATES: dict[Cell, int] = {"lstm": 4, "gru": 3}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Direction:
-    """The weights of one direction of one layer, float32, gates in the order i f g o.
+    """The weights of one direction of one layer, float32, gates in the order i f g o (LSTM) or r z n (GRU).
 
     Attributes:
-        w_x: [4H, I], on the layer's input.
-        w_h: [4H, P] with a projection, else [4H, H], on the previous output.
-        b_x: [4H], added to the input's part.
-        b_h: [4H], added to the recurrent part. Both biases are always there: zeros where a module has none.
+        w_x: [G*H, I], on the layer's input.
+        w_h: [G*H, P] with a projection, else [G*H, H], on the previous output.
+        b_x: [G*H], added to the input's part.
+        b_h: [G*H], added to the recurrent part. Both biases are always there: zeros where a module has none.
         peephole_diagonal: [3H] in the order i f o (i and f see the old cell state, o the new one), or None.
         peephole_full: [4H, H] (i, f, g see the old cell state, o the new one), or None.
         projection: [P, H], from ``o * tanh(c)`` to the output, or None.
@@ -49,6 +52,9 @@ class Direction:
 class RecurrentLayer:
     """One layer of a stack: sizes in features, and one (forward) or two (forward, reverse) directions.
 
+    ``reset_after`` is for GRU: the reset gate acts on the recurrent product (True: PyTorch, Keras's default), or on h
+    before it (False: Cho et al. 2014). A GRU has neither peepholes nor projection.
+
     Raises:
         CaptureError: an array is missing, superfluous, or has another dtype or shape than the sizes say.
     """
@@ -58,10 +64,14 @@ class RecurrentLayer:
     projection_size: int = 0
     peephole: Peephole = "none"
     directions: tuple[Direction, ...]
+    cell: Cell = "lstm"
+    reset_after: bool = True
 
     def __post_init__(self) -> None:
         if len(self.directions) not in (1, 2):
             raise CaptureError(f"recurrent layer: got {len(self.directions)} directions, expected 1 or 2")
+        if self.cell == "gru" and (self.peephole != "none" or self.projection_size):
+            raise CaptureError("recurrent layer: a GRU has neither peepholes nor a projection")
         expected = self._expected_shapes()
         for index, direction in enumerate(self.directions):
             for name, shape in expected.items():
@@ -72,13 +82,20 @@ class RecurrentLayer:
         """Features of one direction's output and state h: P with a projection, else H."""
         return self.projection_size or self.hidden_size
 
+    @property
+    def state_sizes(self) -> dict[Literal["h", "c"], int]:
+        """Features of each state of one direction: h, and c for LSTM."""
+        if self.cell == "gru":
+            return {"h": self.output_size}
+        return {"h": self.output_size, "c": self.hidden_size}
+
     def _expected_shapes(self) -> dict[str, tuple[int, ...] | None]:
-        H = self.hidden_size
+        H, rows = self.hidden_size, GATES[self.cell] * self.hidden_size
         return {
-            "w_x": (4 * H, self.input_size),
-            "w_h": (4 * H, self.output_size),
-            "b_x": (4 * H,),
-            "b_h": (4 * H,),
+            "w_x": (rows, self.input_size),
+            "w_h": (rows, self.output_size),
+            "b_x": (rows,),
+            "b_h": (rows,),
             "peephole_diagonal": (3 * H,) if self.peephole == "diagonal" else None,
             "peephole_full": (4 * H, H) if self.peephole == "full" else None,
             "projection": (self.projection_size, H) if self.projection_size else None,
@@ -89,16 +106,22 @@ class RecurrentLayer:
 class Recurrence:
     """A stack of recurrent layers as one module runs it; ``batch_first`` says that its input is [batch, time, I].
 
+    ``single_step`` says that a call is one step, as of ``nn.LSTMCell``: [batch, I] in, the new state out.
+
     Raises:
-        CaptureError: there is no layer, or a layer's input is not the width of the output below it.
+        CaptureError: there is no layer, the layers' cells differ, or a layer's input is not the width of the output
+            below it.
     """
 
     layers: tuple[RecurrentLayer, ...]
     batch_first: bool = False
+    single_step: bool = False
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise CaptureError("recurrence: got no layers, expected at least one")
+        if len({layer.cell for layer in self.layers}) > 1:
+            raise CaptureError("recurrence: some layers are LSTM and some GRU: describe them as two modules")
         for index, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False), start=1):
             width = below.output_size * len(below.directions)
             if above.input_size != width:
@@ -111,10 +134,11 @@ class Recurrence:
 def describe(module: "torch.nn.Module") -> Recurrence | None:
     """Say what recurrence a module is, or None when it is no recurrent layer.
 
-    A module with a method ``describe_recurrence() -> Recurrence`` describes itself; ``torch.nn.LSTM`` is read here.
+    A module with a method ``describe_recurrence() -> Recurrence`` describes itself; ``nn.LSTM``, ``nn.GRU`` and their
+    cells are read here.
 
     Raises:
-        CaptureError: a recurrent layer of a kind that this version does not export, a subclass of ``nn.LSTM``
+        CaptureError: a recurrent layer of a kind that this version does not export, a subclass of one of these
             with a forward of its own that does not describe itself, or weights that are not float32.
     """
     from torch import nn
@@ -122,17 +146,25 @@ def describe(module: "torch.nn.Module") -> Recurrence | None:
     own_description = getattr(module, "describe_recurrence", None)
     if callable(own_description):
         return _described(module, own_description())
+    readers: dict[type[nn.Module], Callable[[Any], Recurrence]] = {
+        nn.LSTM: read_lstm,
+        nn.GRU: read_gru,
+        nn.LSTMCell: lambda cell: _read_cell(cell, "lstm"),
+        nn.GRUCell: lambda cell: _read_cell(cell, "gru"),
+    }
     name = f"{type(module).__module__}.{type(module).__qualname__}"
-    if isinstance(module, nn.LSTM):
-        if type(module).forward is not nn.LSTM.forward:
-            raise CaptureError(
-                f"{name} changes nn.LSTM's forward, so its equations are unknown: "
-                "give it a method describe_recurrence(), or use nn.LSTM or lstm_edge.LSTM"
-            )
-        return read_lstm(module)
+    for kind, read in readers.items():
+        if isinstance(module, kind):
+            if type(module).forward is not kind.forward:
+                raise CaptureError(
+                    f"{name} changes nn.{kind.__name__}'s forward, so its equations are unknown: give it a method "
+                    f"describe_recurrence(), or use nn.{kind.__name__} or lstm_edge.LSTM"
+                )
+            return read(module)
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         raise CaptureError(
-            f"{name} is a recurrent layer, but only LSTM is exported in this version: use nn.LSTM or lstm_edge.LSTM"
+            f"{name} is a recurrent layer, but only LSTM and GRU are exported in this version: use nn.LSTM, nn.GRU "
+            "or lstm_edge.LSTM"
         )
     return None
 
@@ -162,17 +194,47 @@ def read_lstm(module: "torch.nn.LSTM", *, peephole: Peephole = "none") -> Recurr
     return Recurrence(layers=layers, batch_first=module.batch_first)
 
 
-def _read_direction(module: "torch.nn.LSTM", suffix: str, peephole: Peephole) -> Direction:
-    zeros = np.zeros(4 * module.hidden_size, dtype=np.float32)
+def read_gru(module: "torch.nn.GRU") -> Recurrence:
+    """Read the weights of an ``nn.GRU``; ``bias=False`` reads as zeros.
+
+    Raises:
+        CaptureError: a weight is not float32.
+    """
+    suffixes = ("", "_reverse") if module.bidirectional else ("",)
+    layers = tuple(
+        RecurrentLayer(
+            input_size=module.input_size if k == 0 else module.hidden_size * len(suffixes),
+            hidden_size=module.hidden_size,
+            directions=tuple(_read_direction(module, f"_l{k}{suffix}", "none") for suffix in suffixes),
+            cell="gru",
+        )
+        for k in range(module.num_layers)
+    )
+    return Recurrence(layers=layers, batch_first=module.batch_first)
+
+
+def _read_cell(module: "torch.nn.LSTMCell | torch.nn.GRUCell", cell: Cell) -> Recurrence:
+    layer = RecurrentLayer(
+        input_size=module.input_size,
+        hidden_size=module.hidden_size,
+        directions=(_read_direction(module, "", "none"),),
+        cell=cell,
+    )
+    return Recurrence(layers=(layer,), single_step=True)
+
+
+def _read_direction(module: Any, suffix: str, peephole: Peephole) -> Direction:
+    w_x = _read(module, f"weight_ih{suffix}")
+    zeros = np.zeros(w_x.shape[0], dtype=np.float32)
     peepholes = None if peephole == "none" else _read(module, f"weight_ch{suffix}")
     return Direction(
-        w_x=_read(module, f"weight_ih{suffix}"),
+        w_x=w_x,
         w_h=_read(module, f"weight_hh{suffix}"),
         b_x=_read(module, f"bias_ih{suffix}") if module.bias else zeros,
         b_h=_read(module, f"bias_hh{suffix}") if module.bias else zeros,
         peephole_diagonal=peepholes if peephole == "diagonal" else None,
         peephole_full=peepholes if peephole == "full" else None,
-        projection=_read(module, f"weight_hr{suffix}") if module.proj_size else None,
+        projection=_read(module, f"weight_hr{suffix}") if getattr(module, "proj_size", 0) else None,
     )
 
 

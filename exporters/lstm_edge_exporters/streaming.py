@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge_exporters.graph import parse_model
 from lstm_edge_exporters.inputs import InputMaker
 from lstm_edge_exporters.parity import EXPORT, answers_of, random_state
-from lstm_edge_runtime.card import TIME, Layer, StateSpec, Streaming, TensorSpec
+from lstm_edge_exporters.write import fewest_steps
+from lstm_edge_runtime.card import TIME, Layer, Parity, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
 
 __all__ = ["CUTS", "judge_streaming"]
@@ -32,19 +34,15 @@ def judge_streaming(
     states: Sequence[StateSpec],
     layers: Sequence[Layer],
     lengths: str | None,
+    parity: Parity | None = None,
 ) -> Streaming:
-    """Return the verdict ``every-step``, ``last-step`` or ``none`` with its reason (see ``Streaming``)."""
-    backward = [layer.name for layer in layers if layer.directions > 1]
-    if backward:
-        return Streaming(
-            verdict="none",
-            reason=f"{', '.join(backward)} is bidirectional: its reverse direction needs the whole sequence",
-        )
-    if not states:
-        return Streaming(verdict="none", reason="the state is hidden inside the graph: export with explicit state")
-    if not all(TIME in spec.axes for spec in maker.specs):
-        names = [spec.name for spec in maker.specs if TIME not in spec.axes]
-        return Streaming(verdict="none", reason=f"input {', '.join(names)} has no time axis to cut along")
+    """Return the verdict ``every-step``, ``last-step`` or ``none`` with its reason (see ``Streaming``).
+
+    ``parity`` says which sequences the original refuses: where it refuses a single step, nothing is tried.
+    """
+    obstacle = _obstacle(maker, states, layers, fewest_steps(parity))
+    if obstacle:
+        return Streaming(verdict="none", reason=obstacle)
     trial = _Trial(model, maker, outputs, states, lengths)
     for cut in CUTS:
         problem = trial.compare(cut)
@@ -54,6 +52,45 @@ def judge_streaming(
     if pooled:
         return Streaming(verdict="last-step", reason=f"output {', '.join(pooled)} has no time axis")
     return Streaming(verdict="every-step")
+
+
+def _obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[Layer], fewest: int) -> str:
+    """Why there is nothing to try, or nothing."""
+    backward = [layer.name for layer in layers if layer.directions > 1]
+    if len(backward) == 1:
+        return f"{backward[0]} is bidirectional: its reverse direction needs the whole sequence"
+    if backward:
+        return f"{', '.join(backward)} are bidirectional: their reverse directions need the whole sequence"
+    if not states:
+        return "the state is hidden inside the graph: export with explicit state"
+    names = [spec.name for spec in maker.specs if spec.axes and TIME not in spec.axes]
+    if names or not any(TIME in spec.axes for spec in maker.specs):
+        return f"input {', '.join(names)} has no time axis to cut along"
+    if fewest > 1:
+        return (
+            f"sequences of fewer than {fewest} steps were refused: something besides the recurrent layers looks across "
+            "time, such as convolution or pooling"
+        )
+    return ""
+
+
+# onnxruntime's operators that take one activation scale from all rows and steps of a call (facts of their definitions).
+_SHARED_SCALES = frozenset(("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"))
+
+
+def _likely_cause(model: bytes) -> str:
+    """What in the graph makes a chunk's answer another one than the whole sequence's."""
+    found = sorted({node.op_type for node in parse_model(model).graph.all_nodes()} & _SHARED_SCALES)
+    if found:
+        verb = "take" if len(found) > 1 else "takes"
+        return (
+            f"{', '.join(found)} {verb} one activation scale from all rows and steps of a call, so answers depend on "
+            "where the sequence is cut; int8 of lstm-edge quantize has a scale for each row and step"
+        )
+    return (
+        "something besides the recurrent layers looks across time, such as convolution, pooling, attention or "
+        "normalization"
+    )
 
 
 class _Trial:
@@ -69,6 +106,7 @@ class _Trial:
     ) -> None:
         rng = np.random.default_rng(7)
         self.session = open_session(model)
+        self.model = model
         self.specs, self.outputs, self.states, self.lengths = maker.specs, outputs, states, lengths
         self.inputs = maker.make(rng, BATCH_SIZE, STEPS)
         self.state = random_state(states, rng, BATCH_SIZE, zero=False)
@@ -80,6 +118,8 @@ class _Trial:
         for steps in cut:
             part = {
                 spec.name: np.take(self.inputs[spec.name], range(start, start + steps), axis=spec.axes.index(TIME))
+                if TIME in spec.axes
+                else self.inputs[spec.name]  # a number for the whole call, such as a sample rate
                 for spec in self.specs
             }
             try:
@@ -102,8 +142,8 @@ class _Trial:
             distance = float(np.max(np.abs(joined.astype(np.float64) - whole)))
             if not distance <= EXPORT.absolute * max(1.0, float(np.max(np.abs(whole)))):
                 return (
-                    f"{how} give another {name} than the whole sequence (difference {distance:.2g}): something besides "
-                    "the recurrent layers looks across time, such as convolution, pooling, attention or normalization"
+                    f"{how} give another {name} than the whole sequence (difference {distance:.2g}): "
+                    f"{_likely_cause(self.model)}"
                 )
         return ""
 

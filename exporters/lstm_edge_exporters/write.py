@@ -1,7 +1,9 @@
 """From a graph to the file: functions, model card, golden vectors, integrity trailer; nothing is written in between."""
 
 import os
+import re
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,23 @@ from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_exporters.inputs import InputMaker
 from lstm_edge_exporters.parity import answers_of, random_lengths, random_state
 from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer, write_atomically
-from lstm_edge_runtime.card import CARD_KEY, ModelCard, serialize_card
+from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, serialize_card
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.golden import Golden, GoldenVector, encode_golden
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 
-__all__ = ["MINIMUM_ONNXRUNTIME", "Artifact", "assemble", "make_golden", "serialize", "write"]
+__all__ = [
+    "MINIMUM_ONNXRUNTIME",
+    "Artifact",
+    "assemble",
+    "fewest_steps",
+    "make_golden",
+    "own_version",
+    "serialize",
+    "write",
+]
 
 MINIMUM_ONNXRUNTIME = "1.18"
 
@@ -44,6 +55,14 @@ class Artifact:
 
     data: bytes
     card: ModelCard
+
+
+def own_version() -> str:
+    """Return the version of this distribution, or ``uninstalled``."""
+    try:
+        return version("lstm-edge")
+    except PackageNotFoundError:  # a checkout that is on the path but not installed
+        return "uninstalled"
 
 
 def serialize(model: ir.Model, *, plain: bool = False) -> bytes:
@@ -95,16 +114,31 @@ def _strip_tensors(graph: onnx.GraphProto) -> None:
         del tensor.metadata_props[:]
 
 
-def make_golden(model: bytes, card: ModelCard, maker: InputMaker) -> Golden:
+def fewest_steps(parity: Parity | None) -> int:
+    """Return the fewest time steps that a model is run with: where parity found sequences refused, the fewest that ran.
+
+    What the original refuses may have no meaning in the file: a convolution or pooling that leaves no step gives
+    onnxruntime (1.32) a layer over zero steps, for which its LSTM invents an answer and its GRU ends the process.
+    """
+    if parity is None or not parity.refused:
+        return 1
+    ran = [int(steps) for shape in parity.shapes for steps in re.findall(rf"\b{TIME} (\d+)", shape)]
+    return min(ran, default=1)
+
+
+def make_golden(model: bytes, card: ModelCard, maker: InputMaker, *, least: int | None = None) -> Golden:
     """Run the model on a few inputs and keep the answers: two rows with a state, and one step from zero.
 
-    Smaller shapes are taken where the vectors would not fit into 64 KiB.
+    Smaller shapes are taken where the vectors would not fit into 64 KiB; none of fewer steps than ``least``
+    (``fewest_steps`` of the card's parity where it is not given), and none whose answer is empty, is not finite, or is
+    another one the second time.
     """
+    least = fewest_steps(card.parity) if least is None else least
     tolerance = FLOAT_TOLERANCE if card.quantization is None else INT8_TOLERANCE
     session = open_session(model)
     # The last is for models that take no short sequences, such as a convolution over time without padding.
     for shapes in (((2, 5), (1, 1)), ((2, 2), (1, 1)), ((1, 2),), ((1, 1),), ((1, 23),)):
-        found = [_vector(session, card, maker, batch, time) for batch, time in shapes]
+        found = [_vector(session, card, maker, batch, time) for batch, time in shapes if time >= least]
         vectors = tuple(vector for vector in found if vector is not None)
         golden = Golden(vectors=vectors, tolerance_bodies=tolerance, tolerance_kernels=tolerance)
         if not vectors:
@@ -115,8 +149,8 @@ def make_golden(model: bytes, card: ModelCard, maker: InputMaker) -> Golden:
             continue
         return golden
     raise ArtifactError(
-        "no golden vectors: the model does not run on sequences of 1 to 23 steps made from its own description, or "
-        "the vectors of a single step do not fit into 64 KiB"
+        "no golden vectors: the model does not run on sequences of 1 to 23 steps made from its own description, its "
+        "answers are empty, not finite or different each time, or the vectors of a single step do not fit into 64 KiB"
     )
 
 
@@ -130,9 +164,14 @@ def _vector(
     if card.lengths:
         feeds[card.lengths] = random_lengths(rng, batch, time)
     try:
-        return GoldenVector(inputs=feeds, outputs=answers_of(session, feeds))
+        answers, again = answers_of(session, feeds), answers_of(session, feeds)
     except RUNTIME_ERRORS:
         return None
+    sound = all(
+        array.size and np.all(np.isfinite(array)) and np.array_equal(array, again[name])
+        for name, array in answers.items()
+    )
+    return GoldenVector(inputs=feeds, outputs=answers) if sound else None
 
 
 def assemble(model: bytes, card: ModelCard, golden: Golden) -> Artifact:

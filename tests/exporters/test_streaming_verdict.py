@@ -67,7 +67,7 @@ def test_what_looks_across_time_is_not_streamed(how: str) -> None:
 def test_a_convolution_that_shortens_the_sequence_is_not_streamed() -> None:
     found, reason = verdict(OverTime("conv-valid"))
     assert found == "none"
-    assert "a chunk of 1 steps fails" in reason or "single steps give output of shape" in reason
+    assert reason.startswith("sequences of fewer than ")
 
 
 @pytest.mark.parametrize("name", ["tagger", "language-model", "standard-2-layers", "diagonal", "full", "projected"])
@@ -103,10 +103,13 @@ def test_last_step(name: str) -> None:
 
 def test_bidirectional_and_hidden_are_not_streamed() -> None:
     for data, reason in (
-        (exported("bidirectional"), "lstm.0, lstm.1 is bidirectional: its reverse direction needs the whole sequence"),
+        (
+            exported("bidirectional"),
+            "lstm.0, lstm.1 are bidirectional: their reverse directions need the whole sequence",
+        ),
         (
             exported("bidirectional", state="hidden"),
-            "lstm.0, lstm.1 is bidirectional: its reverse direction needs the whole sequence",
+            "lstm.0, lstm.1 are bidirectional: their reverse directions need the whole sequence",
         ),
     ):
         with pytest.raises(StreamingError) as caught:

@@ -1,0 +1,126 @@
+"""Functions of torch that do something else while a module is watched or exported: packed sequences, and pooling.
+
+torch.export cannot capture packing (facts: data-dependent sizes). While a graph is captured, the two functions hand on
+the padded tensor together with its lengths instead, and a recurrent layer's stand-in takes both.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import rnn
+
+from lstm_edge_runtime.errors import CaptureError
+
+__all__ = ["Padded", "exportable_functions", "replaced_packing"]
+
+Pack = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Stands for a ``PackedSequence`` during export: x [T, B, F], anything past a row's end, and int64 [B] lengths."""
+
+    x: Tensor
+    lengths: Tensor
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse what only a real ``PackedSequence`` has.
+
+        Raises:
+            CaptureError: always, but for the names that Python itself asks for.
+        """
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise CaptureError(
+            f"forward uses PackedSequence.{name}, which has no form in a graph: call pad_packed_sequence first and "
+            "work on the padded tensor"
+        )
+
+
+def _pack(
+    input: Tensor,  # noqa: A002 - torch's own name for it
+    lengths: Tensor | list[int],
+    batch_first: bool = False,
+    enforce_sorted: bool = True,
+) -> Padded:
+    del enforce_sorted  # the graph takes rows in any order
+    rows = lengths if isinstance(lengths, Tensor) else torch.tensor(lengths)
+    return Padded(input.transpose(0, 1) if batch_first else input, rows)
+
+
+def _pad(
+    sequence: Padded, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
+) -> tuple[Tensor, Tensor]:
+    del total_length  # the graph keeps the input's number of steps
+    if not isinstance(sequence, Padded):
+        raise CaptureError(
+            f"forward gives pad_packed_sequence a {type(sequence).__name__}, expected what pack_padded_sequence made"
+        )
+    x = sequence.x
+    inside = torch.arange(x.shape[0])[:, None] < sequence.lengths[None, :]
+    x = torch.where(inside[:, :, None], x, torch.full((), padding_value, dtype=x.dtype))
+    return (x.transpose(0, 1) if batch_first else x), sequence.lengths
+
+
+def _max_pool(  # noqa: PLR0917 - torch's own arguments
+    input: Tensor,  # noqa: A002 - torch's own name for it
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """max_pool1d as max_pool2d over one column: torch.export (2.13) fixes the number of steps in the former."""
+    if return_indices:
+        raise CaptureError("forward asks max_pool1d for indices, which has no form in the graph: leave them out")
+    kernel, step, pad, spread = (
+        size[0] if isinstance(size, tuple | list) else size for size in (kernel_size, stride, padding, dilation)
+    )
+    pooled = torch.nn.functional.max_pool2d(
+        input.unsqueeze(-1), (kernel, 1), (step or kernel, 1), (pad, 0), (spread, 1), ceil_mode=ceil_mode
+    )
+    return pooled.squeeze(-1)
+
+
+@contextlib.contextmanager
+def exportable_functions() -> Iterator[None]:
+    """Let both functions work on ``Padded``, and pooling over time keep time dynamic, until the context ends."""
+    functional: Any = torch.nn.functional
+    pools = functional.max_pool1d, torch.max_pool1d
+    with replaced_packing(lambda _original: _pack, _pad):
+        functional.max_pool1d = torch.max_pool1d = _max_pool
+        try:
+            yield
+        finally:
+            functional.max_pool1d, torch.max_pool1d = pools
+
+
+@contextlib.contextmanager
+def replaced_packing(pack: Callable[[Pack], Pack], pad: Pack | None = None) -> Iterator[None]:
+    """Replace torch's two functions wherever a module holds them, also where it imported them by name.
+
+    Args:
+        pack: gets torch's ``pack_padded_sequence`` and returns what takes its place.
+        pad: takes the place of ``pad_packed_sequence``; None leaves it.
+    """
+    replacements: dict[Pack, Pack] = {rnn.pack_padded_sequence: pack(rnn.pack_padded_sequence)}
+    if pad is not None:
+        replacements[rnn.pad_packed_sequence] = pad
+    changed: list[tuple[dict[str, Any], str, Any]] = []
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", {})
+        for original, replacement in replacements.items():
+            for name in [name for name, value in list(names.items()) if value is original]:
+                changed.append((names, name, original))
+                names[name] = replacement
+    try:
+        yield
+    finally:
+        for names, name, original in changed:
+            names[name] = original
