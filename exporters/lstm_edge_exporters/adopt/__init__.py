@@ -1,0 +1,309 @@
+"""Foreign ONNX files: found, rewritten and described, so that the rest of the toolkit can work on them."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.adopt.answer import copy_answer
+from lstm_edge_exporters.adopt.axes import apply_axes, find_axes, measure_outputs
+from lstm_edge_exporters.adopt.cells import fold_cells
+from lstm_edge_exporters.adopt.describe import card_layers, judge, name_layers, output_marks
+from lstm_edge_exporters.adopt.find import FoundLayer, find_layers
+from lstm_edge_exporters.adopt.fold import fix_inputs, fold
+from lstm_edge_exporters.adopt.layout import rewrite_layout
+from lstm_edge_exporters.adopt.opset import raise_opset
+from lstm_edge_exporters.adopt.recognize import recognize_states
+from lstm_edge_exporters.adopt.stateful import make_stateful
+from lstm_edge_exporters.adopt.trial import Trial, length_inputs, scalar_values
+from lstm_edge_exporters.file_parity import Original, check_chunks, check_file_parity
+from lstm_edge_exporters.graph import parse_model, read_again, with_weights
+from lstm_edge_exporters.inputs import InputMaker
+from lstm_edge_exporters.quantize import smallest_table
+from lstm_edge_exporters.tidy import strip
+from lstm_edge_exporters.write import (
+    MINIMUM_ONNXRUNTIME,
+    Artifact,
+    assemble,
+    make_golden,
+    own_version,
+    serialize,
+    write,
+)
+from lstm_edge_runtime.artifact import check_target, read_model_bytes
+from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.errors import ArtifactError, OutputError
+
+__all__ = ["AdoptReport", "Adopted", "FoundLayer", "adopt", "adopt_bytes"]
+
+Array = NDArray[Any]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopted:
+    """An adopted file in memory, the layers that the original had, and sentences on what was rewritten."""
+
+    artifact: Artifact
+    layers: tuple[FoundLayer, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptReport:
+    """What adoption did: where the file is, its size in bytes, its card, and how long it took in seconds.
+
+    ``layers`` are those of the original, ``notes`` say what was rewritten and found.
+    """
+
+    path: str
+    size_bytes: int
+    card: ModelCard
+    layers: tuple[FoundLayer, ...]
+    notes: tuple[str, ...]
+    elapsed_s: float
+
+
+def adopt(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    stateful: bool = False,
+    fixed: Mapping[str, float] | None = None,
+    axes: Mapping[str, tuple[str | int, ...]] | None = None,
+    states: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> AdoptReport:
+    """Make a file that describes itself, and that the rest of the toolkit works on, of any ONNX file.
+
+    The file appears only when its answers agree with those of the original over a grid of shapes; the original is
+    never changed.
+
+    Args:
+        source: an ONNX file; weights in files beside it are read with it.
+        path: where the new file goes; another one than ``source``.
+        stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
+        fixed: numbers for inputs that become constants, such as ``{"sr": 16000}``.
+        axes: the axes of inputs where they cannot be found, such as ``{"x": ("batch", "time", 64)}``.
+        states: outputs by input for states that cannot be recognized.
+        progress: called with one line for each thing that is being done.
+
+    Raises:
+        ArtifactError, IntegrityError: the file cannot be read, or something in it cannot be adopted; the message
+            names it and says why.
+        InputError: an option names what the file does not have.
+        ParityError: the adopted file's answers are not the original's; nothing is written.
+        OutputError: the path cannot be written, or is the source.
+    """
+    start = time.monotonic()
+    target = check_target(path)
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise OutputError(f"{path}: this is the file that is read; give the result another name")
+    data = with_weights(read_model_bytes(source), Path(source).parent)
+    adopted = adopt_bytes(data, stateful=stateful, fixed=fixed, axes=axes, states=states, progress=progress)
+    write(adopted.artifact, path)
+    return AdoptReport(
+        path=os.fspath(path),
+        size_bytes=len(adopted.artifact.data),
+        card=adopted.artifact.card,
+        layers=adopted.layers,
+        notes=adopted.notes,
+        elapsed_s=time.monotonic() - start,
+    )
+
+
+def adopt_bytes(
+    data: bytes,
+    *,
+    stateful: bool = False,
+    fixed: Mapping[str, float] | None = None,
+    axes: Mapping[str, tuple[str | int, ...]] | None = None,
+    states: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Adopted:
+    """Adopt a model in memory; arguments and errors as ``adopt``."""
+    say = progress or (lambda _message: None)
+    model = parse_model(data)
+    if CARD_KEY in model.metadata_props:
+        raise ArtifactError("the file has a model card already: it needs no adoption")
+    original = Original(data)
+    name_layers(model)
+    layers = find_layers(model)
+    say(f"found {len(layers)} recurrent layer{'s' * (len(layers) != 1)}; folding constants")
+    constants = fix_inputs(model, fixed or {})
+    apply_axes(model, axes or {})
+    notes = _rewrite(model)
+    model = read_again(model)
+    made: tuple[StateSpec, ...] = ()
+    if stateful:
+        made = make_stateful(model)
+        notes += () if made else ("no layer has a hidden zero state: nothing was made explicit",)
+    strip(model)
+
+    say("finding the axes and the states")
+    subject = _Subject(model, made)
+    subject.find(states or {})
+    say("comparing with the original over the grid of shapes")
+    parity = subject.compare(original, constants)
+    streaming = subject.judge(parity)
+    if made and streaming.verdict in ("every-step", "last-step"):
+        parity = subject.compare_chunks(original, constants, parity)
+    say("making golden vectors and running the self-test")
+    card = subject.card(parity, streaming)
+    body = subject.data
+    return Adopted(artifact=assemble(body, card, make_golden(body, card, subject.maker)), layers=layers, notes=notes)
+
+
+def _rewrite(model: ir.Model) -> tuple[str, ...]:
+    """Everything that changes the graph and not its answers; returns what was done, in sentences."""
+    names = [layer.name for layer in find_layers(model)]
+    fold(model)
+    notes = raise_opset(model)
+    notes += rewrite_layout(model)
+    notes += fold_cells(model)
+    fold(model)
+    name_layers(model, names)
+    return notes
+
+
+class _Subject:
+    """The rewritten graph while it is being described: what is known about it so far."""
+
+    def __init__(self, model: ir.Model, made: tuple[StateSpec, ...]) -> None:
+        self.model, self.made = model, made
+        self.ids_below = smallest_table(model)
+        self.scalars = scalar_values(model)
+        self.undetermined: tuple[str, ...] = ("the task, labels and vocabulary: the file does not say them",)
+
+    def find(self, named: Mapping[str, str]) -> None:
+        """Find axes, states, lengths and outputs."""
+        axes = find_axes(self.model, scalars=self.scalars, ids_below=self.ids_below)
+        self.data: bytes = ir.to_proto(self.model).SerializeToString(deterministic=True)
+        recognized, sentences = recognize_states(
+            self.data,
+            axes.inputs,
+            named=named,
+            known=self.made,
+            scalars=self.scalars,
+            ids_below=self.ids_below,
+        )
+        self.recognized = recognized
+        self.states = (*recognized, *self.made)
+        entering = {spec.input for spec in self.states}
+        self.lengths, self.ragged, more = self._lengths(axes.inputs)
+        self.all_inputs = axes.inputs
+        self.inputs = tuple(s for s in axes.inputs if s.name not in entering and s.name != self.lengths)
+        self.undetermined += axes.undetermined + sentences + more
+        self._measure()
+
+    def _lengths(self, inputs: Sequence[TensorSpec]) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+        """The int64 [batch] input of lengths, all inputs of lengths, and sentences on those that are no such input."""
+        names = length_inputs(self.model)
+        specs = {spec.name: spec for spec in inputs}
+        fitting = [n for n in names if specs[n].dtype == "int64" and len(specs[n].axes) == 1]
+        lengths = fitting[0] if len(names) == 1 and fitting and any(TIME in s.axes for s in inputs) else None
+        return (
+            lengths,
+            names,
+            tuple(
+                f"input {name!r} holds valid lengths, {specs[name].dtype} {list(specs[name].axes)}: it stays an "
+                "ordinary input, as a card's lengths are int64 [batch]"
+                for name in names
+                if name != lengths
+            ),
+        )
+
+    def _measure(self) -> None:
+        leaving = {spec.output for spec in self.states}
+        names = [str(value.name) for value in self.model.graph.outputs if value.name not in leaving]
+        if not names:
+            first, names = self.model.graph.outputs[0].name, [copy_answer(self.model)]
+            self.data = serialize(self.model)
+            self.undetermined += (
+                f"which output is the answer: all are states, so {first!r} leaves a second time, as {names[0]!r}",
+            )
+        trial = Trial(self.data, scalars=self.scalars, ids_below=self.ids_below)
+        self.outputs, sentences = measure_outputs(trial, self.all_inputs, names)
+        self.undetermined += sentences
+        output_marks(self.model, self.outputs, self.states)
+        self.data = serialize(self.model)
+        self.makers = [
+            InputMaker(self.inputs, ids_below=self.ids_below, values=values, lengths=self.ragged)
+            for values in trial.choices()
+        ]
+
+    def compare(self, original: Original, constants: Mapping[str, Array]) -> Parity:
+        """Compare with the original; afterwards ``maker`` makes inputs that both take."""
+        makers, lengths = self.makers, self.lengths
+        if lengths is not None:
+            specs = [spec for spec in self.all_inputs if spec.name == lengths or spec in self.inputs]
+            makers = [InputMaker(specs, ids_below=self.ids_below, values=m.values, lengths=self.ragged) for m in makers]
+        parity = check_file_parity(self.data, original, makers, states=self.recognized, made=self.made, fixed=constants)
+        working = next(
+            (m for m in self.makers if all(self._says(m, shape) for shape in parity.shapes[:1])), self.makers[0]
+        )
+        self.maker = working
+        return parity
+
+    @staticmethod
+    def _says(maker: InputMaker, shape: str) -> bool:
+        return all(f", {name} {array.reshape(-1)[0]}" in shape for name, array in maker.values.items() if array.size)
+
+    def compare_chunks(self, original: Original, constants: Mapping[str, Array], parity: Parity) -> Parity:
+        """Compare two chunks with the original's whole sequence, and note it."""
+        import dataclasses
+
+        found = check_chunks(
+            self.data,
+            original,
+            self.maker,
+            outputs=self.outputs,
+            states=self.recognized,
+            made=self.made,
+            fixed=constants,
+            lengths=self.lengths,
+        )
+        if found is None:
+            return parity
+        return dataclasses.replace(
+            parity,
+            max_abs_difference=max(parity.max_abs_difference, found),
+            shapes=(*parity.shapes, "batch 2, time 12 in chunks of 5 and 7"),
+        )
+
+    def judge(self, parity: Parity) -> Streaming:
+        """May it be fed piece by piece?"""
+        layers, _ = card_layers(self.model)
+        return judge(
+            self.data,
+            self.maker,
+            find_layers(self.model),
+            layers,
+            outputs=self.outputs,
+            states=self.states,
+            lengths=self.lengths,
+            parity=parity,
+        )
+
+    def card(self, parity: Parity, streaming: Streaming) -> ModelCard:
+        """Everything that is known, as the card."""
+        layers, sentences = card_layers(self.model)
+        if streaming.verdict != "each-call" and not any(TIME in spec.axes for spec in self.inputs):
+            sentences += ("the time axis: no input has a dynamic axis that is known to be it",)
+        return ModelCard(
+            producer=f"lstm-edge {own_version()}, adopted",
+            inputs=self.inputs,
+            outputs=self.outputs,
+            states=self.states,
+            lengths=self.lengths,
+            streaming=streaming,
+            layers=layers,
+            undetermined=self.undetermined + sentences,
+            parity=parity,
+            minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
+        )

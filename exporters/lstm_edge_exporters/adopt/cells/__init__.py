@@ -1,0 +1,53 @@
+"""LSTM and GRU cells that an exporter took apart, folded back into recurrent nodes where everything is certain."""
+
+import onnx_ir as ir
+
+from lstm_edge_exporters.adopt.cells.affine import Stop, label
+from lstm_edge_exporters.adopt.cells.build import Builder
+from lstm_edge_exporters.adopt.cells.gru import looks_like_gru, read_gru
+from lstm_edge_exporters.adopt.cells.lstm import looks_like_lstm, read_lstm
+from lstm_edge_exporters.adopt.cells.shapes import known_shapes
+
+__all__ = ["fold_cells"]
+
+
+def fold_cells(model: ir.Model) -> tuple[str, ...]:
+    """Fold cells of ``Gemm``, ``Split``, ``Sigmoid``, ``Tanh``, ``Mul`` and ``Add`` nodes, in every graph; in place.
+
+    A cell is recognized from its state update backwards (LSTM: ``c' = f c + i g``, ``h' = o tanh(c')``; GRU:
+    ``h' = (1 - z) n + z h``). Where its weights are constant, the gates' order follows from the data flow, all rows
+    of the batch are kept apart, and nothing inside is used elsewhere, one ONNX ``LSTM`` or ``GRU`` node with one time
+    step takes its place; the node's states stand where the cell's stood, under the same names where those are outputs.
+
+    Returns:
+        One sentence for each layer that was folded (a loop that was unrolled over time uses one layer several
+        times), and for each cell that was recognized and left as it was: it names the node that stopped it.
+    """
+    graphs = (model.graph, *model.graph.subgraphs())
+    found = [node for graph in graphs for node in graph if looks_like_lstm(node) or looks_like_gru(node)]
+    if not found:
+        return ()
+    builder = Builder(shapes=dict(known_shapes(model)))
+    left = []
+    for node in found:
+        kind = "LSTM" if looks_like_lstm(node) else "GRU"
+        try:
+            if kind == "LSTM":
+                cell = read_lstm(node, builder.shapes, builder.partners)
+            else:
+                cell = read_gru(node, builder.shapes)
+        except Stop as stop:
+            left.append(f"{kind} cell at {label(node)}: recognized, but not folded: {stop}")
+            continue
+        builder.fold(cell)
+    folded = [_folded(kind, names) for (_, _, kind), names in builder.names.items()]
+    return (*folded, *left)
+
+
+def _folded(kind: str, names: list[str]) -> str:
+    if len(names) == 1:
+        return f"{names[0]}: {kind} cell of single operators, folded into one {kind} node with one time step"
+    return (
+        f"{names[0]}: {kind} cell of single operators with the same weights {len(names)} times, a loop unrolled over "
+        f"time, folded step by step into {len(names)} {kind} nodes with one time step: {', '.join(names)}"
+    )

@@ -1,0 +1,108 @@
+"""What an adopted file says about itself: layers, streaming, and what could not be found out."""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
+from lstm_edge_exporters.inputs import InputMaker
+from lstm_edge_exporters.streaming import judge_streaming
+from lstm_edge_runtime.card import BATCH, TIME, Layer, Parity, StateSpec, Streaming, TensorSpec
+
+__all__ = ["card_layers", "judge", "name_layers", "output_marks"]
+
+
+def name_layers(model: ir.Model, known: Sequence[str] = ()) -> None:
+    """Give every recurrent node a name of its own; in place.
+
+    ``known`` are the layers' names in the original: a node of a branch that was folded away, which folding gave a
+    longer name, gets its own back.
+    """
+    for _where, node in layer_nodes(model):
+        ends = [name for name in known if (node.name or "").endswith(f"_{name}")]
+        if node.name not in known and ends:
+            node.name = max(ends, key=len)
+    taken = {node.name for node in model.graph.all_nodes() if node.name}
+    seen: set[str] = set()
+    for _where, node in layer_nodes(model):
+        base, count = node.name or node.op_type.lower(), 1
+        name = base
+        while name in seen or (name in taken and name != node.name):
+            name, count = f"{base}_{count}", count + 1
+        node.name = name
+        seen.add(name)
+
+
+def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """Return the layers that the card can describe, and a sentence for each one that it cannot."""
+    layers, sentences = [], []
+    nodes = [node for _where, node in layer_nodes(model)]
+    for found, node in zip(find_layers(model), nodes, strict=True):
+        if found.cell == "rnn" or found.input_size is None or found.hidden_size is None:
+            why = "is a plain RNN" if found.cell == "rnn" else "has weights that are not constant"
+            sentences.append(f"the layer {found.name!r} ({found.operator}) {why}: the card does not describe it")
+            continue
+        peephole = found.cell == "lstm" and len(node.inputs) > 7 and node.inputs[7] is not None
+        after = "linear_before_reset" in node.attributes and node.attributes["linear_before_reset"].as_int() != 0
+        layers.append(
+            Layer(
+                name=found.name,
+                cell="gru" if found.cell == "gru" else "lstm",
+                peephole="diagonal" if peephole else "none",
+                input_size=found.input_size,
+                hidden_size=found.hidden_size,
+                projection_size=0,
+                directions=found.directions,
+                operator=found.operator if node.domain in ("", "ai.onnx") else f"{node.domain}::{found.operator}",
+                reset_after=after if found.cell == "gru" else None,
+            )
+        )
+    return tuple(layers), tuple(sentences)
+
+
+def judge(
+    data: bytes,
+    maker: InputMaker,
+    found: Sequence[FoundLayer],
+    layers: Sequence[Layer],
+    *,
+    outputs: Sequence[TensorSpec],
+    states: Sequence[StateSpec],
+    lengths: str | None,
+    parity: Parity,
+) -> Streaming:
+    """Return how the adopted file may be fed piece by piece, and why not where it may not."""
+    backward = [layer.name for layer in found if layer.direction != "forward"]
+    if backward:
+        return Streaming(
+            verdict="none",
+            reason=f"{_subject(backward, 'runs', 'run')} backwards in time too, which needs the whole sequence",
+        )
+    hidden = [layer.name for layer in found if set(layer.initial.values()) & {"absent", "zeros", "constant"}]
+    if hidden:
+        return Streaming(
+            verdict="none",
+            reason=f"{_subject(hidden, 'starts', 'start')} every call from the same state: "
+            "adopt the file with --stateful",
+        )
+    if not states:
+        return Streaming(verdict="none", reason="no input of the file is known to be a state: --state IN=OUT names one")
+    free = [axis for spec in maker.specs for axis in spec.axes if isinstance(axis, str) and axis not in (BATCH, TIME)]
+    if free:
+        return Streaming(verdict="none", reason=f"the axis {free[0]!r} is neither batch nor time: --axes names it")
+    if not any(TIME in spec.axes for spec in maker.specs):
+        return Streaming(verdict="each-call", reason="no input has a time axis: every call is one step")
+    return judge_streaming(data, maker, outputs=outputs, states=states, layers=layers, lengths=lengths, parity=parity)
+
+
+def _subject(names: Sequence[str], one: str, several: str) -> str:
+    """Names with the verb that goes with their number."""
+    return f"{', '.join(names)} {one if len(names) == 1 else several}"
+
+
+def output_marks(model: ir.Model, outputs: Sequence[TensorSpec], states: Sequence[StateSpec]) -> None:
+    """Name the axes of the graph's outputs as the card does; in place."""
+    axes = {spec.name: spec.axes for spec in outputs} | {spec.output: spec.axes for spec in states}
+    for value in model.graph.outputs:
+        if value.name in axes:
+            value.shape = ir.Shape(list(axes[value.name]))

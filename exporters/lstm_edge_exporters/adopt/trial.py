@@ -1,0 +1,140 @@
+"""Running a foreign file to learn about it: inputs that it takes, at any size of its dynamic axes."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.graph import constant_of
+from lstm_edge_exporters.parity import answers_of
+from lstm_edge_runtime.card import TensorSpec
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+
+__all__ = ["Trial", "length_inputs", "make_feeds", "scalar_values"]
+
+Array = NDArray[Any]
+
+# An integer input without dynamic axes is tried with the constants that the graph compares it with, then with these.
+USUAL_VALUES = (1, 0)
+MOST_VALUES = 8
+LARGEST_INPUT_BYTES = 2**28
+
+_COMPARES = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+_PASSES = ("Cast", "Identity", "Reshape", "Gather", "Squeeze", "Unsqueeze")
+
+
+def scalar_values(model: ir.Model) -> dict[str, list[Array]]:
+    """Return, for each integer input of at most eight elements, the values to try: those it is compared with first."""
+    values = {}
+    for value in model.graph.inputs:
+        shape = None if value.shape is None else [size for size in value.shape if isinstance(size, int)]
+        if shape is None or value.shape is None or len(shape) != len(value.shape) or int(np.prod(shape)) > MOST_VALUES:
+            continue
+        if value.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+            continue
+        compared = sorted(_compared_with(value), reverse=True)[: MOST_VALUES - len(USUAL_VALUES)]
+        numbers = dict.fromkeys((*compared, *USUAL_VALUES))
+        dtype = np.int64 if value.dtype == ir.DataType.INT64 else np.int32
+        values[str(value.name)] = [np.full(shape, number, dtype) for number in numbers]
+    return values
+
+
+def _compared_with(value: ir.Value) -> set[int]:
+    """The integer constants that an input is compared with, perhaps after a change of shape or type."""
+    found: set[int] = set()
+    stack, seen = [value], {value}
+    while stack:
+        for node in stack.pop().consumers():
+            if node.op_type in _COMPARES:
+                for operand in node.inputs:
+                    array = constant_of(operand)
+                    if array is not None and array.size == 1 and float(array.reshape(())).is_integer():
+                        found.add(int(array.reshape(())))
+            elif node.op_type in _PASSES and node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                stack.append(node.outputs[0])
+    return found
+
+
+def length_inputs(model: ir.Model) -> tuple[str, ...]:
+    """Return the inputs that reach a recurrent layer's ``sequence_lens``, perhaps through Cast or a change of shape."""
+    names = []
+    for value in model.graph.inputs:
+        stack, seen = [value], {value}
+        while stack:
+            current = stack.pop()
+            for node, index in current.uses():
+                if node.op_type in ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM") and index == 4:
+                    names.append(str(value.name))
+                elif node.op_type in _PASSES and index == 0 and node.outputs[0] not in seen:
+                    seen.add(node.outputs[0])
+                    stack.append(node.outputs[0])
+    return tuple(dict.fromkeys(names))
+
+
+def make_feeds(
+    specs: Sequence[TensorSpec],
+    sizes: Mapping[str, int],
+    rng: np.random.Generator,
+    *,
+    values: Mapping[str, Array],
+    ids_below: int,
+) -> dict[str, Array]:
+    """Make an array for each input: given values, random floats, ids below a bound, booleans.
+
+    Raises:
+        ArtifactError: an input would have over 256 MB.
+    """
+    feeds: dict[str, Array] = {}
+    for spec in specs:
+        if spec.name in values:
+            feeds[spec.name] = values[spec.name]
+            continue
+        shape = [axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes]
+        dtype = np.dtype(spec.dtype)
+        size = int(np.prod([float(axis) for axis in shape])) * dtype.itemsize
+        if size > LARGEST_INPUT_BYTES:
+            raise ArtifactError(f"input {spec.name!r} has the shape {shape}, {size} bytes: too large to try the file")
+        if dtype.kind == "f":
+            feeds[spec.name] = (np.round(rng.standard_normal(shape) * 64) / 64).astype(dtype)
+        elif dtype.kind == "b":
+            feeds[spec.name] = np.asarray(rng.random(shape) < 0.5)
+        else:
+            feeds[spec.name] = np.asarray(rng.integers(0, ids_below, shape), dtype)
+    return feeds
+
+
+class Trial:
+    """A model that is run to learn about it; ``failure`` is what onnxruntime said last."""
+
+    def __init__(self, data: bytes, *, scalars: Mapping[str, Sequence[Array]], ids_below: int) -> None:
+        self.session = open_session(data)
+        self._scalars, self._ids_below = scalars, ids_below
+        self.failure = ""
+
+    def choices(self) -> Iterator[dict[str, Array]]:
+        """Yield values for the integer inputs, at most 64 combinations."""
+        for combination in itertools.islice(itertools.product(*self._scalars.values()), 64):
+            yield dict(zip(self._scalars, combination, strict=True))
+
+    def run(
+        self,
+        specs: Sequence[TensorSpec],
+        sizes: Mapping[str, int],
+        *,
+        seed: int = 0,
+        given: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array] | None:
+        """Return the outputs by name, from the first choice of integers that runs; None where none does."""
+        for values in self.choices():
+            rng = np.random.default_rng(seed)
+            feeds = make_feeds(specs, sizes, rng, values=values, ids_below=self._ids_below) | dict(given or {})
+            try:
+                return answers_of(self.session, feeds)
+            except RUNTIME_ERRORS as error:
+                self.failure = first_line(error)
+        return None

@@ -1,0 +1,130 @@
+"""`lstm-edge adopt`: any ONNX file with recurrent layers becomes one that describes itself."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lstm_edge_exporters.adopt import AdoptReport, FoundLayer
+
+__all__ = ["add_to"]
+
+HELP = """Adopt an .onnx file that another tool made: find its recurrent layers, states and axes, and verify the result.
+
+Layers are found in nested If, Loop and Scan bodies too; weights behind other nodes become plain ones, older opsets are
+brought to 18, and cells that fell apart are folded back where that is certain. The new file has a model card, golden
+vectors, and gave the original's answers over a grid of shapes; IN.onnx is never changed. What could not be found out
+is listed. Exit code 1: the answers differ; 2: wrong usage, or a file that cannot be adopted, with the reason.
+
+Examples:
+
+    lstm-edge adopt model.onnx -o adopted.onnx
+
+    lstm-edge adopt hidden.onnx -o streaming.onnx --stateful
+
+    lstm-edge adopt vad.onnx -o vad16k.onnx --fix sr=16000 --axes "input=batch,576"
+
+    lstm-edge adopt other.onnx -o out.onnx --state context=context_out --json
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command `adopt`."""
+    app.command("adopt", help=HELP, no_args_is_help=True)(adopt)
+
+
+def adopt(
+    source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The file to adopt.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    *,
+    stateful: Annotated[
+        bool, typer.Option("--stateful", help="Make hidden zero states explicit inputs and outputs.")
+    ] = False,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option("--fix", metavar="NAME=VALUE", help="Make an input a constant, such as sr=16000. Repeatable."),
+    ] = None,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--axes",
+            metavar="NAME=AXES",
+            help='The axes of an input, as "x=batch,time,64": names are dynamic, numbers fixed. Repeatable.',
+        ),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", metavar="IN=OUT", help="An input that is the state left by an output. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Parse, call the library, print."""
+    from lstm_edge.cli._frame import print_json, progress
+    from lstm_edge_exporters.adopt import adopt as run
+    from lstm_edge_exporters.adopt.axes import parse_axes
+    from lstm_edge_exporters.adopt.fold import parse_fixed
+    from lstm_edge_exporters.adopt.recognize import parse_pairs
+    from lstm_edge_runtime.errors import ArtifactError
+
+    fixed, named, states = parse_fixed(fix or []), parse_axes(axes or []), parse_pairs(state or [])
+    try:
+        report = run(source, output, stateful=stateful, fixed=fixed, axes=named, states=states, progress=progress)
+    except ArtifactError as error:
+        # What parses the bytes does not know which file they came from.
+        raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error
+    if as_json:
+        print_json(_to_json(report))
+    else:
+        _print(report)
+
+
+def _to_json(report: "AdoptReport") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from lstm_edge_runtime.card import card_to_json
+
+    return {
+        "path": report.path,
+        "size_bytes": report.size_bytes,
+        "elapsed_s": report.elapsed_s,
+        "layers": [asdict(layer) for layer in report.layers],
+        "notes": list(report.notes),
+        "card": card_to_json(report.card),
+    }
+
+
+def _print(report: "AdoptReport") -> None:
+    import textwrap
+
+    from lstm_edge.cli._frame import print_table, printable, shortened
+
+    card = report.card
+    if report.layers:
+        names = shortened([layer.name for layer in report.layers])
+        rows = [(name, *_row(layer)) for name, layer in zip(names, report.layers, strict=True)]
+        print_table(("layer", "operator", "features", "weights", "initial state"), rows)
+    for layer in report.layers:
+        if layer.where:
+            typer.echo(printable(f"{layer.name} stands in {layer.where}"))
+    if card.states:
+        print_table(("state", "output", "kind"), [(spec.input, spec.output, spec.kind) for spec in card.states])
+    streaming = f"streaming: {card.streaming.verdict}" + f" ({card.streaming.reason})" * bool(card.streaming.reason)
+    lines = [*(f"note: {note}" for note in report.notes), streaming]
+    lines += [f"undetermined: {sentence}" for sentence in card.undetermined]
+    if card.parity is not None:
+        lines += [f"the original refuses {shape}" for shape in card.parity.refused]
+        lines.append(
+            f"parity: worst difference {card.parity.max_abs_difference:.2g} against {card.parity.against}, "
+            f"tolerance {card.parity.tolerance:.1g}, over {len(card.parity.shapes)} shapes"
+        )
+    lines.append(f"wrote {report.path}, {report.size_bytes:,} bytes")
+    for line in lines:
+        shown = printable(line)
+        typer.echo(textwrap.fill(shown, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+
+
+def _row(layer: "FoundLayer") -> tuple[str, str, str, str]:
+    operator = layer.operator if layer.direction == "forward" else f"{layer.operator}, {layer.direction}"
+    initial = ", ".join(f"{kind} {how}" for kind, how in layer.initial.items())
+    return operator, f"{layer.input_size or '?'} > {layer.hidden_size or '?'}", layer.weights, initial
