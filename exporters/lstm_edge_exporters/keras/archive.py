@@ -1,0 +1,223 @@
+"""The two forms of a Keras file: a ``.keras`` archive (Keras 3) and a legacy ``.h5`` file, read with h5py alone.
+
+Nothing in the file is executed: the config is JSON, the weights are arrays, and what a Lambda or a custom layer
+carries is never loaded. Sizes are checked before anything is allocated.
+"""
+
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.keras.hdf5 import LARGEST_TEXT, SafeFile, shown
+from lstm_edge_runtime.errors import ArtifactError
+
+__all__ = ["KerasFile", "Part", "read_file"]
+
+LARGEST_WEIGHTS = 2**31  # what an ONNX file can hold
+LARGEST_METADATA = 2**16
+# Keras writes three members, and a few files under assets/ for layers that this project refuses.
+MOST_MEMBERS = 100
+LARGEST_DIRECTORY = 2**16
+END_RECORD = struct.Struct("<4s4H2LH")
+SAVE_WHOLE = "save the model itself, with model.save(...), not its weights alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The arrays of one object inside a layer: its path below the layer, and each array's name and shape."""
+
+    path: str
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class KerasFile:
+    """A file's config as JSON values, the version of Keras that wrote it, and its weights.
+
+    ``legacy`` says that the weights are in the form of ``.h5`` files.
+    """
+
+    def __init__(self, *, document: Any, version: str, weights: SafeFile, legacy: bool) -> None:
+        self.document = document
+        self.version = version
+        self.where = weights.where
+        self._weights = weights
+        self._legacy = legacy
+
+    def read(self, layer: str, store: str, parts: Sequence[Part]) -> list[list[NDArray[np.float32]]]:
+        """Read a layer's arrays, part by part.
+
+        Args:
+            layer: the layer's name.
+            store: what a ``.keras`` file calls the layer: its class in snake case and a count, ``lstm_1``.
+            parts: what the layer must have; nothing less and nothing more is accepted.
+
+        Raises:
+            ArtifactError: an array is missing, superfluous, or has another name, dtype or shape.
+        """
+        if self._legacy:
+            return self._read_legacy(layer, parts)
+        name = self._weights.text(f"layers/{store}/vars", "name")
+        if name is not None and name != layer:
+            raise ArtifactError(
+                f"{self.where}: the weights under layers/{store} are those of layer {shown(name)}, expected "
+                f"{shown(layer)}: config and weights are of different models"
+            )
+        return [self._read_part(layer, f"layers/{store}/{part.path}".rstrip("/"), part) for part in parts]
+
+    def _read_part(self, layer: str, root: str, part: Part) -> list[NDArray[np.float32]]:
+        found = len(self._weights.members(f"{root}/vars"))
+        if found > len(part.arrays):
+            raise ArtifactError(
+                f"{self.where}: layer {shown(layer)} has {found} arrays under {root}/vars, expected {len(part.arrays)}"
+            )
+        return [
+            self._weights.array(f"{root}/vars/{index}", shape, f"{name} of layer {shown(layer)}")
+            for index, (name, shape) in enumerate(part.arrays)
+        ]
+
+    def _read_legacy(self, layer: str, parts: Sequence[Part]) -> list[list[NDArray[np.float32]]]:
+        group = f"model_weights/{layer}"
+        stored = self._weights.names(group, "weight_names") or []
+        expected = sum(len(part.arrays) for part in parts)
+        if len(stored) != expected:
+            raise ArtifactError(
+                f"{self.where}: layer {shown(layer)} has {len(stored)} weights in the file, expected {expected}"
+            )
+        result, pending = [], iter(stored)
+        for part in parts:
+            arrays = []
+            for name, shape in part.arrays:
+                path = next(pending)
+                # Keras 2 writes lstm/lstm_cell/kernel:0, Keras 3 lstm/lstm_cell/kernel.
+                if path.rpartition("/")[2].partition(":")[0] != name:
+                    raise ArtifactError(
+                        f"{self.where}: layer {shown(layer)} has the weight {shown(path)} where {name} is expected"
+                    )
+                arrays.append(self._weights.array(f"{group}/{path}", shape, f"{name} of layer {shown(layer)}"))
+            result.append(arrays)
+        return result
+
+
+def read_file(path: Path) -> KerasFile:
+    """Read a ``.keras`` or ``.h5`` file.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, has no config or no weights, or is built to exhaust memory.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file")
+    size = path.stat().st_size
+    if size > LARGEST_WEIGHTS:
+        raise ArtifactError(f"{path}: is {size} bytes, more than the {LARGEST_WEIGHTS} that an ONNX file can hold")
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        if start.startswith(b"PK"):
+            return _read_archive(stream, path, size)
+        if not start.startswith(b"\x89HDF"):
+            raise ArtifactError(f"{path}: is neither a .keras archive nor an HDF5 file")
+        stream.seek(0)
+        return _read_legacy_file(SafeFile(stream.read(), str(path)))
+
+
+def _read_legacy_file(file: SafeFile) -> KerasFile:
+    config = file.text("", "model_config")
+    if config is None:
+        raise ArtifactError(f"{file.where}: holds weights but no model (no model_config): {SAVE_WHOLE}")
+    if not file.has("model_weights"):
+        raise ArtifactError(f"{file.where}: holds a model but no weights (no model_weights): {SAVE_WHOLE}")
+    version = file.text("model_weights", "keras_version") or file.text("", "keras_version") or ""
+    return KerasFile(document=_parse(config, file.where, "model_config"), version=version, weights=file, legacy=True)
+
+
+def _read_archive(stream: IO[bytes], path: Path, size: int) -> KerasFile:
+    _check_directory(stream, path, size)
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = _checked_members(archive, path, size)
+            for name, told in (("config.json", "no model"), ("model.weights.h5", "no weights")):
+                if name not in members:
+                    raise ArtifactError(f"{path}: holds {told} (no {name}): {SAVE_WHOLE}")
+            config = _read_member(archive, members["config.json"], path, LARGEST_TEXT)
+            metadata = b"{}"
+            if "metadata.json" in members:
+                metadata = _read_member(archive, members["metadata.json"], path, LARGEST_METADATA)
+            weights = _read_member(archive, members["model.weights.h5"], path, LARGEST_WEIGHTS)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+        raise ArtifactError(f"{path}: the archive is damaged ({_first_line(error)})") from error
+    about = _parse(metadata, str(path), "metadata.json")
+    version = about.get("keras_version", "") if isinstance(about, dict) else ""
+    return KerasFile(
+        document=_parse(config, str(path), "config.json"),
+        version=version if isinstance(version, str) else "",
+        weights=SafeFile(weights, f"{path}: model.weights.h5"),
+        legacy=False,
+    )
+
+
+def _check_directory(stream: IO[bytes], path: Path, size: int) -> None:
+    """Refuse an archive whose list of members is itself too large to be read: zipfile reads it whole."""
+    tail_size = min(size, END_RECORD.size + 2**16 + 20)
+    stream.seek(size - tail_size)
+    tail = stream.read(tail_size)
+    position = tail.rfind(b"PK\x05\x06")
+    if position < 0 or position + END_RECORD.size > len(tail):
+        raise ArtifactError(f"{path}: the archive is damaged (it has no end record)")
+    directory_bytes = END_RECORD.unpack_from(tail, position)[5]
+    # A zip64 record would overrule the size; an archive of less than 4 GB has none.
+    if directory_bytes > LARGEST_DIRECTORY or tail[max(0, position - 20) : position].startswith(b"PK\x06\x07"):
+        raise ArtifactError(f"{path}: the archive lists more members than the {MOST_MEMBERS} allowed")
+    stream.seek(0)
+
+
+def _checked_members(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, zipfile.ZipInfo]:
+    entries = archive.infolist()
+    if len(entries) > MOST_MEMBERS:
+        raise ArtifactError(f"{path}: the archive lists more members than the {MOST_MEMBERS} allowed")
+    members: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        name = entry.filename
+        parts = name.split("/")
+        if not name.isprintable() or name.startswith("/") or "\\" in name or ".." in parts:
+            raise ArtifactError(f"{path}: the archive has a member called {shown(name)}, which leads out of it")
+        if name in members:
+            raise ArtifactError(f"{path}: the archive has two members called {shown(name)}")
+        if entry.flag_bits & 1:
+            raise ArtifactError(f"{path}: the member {shown(name)} is encrypted")
+        if entry.compress_size > size:
+            raise ArtifactError(f"{path}: the archive is damaged (the member {shown(name)} is larger than the file)")
+        members[name] = entry
+    return members
+
+
+def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, largest: int) -> bytes:
+    """Read one member; float32 weights shrink by far less than 16 to 1, a bomb by up to 1000 to 1."""
+    if entry.file_size > min(largest, 16 * entry.compress_size + LARGEST_TEXT):
+        raise ArtifactError(
+            f"{path}: the member {entry.filename} declares {entry.file_size} bytes from {entry.compress_size}: "
+            f"more than Keras writes"
+        )
+    with archive.open(entry) as stream:
+        # zipfile stops at the declared size, and its checksum then fails where the data goes on.
+        data = stream.read(entry.file_size + 1)
+    if len(data) != entry.file_size:
+        raise ArtifactError(f"{path}: the member {entry.filename} has {len(data)} bytes, not the declared size")
+    return data
+
+
+def _parse(text: str | bytes, where: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{where}: {name} is no readable JSON ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
