@@ -7,7 +7,7 @@ KERNELS := runtime/lstm_edge_runtime/kernels
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
 TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf ziglang
 
-.PHONY: bench-kernels benchmarks check clean demo docs docs-demo format kernels test test-arm64 test-onnxruntime-versions test-sanitize wheels
+.PHONY: bench-kernels benchmarks check clean demo docs docs-demo docs-selection format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-sanitize test-silero wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -36,11 +36,20 @@ test-arm64: $(VENV)/ready  ## the aarch64 wheel's kernels, byte for byte, on fou
 	$(BIN)/python .ci/wheels.py dist aarch64
 	tests/arm64/run.sh $(BIN)/python dist/lstm_edge-*-manylinux_2_28_aarch64.whl
 
+test-silero: $(VENV)/ready $(LIBRARY)  ## a published detector's files adopted, quantized and held to real speech (a minute; fetches 13 MB once)
+	$(BIN)/python benchmarks/silero.py --fetch
+	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
+
 test-sanitize: $(VENV)/ready  ## the kernel tests under the address, undefined behaviour and thread sanitizers
 	tests/kernels/sanitize.sh $(BIN)/python
 
 test-onnxruntime-versions: $(LIBRARY)  ## the device tests and the kernels' bits on onnxruntime 1.18 to the current one
 	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
+
+test-postgresql: $(VENV)/ready  ## two processes on one study of a real PostgreSQL server; as root installs Debian's
+	test -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" || test "$$(id -u)" != 0 || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
+	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py
 
 check: $(VENV)/ready  ## linters, type checkers, import contracts
 	$(BIN)/ruff check .
@@ -59,8 +68,14 @@ docs: $(VENV)/ready  ## write docs/cli.md and the function digests again
 docs-demo: $(VENV)/ready  ## run the demo and put its table into README.md
 	$(BIN)/python docs/generate.py --demo
 
+docs-selection: $(VENV)/ready  ## select on Japanese Vowels and fill docs/selection.md (fifteen minutes, a quiet machine)
+	$(BIN)/python docs/generate.py --selection
+
 benchmarks: $(VENV)/ready  ## measure the figures in docs/numbers.md again (three minutes)
 	$(BIN)/python docs/generate.py --numbers
+
+silero: $(VENV)/ready $(LIBRARY)  ## write the table in docs/silero.md again
+	$(BIN)/python benchmarks/silero.py --write
 
 bench-kernels: $(LIBRARY)  ## the kernels against onnxruntime, with floors (three minutes on a quiet machine)
 	$(BIN)/python benchmarks/kernels.py

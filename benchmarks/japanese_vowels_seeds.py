@@ -36,7 +36,7 @@ def main() -> None:
         files = compare_files(model, test)
         accuracies.append((evaluate(model, test), files.reference, files.candidate))
         print(
-            f"| {seed} | {report.best.number} / {len(report.history)} | {report.best.held_out_accuracy:.2%} | "
+            f"| {seed} | {report.best.number} / {len(report.history)} | {report.best.held_out_metric:.2%} | "
             + " | ".join(f"{accuracy:.2%}" for accuracy in accuracies[-1])
             + f" | {round(files.drop * files.samples)} | {files.agreement:.2%} | {files.snr_db:.1f} "
             f"| {files.reference_bytes:,} / {files.candidate_bytes:,} | {report.seconds:.1f} |",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstm_edge.layers import LSTM
-    from lstm_edge.models import SequenceClassifier
+    from lstm_edge.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
+    from lstm_edge.training import train_classifier, train_forecaster, train_language_model, train_tagger
     from lstm_edge.validation import validate
     from lstm_edge_exporters.export import export
     from lstm_edge_exporters.quantize import quantize
@@ -17,17 +18,41 @@ if TYPE_CHECKING:
     from lstm_edge_runtime.state import State
     from lstm_edge_runtime.stream import Stream
 
-__all__ = ["LSTM", "SequenceClassifier", "Session", "State", "Stream", "export", "quantize", "self_test", "validate"]
+__all__ = [
+    "LSTM",
+    "LanguageModel",
+    "SequenceClassifier",
+    "SequenceForecaster",
+    "SequenceTagger",
+    "Session",
+    "State",
+    "Stream",
+    "export",
+    "quantize",
+    "self_test",
+    "train_classifier",
+    "train_forecaster",
+    "train_language_model",
+    "train_tagger",
+    "validate",
+]
 
 _HOME = {
     "LSTM": "lstm_edge.layers",
+    "LanguageModel": "lstm_edge.models",
     "SequenceClassifier": "lstm_edge.models",
+    "SequenceForecaster": "lstm_edge.models",
+    "SequenceTagger": "lstm_edge.models",
     "Session": "lstm_edge_runtime.session",
     "State": "lstm_edge_runtime.state",
     "Stream": "lstm_edge_runtime.stream",
     "export": "lstm_edge_exporters.export",
     "quantize": "lstm_edge_exporters.quantize",
     "self_test": "lstm_edge_runtime.selftest",
+    "train_classifier": "lstm_edge.training",
+    "train_forecaster": "lstm_edge.training",
+    "train_language_model": "lstm_edge.training",
+    "train_tagger": "lstm_edge.training",
     "validate": "lstm_edge.validation",
 }
 

@@ -1,47 +1,64 @@
 """Checkpoints: one ``.safetensors`` file with the weights, and the model's configuration as JSON in its metadata.
 
 Nothing in it is ever unpickled. The metadata has one key, ``lstm_edge.checkpoint``; its value is an object with
-``version`` (``"1"``), ``kind`` (``"sequence-classifier"``) and ``config``, the fields of ``ClassifierConfig``.
+``version`` (``"1"``), ``kind`` (one of ``KINDS``) and ``config``, the fields of the model's configuration.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lstm_edge.models import ClassifierConfig, SequenceClassifier
+from lstm_edge.models import (
+    ClassifierConfig,
+    ForecasterConfig,
+    LanguageModel,
+    LanguageModelConfig,
+    RecurrentConfig,
+    SequenceClassifier,
+    SequenceForecaster,
+    SequenceTagger,
+    TaggerConfig,
+)
 from lstm_edge_runtime.artifact import write_atomically
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
-__all__ = ["CHECKPOINT_KEY", "VERSION", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT_KEY", "KINDS", "VERSION", "Model", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
+
+Model = SequenceClassifier | SequenceTagger | SequenceForecaster | LanguageModel
+M = TypeVar("M", SequenceClassifier, SequenceTagger, SequenceForecaster, LanguageModel)
 
 CHECKPOINT_KEY = "lstm_edge.checkpoint"
 VERSION = "1"
-KIND = "sequence-classifier"
+KINDS: dict[str, tuple[type[Model], type[RecurrentConfig]]] = {
+    "sequence-classifier": (SequenceClassifier, ClassifierConfig),
+    "sequence-tagger": (SequenceTagger, TaggerConfig),
+    "sequence-forecaster": (SequenceForecaster, ForecasterConfig),
+    "language-model": (LanguageModel, LanguageModelConfig),
+}
 
 
-def save_checkpoint(model: SequenceClassifier, path: str | Path) -> None:
+def save_checkpoint(model: Model, path: str | Path) -> None:
     """Write a model to one ``.safetensors`` file; equal models give equal bytes.
 
     The file appears under its name only when it is complete: it is written beside it, then renamed.
 
     Raises:
-        InputError: ``model`` is not a ``SequenceClassifier``.
+        InputError: ``model`` is none of the ready-made models.
         OutputError: the file cannot be written.
     """
-    if not isinstance(model, SequenceClassifier):
-        raise InputError(f"checkpoint: got a {type(model).__name__}, expected a SequenceClassifier")
-    description = {"version": VERSION, "kind": KIND, "config": model.config.to_json()}
+    kind = _kind_of(model)
+    description = {"version": VERSION, "kind": kind, "config": model.config.to_json()}
     metadata = {CHECKPOINT_KEY: json.dumps(description, sort_keys=True, ensure_ascii=False, allow_nan=False)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     write_atomically(path, save(tensors, metadata=metadata))
 
 
-def load_checkpoint(path: str | Path) -> SequenceClassifier:
+def load_checkpoint(path: str | Path) -> Model:
     """Read a model that ``save_checkpoint`` wrote, in evaluation mode.
 
     Raises:
@@ -50,15 +67,38 @@ def load_checkpoint(path: str | Path) -> SequenceClassifier:
     """
     path = Path(path)
     text, tensors = _read(path)
-    config = _parse_config(path, text)
+    make, config = _parse_description(path, text)
     # Built without memory behind it, so that sizes are compared with the file's before anything is allocated.
     with torch.device("meta"):
-        model = SequenceClassifier(config)
+        model = make(cast(Any, config))  # the pair comes from KINDS: the configuration is the model's own
     _check_tensors(path, model.state_dict(), tensors)
     model.load_state_dict(tensors, assign=True)
     # assign=True keeps the file's tensors; parameters lose nothing but must be marked as trainable again.
     model.requires_grad_(True)
     return model.eval()
+
+
+def load_checkpoint_of(expected: type[M], path: str | Path) -> M:
+    """Read a model that ``save_checkpoint`` wrote, of one kind alone.
+
+    Raises:
+        ArtifactError: as ``load_checkpoint``, or the file is a checkpoint of another task.
+    """
+    model = load_checkpoint(path)
+    if not isinstance(model, expected):
+        raise ArtifactError(
+            f"checkpoint {path}: it is a checkpoint of another task, a {type(model).__name__}; "
+            f"expected a {expected.__name__}"
+        )
+    return model
+
+
+def _kind_of(model: Any) -> str:
+    for kind, (known, _) in KINDS.items():
+        if isinstance(model, known):
+            return kind
+    names = ", ".join(known.__name__ for known, _ in KINDS.values())
+    raise InputError(f"checkpoint: got a {type(model).__name__}, expected one of {names}")
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
@@ -79,23 +119,25 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     return metadata[CHECKPOINT_KEY], tensors
 
 
-def _parse_config(path: Path, text: str) -> ClassifierConfig:
+def _parse_description(path: Path, text: str) -> tuple[type[Model], RecurrentConfig]:
     try:
         description: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"checkpoint {path}: {CHECKPOINT_KEY} is not JSON ({error})") from error
     if not isinstance(description, dict):
         raise ArtifactError(f"checkpoint {path}: {CHECKPOINT_KEY} must be an object, got {type(description).__name__}")
-    for key, expected in (("version", VERSION), ("kind", KIND)):
-        if description.get(key) != expected:
+    for key, known in (("version", (VERSION,)), ("kind", tuple(KINDS))):
+        if description.get(key) not in known:
             raise ArtifactError(
-                f"checkpoint {path}: {key} is {description.get(key)!r}, this version of lstm-edge reads {expected!r}"
+                f"checkpoint {path}: {key} is {description.get(key)!r}, "
+                f"this version of lstm-edge reads {', '.join(map(repr, known))}"
             )
-    config = description.get("config")
-    if not isinstance(config, dict):
-        raise ArtifactError(f"checkpoint {path}: config must be an object, got {type(config).__name__}")
+    values = description.get("config")
+    if not isinstance(values, dict):
+        raise ArtifactError(f"checkpoint {path}: config must be an object, got {type(values).__name__}")
+    model, config = KINDS[description["kind"]]
     try:
-        return ClassifierConfig.from_json(config)
+        return model, config.from_json(values)
     except InputError as error:
         raise ArtifactError(f"checkpoint {path}: {error}") from error
 

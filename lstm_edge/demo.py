@@ -43,7 +43,7 @@ def _train_and_export(folder: Path) -> Rows:
     parity = exported.card.parity
     assert parity is not None
     return [
-        ("trained on / held out", f"{report.samples_trained} / {report.samples_held_out} sequences"),
+        ("trained on / held out", f"{report.trained} / {report.held_out} sequences"),
         ("epochs (best)", f"{len(report.history)} ({report.best.number})"),
         ("training time", f"{report.seconds:.0f} s"),
         ("float32 file, worst difference to PyTorch", f"{parity.max_abs_difference:.1e}"),

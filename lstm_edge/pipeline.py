@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lstm_edge.data import Dataset
+    from lstm_edge.data.text import TextData
     from lstm_edge.validation import ValidationReport
 
 __all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
@@ -126,6 +127,10 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
             f"{request.source}: say what goes into forward, one --input for each argument, "
             'as --input "x: float32[batch, time, 40]"'
         )
+    if request.lengths and getattr(module, "masks", False):
+        raise InputError(
+            f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
+        )
     exported = build(
         module,
         None,
@@ -163,7 +168,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     )
 
 
-def _check_request(request: ExportRequest) -> "Dataset | None":
+def _check_request(request: ExportRequest) -> "Dataset | TextData | None":
     """Refuse what cannot work before anything slow starts; returns the data to validate on, if there is any."""
     check_target(request.output)
     if request.scheme is None:
@@ -180,22 +185,22 @@ def _check_request(request: ExportRequest) -> "Dataset | None":
             if value is not None:
                 raise InputError(f"{option} is about validation: say with --data on what, or leave it out")
         return None
-    from lstm_edge.data import load
     from lstm_edge.reports import parse_budget
-    from lstm_edge_runtime.metrics import get_metric
+    from lstm_edge.validation import load_data
 
-    get_metric(request.metric or DEFAULT_METRIC)
     parse_budget(request.max_drop or DEFAULT_MAX_DROP)
-    return load(request.data, default_split="test")
+    return load_data(request.data, request.metric or DEFAULT_METRIC)
 
 
 def _validate(
-    request: ExportRequest, dataset: "Dataset", candidate: bytes, reference: bytes, progress: Progress
+    request: ExportRequest, dataset: "Dataset | TextData", candidate: bytes, reference: bytes, progress: Progress
 ) -> "ValidationReport":
+    from lstm_edge.data.text import TextData
     from lstm_edge.validation import validate
 
     metric = request.metric or DEFAULT_METRIC
-    progress(f"validating {metric} on {dataset.name}: {len(dataset)} sequences")
+    unit = "characters" if isinstance(dataset, TextData) else "sequences"
+    progress(f"validating {metric} on {dataset.name}: {len(dataset):,} {unit}")
     return validate(
         candidate,
         reference,
@@ -207,16 +212,24 @@ def _validate(
 
 
 def load_source(source: str, weights: Path | None = None) -> "nn.Module":
-    """Load a module: a checkpoint of ours, or what a factory returns, with weights.
+    """Load a module: a checkpoint of ours, a Keras file, or what a factory returns, with weights.
 
     Args:
-        source: path of a ``.safetensors`` file that lstm-edge wrote, or ``package.module:factory``.
+        source: path of a ``.safetensors`` file that lstm-edge wrote, of a ``.keras``, ``.h5`` or ``.hdf5`` file, or
+            ``package.module:factory``.
         weights: for a factory: ``.safetensors``, or ``.pt`` / ``.pth`` (read with ``weights_only=True``).
 
     Raises:
         ArtifactError: a file is missing, damaged, or holds a pickle of more than tensors.
-        CaptureError: the factory cannot be imported or called, or the weights are not the module's.
+        CaptureError: the factory cannot be imported or called, the weights are not the module's, or a Keras file has
+            a layer that is not exported.
     """
+    if source.endswith((".keras", ".h5", ".hdf5")):
+        from lstm_edge_exporters.keras import load_keras
+
+        if weights is not None:
+            raise InputError("--weights goes with package.module:factory; a Keras file carries its own")
+        return load_keras(source)
     if source.endswith(".safetensors") or ":" not in source or Path(source).exists():
         from lstm_edge.checkpoint import load_checkpoint
 

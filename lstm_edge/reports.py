@@ -43,6 +43,7 @@ class ValidationReport:
     ``agreement``: share of samples with the same decision, None for metrics that decide nothing. The differences are
     over all output values; ``snr_db`` is infinite when the outputs are equal. ``drop_bound`` is the upper bound of
     the drop at ``confidence``, both None when the estimate decided. Sizes are those of the files, in bytes.
+    ``samples_are`` says what was counted as a sample: sequences, or tokens of a text.
     """
 
     metric: str
@@ -64,6 +65,7 @@ class ValidationReport:
     snr_db: float
     reference_bytes: int
     candidate_bytes: int
+    samples_are: str = "sequences"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; an infinite ``snr_db`` is null, as JSON has no infinity."""
@@ -77,7 +79,7 @@ class ValidationReport:
         )
         agree = [] if self.agreement is None else [("agreement of decisions", f"{self.agreement:.2%}")]
         return [
-            ("validated on", f"{self.data}, {self.samples} sequences"),
+            ("validated on", f"{self.data}, {self.samples:,} {self.samples_are}"),
             (f"{self.metric}, reference", self._value(self.reference)),
             (f"{self.metric}, candidate", self._value(self.candidate)),
             ("drop", self._value(self.drop)),

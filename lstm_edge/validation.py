@@ -1,5 +1,6 @@
 """Is a candidate good enough? Two models on one data set, judged by the task's own metric against a budget.
 
+Sequences are judged here, the text of a language model in ``lstm_edge.text_validation``.
 Imports NumPy and the runtime package only: it runs on the device. Budgets and the report: ``lstm_edge.reports``.
 """
 
@@ -12,13 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data import Dataset, load
+from lstm_edge.data.text import TextData, is_text, load_text
 from lstm_edge.reports import Budget, ValidationReport, parse_budget
+from lstm_edge.text_validation import validate_text
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import Metric, agreement, get_metric, max_abs_difference, mean_abs_difference, snr_db
 from lstm_edge_runtime.session import Session
 
-__all__ = ["Budget", "Predictions", "ValidationReport", "bootstrap_bound", "parse_budget", "predict", "validate"]
+__all__ = [
+    "Budget",
+    "Predictions",
+    "ValidationReport",
+    "bootstrap_bound",
+    "load_data",
+    "parse_budget",
+    "predict",
+    "validate",
+]
 
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]
@@ -43,7 +55,7 @@ class Predictions:
 def validate(
     candidate: Source,
     reference: Source,
-    dataset: Dataset | str,
+    dataset: Dataset | TextData | str,
     *,
     metric: str = "accuracy",
     max_drop: str = "0.5pt",
@@ -57,14 +69,14 @@ def validate(
     Args:
         candidate: path of the ``.onnx`` file to judge, or its bytes.
         reference: the one it is judged against, likewise.
-        dataset: the samples, or what ``lstm_edge.data.load`` takes (a bundled name means its test split).
+        dataset: the samples; for a language model a text; or the name of either (see ``load_data``).
         metric: a name from ``lstm_edge_runtime.metrics``.
         max_drop: how much worse the candidate may be, such as ``0.5pt`` or ``0.5%`` (see ``lstm_edge.reports``).
         confidence: None: the estimated drop decides. A share such as 0.95: the upper bound of a paired bootstrap
             over samples decides (see ``bootstrap_bound``).
         seed: of the bootstrap.
         threads: onnxruntime's threads.
-        on_progress: called with (sequences run, sequences to run), over both models.
+        on_progress: called with (sequences or tokens run, sequences or tokens to run), over both models.
 
     Raises:
         InputError: an argument is not allowed, the data does not fit the metric or a model, or an output is NaN.
@@ -73,8 +85,20 @@ def validate(
     """
     chosen, budget = get_metric(metric), parse_budget(max_drop)
     _check_confidence(confidence)
-    data = load(dataset, default_split="test") if isinstance(dataset, str) else dataset
+    data = load_data(dataset, metric) if isinstance(dataset, str) else dataset
     _check_target(chosen, data)
+    if isinstance(data, TextData):
+        return validate_text(
+            candidate,
+            reference,
+            data,
+            metric=chosen,
+            budget=budget,
+            confidence=confidence,
+            seed=seed,
+            threads=threads,
+            on_progress=on_progress,
+        )
     total = 2 * len(data)
     old = predict(reference, data, threads=threads, on_sample=_offset(on_progress, 0, total))
     new = predict(candidate, data, threads=threads, on_sample=_offset(on_progress, len(data), total))
@@ -84,6 +108,25 @@ def validate(
             f"those of the reference {list(old.outputs.shape[1:])}; expected the same"
         )
     return _judge(old, new, data, chosen, budget, confidence=confidence, seed=seed)
+
+
+def load_data(spec: str, metric: str) -> Dataset | TextData:
+    """Load what a metric is measured on: for ``perplexity`` and ``bits-per-character`` a text, else sequences.
+
+    Args:
+        spec: what ``lstm_edge.data.load`` or ``lstm_edge.data.text.load_text`` takes; a bundled name means its test
+            part, the path of a text the whole file, or with ``:test`` its last 5 %.
+        metric: a name from ``lstm_edge_runtime.metrics``.
+
+    Raises:
+        InputError: there is no such metric, or it is not one of that kind of data.
+        DataError: the data cannot be loaded.
+    """
+    if get_metric(metric).target == "token":
+        return load_text(spec, default_part="test")
+    if is_text(spec):
+        raise InputError(f"metric {metric}: data {spec} is a text, expected perplexity or bits-per-character")
+    return load(spec, default_split="test")
 
 
 def _judge(
@@ -195,7 +238,12 @@ def bootstrap_bound(losses: NDArray[np.float64], confidence: float, *, seed: int
     return float(np.quantile(means, confidence, method="inverted_cdf"))
 
 
-def _check_target(metric: Metric, data: Dataset) -> None:
+def _check_target(metric: Metric, data: Dataset | TextData) -> None:
+    if isinstance(data, TextData) or metric.target == "token":
+        if not isinstance(data, TextData) or metric.target != "token":
+            got = "is a text" if isinstance(data, TextData) else "holds sequences"
+            raise InputError(f"metric {metric.name}: data {data.name} {got}; a text, and only that, has perplexity")
+        return
     if (metric.target == "class") != data.is_classification:
         wanted = "integer classes" if metric.target == "class" else "float32 values"
         raise InputError(f"metric {metric.name}: data {data.name} has y of {data.y.dtype}, expected {wanted}")

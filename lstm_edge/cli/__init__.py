@@ -11,7 +11,7 @@ from lstm_edge.cli._frame import CommandGroup, print_error
 __all__ = ["app", "main"]
 
 # The order in `lstm-edge --help`: the way of a model from training to the device.
-COMMANDS = ("train", "export", "quantize", "validate", "inspect", "check", "run", "bench")
+COMMANDS = ("train", "select", "export", "adopt", "quantize", "validate", "inspect", "check", "run", "bench")
 
 
 class _Commands(CommandGroup):

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError
 
-__all__ = ["CommandGroup", "print_error", "print_json", "print_table", "progress"]
+__all__ = ["CommandGroup", "print_error", "print_json", "print_table", "printable", "progress", "shortened"]
 
 # Which `pip install` brings a package that a command needs and the environment lacks.
 EXTRA_OF = {
@@ -28,6 +28,11 @@ EXTRA_OF = {
     "psycopg": "postgresql",
     "tokenizers": "text",
 }
+
+
+# A layer's name in a table, as wide as the tables of `inspect` leave at 80 columns, and how much is the beginning.
+_LONGEST_NAME = 23
+_BEGINNING = 8
 
 
 class CommandGroup(TyperGroup):
@@ -78,17 +83,43 @@ def _fail(message: str, code: int) -> None:
 
 def print_error(message: str) -> None:
     """Print an error on stderr, on one line: messages of other libraries may have several."""
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
 
 
 def progress(message: str) -> None:
     """Print one line of progress on stderr: standard output stays for results."""
-    typer.echo(f"· {message}", err=True)
+    typer.echo(f"· {printable(message)}", err=True)
+
+
+def printable(text: str) -> str:
+    r"""Return text with each character that is not shown as itself written as ``\u001b``; line breaks stay.
+
+    Names come out of files that others made: an escape sequence would be obeyed by the terminal, and a right-to-left
+    override shows something else than what is there. In JSON the text means the same as before.
+    """
+    if text.isprintable():
+        return text
+    units = ((c, c.encode("utf-16-be", "surrogatepass").hex()) for c in text)
+    return "".join(
+        c if c.isprintable() or c == "\n" else "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
+        for c, code in units
+    )
+
+
+def shortened(names: Sequence[str]) -> tuple[str, ...]:
+    """Return layers' names that fit a table of 80 columns: of a long one its beginning and its end.
+
+    Names of layers that stood in nested bodies have 50 characters and more. Where two would look the same, all stay
+    whole; ``--json`` has them whole anyway.
+    """
+    end = _LONGEST_NAME - _BEGINNING - 1
+    short = [name if len(name) <= _LONGEST_NAME else f"{name[:_BEGINNING]}…{name[-end:]}" for name in names]
+    return tuple(short if len(set(short)) == len(set(names)) else names)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON object on standard output."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    typer.echo(printable(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
@@ -101,5 +132,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console(highlight=False, markup=False).print(table)

@@ -10,10 +10,11 @@ from lstm_edge.cli._frame import print_json, print_table, progress
 
 __all__ = ["add_to"]
 
-HELP = """Export a PyTorch model to one verified .onnx file; with --scheme, quantize it too.
+HELP = """Export a PyTorch or Keras model to one verified .onnx file; with --scheme, quantize it too.
 
-SOURCE is a checkpoint that `lstm-edge train` wrote, or `package.module:factory`: a callable without arguments that
-returns the module, in the current folder or installed. A factory needs an --input for each argument of forward.
+SOURCE is a checkpoint that `lstm-edge train` wrote, a Keras file (.keras or .h5), or `package.module:factory`: a
+callable without arguments that returns the module, in the current folder or installed. A factory needs an --input for
+each argument of forward.
 
 The file appears only when onnxruntime agreed with PyTorch over a grid of shapes and, with --scheme and --data, when
 the quantized model kept within --max-drop. Exit code 1: one of these did not hold; 2: wrong usage or input.
@@ -24,6 +25,8 @@ Examples:
 
     lstm-edge export model.safetensors -o int8.onnx --scheme int8 \\
         --data japanese-vowels --metric accuracy --max-drop 0.5pt
+
+    lstm-edge export model.keras -o int8.onnx --scheme int8
 
     lstm-edge export my_package.models:make_vad --weights vad.pt \\
         --input "x: float32[batch, time, 40]" --lengths -o vad.onnx
@@ -51,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
 
 def export(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Checkpoint (.safetensors) or package.module:factory.")
+        str, typer.Argument(metavar="SOURCE", help="Checkpoint (.safetensors), Keras file or package.module:factory.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     *,

@@ -94,19 +94,19 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 def _print_card(card: "ModelCard") -> None:
-    from lstm_edge.cli._frame import print_table
+    from lstm_edge.cli._frame import print_table, shortened
 
     if card.layers:
         layers = [
             (
-                layer.name,
+                name,
                 layer.cell if layer.peephole == "none" else f"{layer.cell}, {layer.peephole} peephole",
                 f"{layer.input_size} > {layer.hidden_size}"
                 + (f" > {layer.projection_size}" if layer.projection_size else ""),
                 "both" if layer.directions == 2 else "forward",
                 layer.operator,
             )
-            for layer in card.layers
+            for name, layer in zip(shortened([layer.name for layer in card.layers]), card.layers, strict=True)
         ]
         print_table(("layer", "cell", "features", "direction", "operator"), layers)
     verdict = f"streaming: {card.streaming.verdict}"
@@ -129,19 +129,19 @@ def _print_card(card: "ModelCard") -> None:
 
 
 def _print_quantization(quantization: "Quantization") -> None:
-    from lstm_edge.cli._frame import print_table
+    from lstm_edge.cli._frame import print_table, shortened
 
     _say(f"quantization: {quantization.scheme}, made from the file with SHA-256 {quantization.parent_sha256}")
     rows = [
         (
-            c.layer,
+            name,
             c.operator,
             c.scheme,
             f"{c.bytes_before:,}",
             f"{c.bytes_after:,}",
             _share(c.bytes_after, c.bytes_before),
         )
-        for c in quantization.coverage
+        for name, c in zip(shortened([c.layer for c in quantization.coverage]), quantization.coverage, strict=True)
     ]
     before = sum(c.bytes_before for c in quantization.coverage)
     after = sum(c.bytes_after for c in quantization.coverage)
@@ -151,7 +151,10 @@ def _print_quantization(quantization: "Quantization") -> None:
 
 def _say(text: str) -> None:
     """Print text wrapped to 80 columns; paths and digests are not broken."""
-    typer.echo(textwrap.fill(text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+    from lstm_edge.cli._frame import printable
+
+    text = textwrap.fill(printable(text), 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    typer.echo(text)
 
 
 def _share(after: int, before: int) -> str:

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lstm_edge.cli._frame import print_json, print_table, progress
+from lstm_edge.cli._frame import print_json, print_table, progress, shortened
 from lstm_edge.cli.export import Scheme
 
 __all__ = ["add_to"]
 
-HELP = """Quantize any .onnx file that has LSTM layers; the input file is never changed.
+HELP = """Quantize any .onnx file that has LSTM or GRU layers; the input file is never changed.
 
 Recurrent and linear layers get int8 or four-bit weights, and activation scales per row and step, so that an answer does
 not depend on the batch, on how a sequence is cut, or on threads; embeddings become int8 rows. Prints what was covered,
@@ -21,6 +21,8 @@ Examples:
     lstm-edge quantize model.onnx -o model.int8.onnx --scheme int8
 
     lstm-edge quantize model.onnx -o model.int4.onnx --scheme int4 --block 128
+
+    lstm-edge quantize model.onnx -o model.int8.onnx --layers recurrent
 
     lstm-edge quantize model.onnx -o model.int8.onnx --json
 """
@@ -40,6 +42,7 @@ def quantize(
     zero_points: Annotated[
         bool, typer.Option("--zero-points", help="int4: give each block a zero point (not symmetric).")
     ] = False,
+    layers: Annotated[str, typer.Option(help="all, or recurrent: leave linear layers and embeddings float32.")] = "all",
     allow_unquantized: Annotated[
         bool, typer.Option("--allow-unquantized", help="Accept recurrent layers that stay float32.")
     ] = False,
@@ -54,7 +57,14 @@ def quantize(
 
     chosen = parse_scheme(scheme.value, block=block, symmetric=not zero_points)
     try:
-        report = run(source, output, scheme=chosen, allow_unquantized=allow_unquantized, progress=progress)
+        report = run(
+            source,
+            output,
+            scheme=chosen,
+            layers=layers,
+            allow_unquantized=allow_unquantized,
+            progress=progress,
+        )
     except ArtifactError as error:
         # What parses the bytes does not know which file they came from.
         raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error
@@ -62,8 +72,8 @@ def quantize(
         print_json(asdict(report))
         return
     rows = [
-        (row.layer, row.operator, row.scheme, f"{row.bytes_before:,}", f"{row.bytes_after:,}")
-        for row in report.coverage
+        (name, row.operator, row.scheme, f"{row.bytes_before:,}", f"{row.bytes_after:,}")
+        for name, row in zip(shortened([row.layer for row in report.coverage]), report.coverage, strict=True)
     ]
     rows.append(("file", "", "", f"{report.parent_bytes:,}", f"{report.size_bytes:,}"))
     print_table(("layer", "operator", "scheme", "bytes before", "after"), rows)

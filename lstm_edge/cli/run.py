@@ -1,8 +1,10 @@
-"""``lstm-edge run``: run a model on a file of arrays, or stream JSON lines through it."""
+"""``lstm-edge run``: run a model on a file of arrays, stream JSON lines through it, or write and score text."""
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+
+from lstm_edge.cli._text import PromptOptions, print_continuation, print_scores
 
 if TYPE_CHECKING:
     from lstm_edge_runtime.library import KernelChoice
@@ -31,16 +33,40 @@ def run(
     state: Annotated[str | None, typer.Option(help="Start from the state in this .npz file.")] = None,
     save_state: Annotated[str | None, typer.Option(help="Write the last state to this .npz file.")] = None,
     lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, for example 5,3.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A language model writes on from this text.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="With --prompt: the most tokens to write. [default: 200]")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="With --prompt: below 1 more careful, above 1 bolder, 0 the most probable. [default: 1]"),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="With --prompt: of the k most probable tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="With --prompt: of the most probable tokens with this share together.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="With --prompt: of the draws. [default: 0]")] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|-", help="How probable each token of a text is: .txt, .xz, .gz, or - for standard input."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --score: JSON lines. With --prompt: one JSON object at the end.")
+    ] = False,
     provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
     kernels: Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")] = "auto",
 ) -> None:
-    """Run a model on an array file, or stream JSON lines through it.
+    """Run a model on an array file, stream JSON lines through it, or write and score text with a language model.
 
     Without -o the outputs are printed as one JSON object. With --stream a line of standard input is a frame or a chunk
     (a list), or an object of named inputs; each gives one line. {"reset": true} starts anew. The first bad line (NaN,
     a wrong shape, no JSON) is named with its number and ends the command with exit code 2. NaN and infinity in an
     output are printed as null.
+
+    With --prompt a language model writes on, its text is printed as it comes. With --score each token of a text gets
+    a line with its log-probability, and the last line has perplexity and bits per character; the first token has
+    nothing before it and is not scored.
 
     For example:
 
@@ -49,15 +75,25 @@ def run(
         lstm-edge run model.onnx in.npz --lengths 5,3 --save-state s.npz -o out.npz
 
         echo '[0.1, 0.2, 0.3]' | lstm-edge run model.onnx --stream
+
+        lstm-edge run lm.onnx --prompt "In the beginning" --tokens 200 --temperature 0.8 --seed 1
+
+        lstm-edge run lm.onnx --score text.txt
     """
-    from lstm_edge_runtime.errors import InputError
     from lstm_edge_runtime.session import Session
 
-    if stream and (inputs is not None or output is not None or lengths is not None):
-        raise InputError("--stream reads standard input and writes standard output: leave out INPUT, -o and --lengths")
-    if not stream and inputs is None:
-        raise InputError("give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input")
+    drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
+    _check_mode(inputs, stream=stream, prompt=prompt, score=score)
+    arrays = {"-o": output, "--lengths": lengths, "--state": state, "--save-state": save_state}
+    _check_options(prompt=prompt, score=score, stream=stream, drawing=given, arrays=arrays, as_json=as_json)
     session = Session(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
+    if prompt is not None:
+        print_continuation(session, prompt, PromptOptions(**given), as_json=as_json)
+        return
+    if score is not None:
+        print_scores(session, score, as_json=as_json)
+        return
     _check_targets(session, output, save_state)
     start = None if state is None else _read_state(session, state)
     if stream:
@@ -68,6 +104,45 @@ def run(
         from lstm_edge_runtime.files import write_arrays
 
         write_arrays(save_state, last.to_arrays())
+
+
+def _check_mode(inputs: str | None, *, stream: bool, prompt: str | None, score: str | None) -> None:
+    """Refuse anything but one of the four things that the command does."""
+    from lstm_edge_runtime.errors import InputError
+
+    modes = {"INPUT": inputs, "--stream": stream or None, "--prompt": prompt, "--score": score}
+    chosen = [name for name, value in modes.items() if value is not None]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
+    if not chosen:
+        raise InputError(
+            "give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input; for a language model "
+            "--prompt TEXT or --score FILE"
+        )
+
+
+def _check_options(
+    *,
+    prompt: str | None,
+    score: str | None,
+    stream: bool,
+    drawing: dict[str, Any],
+    arrays: dict[str, str | None],
+    as_json: bool,
+) -> None:
+    """Refuse options that belong to another mode, rather than ignore them."""
+    from lstm_edge_runtime.errors import InputError
+
+    text_mode = "--prompt" if prompt is not None else "--score" if score is not None else None
+    if prompt is None and drawing:
+        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} goes with --prompt")
+    if text_mode is None and as_json:
+        raise InputError("--json goes with --prompt or --score; INPUT and --stream print JSON anyway")
+    misplaced = [name for name, value in arrays.items() if value is not None]
+    if text_mode is not None and misplaced:
+        raise InputError(f"{misplaced[0]} goes with arrays, {text_mode} is about text: leave it out")
+    if stream and (arrays["-o"] is not None or arrays["--lengths"] is not None):
+        raise InputError("--stream reads standard input and writes standard output: leave out -o and --lengths")
 
 
 def _check_targets(session: "Session", output: str | None, save_state: str | None) -> None:

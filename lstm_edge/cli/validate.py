@@ -11,7 +11,14 @@ from lstm_edge.cli._frame import print_json, print_table, progress
 __all__ = ["add_to"]
 
 # Repeats the keys of lstm_edge_runtime.metrics.METRICS, which would load NumPy before `--help`; a test compares.
-METRIC_NAMES = ("accuracy", "cross-entropy", "mean-squared-error", "mean-absolute-error")
+METRIC_NAMES = (
+    "accuracy",
+    "cross-entropy",
+    "mean-squared-error",
+    "mean-absolute-error",
+    "perplexity",
+    "bits-per-character",
+)
 
 EPILOG = """
 Exit code 0: within the budget; 1: the budget is broken; 2: wrong usage or input.
@@ -21,6 +28,8 @@ Examples:
 `lstm-edge validate int8.onnx --against f32.onnx --data japanese-vowels`
 
 `lstm-edge validate int8.onnx --against f32.onnx --data my.npz --max-drop 2%`
+
+`lstm-edge validate lm.int8.onnx --against lm.onnx --data king-james --metric perplexity --max-drop 0.3%`
 """
 
 
@@ -39,7 +48,8 @@ def validate(
         str,
         typer.Option(
             help="`japanese-vowels` (its test split), or an `.npz` with `x` (float32, all sequences stacked), "
-            "`lengths` and `y`."
+            "`lengths` and `y`. For a language model `king-james` (its test part) or a text file (`.txt`, `.xz`, "
+            "`.gz`; with `:test` its last 5 %)."
         ),
     ],
     metric: Annotated[str, typer.Option(help=f"One of {', '.join(METRIC_NAMES)}.")] = "accuracy",
@@ -59,11 +69,13 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
-    from lstm_edge.data import load
+    from lstm_edge.data import Dataset
+    from lstm_edge.validation import load_data
     from lstm_edge.validation import validate as compare
 
-    dataset = load(data, default_split="test")
-    progress(f"validating on {dataset.name}: {len(dataset)} sequences, seed {seed}")
+    dataset = load_data(data, metric)
+    unit = "sequences" if isinstance(dataset, Dataset) else "characters"
+    progress(f"validating on {dataset.name}: {len(dataset):,} {unit}, seed {seed}")
     with progress_bar("validating", 2 * len(dataset)) as update:
         report = compare(
             candidate,
@@ -74,7 +86,7 @@ def validate(
             confidence=confidence,
             seed=seed,
             threads=threads,
-            on_progress=lambda done, _: update(done),
+            on_progress=lambda done, total: update(done * 2 * len(dataset) // total),
         )
     if as_json:
         print_json(report.to_json())

@@ -1,19 +1,45 @@
-"""Data sets of sequences: the bundled ones, ``.npz`` files, and padding. Imports NumPy only: it runs on the device.
+"""Data sets of sequences: the bundled ones, files, padding and batches. Imports NumPy only: it runs on the device.
 
-An ``.npz`` file holds all sequences of one set under these keys:
+Files are ``.npz`` (below), CSV of the long form and JSON Lines (docs/data.md). ``lstm_edge.data.shifting``, which is
+not imported here, needs torch. An ``.npz`` file holds all sequences of one set under these keys:
 
 ======== ============== ==========================================================================
 key      dtype          contents
 ======== ============== ==========================================================================
 x        float32        [sum(lengths), features]: the steps of all sequences, one after the other
 lengths  any integer    [samples]: steps of each sequence, at least 1
-y        any integer    [samples]: the class of each sequence, 0 or more; or, for regression,
-         or float32     float32 [samples] or [samples, targets]
+y        any integer    [samples]: the class of each sequence, 0 or more; or [sum(lengths)]: that
+                        of each step
+         or float32     [samples] or [samples, values]: what to forecast for each sequence; or
+                        [sum(lengths)] or [sum(lengths), values]: for each step
 labels   text           optional, [classes]: the name of each class
+groups   any integer    optional, [samples]: sequences that a split must keep together
+times    any number     optional, [samples]: when each sequence was recorded, in any unit
 ======== ============== ==========================================================================
 """
 
+from lstm_edge.data._batches import Batch, Pad, Truncate, bucketed_batches, collate, pad
+from lstm_edge.data._columns import Columns, parse_columns
+from lstm_edge.data._csv import load_csv
 from lstm_edge.data._files import BUNDLED, load, load_npz
-from lstm_edge.data._sequences import Dataset, pad
+from lstm_edge.data._json_lines import load_json_lines
+from lstm_edge.data._sequences import TASKS, Dataset, Task
 
-__all__ = ["BUNDLED", "Dataset", "load", "load_npz", "pad"]
+__all__ = [
+    "BUNDLED",
+    "TASKS",
+    "Batch",
+    "Columns",
+    "Dataset",
+    "Pad",
+    "Task",
+    "Truncate",
+    "bucketed_batches",
+    "collate",
+    "load",
+    "load_csv",
+    "load_json_lines",
+    "load_npz",
+    "pad",
+    "parse_columns",
+]

@@ -1,16 +1,20 @@
-"""Where data sets come from: the ones bundled with the package, and ``.npz`` files without pickles."""
+"""Where data sets come from: the ones bundled with the package, ``.npz`` files without pickles, and text files."""
 
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge.data._sequences import Dataset
-from lstm_edge_runtime.errors import DataError
+from lstm_edge.data._columns import Columns
+from lstm_edge.data._csv import load_csv
+from lstm_edge.data._json_lines import load_json_lines
+from lstm_edge.data._sequences import Dataset, Task
+from lstm_edge_runtime.errors import DataError, InputError
 
 __all__ = ["BUNDLED", "load", "load_npz"]
 
@@ -18,6 +22,7 @@ Split = Literal["train", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 BUNDLED = ("japanese-vowels",)
+SUFFIXES = (".npz", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
 SPEAKERS = tuple(f"speaker {number}" for number in range(1, 10))
 
 # What NumPy and zipfile raise for a damaged, encrypted or made-up archive; a member's header can also claim
@@ -38,50 +43,98 @@ UNREADABLE = (
 )
 
 
-def load(spec: str, *, default_split: Split) -> Dataset:
-    """Load a bundled set or an ``.npz`` file.
+def load(
+    spec: str,
+    *,
+    default_split: Split,
+    task: Task | None = None,
+    columns: Columns | None = None,
+    labels: Sequence[str] | None = None,
+) -> Dataset:
+    """Load a bundled set or a file: ``.npz``, ``.csv``, ``.csv.gz``, ``.jsonl`` or ``.jsonl.gz``.
 
     Args:
-        spec: ``japanese-vowels``, ``japanese-vowels:train``, ``japanese-vowels:test``, or the path of an ``.npz``
-            file (its keys: see ``lstm_edge.data``).
+        spec: ``japanese-vowels``, ``japanese-vowels:train``, ``japanese-vowels:test``, or the path of a file (its
+            contents: see docs/data.md).
         default_split: the split that a bundled name without one means: ``train`` where a model is trained,
             ``test`` where it is judged.
+        task: what the targets must be for; None takes what the file has.
+        columns: for CSV files, which columns mean what.
+        labels: for text files, the only labels allowed, in their order (those of a trained model).
 
     Raises:
-        DataError: no such set, split or file, or the file's contents are not as documented.
+        DataError: no such set, split or file, or the file's contents are not as documented, or not for ``task``.
+        InputError: ``columns`` was given for another kind of file.
     """
     name, colon, split = spec.partition(":")
+    suffix = next((ending for ending in SUFFIXES if spec.endswith(ending)), None)
+    if columns is not None and suffix not in (".csv", ".csv.gz"):
+        raise InputError(f"data {spec}: columns are for .csv files, leave them out")
     if name in BUNDLED:
         if colon and split not in SPLITS:
             raise DataError(f"data {spec!r}: {name} has no split {split!r}; expected one of {', '.join(SPLITS)}")
-        return _japanese_vowels(split or default_split)
-    if not spec.endswith(".npz"):
+        return _for_task(_japanese_vowels(split or default_split), task)
+    if suffix is None:
         raise DataError(
             f"data {spec!r}: no such data set; expected one of {', '.join(BUNDLED)} (with :train or :test), "
-            "or the path of an .npz file"
+            f"or the path of a file: {', '.join(SUFFIXES)}"
         )
-    return load_npz(spec)
+    if suffix == ".npz":
+        return load_npz(spec, task=task)
+    if suffix in (".csv", ".csv.gz"):
+        return load_csv(spec, columns=columns, task=task, labels=labels)
+    return load_json_lines(spec, task=task, labels=labels)
 
 
-def load_npz(path: str | Path) -> Dataset:
+def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:
     """Load an ``.npz`` file with the keys documented in ``lstm_edge.data``; pickled objects are refused.
 
+    ``y`` is of steps where it has ``sum(lengths)`` entries, of sequences where it has ``samples``; where every
+    sequence is one step long these are the same, and it is of sequences unless ``task`` is ``tagging``.
+
     Raises:
-        DataError: the file is missing or damaged, or a key, dtype or shape is not as documented.
+        DataError: the file is missing or damaged, a key, dtype or shape is not as documented, or ``y`` is not for
+            ``task``.
     """
     name = str(path)
-    arrays = _read(Path(path), required=("x", "lengths", "y"), optional=("labels",))
-    y = arrays["y"]
-    labels = arrays.get("labels")
+    arrays = _read(Path(path), required=("x", "lengths", "y"), optional=("labels", "groups", "times"))
+    y, lengths = _widen(arrays["y"]), _widen(arrays["lengths"])
+    labels, times = arrays.get("labels"), arrays.get("times")
     if labels is not None and (labels.dtype.kind != "U" or labels.ndim != 1):
         raise DataError(f"data {name}: labels is {labels.dtype} {list(labels.shape)}; expected text [classes]")
-    return Dataset(
+    if task == "forecast" and y.dtype == np.int64:
+        y = _exact_float32(name, y)
+    steps = arrays["x"].shape[0] if arrays["x"].ndim else 0
+    per_step = y.ndim > 0 and len(y) == steps and (len(y) != len(lengths) if lengths.ndim else True)
+    dataset = Dataset(
         name=name,
         x=arrays["x"],
-        lengths=_widen(arrays["lengths"]),
-        y=_widen(y),
+        lengths=lengths,
+        y=y,
         labels=() if labels is None else tuple(labels.tolist()),
+        per_step=per_step or (task == "tagging" and steps == y.size),
+        groups=_widen(arrays["groups"]) if "groups" in arrays else None,
+        times=times if times is None or times.dtype.kind not in "iuf" else times.astype(np.float64),
     )
+    return _for_task(dataset, task)
+
+
+def _for_task(dataset: Dataset, task: Task | None) -> Dataset:
+    if task is not None and dataset.task != task:
+        kinds = {
+            "classification": "a class (integer) for each sequence",
+            "tagging": "a class (integer) for each step",
+            "forecast": "values (float32)",
+        }
+        raise DataError(f"data {dataset.name}: y holds {kinds[dataset.task]}; expected {kinds[task]} for {task}")
+    return dataset
+
+
+def _exact_float32(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
+    # float32 holds every integer up to 2^24.
+    if y.size and np.abs(y).max() > 2**24:
+        raise DataError(f"data {name}: y holds {np.abs(y).max()}, not exact in float32; expected at most 16,777,216")
+    return y.astype(np.float32)
 
 
 def _japanese_vowels(split: str) -> Dataset:

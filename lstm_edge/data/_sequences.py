@@ -1,29 +1,45 @@
-"""A set of sequences as one frozen value, and the padding of a batch."""
+"""A set of sequences with their targets as one frozen value."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge.data._checks import check_groups, check_lengths, check_x, check_y
 from lstm_edge_runtime.errors import DataError
 
-__all__ = ["Dataset", "pad"]
+__all__ = ["TASKS", "Dataset", "Task"]
 
 Array = NDArray[Any]
+Task = Literal["classification", "tagging", "forecast"]
+
+TASKS: tuple[Task, ...] = ("classification", "tagging", "forecast")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Sequences of different lengths with one target each; N samples, F features.
+    """Sequences of different lengths and their targets; N sequences, T_i steps of sequence i, F features, K values.
 
-    ``x``: float32 ``[sum(lengths), F]``, the steps of all sequences one after the other. ``lengths``: int64 ``[N]``,
-    steps of each, at least 1. ``y``: int64 ``[N]`` classes, or float32 ``[N]`` or ``[N, targets]`` for regression.
-    ``labels``: the classes' names, or empty. The arrays must not be written to.
+    The arrays must not be written to.
+
+    Attributes:
+        name: what messages call the set.
+        x: float32 ``[sum(lengths), F]``, the steps of all sequences one after the other. Zeros in it are data:
+            nothing here is padding.
+        lengths: int64 ``[N]``, steps of each, at least 1.
+        y: classes int64, or values float32; ``[N]`` or (values only) ``[N, K]``, one for each sequence, or with
+            ``per_step`` ``[sum(lengths)]`` or ``[sum(lengths), K]``, one for each step.
+        labels: the classes' names, or empty.
+        per_step: whether ``y`` has a target for each step.
+        groups: int64 ``[N]``, sequences that must not be torn apart by a split (one speaker, one machine), or None.
+        times: float64 ``[N]``, when each sequence was recorded, in any unit: what a split in time goes by; or None.
+        ids: the sequences' names, or empty.
 
     Raises:
-        DataError: an array has another dtype or shape, the set is empty, or ``x`` holds NaN or infinity.
+        DataError: an array has another dtype or shape, the set is empty, or a number is NaN or infinite.
     """
 
     name: str
@@ -31,12 +47,17 @@ class Dataset:
     lengths: NDArray[np.int64]
     y: Array
     labels: tuple[str, ...] = ()
+    per_step: bool = False
+    groups: NDArray[np.int64] | None = None
+    times: NDArray[np.float64] | None = None
+    ids: tuple[str, ...] = ()
     _starts: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_x(self.name, self.x)
-        _check_lengths(self.name, self.lengths, len(self.x))
-        _check_y(self.name, self.y, len(self.lengths), self.labels)
+        check_x(self.name, self.x)
+        check_lengths(self.name, self.lengths, len(self.x))
+        check_y(self.name, self.y, len(self.x) if self.per_step else len(self.lengths), self.labels, self.per_step)
+        check_groups(self.name, len(self.lengths), self.groups, self.times, self.ids)
         object.__setattr__(self, "_starts", np.cumsum(self.lengths) - self.lengths)
 
     def __len__(self) -> int:
@@ -50,89 +71,107 @@ class Dataset:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return (self[index] for index in range(len(self)))
 
+    def target(self, index: int) -> Array:
+        """Return the target of sequence ``index``: its entry of ``y``; with ``per_step`` a view ``[T]`` or ``[T, K]``.
+
+        The entry is a NumPy array as well: of shape ``[]`` or ``[K]``.
+        """
+        if not self.per_step:
+            return np.asarray(self.y[index])
+        start = self._starts[index]
+        return self.y[start : start + self.lengths[index]]
+
+    @property
+    def task(self) -> Task:
+        """What the targets are for: ``classification`` (a class a sequence), ``tagging`` (a step) or ``forecast``."""
+        if not self.is_classes:
+            return "forecast"
+        return "tagging" if self.per_step else "classification"
+
     @property
     def features(self) -> int:
-        """Features of each step."""
+        """Features of each step, F."""
         return int(self.x.shape[1])
 
     @property
-    def is_classification(self) -> bool:
-        """Whether ``y`` holds classes."""
+    def targets(self) -> int:
+        """Values of one target: K of ``[..., K]``, and 1 where ``y`` has no such axis."""
+        return int(self.y.shape[1]) if self.y.ndim == 2 else 1
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether ``y`` holds classes, of sequences or of steps."""
         return self.y.dtype == np.int64
 
     @property
+    def is_classification(self) -> bool:
+        """Whether ``y`` holds one class for each sequence."""
+        return self.is_classes and not self.per_step
+
+    @property
     def classes(self) -> int:
-        """Number of classes: of ``labels`` where there are any, else the largest class plus one."""
+        """Number of classes: of ``labels`` where there are any, else the largest class plus one.
+
+        Raises:
+            DataError: ``y`` holds values, not classes.
+        """
+        if not self.is_classes:
+            raise DataError(f"data {self.name}: y is {self.y.dtype}, expected integer classes")
         return len(self.labels) if self.labels else int(self.y.max()) + 1
 
+    def subset(self, rows: Sequence[int] | NDArray[np.int64], *, name: str | None = None) -> "Dataset":
+        """Return the sequences ``rows`` (numbers from 0, none twice) as a set of their own, in that order, copied.
 
-def pad(rows: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Stack sequences into one batch, zeros after each one's end.
+        ``labels`` stay, so that a class keeps its number; without labels ``classes`` may become smaller.
 
-    Args:
-        rows: B sequences, float32 ``[T_b, F]`` each.
-
-    Returns:
-        ``x``: float32 ``[B, max(T_b), F]``; ``lengths``: int64 ``[B]``.
-
-    Raises:
-        DataError: no rows, or a row that is not ``[time, features]`` with the first row's features.
-    """
-    if not len(rows):
-        raise DataError("pad: got no sequences, expected at least one")
-    for index, row in enumerate(rows):
-        if row.ndim != 2 or row.shape[1] != rows[0].shape[-1]:
-            expected = f"[time, {rows[0].shape[-1]}]" if rows[0].ndim == 2 else "[time, features]"
-            raise DataError(f"pad: sequence {index} has shape {list(row.shape)}, expected {expected}")
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    x = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), dtype=np.float32)
-    for index, row in enumerate(rows):
-        x[index, : len(row)] = row
-    return x, lengths
-
-
-def _check_x(name: str, x: Array) -> None:
-    _expect(name, "x", x, "float32 [sum(lengths), features]", x.dtype == np.float32 and x.ndim == 2)
-    if 0 in x.shape:
-        raise DataError(f"data {name}: x is empty, shape {list(x.shape)}; expected at least one step and one feature")
-    finite = np.isfinite(x).all(axis=1)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise DataError(f"data {name}: x holds NaN or infinity, first in row {row}; expected finite numbers")
-
-
-def _check_lengths(name: str, lengths: Array, steps: int) -> None:
-    _expect(name, "lengths", lengths, "int64 [samples]", lengths.dtype == np.int64 and lengths.ndim == 1)
-    if not len(lengths):
-        raise DataError(f"data {name}: lengths is empty; expected at least one sequence")
-    if lengths.min() < 1:
-        index = int(np.argmin(lengths))
-        raise DataError(
-            f"data {name}: lengths[{index}] is {lengths[index]}; expected every sequence to have 1 step or more"
+        Raises:
+            DataError: no rows.
+        """
+        index = np.asarray(rows, dtype=np.int64)
+        if not len(index):
+            raise DataError(f"data {self.name}: asked for a part with no sequences, expected at least one")
+        steps = np.concatenate([np.arange(int(self.lengths[i])) + self._starts[i] for i in index])
+        return Dataset(
+            name=name or self.name,
+            x=self.x[steps],
+            lengths=self.lengths[index],
+            y=self.y[steps] if self.per_step else self.y[index],
+            labels=self.labels,
+            per_step=self.per_step,
+            groups=None if self.groups is None else self.groups[index],
+            times=None if self.times is None else self.times[index],
+            ids=tuple(self.ids[i] for i in index) if self.ids else (),
         )
-    # Python's integers: a sum of damaged lengths may not fit into int64.
-    total = sum(lengths.tolist())
-    if total != steps:
-        raise DataError(f"data {name}: lengths add up to {total}, but x has {steps} rows; expected the same number")
 
+    def for_model(self, labels: Sequence[str], classes: int) -> "Dataset":
+        """Return the set with its classes numbered as the model that shall judge it numbers them.
 
-def _check_y(name: str, y: Array, samples: int, labels: tuple[str, ...]) -> None:
-    known = (y.dtype == np.int64 and y.ndim == 1) or (y.dtype == np.float32 and y.ndim in (1, 2))
-    _expect(name, "y", y, "int64 [samples] (classes) or float32 [samples] or [samples, targets]", known)
-    if len(y) != samples:
-        raise DataError(f"data {name}: y has {len(y)} entries, but lengths has {samples}; expected the same number")
-    if y.dtype == np.float32:
-        if not np.isfinite(y).all():
-            raise DataError(f"data {name}: y holds NaN or infinity; expected finite numbers")
-        return
-    top = len(labels) - 1
-    wrong = (y < 0) | ((y > top) if labels else False)
-    if wrong.any():
-        index = int(np.argmax(wrong))
-        expected = f"a class from 0 to {top}, as there are {len(labels)} labels" if labels else "0 or more"
-        raise DataError(f"data {name}: y[{index}] is {y[index]}; expected {expected}")
+        A file's own names are numbered in sorted order, so a file that lacks a class numbers the later ones
+        differently than the file that the model was trained on. Names are matched by name; classes without names
+        are the model's own numbers, and names such as ``"3"`` are numbers for a model without names.
 
+        Args:
+            labels: the model's names, or none.
+            classes: how many classes the model knows.
 
-def _expect(name: str, key: str, array: Array, expected: str, holds: bool) -> None:
-    if not holds:
-        raise DataError(f"data {name}: {key} is {array.dtype} {list(array.shape)}; expected {expected}")
+        Raises:
+            DataError: ``y`` holds values; or a class is one that the model never saw.
+        """
+        own, present = self.labels, np.unique(self.y) if self.is_classes else np.arange(0)
+        if self.classes and not own:
+            numbers = {int(number): int(number) for number in present}
+        elif labels:
+            known = {label: number for number, label in enumerate(labels)}
+            numbers = {int(number): known.get(own[number], classes) for number in present}
+        else:
+            numbers = {int(n): int(own[n]) if own[n].isascii() and own[n].isdecimal() else classes for n in present}
+        for number, new in numbers.items():
+            if new >= classes:
+                shown = ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
+                raise DataError(
+                    f"data {self.name}: the label {own[number] if own else number!r} was never seen in training; "
+                    f"expected one of {shown or f'0 to {classes - 1}'}"
+                )
+        table = np.zeros(int(present.max()) + 1, dtype=np.int64)
+        table[list(numbers)] = list(numbers.values())
+        return dataclasses.replace(self, y=table[self.y], labels=tuple(labels))

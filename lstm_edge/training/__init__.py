@@ -1,6 +1,26 @@
-"""Training of the ready-made models."""
+"""Training of the ready-made models: one loop, a file for each task."""
 
-from lstm_edge.training.classification import Epoch, TrainingOptions, TrainingReport, train_classifier
-from lstm_edge.training.holdout import hold_out
+from lstm_edge.training.classification import train_classifier
+from lstm_edge.training.forecast import train_forecaster
+from lstm_edge.training.holdout import hold_out, hold_out_sequences
+from lstm_edge.training.language import train_language_model
+from lstm_edge.training.options import LanguageOptions, TrainingOptions
+from lstm_edge.training.plot import plot_curves
+from lstm_edge.training.record import Epoch, TrainingReport
+from lstm_edge.training.state import Checkpoint
+from lstm_edge.training.tagging import train_tagger
 
-__all__ = ["Epoch", "TrainingOptions", "TrainingReport", "hold_out", "train_classifier"]
+__all__ = [
+    "Checkpoint",
+    "Epoch",
+    "LanguageOptions",
+    "TrainingOptions",
+    "TrainingReport",
+    "hold_out",
+    "hold_out_sequences",
+    "plot_curves",
+    "train_classifier",
+    "train_forecaster",
+    "train_language_model",
+    "train_tagger",
+]

@@ -1,13 +1,14 @@
-"""A held-out part of a training set, with the same share of every class."""
+"""A held-out part of a training set: of every class the same share, whole groups, or the latest in time."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge.data import Dataset
 from lstm_edge_runtime.errors import DataError, InputError
 
-__all__ = ["hold_out"]
+__all__ = ["hold_out", "hold_out_sequences"]
 
 Indices = NDArray[np.int64]
 
@@ -28,8 +29,7 @@ def hold_out(y: NDArray[Any], share: float, *, seed: int) -> tuple[Indices, Indi
         InputError: ``share`` is out of its range.
         DataError: no class has two samples, so that nothing can be held out.
     """
-    if not 0 < share <= 0.5:
-        raise InputError(f"training: the held-out share is {share}, expected above 0 and at most 0.5")
+    _check_share(share)
     generator = np.random.default_rng(seed)
     held: list[Indices] = []
     for value in np.unique(y):
@@ -38,5 +38,47 @@ def hold_out(y: NDArray[Any], share: float, *, seed: int) -> tuple[Indices, Indi
             held.append(members[: max(1, round(share * len(members)))])
     if not held:
         raise DataError("training: no class has two samples, so none can be held out; expected more data")
-    held_out = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(y)), held_out), held_out
+    return _parts(len(y), np.concatenate(held))
+
+
+def hold_out_sequences(dataset: Dataset, share: float, *, seed: int) -> tuple[Indices, Indices]:
+    """Split the sequences of a data set as the data ask.
+
+    Where sequences belong to groups, whole groups are held out; where they have times, the latest; where each has a
+    class, the same share of every class (``hold_out``); else any.
+
+    Returns:
+        Two sorted int64 arrays of sequence numbers: to train on, held out.
+
+    Raises:
+        InputError: ``share`` is out of its range.
+        DataError: there are too few sequences, groups or members of a class to hold any out.
+    """
+    _check_share(share)
+    if dataset.groups is not None:
+        groups = np.unique(dataset.groups)
+        kept = np.random.default_rng(seed).permutation(groups)[_count(dataset, len(groups), "groups", share) :]
+        return _parts(len(dataset), np.flatnonzero(~np.isin(dataset.groups, kept)))
+    if dataset.times is not None:
+        order = np.argsort(dataset.times, kind="stable")
+        return _parts(len(dataset), order[-_count(dataset, len(dataset), "sequences", share) :])
+    if dataset.is_classification:
+        return hold_out(dataset.y, share, seed=seed)
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return _parts(len(dataset), order[: _count(dataset, len(dataset), "sequences", share)])
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share <= 0.5:
+        raise InputError(f"training: the held-out share is {share}, expected above 0 and at most 0.5")
+
+
+def _count(dataset: Dataset, available: int, what: str, share: float) -> int:
+    if available < 2:
+        raise DataError(f"data {dataset.name}: has one of {what}, so none can be held out; expected two or more")
+    return max(1, round(share * available))
+
+
+def _parts(count: int, held_out: Indices) -> tuple[Indices, Indices]:
+    held_out = np.sort(held_out)
+    return np.setdiff1d(np.arange(count), held_out), held_out

@@ -62,7 +62,7 @@ class BenchReport:
     """What ``bench`` found; ``step`` is None for a model that cannot be streamed, ``kernels`` for function bodies.
 
     ``step`` is one ``Stream.push`` of a frame, ``sequence`` one ``Session.run`` of ``time`` steps; both of
-    ``batch_size`` rows.
+    ``batch_size`` rows. ``sequence`` is None for a model whose every call is one step.
     """
 
     model: str
@@ -76,7 +76,7 @@ class BenchReport:
     time: int
     opening: Opening
     step: Timing | None
-    sequence: Timing
+    sequence: Timing | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -96,7 +96,9 @@ class BenchReport:
         ]
         if self.step is not None:
             rows += _timing_rows(f"step, batch {self.batch_size}", self.step)
-        return rows + _timing_rows(f"sequence of {self.time}, batch {self.batch_size}", self.sequence)
+        if self.sequence is not None:
+            rows += _timing_rows(f"sequence of {self.time}, batch {self.batch_size}", self.sequence)
+        return rows
 
     def _operators(self) -> str:
         if not self.operators:
@@ -147,7 +149,10 @@ def bench(
     if streamable:
         say(f"timing {steps} steps")
         step = _time_steps(session, batch_size, steps)
-    say(f"timing {repeats} sequences of {time_steps} steps")
+    sequence = None
+    if session.card is None or session.card.streaming.verdict != "each-call":
+        say(f"timing {repeats} sequences of {time_steps} steps")
+        sequence = _time_sequences(session, batch_size, time_steps, repeats)
     return BenchReport(
         model=os.path.basename(path),
         size_bytes=session.size_bytes,
@@ -160,7 +165,7 @@ def bench(
         time=time_steps,
         opening=opening,
         step=step,
-        sequence=_time_sequences(session, batch_size, time_steps, repeats),
+        sequence=sequence,
     )
 
 
@@ -192,18 +197,21 @@ def _timed(call: Callable[[int], Any], calls: int, steps: int) -> Timing:
 
 
 def _random_inputs(session: Session, batch_size: int, time_steps: int) -> Iterator[Feeds]:
-    """Yield inputs: normal floats, ids below the vocabulary's size (or those of the golden vectors)."""
+    """Yield inputs: normal floats, ids below the vocabulary's size (or those of the golden vectors).
+
+    An integer without axes is a setting (a sample rate), not an id: it is what the golden vectors have.
+    """
     rng = np.random.default_rng(0)
     sizes = {BATCH: batch_size, TIME: time_steps}
-    below = _ids_below(session)
+    below, settings = _ids_below(session), _settings(session)
     for _ in range(_INPUTS):
         feeds: Feeds = {}
         for spec in session.inputs:
             shape = [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in spec.axes]
             dtype = np.dtype(spec.dtype)
             drawn = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, below, shape)
-            feeds[spec.name] = drawn.astype(dtype)
-        yield feeds
+            feeds[spec.name] = np.asarray(drawn, dtype)
+        yield feeds | settings
 
 
 def _ids_below(session: Session) -> int:
@@ -217,6 +225,13 @@ def _ids_below(session: Session) -> int:
         if array.dtype.kind in "iu" and array.size and name != session.lengths
     ]
     return max(ids, default=0) + 1
+
+
+def _settings(session: Session) -> Feeds:
+    golden = session.golden()
+    vector = golden.vectors[0].inputs if golden is not None and golden.vectors else {}
+    names = [spec.name for spec in session.inputs if not spec.axes and np.dtype(spec.dtype).kind in "iu"]
+    return {name: vector[name] for name in names if name in vector}
 
 
 def _without_time(specs: tuple[TensorSpec, ...], feeds: Feeds) -> Feeds:

@@ -40,6 +40,9 @@ SCHEMA = "1.1"
 BATCH = "batch"
 TIME = "time"
 
+# A tokenizer of 250,000 tokens takes about 17 million characters; JSON takes some ten bytes of memory for each.
+_LONGEST_CARD = 2**26
+
 Extra = Mapping[str, Any]
 
 
@@ -219,9 +222,11 @@ def parse_card(text: str) -> ModelCard:
     """Read a card from JSON text.
 
     Raises:
-        CardError: the text is not JSON, the schema's major version is unknown, a key is missing or a value has
-            the wrong type; the message holds the dotted path of the culprit.
+        CardError: the text is not JSON or over 64 million characters, the schema's major version is unknown, a key
+            is missing or a value has the wrong type; the message holds the dotted path of the culprit.
     """
+    if len(text) > _LONGEST_CARD:
+        raise CardError(f"model card: {len(text)} characters, at most {_LONGEST_CARD} are read")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

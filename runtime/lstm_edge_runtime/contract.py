@@ -40,7 +40,7 @@ def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None)
 
     Raises:
         CardError: the card contradicts the graph; the message holds the dotted path of the culprit.
-        ArtifactError: an input or output is not a tensor of numbers.
+        ArtifactError: an input or output is not a tensor of numbers, or its name holds a control character.
     """
     inputs = _read_tensors("input", session.get_inputs())
     outputs = _read_tensors("output", session.get_outputs())
@@ -67,6 +67,9 @@ def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None)
 def _read_tensors(role: str, nodes: Sequence[Any]) -> dict[str, TensorSpec]:
     specs = {}
     for node in nodes:
+        for name in (node.name, *(axis for axis in node.shape if isinstance(axis, str))):
+            if not name.isprintable():
+                raise ArtifactError(f"{role} {node.name!r}: the name {name!r} holds a control character")
         if node.type not in _DTYPES:
             raise ArtifactError(f"{role} {node.name!r} is a {node.type}; only tensors of numbers are supported")
         # A dimension without a name gets one of its own, which ties it to no other.

@@ -1,12 +1,12 @@
 """The metrics that a model is judged by, and the differences between two models' outputs. NumPy only.
 
-Every metric is a mean over per-sample scores, computed in float64, so that a paired bootstrap over samples needs
-nothing but the scores. N samples, C classes, K targets.
+Every metric is a mean over per-sample scores, computed in float64 (perplexity is the exponential of one), so that a
+paired bootstrap over samples needs nothing but the scores. N samples, C classes, K targets.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -31,24 +31,26 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric of a task: the mean of one score for each sample.
+    """A metric of a task: the mean of one score for each sample, or what ``finish`` makes of that mean.
 
     ``unit`` names what a score is measured in. ``point`` is the size of one point (``pt``) of a budget in that unit:
     0.01 for a share, where a point is a percentage point, and 1 for every other unit. ``target`` says what the metric
-    compares outputs with: classes (int64 ``[N]``) or values (float32 ``[N]`` or ``[N, K]``).
-    ``per_sample(outputs, targets)`` returns float64 ``[N]``.
+    compares outputs with: classes (int64 ``[N]``), values (float32 ``[N]`` or ``[N, K]``), or the next tokens of a
+    text (int64 ``[N]``, N tokens). ``per_sample(outputs, targets)`` returns float64 ``[N]``. ``finish`` takes float64
+    means of any shape.
     """
 
     name: str
     more_is_better: bool
     unit: str
     point: float
-    target: Literal["class", "value"]
+    target: Literal["class", "value", "token"]
     per_sample: Callable[[Array, Array], Scores]
+    finish: Callable[[Any], Any] = field(default=lambda mean: mean)
 
     def __call__(self, outputs: Array, targets: Array) -> float:
-        """Return the metric: the mean of the per-sample scores."""
-        return float(np.mean(self.per_sample(outputs, targets)))
+        """Return the metric: ``finish`` of the mean of the per-sample scores."""
+        return float(self.finish(np.mean(self.per_sample(outputs, targets))))
 
     def losses(self, reference: Scores, candidate: Scores) -> Scores:
         """Return how much worse the candidate is for each sample, float64 ``[N]``; negative where it is better."""
@@ -127,6 +129,11 @@ def _cross_entropy(outputs: Array, targets: Array) -> Scores:
     return scores
 
 
+def _bits(outputs: Array, targets: Array) -> Scores:
+    bits: Scores = _cross_entropy(outputs, targets) / math.log(2.0)
+    return bits
+
+
 def _squared_error(outputs: Array, targets: Array) -> Scores:
     return _per_row(np.square(_value_difference(outputs, targets)))
 
@@ -199,4 +206,15 @@ METRICS = _all(
         target="value",
         per_sample=_absolute_error,
     ),
+    Metric(
+        name="perplexity",
+        more_is_better=False,
+        unit="",
+        point=1.0,
+        target="token",
+        per_sample=_cross_entropy,
+        finish=np.exp,
+    ),
+    # Of a text where each token is a character; who knows that a text has fewer tokens than characters rescales.
+    Metric(name="bits-per-character", more_is_better=False, unit="bits", point=1.0, target="token", per_sample=_bits),
 )

@@ -57,7 +57,8 @@ class Stream:
     time step without the time axis, [batch, features], which for a batch of one may also come as [features]. What the
     piece lacks, the outputs lack too: a frame [features] gives [classes], a frame [batch, features] gives
     [batch, classes], a chunk gives [batch, time, classes]. (An output without a time axis, as of a ``last-step``
-    model, only ever loses the batch axis.) A model with several inputs takes a mapping, all in the same form.
+    model, only ever loses the batch axis.) A model with several inputs takes a mapping, all in the same form. A model
+    of the verdict ``each-call`` has no time axis at all: each push is one call, and counts as one step.
 
     A Stream belongs to one thread at a time; several may share one Session.
     """

@@ -23,6 +23,7 @@ from lstm_edge_runtime.card import (
     StateSpec,
     Streaming,
     TensorSpec,
+    Text,
     serialize_card,
 )
 from lstm_edge_runtime.golden import Golden, GoldenVector, encode_golden
@@ -260,6 +261,32 @@ def make_last_step() -> None:
     save("last_step", graph.model(), card(graph, task="classification", outputs=outputs, streaming=verdict))
 
 
+def make_each_call() -> None:
+    """One frame a call, [batch, 3] without a time axis, and a number without axes that scales it; once whole too.
+
+    ``each_call_whole`` is the same layers over a sequence, for the tests to compare with.
+    """
+    for name, whole in (("each_call", False), ("each_call_whole", True)):
+        graph = Graph(seed=8)
+        graph.input("x", *(("batch", "time", I) if whole else ("batch", I)))
+        graph.node("Cast", [graph.input("gain", kind=TensorProto.INT64)], "factor", to=TensorProto.FLOAT)
+        graph.node("Mul", ["x", "factor"], "scaled")
+        if not whole:
+            graph.constant("step", np.array([0], np.int64))
+            graph.node("Unsqueeze", ["scaled", "step"], "frame")
+        y, h = graph.lstm(to_time_first(graph, "scaled") if whole else "frame", 0, I)
+        if not whole:
+            y = graph.node("Squeeze", [h, "step"], "last")
+        head(graph, y, H, time=whole)
+        inputs: tuple[TensorSpec, ...] = (
+            X if whole else TensorSpec(name="x", dtype="float32", axes=("batch", I)),
+            TensorSpec(name="gain", dtype="int64", axes=()),
+        )
+        outputs = (LOGITS if whole else TensorSpec(name="logits", dtype="float32", axes=("batch", K)),)
+        verdict = Streaming(verdict="every-step" if whole else "each-call")
+        save(name, graph.model(), card(graph, inputs=inputs, outputs=outputs, streaming=verdict))
+
+
 def make_accumulator() -> None:
     """The smallest streamable model: h_out = 1e20 h + sum of x; its state overflows in three steps."""
     graph = Graph(seed=6)
@@ -284,6 +311,34 @@ def make_accumulator() -> None:
     (FOLDER / "accumulator.onnx").write_bytes(append_trailer(model.SerializeToString(deterministic=True)))
 
 
+TOKENS = ("\N{REPLACEMENT CHARACTER}", "<end>", "\n", " ", ".", "a", "b", "c", "x", "é", "漢")
+
+
+def make_language_model(name: str, *, time_first: bool) -> None:
+    """Two layers over an embedding, logits of the next character; with one set of weights for both orders of axes."""
+    graph = Graph(seed=7)
+    axes: tuple[str, ...] = ("time", "batch") if time_first else ("batch", "time")
+    graph.weight("embedding", VOCABULARY, I)
+    graph.node("Gather", ["embedding", graph.input("ids", *axes, kind=TensorProto.INT64)], "embedded")
+    y, _ = graph.lstm("embedded" if time_first else to_time_first(graph, "embedded"), 0, I)
+    y, _ = graph.lstm(y, 1, H)
+    # Three times as large as other weights: the next character is then neither certain nor equally likely.
+    graph.constant("head.weight", graph.random.uniform(-2.4, 2.4, (H, VOCABULARY)).astype(np.float32))
+    graph.node("MatMul", [y, "head.weight"], "logits" if time_first else "logits.time_first")
+    if not time_first:
+        graph.node("Transpose", ["logits.time_first"], "logits", perm=[1, 0, 2])
+    graph.output("logits", *axes, VOCABULARY)
+    model_card = card(
+        graph,
+        task="language-model",
+        inputs=(TensorSpec(name="ids", dtype="int64", axes=axes),),
+        outputs=(TensorSpec(name="logits", dtype="float32", axes=(*axes, VOCABULARY)),),
+        vocabulary=TOKENS,
+        text=Text(kind="character", unknown=TOKENS[0], end=TOKENS[1]),
+    )
+    save(name, graph.model(), model_card)
+
+
 def main() -> None:
     """Make every model anew."""
     FOLDER.mkdir(exist_ok=True)
@@ -293,6 +348,9 @@ def main() -> None:
     make_two_inputs()
     make_last_step()
     make_accumulator()
+    make_each_call()
+    make_language_model("language_model", time_first=False)
+    make_language_model("language_model_time_first", time_first=True)
 
 
 if __name__ == "__main__":

@@ -56,12 +56,23 @@ def test_losses_are_positive_where_the_candidate_is_worse():
     assert METRICS["cross-entropy"].losses(old, new).tolist() == [-1.0, 0.0]
 
 
+def test_perplexity_and_bits_of_known_probabilities():
+    # Probabilities 1/2 and 1/8 for the right token: on average 2 bits, so as unsure as among 4 equal tokens.
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.5, 0.375, 0.125]]))
+    targets = np.array([0, 2])
+    assert METRICS["bits-per-character"].per_sample(logits, targets) == pytest.approx([1.0, 3.0], abs=EXACT)
+    assert METRICS["bits-per-character"](logits, targets) == pytest.approx(2.0, abs=EXACT)
+    assert METRICS["perplexity"](logits, targets) == pytest.approx(4.0, abs=EXACT)
+
+
 def test_only_a_share_has_percentage_points():
     assert {name: metric.point for name, metric in METRICS.items()} == {
         "accuracy": 0.01,
         "cross-entropy": 1.0,
         "mean-squared-error": 1.0,
         "mean-absolute-error": 1.0,
+        "perplexity": 1.0,
+        "bits-per-character": 1.0,
     }
     assert [name for name, metric in METRICS.items() if metric.more_is_better] == ["accuracy"]
 
@@ -85,7 +96,8 @@ def test_differences_and_signal_to_noise():
 
 def test_an_unknown_metric_lists_the_known_ones():
     expected = (
-        r"^metric 'f1': unknown; expected one of accuracy, cross-entropy, mean-squared-error, mean-absolute-error$"
+        r"^metric 'f1': unknown; expected one of accuracy, cross-entropy, mean-squared-error, mean-absolute-error, "
+        r"perplexity, bits-per-character$"
     )
     with pytest.raises(InputError, match=expected):
         get_metric("f1")
@@ -103,7 +115,7 @@ def test_an_unknown_metric_lists_the_known_ones():
     ],
 )
 def test_outputs_that_are_no_logits_of_these_classes_are_refused(outputs, targets, message):
-    for name in ("accuracy", "cross-entropy"):
+    for name in ("accuracy", "cross-entropy", "perplexity", "bits-per-character"):
         with pytest.raises(InputError, match=message):
             METRICS[name].per_sample(outputs, targets)
 

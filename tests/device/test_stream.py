@@ -282,3 +282,44 @@ def test_what_cannot_be_streamed_says_why(models, tagger):
         tagger.stream(0)
     with pytest.raises(InputError, match="on_nonfinite must be 'refuse', got 'ignore'"):
         tagger.stream(on_nonfinite="ignore")
+
+
+@pytest.fixture(scope="module")
+def each_call(models):
+    return Session(models / "each_call.onnx")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_calls_of_one_frame_give_the_whole_answer(models, each_call, batch):
+    sequence = Session(models / "each_call_whole.onnx")
+    x, gain, start = frames(batch, STEPS, 3), np.array(2), some_state(each_call, batch)
+    whole, end = sequence.run({"x": x, "gain": gain}, start)
+    stream = each_call.stream(batch)
+    stream.state = start
+    got = np.stack([stream.push({"x": x[:, at], "gain": gain}) for at in range(STEPS)], axis=1)
+    np.testing.assert_allclose(got, whole["logits"], rtol=0, atol=CLOSE)
+    assert_states_close(stream.state, end)
+    assert stream.steps == STEPS
+
+
+def test_a_call_may_lack_the_batch_axis_of_one_row(each_call):
+    x = frames(1, 3)
+    answers = [each_call.stream().push({"x": piece, "gain": np.array(3)}) for piece in (x, x[0])]
+    assert [answer.shape for answer in answers] == [(1, 4), (4,)]
+    assert answers[0].tobytes() == answers[1].tobytes()
+    other = each_call.stream().push({"x": x, "gain": np.array(1)})
+    assert np.abs(other - answers[0]).max() > CLOSE, "the number without axes must reach the graph"
+
+
+def test_a_call_of_several_frames_is_refused_and_the_state_stays(each_call):
+    stream = each_call.stream()
+    stream.push({"x": frames(3), "gain": np.array(1)})
+    before = stream.state
+    with pytest.raises(InputError, match=r"input 'x' has shape \[1, 2, 3\], expected \[3\] or \[1, 3\]"):
+        stream.push({"x": frames(1, 2, 3), "gain": np.array(1)})
+    with pytest.raises(InputError, match=r"input 'x' has shape \[2, 3\], expected \[3\] or \[1, 3\]"):
+        stream.push({"x": frames(2, 3), "gain": np.array(1)})
+    with pytest.raises(InputError, match="step 1: input 'x' holds nan"):
+        stream.push({"x": np.full(3, np.nan, np.float32), "gain": np.array(1)})
+    assert stream.state == before
+    assert stream.steps == 1

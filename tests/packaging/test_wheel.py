@@ -107,6 +107,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
         "lstm_edge_exporters/py.typed",
         "lstm_edge_runtime/py.typed",
         "lstm_edge/data/japanese_vowels.npz",
+        "lstm_edge/data/kjv.txt.xz",
         "lstm_edge/data/ATTRIBUTION.md",
         f"{info}/licenses/LICENSE",
     ):

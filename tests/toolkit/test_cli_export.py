@@ -35,10 +35,10 @@ class Tagger(nn.Module):
     def forward(self, x):
         return self.head(self.rnn(x)[0])
 
-class Gru(nn.Module):
+class Rnn(nn.Module):
     def __init__(self):
         super().__init__()
-        self.rnn = nn.GRU(3, 5, batch_first=True)
+        self.rnn = nn.RNN(3, 5, batch_first=True)
 
     def forward(self, x):
         return self.rnn(x)[0]
@@ -195,7 +195,7 @@ def test_the_options_shape_the_file(nets):
         ("{nets}:leaving", "{nets}:leaving: the factory raised SystemExit: 3\n"),
         ("{nets}:number", "{nets}:number: the factory returned int, expected a torch.nn.Module"),
         ("{nets}:not_callable", "is a str, expected a callable that returns a torch.nn.Module"),
-        ("{nets}:Gru", "GRU is a recurrent layer, but only LSTM is exported in this version"),
+        ("{nets}:Rnn", "RNN is a recurrent layer, but only LSTM and GRU are exported in this version"),
         ("broken:make", "broken:make: cannot be imported (SyntaxError:"),
         (":", "cannot be imported (ValueError: Empty module name); expected package.module:factory"),
         ("none.safetensors", "checkpoint none.safetensors: no such file"),

@@ -19,7 +19,9 @@ PATHS = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runt
 # For each command the arguments that a broken file BAD goes into.
 WITH_A_FILE = {
     "train": ("classification", "--data", "BAD.npz", "-o", "out.safetensors"),
+    "select": ("--data", "BAD.npz", "-o", "out.safetensors"),
     "export": ("BAD.safetensors", "-o", "out.onnx"),
+    "adopt": ("BAD.onnx", "-o", "out.onnx"),
     "quantize": ("BAD.onnx", "-o", "out.onnx"),
     "validate": ("BAD.onnx", "--against", "BAD.onnx", "--data", "japanese-vowels"),
     "inspect": ("BAD.onnx",),

@@ -162,7 +162,8 @@ def rewrite(path, *, description=None, drop=(), extra=None, replace=None):
         ({"description": {"version": "2"}}, "version is '2', this version of lstm-edge reads '1'"),
         (
             {"description": {"kind": "tagger"}},
-            "kind is 'tagger', this version of lstm-edge reads 'sequence-classifier'",
+            "kind is 'tagger', this version of lstm-edge reads 'sequence-classifier', 'sequence-tagger', "
+            "'sequence-forecaster', 'language-model'",
         ),
         ({"description": {"config": [1]}}, "config must be an object, got list"),
         ({"description": {"config": {"features": 2}}}, "classifier: configuration key 'bidirectional' is missing"),
@@ -228,8 +229,8 @@ def test_a_damaged_checkpoint_never_gives_another_error(tmp_path, position, valu
             load_checkpoint(path)
 
 
-def test_only_a_classifier_is_saved(tmp_path):
-    with pytest.raises(InputError, match=r"^checkpoint: got a Linear, expected a SequenceClassifier$"):
+def test_only_a_ready_made_model_is_saved(tmp_path):
+    with pytest.raises(InputError, match=r"^checkpoint: got a Linear, expected one of SequenceClassifier, SequenceTag"):
         save_checkpoint(torch.nn.Linear(2, 2), tmp_path / "m.safetensors")
 
 

@@ -65,7 +65,7 @@ def test_another_seed_gives_another_model(vowels, trained):
 def test_the_report_says_what_was_done(vowels, trained):
     _, report = trained
     assert (report.data, report.seed) == ("japanese-vowels:train", 3)
-    assert (report.samples_trained, report.samples_held_out) == (243, 27)
+    assert (report.trained, report.held_out, report.unit) == (243, 27, "sequences")
     # 4 gates x 64 x (12 inputs + 64 hidden + 2 biases), and 64 x 9 + 9 of the linear layer.
     assert report.parameters == 4 * 64 * (12 + 64 + 2) + 64 * 9 + 9
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
@@ -85,7 +85,7 @@ def test_the_test_split_is_never_read(monkeypatch):
     dataset = load("japanese-vowels", default_split="train")
     _, report = train_classifier(dataset, options=TrainingOptions(epochs=1))
     assert read == ["x_train", "len_train", "y_train"]
-    assert report.samples_trained + report.samples_held_out == 270
+    assert report.trained + report.held_out == 270
 
 
 def test_statistics_come_from_the_training_part_only(vowels, trained):
@@ -161,7 +161,11 @@ def test_a_wrong_share_or_too_few_samples_are_refused():
 @pytest.mark.parametrize(
     ("changes", "config", "sentence"),
     [
-        ({"y": np.zeros(12, np.float32)}, {}, "data small: y is float32, expected integer classes"),
+        (
+            {"y": np.zeros(12, np.float32)},
+            {},
+            "data small: y is float32, one for each sequence, expected integer classes",
+        ),
         ({}, {"features": 3}, "data small: has 2 features, the model expects 3"),
         ({}, {"classes": 4}, "data small: has 3 classes, the model expects 4"),
     ],

@@ -1,0 +1,187 @@
+"""`lstm-edge select`: choose the hidden size and the layers for a device by cross-validation."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lstm_edge.cli._bar import progress_bar
+from lstm_edge.cli._frame import print_json, print_table, progress
+from lstm_edge.cli.train.options import (
+    BatchSize,
+    Bidirectional,
+    ColumnSpec,
+    DataSpec,
+    Dropout,
+    Epochs,
+    LearningRate,
+    Output,
+    Patience,
+    Peephole,
+    PeepholeKind,
+)
+
+if TYPE_CHECKING:
+    from lstm_edge.data import Dataset
+    from lstm_edge.selection import SelectionReport, SelectionSettings
+    from lstm_edge.training.options import Loss
+
+__all__ = ["add_to"]
+
+CHOICE, DEVICE = "The choice", "The device"
+
+EPILOG = """
+Examples:
+
+`lstm-edge select --data japanese-vowels --hidden 16,32,64 -o model.safetensors`
+
+`lstm-edge select --data mine.csv --hidden 8,16 --layers 1,2 --max-bytes 100k --max-step-us 50 -o m.safetensors`
+
+Several machines on one study: the same command on each, with `--storage postgresql://user@host/database`.
+"""
+
+
+class TaskName(StrEnum):
+    """What `--task` takes."""
+
+    CLASSIFICATION = "classification"
+    TAGGING = "tagging"
+    FORECAST = "forecast"
+
+
+class SplitName(StrEnum):
+    """What `--split` takes."""
+
+    STRATIFIED = "stratified"
+    GROUPED = "grouped"
+    TIME = "time"
+    PLAIN = "plain"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("select", epilog=EPILOG, no_args_is_help=True)(select)
+
+
+def select(
+    *,
+    data: DataSpec,
+    output: Output,
+    hidden: Annotated[str, typer.Option(help="Hidden sizes to compare.", rich_help_panel=CHOICE)] = "16,32,64,128",
+    layers: Annotated[str, typer.Option(help="Numbers of layers to compare.", rich_help_panel=CHOICE)] = "1",
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", rich_help_panel=CHOICE)] = 5,
+    split: Annotated[
+        SplitName | None, typer.Option(help="How folds are made; by default as the data ask.", rich_help_panel=CHOICE)
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="By default accuracy for classes, else mean-squared-error.", rich_help_panel=CHOICE),
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="The largest int8 file, such as 100k.", rich_help_panel=DEVICE)
+    ] = None,
+    max_step_us: Annotated[
+        str | None, typer.Option(help="The longest step on this machine, in microseconds.", rich_help_panel=DEVICE)
+    ] = None,
+    task: Annotated[TaskName | None, typer.Option(help="What the targets are for.")] = None,
+    columns: ColumnSpec = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Where trials are kept: `postgresql://...`; by default an SQLite file beside the output."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds and of every training.")] = 0,
+    peephole: PeepholeKind = Peephole.NONE,
+    bidirectional: Bidirectional = False,
+    dropout: Dropout = 0.0,
+    epochs: Epochs = 80,
+    batch_size: BatchSize = 16,
+    learning_rate: LearningRate = 3e-3,
+    patience: Patience = 30,
+    plot: Annotated[str | None, typer.Option(help="Draw the metric against the size: .svg, .png or .pdf.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Choose the hidden size for a device: the smallest model within one standard error of the best.
+
+    Each candidate is exported to int8 and timed on this machine, then cross-validated; the chosen one is trained again
+    on all of the data. The limits exclude candidates. An interrupted run goes on when the same command is given again.
+    """
+    from lstm_edge.checkpoint import save_checkpoint
+    from lstm_edge.data import load, parse_columns
+    from lstm_edge.selection import Limits, parse_amount, parse_sizes, plot_selection, retrain
+    from lstm_edge.selection import select as run_selection
+    from lstm_edge.training.plot import check_plot
+    from lstm_edge_runtime.artifact import check_target
+
+    check_target(output)
+    if plot is not None:
+        check_plot(plot)
+    limits = Limits(
+        max_bytes=None if max_bytes is None else parse_amount("--max-bytes", max_bytes),
+        max_step_us=None if max_step_us is None else parse_amount("--max-step-us", max_step_us),
+    )
+    sizes, depths = parse_sizes("--hidden", hidden), parse_sizes("--layers", layers)
+    named = None if columns is None else parse_columns(columns)
+    dataset = load(data, default_split="train", task=None if task is None else task.value, columns=named)
+    settings = _settings(
+        dataset,
+        {"hidden": sizes, "layers": depths, "folds": folds, "metric": metric, "seed": seed},
+        split=split,
+        model={"peephole": peephole.value, "bidirectional": bidirectional, "dropout": dropout},
+        options={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "patience": patience,
+        },
+    )
+    # Its name says what it is for, also to whoever finds it months later.
+    where = storage or f"sqlite:///{output.with_name(output.stem + '.selection-study.sqlite3')}"
+    total = len(settings.architectures) * folds
+    with progress_bar("cross-validating", total) as update:
+        report = run_selection(
+            dataset, settings, storage=where, limits=limits, say=progress, on_progress=_noted(update)
+        )
+    progress(f"training {report.chosen} on all {len(dataset)} sequences")
+    model, training = retrain(dataset, report.chosen, settings)
+    save_checkpoint(model, output)
+    if plot is not None:
+        plot_selection(report, plot)
+    if as_json:
+        print_json(report.to_json() | {"training": training.to_json(), "file": str(output)})
+    else:
+        _print(report, str(output), output.stat().st_size)
+
+
+def _settings(
+    dataset: "Dataset",
+    values: dict[str, Any],
+    *,
+    split: SplitName | None,
+    model: dict[str, Any],
+    options: dict[str, Any],
+) -> "SelectionSettings":
+    from lstm_edge.selection import SelectionSettings
+    from lstm_edge.training import TrainingOptions
+
+    loss: Loss = "cross-entropy" if dataset.is_classes else "mse"
+    return SelectionSettings(
+        **values,
+        split=None if split is None else split.value,
+        model=model,
+        options=TrainingOptions(loss=loss, **options),
+    )
+
+
+def _noted(update: Any) -> Any:
+    def on_progress(done: int, _total: int) -> None:
+        update(done, "trials of earlier runs and other processes count")
+
+    return on_progress
+
+
+def _print(report: "SelectionReport", output: str, size: int) -> None:
+    print_table(report.columns(), report.rows())
+    typer.echo(report.sentence())
+    if any(not candidate.streamed for candidate in report.candidates):
+        typer.echo("* a whole sequence divided by its steps: the model cannot be streamed")
+    typer.echo(f"written: {output} ({size:,} bytes)")

@@ -1,0 +1,153 @@
+"""`lstm-edge train classification`: train a classifier of whole sequences."""
+
+from functools import partial
+
+from lstm_edge.cli.train._run import load_parts, open_run
+from lstm_edge.cli.train.options import (
+    AsJson,
+    BatchSize,
+    Bidirectional,
+    Bucket,
+    CheckpointPath,
+    ClipNorm,
+    ColumnSpec,
+    DataSpec,
+    Dropout,
+    Epochs,
+    ForgetBias,
+    HeldOut,
+    Hidden,
+    InputNoise,
+    LabelSmoothing,
+    Layers,
+    LearningRate,
+    LossForClasses,
+    LossOfClasses,
+    MaxLength,
+    MaxMinutes,
+    Momentum,
+    Optimizer,
+    OptimizerName,
+    Output,
+    Pack,
+    Pad,
+    PadAt,
+    Patience,
+    Peephole,
+    PeepholeKind,
+    Plot,
+    Projection,
+    Resume,
+    Schedule,
+    ScheduleName,
+    Seed,
+    StepEpochs,
+    StepFactor,
+    Threads,
+    TruncateAt,
+    Validation,
+    Warmup,
+    WeightDecay,
+)
+
+__all__ = ["EPILOG", "classification"]
+
+EPILOG = """
+Examples:
+
+`lstm-edge train classification --data japanese-vowels -o model.safetensors`
+
+`lstm-edge train classification --data my.npz -o my.safetensors --hidden 32 --plot curves.svg`
+"""
+
+
+def classification(
+    *,
+    data: DataSpec,
+    output: Output,
+    validation_data: Validation = None,
+    columns: ColumnSpec = None,
+    held_out: HeldOut = 0.1,
+    pad: PadAt = Pad.POST,
+    truncate: TruncateAt = Pad.POST,
+    max_length: MaxLength = None,
+    bucket: Bucket = False,
+    pack: Pack = True,
+    hidden: Hidden = 64,
+    layers: Layers = 1,
+    peephole: PeepholeKind = Peephole.NONE,
+    projection: Projection = 0,
+    bidirectional: Bidirectional = False,
+    dropout: Dropout = 0.0,
+    input_noise: InputNoise = 1.2,
+    forget_bias: ForgetBias = 1.0,
+    epochs: Epochs = 80,
+    batch_size: BatchSize = 16,
+    loss: LossForClasses = LossOfClasses.CROSS_ENTROPY,
+    label_smoothing: LabelSmoothing = 0.0,
+    optimizer: OptimizerName = Optimizer.ADAM,
+    learning_rate: LearningRate = 3e-3,
+    momentum: Momentum = 0.9,
+    weight_decay: WeightDecay = 0.0,
+    schedule: ScheduleName = Schedule.COSINE,
+    warmup: Warmup = 0.0,
+    step_epochs: StepEpochs = 10,
+    step_factor: StepFactor = 0.5,
+    clip_norm: ClipNorm = 1.0,
+    patience: Patience = 30,
+    max_minutes: MaxMinutes = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    checkpoint: CheckpointPath = None,
+    resume: Resume = False,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a classifier of whole sequences.
+
+    A tenth of every class is held out of the training data for early stopping; a test split is never read.
+    """
+    from lstm_edge.models import ClassifierConfig
+    from lstm_edge.training import TrainingOptions, train_classifier
+
+    with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
+        dataset, validation = load_parts(data, validation_data, columns, "classification")
+        config = ClassifierConfig(
+            features=dataset.features,
+            classes=dataset.classes,
+            labels=dataset.labels,
+            hidden=hidden,
+            layers=layers,
+            peephole=peephole.value,
+            projection=projection,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            input_noise=input_noise,
+        )
+        options = TrainingOptions(
+            epochs=epochs,
+            batch_size=batch_size,
+            loss=loss.value,
+            label_smoothing=label_smoothing,
+            optimizer=optimizer.value,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule.value,
+            warmup=warmup,
+            step_epochs=step_epochs,
+            step_factor=step_factor,
+            clip_norm=clip_norm or None,
+            forget_bias=forget_bias,
+            held_out=held_out,
+            patience=patience,
+            max_minutes=max_minutes,
+            threads=threads,
+            bucket=bucket,
+            pack=pack,
+            pad=pad.value,
+            truncate=truncate.value,
+            max_length=max_length,
+        )
+        run.say(f"training on {dataset.name}: {len(dataset)} sequences, {dataset.classes} classes, seed {seed}")
+        run.train(partial(train_classifier, dataset, config, options=options, seed=seed, validation=validation), epochs)

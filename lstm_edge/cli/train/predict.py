@@ -1,0 +1,150 @@
+"""`lstm-edge train forecast`: train a forecaster."""
+
+from functools import partial
+
+from lstm_edge.cli.train._run import load_parts, open_run
+from lstm_edge.cli.train.options import (
+    AsJson,
+    BatchSize,
+    Bidirectional,
+    Bucket,
+    CheckpointPath,
+    ClipNorm,
+    ColumnSpec,
+    DataSpec,
+    Dropout,
+    Epochs,
+    ForgetBias,
+    HeldOut,
+    Hidden,
+    InputNoise,
+    Layers,
+    LearningRate,
+    LossForValues,
+    LossOfValues,
+    MaxLength,
+    MaxMinutes,
+    Momentum,
+    Optimizer,
+    OptimizerName,
+    Output,
+    Pack,
+    Pad,
+    PadAt,
+    Patience,
+    Peephole,
+    PeepholeKind,
+    Plot,
+    Projection,
+    Resume,
+    Schedule,
+    ScheduleName,
+    Seed,
+    StepEpochs,
+    StepFactor,
+    Threads,
+    TruncateAt,
+    Validation,
+    Warmup,
+    WeightDecay,
+)
+
+__all__ = ["EPILOG", "forecast"]
+
+EPILOG = """
+Examples:
+
+`lstm-edge train forecast --data machines.npz -o forecast.safetensors`
+
+`lstm-edge train forecast --data load.csv --columns sequence=day,step=hour,target=peak -o f.safetensors --loss mae`
+"""
+
+
+def forecast(
+    *,
+    data: DataSpec,
+    output: Output,
+    validation_data: Validation = None,
+    columns: ColumnSpec = None,
+    held_out: HeldOut = 0.1,
+    pad: PadAt = Pad.POST,
+    truncate: TruncateAt = Pad.POST,
+    max_length: MaxLength = None,
+    bucket: Bucket = True,
+    pack: Pack = False,
+    hidden: Hidden = 64,
+    layers: Layers = 1,
+    peephole: PeepholeKind = Peephole.NONE,
+    projection: Projection = 0,
+    bidirectional: Bidirectional = False,
+    dropout: Dropout = 0.0,
+    input_noise: InputNoise = 0.0,
+    forget_bias: ForgetBias = 1.0,
+    epochs: Epochs = 80,
+    batch_size: BatchSize = 16,
+    loss: LossForValues = LossOfValues.MSE,
+    optimizer: OptimizerName = Optimizer.ADAM,
+    learning_rate: LearningRate = 3e-3,
+    momentum: Momentum = 0.9,
+    weight_decay: WeightDecay = 0.0,
+    schedule: ScheduleName = Schedule.COSINE,
+    warmup: Warmup = 0.0,
+    step_epochs: StepEpochs = 10,
+    step_factor: StepFactor = 0.5,
+    clip_norm: ClipNorm = 1.0,
+    patience: Patience = 30,
+    max_minutes: MaxMinutes = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    checkpoint: CheckpointPath = None,
+    resume: Resume = False,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a forecaster: a number or a vector for a whole sequence.
+
+    A tenth of the sequences (of the groups, where there are any; the latest, where they have times) is held out for
+    early stopping. The targets are standardized for the loss; the model answers in their own units.
+    """
+    from lstm_edge.models import ForecasterConfig
+    from lstm_edge.training import TrainingOptions, train_forecaster
+
+    with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
+        dataset, validation = load_parts(data, validation_data, columns, "forecast")
+        config = ForecasterConfig(
+            features=dataset.features,
+            targets=dataset.targets,
+            hidden=hidden,
+            layers=layers,
+            peephole=peephole.value,
+            projection=projection,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            input_noise=input_noise,
+        )
+        options = TrainingOptions(
+            epochs=epochs,
+            batch_size=batch_size,
+            loss=loss.value,
+            optimizer=optimizer.value,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule.value,
+            warmup=warmup,
+            step_epochs=step_epochs,
+            step_factor=step_factor,
+            clip_norm=clip_norm or None,
+            forget_bias=forget_bias,
+            held_out=held_out,
+            patience=patience,
+            max_minutes=max_minutes,
+            threads=threads,
+            bucket=bucket,
+            pack=pack,
+            pad=pad.value,
+            truncate=truncate.value,
+            max_length=max_length,
+        )
+        run.say(f"training on {dataset.name}: {len(dataset)} sequences, {dataset.targets} targets, seed {seed}")
+        run.train(partial(train_forecaster, dataset, config, options=options, seed=seed, validation=validation), epochs)

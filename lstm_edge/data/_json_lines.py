@@ -1,0 +1,169 @@
+"""Data sets in JSON Lines files: one object for each sequence."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from lstm_edge.data._sequences import Dataset, Task
+from lstm_edge.data._text_files import Target, at, build_targets, is_class, number_ids, open_text, parse_number
+from lstm_edge_runtime.errors import DataError
+
+__all__ = ["load_json_lines"]
+
+_KEYS = ("x", "y", "y_vector", "id", "group", "time")
+
+
+@dataclass(kw_only=True)
+class _Lines:
+    """What was read: steps of all sequences, one entry of the other lists for each sequence, targets flat."""
+
+    x: list[np.ndarray[Any, np.dtype[np.float32]]] = field(default_factory=list)
+    target: list[Target] = field(default_factory=list)
+    per_step: list[bool] = field(default_factory=list)
+    id: list[str] = field(default_factory=list)
+    group: list[str] = field(default_factory=list)
+    time: list[float] = field(default_factory=list)
+
+
+def load_json_lines(path: str | Path, *, task: Task | None = None, labels: Sequence[str] | None = None) -> Dataset:
+    """Read a JSON Lines file (``.jsonl`` or ``.jsonl.gz``): one object for each sequence; see docs/data.md.
+
+    ``{"x": [[...], ...], "y": ...}``; ``y`` is text or a number for the sequence, or a list with an entry for each
+    step, itself text, a number, or a list of numbers. A list of numbers that is the one target of the sequence stands
+    under ``y_vector`` instead. Optional on all lines or none: ``id`` and ``group`` (text or integer), ``time`` (a
+    number).
+
+    Args:
+        path: the file.
+        task: what the targets are for; None: integers and texts are classes, numbers with a decimal point values.
+        labels: the only labels allowed, in their order; None: those of the file, sorted.
+
+    Raises:
+        DataError: one sentence with the file and the line.
+    """
+    name, lines, numbers = str(path), _Lines(), []
+    with open_text(Path(path)) as file:
+        for number, text in enumerate(file, start=1):
+            if text.strip():
+                _add(name, number, _parse(name, number, text), lines)
+                numbers.append(number)
+    if not numbers:
+        raise DataError(f"data {name}: the file is empty; expected one JSON object on a line for each sequence")
+    for key, values in (("id", lines.id), ("group", lines.group), ("time", lines.time)):
+        if values and len(values) != len(numbers):
+            raise DataError(f"data {name}: {key} is on {len(values)} of {len(numbers)} lines; expected on all or none")
+    per_step = lines.per_step[0]
+    if lines.per_step.count(per_step) != len(numbers):
+        line = numbers[lines.per_step.index(not per_step)]
+        raise at(name, line, f"y is one {_which(not per_step)}, but one {_which(per_step)} on line {numbers[0]}")
+    if (task == "classification" and per_step) or (task == "tagging" and not per_step):
+        raise at(name, numbers[0], f"y is one {_which(per_step)}, expected one {_which(not per_step)} for {task}")
+    classes = is_class(task, lines.target, name)
+    y, names = build_targets(name, lines.target, classes=classes, labels=labels)
+    return Dataset(
+        name=name,
+        x=np.concatenate(lines.x),
+        lengths=np.array([len(x) for x in lines.x], dtype=np.int64),
+        y=y,
+        labels=names,
+        per_step=per_step,
+        groups=number_ids(lines.group) if lines.group else None,
+        times=np.array(lines.time, dtype=np.float64) if lines.time else None,
+        ids=tuple(lines.id),
+    )
+
+
+def _which(per_step: bool) -> str:
+    return "a step" if per_step else "a sequence"
+
+
+def _parse(name: str, line: int, text: str) -> dict[str, Any]:
+    def refuse(constant: str) -> NoReturn:
+        raise at(name, line, f"holds {constant}; expected finite numbers")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise at(name, line, f"the key {twice[0]!r} is there twice")
+        return dict(pairs)
+
+    try:
+        value = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise at(name, line, f"not JSON ({str(error).splitlines()[0]})") from error
+    if not isinstance(value, dict):
+        raise at(name, line, f'holds a {type(value).__name__}, expected an object such as {{"x": [[...]], "y": ...}}')
+    for key in value:
+        if key not in _KEYS:
+            raise at(name, line, f"the key {key!r} is unknown; expected {', '.join(_KEYS)}")
+    if "x" not in value or ("y" in value) == ("y_vector" in value):
+        found = ", ".join(value) or "none"
+        raise at(name, line, f"has the keys {found}; expected x, and either y or y_vector")
+    return value
+
+
+def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:
+    x = _steps(name, line, value["x"])
+    if lines.x and x.shape[1] != lines.x[0].shape[1]:
+        raise at(name, line, f"x has {x.shape[1]} features, expected {lines.x[0].shape[1]} as before")
+    lines.x.append(x)
+    y = value.get("y")
+    per_step = isinstance(y, list)
+    lines.per_step.append(per_step)
+    if "y_vector" in value:
+        lines.target.append((_vector(name, line, value["y_vector"], "y_vector"), line))
+    elif isinstance(y, list):
+        if len(y) != len(x):
+            raise at(
+                name,
+                line,
+                f"y has {len(y)} entries, but x {len(x)} steps; expected one for each "
+                "(several numbers for a whole sequence stand under y_vector)",
+            )
+        lines.target += [(_target(name, line, entry), line) for entry in y]
+    else:
+        lines.target.append((_target(name, line, y), line))
+    for key in ("id", "group"):
+        if key in value:
+            if isinstance(value[key], bool) or not isinstance(value[key], str | int):
+                raise at(name, line, f"{key} is {value[key]!r}, expected text or an integer")
+            getattr(lines, key).append(str(value[key]))
+    if "time" in value:
+        lines.time.append(_number(name, line, value["time"], "time"))
+
+
+def _steps(name: str, line: int, value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if not isinstance(value, list) or not value:
+        got = "an empty list" if value == [] else type(value).__name__
+        raise at(name, line, f"x is {got}, expected a list of at least one step, each a list of numbers")
+    rows = [_vector(name, line, step, f"x[{place}]") for place, step in enumerate(value)]
+    for place, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise at(name, line, f"x[{place}] has {len(row)} numbers, expected {len(rows[0])} as x[0]")
+    return np.array(rows, dtype=np.float32)
+
+
+def _vector(name: str, line: int, value: Any, what: str) -> tuple[float, ...]:
+    if not isinstance(value, list) or not value:
+        raise at(name, line, f"{what} is {'an empty list' if value == [] else type(value).__name__}, expected numbers")
+    return tuple(_number(name, line, number, what) for number in value)
+
+
+def _number(name: str, line: int, value: Any, what: str) -> float:
+    number = None if isinstance(value, bool) or not isinstance(value, int | float) else parse_number(repr(value))
+    if number is None:
+        raise at(name, line, f"{what} holds {str(value)[:40]!r}, expected a finite number")
+    return number
+
+
+def _target(name: str, line: int, value: Any) -> str | tuple[float, ...]:
+    if isinstance(value, list):
+        return _vector(name, line, value, "y")
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        raise at(name, line, f"y is {value!r}, expected text or a number")
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,152 @@
+"""What the readers of text files (CSV, JSON Lines) share: opening, numbers, and targets that become ``y``.
+
+Every refusal names the file and the line, counted from 1.
+"""
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge.data._sequences import Task
+from lstm_edge_runtime.errors import DataError
+
+__all__ = ["Target", "at", "build_targets", "is_class", "number_ids", "open_text", "parse_number"]
+
+Array = NDArray[Any]
+# One target as a file has it: the text of a class or of a number, or several numbers; and the line that it is on.
+Target = tuple[str | tuple[float, ...], int]
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def at(name: str, line: int, sentence: str) -> DataError:
+    """Return the error for one line of a file."""
+    return DataError(f"data {name}, line {line}: {sentence}")
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file, or one compressed with gzip (``.gz``); a byte order mark is skipped.
+
+    Raises:
+        DataError: no such file, not UTF-8, or a damaged archive, also where that shows only while reading.
+    """
+    if not path.is_file():
+        raise DataError(f"data {path}: no such file" if not path.exists() else f"data {path}: not a file")
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise DataError(f"data {path}: not UTF-8 text (byte {error.start} of a block: {error.reason})") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"data {path}: not a gzip file, or a damaged one ({error})") from error
+
+
+def parse_number(text: str) -> float | None:
+    """Return the number that a text says, or None for what is no finite float32: NaN, infinity, ``1_000``, nothing."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and abs(value) <= _LARGEST and "_" not in text else None
+
+
+def is_class(task: Task | None, targets: Sequence[Target], name: str) -> bool:
+    """Decide whether targets are classes.
+
+    The task decides where it is given. Else: several numbers are values; integers, and texts that are no numbers, are
+    classes; numbers of which one has a decimal point are values.
+
+    Raises:
+        DataError: some are numbers with a decimal point and some no numbers at all, and no task says what is meant.
+    """
+    if task is not None:
+        return task != "forecast"
+    kinds: dict[str, int] = {}
+    for value, line in targets:
+        kinds[_kind(value)] = min(line, kinds.get(_kind(value), line))
+    if "value" in kinds and "text" in kinds:
+        raise at(
+            name,
+            kinds["text"],
+            f"the target is no number, but that on line {kinds['value']} is one with a decimal point; "
+            "say with a task what is meant",
+        )
+    return "value" not in kinds
+
+
+def build_targets(
+    name: str, targets: Sequence[Target], *, classes: bool, labels: Sequence[str] | None
+) -> tuple[Array, tuple[str, ...]]:
+    """Turn targets into ``y``.
+
+    Args:
+        name: the file, for messages.
+        targets: what the file has, one for each sequence or step.
+        classes: whether they are classes.
+        labels: the classes that are allowed (those of a model), in the model's order; None: those of the file, sorted,
+            by value where all are integers.
+
+    Returns:
+        int64 ``[n]`` and the names of the classes; or float32 ``[n]`` or ``[n, K]`` and nothing.
+
+    Raises:
+        DataError: a label is none of ``labels``; a value is no finite number, or not of the first one's size.
+    """
+    if not classes:
+        return _values(name, targets), ()
+    for value, line in targets:
+        if not isinstance(value, str):
+            raise at(name, line, f"the target has {len(value)} numbers, expected one class")
+    texts = [str(value) for value, _ in targets]
+    known = _sorted(set(texts)) if labels is None else list(labels)
+    numbers = {text: number for number, text in enumerate(known)}
+    for text, (_, line) in zip(texts, targets, strict=True):
+        if text not in numbers:
+            shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+            raise at(name, line, f"the label {text!r} was never seen in training; expected one of {shown}")
+    return np.array([numbers[text] for text in texts], dtype=np.int64), tuple(known)
+
+
+def number_ids(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Return int64 ``[n]``: equal texts get equal numbers, from 0, in sorted order."""
+    return np.unique(np.array(texts, dtype=str), return_inverse=True)[1].astype(np.int64)
+
+
+def _values(name: str, targets: Sequence[Target]) -> Array:
+    rows: list[tuple[float, ...]] = []
+    for value, line in targets:
+        if isinstance(value, str):
+            number = parse_number(value)
+            if number is None:
+                raise at(name, line, f"the target {value!r} is not a finite number; expected one to forecast")
+            row: tuple[float, ...] = (number,)
+        else:
+            row = value
+        if rows and len(row) != len(rows[0]):
+            raise at(name, line, f"the target has {len(row)} numbers, expected {len(rows[0])} as before")
+        rows.append(row)
+    single = all(isinstance(value, str) for value, _ in targets)
+    y = np.array(rows, dtype=np.float32)
+    return y[:, 0] if single else y
+
+
+def _kind(value: str | tuple[float, ...]) -> str:
+    if isinstance(value, str):
+        if value.removeprefix("-").isdecimal():
+            return "integer"
+        return "text" if parse_number(value) is None else "value"
+    return "value"
+
+
+def _sorted(texts: set[str]) -> list[str]:
+    integers = all(text.isascii() and _kind(text) == "integer" for text in texts)
+    return sorted(texts, key=lambda text: (int(text), text)) if integers else sorted(texts)

@@ -1,0 +1,168 @@
+"""Texts: the bundled King James Bible, text files, parts by position, and streams of ids for a language model.
+
+NumPy only: it runs on the device. A text is named ``king-james``, or by the path of a file of UTF-8 (``.xz`` and
+``.gz`` are unpacked), each with ``:train``, ``:validation`` or ``:test`` for a part: the first 90 %, the next 5 % and
+the last 5 % of its characters.
+"""
+
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge_runtime.errors import DataError
+
+__all__ = ["PARTS", "TEXTS", "TextData", "decode_text", "is_text", "load_text", "split_text", "text_batches"]
+
+TEXTS = ("king-james",)
+PARTS: tuple[str, ...] = ("train", "validation", "test")
+
+# Percent of a text's characters at which the second and the third part start.
+_CUTS = (90, 95)
+# So that 5 % are at least one character.
+LEAST_CHARACTERS = 20
+# A text is held in memory, with 8 bytes for each id: more than a gigabyte of it is a mistake or a decompression bomb.
+LARGEST_BYTES = 2**30
+_FILES = {"king-james": "kjv.txt.xz"}
+_SUFFIXES = (".txt", ".xz", ".gz")
+# Those of lstm_edge.data.load, which reads sequences of numbers.
+_TABLES = (".csv.gz", ".jsonl.gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextData:
+    """A text with the name that it was asked for by; at least one character, none of them NUL."""
+
+    name: str
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def is_text(spec: str) -> bool:
+    """Say whether a name means a text: a bundled one, or a path that ends in ``.txt``, ``.xz`` or ``.gz``."""
+    path, _ = _parse(spec)
+    return path in TEXTS or (path.endswith(_SUFFIXES) and not path.endswith(_TABLES))
+
+
+def load_text(spec: str, *, default_part: str | None = None) -> TextData:
+    """Load a text, or a part of one.
+
+    Args:
+        spec: ``king-james`` or the path of a UTF-8 file, ``.xz`` and ``.gz`` unpacked, any other read as it is; with
+            ``:train``, ``:validation`` or ``:test`` for a part. A byte order mark is skipped, nothing else is changed.
+        default_part: the part that a bundled name without one means; None: the whole.
+
+    Raises:
+        DataError: no such text or file, or it is damaged, empty, not UTF-8, over 1 GiB, or holds a NUL; too short to be
+            cut into parts.
+    """
+    path, part = _parse(spec)
+    if path in TEXTS:
+        whole = _read(Path(__file__).with_name(_FILES[path]))
+        part = part or default_part
+    else:
+        whole = _read(Path(path))
+    if part is None:
+        return TextData(name=spec, text=whole)
+    return TextData(name=f"{path}:{part}", text=split_text(whole, name=path)[PARTS.index(part)])
+
+
+def split_text(text: str, *, name: str = "text") -> tuple[str, str, str]:
+    """Cut a text by position into training (90 % of its characters), validation (5 %) and test part (5 %).
+
+    Raises:
+        DataError: the text has fewer than 20 characters, so that 5 % of it are less than one.
+    """
+    if len(text) < LEAST_CHARACTERS:
+        raise DataError(
+            f"data {name}: the text has {len(text)} characters, expected {LEAST_CHARACTERS} or more to cut it into "
+            "90/5/5 %"
+        )
+    first, second = (len(text) * percent // 100 for percent in _CUTS)
+    return text[:first], text[first:second], text[second:]
+
+
+def text_batches(ids: NDArray[np.int64], batch_size: int, window: int) -> Iterator[NDArray[np.int64]]:
+    """Cut ids into parallel streams, and these into windows, for truncated back-propagation with the state carried.
+
+    The ids are cut into ``batch_size`` stretches of equal length, one a row; up to ``batch_size - 1`` ids at the end
+    are left out. Row b of a window goes on where row b of the window before ended: the last column of one is the first
+    of the next, so ``window[:, :-1]`` are inputs and ``window[:, 1:]`` their targets.
+
+    Args:
+        ids: int64 ``[N]``, at least ``batch_size + 1``.
+        batch_size: B, rows.
+        window: T, steps of a window; the last one may be shorter.
+
+    Yields:
+        int64 ``[B, T + 1]``, in the order of the text; a view must not be written to.
+
+    Raises:
+        DataError: too few ids, or a size below 1.
+    """
+    for name, value in (("batch_size", batch_size), ("window", window)):
+        if value < 1:
+            raise DataError(f"text: {name} is {value}, expected 1 or more")
+    if len(ids) <= batch_size:
+        raise DataError(
+            f"text: got {len(ids)} tokens, expected at least {batch_size + 1}: one for each of {batch_size} rows and "
+            "one to predict"
+        )
+    return _windows(ids, batch_size, window)
+
+
+def _windows(ids: NDArray[np.int64], batch_size: int, window: int) -> Iterator[NDArray[np.int64]]:
+    steps = (len(ids) - 1) // batch_size
+    # Row b holds ids[b * steps] to ids[(b + 1) * steps], its last one the first of the next row.
+    rows = np.lib.stride_tricks.sliding_window_view(ids, steps + 1)[::steps][:batch_size]
+    for start in range(0, steps, window):
+        yield rows[:, start : start + window + 1]
+
+
+def _parse(spec: str) -> tuple[str, str | None]:
+    path, colon, part = spec.rpartition(":")
+    return (path, part) if colon and part in PARTS else (spec, None)
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        known = f"no such file; expected {', '.join(TEXTS)}, or the path of a UTF-8 text file"
+        raise DataError(f"data {path}: {known}" if not path.exists() else f"data {path}: not a file")
+    try:
+        with path.open("rb") as raw:
+            if path.suffix == ".xz":
+                return decode_text(lzma.LZMAFile(raw).read, str(path))
+            return decode_text(gzip.GzipFile(fileobj=raw).read if path.suffix == ".gz" else raw.read, str(path))
+    except (lzma.LZMAError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"data {path}: cannot be unpacked as {path.suffix}, the file is damaged ({error})") from error
+
+
+def decode_text(read: Callable[[int], bytes], name: str) -> str:
+    """Read a text of UTF-8.
+
+    Args:
+        read: returns at most that many bytes, as the method of an open file does.
+        name: what messages call it.
+
+    Raises:
+        DataError: it is empty, not UTF-8, over 1 GiB, or holds a NUL.
+    """
+    data = read(LARGEST_BYTES + 1)
+    if len(data) > LARGEST_BYTES:
+        raise DataError(f"data {name}: more than {LARGEST_BYTES:,} bytes of text, which is the most that is read")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"data {name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if not text:
+        raise DataError(f"data {name}: the text is empty, expected at least one character")
+    if "\0" in text:
+        raise DataError(f"data {name}: holds a NUL at character {text.index(chr(0))}, expected text")
+    return text

@@ -1,0 +1,192 @@
+"""The trials of a selection in an Optuna study: one for each candidate and fold, each done once.
+
+A study lives in a database, so that an interrupted run goes on where it was and several processes, also on several
+machines, share the work. Its name holds a hash of the data and the settings: other data never mix in.
+
+Nothing is locked. Every process adds the trials that are missing; two that start together may add the same one twice,
+and then the one with the lower number counts: Optuna numbers trials one after the other, and a process that takes one
+whose twin has a lower number gives it up. A trial whose process died is added again: at once where that process was
+on this machine, else when its heartbeat stops.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from lstm_edge.selection.settings import Architecture
+from lstm_edge_runtime.errors import InputError
+
+__all__ = ["Cell", "open_study", "run_trials"]
+
+# A candidate, and a fold from 0.
+Cell = tuple[Architecture, int]
+Scores = dict[Cell, float]
+
+# Seconds: between signs of life of a running trial; without one after which it counts as dead; between two looks at
+# trials that other processes run.
+_HEARTBEAT, _GRACE, _POLL = 20, 120, 0.5
+# SQLite waits that many seconds for another process's write. A PostgreSQL database without an encoding (SQL_ASCII, what
+# initdb makes under LC_ALL=C) would give psycopg bytes where SQLAlchemy expects text.
+_CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
+_OPEN = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
+
+
+@contextmanager
+def open_study(storage: str, name: str, *, maximize: bool) -> Iterator[optuna.Study]:
+    """Open a study, or make it.
+
+    Args:
+        storage: a database's URL: ``sqlite:///study.sqlite3``, or ``postgresql://user:password@host/database``.
+        name: the study's.
+        maximize: whether more is better.
+
+    Raises:
+        InputError: the URL is none, or the database cannot be opened; a password in it is not repeated.
+    """
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    shown = storage
+    try:
+        with warnings.catch_warnings():
+            # Heartbeats are marked as experimental; without them a dead machine's trials would stay open for ever.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            url = _url(storage)
+            shown = url.render_as_string(hide_password=True)
+            opened = optuna.storages.RDBStorage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()]},
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+            )
+            study = optuna.create_study(
+                storage=opened,
+                study_name=name,
+                direction="maximize" if maximize else "minimize",
+                load_if_exists=True,
+            )
+        try:
+            yield study
+        finally:
+            opened.engine.dispose()
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"storage {shown}: cannot be used ({reason})") from error
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def run_trials(
+    study: optuna.Study, cells: Sequence[Cell], judge: Callable[[Cell], float], *, on_score: Callable[[Scores], None]
+) -> Scores:
+    """Run the trials that are open, wait for those that other processes run, and return the scores of all ``cells``.
+
+    Args:
+        study: from ``open_study``.
+        cells: all candidates and folds; the study may know more.
+        judge: trains and scores one.
+        on_score: called with the scores known so far, at the start and after each trial.
+    """
+    keys = {_key(cell): cell for cell in cells}
+    while True:
+        scores = _scores(study, keys)
+        on_score(scores)
+        if len(scores) == len(cells):
+            return scores
+        _give_up_dead(study)
+        _add_missing(study, cells)
+        if any(_key_of(trial) in keys for trial in _trials(study, TrialState.WAITING)):
+            study.optimize(lambda trial: _objective(study, trial, keys, judge), n_trials=1)
+        else:
+            time.sleep(_POLL)
+
+
+def _objective(study: optuna.Study, trial: Trial, keys: Mapping[str, Cell], judge: Callable[[Cell], float]) -> float:
+    key = str(trial.user_attrs.get("cell"))
+    twins = (other for other in _trials(study, *_OPEN) if _key_of(other) == key and other.number < trial.number)
+    if key not in keys or next(twins, None) is not None:
+        # Nobody asked for it here (another process took what was waiting), or it has a twin.
+        raise optuna.TrialPruned
+    trial.set_user_attr("owner", _owner(os.getpid()))
+    architecture, fold = keys[key]
+    # The values are fixed already; asking for them makes them visible to Optuna's own tools.
+    trial.suggest_int("hidden", 1, 2**20)
+    trial.suggest_int("layers", 1, 2**20)
+    trial.suggest_int("fold", 0, 2**20)
+    return judge((architecture, fold))
+
+
+def _add_missing(study: optuna.Study, cells: Sequence[Cell]) -> None:
+    present = {_key_of(trial) for trial in _trials(study, *_OPEN)}
+    for cell in cells:
+        if _key(cell) not in present:
+            architecture, fold = cell
+            params = {"hidden": architecture.hidden, "layers": architecture.layers, "fold": fold}
+            study.enqueue_trial(params, user_attrs={"cell": _key(cell)})
+
+
+def _give_up_dead(study: optuna.Study) -> None:
+    """Mark running trials as failed whose process on this machine is gone, or whose heartbeat stopped."""
+    for trial in _trials(study, TrialState.RUNNING):
+        if _is_dead(str(trial.user_attrs.get("owner", ""))):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+
+
+def _scores(study: optuna.Study, keys: Mapping[str, Cell]) -> Scores:
+    trials = sorted(_trials(study, TrialState.COMPLETE), key=lambda trial: -trial.number)
+    found = {keys[_key_of(trial)]: trial.value for trial in trials if _key_of(trial) in keys}
+    return {cell: float(value) for cell, value in found.items() if value is not None}
+
+
+def _trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _key(cell: Cell) -> str:
+    return f"{cell[0]}, fold {cell[1]}"
+
+
+def _key_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("cell"))
+
+
+def _owner(pid: int) -> str:
+    """Return who runs a trial: the machine since it was started, its process namespace, process and start time."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The name of the program, in brackets, may hold anything; the start time is field 22.
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {started}"
+    except OSError:
+        return ""
+
+
+def _is_dead(owner: str) -> bool:
+    """Return whether a process is known to be gone; of one on another machine nothing is known."""
+    parts, own = owner.split(), _owner(os.getpid()).split()
+    return len(parts) == len(own) == 4 and parts[:2] == own[:2] and _owner(int(parts[2])) != owner
+
+
+def _url(storage: str) -> URL:
+    try:
+        url = make_url(storage)
+    except ArgumentError as error:
+        raise InputError(
+            "storage: not a database's URL; expected sqlite:///study.sqlite3 or postgresql://user@host/database"
+        ) from error
+    if url.get_backend_name() not in _CONNECT:
+        raise InputError(f"storage: {url.get_backend_name()} is not supported, expected sqlite or postgresql")
+    # SQLAlchemy before 2.1 would look for psycopg2.
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url

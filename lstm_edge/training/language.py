@@ -1,0 +1,174 @@
+"""Training of a ``LanguageModel``: truncated back-propagation through time over one long text.
+
+The text is laid out in B rows of equal length that are read side by side, window after window: the gradient stays
+inside a window, the recurrent state goes on from one to the next (Williams and Peng, An Efficient Gradient-Based
+Algorithm for On-Line Training of Recurrent Network Trajectories, 1990). An epoch starts at the beginning of the rows
+with a zero state. T tokens in a window.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lstm_edge.data.text import text_batches
+from lstm_edge.models import LanguageModel, LanguageModelConfig
+from lstm_edge.models.language import LstmState
+from lstm_edge.training import distributed
+from lstm_edge.training.loop import Batch, Watch
+from lstm_edge.training.losses import check_loss, cross_entropy
+from lstm_edge.training.options import LanguageOptions
+from lstm_edge.training.record import Epoch, TaskName, TrainingReport
+from lstm_edge.training.sequences import check_run, fingerprint, run_training
+from lstm_edge.training.state import Checkpoint
+from lstm_edge_runtime.errors import DataError, InputError
+
+__all__ = ["LanguageTask", "train_language_model"]
+
+Ids = NDArray[np.int64]
+
+# The held-out text is read in as many rows side by side: fast, and with texts of over 16 * 1000 tokens the missing
+# context at the rows' beginnings does not show. `lstm-edge validate --metric perplexity` reads it as one.
+EVALUATED_ROWS = 16
+EVALUATED_WINDOW = 250
+
+
+class LanguageTask:
+    """Windows of a training text, and a held-out text, for the loop."""
+
+    name: TaskName = "language-model"
+    noisy = False
+
+    def __init__(self, train: Ids, held_out: Ids, options: LanguageOptions) -> None:
+        self.train = train
+        self.held_out = held_out
+        self.options = options
+        self.updates = -(-((len(train) - 1) // options.batch_size) // options.window)
+        self.criterion = cross_entropy(options.label_smoothing)
+        self._state: LstmState | None = None
+
+    def batches(self, number: int) -> Iterator[Batch]:  # noqa: ARG002  every epoch reads the same windows
+        """Yield the windows from the beginning of the rows to their end."""
+        self._state = None
+        mine = slice(distributed.rank(), None, distributed.processes())
+        for x, y in _windows(self.train, self.options.batch_size, self.options.window, mine):
+            total = y.numel() * distributed.processes()
+            yield Batch(x=x, y=y, lengths=None, count=y.numel(), total=total, items=total)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy of a window in nats; the state goes on from the window before."""
+        logits, (h, c) = _run(model, batch.x, self._state)
+        self._state = (h.detach(), c.detach())
+        return self.criterion(logits, batch.y)
+
+    def evaluate(self, model: nn.Module) -> tuple[float, float]:
+        """Return the mean cross-entropy of the held-out text in nats, and its perplexity."""
+        plain, total, count = cross_entropy(), 0.0, 0
+        rows = max(1, min(EVALUATED_ROWS, len(self.held_out) // EVALUATED_WINDOW))
+        state: LstmState | None = None
+        for x, y in _windows(self.held_out, rows, EVALUATED_WINDOW, slice(None)):
+            logits, state = _run(model, x, state)
+            total += plain(logits, y).item() * y.numel()
+            count += y.numel()
+        loss = total / count
+        return loss, math.exp(min(loss, 700.0))  # exp overflows above 709
+
+
+def train_language_model(
+    train: Ids,
+    held_out: Ids,
+    config: LanguageModelConfig,
+    *,
+    options: LanguageOptions | None = None,
+    seed: int = 0,
+    data: str = "text",
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[LanguageModel, TrainingReport]:
+    """Train a language model; without ``max_minutes`` the same arguments and threads give the same weights.
+
+    Args:
+        train: the training text, int64 ``[N]``, ids below ``config.tokens``.
+        held_out: the text for early stopping, int64 ``[M]``.
+        config: the model.
+        options: how to train.
+        seed: decides the first weights and the dropout. PyTorch's global random state is left as it was.
+        data: what the report calls the text.
+        on_epoch: called after every epoch.
+        on_progress: called after every update with (updates done, updates at most).
+        checkpoint: where the state is kept after every epoch; the file stays when training is done.
+
+    Returns:
+        The model in evaluation mode, and the report.
+
+    Raises:
+        DataError: a text is no int64 array, too short, or has ids that the model does not know.
+        InputError: ``seed`` is out of its range, or the loss became infinite or NaN.
+        ArtifactError: the checkpoint is damaged, or of another training.
+        OutputError: the checkpoint cannot be written, or would be lost.
+    """
+    options = options or LanguageOptions()
+    check_loss(options.loss, "language-model")
+    check_ids(f"{data}, training part", train, config.tokens, least=options.batch_size + 1)
+    check_ids(f"{data}, held-out part", held_out, config.tokens, least=2)
+    if options.batch_size % distributed.processes():
+        raise InputError(
+            f"training: batch_size is {options.batch_size}, expected a multiple of the {distributed.processes()} "
+            "processes"
+        )
+    watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
+    check_run(seed, watch)
+    task = LanguageTask(train, held_out, options)
+    identity: dict[str, Any] = {"seed": seed, "config": config.to_json(), "data": fingerprint(train, held_out)}
+    model, history, seconds = run_training(lambda: LanguageModel(config), task, options, identity, watch=watch)
+    report = TrainingReport(
+        task="language-model",
+        data=data,
+        seed=seed,
+        unit="tokens",
+        trained=len(train),
+        held_out=len(held_out),
+        metric="perplexity",
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        seconds=round(seconds, 3),
+        processes=distributed.processes(),
+        best=min(history, key=lambda epoch: epoch.held_out_loss),
+        history=tuple(history),
+        config=config,
+        options=options,
+    )
+    return model, report
+
+
+def _windows(ids: Ids, rows: int, window: int, share: slice) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets, int64 ``[B, T]``, of the rows in ``share``; a target is the token after its input."""
+    for both in text_batches(ids, rows, window):
+        # Copies: the windows are views that overlap, and PyTorch warns of arrays that must not be written to.
+        text = torch.from_numpy(both[share].copy())
+        yield text[:, :-1], text[:, 1:]
+
+
+def check_ids(what: str, ids: Any, tokens: int, *, least: int) -> None:
+    """Refuse a text that a model of ``tokens`` tokens cannot read, or that is too short.
+
+    Raises:
+        DataError: it is.
+    """
+    if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 1:
+        found = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
+        raise DataError(f"data {what}: got {found}, expected token ids, int64 [N]")
+    if len(ids) < least:
+        raise DataError(f"data {what}: has {len(ids)} tokens, expected at least {least} (batch size plus one)")
+    if ids.min() < 0 or ids.max() >= tokens:
+        wrong = int(np.argmax((ids < 0) | (ids >= tokens)))
+        raise DataError(f"data {what}: token {wrong} has the id {ids[wrong]}, expected 0 to {tokens - 1}")
+
+
+def _run(model: nn.Module, ids: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:
+    assert isinstance(model, LanguageModel)
+    return model.run(ids, state)

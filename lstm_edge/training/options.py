@@ -1,0 +1,130 @@
+"""How to train: one frozen value for every task, with a variant for text whose defaults are for text."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from lstm_edge.data import Pad, Truncate
+from lstm_edge_runtime.errors import InputError
+
+__all__ = ["LanguageOptions", "Loss", "Optimizer", "Schedule", "TrainingOptions"]
+
+Loss = Literal["cross-entropy", "mse", "mae"]
+Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["constant", "cosine", "step", "plateau"]
+Granularity = Literal["epoch", "update"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How to train. The defaults are those of ``train_classifier``; forecasting and text have their own.
+
+    Attributes:
+        epochs: the most epochs there will be, and the length of the schedule.
+        batch_size: sequences in a batch (of text: rows that are read side by side).
+        loss: ``cross-entropy`` for classes, ``mse`` or ``mae`` for values (of standardized targets).
+        label_smoothing: share of a class's probability that training spreads over all, 0 up to, not including, 1.
+        optimizer: ``adam``, ``adamw`` (weight decay apart from the gradient), or ``sgd`` with ``momentum``.
+        learning_rate: at the start of the schedule, above 0 and at most 1.
+        momentum: of ``sgd``, 0 up to, not including, 1.
+        weight_decay: of the matrices; biases and diagonal peepholes are left alone.
+        schedule: ``constant``; ``cosine``, half a wave down to 0; ``step``, times ``step_factor`` every
+            ``step_epochs``; ``plateau``, times ``step_factor`` whenever ``step_epochs`` epochs brought no lower
+            held-out loss.
+        schedule_by: whether ``cosine`` moves at every ``epoch`` or every ``update``.
+        warmup: share of the training, 0 up to, not including, 1, in which the rate rises linearly from 0; the
+            cosine takes the rest.
+        clip_norm: bound of the norm of all gradients together; None leaves them as they are.
+        forget_bias: the forget gates' first bias.
+        held_out: share of the data kept from training, unless validation data is given.
+        patience: epochs without a lower held-out loss after which training ends.
+        max_minutes: training ends after that time, and the schedule follows the share of it that is used, where that
+            is larger than the share of the epochs. The result then depends on the machine's speed.
+        threads: PyTorch's threads; None leaves its own setting.
+        bucket: batches of similar lengths (see ``lstm_edge.data.bucketed_batches``) instead of random ones.
+        pack: run rows of different lengths as PyTorch's packed sequences. False lets the standard cell in one direction
+            run over the padding too, which no answer depends on: 2.5 to 5 times faster (hidden 256 to 16, batches
+            of 16, one thread), because PyTorch's fused kernel takes no packed sequences. The other cells never pack.
+        pad, truncate, max_length: see ``lstm_edge.data.collate``.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    epochs: int = 80
+    batch_size: int = 16
+    loss: Loss = "cross-entropy"
+    label_smoothing: float = 0.0
+    optimizer: Optimizer = "adam"
+    learning_rate: float = 3e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = "cosine"
+    schedule_by: Granularity = "epoch"
+    warmup: float = 0.0
+    step_epochs: int = 10
+    step_factor: float = 0.5
+    clip_norm: float | None = 1.0
+    forget_bias: float = 1.0
+    held_out: float = 0.1
+    patience: int = 30
+    max_minutes: float | None = None
+    threads: int | None = 1
+    bucket: bool = False
+    pack: bool = True
+    pad: Pad = "post"
+    truncate: Truncate = "post"
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "step_epochs", "threads", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"training: {name} is {value}, expected 1 or more")
+        for name in ("label_smoothing", "momentum", "warmup"):
+            _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "0 or more and below 1")
+        for name in ("learning_rate", "step_factor"):
+            _check(name, getattr(self, name), 0 < getattr(self, name) <= 1, "above 0 and at most 1")
+        for name in ("clip_norm", "max_minutes"):
+            value = getattr(self, name)
+            if value is not None:
+                _check(name, value, 0 < value < math.inf, "a finite number above 0")
+        _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "a finite number, 0 or more")
+        _check("forget_bias", self.forget_bias, math.isfinite(self.forget_bias), "a finite number")
+        choices = (("loss", Loss), ("optimizer", Optimizer), ("schedule", Schedule), ("schedule_by", Granularity))
+        for name, kind in (*choices, ("pad", Pad), ("truncate", Truncate)):
+            _check(name, getattr(self, name), getattr(self, name) in get_args(kind), ", ".join(get_args(kind)))
+        if self.label_smoothing and self.loss != "cross-entropy":
+            raise InputError(f"training: label_smoothing goes with cross-entropy, the loss is {self.loss}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageOptions(TrainingOptions):
+    """How to train a language model.
+
+    ``window``: tokens that the gradient goes back through; the state goes on from one window to the next. ``held_out``,
+    ``bucket``, ``pack`` and padding mean nothing here: the held-out text is given, and windows are all equally long.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = 0.01
+    schedule_by: Granularity = "update"
+    threads: int | None = None
+    window: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window < 1:
+            raise InputError(f"training: window is {self.window}, expected 1 or more")
+
+
+def _check(name: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"training: {name} is {value}, expected {expected}")

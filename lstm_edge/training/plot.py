@@ -1,0 +1,61 @@
+"""The curves of a training as one drawing: losses, the held-out metric and the gradient norm against the epoch."""
+
+import io
+from pathlib import Path
+
+from lstm_edge.training.record import TrainingReport
+from lstm_edge_runtime.artifact import check_target, write_atomically
+from lstm_edge_runtime.errors import OutputError
+
+__all__ = ["check_plot", "plot_curves"]
+
+FORMATS = ("svg", "png", "pdf")
+
+
+def check_plot(path: str | Path) -> None:
+    """Refuse, before any work is done, a path that no drawing can be written to.
+
+    Raises:
+        OutputError: its ending is not one of the formats', or it is not writable.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    if Path(path).suffix.lstrip(".") not in FORMATS:
+        raise OutputError(f"{path}: the name of a drawing must end in {', '.join('.' + name for name in FORMATS)}")
+    check_target(path)
+    import matplotlib as mpl  # noqa: F401  before hours of training, not after
+
+
+def plot_curves(report: TrainingReport, path: str | Path) -> None:
+    """Draw the curves of a training; equal reports give equal bytes of an ``.svg``, but for the times in them.
+
+    Raises:
+        OutputError: the name has another ending than .svg, .png or .pdf, or cannot be written.
+    """
+    check_plot(path)
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    numbers = [epoch.number for epoch in report.history]
+    figure = Figure(figsize=(9.0, 2.8), layout="constrained")
+    losses, metric, norms = figure.subplots(1, 3)
+    losses.plot(numbers, [epoch.train_loss for epoch in report.history], label="training")
+    losses.plot(numbers, [epoch.held_out_loss for epoch in report.history], label="held out")
+    losses.set_title("loss")
+    losses.legend()
+    metric.plot(numbers, [epoch.held_out_metric for epoch in report.history])
+    metric.set_title(f"held-out {report.metric}")
+    norms.plot(numbers, [epoch.grad_norm_max for epoch in report.history], label="largest")
+    norms.plot(numbers, [epoch.grad_norm_mean for epoch in report.history], label="mean")
+    norms.set_yscale("log")
+    norms.set_title("gradient norm before clipping")
+    norms.legend()
+    for axes in (losses, metric, norms):
+        axes.axvline(report.best.number, color="0.7", linewidth=0.8, zorder=0)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    buffer = io.BytesIO()
+    kind = Path(path).suffix.lstrip(".")
+    # A fixed salt and no date: the ids of an .svg and its metadata are otherwise new every time.
+    with mpl.rc_context({"svg.hashsalt": "lstm-edge", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,62 @@
+"""The learning rate as a function of how far training is: nothing to save, nothing to restore."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lstm_edge.training.options import TrainingOptions
+
+__all__ = ["Position", "learning_rate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far training is.
+
+    Attributes:
+        epochs_done: whole epochs behind.
+        updates_done: updates behind in this epoch.
+        updates: updates in an epoch.
+        time_share: share of ``max_minutes`` that is used, 0 without one.
+        held_out_losses: of the epochs behind.
+    """
+
+    epochs_done: int
+    updates_done: int
+    updates: int
+    time_share: float
+    held_out_losses: Sequence[float]
+
+
+def learning_rate(options: TrainingOptions, position: Position) -> float:
+    """Return the rate of the next update."""
+    by_update = (position.epochs_done + position.updates_done / position.updates) / options.epochs
+    share = min(1.0, max(by_update, position.time_share))
+    warmup = 1.0
+    if share < options.warmup:
+        # The first update of all would have the rate 0, and do nothing.
+        warmup = (share + 1 / (position.updates * options.epochs)) / options.warmup
+    return options.learning_rate * min(1.0, warmup) * _factor(options, position, share)
+
+
+def _factor(options: TrainingOptions, position: Position, share: float) -> float:
+    if options.schedule == "cosine":
+        if options.schedule_by == "epoch" and options.max_minutes is None:
+            share = position.epochs_done / options.epochs
+        done = max(0.0, share - options.warmup) / (1.0 - options.warmup)
+        return (1.0 + math.cos(math.pi * done)) / 2.0
+    if options.schedule == "step":
+        return options.step_factor ** (position.epochs_done // options.step_epochs)
+    if options.schedule == "plateau":
+        return options.step_factor ** _plateaus(position.held_out_losses, options.step_epochs)
+    return 1.0
+
+
+def _plateaus(losses: Sequence[float], patience: int) -> int:
+    """Count how often ``patience`` epochs in a row brought no lower loss than the best before."""
+    best, waited, found = math.inf, 0, 0
+    for loss in losses:
+        best, waited = (loss, 0) if loss < best else (best, waited + 1)
+        if waited == patience:
+            found, waited = found + 1, 0
+    return found

@@ -1,0 +1,163 @@
+"""The state of an unfinished training in one ``.safetensors`` file, from which it goes on to the same bits.
+
+Tensors: ``model.*``, ``best.*`` (the weights of the best epoch so far), ``optimizer.<number>.<name>`` and ``generator``
+(PyTorch's random state). The metadata key ``lstm_edge.training`` holds an object with ``version``, ``identity`` (what
+was trained on what and how: another training is refused), ``history`` and ``seconds``. Nothing in it is ever unpickled.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lstm_edge.training.record import Epoch
+from lstm_edge_runtime.artifact import check_target, write_atomically
+from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+
+__all__ = ["TRAINING_KEY", "Checkpoint", "Past", "check_checkpoint", "restore", "store"]
+
+TRAINING_KEY = "lstm_edge.training"
+VERSION = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Where a training keeps its state after every epoch, and whether it goes on from what lies there."""
+
+    path: Path
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Past:
+    """What went before: the epochs, the weights of the best one, and the seconds spent."""
+
+    history: tuple[Epoch, ...]
+    best_weights: Mapping[str, Tensor]
+    seconds: float
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Refuse, before any work is done, to lose an interrupted training or to go on from none.
+
+    Raises:
+        OutputError: the path cannot be written, or an interrupted training lies there and is not asked for.
+        InputError: there is nothing to go on from.
+    """
+    check_target(checkpoint.path)
+    found = checkpoint.path.is_file()
+    if found and not checkpoint.resume:
+        raise OutputError(
+            f"{checkpoint.path}: an interrupted training lies here; go on from it with --resume, or delete the file"
+        )
+    if checkpoint.resume and not found:
+        raise InputError(f"{checkpoint.path}: no such file, so there is nothing to resume; leave --resume out")
+
+
+def store(
+    path: Path, *, identity: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, past: Past
+) -> None:
+    """Write the state after an epoch; the file is replaced in one step.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in past.best_weights.items()}
+    for number, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in entries.items() if value is not None}
+    tensors["generator"] = torch.get_rng_state()
+    description = {
+        "version": VERSION,
+        "identity": identity,
+        "history": [dataclasses.asdict(epoch) for epoch in past.history],
+        "seconds": past.seconds,
+    }
+    metadata = {TRAINING_KEY: json.dumps(description, sort_keys=True, ensure_ascii=False, allow_nan=False)}
+    # Copies: safetensors refuses tensors that share memory.
+    write_atomically(path, save({name: value.detach().clone() for name, value in tensors.items()}, metadata=metadata))
+
+
+def restore(path: Path, *, identity: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> Past:
+    """Put the state that ``store`` wrote into the model, the optimizer and PyTorch's generator.
+
+    Raises:
+        ArtifactError: the file is damaged, or it is the state of another training.
+    """
+    text, tensors = _read(path)
+    try:
+        description = json.loads(text)
+        history = tuple(Epoch(**epoch) for epoch in description["history"])
+        found, seconds = description["identity"], float(description["seconds"])
+        version = description["version"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ArtifactError(
+            f"{path}: not a state of training that this version of lstm-edge reads ({error})"
+        ) from error
+    if version != VERSION:
+        raise ArtifactError(f"{path}: version is {version!r}, this version of lstm-edge reads {VERSION!r}")
+    _check_identity(path, found, identity)
+    try:
+        model.load_state_dict(_part(tensors, "model."))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _part(tensors, "optimizer.").items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = value
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        torch.set_rng_state(tensors["generator"])
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"{path}: the state is not complete ({' '.join(str(error).split())[:200]})") from error
+    return Past(history=history, best_weights=_part(tensors, "best."), seconds=seconds)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, KeyError) as error:
+        # The last three come from torch for a dtype or a size in the header that it does not know.
+        raise ArtifactError(f"{path}: not a readable .safetensors file ({error})") from error
+    if TRAINING_KEY not in metadata:
+        raise ArtifactError(f"{path}: its metadata has no key {TRAINING_KEY!r}; expected the state of a training")
+    return metadata[TRAINING_KEY], tensors
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _check_identity(path: Path, found: Any, expected: Mapping[str, Any]) -> None:
+    """Refuse the state of another training, and say in what it differs."""
+    known = found if isinstance(found, dict) else {}
+    if known.get("task") != expected["task"]:
+        raise ArtifactError(
+            f"{path}: it is a checkpoint of another task, {known.get('task')}; this training is {expected['task']}"
+        )
+    for place, mine, theirs in _differences("", json.loads(json.dumps(expected)), known):
+        raise ArtifactError(
+            f"{path}: it is the state of another training: {place} was {_short(theirs)}, now it is {_short(mine)}; "
+            "give the same options and data, or delete the file"
+        )
+
+
+def _differences(place: str, mine: Any, theirs: Any) -> Sequence[tuple[str, Any, Any]]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return [
+            difference
+            for key in sorted(mine.keys() | theirs.keys())
+            for difference in _differences(f"{place}.{key}".strip("."), mine.get(key), theirs.get(key))
+        ]
+    return [] if mine == theirs else [(place, mine, theirs)]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,82 @@
+"""Training of a ``SequenceTagger``: cross-entropy of every step, early stopping on held-out sequences."""
+
+from collections.abc import Callable
+
+from lstm_edge.data import Dataset
+from lstm_edge.models import SequenceTagger, TaggerConfig
+from lstm_edge.training.loop import Watch
+from lstm_edge.training.losses import accuracy, check_loss, cross_entropy
+from lstm_edge.training.options import TrainingOptions
+from lstm_edge.training.record import Epoch, TrainingReport
+from lstm_edge.training.sequences import (
+    Judgement,
+    SequenceTask,
+    check_run,
+    check_sizes,
+    identify,
+    run_training,
+    split,
+    statistics,
+    summarize,
+)
+from lstm_edge.training.state import Checkpoint
+
+__all__ = ["train_tagger"]
+
+
+def train_tagger(
+    dataset: Dataset,
+    config: TaggerConfig | None = None,
+    *,
+    options: TrainingOptions | None = None,
+    seed: int = 0,
+    validation: Dataset | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[SequenceTagger, TrainingReport]:
+    """Train a tagger; the same arguments give the same weights, bit for bit, on the same machine.
+
+    Args:
+        dataset: the training set, a class for each step in ``y``. A part of it is held out for early stopping (see
+            ``hold_out_sequences``); the inputs are standardized with the statistics of the rest.
+        config: the model; by default one layer of 64 with the sizes and labels of ``dataset``.
+        options: how to train; by default in buckets, unpacked, on one thread, whatever PyTorch's setting is.
+        seed: decides the first weights, the order, the noise and the held-out part. PyTorch's global random state
+            is left as it was.
+        validation: held out instead of a part of ``dataset``.
+        on_epoch: called after every epoch.
+        on_progress: called after every update with (updates done, updates at most).
+        checkpoint: where the state is kept after every epoch; the file stays when training is done.
+
+    Returns:
+        The model in evaluation mode, and the report.
+
+    Raises:
+        DataError: ``dataset`` has no classes of steps, or not those or not the features of ``config``.
+        InputError: ``seed`` is out of its range, the loss is not for classes, or it became infinite or NaN.
+        ArtifactError: the checkpoint is damaged, or of another training.
+        OutputError: the checkpoint cannot be written, or would be lost.
+    """
+    options = options or TrainingOptions(bucket=True, pack=False)
+    check_sizes(dataset, "tagging", {})
+    config = config or TaggerConfig(features=dataset.features, classes=dataset.classes, labels=dataset.labels)
+    sizes = {"features": (dataset.features, config.features), "classes": (dataset.classes, config.classes)}
+    check_sizes(dataset, "tagging", sizes)
+    check_loss(options.loss, "tagging")
+    watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
+    check_run(seed, watch)
+    train, held_out = split(dataset, validation, options, seed=seed)
+    judgement = Judgement(train=cross_entropy(options.label_smoothing), held_out=cross_entropy(), metric=accuracy)
+    task = SequenceTask("tagging", train, held_out, judgement, options, seed=seed, noisy=config.input_noise > 0)
+
+    def make_model() -> SequenceTagger:
+        model = SequenceTagger(config)
+        model.set_standardization(*statistics(train.x))
+        return model
+
+    identity = identify(config, seed, train, held_out)
+    model, history, seconds = run_training(make_model, task, options, identity, watch=watch)
+    return model, summarize(
+        task, model, config=config, data=dataset.name, metric="accuracy", seed=seed, history=history, seconds=seconds
+    )

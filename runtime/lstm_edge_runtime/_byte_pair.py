@@ -1,0 +1,133 @@
+"""Byte-level byte pairs: what a tokenizer's JSON must say, the bytes behind its tokens, and encoding with it.
+
+One form is read: a ``BPE`` model with a ``ByteLevel`` pre-tokenizer and decoder, no normalizer and no post-processor.
+It loses nothing, so that decoding is a table of bytes, with or without the package.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge_runtime.card import Text
+from lstm_edge_runtime.errors import CardError, MissingExtraError
+
+__all__ = ["load_byte_pair", "token_bytes"]
+
+# Where a long text may be cut without another answer: after a single newline between two signs that are not spaces, as
+# the pre-tokenizer makes that newline a piece of its own.
+_SEAM = re.compile(r"(?<=\S\n)(?=\S)")
+# An encoding holds about 200 bytes a token; 65,536 characters at a time keep it at a few megabytes.
+_CHARACTERS = 65_536
+_EXPECTED = (
+    ("model", "type", "BPE"),
+    ("pre_tokenizer", "type", "ByteLevel"),
+    ("pre_tokenizer", "add_prefix_space", False),
+    ("decoder", "type", "ByteLevel"),
+)
+
+
+@cache
+def _letters() -> Mapping[str, int]:
+    """Return the byte behind each of GPT-2's 256 letters: visible Latin-1 is itself, the rest from U+0100 on."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+
+
+def token_bytes(index: int, token: str) -> bytes:
+    """Return the bytes that a byte-level token stands for.
+
+    Raises:
+        CardError: a letter of it stands for no byte.
+    """
+    letters = _letters()
+    if not all(letter in letters for letter in token):
+        raise CardError(
+            f"model card: card.vocabulary[{index}] is {token!r}, expected letters of byte-level byte pairs only, or "
+            "the token that card.text names as unknown or end"
+        )
+    return bytes(letters[letter] for letter in token)
+
+
+def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArray[np.int64]]:
+    """Return the function from text to ids.
+
+    Args:
+        text: the card's, with the tokenizer's JSON.
+        ids: the card's vocabulary, from token to id.
+
+    Raises:
+        CardError: the JSON is missing, is not of the one form that is read, or has other tokens than the vocabulary.
+        MissingExtraError: the package ``tokenizers`` is not installed.
+    """
+    document = _parse(text.tokenizer)
+    for part, key, expected in _EXPECTED:
+        got = (document.get(part) or {}).get(key)
+        if got != expected:
+            raise CardError(f"model card: card.text.tokenizer.{part}.{key} is {got!r}, expected {expected!r}")
+    for part in ("normalizer", "post_processor", "truncation", "padding"):
+        if document.get(part) is not None:
+            raise CardError(f"model card: card.text.tokenizer.{part} is given, expected null: text is never changed")
+    _check_tokens(document, ids)
+    try:
+        import tokenizers
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "a byte-pair vocabulary needs 'tokenizers', which is not installed: pip install 'lstm-edge[text]'"
+        ) from error
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(str(text.tokenizer))
+    except Exception as error:  # the package raises plain Exception for whatever it cannot read
+        raise CardError(f"model card: card.text.tokenizer cannot be read by tokenizers ({error})") from error
+    # A text that happens to spell the end token is text, not an end.
+    tokenizer.encode_special_tokens = True
+
+    def encode(characters: str) -> NDArray[np.int64]:
+        parts = [tokenizer.encode(part, add_special_tokens=False).ids for part in _parts(characters)]
+        return np.concatenate([np.zeros(0, np.int64), *(np.array(part, np.int64) for part in parts)])
+
+    return encode
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise CardError("model card: card.text.tokenizer is null, expected the JSON of a tokenizer for kind 'bpe'")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"model card: card.text.tokenizer is not a JSON document ({error})") from error
+    parts = ("model", "pre_tokenizer", "decoder")
+    if not isinstance(document, dict) or any(not isinstance(document.get(part), dict | None) for part in parts):
+        raise CardError(f"model card: card.text.tokenizer must be an object with objects for {', '.join(parts)}")
+    return document
+
+
+def _check_tokens(document: dict[str, Any], ids: Mapping[str, int]) -> None:
+    """Refuse a tokenizer that numbers its tokens in another way than the card's vocabulary."""
+    vocabulary, added = document["model"].get("vocab"), document.get("added_tokens") or []
+    entries = [entry for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
+    if not isinstance(vocabulary, dict) or len(entries) != len(added):
+        raise CardError("model card: card.text.tokenizer.model.vocab must be an object, added_tokens a list of objects")
+    found = vocabulary | {str(entry.get("content")): entry.get("id") for entry in entries}
+    for token in (*ids, *found):
+        if found.get(token) != ids.get(token):
+            raise CardError(
+                f"model card: card.text.tokenizer gives the token {token!r} the id {found.get(token)}, "
+                f"card.vocabulary gives it {ids.get(token)}"
+            )
+
+
+def _parts(text: str) -> list[str]:
+    """Cut a long text into parts of about 65,536 characters, at seams only."""
+    parts, start = [], 0
+    while start < len(text):
+        seam = _SEAM.search(text, start + _CHARACTERS)
+        stop = seam.start() if seam else len(text)
+        parts.append(text[start:stop])
+        start = stop
+    return parts

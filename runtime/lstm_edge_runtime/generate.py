@@ -1,0 +1,245 @@
+"""Language models on the device: writing text token by token, and how probable a text is.
+
+Both keep the state of a ``Stream``, so that memory depends on neither the length of the text nor of the answer.
+B rows side by side, V tokens in the vocabulary.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.metrics import METRICS
+from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.stream import Stream
+
+__all__ = ["LanguageStream", "check_language_model", "generate", "sample", "score", "score_in_chunks"]
+
+Ids = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+TASK = "language-model"
+# Logits of one chunk: 4 MB as float32. Longer chunks gain nothing, a step of an LSTM waits for the one before.
+_ELEMENTS = 1_000_000
+_MOST_STEPS = 512
+
+
+class LanguageStream:
+    """A stream of a language model: ids go in, logits ``[B, T, V]`` come out, whatever the order of the file's axes."""
+
+    def __init__(self, session: Session, batch_size: int = 1) -> None:
+        """Start ``batch_size`` rows at the initial state.
+
+        Raises:
+            InputError: the file is no language model (see ``check_language_model``).
+            StreamingError: it cannot be streamed.
+        """
+        self.width = check_language_model(session)
+        self._stream: Stream = session.stream(batch_size)
+        self._spec, self._batch_size = session.inputs[0], batch_size
+        self._ids_time_first = self._spec.axes[0] == TIME
+        self._logits_time_first = session.outputs[0].axes[0] == TIME
+        self.chunk = max(1, min(_MOST_STEPS, _ELEMENTS // (self.width * batch_size)))
+
+    def push(self, ids: Ids) -> NDArray[np.float32]:
+        """Feed ids, int64 ``[B, T]``, and return the logits of each one's successor, float32 ``[B, T, V]``.
+
+        Raises:
+            InputError: an id is outside the vocabulary, or the logits or the new state hold NaN or infinity.
+        """
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.width:
+            raise InputError(
+                f"the ids go from {ids.min()} to {ids.max()}, and the model has {self.width} tokens: "
+                f"expected 0 to {self.width - 1}"
+            )
+        piece = np.ascontiguousarray(ids.T if self._ids_time_first else ids, dtype=self._spec.dtype)
+        answer: NDArray[np.float32] = self._stream.push(piece)
+        if not np.isfinite(answer).all():
+            raise InputError(f"the model's logits hold NaN or infinity before token {self._stream.steps}")
+        return answer.transpose(1, 0, 2) if self._logits_time_first else answer
+
+
+def check_language_model(session: Session) -> int:
+    """Refuse a file that is no language model; returns V, the number of its logits.
+
+    Raises:
+        InputError: the card does not say so, or the file has not one input of ids and one output of logits at each
+            step; the message says what it has instead.
+    """
+    card = session.card
+    if card is None or card.task != TASK:
+        got = "it has no model card" if card is None else f"card.task is {card.task!r}"
+        raise InputError(f"the model is no language model: {got}, expected task {TASK!r}")
+    inputs, outputs = session.inputs, session.outputs
+    if len(inputs) != 1 or np.dtype(inputs[0].dtype).kind != "i" or set(inputs[0].axes) != {BATCH, TIME}:
+        raise InputError(
+            f"the model is no language model: expected one input of ids [batch, time], got {_show(inputs)}"
+        )
+    if len(outputs) != 1 or set(outputs[0].axes[:-1]) != {BATCH, TIME} or not isinstance(outputs[0].axes[-1], int):
+        raise InputError(
+            f"the model is no language model: expected one output of logits [batch, time, tokens], got {_show(outputs)}"
+        )
+    return outputs[0].axes[-1]
+
+
+def generate(
+    session: Session,
+    prompt_ids: Sequence[int] | Ids,
+    tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> Iterator[int]:
+    """Write on from a prompt; each id is yielded as soon as it is drawn.
+
+    The same file, prompt, options and seed give the same ids on every device where the logits are the same to the bit
+    (they are, for one kernel; another instruction set may differ in the last bit, and then in a rare token).
+
+    Args:
+        session: a language model, float32 or quantized.
+        prompt_ids: the ids that the text starts with, at least one; they are not yielded.
+        tokens: how many ids to write at most.
+        temperature: divides the logits: below 1 is more careful, above 1 bolder; 0 always takes the most probable.
+        top_k: draw from the k most probable tokens only.
+        top_p: draw from the fewest most probable tokens that have this share of the probability together.
+        seed: of the draws.
+
+    Yields:
+        The ids, without the card's end token, at which it stops.
+
+    Raises:
+        InputError: an argument is out of its range, or the file is no language model; before the first id.
+        StreamingError: the model cannot be streamed.
+    """
+    _check_options(tokens, temperature, top_k, top_p, seed)
+    prompt = _one_row(prompt_ids, "the prompt", least=1)
+    stream = LanguageStream(session)
+    return _generate(stream, prompt, tokens, (temperature, top_k, top_p), seed=seed, end=_end_id(session.card))
+
+
+def _generate(
+    stream: LanguageStream,
+    prompt: Ids,
+    tokens: int,
+    options: tuple[float, int | None, float | None],
+    *,
+    seed: int,
+    end: int | None,
+) -> Iterator[int]:
+    generator = np.random.default_rng(seed)
+    logits = np.zeros(0, np.float32)
+    for start in range(0, len(prompt), stream.chunk):
+        logits = stream.push(prompt[np.newaxis, start : start + stream.chunk])[0, -1]
+    for written in range(tokens):
+        token = sample(logits, generator, *options)
+        if token == end:
+            return
+        yield token
+        if written < tokens - 1:
+            logits = stream.push(np.array([[token]], np.int64))[0, -1]
+
+
+def sample(
+    logits: NDArray[Any],
+    generator: np.random.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> int:
+    """Draw one token: softmax of ``logits / temperature`` in float64, by one uniform number.
+
+    Args:
+        logits: ``[V]``, finite.
+        generator: gives one number from 0 to 1, none at temperature 0.
+        temperature: 0 takes the largest logit, the first of equal ones.
+        top_k: keep the k most probable; of equal ones those with the lower id.
+        top_p: of these keep the fewest that have this share of their probability together.
+    """
+    if temperature == 0.0:
+        return int(np.argmax(logits))
+    order = np.argsort(-logits.astype(np.float64), kind="stable")[:top_k]
+    with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, which is probability 0
+        weights = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / temperature)
+    heights = np.cumsum(weights)
+    if top_p is not None:
+        heights = heights[: int(np.searchsorted(heights, top_p * heights[-1])) + 1]
+    place = int(np.searchsorted(heights, generator.random() * heights[-1], side="right"))
+    return int(order[min(place, len(heights) - 1)])
+
+
+def score(session: Session, ids: Sequence[int] | Ids) -> Float64:
+    """Return how probable each token of a text is after the ones before it.
+
+    The text is fed in chunks with the state carried from one to the next, so memory holds a chunk's logits (4 MB) and 8
+    bytes a token. The first token has nothing before it and gets no score.
+
+    Args:
+        session: a language model, float32 or quantized.
+        ids: N ids, at least 2.
+
+    Returns:
+        float64 ``[N - 1]``: natural logarithms of probabilities (nats, 0 or less), that of ``ids[1]`` first.
+
+    Raises:
+        InputError: fewer than 2 ids, one outside the vocabulary, or the file is no language model.
+        StreamingError: the model cannot be streamed.
+    """
+    return np.concatenate(list(score_in_chunks(session, ids)))
+
+
+def score_in_chunks(session: Session, ids: Sequence[int] | Ids) -> Iterator[Float64]:
+    """Yield what ``score`` returns in parts, each when it is known.
+
+    Raises:
+        InputError, StreamingError: as ``score``, before the first part.
+    """
+    row = _one_row(ids, "the text", least=2)
+    return _score(LanguageStream(session), row)
+
+
+def _score(stream: LanguageStream, ids: Ids) -> Iterator[Float64]:
+    for start in range(0, len(ids) - 1, stream.chunk):
+        window = ids[start : start + stream.chunk + 1]
+        logits = stream.push(window[np.newaxis, :-1])[0]
+        # Minus zero, of a token that is certain, becomes zero.
+        yield 0.0 - METRICS["cross-entropy"].per_sample(logits, window[1:])
+
+
+def _end_id(card: ModelCard | None) -> int | None:
+    """Return the id of the card's end token, where it has one."""
+    if card is None or card.text is None or card.text.end is None or card.vocabulary is None:
+        return None
+    return card.vocabulary.index(card.text.end) if card.text.end in card.vocabulary else None
+
+
+def _one_row(ids: Sequence[int] | Ids, what: str, *, least: int) -> Ids:
+    row = np.asarray(ids)
+    if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+        raise InputError(f"{what} is {row.dtype} {list(row.shape)}, expected integers [tokens]")
+    if len(row) < least:
+        raise InputError(f"{what} has {len(row)} tokens, expected at least {least}")
+    return row.astype(np.int64)
+
+
+def _check_options(tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int) -> None:
+    if tokens < 1:
+        raise InputError(f"tokens is {tokens}, expected 1 or more")
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise InputError(f"temperature is {temperature}, expected a number, 0 or more")
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k is {top_k}, expected 1 or more")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p is {top_p}, expected a share above 0, at most 1")
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected 0 or more")
+
+
+def _show(specs: Sequence[Any]) -> str:
+    shown = (f"{spec.name}: {spec.dtype}[{', '.join(map(str, spec.axes))}]" for spec in specs)
+    return ", ".join(shown) or "none"

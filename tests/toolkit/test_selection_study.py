@@ -1,0 +1,223 @@
+"""Studies: an interrupted run goes on, two processes share the work, also on a real PostgreSQL server."""
+
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lstm_edge.selection import Architecture
+from lstm_edge.selection.study import _is_dead, _owner, open_study, run_trials
+from lstm_edge_runtime.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+CELLS = [(Architecture(hidden=hidden, layers=1), fold) for hidden in (8, 16, 32) for fold in range(4)]
+
+# Works on the study until all cells have a score; every cell that it begins is a line of the log.
+WORKER = """
+import os, sys, time
+from lstm_edge.selection.study import open_study, run_trials
+from lstm_edge.selection import Architecture
+
+storage, log, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+cells = [(Architecture(hidden=hidden, layers=1), fold) for hidden in (8, 16, 32) for fold in range(4)]
+
+def judge(cell):
+    with open(log, "a") as file:
+        file.write(f"{os.getpid()} {cell[0].hidden} {cell[1]}\\n")
+    time.sleep(seconds)
+    return cell[0].hidden + cell[1] / 10
+
+with open_study(storage, "worker", maximize=True) as study:
+    scores = run_trials(study, cells, judge, on_score=lambda scores: None)
+assert scores == {cell: cell[0].hidden + cell[1] / 10 for cell in cells}, scores
+"""
+
+
+def start(storage, log, seconds):
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runtime"))
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, storage, str(log), str(seconds)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+
+
+def begun(log):
+    """How often each cell was begun, and by how many processes all in all."""
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    return Counter((int(hidden), int(fold)) for _, hidden, fold in lines), {process for process, _, _ in lines}
+
+
+def wait_for(condition, seconds=40):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def score(cell):
+    return cell[0].hidden + cell[1] / 10
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    storage, log = f"sqlite:///{tmp_path / 'study.sqlite3'}", tmp_path / "log"
+    process = start(storage, log, 0.3)
+    wait_for(lambda: sum(begun(log)[0].values()) == 4)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed = log.read_text().splitlines()[-1].split()
+    finish(start(storage, log, 0))
+    counts, processes = begun(log)
+    # What was under way when the process died is done again, at once, and nothing else.
+    assert counts == Counter({(cell[0].hidden, cell[1]): 1 for cell in CELLS}) + Counter(
+        [(int(killed[1]), int(killed[2]))]
+    )
+    assert len(processes) == 2
+
+
+def test_a_finished_study_trains_nothing_and_a_larger_grid_only_what_is_new(tmp_path):
+    storage, judged = f"sqlite:///{tmp_path / 'study.sqlite3'}", []
+
+    def judge(cell):
+        judged.append(cell)
+        return score(cell)
+
+    for cells in (CELLS[:4], CELLS[:4], CELLS[:6]):
+        with open_study(storage, "grid", maximize=False) as study:
+            found = run_trials(study, cells, judge, on_score=lambda _: None)
+        assert found == {cell: score(cell) for cell in cells}
+    assert judged == CELLS[:6]
+
+
+def test_an_error_in_a_trial_is_raised_and_the_trial_is_done_again(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.sqlite3'}"
+
+    def fail(_cell):
+        raise InputError("training: the loss became nan")
+
+    with pytest.raises(InputError, match="the loss became nan"), open_study(storage, "s", maximize=True) as study:
+        run_trials(study, CELLS[:2], fail, on_score=lambda _: None)
+    with open_study(storage, "s", maximize=True) as study:
+        assert run_trials(study, CELLS[:2], score, on_score=lambda _: None) == {cell: score(cell) for cell in CELLS[:2]}
+
+
+def test_a_trial_that_was_added_twice_is_done_once(tmp_path):
+    # Two processes that start together may both find a trial missing.
+    with open_study(f"sqlite:///{tmp_path / 'study.sqlite3'}", "s", maximize=True) as study:
+        for _ in range(2):
+            study.enqueue_trial({"hidden": 8, "layers": 1, "fold": 0}, user_attrs={"cell": "8 x 1, fold 0"})
+        judged = []
+        run_trials(study, CELLS[:2], lambda cell: judged.append(cell) or 1.0, on_score=lambda _: None)
+        assert judged == CELLS[:2]
+
+
+def test_only_a_process_of_this_machine_that_is_gone_is_dead():
+    own = _owner(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = _owner(child.pid)
+    assert not _is_dead(own)
+    assert not _is_dead(owner)
+    child.communicate(b"\n")
+    assert _is_dead(owner)
+    assert not _is_dead("another-boot" + owner[12:])
+    assert not _is_dead("")
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 100])
+def test_a_storage_that_is_no_database_gets_one_sentence(tmp_path, content):
+    path = tmp_path / "study.sqlite3"
+    path.write_bytes(content)
+    with (
+        pytest.raises(InputError, match=r"^storage sqlite:///.*study\.sqlite3: cannot be used \("),
+        open_study(f"sqlite:///{path}", "s", maximize=True),
+    ):
+        pass
+    assert path.read_bytes() == content
+
+
+def test_a_password_is_not_repeated():
+    with (
+        pytest.raises(InputError, match="cannot be used") as caught,
+        open_study("postgresql://me:secret@127.0.0.1:1/none", "s", maximize=True),
+    ):
+        pass
+    assert "secret" not in str(caught.value)
+
+
+def postgresql_folder():
+    """Where the server's programs are, or None: Debian keeps them off the path."""
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    path = found[-1] if found else shutil.which("initdb")
+    return None if path is None else Path(path).parent
+
+
+@contextmanager
+def server(programs):
+    """A server of its own on a loopback port, run by an unprivileged user, stopped by its own process id."""
+    as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="lstm-edge-postgresql-"))
+    if as_user:
+        shutil.chown(folder, "nobody")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    options = {"cwd": folder, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        setup = [programs / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "-N"]
+        subprocess.run(setup, check=True, **options, **as_user)
+        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"]
+        command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *settings]
+        process = subprocess.Popen(command, **options, **as_user)
+        try:
+            wait_for(lambda: accepts(port) or process.poll() is not None)
+            assert process.poll() is None, "the server did not start"
+            yield f"postgresql://me@127.0.0.1:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def accepts(port):
+    import psycopg
+
+    try:
+        psycopg.connect(f"host=127.0.0.1 port={port} user=me dbname=postgres", connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(postgresql_folder() is None, reason="no PostgreSQL server here: make test-postgresql installs it")
+def test_two_processes_share_a_study_on_postgresql_and_do_no_trial_twice(tmp_path):
+    log = tmp_path / "log"
+    with server(postgresql_folder()) as storage:
+        both = [start(storage, log, 0.3) for _ in range(2)]
+        try:
+            for process in both:
+                finish(process)
+        finally:
+            for process in both:
+                process.kill()
+                process.communicate()
+        counts, processes = begun(log)
+        assert counts == Counter((cell[0].hidden, cell[1]) for cell in CELLS)
+        assert processes == {str(process.pid) for process in both}

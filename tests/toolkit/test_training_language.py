@@ -1,0 +1,144 @@
+"""Training on text: windows, the carried state, the corpus, budgets."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from training_cases import ids, train
+
+from lstm_edge.models import LanguageModel, LanguageModelConfig
+from lstm_edge.training import LanguageOptions, train_language_model
+from lstm_edge.training.corpus import check_device_bytes, load_corpus
+from lstm_edge.training.language import LanguageTask
+from lstm_edge_runtime.errors import DataError, InputError, OutputError
+
+# float32 rounding between one long run and its windows: measured below 3e-7.
+SAME_ARITHMETIC = 2e-6
+
+
+def build(**changes):
+    torch.manual_seed(3)
+    return LanguageModel(LanguageModelConfig(**({"tokens": 7, "embedding": 3, "hidden": 5} | changes)))
+
+
+@pytest.mark.parametrize("peephole", ["none", "full"])
+def test_the_state_goes_on_from_window_to_window_and_the_gradient_does_not(peephole):
+    model = build(peephole=peephole, layers=2)
+    task = LanguageTask(ids(), ids(200), LanguageOptions(batch_size=4, window=20))
+    rows = ids()[: 4 * 174].reshape(4, 174)
+    with torch.no_grad():
+        whole = functional.cross_entropy(
+            model(torch.from_numpy(rows)).transpose(1, 2),
+            torch.from_numpy(ids()[1 : 4 * 174 + 1].reshape(4, 174)),
+            reduction="none",
+        )
+    starts = list(range(0, 174, 20))
+    assert task.updates == len(starts)
+    for epoch in (1, 2):  # the second starts from zero again
+        for start, batch in zip(starts, task.batches(epoch), strict=True):
+            loss = task.loss(model, batch)
+            assert abs(loss.item() - whole[:, start : start + 20].mean().item()) < SAME_ARITHMETIC
+            assert batch.items == batch.x.numel()
+            loss.backward()
+            h, c = task._state
+            assert not h.requires_grad
+            assert not c.requires_grad
+
+
+def test_the_held_out_text_is_read_with_its_state():
+    model = build().eval()
+    held_out = ids(3001)
+    task = LanguageTask(ids(), held_out, LanguageOptions(batch_size=4, window=20))
+    with torch.no_grad():
+        loss, perplexity = task.evaluate(model)
+        rows, length = 12, 250  # 3001 tokens are 12 rows of 250, each one window
+        logits = model(torch.from_numpy(held_out[:-1].reshape(rows, length)))
+        expected = functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(held_out[1:]).clone())
+    assert abs(loss - expected.item()) < SAME_ARITHMETIC
+    assert perplexity == math.exp(loss)
+    longer = LanguageTask(ids(), ids(4817), LanguageOptions(batch_size=4))
+    with torch.no_grad():
+        whole = model(torch.from_numpy(ids(4817)[:-1].reshape(16, 301)))
+        expected = functional.cross_entropy(whole.flatten(0, 1), torch.from_numpy(ids(4817)[1:]))
+        # 16 rows of 301 are read in windows of 250: the state goes on here too.
+        assert abs(longer.evaluate(model)[0] - expected.item()) < SAME_ARITHMETIC
+
+
+def test_two_runs_give_equal_bits_and_it_learns():
+    first, report = train("language-model", options={"epochs": 12, "learning_rate": 0.02}, config={"dropout": 0.2})
+    second, again = train("language-model", options={"epochs": 12, "learning_rate": 0.02}, config={"dropout": 0.2})
+    assert report.history == again.history
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+    # The next token is the one plus one in 90 of 100: 0.1 ln 10 + 0.9 ln (10 / 9) = 0.325 nats at best.
+    assert 0.3 < report.best.held_out_loss < 1.0
+    assert math.isclose(report.best.held_out_metric, math.exp(report.best.held_out_loss))
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (np.zeros(4, np.int64), "data text, training part: has 4 tokens, expected at least 5 (batch size plus one)"),
+        (np.zeros(9, np.int32), "data text, training part: got int32 [9], expected token ids, int64 [N]"),
+        (np.array([0, 1, 7, 2, 3, 4]), "data text, training part: token 2 has the id 7, expected 0 to 6"),
+        ([1, 2, 3], "data text, training part: got list, expected token ids, int64 [N]"),
+    ],
+)
+def test_text_that_does_not_fit_is_refused(bad, sentence):
+    config = LanguageModelConfig(tokens=7, embedding=3, hidden=5)
+    with pytest.raises(DataError, match="^" + re.escape(sentence) + "$"):
+        train_language_model(bad, ids(200), config, options=LanguageOptions(batch_size=4))
+
+
+def test_a_corpus_is_cut_by_position_and_its_vocabulary_is_of_the_training_part(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("ab" * 90 + "abcc" * 2 + "ab" + "d" * 10)
+    corpus = load_corpus(str(path))
+    assert (len(corpus.train), len(corpus.held_out)) == (180, 10)
+    assert corpus.vocabulary.tokens == ("\N{REPLACEMENT CHARACTER}", "a", "b")
+    assert corpus.vocabulary.decode(corpus.held_out) == "ab\ufffd\ufffdab\ufffd\ufffdab"
+    other = tmp_path / "o.txt"
+    other.write_text("ba")
+    assert load_corpus(str(path), validation=str(other)).train.size == 200
+
+
+def test_lines_are_closed_by_the_end_token(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("ab\n\nb\n" * 40)
+    corpus = load_corpus(str(path), lines=True)
+    end = corpus.vocabulary.end_id
+    a, b = (corpus.vocabulary.tokens.index(token) for token in "ab")
+    assert corpus.train[:5].tolist() == [a, b, end, b, end]
+    assert (corpus.train == end).sum() == 72
+
+
+def test_a_vocabulary_larger_than_the_devices_budget_is_refused(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("".join(map(chr, range(33, 120))) * 3)
+    with pytest.raises(InputError, match=r"more than the 50 that --max-vocabulary allows"):
+        load_corpus(str(path), max_size=50)
+    config = LanguageModelConfig(tokens=1000, embedding=8, hidden=16)
+    check_device_bytes(config, config.device_bytes)
+    # 1000 rows of 8 with a scale each, 1000 rows of 16 with a scale and a bias each.
+    sentence = (
+        f"language model: its weights take {config.device_bytes:,} bytes as int8, 36,000 of them for the vocabulary of "
+        f"1,000 tokens, but the device's budget is {config.device_bytes - 1:,}: choose a smaller --vocabulary-size"
+    )
+    with pytest.raises(InputError, match="^" + re.escape(sentence)):
+        check_device_bytes(config, config.device_bytes - 1)
+
+
+def test_a_drawing_needs_a_known_ending(tmp_path):
+    from lstm_edge.training import plot_curves
+
+    _, report = train("language-model", options={"epochs": 2})
+    plot_curves(report, tmp_path / "c.svg")
+    text = (tmp_path / "c.svg").read_text()
+    assert all(word in text for word in ("held-out perplexity", "gradient norm before clipping", "loss"))
+    first = (tmp_path / "c.svg").read_bytes()
+    plot_curves(report, tmp_path / "c.svg")
+    assert (tmp_path / "c.svg").read_bytes() == first
+    with pytest.raises(OutputError, match=r"c.gif: the name of a drawing must end in .svg, .png, .pdf$"):
+        plot_curves(report, tmp_path / "c.gif")
