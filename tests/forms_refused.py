@@ -60,6 +60,23 @@ class Feedback(Cells):
         return torch.stack(outputs, 1)
 
 
+class StateFedBack(nn.Module):
+    """The state itself is the next input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, c = torch.zeros(x.size(0), 5), torch.zeros(x.size(0), 5)
+        step, outputs = x[:, 0], []
+        for _ in range(x.size(1)):
+            h, c = self.cell(step, (h, c))
+            step = h
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
 class Break(Cells):
     def forward(self, x: Tensor) -> Tensor:
         h, c = torch.zeros(x.size(0), 5), torch.zeros(x.size(0), 5)
@@ -218,6 +235,12 @@ REFUSALS = (
         sentence=(r"PackedSequence\.data", "pad_packed_sequence"),
     ),
     Refusal(name="loop-output-fed-back", make=_cells(Feedback), sentence=(r"^cell: ", line_of(Feedback, CELL_LINE))),
+    Refusal(
+        name="loop-state-fed-back",
+        make=lambda: seeded(StateFedBack()),
+        inputs=("x: float32[batch, time, 5]",),
+        sentence=(r"^cell: ", line_of(StateFedBack, CELL_LINE), "what an earlier one gave out"),
+    ),
     Refusal(
         name="loop-break",
         make=_cells(Break),

@@ -213,12 +213,25 @@ def _inputs(
     module: nn.Module, example_inputs: Examples | None, wanted: Sequence[str | TensorSpec] | None
 ) -> tuple[tuple[TensorSpec, ...], dict[str, Tensor]]:
     specs = tuple(parse_input(spec) if isinstance(spec, str) else spec for spec in wanted or ())
+    _check_count(module, [spec.name for spec in specs if spec.name != LENGTHS])
     examples = _named(module, example_inputs, [spec.name for spec in specs])
     if not specs:
         if not examples:
             raise CaptureError('say what goes in: an example input, or inputs=["x: float32[batch, time, 40]"]')
         return infer_specs(module, examples), examples
     return specs, examples
+
+
+def _check_count(module: nn.Module, names: Sequence[str]) -> None:
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind_partial(*names)
+    except TypeError as error:
+        arguments = ", ".join(signature.parameters)
+        raise CaptureError(
+            f"{type(module).__name__}: {len(names)} inputs ({', '.join(names)}) for forward({arguments}): give one for "
+            "each argument, in order; let forward take the tensors of a tuple one by one, as in forward(x, h, c)"
+        ) from error
 
 
 def _named(module: nn.Module, examples: Examples | None, names: Sequence[str]) -> dict[str, Tensor]:
@@ -232,6 +245,12 @@ def _named(module: nn.Module, examples: Examples | None, names: Sequence[str]) -
         names = code.co_varnames[1 : code.co_argcount]
     if len(tensors) > len(names):
         raise CaptureError(f"{len(tensors)} example inputs for forward({', '.join(names)})")
+    for name, tensor in zip(names, tensors, strict=False):
+        if not isinstance(tensor, Tensor):
+            raise CaptureError(
+                f"example input {name} is of type {type(tensor).__name__}, expected a torch.Tensor; let forward take "
+                "the tensors of a tuple one by one, as in forward(x, h, c)"
+            )
     return dict(zip(names, tensors, strict=False))
 
 

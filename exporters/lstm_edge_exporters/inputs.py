@@ -48,12 +48,19 @@ def infer_specs(module: torch.nn.Module, examples: Mapping[str, torch.Tensor]) -
     """Infer each input's axes from an example: batch and time first, in the order that the recurrent layers have.
 
     Raises:
-        CaptureError: the recurrent layers disagree about ``batch_first``, or an example has fewer than two axes.
+        CaptureError: the recurrent layers disagree about ``batch_first`` or are all cells of a single step, or an
+            example has fewer than two axes.
     """
-    orders = {found.batch_first for layer in module.modules() if (found := describe(layer)) is not None}
+    found = [recurrence for layer in module.modules() if (recurrence := describe(layer)) is not None]
+    orders = {recurrence.batch_first for recurrence in found if not recurrence.single_step}
     if len(orders) > 1:
         raise CaptureError(
             "some recurrent layers are batch_first and some are not: give inputs=[...] to say which axis is which"
+        )
+    if found and not orders:
+        raise CaptureError(
+            "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
+            "inputs=[...] to say which axis is which"
         )
     leading = (TIME, BATCH) if orders == {False} else (BATCH, TIME)
     specs = []

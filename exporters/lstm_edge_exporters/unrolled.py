@@ -143,8 +143,8 @@ class _Roller:
             return picked
         nodes = [_squeezed(value) for value in series]
         producers = [node.producer() for node in nodes]
-        if producers[-1] is not None and producers[-1].op_type in CELLS:
-            chain = [node for node in producers if node is not None]
+        chain = [node for node in producers if node is not None and node.op_type in CELLS]
+        if len(chain) == len(series):
             if all(value is node.outputs[1] for value, node in zip(nodes, chain, strict=True)):
                 if chain in self.chains:
                     return self._roll_chain(chain)[0]

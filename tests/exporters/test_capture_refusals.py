@@ -238,6 +238,23 @@ def test_a_wrong_dtype_for_an_embedding_is_the_modules_own_error() -> None:
     assert message.startswith("the module itself fails on ids [3, 7]: RuntimeError: ")
 
 
+def test_a_tuple_of_states_as_one_argument() -> None:
+    class Given(Around):
+        def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            return self.rnn(x, state)
+
+    states = [f"{name}: float32[1, batch, 5]" for name in "hc"]
+    assert refusal(Given(), None, inputs=["x: float32[batch, time, 3]", *states]) == (
+        "Given: 3 inputs (x, h, c) for forward(x, state): give one for each argument, in order; let forward take the "
+        "tensors of a tuple one by one, as in forward(x, h, c)"
+    )
+    state = torch.zeros(1, 2, 5)
+    assert refusal(Given(), (EXAMPLE, (state, state))) == (
+        "example input state is of type tuple, expected a torch.Tensor; let forward take the tensors of a tuple one by "
+        "one, as in forward(x, h, c)"
+    )
+
+
 def test_the_module_is_left_as_it_was() -> None:
     module = seeded(Echo())
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

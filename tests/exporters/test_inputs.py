@@ -10,7 +10,7 @@ from torch import nn
 
 from lstm_edge_exporters.inputs import DTYPES, InputMaker, infer_specs, parse_input, smallest_embedding
 from lstm_edge_runtime.card import TensorSpec
-from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.errors import CaptureError, InputError
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,9}", fullmatch=True)
 AXES = st.lists(st.one_of(NAMES, st.integers(1, 10**9)), max_size=5).filter(
@@ -65,6 +65,19 @@ def test_axes_follow_the_recurrent_layer() -> None:
     assert infer_specs(nn.LSTM(3, 5, batch_first=True), example)[0].axes == ("batch", "time", 3)
     ids = infer_specs(NETWORKS["language-model"](), {"ids": torch.zeros(2, 5, dtype=torch.int64)})
     assert ids == (TensorSpec(name="ids", dtype="int64", axes=("batch", "time")),)
+
+
+def test_a_cell_says_nothing_about_the_order_of_the_axes() -> None:
+    example = {"x": torch.zeros(2, 5, 3)}
+    for cell in (nn.LSTMCell(3, 5), nn.GRUCell(3, 5)):
+        with pytest.raises(CaptureError) as caught:
+            infer_specs(cell, example)
+        assert str(caught.value) == (
+            "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
+            "inputs=[...] to say which axis is which"
+        )
+    both = nn.ModuleList([nn.GRU(3, 3, batch_first=True), nn.LSTMCell(3, 5)])
+    assert infer_specs(both, example)[0].axes == ("batch", "time", 3)
 
 
 def test_made_up_inputs_are_of_the_kind_that_was_asked_for() -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import operators, parsed, snr_db
+from networks import operators, parsed, seeded, snr_db
 from onnx import helper, numpy_helper
 from onnx_files import FLIP, FLOAT, B, H, I, assert_close_int8, both, feeds_of, gru_model, gru_weights, model
 
+from lstm_edge_exporters.export import build
 from lstm_edge_exporters.functions import GruVariant
 from lstm_edge_exporters.functions import model as numpy_model
 from lstm_edge_exporters.quantize import quantize_bytes
@@ -203,6 +204,25 @@ def test_torchs_own_exporter() -> None:
     feeds = {session.get_inputs()[0].name: x}
     for whole, got in zip(session.run(None, feeds), int8.run(None, feeds), strict=True):
         assert snr_db(whole, got) > 36  # 40 dB is seen
+
+
+class Gru(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = torch.nn.GRU(I, H, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gru(x)[0]
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_an_exported_gru_has_its_modules_name_and_its_new_operator_in_the_card(kind: str) -> None:
+    module = seeded(Gru())
+    card = quantize_bytes(build(module, None, inputs=[f"x: float32[time, batch, {I}]"]).data, scheme=kind).card
+    assert card.quantization is not None
+    assert [row.layer for row in card.quantization.coverage] == ["gru.0", "gru.1"]
+    operator = f"lstm_edge::GruResetAfterInt{kind[-1]}V1"
+    assert [layer.operator for layer in card.layers] == [operator, operator]
 
 
 def test_the_file_carries_golden_vectors_that_its_self_test_reads() -> None:
