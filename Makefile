@@ -7,7 +7,7 @@ KERNELS := runtime/lstm_edge_runtime/kernels
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
 TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf ziglang
 
-.PHONY: bench-kernels benchmarks check clean demo docs docs-demo docs-selection format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-sanitize test-silero wheels
+.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-limits docs-selection format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-sanitize test-silero wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -70,6 +70,12 @@ docs-demo: $(VENV)/ready  ## run the demo and put its table into README.md
 
 docs-selection: $(VENV)/ready  ## select on Japanese Vowels and fill docs/selection.md (fifteen minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --selection
+
+docs-limits: $(VENV)/ready  ## draw and fill docs/limits-of-lstms.md (ten minutes, a quiet machine)
+	$(BIN)/python docs/generate.py --limits
+
+docs-cells: $(VENV)/ready  ## compare the three cells at one number of parameters in docs/training.md (ten minutes)
+	$(BIN)/python docs/generate.py --cells
 
 benchmarks: $(VENV)/ready  ## measure the figures in docs/numbers.md again (three minutes)
 	$(BIN)/python docs/generate.py --numbers

@@ -3,6 +3,8 @@
 Quick ones, held up to date by tests/toolkit/test_generated.py: the function digests and docs/cli.md (``make docs``).
 Measured ones, only when asked for: ``--demo`` runs the demo and puts its table into README.md (``make docs-demo``);
 ``--selection`` runs the selection on Japanese Vowels and fills docs/selection.md (``make docs-selection``);
+``--limits`` draws and fills docs/limits-of-lstms.md (``make docs-limits``); ``--cells`` compares the cells in
+docs/training.md (``make docs-cells``);
 ``--numbers`` runs the benchmarks and writes docs/numbers.md (``make benchmarks``).
 """
 
@@ -20,7 +22,14 @@ CLI = ROOT / "docs" / "cli.md"
 NUMBERS = ROOT / "docs" / "numbers.md"
 README = ROOT / "README.md"
 SELECTION = ROOT / "docs" / "selection.md"
+LIMITS = ROOT / "docs" / "limits-of-lstms.md"
+TRAINING = ROOT / "docs" / "training.md"
 SELECTION_BEGIN, SELECTION_END = "<!-- selection: written by `make docs-selection` -->\n", "<!-- selection: end -->\n"
+LIMITS_PARTS = {
+    "gradients": "Gradient norm against the lag",
+    "adding": "Error on the adding problem against the updates",
+    "cost": "Time of a step against the hidden size",
+}
 DEMO_BEGIN, DEMO_END = "<!-- demo: written by `make docs-demo` -->\n", "<!-- demo: end -->\n"
 
 # The help must not depend on who writes it: 80 columns, no colours, no terminal.
@@ -112,6 +121,33 @@ def selection_text() -> str:
     return f"{before}{SELECTION_BEGIN}\nMeasured on: {machine}.\n\n{table}\n\n{SELECTION_END}{after}"
 
 
+def limits_text() -> str:
+    """Return docs/limits-of-lstms.md with its three tables, and draw its figures (about ten minutes)."""
+    text, machine = LIMITS.read_text(), _machine()
+    for part, caption in LIMITS_PARTS.items():
+        drawing = LIMITS.with_name(f"limits-of-lstms-{part}.svg")
+        table = _output_of("benchmarks/lstm_limits.py", part, str(drawing)).strip()
+        text = _fill(text, part, "docs-limits", f"Measured on: {machine}.\n\n![{caption}]({drawing.name})\n\n{table}")
+    return text
+
+
+def cells_text() -> str:
+    """Return docs/training.md with the three cells compared as they come out now (about ten minutes)."""
+    machine = _machine()
+    table = _output_of("benchmarks/cells.py").strip()
+    return _fill(TRAINING.read_text(), "cells", "docs-cells", f"Measured on: {machine}.\n\n{table}")
+
+
+def _fill(text: str, name: str, target: str, content: str) -> str:
+    """Put content between the two markers of a part; a document without them is an error, not left as it is."""
+    begin, end = f"<!-- {name}: written by `make {target}` -->\n", f"<!-- {name}: end -->\n"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the markers of {name} are missing: expected {begin.strip()} and {end.strip()}")
+    return f"{before}{begin}\n{content}\n\n{end}{after}"
+
+
 def numbers_text() -> str:
     """Return docs/numbers.md as the benchmarks measure it now (about four minutes)."""
     machine = _machine()
@@ -148,6 +184,10 @@ def main() -> None:
         parts = [(README, readme_text())]
     elif "--selection" in sys.argv:
         parts = [(SELECTION, selection_text())]
+    elif "--limits" in sys.argv:
+        parts = [(LIMITS, limits_text())]
+    elif "--cells" in sys.argv:
+        parts = [(TRAINING, cells_text())]
     elif "--numbers" in sys.argv:
         parts = [(NUMBERS, numbers_text())]
     else:

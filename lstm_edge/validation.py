@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge.data import Dataset, load
+from lstm_edge.data import BUNDLED, Columns, Dataset, Task, load
 from lstm_edge.data.text import TextData, is_text, load_text
 from lstm_edge.reports import Budget, ValidationReport, parse_budget
 from lstm_edge.text_validation import validate_text
@@ -46,10 +46,14 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """A model's answers: ``outputs`` ``[N, ...]``, one row for each sequence, and the size of the model in bytes."""
+    """A model's answers: ``outputs`` ``[N, ...]``, one row for each sequence, and the size of the model in bytes.
+
+    ``labels``: the classes' names in the model's card, or empty.
+    """
 
     outputs: Array
     size_bytes: int
+    labels: tuple[str, ...] = ()
 
 
 def validate(
@@ -101,32 +105,40 @@ def validate(
         )
     total = 2 * len(data)
     old = predict(reference, data, threads=threads, on_sample=_offset(on_progress, 0, total))
+    data = _numbered(data, old)
     new = predict(candidate, data, threads=threads, on_sample=_offset(on_progress, len(data), total))
     if new.outputs.shape != old.outputs.shape:
         raise InputError(
             f"{_name(candidate)}: its outputs are {list(new.outputs.shape[1:])} for each sequence, "
             f"those of the reference {list(old.outputs.shape[1:])}; expected the same"
         )
+    if old.labels and new.labels and new.labels != old.labels:
+        raise InputError(f"{_name(candidate)}: its labels are not those of the reference; expected the same names")
     return _judge(old, new, data, chosen, budget, confidence=confidence, seed=seed)
 
 
-def load_data(spec: str, metric: str) -> Dataset | TextData:
+def load_data(spec: str, metric: str, *, columns: Columns | None = None) -> Dataset | TextData:
     """Load what a metric is measured on: for ``perplexity`` and ``bits-per-character`` a text, else sequences.
 
     Args:
         spec: what ``lstm_edge.data.load`` or ``lstm_edge.data.text.load_text`` takes; a bundled name means its test
             part, the path of a text the whole file, or with ``:test`` its last 5 %.
-        metric: a name from ``lstm_edge_runtime.metrics``.
+        metric: a name from ``lstm_edge_runtime.metrics``. For one of values, integers in a file are values too.
+        columns: for CSV files, which columns mean what.
 
     Raises:
-        InputError: there is no such metric, or it is not one of that kind of data.
+        InputError: there is no such metric, it is not one of that kind of data, or ``columns`` are given for another.
         DataError: the data cannot be loaded.
     """
-    if get_metric(metric).target == "token":
+    target = get_metric(metric).target
+    if target == "token":
+        if columns is not None:
+            raise InputError(f"data {spec}: columns are for .csv files, leave them out")
         return load_text(spec, default_part="test")
     if is_text(spec):
         raise InputError(f"metric {metric}: data {spec} is a text, expected perplexity or bits-per-character")
-    return load(spec, default_split="test")
+    task: Task | None = "forecast" if target == "value" and spec.partition(":")[0] not in BUNDLED else None
+    return load(spec, default_split="test", task=task, columns=columns)
 
 
 def _judge(
@@ -205,7 +217,20 @@ def predict(
         rows.append(row)
         if on_sample:
             on_sample(number)
-    return Predictions(outputs=np.stack(rows), size_bytes=session.size_bytes)
+    labels = (session.card.labels if session.card is not None else None) or ()
+    return Predictions(outputs=np.stack(rows), size_bytes=session.size_bytes, labels=tuple(labels))
+
+
+def _numbered(data: Dataset, predictions: Predictions) -> Dataset:
+    """Return the data with the model's numbers for its classes: a file that lacks one numbers the later ones lower.
+
+    Names that a model without labels cannot know are left in the order that the data have them in.
+    """
+    if not data.is_classification or not data.labels or predictions.outputs.ndim != 2:
+        return data
+    if not predictions.labels and not all(label.isascii() and label.isdecimal() for label in data.labels):
+        return data
+    return data.for_model(predictions.labels, predictions.outputs.shape[1])
 
 
 def bootstrap_bound(losses: NDArray[np.float64], confidence: float, *, seed: int = 0) -> float:

@@ -47,11 +47,15 @@ def validate(
     data: Annotated[
         str,
         typer.Option(
-            help="`japanese-vowels` (its test split), or an `.npz` with `x` (float32, all sequences stacked), "
-            "`lengths` and `y`. For a language model `king-james` (its test part) or a text file (`.txt`, `.xz`, "
-            "`.gz`; with `:test` its last 5 %)."
+            help="`japanese-vowels` (its test split), or a file of sequences: `.npz`, `.csv`, `.jsonl` "
+            "(docs/data.md says what they hold). For a language model `king-james` (its test part) or a text file "
+            "(`.txt`, `.xz`, `.gz`; with `:test` its last 5 %)."
         ),
     ],
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Which columns of a CSV mean what, as `sequence=id,step=t,target=y,features=a+b`."),
+    ] = None,
     metric: Annotated[str, typer.Option(help=f"One of {', '.join(METRIC_NAMES)}.")] = "accuracy",
     max_drop: Annotated[
         str,
@@ -69,11 +73,11 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
-    from lstm_edge.data import Dataset
+    from lstm_edge.data import Dataset, parse_columns
     from lstm_edge.validation import load_data
     from lstm_edge.validation import validate as compare
 
-    dataset = load_data(data, metric)
+    dataset = load_data(data, metric, columns=None if columns is None else parse_columns(columns))
     unit = "sequences" if isinstance(dataset, Dataset) else "characters"
     progress(f"validating on {dataset.name}: {len(dataset):,} {unit}, seed {seed}")
     with progress_bar("validating", 2 * len(dataset)) as update:

@@ -32,7 +32,7 @@ __all__ = ["LanguageTask", "train_language_model"]
 Ids = NDArray[np.int64]
 
 # The held-out text is read in as many rows side by side: fast, and with texts of over 16 * 1000 tokens the missing
-# context at the rows' beginnings does not show. `lstm-edge validate --metric perplexity` reads it as one.
+# context at the rows' beginnings does not show. `lstm-edge validate` does likewise; `run --score` reads a text as one.
 EVALUATED_ROWS = 16
 EVALUATED_WINDOW = 250
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lstm_edge.data import Dataset
-from lstm_edge.validation import predict, validate
+from lstm_edge.data import Dataset, parse_columns
+from lstm_edge.validation import load_data, predict, validate
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Streaming, TensorSpec, serialize_card
-from lstm_edge_runtime.errors import ArtifactError, BudgetError, InputError
+from lstm_edge_runtime.errors import ArtifactError, BudgetError, DataError, InputError
 
 # float32 logits of order one against their float64 values.
 ROUNDED = 1e-6
@@ -264,3 +264,50 @@ def test_models_that_do_not_fit_are_refused(tmp_path):
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(ArtifactError, match=re.escape(str(tmp_path / "none.onnx"))):
         validate(tmp_path / "none.onnx", tmp_path / "none.onnx", dataset(samples=3))
+
+
+def give_labels(path, labels):
+    model = onnx.load(path)
+    text = next(entry for entry in model.metadata_props if entry.key == "lstm_edge")
+    text.value = json.dumps(json.loads(text.value) | {"labels": labels})
+    onnx.save(model, path)
+    return path
+
+
+def csv_of(path, names):
+    """Write one sequence of one step for each name; the identity answers with the name's number among a, b and c."""
+    rows = [[f"{name}{number}", 0, *np.eye(3)["abc012".index(name) % 3], name] for number, name in enumerate(names)]
+    lines = ["sequence,step,x0,x1,x2,target", *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_a_file_that_lacks_a_class_is_numbered_as_the_model_is(tmp_path):
+    named = give_labels(write_model(tmp_path / "named.onnx", np.eye(3)), ["a", "b", "c"])
+    assert validate(named, named, csv_of(tmp_path / "ac.csv", "acca")).reference == 1.0
+    plain = write_model(tmp_path / "plain.onnx", np.eye(3))
+    assert validate(plain, plain, csv_of(tmp_path / "02.csv", "0220")).reference == 1.0
+
+
+def test_a_label_that_the_model_never_saw_is_refused(tmp_path):
+    named = give_labels(write_model(tmp_path / "named.onnx", np.eye(3)), ["a", "b", "d"])
+    with pytest.raises(DataError, match="the label 'c' was never seen in training; expected one of 'a', 'b', 'd'"):
+        validate(named, named, csv_of(tmp_path / "ac.csv", "acca"))
+
+
+def test_models_with_other_labels_are_not_compared(tmp_path):
+    one = give_labels(write_model(tmp_path / "one.onnx", np.eye(3)), ["a", "b", "c"])
+    other = give_labels(write_model(tmp_path / "other.onnx", np.eye(3)), ["c", "b", "a"])
+    with pytest.raises(InputError, match=r"other\.onnx: its labels are not those of the reference"):
+        validate(other, one, csv_of(tmp_path / "abc.csv", "abc"))
+
+
+def test_columns_of_a_csv_have_any_names_and_integers_are_values_for_a_metric_of_values(tmp_path):
+    path = tmp_path / "load.csv"
+    path.write_text("day,hour,a,b,c,peak\n1,0,1,2,3,6\n1,1,1,0,0,6\n2,5,0,4,0,4\n")
+    model = write_model(tmp_path / "m.onnx", np.ones((3, 1)))
+    columns = parse_columns("sequence=day,step=hour,target=peak")
+    data = load_data(str(path), "mean-absolute-error", columns=columns)
+    assert validate(model, model, data, metric="mean-absolute-error").reference == pytest.approx(0.5, abs=ROUNDED)
+    with pytest.raises(InputError, match=r"columns are for \.csv files"):
+        load_data("king-james", "perplexity", columns=columns)

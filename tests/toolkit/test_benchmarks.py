@@ -1,0 +1,104 @@
+"""The scripts behind docs/limits-of-lstms.md and docs/training.md's cells run, at sizes that prove no figure."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script, *arguments):
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runtime"))
+    return subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *arguments],
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def columns(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+@pytest.mark.parametrize(("part", "rows", "width"), [("gradients", 12, 6), ("adding", 4, 4), ("cost", 2, 6)])
+def test_the_limits_are_drawn_and_tabled(part, rows, width, tmp_path):
+    drawing = tmp_path / f"{part}.svg"
+    result = run("lstm_limits.py", part, str(drawing), "--quick")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.strip().splitlines()
+    assert len(lines) == 2 + rows
+    assert {len(columns(line)) for line in lines} == {width}
+    assert "<svg" in drawing.read_text()
+
+
+def test_a_new_layer_forgets_large_weights_explode_and_clipping_changes_no_ratio():
+    limits = load(ROOT / "benchmarks" / "lstm_limits.py")
+    sizes = limits.Sizes(lags=(0, 60), gradient_hidden=32, gradient_seeds=1)
+    for cell in limits.CELLS:
+        fresh, _ = limits.gradient_norms(cell, 1.0, sizes)
+        large, total = limits.gradient_norms(cell, 8.0, sizes)
+        assert fresh[60] < fresh[0] / 30
+        assert large[60] > large[0]
+        assert total > limits.CLIP_NORM
+
+
+def test_the_adding_problem_marks_one_number_in_each_half():
+    import numpy as np
+
+    limits = load(ROOT / "benchmarks" / "lstm_limits.py")
+    x, y = limits.make_adding(np.random.default_rng(0), 11, 500)
+    marks = x[:, :, 1].numpy()
+    assert (marks[:5].sum(axis=0) == 1).all()
+    assert (marks[5:].sum(axis=0) == 1).all()
+    assert y.var().item() == pytest.approx(1 / 6, abs=0.02)
+
+
+def test_the_cells_are_compared_at_one_number_of_parameters():
+    result = run("cells.py", "--hidden", "32", "--seeds", "1", "--epochs", "1", "--steps", "20")
+    assert result.returncode == 0, result.stderr
+    rows = [columns(line) for line in result.stdout.strip().splitlines()]
+    assert [row[0] for row in rows[2:]] == ["standard", "diagonal peephole", "full peephole"]
+    assert {len(row) for row in rows} == {8}
+    counts = [int(row[2].replace(",", "")) for row in rows[2:]]
+    assert all(abs(count / counts[0] - 1) <= 0.03 for count in counts)
+
+
+def test_sizes_that_are_too_far_apart_are_refused():
+    cells = load(ROOT / "benchmarks" / "cells.py")
+    data = cells.load("japanese-vowels", default_split="train")
+    with pytest.raises(ValueError, match="over 3 % away"):
+        cells.same_budget(data, "full", 1000)
+
+
+def test_a_document_without_its_markers_is_an_error():
+    generate = load(ROOT / "docs" / "generate.py")
+    text = "a\n<!-- x: written by `make y` -->\nold\n<!-- x: end -->\nb\n"
+    filled = generate._fill(text, "x", "y", "new")
+    assert filled == text.replace("old", "\nnew\n")
+    assert generate._fill(filled, "x", "y", "new") == filled
+    with pytest.raises(ValueError, match="markers of z are missing"):
+        generate._fill(text, "z", "y", "new")
+
+
+def test_every_marker_of_the_documents_is_there():
+    generate = load(ROOT / "docs" / "generate.py")
+    for part in generate.LIMITS_PARTS:
+        generate._fill(generate.LIMITS.read_text(), part, "docs-limits", "")
+    generate._fill(generate.TRAINING.read_text(), "cells", "docs-cells", "")
