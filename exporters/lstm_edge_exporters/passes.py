@@ -4,6 +4,7 @@ A *pass* is one run of a recurrent layer over a sequence, from an initial state 
 calls, each of which starts from the state that the one before returned: a loop over time calls a cell once a step.
 """
 
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -196,9 +197,11 @@ def users_line(frames: Sequence[traceback.FrameSummary] | None = None) -> str:
     for frame in traceback.extract_stack() if frames is None else frames:
         if frame.filename.startswith(torchs):
             inside = True
-        elif inside and not frame.filename.startswith((ours, _PACKAGES)):
+        elif inside and not frame.filename.startswith(ours) and not _is_standard(frame.filename):
             found = f'{Path(frame.filename).name}:{frame.lineno}: "{frame.line}"'
     return found
 
 
-_PACKAGES = str(Path(torch.__file__).parent.parent)
+def _is_standard(filename: str) -> bool:
+    """Say whether a file is Python's own; packages may be installed below it and are not."""
+    return filename.startswith(sysconfig.get_paths()["stdlib"]) and "site-packages" not in filename
