@@ -225,7 +225,10 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
         (["--input", "x: float32[batch, -1, 3]"], "input x: axis '-1' must be a name or a positive number"),
         (["--input", "x: float32[batch, batch, 3]"], "input x: an axis name stands twice"),
         (["--input", "x: float32[batch, time, 4]"], "the module itself fails on x [3, 7, 4]: RuntimeError: "),
-        (["--input", X, "--input", X.replace("x", "z", 1)], "2 inputs (x, z) for forward(x): give one for each argument, in order"),
+        (
+            ["--input", X, "--input", X.replace("x", "z", 1)],
+            "2 inputs (x, z) for forward(x): give one for each argument",
+        ),
         (["--input", X, "--output-name", "a", "--output-name", "b"], "got 2 output names for 1 outputs"),
         (["--input", X, "--data", "japanese-vowels"], "--data validates what --scheme quantized: give --scheme int8"),
         (["--input", X, "--allow-unquantized"], "--allow-unquantized goes with --scheme"),
