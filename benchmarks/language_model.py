@@ -1,0 +1,102 @@
+"""The character language model on the King James text: trained, exported, quantized, judged, prompted; as Markdown.
+
+    python benchmarks/language_model.py [--recipe quarter|hour] [--keep FOLDER]
+
+``quarter`` trains for 14.5 minutes, ``hour`` for at most 58, on all cores: nothing else should run. The last 5 % of the
+text judge the finished model once. With ``--keep`` the trained model and its log stay in the folder, and are taken from
+there where they are: the table can be written again without training.
+"""
+
+import argparse
+import json
+import math
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lstm_edge.validation import validate
+
+# Options of `lstm-edge train language-model`; the limit of 30 epochs is never met, the clock is.
+COMMON = "--data king-james --epochs 30"
+RECIPES = {
+    "quarter": f"{COMMON} --dropout 0.1 --max-minutes 14.5",
+    "hour": f"{COMMON} --hidden 512 --dropout 0.2 --max-minutes 58",
+}
+# At most so many bits a character on the test part, and so many minutes.
+LIMITS = {"quarter": (1.72, 15.0), "hour": (math.inf, 60.0)}
+SCHEMES = {"int8": ["--scheme", "int8"], "int4, block 128": ["--scheme", "int4", "--block", "128"]}
+LARGEST_INT8_LOSS = 0.003
+PROMPTS = (("And the LORD said unto Moses, ", 300, 0.7, 1), ("In the beginning ", 250, 0.6, 2))
+
+
+def main() -> None:
+    """Train or take up, judge, print; exit 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(description="the character language model on the King James text")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="quarter")
+    parser.add_argument("--keep", type=Path, help="a folder for the model and its log")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        training = train(folder, arguments.recipe)
+        sys.exit(0 if judge(folder, arguments.recipe, training) else 1)
+
+
+def train(folder: Path, recipe: str) -> dict[str, Any]:
+    """Return the report of the training that left ``RECIPE.safetensors`` in the folder, now or before."""
+    model, log = folder / f"{recipe}.safetensors", folder / f"{recipe}.jsonl"
+    if not (model.exists() and log.exists()):
+        options = shlex.split(RECIPES[recipe])
+        text = run("train", "language-model", *options, "-o", str(model), "--json")
+        log.write_text(text)
+    report: dict[str, Any] = json.loads(log.read_text().splitlines()[-1])
+    return report
+
+
+def judge(folder: Path, recipe: str, training: dict[str, Any]) -> bool:
+    """Print the table and the generated text; return whether the goals are met."""
+    files = {"float32": folder / f"{recipe}.onnx"}
+    run("export", str(folder / f"{recipe}.safetensors"), "-o", str(files["float32"]))
+    for name, options in SCHEMES.items():
+        files[name] = folder / f"{recipe}.{name.replace(', block ', '-')}.onnx"
+        run("quantize", str(files["float32"]), "-o", str(files[name]), *options)
+    report = {
+        name: validate(file, files["float32"], "king-james", metric="perplexity", max_drop="100%")
+        for name, file in files.items()
+    }
+    reference = report["float32"].reference
+    minutes, bits = training["seconds"] / 60, math.log2(reference)
+    epochs = training["history"]
+    speed = max(epoch["per_second"] for epoch in epochs)
+    print(f"`lstm-edge train language-model {RECIPES[recipe]} -o kjv.safetensors`: {minutes:.1f} minutes on")
+    print(f"{training['options']['threads']} threads, {len(epochs)} epochs begun, {speed:,.0f} characters a second at")
+    print(f"best; {training['parameters']:,} parameters.\n")
+    print("| file | bytes | of float32 | perplexity, test part | bits a character | perplexity lost |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, file in files.items():
+        value = report[name].candidate
+        print(
+            f"| {name} | {file.stat().st_size:,} | {file.stat().st_size / files['float32'].stat().st_size:.3f} "
+            f"| {value:.3f} | {math.log2(value):.3f} | {value / reference - 1:.2%} |"
+        )
+    lost = report["int8"].candidate / reference - 1
+    for prompt, tokens, temperature, seed in PROMPTS:
+        options = ["--tokens", str(tokens), "--temperature", str(temperature), "--seed", str(seed)]
+        text = run("run", str(files["int8"]), "--prompt", prompt, *options).strip("\n")
+        print(f"\n`lstm-edge run kjv.int8.onnx --prompt {prompt!r} {' '.join(options)}`:\n")
+        print("\n".join(f"> {line}" for line in text.splitlines()))
+    most_bits, most_minutes = LIMITS[recipe]
+    return bits <= most_bits and minutes <= most_minutes and lost <= LARGEST_INT8_LOSS
+
+
+def run(*arguments: str) -> str:
+    """Return what the command line prints."""
+    command = [sys.executable, "-m", "lstm_edge", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    main()
