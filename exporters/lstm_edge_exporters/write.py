@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "make_golden",
     "own_version",
     "serialize",
+    "with_card",
     "write",
 ]
 
@@ -134,15 +136,15 @@ def make_golden(model: bytes, card: ModelCard, maker: InputMaker, *, least: int 
     another one the second time.
     """
     least = fewest_steps(card.parity) if least is None else least
-    tolerance = FLOAT_TOLERANCE if card.quantization is None else INT8_TOLERANCE
     session = open_session(model)
     # The last is for models that take no short sequences, such as a convolution over time without padding.
     for shapes in (((2, 5), (1, 1)), ((2, 2), (1, 1)), ((1, 2),), ((1, 1),), ((1, 23),)):
         found = [_vector(session, card, maker, batch, time) for batch, time in shapes if time >= least]
         vectors = tuple(vector for vector in found if vector is not None)
-        golden = Golden(vectors=vectors, tolerance_bodies=tolerance, tolerance_kernels=tolerance)
         if not vectors:
             continue
+        tolerance = _tolerance(vectors, quantized=card.quantization is not None)
+        golden = Golden(vectors=vectors, tolerance_bodies=tolerance, tolerance_kernels=tolerance)
         try:
             encode_golden(golden)
         except ArtifactError:
@@ -152,6 +154,15 @@ def make_golden(model: bytes, card: ModelCard, maker: InputMaker, *, least: int 
         "no golden vectors: the model does not run on sequences of 1 to 23 steps made from its own description, its "
         "answers are empty, not finite or different each time, or the vectors of a single step do not fit into 64 KiB"
     )
+
+
+def _tolerance(vectors: Sequence[GoldenVector], *, quantized: bool) -> float:
+    """The tolerance for answers of order one, scaled by the largest answer where that is above 1, as ``EXPORT`` is.
+
+    A last bit, and the step of a rounding that flips, are shares of the values; a language model's logits go to 20.
+    """
+    largest = max(float(np.abs(array.astype(np.float64)).max()) for vector in vectors for array in vector.outputs.values())
+    return (INT8_TOLERANCE if quantized else FLOAT_TOLERANCE) * max(1.0, largest)
 
 
 def _vector(
@@ -198,6 +209,22 @@ def assemble(model: bytes, card: ModelCard, golden: Golden) -> Artifact:
                 f"the new file fails its own self-test with {report.kind}: worst difference {report.worst:.3g}"
             )
     return Artifact(data=data, card=card)
+
+
+def with_card(artifact: Artifact, card: ModelCard) -> Artifact:
+    """Return the same graph and golden vectors with another card, opened and tested again.
+
+    Raises:
+        ArtifactError: the artifact has no golden vectors, or the new file does not pass its own self-test.
+        CardError: the card contradicts the graph.
+    """
+    golden = Session(artifact.data, kernels="off").golden()
+    if golden is None:
+        raise ArtifactError("the model has no golden vectors, so its card cannot be replaced")
+    proto = onnx.ModelProto()
+    proto.ParseFromString(artifact.data)
+    del proto.metadata_props[:]
+    return assemble(proto.SerializeToString(deterministic=True), card, golden)
 
 
 def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:

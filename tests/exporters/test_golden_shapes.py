@@ -93,3 +93,13 @@ def test_single_steps_are_not_tried_where_the_original_refuses_them():
     )
     assert verdict.verdict == "none"
     assert verdict.reason.startswith("sequences of fewer than 5 steps were refused: something besides")
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, 1e-5), (5000.0, 1e-5 * 5000)])
+def test_the_tolerance_grows_with_answers_above_one(scale, expected):
+    """tanh stays below 1, and the largest of some dozen values comes near to it."""
+    scaled = [helper.make_node("Tanh", ["x"], ["t"]), helper.make_node("Mul", ["t", "scale"], ["y"])]
+    found = make_golden(network(*scaled, arrays={"scale": np.float32([scale])}), card(None), InputMaker([X]))
+    largest = max(1.0, *(float(np.abs(vector.outputs["y"]).max()) for vector in found.vectors))
+    assert found.tolerance_bodies == found.tolerance_kernels == pytest.approx(1e-5 * largest)
+    assert 0.5 * expected < found.tolerance_bodies <= expected
