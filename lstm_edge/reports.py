@@ -11,10 +11,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from lstm_edge.bootstrap import check_confidence, interval, resample, upper_bound
 from lstm_edge_runtime.errors import BudgetError, InputError
-from lstm_edge_runtime.metrics import Metric
+from lstm_edge_runtime.metrics import Estimate, Metric
 
-__all__ = ["Budget", "ValidationReport", "parse_budget"]
+__all__ = ["INTERVAL", "Budget", "ValidationReport", "parse_budget", "weigh"]
+
+# The level of the intervals where no confidence decides.
+INTERVAL = 0.95
+# A drop that equals the budget passes: both are rounded sums in float64, whose error is far below this share.
+ROUNDING = 1e-12
 
 _BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind>pt|%)", re.ASCII)
 
@@ -41,9 +47,12 @@ class ValidationReport:
     ``reference``, ``candidate``: the metric's values; ``drop``: how much worse the candidate is, ``max_drop`` how much
     it may be, both in the metric's ``unit``, negative when it is better. ``budget`` is the budget as text.
     ``agreement``: share of samples with the same decision, None for metrics that decide nothing. The differences are
-    over all output values; ``snr_db`` is infinite when the outputs are equal. ``drop_bound`` is the upper bound of
-    the drop at ``confidence``, both None when the estimate decided. Sizes are those of the files, in bytes.
-    ``samples_are`` says what was counted as a sample: sequences, or tokens of a text.
+    over all output values, None for outputs that are labels; ``snr_db`` is infinite when the outputs are equal.
+    ``drop_bound`` is the upper bound of the drop at ``confidence``, both None when the estimate decided.
+    ``drop_low`` to ``drop_high`` and ``candidate_low`` to ``candidate_high`` are two-sided intervals of the drop and of
+    the candidate's metric at ``interval_confidence`` (``confidence``, or 0.95 where none decides), by a paired
+    bootstrap of ``resamples`` draws of ``units`` units: sequences, or blocks of a text. Sizes are those of the files,
+    in bytes. ``samples_are`` says what was counted as a sample: sequences, steps of these, or tokens of a text.
     """
 
     metric: str
@@ -60,17 +69,24 @@ class ValidationReport:
     drop_bound: float | None
     seed: int
     agreement: float | None
-    max_abs_difference: float
-    mean_abs_difference: float
-    snr_db: float
+    max_abs_difference: float | None
+    mean_abs_difference: float | None
+    snr_db: float | None
     reference_bytes: int
     candidate_bytes: int
     samples_are: str = "sequences"
+    drop_low: float | None = None
+    drop_high: float | None = None
+    candidate_low: float | None = None
+    candidate_high: float | None = None
+    interval_confidence: float = INTERVAL
+    resamples: int = 0
+    units: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values; an infinite ``snr_db`` is null, as JSON has no infinity."""
+        """Return the report as JSON values; what is absent, and an infinite ``snr_db``, is null."""
         values = dataclasses.asdict(self)
-        return values | {"snr_db": self.snr_db if math.isfinite(self.snr_db) else None}
+        return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the report as the rows of a table."""
@@ -83,13 +99,34 @@ class ValidationReport:
             (f"{self.metric}, reference", self._value(self.reference)),
             (f"{self.metric}, candidate", self._value(self.candidate)),
             ("drop", self._value(self.drop)),
+            *self._intervals(),
             *bound,
             (f"allowed drop ({self.budget})", self._value(self.max_drop)),
             ("verdict", "passed" if self.passed else "BUDGET BROKEN"),
             *agree,
+            *self._differences(),
+            ("model size, reference / candidate", f"{self.reference_bytes:,} / {self.candidate_bytes:,} bytes"),
+        ]
+
+    def _intervals(self) -> list[tuple[str, str]]:
+        rows = []
+        for name, low, high in (
+            ("drop", self.drop_low, self.drop_high),
+            ("candidate", self.candidate_low, self.candidate_high),
+        ):
+            if low is not None and high is not None:
+                start = f"{low:.2%}" if self.unit == "share" else f"{low:.4g}"
+                rows.append(
+                    (f"{name}, {100 * self.interval_confidence:g} % interval", f"{start} to {self._value(high)}")
+                )
+        return rows
+
+    def _differences(self) -> list[tuple[str, str]]:
+        if self.max_abs_difference is None or self.mean_abs_difference is None or self.snr_db is None:
+            return []
+        return [
             ("output difference, worst / mean", f"{self.max_abs_difference:.3g} / {self.mean_abs_difference:.3g}"),
             ("signal to noise", f"{self.snr_db:.1f} dB"),
-            ("model size, reference / candidate", f"{self.reference_bytes:,} / {self.candidate_bytes:,} bytes"),
         ]
 
     def _value(self, value: float) -> str:
@@ -125,3 +162,56 @@ def parse_budget(text: str) -> Budget:
             "0.5pt (points of the metric) or 0.5% (of the reference's value)"
         )
     return Budget(amount=amount, relative=match["kind"] == "%")
+
+
+def weigh(
+    metric: Metric, reference: Estimate, candidate: Estimate, budget: Budget, *, confidence: float | None, seed: int
+) -> dict[str, Any]:
+    """Hold a candidate's metric against the reference's.
+
+    Args:
+        metric: what was measured.
+        reference: on U units.
+        candidate: on the same units.
+        budget: how much worse the candidate may be.
+        confidence: None: the estimated drop decides; else the upper bound of the drop at this confidence.
+        seed: of the bootstrap.
+
+    Returns:
+        The fields of ``ValidationReport`` from ``metric`` to ``seed``, without ``data`` and ``samples``, and those of
+        the intervals.
+
+    Raises:
+        InputError: the confidence is out of its range, or a model's metric is NaN or infinite.
+    """
+    check_confidence(confidence)
+    for name, value in (("reference", reference.value), ("candidate", candidate.value)):
+        if not math.isfinite(value):
+            raise InputError(f"metric {metric.name}: is {value:g} for the {name}; expected a finite number")
+    loss = metric.loss(reference, candidate)
+    drops, values = resample([loss, candidate], seed=seed)
+    level = INTERVAL if confidence is None else confidence
+    low, high = interval(drops, level)
+    candidate_low, candidate_high = interval(values, level)
+    bound = None if confidence is None else upper_bound(drops, confidence)
+    allowed = budget.allowed(metric, reference.value)
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "reference": reference.value,
+        "candidate": candidate.value,
+        "drop": loss.value,
+        "budget": str(budget),
+        "max_drop": allowed,
+        "passed": (loss.value if bound is None else bound) <= allowed + ROUNDING * max(1.0, abs(reference.value)),
+        "confidence": confidence,
+        "drop_bound": bound,
+        "seed": seed,
+        "drop_low": low,
+        "drop_high": high,
+        "candidate_low": candidate_low,
+        "candidate_high": candidate_high,
+        "interval_confidence": level,
+        "resamples": len(drops),
+        "units": loss.units,
+    }

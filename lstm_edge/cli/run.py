@@ -80,6 +80,7 @@ def run(
 
         lstm-edge run lm.onnx --score text.txt
     """
+    from lstm_edge_runtime.generate import check_drawing
     from lstm_edge_runtime.session import Session
 
     drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
@@ -87,6 +88,9 @@ def run(
     _check_mode(inputs, stream=stream, prompt=prompt, score=score)
     arrays = {"-o": output, "--lengths": lengths, "--state": state, "--save-state": save_state}
     _check_options(prompt=prompt, score=score, stream=stream, drawing=given, arrays=arrays, as_json=as_json)
+    if prompt is not None:
+        options = PromptOptions(**given)
+        check_drawing(options.tokens, options.temperature, options.top_k, options.top_p, options.seed)
     session = Session(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
     if prompt is not None:
         print_continuation(session, prompt, PromptOptions(**given), as_json=as_json)

@@ -18,6 +18,11 @@ METRIC_NAMES = (
     "mean-absolute-error",
     "perplexity",
     "bits-per-character",
+    "macro-f1",
+    "auc",
+    "agreement",
+    "word-error-rate",
+    "character-error-rate",
 )
 
 EPILOG = """
@@ -28,6 +33,12 @@ Examples:
 `lstm-edge validate int8.onnx --against f32.onnx --data japanese-vowels`
 
 `lstm-edge validate int8.onnx --against f32.onnx --data my.npz --max-drop 2%`
+
+`lstm-edge validate int8.onnx --against f32.onnx --data my.csv --metric macro-f1 --max-drop 1pt --confidence 0.95`
+
+`lstm-edge validate int8.onnx --against f32.onnx --data speech.jsonl --metric word-error-rate --max-drop 0.2pt`
+
+`lstm-edge validate int8.onnx --against f32.onnx --data my.npz --metric mine.metrics:cost:less --max-drop 1%`
 
 `lstm-edge validate lm.int8.onnx --against lm.onnx --data king-james --metric perplexity --max-drop 0.3%`
 """
@@ -49,14 +60,20 @@ def validate(
         typer.Option(
             help="`japanese-vowels` (its test split), or a file of sequences: `.npz`, `.csv`, `.jsonl` "
             "(docs/data.md says what they hold). For a language model `king-james` (its test part) or a text file "
-            "(`.txt`, `.xz`, `.gz`; with `:test` its last 5 %)."
+            "(`.txt`, `.xz`, `.gz`; with `:test` its last 5 %). For error rates a `.jsonl` file with `x` and `text`."
         ),
     ],
     columns: Annotated[
         str | None,
         typer.Option(help="Which columns of a CSV mean what, as `sequence=id,step=t,target=y,features=a+b`."),
     ] = None,
-    metric: Annotated[str, typer.Option(help=f"One of {', '.join(METRIC_NAMES)}.")] = "accuracy",
+    metric: Annotated[
+        str,
+        typer.Option(
+            help=f"One of {', '.join(METRIC_NAMES)}; or a function of your own, `package.module:function`, with "
+            "`:more` or `:less` behind it for what is better (docs/data.md)."
+        ),
+    ] = "accuracy",
     max_drop: Annotated[
         str,
         typer.Option(
@@ -66,19 +83,23 @@ def validate(
     ] = "0.5pt",
     confidence: Annotated[
         float | None,
-        typer.Option(help="Let the bound of a paired bootstrap at this confidence decide, such as 0.95."),
+        typer.Option(
+            help="Let the bound of a paired bootstrap at this confidence decide, such as 0.95. The report has "
+            "two-sided intervals at this confidence, or at 0.95."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0,
     threads: Annotated[int, typer.Option(help="Threads of onnxruntime.", min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
-    from lstm_edge.data import Dataset, parse_columns
+    from lstm_edge.data import parse_columns
+    from lstm_edge.data.text import TextData
     from lstm_edge.validation import load_data
     from lstm_edge.validation import validate as compare
 
     dataset = load_data(data, metric, columns=None if columns is None else parse_columns(columns))
-    unit = "sequences" if isinstance(dataset, Dataset) else "characters"
+    unit = "characters" if isinstance(dataset, TextData) else "sequences"
     progress(f"validating on {dataset.name}: {len(dataset):,} {unit}, seed {seed}")
     with progress_bar("validating", 2 * len(dataset)) as update:
         report = compare(

@@ -21,9 +21,11 @@ times    any number     optional, [samples]: when each sequence was recorded, in
 from lstm_edge.data._batches import Batch, Pad, Truncate, bucketed_batches, collate, pad
 from lstm_edge.data._columns import Columns, parse_columns
 from lstm_edge.data._csv import load_csv
+from lstm_edge.data._digest import data_sha256
 from lstm_edge.data._files import BUNDLED, load, load_npz
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._sequences import TASKS, Dataset, Task
+from lstm_edge.data._transcripts import Transcripts, load_transcripts
 
 __all__ = [
     "BUNDLED",
@@ -33,13 +35,16 @@ __all__ = [
     "Dataset",
     "Pad",
     "Task",
+    "Transcripts",
     "Truncate",
     "bucketed_batches",
     "collate",
+    "data_sha256",
     "load",
     "load_csv",
     "load_json_lines",
     "load_npz",
+    "load_transcripts",
     "pad",
     "parse_columns",
 ]

@@ -12,7 +12,7 @@ from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._text_files import Target, at, build_targets, is_class, number_ids, open_text, parse_number
 from lstm_edge_runtime.errors import DataError
 
-__all__ = ["load_json_lines"]
+__all__ = ["load_json_lines", "read_object", "read_steps"]
 
 _KEYS = ("x", "y", "y_vector", "id", "group", "time")
 
@@ -82,6 +82,20 @@ def _which(per_step: bool) -> str:
 
 
 def _parse(name: str, line: int, text: str) -> dict[str, Any]:
+    value = read_object(name, line, text, _KEYS)
+    if "x" not in value or ("y" in value) == ("y_vector" in value):
+        found = ", ".join(value) or "none"
+        raise at(name, line, f"has the keys {found}; expected x, and either y or y_vector")
+    return value
+
+
+def read_object(name: str, line: int, text: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Read the object on one line of a file.
+
+    Raises:
+        DataError: it is not JSON, no object, holds NaN or infinity, a key twice, or one that is none of ``keys``.
+    """
+
     def refuse(constant: str) -> NoReturn:
         raise at(name, line, f"holds {constant}; expected finite numbers")
 
@@ -99,18 +113,18 @@ def _parse(name: str, line: int, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise at(name, line, f'holds a {type(value).__name__}, expected an object such as {{"x": [[...]], "y": ...}}')
     for key in value:
-        if key not in _KEYS:
-            raise at(name, line, f"the key {key!r} is unknown; expected {', '.join(_KEYS)}")
-    if "x" not in value or ("y" in value) == ("y_vector" in value):
-        found = ", ".join(value) or "none"
-        raise at(name, line, f"has the keys {found}; expected x, and either y or y_vector")
+        if key not in keys:
+            raise at(name, line, f"the key {key!r} is unknown; expected {', '.join(keys)}{_hint(key)}")
     return value
 
 
+def _hint(key: str) -> str:
+    """Say where a key is read that is in other files of sequences."""
+    return " (a text is for word-error-rate and character-error-rate)" if key == "text" else ""
+
+
 def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:
-    x = _steps(name, line, value["x"])
-    if lines.x and x.shape[1] != lines.x[0].shape[1]:
-        raise at(name, line, f"x has {x.shape[1]} features, expected {lines.x[0].shape[1]} as before")
+    x = read_steps(name, line, value["x"], features=lines.x[0].shape[1] if lines.x else None)
     lines.x.append(x)
     y = value.get("y")
     per_step = isinstance(y, list)
@@ -137,7 +151,12 @@ def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:
         lines.time.append(_number(name, line, value["time"], "time"))
 
 
-def _steps(name: str, line: int, value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+def read_steps(name: str, line: int, value: Any, *, features: int | None) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Read the steps of one sequence, float32 ``[T, F]``; ``features`` is F as it was before, None at the first.
+
+    Raises:
+        DataError: they are no list of lists of finite numbers, or have other features.
+    """
     if not isinstance(value, list) or not value:
         got = "an empty list" if value == [] else type(value).__name__
         raise at(name, line, f"x is {got}, expected a list of at least one step, each a list of numbers")
@@ -145,6 +164,8 @@ def _steps(name: str, line: int, value: Any) -> np.ndarray[Any, np.dtype[np.floa
     for place, row in enumerate(rows):
         if len(row) != len(rows[0]):
             raise at(name, line, f"x[{place}] has {len(row)} numbers, expected {len(rows[0])} as x[0]")
+    if features is not None and len(rows[0]) != features:
+        raise at(name, line, f"x has {len(rows[0])} features, expected {features} as before")
     return np.array(rows, dtype=np.float32)
 
 

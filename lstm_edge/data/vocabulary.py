@@ -53,6 +53,8 @@ def build_vocabulary(
         raise InputError(f"vocabulary {kind!r}: unknown; expected one of {', '.join(KINDS)}")
     if not text:
         raise InputError("vocabulary: the text is empty, expected at least one character")
+    if max_size is not None and max_size < 1:
+        raise InputError(f"vocabulary: the most tokens (--max-vocabulary) are {max_size}, expected 1 or more")
     if min_count < 1:
         raise InputError(f"vocabulary: the least count is {min_count}, expected 1 or more")
     special = [UNKNOWN[kind]] if kind in UNKNOWN else []

@@ -22,7 +22,7 @@ from lstm_edge.models import (
 from lstm_edge.selection.settings import Architecture, SelectionSettings
 from lstm_edge.training import TrainingReport, train_classifier, train_forecaster, train_tagger
 from lstm_edge_runtime.errors import InputError
-from lstm_edge_runtime.metrics import Metric, get_metric
+from lstm_edge_runtime.metrics import METRICS, Metric, get_metric
 
 __all__ = ["Measured", "measure", "metric_for", "score", "train"]
 
@@ -58,6 +58,9 @@ def metric_for(dataset: Dataset, settings: SelectionSettings) -> Metric:
         InputError: there is no such metric, or it is not for the data's targets.
     """
     metric = get_metric(settings.metric or ("accuracy" if dataset.is_classes else "mean-squared-error"))
+    if metric.target not in ("class", "value"):
+        known = ", ".join(name for name, each in METRICS.items() if each.target in ("class", "value"))
+        raise InputError(f"metric {metric.name}: is not one to choose a model by; expected one of {known}")
     if (metric.target == "class") != dataset.is_classes:
         wanted = "integer classes" if metric.target == "class" else "float32 values"
         raise InputError(f"metric {metric.name}: data {dataset.name} has y of {dataset.y.dtype}, expected {wanted}")

@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard
 from lstm_edge_runtime.errors import InputError
-from lstm_edge_runtime.metrics import METRICS
+from lstm_edge_runtime.metrics import cross_entropy
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.stream import Stream
 
-__all__ = ["LanguageStream", "check_language_model", "generate", "sample", "score", "score_in_chunks"]
+__all__ = [
+    "LanguageStream",
+    "check_drawing",
+    "check_language_model",
+    "generate",
+    "sample",
+    "score",
+    "score_in_chunks",
+]
 
 Ids = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -111,16 +119,20 @@ def generate(
         seed: of the draws.
 
     Yields:
-        The ids, without the card's end token, at which it stops.
+        The ids, without the card's end token, at which it stops. The card's unknown token is never drawn: it stands for
+        text that the model has never seen, and has none of its own.
 
     Raises:
         InputError: an argument is out of its range, or the file is no language model; before the first id.
         StreamingError: the model cannot be streamed.
     """
-    _check_options(tokens, temperature, top_k, top_p, seed)
+    check_drawing(tokens, temperature, top_k, top_p, seed)
     prompt = _one_row(prompt_ids, "the prompt", least=1)
     stream = LanguageStream(session)
-    return _generate(stream, prompt, tokens, (temperature, top_k, top_p), seed=seed, end=_end_id(session.card))
+    text = None if session.card is None else session.card.text
+    end = None if text is None else _id(session.card, text.end)
+    avoid = None if text is None else _id(session.card, text.unknown)
+    return _generate(stream, prompt, tokens, (temperature, top_k, top_p), seed=seed, end=end, avoid=avoid)
 
 
 def _generate(
@@ -131,13 +143,14 @@ def _generate(
     *,
     seed: int,
     end: int | None,
+    avoid: int | None,
 ) -> Iterator[int]:
     generator = np.random.default_rng(seed)
     logits = np.zeros(0, np.float32)
     for start in range(0, len(prompt), stream.chunk):
         logits = stream.push(prompt[np.newaxis, start : start + stream.chunk])[0, -1]
     for written in range(tokens):
-        token = sample(logits, generator, *options)
+        token = sample(logits, generator, *options, avoid=avoid)
         if token == end:
             return
         yield token
@@ -151,6 +164,8 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    *,
+    avoid: int | None = None,
 ) -> int:
     """Draw one token: softmax of ``logits / temperature`` in float64, by one uniform number.
 
@@ -160,10 +175,14 @@ def sample(
         temperature: 0 takes the largest logit, the first of equal ones.
         top_k: keep the k most probable; of equal ones those with the lower id.
         top_p: of these keep the fewest that have this share of their probability together.
+        avoid: a token that is not drawn while there is another.
     """
+    order = np.argsort(-logits.astype(np.float64), kind="stable")
+    if avoid is not None and len(order) > 1:
+        order = order[order != avoid]
     if temperature == 0.0:
-        return int(np.argmax(logits))
-    order = np.argsort(-logits.astype(np.float64), kind="stable")[:top_k]
+        return int(order[0])
+    order = order[:top_k]
     with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, which is probability 0
         weights = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / temperature)
     heights = np.cumsum(weights)
@@ -208,14 +227,14 @@ def _score(stream: LanguageStream, ids: Ids) -> Iterator[Float64]:
         window = ids[start : start + stream.chunk + 1]
         logits = stream.push(window[np.newaxis, :-1])[0]
         # Minus zero, of a token that is certain, becomes zero.
-        yield 0.0 - METRICS["cross-entropy"].per_sample(logits, window[1:])
+        yield 0.0 - cross_entropy(logits, window[1:])
 
 
-def _end_id(card: ModelCard | None) -> int | None:
-    """Return the id of the card's end token, where it has one."""
-    if card is None or card.text is None or card.text.end is None or card.vocabulary is None:
+def _id(card: ModelCard | None, token: str | None) -> int | None:
+    """Return the id of one of the card's tokens, where it has that."""
+    if card is None or token is None or card.vocabulary is None:
         return None
-    return card.vocabulary.index(card.text.end) if card.text.end in card.vocabulary else None
+    return card.vocabulary.index(token) if token in card.vocabulary else None
 
 
 def _one_row(ids: Sequence[int] | Ids, what: str, *, least: int) -> Ids:
@@ -227,7 +246,12 @@ def _one_row(ids: Sequence[int] | Ids, what: str, *, least: int) -> Ids:
     return row.astype(np.int64)
 
 
-def _check_options(tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int) -> None:
+def check_drawing(tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int) -> None:
+    """Refuse options of ``generate`` that are out of their range, before a model is opened.
+
+    Raises:
+        InputError: one is; the message says which and what was expected.
+    """
     if tokens < 1:
         raise InputError(f"tokens is {tokens}, expected 1 or more")
     if not (math.isfinite(temperature) and temperature >= 0):

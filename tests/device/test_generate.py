@@ -19,6 +19,7 @@ SESSION = Session(MODELS / "language_model.onnx")
 TIME_FIRST = Session(MODELS / "language_model_time_first.onnx")
 IDS = np.random.default_rng(3).integers(0, 11, 40)
 PROMPT = [5, 3, 9]
+UNKNOWN = 0
 # float32 logits of order one, in chunks of another length than the whole: onnxruntime sums in another order.
 REORDERED = 2e-6
 
@@ -68,7 +69,7 @@ def test_greedy_takes_the_most_probable_each_time():
     written = list(generate(SESSION, PROMPT, 12, temperature=0))
     assert len(written) == 12
     for index, token in enumerate(written):
-        assert token == whole(SESSION, PROMPT + written[:index])[-1].argmax()
+        assert token == 1 + whole(SESSION, PROMPT + written[:index])[-1][1:].argmax()
 
 
 def test_draws_follow_the_whole_past():
@@ -76,8 +77,21 @@ def test_draws_follow_the_whole_past():
     written = list(generate(SESSION, PROMPT, 25, temperature=0.9, top_k=7, top_p=0.95, seed=11))
     generator, text = np.random.default_rng(11), list(PROMPT)
     for token in written:
-        assert sample(whole(SESSION, text)[-1], generator, 0.9, 7, 0.95) == token
+        assert sample(whole(SESSION, text)[-1], generator, 0.9, 7, 0.95, avoid=UNKNOWN) == token
         text.append(token)
+
+
+def test_the_unknown_token_is_never_drawn():
+    assert SESSION.card.vocabulary.index(SESSION.card.text.unknown) == UNKNOWN
+    drawn = Counter(token for seed in range(40) for token in generate(SESSION, PROMPT, 30, temperature=3.0, seed=seed))
+    assert UNKNOWN not in drawn
+    assert len(drawn) == 9, "every other token but the end is"
+    # Where it is the most probable, greedy takes the second, and where there is no other it is drawn.
+    logits = np.array([9.0, 1.0, 2.0])
+    for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.1}):
+        assert sample(logits, np.random.default_rng(0), **options, avoid=0) == 2
+        assert sample(logits, np.random.default_rng(0), **options) == 0
+    assert sample(np.array([1.0]), np.random.default_rng(0), avoid=0) == 0
 
 
 def test_a_long_prompt_is_fed_in_chunks(monkeypatch):
@@ -102,7 +116,7 @@ def test_it_stops_at_the_end_token_and_does_not_yield_it():
     # The same draws without an end token: the next one is the end.
     generator, text = np.random.default_rng(seed), list(PROMPT)
     for _ in range(length + 1):
-        text.append(sample(whole(SESSION, text)[-1], generator))
+        text.append(sample(whole(SESSION, text)[-1], generator, avoid=UNKNOWN))
     assert text[-1] == 1
 
 

@@ -73,8 +73,15 @@ def test_only_a_share_has_percentage_points():
         "mean-absolute-error": 1.0,
         "perplexity": 1.0,
         "bits-per-character": 1.0,
+        "macro-f1": 0.01,
+        "auc": 0.01,
+        "agreement": 0.01,
+        "word-error-rate": 0.01,
+        "character-error-rate": 0.01,
     }
-    assert [name for name, metric in METRICS.items() if metric.more_is_better] == ["accuracy"]
+    better = [name for name, metric in METRICS.items() if metric.more_is_better]
+    assert better == ["accuracy", "macro-f1", "auc", "agreement"]
+    assert all((metric.point == 0.01) == (metric.unit == "share") for metric in METRICS.values())
 
 
 def test_agreement_compares_decisions():
@@ -97,7 +104,7 @@ def test_differences_and_signal_to_noise():
 def test_an_unknown_metric_lists_the_known_ones():
     expected = (
         r"^metric 'f1': unknown; expected one of accuracy, cross-entropy, mean-squared-error, mean-absolute-error, "
-        r"perplexity, bits-per-character$"
+        r"perplexity, bits-per-character, macro-f1, auc, agreement, word-error-rate, character-error-rate$"
     )
     with pytest.raises(InputError, match=expected):
         get_metric("f1")
@@ -115,9 +122,9 @@ def test_an_unknown_metric_lists_the_known_ones():
     ],
 )
 def test_outputs_that_are_no_logits_of_these_classes_are_refused(outputs, targets, message):
-    for name in ("accuracy", "cross-entropy", "perplexity", "bits-per-character"):
+    for name in ("accuracy", "cross-entropy", "perplexity", "bits-per-character", "macro-f1", "auc", "agreement"):
         with pytest.raises(InputError, match=message):
-            METRICS[name].per_sample(outputs, targets)
+            METRICS[name].estimate(outputs, targets)
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((2,), (2, 2)), ((0,), (0,))])
@@ -131,3 +138,117 @@ def test_unequal_or_empty_values_are_refused(shapes):
     ):
         with pytest.raises(InputError, match="expected two equal ones with at least one element"):
             function(outputs, targets)
+
+
+def test_macro_f1_by_hand():
+    # Decisions 0 2 1 1 for classes 0 1 1 2: class 0 is found, of class 1 one of two with one false alarm, 2 never.
+    assert METRICS["macro-f1"](LOGITS, CLASSES) == pytest.approx((1 + 0.5 + 0) / 3, abs=EXACT)
+    # A fourth class that never occurs counts for nothing.
+    wider = np.concatenate([LOGITS, np.full((4, 1), -9, np.float32)], axis=1)
+    assert METRICS["macro-f1"](wider, CLASSES) == METRICS["macro-f1"](LOGITS, CLASSES)
+
+
+def test_the_area_counts_pairs_in_order_and_ties_half():
+    # Class 1 by the difference of the logits: 2, 1 and 1; class 0: 1, 0. Five of six pairs in order, one a tie.
+    logits = np.array([[0, 2], [0, 1], [0, 1], [0, 1], [0, 0]], np.float32)
+    classes = np.array([1, 1, 1, 0, 0])
+    assert METRICS["auc"](logits, classes) == pytest.approx((1 + 1 + 1 + 1 + 0.5 + 0.5) / 6, abs=EXACT)
+    assert METRICS["auc"](-logits, classes) == pytest.approx(1 / 6, abs=EXACT)
+    # Large logits of which a softmax would make the same probability, 1 or 0, are still in order.
+    assert METRICS["auc"](np.array([[0, 90], [0, 91]], np.float32), np.array([0, 1])) == 1.0
+    certain = np.array([[0, 1, 900], [0, 1, 1000], [0, 900, 0], [900, 0, 0]], np.float32)
+    assert METRICS["auc"](certain, np.array([0, 2, 1, 0])) == pytest.approx((3.5 / 4 + 1 + 1) / 3, abs=EXACT)
+
+
+def test_an_area_needs_two_classes():
+    expected = "^metric auc: all 2 samples are of class 1, expected samples of two classes or more$"
+    with pytest.raises(InputError, match=expected):
+        METRICS["auc"](LOGITS[:2], np.array([1, 1]))
+
+
+def test_agreement_holds_decisions_against_the_references():
+    assert METRICS["agreement"](LOGITS, np.array([0, 2, 0, 1])) == 0.75
+    with pytest.raises(
+        InputError, match=r"^metric agreement: the model has one output, expected logits of two classes"
+    ):
+        METRICS["agreement"](np.ones((3, 1)), np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("right", "found", "edits"),
+    [
+        ("", "", 0),
+        ("abc", "abc", 0),
+        ("abc", "", 3),
+        ("", "abc", 3),
+        ("kitten", "sitting", 3),
+        ("saturday", "sunday", 3),
+        ("ab", "ba", 2),
+        ("abcdef", "bcdefa", 2),
+        ("aaaa", "bbb", 4),
+    ],
+)
+def test_edits_of_known_pairs(right, found, edits):
+    assert metrics.count_edits(right, found) == edits
+
+
+def test_error_rates_are_ratios_of_sums():
+    right = ["the cat sat", "a b c d", ""]
+    found = ["the cat", "a x c d", "oh"]
+    # One deletion, one substitution and one insertion for seven words; 4 + 1 + 2 characters of 18.
+    assert METRICS["word-error-rate"](found, right) == pytest.approx(3 / 7, abs=EXACT)
+    assert METRICS["character-error-rate"](found, right) == pytest.approx((4 + 1 + 2) / 18, abs=EXACT)
+    assert METRICS["word-error-rate"](["The", "cat."], ["the", "cat"]) == 1.0, "texts are compared as they are"
+    with pytest.raises(InputError, match=r"^metric word-error-rate: the right texts are all empty, expected a word at"):
+        METRICS["word-error-rate"](["a"], [" "])
+    with pytest.raises(InputError, match=r"^metric word-error-rate: got 1 texts for 2 right ones, expected one for"):
+        METRICS["word-error-rate"](["a"], ["a", "b"])
+
+
+# Sequences 0 and 1 have two steps, sequence 2 one.
+UNITS = np.array([0, 0, 1, 1, 2])
+STEPS = np.array([[3, 0, 1], [0, 2, 0], [0, 1, 5], [1, 0, 0], [0, 1, 0]], np.float32)
+STEP_CLASSES = np.array([0, 2, 2, 0, 1])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "cross-entropy", "perplexity", "macro-f1", "auc"])
+def test_a_resample_is_the_metric_of_the_samples_drawn(name):
+    metric = METRICS[name]
+    drawn = np.array([[0, 1, 2], [2, 2, 0], [1, 1, 1], [0, 2, 1]])
+    estimate = metric.estimate(STEPS, STEP_CLASSES, UNITS)
+    assert estimate.units == 3
+    assert estimate.value == pytest.approx(metric(STEPS, STEP_CLASSES), abs=EXACT)
+    for row, value in zip(drawn, estimate.resample(drawn), strict=True):
+        steps = np.concatenate([np.flatnonzero(unit == UNITS) for unit in row])
+        assert value == pytest.approx(metric(STEPS[steps], STEP_CLASSES[steps]), abs=EXACT)
+
+
+def test_a_resample_of_texts_and_one_without_a_word():
+    metric = METRICS["word-error-rate"]
+    right, found = ["a b", "", "c"], ["a", "x", "c"]
+    values = metric.estimate(found, right).resample(np.array([[0, 1, 2], [0, 0, 2], [1, 1, 1]]))
+    assert values.tolist() == [2 / 3, 2 / 5, 3.0]
+
+
+def test_a_resample_of_one_class_has_no_area():
+    estimate = METRICS["auc"].estimate(LOGITS[:2], np.array([0, 1]))
+    assert np.isnan(estimate.resample(np.array([[0, 0], [0, 1]]))).tolist() == [True, False]
+
+
+def test_areas_of_many_scores_are_resampled_less_often():
+    logits = np.random.default_rng(0).normal(size=(60_000, 3))
+    assert METRICS["auc"].estimate(logits, np.arange(60_000) % 3).resamples == 1_000_000_000 // 180_000
+    assert METRICS["auc"].estimate(LOGITS, CLASSES).resamples == 10_000
+
+
+def test_a_loss_is_paired_and_has_the_metrics_direction():
+    better, worse = LOGITS, -LOGITS
+    for name in ("accuracy", "cross-entropy", "macro-f1", "auc"):
+        metric = METRICS[name]
+        old, new = metric.estimate(better, CLASSES), metric.estimate(worse, CLASSES)
+        assert metric.loss(old, new).value > 0
+        assert metric.loss(new, old).value == pytest.approx(-metric.loss(old, new).value)
+        drawn = np.array([[0, 1, 2, 3], [1, 1, 3, 0]])
+        sign = 1 if metric.more_is_better else -1
+        expected = sign * (old.resample(drawn) - new.resample(drawn))
+        np.testing.assert_allclose(metric.loss(old, new).resample(drawn), expected, atol=EXACT)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstm_edge.bootstrap import interval, upper_bound
 from lstm_edge.reports import Budget, parse_budget
 from lstm_edge.validation import bootstrap_bound
 from lstm_edge_runtime.errors import InputError
@@ -43,10 +44,18 @@ def test_the_bound_is_the_binomial_quantile_for_one_loss_in_370():
 def test_many_samples_are_resampled_in_blocks(monkeypatch):
     losses = np.random.default_rng(0).normal(size=50)
     whole = bootstrap_bound(losses, 0.95)
-    monkeypatch.setattr("lstm_edge.validation.BLOCK", 1234)
+    monkeypatch.setattr("lstm_edge.bootstrap.BLOCK", 1234)
     # The generator gives the same draws, however they are blocked.
     assert bootstrap_bound(losses, 0.95) == whole
     assert bootstrap_bound(losses, 0.95, seed=1) != whole
+
+
+def test_an_interval_leaves_equal_shares_outside():
+    values = np.random.default_rng(0).permutation(np.arange(1.0, 1001.0))
+    assert interval(values, 0.9) == (50.0, 950.0)
+    assert upper_bound(values, 0.9) == 900.0
+    # Resamples on which a metric is not defined are left out.
+    assert interval(np.append(values, [np.nan] * 500), 0.9) == (50.0, 950.0)
 
 
 def test_a_bound_needs_samples_and_a_share():

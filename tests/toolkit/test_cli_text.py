@@ -214,6 +214,26 @@ def test_what_cannot_be_done_is_exit_2_and_one_sentence(model, arguments, senten
     assert sentence in " ".join(call(model, *arguments, stdin="", exit_code=2)[1].split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--tokens", 0), "tokens is 0, expected 1 or more"),
+        (("--temperature", "nan"), "temperature is nan, expected a number, 0 or more"),
+        (("--top-k", 0), "top_k is 0, expected 1 or more"),
+        (("--seed", -1), "seed is -1, expected 0 or more"),
+    ],
+)
+def test_options_are_refused_before_the_model_is_opened(arguments, sentence):
+    assert call("none.onnx", "--prompt", "a", *arguments, exit_code=2)[1] == f"error: {sentence}\n"
+    assert "none.onnx: no such file" in call("none.onnx", "--prompt", "a", exit_code=2)[1]
+
+
+def test_the_unknown_token_is_not_written(model):
+    out = "".join(call(model, "--prompt", "a", "--temperature", 3, "--seed", seed)[0] for seed in range(15))
+    assert len(out) > 150
+    assert CHARACTERS.text.unknown not in out
+
+
 def test_a_text_of_one_token_has_nothing_to_score(model):
     assert "the text has 1 tokens, expected at least 2" in call(model, "--score", "-", stdin="a", exit_code=2)[1]
 

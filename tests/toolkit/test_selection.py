@@ -287,6 +287,10 @@ def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
         (("--hidden", "a"), "--hidden is 'a', expected integers"),
         (("--folds", "1"), "select: folds is 1, expected 2 or more"),
         (("--metric", "mean-squared-error"), "metric mean-squared-error: data "),
+        (
+            ("--metric", "agreement"),
+            "metric agreement: is not one to choose a model by; expected one of accuracy, cross-",
+        ),
         (("--task", "tagging"), "y holds a class (integer) for each sequence; expected"),
         (("--storage", "nonsense"), "storage: not a database's URL; expected sqlite:///study.sqlite3 or postgresql://"),
         (("--storage", "mysql://a/b"), "storage: mysql is not supported, expected sqlite or postgresql"),

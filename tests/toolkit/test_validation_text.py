@@ -133,7 +133,7 @@ def test_the_bound_is_that_of_a_bootstrap_over_paired_blocks(monkeypatch):
     assert distance > 0
     assert report.drop_bound == pytest.approx(np.quantile(drops, 0.95), abs=0.1 * distance)
     # The block size of the resampling does not change the draws.
-    monkeypatch.setattr(text_validation, "ELEMENTS", 1234)
+    monkeypatch.setattr("lstm_edge.bootstrap.BLOCK", 1234)
     again = validate(worse, exported_model(), TEXT, metric="perplexity", confidence=0.95, seed=7)
     assert again.drop_bound == report.drop_bound
 
@@ -198,7 +198,7 @@ def test_metrics_and_data_that_do_not_fit_are_refused():
         validate(exported_model(), exported_model(), sequences, metric="perplexity")
     with pytest.raises(InputError, match=r"^metric accuracy: data made is a text; a text, and only that, has perplex"):
         validate(exported_model(), exported_model(), TEXT)
-    expected = r"^metric accuracy: data king-james is a text, expected perplexity or bits-per-character$"
+    expected = r"^metric accuracy: data king-james is a text, expected perplexity, bits-per-character or agreement$"
     with pytest.raises(InputError, match=expected):
         load_data("king-james", "accuracy")
     with pytest.raises(DataError, match=r"^text: got 1 tokens, expected at least 2"):

@@ -104,6 +104,10 @@ def test_another_process_builds_the_same_tokens():
         (("a", "bpe", {"size": 255}), "the size is 255, expected at least 256 for bpe"),
         (("a", "byte", {"size": 100}), "byte has always 256 tokens, got the size 100: leave it out"),
         (
+            (TEXT, "word", {"max_size": 0}),
+            "the most tokens (--max-vocabulary) are 0, expected 1 or more",
+        ),
+        (
             (TEXT, "word", {"max_size": 8}),
             "the word vocabulary of this text has 9 tokens, more than the 8 that --max-vocabulary allows: choose fewer "
             "with --vocabulary-size, or another --vocabulary",

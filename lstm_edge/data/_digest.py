@@ -1,0 +1,52 @@
+"""One number for what a data set holds, so that a figure can say what it was measured on."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge.data._sequences import Dataset
+from lstm_edge.data._transcripts import Transcripts
+from lstm_edge.data.text import TextData
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["data_sha256"]
+
+
+def data_sha256(dataset: Dataset | Transcripts | TextData) -> str:
+    """Return the SHA-256 of what a model is judged by: 64 hexadecimal digits, equal on every machine.
+
+    Of sequences the steps, their lengths, the targets and the classes' names; of transcribed sequences the steps,
+    lengths and texts; of a text its UTF-8. Names of the set, groups, times and ids do not count: they change no
+    figure.
+    """
+    digest = hashlib.sha256()
+    if isinstance(dataset, TextData):
+        digest.update(b"text\n" + dataset.text.encode("utf-8"))
+    elif isinstance(dataset, Transcripts):
+        digest.update(b"transcripts\n")
+        _add(digest, dataset.x)
+        _add(digest, dataset.lengths)
+        _add_texts(digest, dataset.texts)
+    else:
+        digest.update(b"targets of steps\n" if dataset.per_step else b"targets of sequences\n")
+        for array in (dataset.x, dataset.lengths, dataset.y):
+            _add(digest, array)
+        _add_texts(digest, dataset.labels)
+    return digest.hexdigest()
+
+
+def _add(digest: "_Hash", array: NDArray[np.float32] | NDArray[np.int64]) -> None:
+    """Add dtype, shape and numbers, lowest byte first."""
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    digest.update(f"{array.dtype.name} {list(array.shape)}\n".encode())
+    digest.update(little.tobytes())
+
+
+def _add_texts(digest: "_Hash", texts: tuple[str, ...]) -> None:
+    """Add texts, each after its length, so that no two lists look alike."""
+    for text in (text.encode("utf-8", "surrogatepass") for text in texts):
+        digest.update(b"%d\n" % len(text) + text)

@@ -1,0 +1,165 @@
+"""A metric of the user's own: ``package.module:function``.
+
+The function takes ``(outputs, targets)`` and returns one number, or one number for each sample: then their mean is the
+metric. Samples are sequences, or steps where the data have a target for each step: ``outputs`` float32 ``[N, ...]``,
+``targets`` int64 ``[N]``, float32 ``[N]`` or ``[N, K]``. Which way is better is never guessed: the name ends in
+``:more`` or ``:less``, or the function has an attribute ``more_is_better``. NumPy only.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge._imports import first_line, import_object
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.metrics import METRICS, Estimate, Means, Metric
+
+__all__ = ["OwnMetric", "load_metric"]
+
+Array = NDArray[Any]
+Scores = NDArray[np.float64]
+Units = NDArray[np.int64]
+
+EXPECTED = "package.module:function"
+# Resamples of a function that returns one number: it is called for each. 1,000 calls of a millisecond, for two models.
+_RESAMPLES = 1_000
+
+
+def load_metric(name: str) -> Metric:
+    """Return a metric of that name, or the user's own.
+
+    Args:
+        name: one of ``lstm_edge_runtime.metrics.METRICS``, or ``package.module:function``, which is looked for in the
+            current folder too; ``:more`` or ``:less`` behind it says which way is better, where the function has no
+            attribute ``more_is_better`` that says so. ``unit`` is another one that it may have: with ``"share"`` a
+            point of a budget is a percentage point, else 1.
+
+    Raises:
+        InputError: there is no such metric; or the function cannot be imported, is none, or does not say which way is
+            better.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    if ":" not in name:
+        raise InputError(f"metric {name!r}: unknown; expected one of {', '.join(METRICS)}, or {EXPECTED}")
+    base, _, suffix = name.rpartition(":")
+    source = base if suffix in ("more", "less") and ":" in base else name
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+        function = import_object(source, InputError, what=f"metric {source}", expected=EXPECTED)
+    if not callable(function):
+        raise InputError(f"metric {source}: is a {type(function).__name__}, expected a function (outputs, targets)")
+    unit = getattr(function, "unit", "")
+    return OwnMetric(
+        name=source,
+        more_is_better=_direction(source, function, name.removeprefix(source).removeprefix(":")),
+        unit=unit if isinstance(unit, str) else "",
+        point=0.01 if unit == "share" else 1.0,
+        target="own",
+        function=function,
+    )
+
+
+def _direction(source: str, function: Any, suffix: str) -> bool:
+    attribute = getattr(function, "more_is_better", None)
+    if attribute is not None and not isinstance(attribute, bool):
+        raise InputError(f"metric {source}: its more_is_better is {attribute!r}, expected True or False")
+    given = {"more": True, "less": False}.get(suffix)
+    if attribute is None and given is None:
+        raise InputError(
+            f"metric {source}: nothing says which way is better; write {source}:more or {source}:less, or give the "
+            "function an attribute more_is_better"
+        )
+    if attribute is not None and given is not None and attribute != given:
+        raise InputError(f"metric {source}: {suffix} shall be better, but its more_is_better is {attribute}")
+    return bool(attribute if given is None else given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnMetric(Metric):
+    """A metric that a function of the user's computes."""
+
+    function: Callable[[Array, Array], Any]
+
+    def estimate(self, outputs: Any, targets: Any, units: Units | None = None) -> Estimate:
+        """Call the function; see ``Metric.estimate``.
+
+        Raises:
+            InputError: it raised, or returned anything but one finite number, or one for each sample.
+        """
+        result = self.call(outputs, targets)
+        if result.ndim:
+            return Means.of(result, units)
+        members = _members(len(targets), units)
+        return _Called(metric=self, outputs=outputs, targets=targets, members=members, value=float(result))
+
+    def call(self, outputs: Array, targets: Array) -> Scores:
+        """Call the function with copies; returns float64 ``[]`` or ``[N]``, finite."""
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                returned = self.function(outputs.copy(), targets.copy())
+        except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
+            raise InputError(f"metric {self.name}: raised {type(error).__name__}: {first_line(error)}") from error
+        wanted = f"expected one number, or {len(targets)}, one for each sample"
+        try:
+            result = np.asarray(returned)
+            if result.dtype.kind not in "biuf":
+                raise TypeError(f"{type(returned).__name__} is no number")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"metric {self.name}: returned a {type(returned).__name__}; {wanted}") from error
+        if result.shape not in ((), (len(targets),)):
+            raise InputError(f"metric {self.name}: returned numbers of shape {list(result.shape)}; {wanted}")
+        scores = result.astype(np.float64)
+        if not np.isfinite(scores).all():
+            place = "" if not scores.ndim else f" for sample {int(np.argmin(np.isfinite(scores)))}"
+            raise InputError(
+                f"metric {self.name}: returned {float(scores[~np.isfinite(scores)][0]):g}{place}; {wanted}"
+            )
+        return scores
+
+
+def _members(samples: int, units: Units | None) -> list[Units]:
+    """Return the numbers of each unit's samples, which follow one another."""
+    if units is None:
+        return [np.array([sample]) for sample in range(samples)]
+    return np.split(np.arange(samples), np.flatnonzero(np.diff(units)) + 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Called:
+    """A function of all samples that returns one number, called anew for each resample."""
+
+    metric: OwnMetric
+    outputs: Array
+    targets: Array
+    members: list[Units]
+    value: float
+
+    @property
+    def units(self) -> int:
+        return len(self.members)
+
+    @property
+    def resamples(self) -> int:
+        return _RESAMPLES
+
+    def resample(self, drawn: Units) -> Scores:
+        values = np.empty(len(drawn))
+        for row, numbers in enumerate(drawn):
+            rows = np.concatenate([self.members[number] for number in numbers])
+            try:
+                value = self.metric.call(self.outputs[rows], self.targets[rows])
+            except InputError as error:
+                raise InputError(
+                    f"{error} (on samples that the bootstrap drew; it needs a number for these too)"
+                ) from error
+            if value.ndim:
+                raise InputError(
+                    f"metric {self.metric.name}: returned one number at first, and then one for each sample"
+                )
+            values[row] = float(value)
+        return values
