@@ -203,7 +203,7 @@ def _check_module(module: Any) -> None:
 
 
 def _description(module: nn.Module) -> dict[str, Any]:
-    """What a module says of itself for the card, if it does: task, labels, vocabulary, text, preprocessing, inputs."""
+    """What a module says of itself for the card, if it does: task, labels, vocabulary, text, inputs and so on."""
     describe_model = getattr(module, "describe_model", None)
     said: Any = describe_model() if callable(describe_model) else {}
     return dict(said)
@@ -276,6 +276,7 @@ def _card(captured: Captured, parity: Parity, streaming: Streaming, description:
         vocabulary=description.get("vocabulary"),
         text=description.get("text"),
         preprocessing=tuple(description.get("preprocessing", ())),
+        trained_for=description.get("trained_for"),
         parity=parity,
         minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
     )

@@ -25,10 +25,13 @@ __all__ = [
     "add_shared",
     "constant_of",
     "drop_unused",
+    "nest",
     "owner",
     "parse_model",
     "read_again",
     "replace_node",
+    "root_of",
+    "unique_name",
     "with_weights",
 ]
 
@@ -213,7 +216,12 @@ def root_of(graph: ir.Graph) -> ir.Graph:
     return root
 
 
-def _unique(graph: ir.Graph, name: str) -> str:
+def nest(inner: ir.Graph, outer: ir.Graph) -> None:
+    """Note that a new graph is nested in another one, as ``parse_model`` does, so that names in it stay unique."""
+    inner.meta[_ROOT] = root_of(outer)
+
+
+def unique_name(graph: ir.Graph, name: str) -> str:
     """Return ``name``, else ``name_1``, ...: one that no node and no value has, in any graph of the model.
 
     Names must not repeat between a graph and those nested in it, and tools take names for identities.
@@ -231,7 +239,7 @@ def _unique(graph: ir.Graph, name: str) -> str:
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """Add an initializer under a name of its own (``name``, else ``name_1``, ...)."""
-    unique = _unique(graph, name)
+    unique = unique_name(graph, name)
     tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
     value = ir.Value(name=unique, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
@@ -265,7 +273,7 @@ def add_node(
 ) -> tuple[ir.Value, ...]:
     """Insert a node before another one; outputs are named after the node, so that names stay readable and unique."""
     graph = owner(before)
-    unique = _unique(graph, name or f"{before.name}/{op_type}")
+    unique = unique_name(graph, name or f"{before.name}/{op_type}")
     node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=len(outputs), name=unique)
     for value, output in zip(node.outputs, outputs, strict=True):
         value.name = f"{unique}:{output}"

@@ -1,8 +1,8 @@
 """JSON to frozen dataclasses and back, with refusals that name the dotted path of the culprit.
 
 Supports what the model card needs: str, int, float, bool, ``Literal``, ``X | None``, ``str | int``,
-``tuple[X, ...]`` and nested dataclasses. A dataclass with a field ``extra`` keeps unknown keys there,
-so that a file written by a later minor version survives a round trip.
+``tuple[X, ...]``, ``Mapping[str, X]`` and nested dataclasses. A dataclass with a field ``extra`` keeps
+unknown keys there, so that a file written by a later minor version survives a round trip.
 """
 
 import dataclasses
@@ -26,6 +26,8 @@ def encode(value: Any) -> Any:
         return {name: encode(item) for name, item in fields.items()} | dict(extra)
     if isinstance(value, tuple):
         return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
     return value
 
 
@@ -55,6 +57,10 @@ def _decode(kind: Any, value: Any, path: str, minor: int) -> Any:
         if not isinstance(value, list):
             raise _wrong(path, "a list", value)
         return tuple(_decode(get_args(kind)[0], item, f"{path}[{i}]", minor) for i, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise _wrong(path, "an object", value)
+        return {key: _decode(get_args(kind)[1], item, f"{path}[{key!r}]", minor) for key, item in value.items()}
     if origin is Literal:
         if not isinstance(value, str) or value not in get_args(kind):
             raise _wrong(path, "one of " + ", ".join(map(repr, get_args(kind))), value)

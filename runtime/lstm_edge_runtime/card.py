@@ -23,6 +23,7 @@ __all__ = [
     "TIME",
     "Coverage",
     "Layer",
+    "Metric",
     "ModelCard",
     "Parity",
     "Quantization",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 CARD_KEY = "lstm_edge"
-SCHEMA = "1.1"
+SCHEMA = "1.2"
 BATCH = "batch"
 TIME = "time"
 
@@ -143,12 +144,37 @@ class Coverage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Metric:
+    """The task's metric as it was measured on the finished file, with the interval that holds it.
+
+    ``data`` names the data set; ``low`` and ``high`` bound the value at ``confidence`` (0.95 for 95 %).
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    data: str
+    confidence: float
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """The scheme, the SHA-256 of the file it was made from, and the coverage per layer."""
+    """What quantization did, from which file, and what is known of the result.
+
+    ``scheme`` is ``mixed`` where layers differ by request. ``parent_sha256`` is that of the file it was made from.
+    ``parts`` has the scheme of each layer, or of its matrices and gates where they differ, as compact texts that
+    ``quantize`` takes again (``{"lstm.W": "int8", "lstm.R": "int4:128"}``). ``calibration_sha256`` is that of the data
+    that rounding was calibrated with, ``metric`` the task's; both None where there was none.
+    """
 
     scheme: str
     parent_sha256: str
     coverage: tuple[Coverage, ...]
+    parts: Mapping[str, str] = field(default_factory=dict, metadata={"since": 2})
+    calibration_sha256: str | None = field(default=None, metadata={"since": 2})
+    metric: Metric | None = field(default=None, metadata={"since": 2})
     extra: Extra = field(default_factory=dict, compare=False)
 
 
@@ -176,6 +202,7 @@ class ModelCard:
     ``lengths`` names the int64 ``[batch]`` input of valid lengths, if there is one. ``preprocessing`` documents
     what the graph itself does to its inputs: nobody applies it twice. ``text`` says how text becomes the ids that
     ``vocabulary`` lists. ``undetermined`` names, in sentences, what could not be inferred from a foreign file.
+    ``trained_for`` is the scheme that the model's training was aware of, as a compact text, None where of none.
     ``minimum_onnxruntime`` is the oldest onnxruntime that runs the file.
     """
 
@@ -193,6 +220,7 @@ class ModelCard:
     text: Text | None = field(default=None, metadata={"since": 1})
     undetermined: tuple[str, ...] = field(default=(), metadata={"since": 1})
     preprocessing: tuple[str, ...] = ()
+    trained_for: str | None = field(default=None, metadata={"since": 2})
     quantization: Quantization | None = None
     parity: Parity | None = None
     minimum_onnxruntime: str

@@ -1,10 +1,12 @@
 """Quantization of any ONNX file with recurrent layers, whatever wrote it: a new file and a coverage table."""
 
+import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,14 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.functions import DOMAIN
 from lstm_edge_exporters.graph import constant_of, drop_unused, parse_model, with_weights
 from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.quantize.dense import (
-    is_embedding,
-    is_linear,
-    layer_name,
-    quantize_embedding,
-    quantize_linear,
-)
+from lstm_edge_exporters.quantize.dense import is_embedding
 from lstm_edge_exporters.quantize.difference import difference_to
-from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
-from lstm_edge_exporters.quantize.recurrent import is_recurrent, is_recurrent_operator, quantize_recurrent
-from lstm_edge_exporters.quantize.rounding import Scheme
+from lstm_edge_exporters.quantize.parts import LayerKind, LayerPart, describe_parts, find_layers, resolve
+from lstm_edge_exporters.quantize.recurrent import is_recurrent_operator
+from lstm_edge_exporters.quantize.request import LayerRequest
+from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
+from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
+from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
 from lstm_edge_exporters.tidy import strip
 from lstm_edge_exporters.write import (
     MINIMUM_ONNXRUNTIME,
@@ -36,16 +35,28 @@ from lstm_edge_exporters.write import (
     write,
 )
 from lstm_edge_runtime.artifact import check_target, read_model_bytes
-from lstm_edge_runtime.card import Coverage, ModelCard, Quantization, Streaming
-from lstm_edge_runtime.errors import CoverageError, OutputError, QuantizationError
+from lstm_edge_runtime.card import Coverage, Layer, ModelCard, Quantization, Streaming
+from lstm_edge_runtime.errors import OutputError, QuantizationError
 from lstm_edge_runtime.session import Session
 
-__all__ = ["LAYERS", "SCHEMES", "QuantizationReport", "Scheme", "parse_scheme", "quantize", "quantize_bytes"]
+__all__ = [
+    "LAYERS",
+    "SCHEMES",
+    "LayerPart",
+    "MatrixRounder",
+    "QuantizationReport",
+    "Scheme",
+    "describe_parts",
+    "parse_scheme",
+    "quantize",
+    "quantize_bytes",
+]
 
-SCHEMES = ("int8", "int4")
+SCHEMES = ("int8", "int4", "float16", "float32")
 # What is quantized: every layer that has a quantized form, or recurrent ones alone.
 LAYERS = ("all", "recurrent")
-FLOAT32 = "float32"
+# What ``quantization.scheme`` says where layers differ by request.
+MIXED = "mixed"
 
 # Our functions and ReduceMax with axes as an input need this opset; older files are refused, not upgraded in silence.
 LEAST_OPSET = 18
@@ -76,6 +87,9 @@ def quantize(
     *,
     scheme: str | Scheme = "int8",
     layers: str = "all",
+    parts: Mapping[str, Scheme] = MappingProxyType({}),
+    rounder: MatrixRounder = round_matrix,
+    calibration_sha256: str | None = None,
     allow_unquantized: bool = False,
     progress: Progress | None = None,
 ) -> QuantizationReport:
@@ -86,14 +100,21 @@ def quantize(
             them, are read with it.
         path: where the new file goes; another one than ``source``.
         scheme: ``"int8"``: recurrent and linear layers with activation scales per row and step, embeddings by row;
-            ``"int4"``: their weights in four bits, blocks of 32 inputs, symmetric (a ``Scheme`` says otherwise).
+            ``"int4"``: their weights in four bits, blocks of 32 inputs, symmetric (a ``Scheme`` or a text such as
+            ``"int4:128"`` says otherwise), but embeddings int8; ``"float16"``: weights stored so; ``"float32"``: only
+            what ``parts`` names is changed. Convolutions stay float32 unless a part names them.
         layers: ``"all"``, or ``"recurrent"`` to leave linear layers and embeddings as they are.
+        parts: schemes of single layers, or of the matrices and gates of an LSTM (``describe_parts`` lists their names);
+            the most specific part wins, what none names has ``scheme``.
+        rounder: rounds the matrices of recurrent and linear layers, by name (``"lstm.r"``, ``"head.weight"``).
+        calibration_sha256: of the data that the rounder was made with, for the card.
         allow_unquantized: let recurrent layers that have no int8 form stay float32.
         progress: called with one line for each thing that is being done.
 
     Raises:
-        CoverageError: a recurrent layer stayed float32 and ``allow_unquantized`` is False; the message says why.
-        QuantizationError: unknown scheme or ``layers``, or nothing in the file to quantize.
+        CoverageError: a recurrent layer, or one that a part names, stayed float32 although that was not asked, and
+            ``allow_unquantized`` is False; the message says why.
+        QuantizationError: unknown scheme, part or ``layers``, or nothing in the file to quantize.
         ArtifactError, IntegrityError: the file cannot be read.
         OutputError: the path cannot be written, or is the source.
     """
@@ -102,7 +123,14 @@ def quantize(
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
     data = with_weights(read_model_bytes(source), Path(source).parent)
     artifact = quantize_bytes(
-        data, scheme=scheme, layers=layers, allow_unquantized=allow_unquantized, progress=progress
+        data,
+        scheme=scheme,
+        layers=layers,
+        parts=parts,
+        rounder=rounder,
+        calibration_sha256=calibration_sha256,
+        allow_unquantized=allow_unquantized,
+        progress=progress,
     )
     write(artifact, path)
     return report_of(artifact, path, parent_bytes=len(data))
@@ -128,6 +156,9 @@ def quantize_bytes(
     *,
     scheme: str | Scheme = "int8",
     layers: str = "all",
+    parts: Mapping[str, Scheme] = MappingProxyType({}),
+    rounder: MatrixRounder = round_matrix,
+    calibration_sha256: str | None = None,
     allow_unquantized: bool = False,
     plain: bool = False,
     progress: Progress | None = None,
@@ -147,13 +178,16 @@ def quantize_bytes(
     session = Session(data, kernels="off")
     card = session.card or _inferred_card(session)
     _refuse_quantized(model, card)
-    say(f"rounding weights to {chosen}")
+    found = find_layers(model)
+    requests = resolve(found, parts, lambda kind: _default(kind, chosen, layers))
+    name = _name_of(requests, chosen)
+    say(f"rounding weights to {name}")
     ids_below = smallest_table(model)
     with np.errstate(all="ignore"):  # a weight that is NaN or infinite is refused in a sentence, without a warning
-        coverage = _rewrite(model, chosen, layers)
-    if layers == "recurrent" and not any(is_recurrent_operator(row.operator) for row in coverage):
+        rows = rewrite(model, found, requests, rounder, default=chosen)
+    if layers == "recurrent" and not any(is_recurrent_operator(row.coverage.operator) for row in rows):
         raise QuantizationError("the model has no recurrent layer, and only such were asked for: nothing to quantize")
-    _check_coverage(coverage, chosen, allow_unquantized=allow_unquantized)
+    check_rows(rows, allow_unquantized=allow_unquantized)
     drop_unused(model)
     strip(model)
     body = serialize(model, plain=plain)
@@ -162,10 +196,8 @@ def quantize_bytes(
     say("comparing with the float32 parent")
     maker = InputMaker(card.inputs, ids_below=ids_below, values=settings_of(session))
     card = card.replace(
-        layers=tuple(_requantized(layer, model, chosen) for layer in card.layers),
-        quantization=Quantization(
-            scheme=str(chosen), parent_sha256=hashlib.sha256(data).hexdigest(), coverage=coverage
-        ),
+        layers=_requantized(card.layers, model),
+        quantization=_quantization(name, data, rows, calibration_sha256),
         parity=difference_to(data, body, card, maker, least=least),
     )
     say("making golden vectors and running the self-test")
@@ -173,20 +205,55 @@ def quantize_bytes(
 
 
 def parse_scheme(scheme: str | Scheme, *, block: int = 32, symmetric: bool = True) -> Scheme:
-    """Return a scheme by its name; ``block`` and ``symmetric`` are for int4.
+    """Return a scheme by its name or compact text; ``block`` and ``symmetric`` are for the name ``int4``.
 
     Raises:
         QuantizationError: unknown name, or a block of neither 32 nor 128.
     """
     if isinstance(scheme, Scheme):
         return scheme
-    if scheme not in SCHEMES:
-        raise QuantizationError(f"unknown scheme {scheme!r}; known ones are {', '.join(SCHEMES)}")
-    if scheme == "int8" and (block != 32 or not symmetric):
-        raise QuantizationError("blocks and zero points are for int4: int8 has one scale a column")
+    parsed = Scheme.parse(scheme)
+    if (block, symmetric) == (32, True):
+        return parsed
+    if scheme != "int4":
+        raise QuantizationError(
+            f"blocks and zero points are for int4: {NO_BLOCKS.get(parsed.kind, 'its text has them')}"
+        )
     if block not in (32, 128):
         raise QuantizationError(f"the block is {block}: int4 has blocks of 32 or 128 inputs")
-    return Scheme(kind="int4" if scheme == "int4" else "int8", block=128 if block == 128 else 32, symmetric=symmetric)
+    return Scheme(kind="int4", block=128 if block == 128 else 32, symmetric=symmetric)
+
+
+def _default(kind: LayerKind, scheme: Scheme, layers: str) -> LayerRequest:
+    """What a layer becomes that no part names."""
+    float32 = Scheme(kind="float32")
+    if kind == "convolution":
+        # int8 convolutions in front of an LSTM ruined a published VAD whose LSTM quantizes cleanly.
+        return LayerRequest(scheme=float32)
+    if kind != "recurrent" and layers == "recurrent":
+        return LayerRequest(scheme=float32, reason="only recurrent layers were asked for")
+    if kind == "embedding" and scheme.kind == "int4":
+        # A row is looked up, not summed over: nothing averages its rounding away.
+        return LayerRequest(scheme=Scheme(kind="int8"))
+    return LayerRequest(scheme=scheme)
+
+
+def _name_of(requests: Sequence[LayerRequest], scheme: Scheme) -> str:
+    """The scheme of the whole file: ``mixed`` where parts make layers differ."""
+    if any(request.gates for request in requests):
+        return MIXED
+    found = {request.scheme if request.named else scheme for request in requests}
+    return str(found.pop()) if len(found) == 1 else MIXED
+
+
+def _quantization(name: str, parent: bytes, rows: Sequence[Row], calibration_sha256: str | None) -> Quantization:
+    return Quantization(
+        scheme=name,
+        parent_sha256=hashlib.sha256(parent).hexdigest(),
+        coverage=tuple(row.coverage for row in rows),
+        parts={part: text for row in rows for part, text in row.parts.items()},
+        calibration_sha256=calibration_sha256,
+    )
 
 
 def _refuse_quantized(model: ir.Model, card: ModelCard) -> None:
@@ -198,67 +265,6 @@ def _refuse_quantized(model: ir.Model, card: ModelCard) -> None:
         raise QuantizationError(
             f"the model is quantized already ({scheme}): start from the float32 file it was made from"
         )
-
-
-def _rewrite(model: ir.Model, scheme: Scheme, layers: str) -> tuple[Coverage, ...]:
-    """Quantize every layer that has a quantized form, in place; a row for each layer, in graph order."""
-    rows = []
-    dense = (quantize_linear, _quantize_table) if layers == "all" else (_leave, _leave)
-    for node in list(model.graph.all_nodes()):
-        if is_recurrent(node):
-            rows.append(_quantize_layer(node, node.name or node.op_type, quantize_recurrent, scheme))
-        elif is_linear(node):
-            rows.append(_quantize_layer(node, layer_name(node), dense[0], scheme))
-        elif is_embedding(node):
-            rows.append(_quantize_layer(node, layer_name(node), dense[1], Scheme()))
-    for function in model.functions.values():
-        rows += [
-            _row(
-                f"{function.name}/{node.name}", node.op_type, f"{_left(node)}: it stands inside a local function", 0, 0
-            )
-            for node in function.all_nodes()
-            if is_recurrent(node)
-        ]
-    return tuple(rows)
-
-
-def _quantize_table(node: ir.Node, _scheme: Scheme) -> Outcome:
-    """Tables of embeddings are int8 by row in every scheme: a row is looked up, not summed over."""
-    return quantize_embedding(node)
-
-
-def _leave(_node: ir.Node, _scheme: Scheme) -> Outcome:
-    raise Refusal("only recurrent layers were asked for")
-
-
-def _quantize_layer(
-    node: ir.Node, layer: str, quantizer: Callable[[ir.Node, Scheme], Outcome], scheme: Scheme
-) -> Coverage:
-    operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    try:
-        before, after, note = quantizer(node, scheme)
-    except Refusal as refusal:
-        size = sum(array.nbytes for array in (constant_of(value) for value in node.inputs) if array is not None)
-        return _row(layer, operator, f"{_left(node)}: {refusal}", size, size)
-    return _row(layer, operator, f"{scheme}: {note}" if note else str(scheme), before, after)
-
-
-def _left(node: ir.Node) -> str:
-    """What a layer is that was not quantized; ``DynamicQuantizeLSTM`` was int8 before."""
-    return FLOAT32 if node.domain in ("", "ai.onnx", DOMAIN) else "as it is"
-
-
-def _row(layer: str, operator: str, scheme: str, before: int, after: int) -> Coverage:
-    return Coverage(layer=layer, operator=operator, scheme=scheme, bytes_before=before, bytes_after=after)
-
-
-def _check_coverage(coverage: Sequence[Coverage], scheme: Scheme, *, allow_unquantized: bool) -> None:
-    if not coverage:
-        raise QuantizationError("the model has no float32 recurrent, linear or embedding layer: nothing to quantize")
-    stayed = [row for row in coverage if is_recurrent_operator(row.operator) and not row.scheme.startswith(str(scheme))]
-    if stayed and not allow_unquantized:
-        reasons = "; ".join(f"{row.layer} ({row.operator}) stays {row.scheme}" for row in stayed)
-        raise CoverageError(f"{reasons}. Nothing was written; --allow-unquantized accepts that")
 
 
 def smallest_table(model: ir.Model) -> int:
@@ -275,12 +281,19 @@ def settings_of(session: Session) -> dict[str, Array]:
     return {name: vector[name] for name in names if name in vector}
 
 
-def _requantized(layer: Any, model: ir.Model, scheme: Scheme) -> Any:
-    import dataclasses
-
+def _requantized(layers: Sequence[Layer], model: ir.Model) -> tuple[Layer, ...]:
+    """The card's layers with the operators that carry them now."""
     names = {node.name: node for node in model.graph.all_nodes()}
-    node = names.get(f"{layer.name}/{scheme.kind}")
-    return layer if node is None else dataclasses.replace(layer, operator=f"{node.domain}::{node.op_type}")
+    carriers = [
+        next((names[path] for kind in ("int8", "int4", MIXED) if (path := f"{layer.name}/{kind}") in names), None)
+        for layer in layers
+    ]
+    return tuple(
+        layer
+        if node is None
+        else dataclasses.replace(layer, operator=f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
+        for layer, node in zip(layers, carriers, strict=True)
+    )
 
 
 def _inferred_card(session: Session) -> ModelCard:

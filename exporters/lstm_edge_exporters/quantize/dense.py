@@ -7,11 +7,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8
-from lstm_edge_exporters.graph import add_node, add_shared, constant_of, owner, replace_node
+from lstm_edge_exporters.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
 from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
-from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix, round_rows
+from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
+from lstm_edge_exporters.quantize.storage import float16_value, round_table, to_float16, unpacked_rows
 
-__all__ = ["is_embedding", "is_linear", "layer_name", "quantize_embedding", "quantize_linear"]
+__all__ = ["is_embedding", "is_linear", "layer_name", "linear_bytes", "quantize_embedding", "quantize_linear"]
 
 Array = NDArray[Any]
 
@@ -41,21 +42,25 @@ def is_embedding(node: ir.Node) -> bool:
     return axis == 0 and table is not None and table.ndim == 2 and table.dtype == np.float32
 
 
-def quantize_linear(node: ir.Node, scheme: Scheme) -> Outcome:
+def quantize_linear(node: ir.Node, scheme: Scheme, rounder: MatrixRounder) -> Outcome:
     """Replace a MatMul (and the Add of its bias) or a Gemm by a quantized operator; returns bytes before and after.
 
+    float16 leaves the node as it is: its weight is stored so, and converted when onnxruntime opens the file.
+
     Raises:
-        Refusal: a Gemm has a scaling or a transposed input.
+        Refusal: a Gemm has a scaling or a transposed input, or a value is beyond float16's range.
     """
     weight = constant_of(node.inputs[1])
     assert weight is not None
+    if scheme.kind == "float16":
+        return _store_linear(node, weight)
     if node.op_type == "Gemm":
         weight, bias = _read_gemm(node, weight)
         last = node
     else:
         last, bias = _following_bias(node, weight.shape[1])
     layer, graph = layer_name(node), owner(node)
-    parts = round_matrix(f"{layer}.weight", weight, scheme)
+    parts = rounder(f"{layer}.weight", weight, scheme)
     arrays = {f"w{suffix}": array for suffix, array in parts.items()}
     arrays["b"] = np.zeros(weight.shape[1], np.float32) if bias is None else bias
     constants = [add_shared(graph, f"{layer}.{scheme.kind}.{name}", array) for name, array in arrays.items()]
@@ -101,14 +106,59 @@ def _following_bias(node: ir.Node, width: int) -> tuple[ir.Node, Array | None]:
     return add, bias
 
 
-def quantize_embedding(node: ir.Node) -> Outcome:
-    """Replace a Gather by int8 rows, Cast and Mul with the rows' scales; returns bytes before and after."""
+def linear_bytes(node: ir.Node) -> int:
+    """Return the bytes of a linear layer's weight and bias."""
+    weight = constant_of(node.inputs[1])
+    assert weight is not None
+    if node.op_type == "Gemm":
+        bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    else:
+        bias = _following_bias(node, weight.shape[1])[1]
+    return weight.nbytes + (0 if bias is None else bias.nbytes)
+
+
+def _store_linear(node: ir.Node, weight: Array) -> Outcome:
+    layer, size = layer_name(node), linear_bytes(node)
+    rounded = to_float16(f"{layer}.weight", weight)
+    node.replace_input_with(1, float16_value(node, f"{layer}.float16.w", rounded))
+    return Outcome(size, size - rounded.nbytes)
+
+
+def quantize_embedding(node: ir.Node, scheme: Scheme) -> Outcome:
+    """Replace a Gather by one of rows stored as float16, int8 or four bits; returns bytes before and after.
+
+    A row is looked up and then unpacked. int8: one scale a row. Four bits: a scale for each block of a row.
+
+    Raises:
+        Refusal: a value is beyond float16's range.
+    """
     table, ids = constant_of(node.inputs[0]), node.inputs[1]
     assert table is not None
     layer, graph = layer_name(node), owner(node)
-    rounded, scale = round_rows(f"{layer}.weight", table)
-    rows = add_node(node, "Gather", [add_shared(graph, f"{layer}.int8.w", rounded), ids])[0]
-    scales = add_node(node, "Gather", [add_shared(graph, f"{layer}.int8.w_scale", scale), ids])[0]
-    values = add_node(node, "Cast", [rows], attributes={"to": 1})[0]
-    replace_node(node, add_node(node, "Mul", [values, scales]))
-    return Outcome(table.nbytes, rounded.nbytes + scale.nbytes)
+    path = f"{layer}.{scheme.kind}"
+    if scheme.kind == "float16":
+        rounded = to_float16(f"{layer}.weight", table)
+        rows = add_node(node, "Gather", [add_shared(graph, f"{path}.w", rounded), ids])
+        replace_node(node, add_node(node, "Cast", rows, attributes={"to": 1}))
+        return Outcome(table.nbytes, rounded.nbytes)
+    arrays = round_table(f"{layer}.weight", table, scheme)
+    size = sum(array.nbytes for array in arrays.values())
+    if scheme.kind == "int8":
+        found = {
+            key: add_node(node, "Gather", [add_shared(graph, f"{path}.{key}", a), ids])[0] for key, a in arrays.items()
+        }
+        replace_node(node, [unpacked_rows(node, path, found, table.shape[1], scheme)])
+        return Outcome(table.nbytes, size)
+    flat = add_node(node, "Reshape", [ids, add_constant(graph, f"{path}.flat", np.array([-1]))])[0]
+    found = {
+        # One zero point for the whole table has no rows to look up.
+        key: stored if len(array) != len(table) else add_node(node, "Gather", [stored, flat])[0]
+        for key, array in arrays.items()
+        for stored in [add_shared(graph, f"{path}.{key}", array)]
+    }
+    values = unpacked_rows(node, path, found, table.shape[1], scheme)
+    lead = add_node(node, "Shape", [ids])[0]
+    width = add_constant(graph, f"{path}.features", np.array([table.shape[1]]))
+    shape = add_node(node, "Concat", [lead, width], attributes={"axis": 0})[0]
+    replace_node(node, add_node(node, "Reshape", [values, shape]))
+    return Outcome(table.nbytes, size)

@@ -26,7 +26,7 @@ from lstm_edge_exporters.quantize.nodes import (
     round_weights,
     sides_of,
 )
-from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, LEVELS, Scheme
+from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, LEVELS, MatrixRounder, Scheme
 
 __all__ = ["DYNAMIC_DOMAIN", "DYNAMIC_LSTM", "quantize_dynamic_lstm"]
 
@@ -39,17 +39,20 @@ _BYTES = (np.int8, np.uint8)
 _KINDS = {"W": _BYTES, "R": _BYTES, "W_zero_point": _BYTES, "R_zero_point": _BYTES}
 
 
-def quantize_dynamic_lstm(node: ir.Node, scheme: Scheme, to_operator: ToOperator) -> Outcome:
+def quantize_dynamic_lstm(node: ir.Node, scheme: Scheme, rounder: MatrixRounder, to_operator: ToOperator) -> Outcome:
     """Replace a DynamicQuantizeLSTM by one operator for each direction; the note says what became of the weights.
 
     Args:
         node: the node.
         scheme: int8, or int4, which always rounds anew.
+        rounder: rounds a matrix where it is rounded anew.
         to_operator: puts one direction's float W [4H, I], R [4H, H], B [8H] and P [3H] into the operators' layout.
 
     Raises:
         Refusal: an attribute or input cannot be honoured; the graph is as it was.
     """
+    if scheme.kind == "float16":
+        raise Refusal("its weights are int8 or uint8, which float16 would only enlarge")
     _, w, r, b, rows, h0, c0, p, *rest = optional_inputs(node, 12)
     values = {"W": w, "R": r, "B": b, "P": p}
     values |= dict(zip(("W_scale", "W_zero_point", "R_scale", "R_zero_point"), rest, strict=True))
@@ -76,7 +79,7 @@ def quantize_dynamic_lstm(node: ir.Node, scheme: Scheme, to_operator: ToOperator
         side = {key: array[i] for key, array in arrays.items()}
         floats = to_operator(_dequantized(side, "W").T, _dequantized(side, "R").T, side["B"], side.get("P"))
         if reason:
-            weights.append(round_weights(f"{name}_reverse" if i else name, variant, floats, scheme))
+            weights.append(round_weights(f"{name}_reverse" if i else name, variant, floats, scheme, rounder))
         else:
             weights.append({key: floats[key] for key in ("b", "p") if key in floats} | _carried(side))
     layer = RoundedLayer(variant=variant, weights=tuple(weights), direction=direction, hidden_size=hidden)

@@ -1,5 +1,6 @@
 """ONNX's ``GRU`` to quantized functions: all that the node can say is honoured, or refused by name."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,31 @@ from lstm_edge_exporters.quantize.nodes import (
     round_weights,
     sides_of,
 )
-from lstm_edge_exporters.quantize.rounding import Scheme
+from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 
-__all__ = ["gru_operator_weights", "quantize_gru"]
+__all__ = ["ReadGru", "gru_operator_weights", "quantize_gru", "read_gru"]
 
 Array = NDArray[Any]
 
 
-def quantize_gru(node: ir.Node, scheme: Scheme) -> Outcome:
-    """Replace a GRU node by one quantized operator for each direction, in place.
+@dataclass(frozen=True, kw_only=True)
+class ReadGru:
+    """What a GRU node says: the form of its cell, and for each direction the operators' arrays in float32."""
+
+    reset_after: bool
+    weights: tuple[dict[str, Array], ...]
+    direction: str
+    hidden_size: int
+    lengths: ir.Value | None
+    states: tuple[ir.Value | None, ...]
+    size_bytes: int
+
+
+def read_gru(node: ir.Node) -> ReadGru:
+    """Read a GRU node.
 
     Raises:
-        Refusal: an attribute or input cannot be honoured; the graph is as it was.
+        Refusal: an attribute or input has no quantized form.
     """
     _, w, r, b, rows, h0 = optional_inputs(node, 6)
     constants = constant_inputs({"W": w, "R": r, "B": b}, "WR", {})
@@ -47,20 +61,32 @@ def quantize_gru(node: ir.Node, scheme: Scheme) -> Outcome:
     biases = B if B is not None else np.zeros((sides, 6 * hidden), np.float32)
     before_reset = node.attributes["linear_before_reset"].as_int() if "linear_before_reset" in node.attributes else 0
     # ONNX: "when set to a nonzero value" the product comes first, which is the reset gate after it.
-    variant = GruVariant(reset_after=before_reset != 0, ragged=rows is not None, int4=scheme.kind == "int4")
-    name = node.name or "gru"
-    weights = tuple(
-        round_weights(
-            f"{name}_reverse" if i else name,
-            variant,
-            gru_operator_weights(W[i], R[i], biases[i], reset_after=variant.reset_after),
-            scheme,
-        )
-        for i in range(sides)
+    after = before_reset != 0
+    return ReadGru(
+        reset_after=after,
+        weights=tuple(gru_operator_weights(W[i], R[i], biases[i], reset_after=after) for i in range(sides)),
+        direction=direction,
+        hidden_size=hidden,
+        lengths=rows,
+        states=(h0,),
+        size_bytes=sum(array.nbytes for array in constants.values() if array is not None),
     )
-    layer = RoundedLayer(variant=variant, weights=weights, direction=direction, hidden_size=hidden)
-    before = sum(array.nbytes for array in constants.values() if array is not None)
-    return Outcome(before, place(node, layer, lengths=rows, states=(h0,), kind=scheme.kind))
+
+
+def quantize_gru(node: ir.Node, scheme: Scheme, rounder: MatrixRounder) -> Outcome:
+    """Replace a GRU node by one int8 or int4 operator for each direction, in place.
+
+    Raises:
+        Refusal: an attribute or input cannot be honoured; the graph is as it was.
+    """
+    read, name = read_gru(node), node.name or "gru"
+    variant = GruVariant(reset_after=read.reset_after, ragged=read.lengths is not None, int4=scheme.kind == "int4")
+    weights = tuple(
+        round_weights(f"{name}_reverse" if side else name, variant, arrays, scheme, rounder)
+        for side, arrays in enumerate(read.weights)
+    )
+    layer = RoundedLayer(variant=variant, weights=weights, direction=read.direction, hidden_size=read.hidden_size)
+    return Outcome(read.size_bytes, place(node, layer, lengths=read.lengths, states=read.states, kind=scheme.kind))
 
 
 def gru_operator_weights(W: Array, R: Array, B: Array, *, reset_after: bool) -> dict[str, Array]:

@@ -1,6 +1,6 @@
 """What the recurrent nodes of ONNX have in common: reading constants, directions, states, and putting ours in place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, GruVariant
 from lstm_edge_exporters.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
-from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
+from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 
 __all__ = [
     "Outcome",
     "Refusal",
     "RoundedLayer",
     "check_attributes",
+    "connect_sides",
     "constant_inputs",
     "optional_inputs",
     "place",
@@ -120,12 +121,14 @@ def constant_inputs(
     return constants
 
 
-def round_weights(layer: str, variant: CellVariant | GruVariant, arrays: Arrays, scheme: Scheme) -> dict[str, Array]:
+def round_weights(
+    layer: str, variant: CellVariant | GruVariant, arrays: Arrays, scheme: Scheme, rounder: MatrixRounder
+) -> dict[str, Array]:
     """Return the operator's constants by name: matrices rounded, with their scales; the rest in float32."""
     rounded: dict[str, Array] = {}
     for name, array in arrays.items():
         if variant.is_quantized(name):
-            parts = round_matrix(f"{layer}.{name}", array, scheme)
+            parts = rounder(f"{layer}.{name}", array, scheme)
             rounded |= {f"{name}{suffix}": part for suffix, part in parts.items()}
         else:
             rounded[name] = array.astype(np.float32)
@@ -140,29 +143,55 @@ def place(
     Returns:
         Bytes of the constants.
     """
-    x, name, graph = node.inputs[0], node.name or node.op_type.lower(), owner(node)
-    ids = add_node(node, "Cast", [lengths], attributes={"to": 7})[0] if lengths is not None else None
-    sides: list[tuple[ir.Value, ...]] = []
-    after = 0
-    backward = DIRECTIONS[layer.direction]
-    for side, reverse in enumerate(backward):
-        sequence = _reversed(node, x, ids) if reverse else x
-        given = [_initial(node, x, h, side=side, sides=len(backward), size=layer.hidden_size) for h in states]
+    name, graph = node.name or node.op_type.lower(), owner(node)
+
+    def operator(side: int, moving: Sequence[ir.Value | None]) -> tuple[ir.Value, ...]:
         path = f"{name}_reverse" if side else name
         arrays = layer.weights[side]
         constants = [add_shared(graph, f"{path}.{kind}.{key}", arrays[key]) for key in layer.variant.weights]
-        after += sum(array.nbytes for array in arrays.values())
-        y, *last = add_node(
+        return add_node(
             node,
             layer.variant.name,
-            [sequence, *given, *([ids] if ids is not None else []), *constants],
+            [*moving, *constants],
             domain=DOMAIN,
             outputs=("y", "h_out", "c_out")[: 1 + len(states)],
             name=f"{path}/{kind}",
         )
+
+    connect_sides(node, operator, layer.direction, layer.hidden_size, lengths=lengths, states=states)
+    return sum(array.nbytes for arrays in layer.weights for array in arrays.values())
+
+
+def connect_sides(
+    node: ir.Node,
+    operator: Callable[[int, Sequence[ir.Value | None]], tuple[ir.Value, ...]],
+    direction: str,
+    hidden_size: int,
+    *,
+    lengths: ir.Value | None,
+    states: Sequence[ir.Value | None],
+) -> None:
+    """Replace a node by what ``operator`` adds for each direction: reversals, initial states and outputs around it.
+
+    Args:
+        node: the node.
+        operator: takes the side (0, and 1 for the second direction) and the inputs x, the states and the lengths where
+            rows have some; returns y [T, B, H] and the final states [1, B, H].
+        direction: as ``check_attributes`` returned it.
+        hidden_size: H.
+        lengths: the node's lengths of rows, or None.
+        states: the node's initial states; None stands for zeros.
+    """
+    x = node.inputs[0]
+    ids = add_node(node, "Cast", [lengths], attributes={"to": 7})[0] if lengths is not None else None
+    sides: list[tuple[ir.Value, ...]] = []
+    backward = DIRECTIONS[direction]
+    for side, reverse in enumerate(backward):
+        sequence = _reversed(node, x, ids) if reverse else x
+        given = [_initial(node, x, h, side=side, sides=len(backward), size=hidden_size) for h in states]
+        y, *last = operator(side, [sequence, *given, *([ids] if ids is not None else [])])
         sides.append((_reversed(node, y, ids) if reverse else y, *last))
     _connect(node, sides)
-    return after
 
 
 def _reversed(node: ir.Node, x: ir.Value | None, rows: ir.Value | None) -> ir.Value:

@@ -1,38 +1,38 @@
-"""Weights to int8 and int4: which scheme, and how a matrix is rounded by it.
+"""Weights to int8 and int4: how a matrix is rounded.
 
 int8 is symmetric with one scale a column (or a row), so that sums stay exact in float32; int4 has one scale, and if
 asked a zero point, for each block of inputs of a column.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge_exporters.quantize.schemes import Scheme
 from lstm_edge_runtime.errors import QuantizationError
 
-__all__ = ["LARGEST_COLUMN_SUM", "LEVELS", "Scheme", "round_blocks", "round_columns", "round_matrix", "round_rows"]
+__all__ = [
+    "LARGEST_COLUMN_SUM",
+    "LEVELS",
+    "MatrixRounder",
+    "Scheme",
+    "round_blocks",
+    "round_columns",
+    "round_matrix",
+    "round_rows",
+]
 
 Float = NDArray[np.float32]
+
+# Rounds a matrix float32 [K, N] by its name ("lstm.r", "head.weight") to int8 or int4; returns what round_matrix does.
+MatrixRounder = Callable[[str, Float, Scheme], dict[str, NDArray[Any]]]
 
 LEVELS = 127
 # |Σ q·w| ≤ 127·Σ|w| stays below 2**24, the last integer up to which float32 counts by ones (docs/operators.md).
 LARGEST_COLUMN_SUM = (2**24 - 1) // LEVELS
 SMALLEST_AMAX = 2.0**-100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scheme:
-    """How matrices are stored: ``int8``, or ``int4`` with ``block`` inputs a scale, symmetric or with zero points."""
-
-    kind: Literal["int8", "int4"] = "int8"
-    block: Literal[32, 128] = 32
-    symmetric: bool = True
-
-    def __str__(self) -> str:
-        """Return the scheme as coverage tables and cards name it."""
-        return "int8" if self.kind == "int8" else f"int4, block {self.block}{', zero points' * (not self.symmetric)}"
 
 
 def round_matrix(name: str, weight: NDArray[Any], scheme: Scheme) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,79 @@
+"""How a layer's weights are stored, and the compact text that says so in options, reports and model cards."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lstm_edge_runtime.errors import QuantizationError
+
+__all__ = ["EVERY_SCHEME", "NO_BLOCKS", "Kind", "Scheme"]
+
+Kind = Literal["float32", "float16", "int8", "int4"]
+Block = Literal[32, 128]
+
+_ZERO = "zero"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """How matrices are stored; biases and a peephole's diagonals are float32 in each.
+
+    ``float32``: as they are. ``float16``: stored so, computed in float32. ``int8``: one scale a column. ``int4``: a
+    scale for each ``block`` inputs of a column, symmetric or with zero points.
+
+    Raises:
+        QuantizationError: an unknown kind, or a block or zero points that do not go with it.
+    """
+
+    kind: Kind = "int8"
+    block: Block = 32
+    symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no operator stores, so that every scheme has one text."""
+        if self.kind not in get_args(Kind):
+            raise QuantizationError(f"unknown scheme {self.kind!r}; known ones are {', '.join(get_args(Kind))}")
+        if self.kind != "int4" and (self.block != 32 or not self.symmetric):
+            raise QuantizationError(f"blocks and zero points are for int4: {NO_BLOCKS[self.kind]}")
+        if self.block not in get_args(Block):
+            raise QuantizationError(f"the block is {self.block}: int4 has blocks of 32 or 128 inputs")
+
+    def __str__(self) -> str:
+        """Return the scheme as coverage tables and cards name it."""
+        return self.kind if self.kind != "int4" else f"int4, block {self.block}{', zero points' * (not self.symmetric)}"
+
+    @property
+    def text(self) -> str:
+        """The compact text: ``float32``, ``float16``, ``int8``, ``int4`` (block 32), ``int4:128``, ``int4:32:zero``."""
+        if not self.symmetric:
+            return f"{self.kind}:{self.block}:{_ZERO}"
+        return self.kind if self.block == 32 else f"{self.kind}:{self.block}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Scheme":
+        """Return the scheme of a compact text; ``int4:32`` is ``int4``.
+
+        Raises:
+            QuantizationError: the text is none of them.
+        """
+        found = {scheme.text: scheme for scheme in EVERY_SCHEME} | {"int4:32": cls(kind="int4")}
+        if text not in found:
+            known = ", ".join(scheme.text for scheme in EVERY_SCHEME)
+            raise QuantizationError(f"unknown scheme {text!r}; known ones are {known}")
+        return found[text]
+
+
+NO_BLOCKS = {
+    "float32": "float32 has no scales",
+    "float16": "float16 has no scales",
+    "int8": "int8 has one scale a column",
+}
+
+EVERY_SCHEME = (
+    Scheme(kind="int8"),
+    Scheme(kind="int4"),
+    Scheme(kind="int4", block=128),
+    Scheme(kind="int4", symmetric=False),
+    Scheme(kind="int4", block=128, symmetric=False),
+    Scheme(kind="float16"),
+    Scheme(kind="float32"),
+)

@@ -1,0 +1,95 @@
+"""What the card says of quantization: kept in a round trip, defaults for older documents, refusals by path."""
+
+import json
+
+import pytest
+
+from lstm_edge_runtime.card import (
+    SCHEMA,
+    Coverage,
+    Metric,
+    ModelCard,
+    Quantization,
+    Streaming,
+    card_to_json,
+    parse_card,
+    serialize_card,
+)
+from lstm_edge_runtime.errors import CardError
+
+CARD = ModelCard(
+    inputs=(),
+    outputs=(),
+    streaming=Streaming(verdict="none"),
+    minimum_onnxruntime="1.18",
+    quantization=Quantization(
+        scheme="mixed",
+        parent_sha256="0" * 64,
+        coverage=(
+            Coverage(
+                layer="lstm", operator="LSTM", scheme="W int8, R int4, block 32", bytes_before=800, bytes_after=150
+            ),
+        ),
+        parts={"lstm.W": "int8", "lstm.R": "int4"},
+        calibration_sha256="1" * 64,
+        metric=Metric(name="accuracy", value=0.97, low=0.95, high=0.985, data="japanese-vowels", confidence=0.95),
+    ),
+)
+DOCUMENT = json.loads(serialize_card(CARD))
+
+
+def edited(key, value):
+    document = json.loads(json.dumps(DOCUMENT))
+    document["quantization"][key] = value
+    return json.dumps(document)
+
+
+def test_a_round_trip_keeps_all():
+    assert SCHEMA == "1.2"
+    assert parse_card(serialize_card(CARD)) == CARD
+    assert card_to_json(CARD)["quantization"]["parts"] == {"lstm.W": "int8", "lstm.R": "int4"}
+    assert DOCUMENT["quantization"]["metric"] == {
+        "name": "accuracy",
+        "value": 0.97,
+        "low": 0.95,
+        "high": 0.985,
+        "data": "japanese-vowels",
+        "confidence": 0.95,
+    }
+
+
+@pytest.mark.parametrize("schema", ["1.0", "1.1"])
+def test_an_older_document_has_the_defaults(schema):
+    document = json.loads(json.dumps(DOCUMENT)) | {"schema": schema}
+    for key in ("parts", "calibration_sha256", "metric"):
+        del document["quantization"][key]
+    quantization = parse_card(json.dumps(document)).quantization
+    assert (quantization.parts, quantization.calibration_sha256, quantization.metric) == ({}, None, None)
+    assert quantization.coverage == CARD.quantization.coverage
+    with pytest.raises(CardError, match=r"^model card: card\.quantization\.parts is missing$"):
+        parse_card(json.dumps(document | {"schema": "1.2"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("parts", ["lstm"], "card.quantization.parts must be an object, got ['lstm']"),
+        ("parts", None, "card.quantization.parts must be an object, got None"),
+        ("parts", {"lstm": 8}, "card.quantization.parts['lstm'] must be a str, got 8"),
+        ("calibration_sha256", 1, "card.quantization.calibration_sha256 must be a str, got 1"),
+        ("metric", 0.97, "card.quantization.metric must be an object, got 0.97"),
+        ("metric", {"name": "accuracy"}, "card.quantization.metric.value is missing"),
+    ],
+)
+def test_wrong_values_are_named(key, value, sentence):
+    with pytest.raises(CardError) as caught:
+        parse_card(edited(key, value))
+    assert str(caught.value) == f"model card: {sentence}"
+
+
+def test_parts_are_written_in_one_order():
+    """Equal cards are equal bytes, whatever order the request had."""
+    other = {"lstm.R": "int4", "lstm.W": "int8"}
+    assert list(other) != list(CARD.quantization.parts)
+    text = edited("parts", other)
+    assert serialize_card(parse_card(text)) == serialize_card(CARD)
