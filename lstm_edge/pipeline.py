@@ -1,16 +1,15 @@
 """Export as one job: load the source, build the float32 file, quantize and validate it if asked, then write."""
 
 import dataclasses
-import importlib
 import os
 import pickle
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lstm_edge._imports import first_line, import_object
 from lstm_edge_runtime.artifact import check_target, write_atomically
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError
@@ -18,7 +17,7 @@ from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, I
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lstm_edge.data import Dataset
+    from lstm_edge.data import Dataset, Transcripts
     from lstm_edge.data.text import TextData
     from lstm_edge.validation import ValidationReport
 
@@ -122,6 +121,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     from lstm_edge_exporters.quantize import quantize_bytes
 
     module = load_source(request.source, request.weights)
+    _say_of_other_scheme(module, request, progress)
     if not request.inputs and not hasattr(module, "describe_model"):
         raise InputError(
             f"{request.source}: say what goes into forward, one --input for each argument, "
@@ -168,7 +168,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     )
 
 
-def _check_request(request: ExportRequest) -> "Dataset | TextData | None":
+def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData | None":
     """Refuse what cannot work before anything slow starts; returns the data to validate on, if there is any."""
     check_target(request.output)
     if request.scheme is None:
@@ -192,8 +192,19 @@ def _check_request(request: ExportRequest) -> "Dataset | TextData | None":
     return load_data(request.data, request.metric or DEFAULT_METRIC)
 
 
+def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: Progress) -> None:
+    """Say where a model that was trained for one scheme is quantized to another: it may lose more than it need."""
+    trained_for = getattr(getattr(module, "config", None), "trained_for", None)
+    if request.scheme is not None and trained_for is not None and trained_for != request.scheme:
+        progress(f"{request.source} was trained quantization-aware for {trained_for}, and becomes {request.scheme}")
+
+
 def _validate(
-    request: ExportRequest, dataset: "Dataset | TextData", candidate: bytes, reference: bytes, progress: Progress
+    request: ExportRequest,
+    dataset: "Dataset | Transcripts | TextData",
+    candidate: bytes,
+    reference: bytes,
+    progress: Progress,
 ) -> "ValidationReport":
     from lstm_edge.data.text import TextData
     from lstm_edge.validation import validate
@@ -250,23 +261,13 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
 def _call_factory(source: str) -> "nn.Module":
     from torch import nn
 
-    path, _, name = source.partition(":")
-    # As `python -m` does: a module beside the user, not installed, can be named.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        factory = getattr(importlib.import_module(path), name)
-    except (Exception, SystemExit) as error:  # the user's own code runs on import: whatever it raises is the answer
-        raise CaptureError(
-            f"{source}: cannot be imported ({type(error).__name__}: {_first_line(error)}); "
-            "expected package.module:factory"
-        ) from error
+    factory = import_object(source, CaptureError, what=source, expected="package.module:factory")
     module = factory if isinstance(factory, nn.Module) else None
     if module is None and callable(factory):
         try:
             module = factory()
         except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
-            raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {_first_line(error)}") from error
+            raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {first_line(error)}") from error
         if not isinstance(module, nn.Module):
             raise CaptureError(f"{source}: the factory returned {type(module).__name__}, expected a torch.nn.Module")
     if module is None:
@@ -274,10 +275,6 @@ def _call_factory(source: str) -> "nn.Module":
             f"{source}: is a {type(factory).__name__}, expected a callable that returns a torch.nn.Module"
         )
     return module
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _read_weights(path: Path) -> "dict[str, Tensor]":
@@ -303,7 +300,7 @@ def _read_weights(path: Path) -> "dict[str, Tensor]":
             "save module.state_dict() instead of the module"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path}: not a PyTorch weights file ({_first_line(error)})") from error
+        raise ArtifactError(f"{path}: not a PyTorch weights file ({first_line(error)})") from error
     if not isinstance(tensors, dict):
         raise ArtifactError(f"{path}: holds a {type(tensors).__name__}, expected a state dict: names to tensors")
     for name, value in tensors.items():

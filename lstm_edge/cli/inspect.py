@@ -113,6 +113,8 @@ def _print_card(card: "ModelCard") -> None:
     _say(f"{verdict} ({card.streaming.reason})" if card.streaming.reason else verdict)
     for step in card.preprocessing:
         _say(f"preprocessing {step}")
+    if card.trained_for is not None:
+        _say(f"trained quantization-aware for {card.trained_for}")
     for name, values in (("labels", card.labels), ("vocabulary", card.vocabulary)):
         if values is not None:
             shown = ", ".join(values[:10]) + (", ..." if len(values) > 10 else "")

@@ -14,7 +14,7 @@ from lstm_edge.models.recurrent import RecurrentConfig, check_flag, check_intege
 from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["LanguageModel", "LanguageModelConfig", "LstmState"]
+__all__ = ["LanguageModel", "LanguageModelConfig", "LstmState", "TiedLinear"]
 
 LstmState = tuple[Tensor, Tensor]
 
@@ -96,6 +96,14 @@ class LanguageModelConfig(RecurrentConfig):
         return super().from_json(values)
 
 
+class TiedLinear(nn.Module):
+    """A linear layer whose matrix is another layer's: it has no parameters of its own."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return x [..., K] times weight [N, K], plus bias [N]: [..., N]."""
+        return functional.linear(x, weight, bias)
+
+
 class LanguageModel(nn.Module):
     """A distribution over the next token at every step: embedding, LSTM, linear (or the embedding again, ``tied``)."""
 
@@ -109,6 +117,7 @@ class LanguageModel(nn.Module):
             # As rows of the last layer's matrix, vectors of length 1 on average keep the first logits of order one.
             nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(config.embedding))
             self.output_bias = nn.Parameter(torch.zeros(config.tokens))
+            self.tied = TiedLinear()
         else:
             self.linear = nn.Linear(config.projection or config.hidden, config.tokens)
 
@@ -141,9 +150,7 @@ class LanguageModel(nn.Module):
     def _predict(self, y: Tensor) -> Tensor:
         """Return the logits of the last layer's outputs ``[B, T, P]``."""
         y = self.dropout(y)
-        if self.config.tied:
-            return functional.linear(y, self.embedding.weight, self.output_bias)
-        logits: Tensor = self.linear(y)
+        logits: Tensor = self.tied(y, self.embedding.weight, self.output_bias) if self.config.tied else self.linear(y)
         return logits
 
     def describe_model(self) -> dict[str, Any]:
@@ -152,6 +159,7 @@ class LanguageModel(nn.Module):
             "task": "language-model",
             "vocabulary": self.config.vocabulary or None,
             "text": self.config.text,
+            "trained_for": self.config.trained_for,
             "inputs": ["ids: int64[batch, time]"],
             "outputs": ["logits"],
         }

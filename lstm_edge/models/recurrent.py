@@ -27,7 +27,7 @@ __all__ = [
 LARGEST_SIZE = 16384
 MOST_LAYERS = 32
 # Keys that checkpoints of version 0.1 do not have; their defaults are what 0.1 did.
-LATER_KEYS = frozenset({"projection"})
+LATER_KEYS = frozenset({"projection", "trained_for"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,8 @@ class RecurrentConfig:
 
     ``hidden``: size of the cell state, 1 to 16384; ``layers``: 1 to 32; ``projection``: size of the output when
     projected, below ``hidden``, 0 without one. ``dropout``: the share of values dropped in training between the layers
-    and before the last linear layer, 0 up to, not including, 1.
+    and before the last linear layer, 0 up to, not including, 1. ``trained_for``: the quantization scheme that training
+    was aware of (``int8``, ``int4``, ``int4:128:zero``), which training itself sets; None where it was of none.
 
     Raises:
         InputError: a value has the wrong type or is out of its range.
@@ -50,6 +51,7 @@ class RecurrentConfig:
     peephole: Peephole = "none"
     projection: int = 0
     dropout: float = 0.0
+    trained_for: str | None = None
 
     def __post_init__(self) -> None:
         check_integer(self.noun, "hidden", self.hidden, 1, LARGEST_SIZE)
@@ -62,10 +64,15 @@ class RecurrentConfig:
                 f"{self.noun}: projection is {self.projection}, expected less than hidden, which is {self.hidden}"
             )
         check_number(self.noun, "dropout", self.dropout, below=1.0)
+        if self.trained_for is not None and not isinstance(self.trained_for, str):
+            raise InputError(f"{self.noun}: trained_for is {self.trained_for!r}, expected text or null")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON values."""
+        """Return the configuration as JSON values; ``trained_for`` only where it says something."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.trained_for is None:
+            # Versions before 0.3 refuse keys that they do not know.
+            del values["trained_for"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -104,6 +111,7 @@ class SequenceModel(nn.Module):
     ) -> None:
         super().__init__()
         self.noun = config.noun
+        self.trained_for = config.trained_for
         self.features = features
         self.bidirectional = bidirectional
         # Whether training packs rows of different lengths: see TrainingOptions.pack.
@@ -183,8 +191,9 @@ class SequenceModel(nn.Module):
         return steps
 
     def describe_inputs(self) -> dict[str, Any]:
-        """Return what the model card says of the inputs and of what the graph does to them."""
+        """Return what the model card says of the inputs, what the graph does to them, and what it was trained for."""
         return {
+            "trained_for": self.trained_for,
             "preprocessing": (
                 f"inside the graph: x is standardized to (x - mean) / std with {self.features} means and "
                 "standard deviations of the training data",

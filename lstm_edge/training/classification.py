@@ -24,6 +24,7 @@ from lstm_edge.training.sequences import (
     statistics,
     summarize,
 )
+from lstm_edge.training.start import prepare
 from lstm_edge.training.state import Checkpoint
 
 __all__ = ["train_classifier"]
@@ -39,6 +40,7 @@ def train_classifier(
     on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    start: SequenceClassifier | None = None,
 ) -> tuple[SequenceClassifier, TrainingReport]:
     """Train a classifier; the same arguments give the same weights, bit for bit, on the same machine.
 
@@ -53,13 +55,15 @@ def train_classifier(
         on_epoch: called after every epoch.
         on_progress: called after every update with (updates done, updates at most).
         checkpoint: where the state is kept after every epoch; the file stays when training is done.
+        start: a trained model of the same configuration to start from: its weights and its statistics.
 
     Returns:
         The model in evaluation mode, and the report.
 
     Raises:
         DataError: ``dataset`` has no classes, or not those or not the features of ``config``.
-        InputError: ``seed`` is out of its range, the loss is not for classes, or it became infinite or NaN.
+        InputError: ``seed`` is out of its range, the loss is not for classes, it became infinite or NaN,
+            or ``start`` has another configuration.
         ArtifactError: the checkpoint is damaged, or of another training.
         OutputError: the checkpoint cannot be written, or would be lost.
     """
@@ -69,6 +73,7 @@ def train_classifier(
     sizes = {"features": (dataset.features, config.features), "classes": (dataset.classes, config.classes)}
     check_sizes(dataset, "classification", sizes)
     check_loss(options.loss, "classification")
+    config = prepare(config, options, start)
     watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
     check_run(seed, watch)
     train, held_out = split(dataset, validation, options, seed=seed)
@@ -81,7 +86,7 @@ def train_classifier(
         return model
 
     identity = identify(config, seed, train, held_out)
-    model, history, seconds = run_training(make_model, task, options, identity, watch=watch)
+    model, history, seconds = run_training(make_model, task, options, identity, watch=watch, start=start)
     return model, summarize(
         task, model, config=config, data=dataset.name, metric="accuracy", seed=seed, history=history, seconds=seconds
     )

@@ -22,6 +22,7 @@ from lstm_edge.training.sequences import (
     statistics,
     summarize,
 )
+from lstm_edge.training.start import prepare
 from lstm_edge.training.state import Checkpoint
 
 __all__ = ["train_forecaster"]
@@ -39,6 +40,7 @@ def train_forecaster(
     on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    start: SequenceForecaster | None = None,
 ) -> tuple[SequenceForecaster, TrainingReport]:
     """Train a forecaster; the same arguments give the same weights, bit for bit, on the same machine.
 
@@ -55,13 +57,15 @@ def train_forecaster(
         on_epoch: called after every epoch.
         on_progress: called after every update with (updates done, updates at most).
         checkpoint: where the state is kept after every epoch; the file stays when training is done.
+        start: a trained model of the same configuration to start from: its weights and its statistics.
 
     Returns:
         The model in evaluation mode, and the report.
 
     Raises:
         DataError: ``dataset`` has no values, or not as many targets or features as ``config``.
-        InputError: ``seed`` is out of its range, the loss is not for values, or it became infinite or NaN.
+        InputError: ``seed`` is out of its range, the loss is not for values, it became infinite or NaN,
+            or ``start`` has another configuration.
         ArtifactError: the checkpoint is damaged, or of another training.
         OutputError: the checkpoint cannot be written, or would be lost.
     """
@@ -71,6 +75,7 @@ def train_forecaster(
     sizes = {"features": (dataset.features, config.features), "targets": (dataset.targets, config.targets)}
     check_sizes(dataset, "forecast", sizes)
     check_loss(options.loss, "forecast")
+    config = prepare(config, options, start)
     watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
     check_run(seed, watch)
     train, held_out = split(dataset, validation, options, seed=seed)
@@ -86,7 +91,7 @@ def train_forecaster(
         return model
 
     identity = identify(config, seed, train, held_out)
-    model, history, seconds = run_training(make_model, task, options, identity, watch=watch)
+    model, history, seconds = run_training(make_model, task, options, identity, watch=watch, start=start)
     return model, summarize(
         task,
         model,

@@ -13,7 +13,7 @@ __all__ = ["hold_out", "hold_out_sequences"]
 Indices = NDArray[np.int64]
 
 
-def hold_out(y: NDArray[Any], share: float, *, seed: int) -> tuple[Indices, Indices]:
+def hold_out(y: NDArray[Any], share: float, *, seed: int, name: str = "training") -> tuple[Indices, Indices]:
     """Split samples into a part to train on and a part to hold out, class by class.
 
     Args:
@@ -21,6 +21,7 @@ def hold_out(y: NDArray[Any], share: float, *, seed: int) -> tuple[Indices, Indi
         share: of each class, how much is held out, above 0 and at most 0.5; at least one sample of every class that
             has two or more, none of a class with one.
         seed: which samples are drawn.
+        name: what messages call the data.
 
     Returns:
         Two sorted int64 arrays of sample numbers: to train on, held out.
@@ -37,7 +38,7 @@ def hold_out(y: NDArray[Any], share: float, *, seed: int) -> tuple[Indices, Indi
         if len(members) > 1:
             held.append(members[: max(1, round(share * len(members)))])
     if not held:
-        raise DataError("training: no class has two samples, so none can be held out; expected more data")
+        raise DataError(f"{name}: no class has two samples, so none can be held out; expected more data")
     return _parts(len(y), np.concatenate(held))
 
 
@@ -63,7 +64,7 @@ def hold_out_sequences(dataset: Dataset, share: float, *, seed: int) -> tuple[In
         order = np.argsort(dataset.times, kind="stable")
         return _parts(len(dataset), order[-_count(dataset, len(dataset), "sequences", share) :])
     if dataset.is_classification:
-        return hold_out(dataset.y, share, seed=seed)
+        return hold_out(dataset.y, share, seed=seed, name=f"data {dataset.name}")
     order = np.random.default_rng(seed).permutation(len(dataset))
     return _parts(len(dataset), order[: _count(dataset, len(dataset), "sequences", share)])
 

@@ -24,6 +24,7 @@ from lstm_edge.training.losses import check_loss, cross_entropy
 from lstm_edge.training.options import LanguageOptions
 from lstm_edge.training.record import Epoch, TaskName, TrainingReport
 from lstm_edge.training.sequences import check_run, fingerprint, run_training
+from lstm_edge.training.start import prepare
 from lstm_edge.training.state import Checkpoint
 from lstm_edge_runtime.errors import DataError, InputError
 
@@ -89,6 +90,7 @@ def train_language_model(
     on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    start: LanguageModel | None = None,
 ) -> tuple[LanguageModel, TrainingReport]:
     """Train a language model; without ``max_minutes`` the same arguments and threads give the same weights.
 
@@ -102,13 +104,15 @@ def train_language_model(
         on_epoch: called after every epoch.
         on_progress: called after every update with (updates done, updates at most).
         checkpoint: where the state is kept after every epoch; the file stays when training is done.
+        start: a trained model of the same configuration to start from.
 
     Returns:
         The model in evaluation mode, and the report.
 
     Raises:
         DataError: a text is no int64 array, too short, or has ids that the model does not know.
-        InputError: ``seed`` is out of its range, or the loss became infinite or NaN.
+        InputError: ``seed`` is out of its range, the loss became infinite or NaN, or ``start`` has another
+            configuration.
         ArtifactError: the checkpoint is damaged, or of another training.
         OutputError: the checkpoint cannot be written, or would be lost.
     """
@@ -121,11 +125,14 @@ def train_language_model(
             f"training: batch_size is {options.batch_size}, expected a multiple of the {distributed.processes()} "
             "processes"
         )
+    config = prepare(config, options, start)
     watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
     check_run(seed, watch)
     task = LanguageTask(train, held_out, options)
     identity: dict[str, Any] = {"seed": seed, "config": config.to_json(), "data": fingerprint(train, held_out)}
-    model, history, seconds = run_training(lambda: LanguageModel(config), task, options, identity, watch=watch)
+    model, history, seconds = run_training(
+        lambda: LanguageModel(config), task, options, identity, watch=watch, start=start
+    )
     report = TrainingReport(
         task="language-model",
         data=data,

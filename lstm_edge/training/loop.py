@@ -153,7 +153,16 @@ class _Run:
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def time_share(self) -> float:
+    def share_used(self, updates: int = 0) -> float:
+        """Share of the budgets of time and of updates that is used, the larger one; 0 without a budget.
+
+        Args:
+            updates: of the epoch that is under way.
+        """
+        done = updates + sum(epoch.updates for epoch in self.history)
+        return max(self._time_share(), 0.0 if self.options.max_updates is None else done / self.options.max_updates)
+
+    def _time_share(self) -> float:
         """Share of the time budget that is used, with the last evaluation kept in hand; 0 without a budget."""
         if self.options.max_minutes is None:
             return 0.0
@@ -165,7 +174,7 @@ class _Run:
             return False
         best = min(self.history, key=lambda epoch: epoch.held_out_loss)
         waited = len(self.history) - best.number
-        return len(self.history) >= self.options.epochs or waited >= self.options.patience or self.time_share() >= 1.0
+        return len(self.history) >= self.options.epochs or waited >= self.options.patience or self.share_used() >= 1.0
 
     def add_epoch(self) -> None:
         began = time.perf_counter()
@@ -174,7 +183,7 @@ class _Run:
         self.objective.train()
         pass_ = _Pass(self)
         for batch in self.task.batches(len(self.history) + 1):
-            share = self.time_share()
+            share = self.share_used(pass_.updates)
             if share >= 1.0 and pass_.updates:
                 break
             pass_.update(batch, share)
@@ -246,7 +255,8 @@ class _Pass:
             self._read()
         if run.watch.on_progress is not None:
             done = len(run.history) * run.task.updates + self.updates
-            run.watch.on_progress(done, options.epochs * run.task.updates)
+            whole = options.epochs * run.task.updates
+            run.watch.on_progress(done, min(whole, options.max_updates or whole))
 
     def mean_loss(self) -> float:
         """Return the mean over all terms of all processes."""

@@ -41,6 +41,9 @@ class TrainingOptions:
         patience: epochs without a lower held-out loss after which training ends.
         max_minutes: training ends after that time, and the schedule follows the share of it that is used, where that
             is larger than the share of the epochs. The result then depends on the machine's speed.
+        max_updates: training ends after so many updates of all epochs together, and the schedule follows likewise.
+        quantize_aware: the scheme whose arithmetic the forward pass has, as ``int8``, ``int4``, ``int4:128`` or
+            ``int4:32:zero`` (see ``lstm_edge.training.quantize_aware``); None trains in float32.
         threads: PyTorch's threads; None leaves its own setting.
         bucket: batches of similar lengths (see ``lstm_edge.data.bucketed_batches``) instead of random ones.
         pack: run rows of different lengths as PyTorch's packed sequences. False lets the standard cell in one direction
@@ -70,6 +73,8 @@ class TrainingOptions:
     held_out: float = 0.1
     patience: int = 30
     max_minutes: float | None = None
+    max_updates: int | None = None
+    quantize_aware: str | None = None
     threads: int | None = 1
     bucket: bool = False
     pack: bool = True
@@ -78,7 +83,7 @@ class TrainingOptions:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "step_epochs", "threads", "max_length"):
+        for name in ("epochs", "batch_size", "patience", "step_epochs", "threads", "max_length", "max_updates"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"training: {name} is {value}, expected 1 or more")
@@ -97,6 +102,10 @@ class TrainingOptions:
             _check(name, getattr(self, name), getattr(self, name) in get_args(kind), ", ".join(get_args(kind)))
         if self.label_smoothing and self.loss != "cross-entropy":
             raise InputError(f"training: label_smoothing goes with cross-entropy, the loss is {self.loss}")
+        if self.quantize_aware is not None:
+            from lstm_edge.training.quantize_aware.scheme import parse_scheme
+
+            parse_scheme(self.quantize_aware)
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON values."""

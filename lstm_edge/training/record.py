@@ -83,6 +83,7 @@ class TrainingReport:
             (f"{self.unit} trained on / held out", f"{self.trained:,} / {self.held_out:,}"),
             ("parameters", f"{self.parameters:,}"),
             ("epochs, best / run", f"{self.best.number} / {len(self.history)}"),
+            *self._awareness(),
             *self._quality(),
             ("gradient norm, last epoch mean / max", self._norms()),
             (f"{self.unit} a second", f"{speed:,.0f}"),
@@ -99,6 +100,12 @@ class TrainingReport:
         if self.task == "forecast":
             return [(f"held-out {self.metric}", f"{metric:.4g}"), ("held-out loss (standardized)", f"{loss:.4f}")]
         return [("held-out accuracy", f"{metric:.2%}"), ("held-out cross-entropy", f"{loss:.4f}")]
+
+    def _awareness(self) -> list[tuple[str, str]]:
+        scheme = self.config.trained_for
+        return (
+            [] if scheme is None else [("quantization-aware", f"{scheme}; held-out figures are the quantized model's")]
+        )
 
     def _norms(self) -> str:
         last = self.history[-1]

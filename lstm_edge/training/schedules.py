@@ -17,7 +17,7 @@ class Position:
         epochs_done: whole epochs behind.
         updates_done: updates behind in this epoch.
         updates: updates in an epoch.
-        time_share: share of ``max_minutes`` that is used, 0 without one.
+        time_share: share of ``max_minutes`` or ``max_updates`` that is used, the larger one; 0 without either.
         held_out_losses: of the epochs behind.
     """
 
@@ -41,7 +41,7 @@ def learning_rate(options: TrainingOptions, position: Position) -> float:
 
 def _factor(options: TrainingOptions, position: Position, share: float) -> float:
     if options.schedule == "cosine":
-        if options.schedule_by == "epoch" and options.max_minutes is None:
+        if options.schedule_by == "epoch" and options.max_minutes is None and options.max_updates is None:
             share = position.epochs_done / options.epochs
         done = max(0.0, share - options.warmup) / (1.0 - options.warmup)
         return (1.0 + math.cos(math.pi * done)) / 2.0

@@ -23,6 +23,7 @@ from lstm_edge.training.holdout import hold_out_sequences
 from lstm_edge.training.loop import Batch, Watch, fit
 from lstm_edge.training.losses import IGNORED, Criterion, Measure
 from lstm_edge.training.options import TrainingOptions
+from lstm_edge.training.quantize_aware import parse_scheme, quantized
 from lstm_edge.training.record import Epoch, TaskName, TrainingReport
 from lstm_edge.training.state import check_checkpoint
 from lstm_edge_runtime.errors import DataError, InputError
@@ -173,6 +174,10 @@ def check_sizes(dataset: Dataset, task: str, sizes: dict[str, tuple[int, int]]) 
     if dataset.task != task or (task == "forecast" and dataset.per_step):
         found = f"{dataset.y.dtype}, one for each {'step' if dataset.per_step else 'sequence'}"
         raise DataError(f"data {dataset.name}: y is {found}, expected {expected}")
+    if dataset.is_classes and dataset.classes < 2:
+        raise DataError(
+            f"data {dataset.name}: all {len(dataset.y):,} targets are of one class, expected two classes or more"
+        )
     for name, (found_size, expected_size) in sizes.items():
         if found_size != expected_size:
             raise DataError(f"data {dataset.name}: has {found_size} {name}, the model expects {expected_size}")
@@ -185,7 +190,13 @@ def statistics(values: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
 
 
 def run_training(
-    make_model: Callable[[], M], task: Any, options: TrainingOptions, identity: dict[str, Any], *, watch: Watch
+    make_model: Callable[[], M],
+    task: Any,
+    options: TrainingOptions,
+    identity: dict[str, Any],
+    *,
+    watch: Watch,
+    start: M | None = None,
 ) -> tuple[M, list[Epoch], float]:
     """Seed, build, fit; PyTorch's random state and threads are left as they were.
 
@@ -195,6 +206,8 @@ def run_training(
         options: how to train.
         identity: ``seed`` and what else makes this training this one.
         watch: who is told.
+        start: a model of the same configuration whose weights (and statistics of inputs and targets) training starts
+            with.
 
     Returns:
         The model in evaluation mode, the epochs, the seconds.
@@ -207,11 +220,16 @@ def run_training(
         model = make_model()
         if isinstance(model, SequenceModel):
             model.pack = options.pack
-        if options.forget_bias != 1.0:
+        if start is not None:
+            model.load_state_dict(start.state_dict())
+            identity |= {"start": fingerprint(*(value.numpy() for value in start.state_dict().values()))}
+        elif options.forget_bias != 1.0:
             set_forget_bias(model, options.forget_bias)
         identity |= {"task": task.name, "options": options.to_json(), "processes": distributed.processes()}
         identity |= {"threads": torch.get_num_threads()}
-        history, seconds = fit(model, task, options, seed=seed, identity=identity, watch=watch)
+        scheme = None if options.quantize_aware is None else parse_scheme(options.quantize_aware)
+        with quantized(model, scheme):
+            history, seconds = fit(model, task, options, seed=seed, identity=identity, watch=watch)
     return model.eval(), history, seconds
 
 

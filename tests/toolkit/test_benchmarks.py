@@ -102,3 +102,4 @@ def test_every_marker_of_the_documents_is_there():
     for part in generate.LIMITS_PARTS:
         generate._fill(generate.LIMITS.read_text(), part, "docs-limits", "")
     generate._fill(generate.TRAINING.read_text(), "cells", "docs-cells", "")
+    generate._fill(generate.TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", "")

@@ -156,6 +156,8 @@ def test_a_wrong_share_or_too_few_samples_are_refused():
         hold_out(np.zeros(4), 0, seed=0)
     with pytest.raises(DataError, match=r"^training: no class has two samples, so none can be held out"):
         hold_out(np.arange(4), 0.1, seed=0)
+    with pytest.raises(DataError, match=r"^data mine\.csv: no class has two samples, so none can be held out"):
+        hold_out(np.arange(4), 0.1, seed=0, name="data mine.csv")
 
 
 @pytest.mark.parametrize(

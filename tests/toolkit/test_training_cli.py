@@ -78,6 +78,8 @@ def wrong_files(folder):
     labels = np.array(["x", "y"])
     np.savez(folder / "named.npz", x=data.x, lengths=LENGTHS, y=data.y, labels=labels)
     np.savez(folder / "new.npz", x=data.x, lengths=LENGTHS, y=data.y, labels=np.array(["x", "z"]))
+    np.savez(folder / "one.npz", x=np.ones((12, 2), np.float32), lengths=np.full(6, 2), y=np.zeros(6, np.int64))
+    np.savez(folder / "one_step.npz", x=np.ones((12, 2), np.float32), lengths=np.full(6, 2), y=np.zeros(12, np.int64))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,18 @@ def wrong_files(folder):
         (
             ("language-model", "--data", "text.txt", "--max-vocabulary", 5),
             "error: vocabulary: the character vocabulary of this text has 8 tokens, more than the 5 that",
+        ),
+        (
+            ("language-model", "--data", "text.txt", "--max-vocabulary", 0),
+            "error: vocabulary: the most tokens (--max-vocabulary) are 0, expected 1 or more",
+        ),
+        (
+            ("classification", "--data", "one.npz"),
+            "error: data one.npz: all 6 targets are of one class, expected two classes or more",
+        ),
+        (
+            ("tagging", "--data", "one_step.npz"),
+            "error: data one_step.npz: all 12 targets are of one class, expected two classes or more",
         ),
         (
             ("language-model", "--data", "text.txt", "--max-bytes", 100),

@@ -13,7 +13,7 @@ from lstm_edge.cli._frame import print_table, progress
 from lstm_edge_runtime.errors import LstmEdgeError
 
 if TYPE_CHECKING:
-    from lstm_edge.checkpoint import Model
+    from lstm_edge.checkpoint import M, Model
     from lstm_edge.data import Dataset
     from lstm_edge.training import Epoch, TrainingReport
 
@@ -35,6 +35,19 @@ class Run:
         """Print a line of progress on standard error."""
         if self.main:
             progress(message)
+
+    def load_start(self, expected: "type[M]", path: Path | None) -> "M | None":
+        """Load the model that ``--from`` names; None where it was not given.
+
+        Raises:
+            ArtifactError: it is damaged, or a checkpoint of another task.
+        """
+        from lstm_edge.checkpoint import load_checkpoint_of
+
+        if path is None:
+            return None
+        self.say(f"starting from {path}")
+        return load_checkpoint_of(expected, path)
 
     def train(self, train: "Callable[..., tuple[Model, TrainingReport]]", epochs: int) -> None:
         """Train, save the model, draw and print; the state is removed when the model is safe.
@@ -118,9 +131,11 @@ def open_run(*, output: Path, checkpoint: Path | None, resume: bool, plot: Path 
 def load_parts(data: str, validation: str | None, columns: str | None, task: Any) -> "tuple[Dataset, Dataset | None]":
     """Load the training data and, where it was named, the data to hold out, with the training data's labels."""
     from lstm_edge.data import load, parse_columns
+    from lstm_edge.training.sequences import check_sizes
 
     named = None if columns is None else parse_columns(columns)
     dataset = load(data, default_split="train", task=task, columns=named)
+    check_sizes(dataset, task, {})
     if validation is None:
         return dataset, None
     return dataset, load(validation, default_split="test", task=task, columns=named, labels=dataset.labels or None)

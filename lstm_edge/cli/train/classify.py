@@ -25,6 +25,7 @@ from lstm_edge.cli.train.options import (
     LossOfClasses,
     MaxLength,
     MaxMinutes,
+    MaxUpdates,
     Momentum,
     Optimizer,
     OptimizerName,
@@ -37,10 +38,12 @@ from lstm_edge.cli.train.options import (
     PeepholeKind,
     Plot,
     Projection,
+    QuantizeAware,
     Resume,
     Schedule,
     ScheduleName,
     Seed,
+    Start,
     StepEpochs,
     StepFactor,
     Threads,
@@ -96,6 +99,9 @@ def classification(
     clip_norm: ClipNorm = 1.0,
     patience: Patience = 30,
     max_minutes: MaxMinutes = None,
+    max_updates: MaxUpdates = None,
+    quantize_aware: QuantizeAware = None,
+    start: Start = None,
     seed: Seed = 0,
     threads: Threads = 1,
     checkpoint: CheckpointPath = None,
@@ -107,7 +113,7 @@ def classification(
 
     A tenth of every class is held out of the training data for early stopping; a test split is never read.
     """
-    from lstm_edge.models import ClassifierConfig
+    from lstm_edge.models import ClassifierConfig, SequenceClassifier
     from lstm_edge.training import TrainingOptions, train_classifier
 
     with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
@@ -142,6 +148,8 @@ def classification(
             held_out=held_out,
             patience=patience,
             max_minutes=max_minutes,
+            max_updates=max_updates,
+            quantize_aware=quantize_aware,
             threads=threads,
             bucket=bucket,
             pack=pack,
@@ -150,4 +158,5 @@ def classification(
             max_length=max_length,
         )
         run.say(f"training on {dataset.name}: {len(dataset)} sequences, {dataset.classes} classes, seed {seed}")
-        run.train(partial(train_classifier, dataset, config, options=options, seed=seed, validation=validation), epochs)
+        train = partial(train_classifier, dataset, config, options=options, seed=seed, validation=validation)
+        run.train(partial(train, start=run.load_start(SequenceClassifier, start)), epochs)

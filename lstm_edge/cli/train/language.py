@@ -23,6 +23,7 @@ from lstm_edge.cli.train.options import (
     Layers,
     LearningRate,
     MaxMinutes,
+    MaxUpdates,
     Momentum,
     Optimizer,
     OptimizerName,
@@ -32,9 +33,11 @@ from lstm_edge.cli.train.options import (
     PeepholeKind,
     Plot,
     Projection,
+    QuantizeAware,
     Resume,
     Schedule,
     ScheduleName,
+    Start,
     StepEpochs,
     StepFactor,
     Validation,
@@ -48,6 +51,8 @@ EPILOG = """
 Examples:
 
 `lstm-edge train language-model --data king-james -o kjv.safetensors --max-minutes 14`
+
+`lstm-edge train language-model --data king-james --from kjv.safetensors -o kjv4.safetensors --quantize-aware int4`
 
 `lstm-edge train language-model --data notes.txt --vocabulary bpe --vocabulary-size 1024 -o notes.safetensors`
 """
@@ -120,6 +125,9 @@ def language_model(
     clip_norm: ClipNorm = 1.0,
     patience: Patience = 30,
     max_minutes: MaxMinutes = None,
+    max_updates: MaxUpdates = None,
+    quantize_aware: QuantizeAware = None,
+    start: Start = None,
     seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, help="Decides first weights and dropout.")] = 0,
     threads: Annotated[
         int | None, typer.Option(rich_help_panel=RUN, help="Threads of PyTorch. By default: one a core.", min=1)
@@ -133,7 +141,7 @@ def language_model(
 
     The recurrent state goes on from one window of the text to the next; the gradient stays inside a window.
     """
-    from lstm_edge.models import LanguageModelConfig
+    from lstm_edge.models import LanguageModel, LanguageModelConfig
     from lstm_edge.training import LanguageOptions, train_language_model
     from lstm_edge.training.corpus import check_device_bytes, load_corpus
 
@@ -176,6 +184,8 @@ def language_model(
             forget_bias=forget_bias,
             patience=patience,
             max_minutes=max_minutes,
+            max_updates=max_updates,
+            quantize_aware=quantize_aware,
             threads=threads,
         )
         run.say(
@@ -183,4 +193,4 @@ def language_model(
             f"seed {seed}"
         )
         train = partial(train_language_model, corpus.train, corpus.held_out, config, options=options, seed=seed)
-        run.train(partial(train, data=corpus.name), epochs)
+        run.train(partial(train, data=corpus.name, start=run.load_start(LanguageModel, start)), epochs)

@@ -142,6 +142,28 @@ MaxMinutes = Annotated[
         help="Stop after this time; the schedule follows the clock. Such a run cannot be repeated to the bit.",
     ),
 ]
+MaxUpdates = Annotated[
+    int | None,
+    typer.Option(rich_help_panel=TRAINING, help="Stop after so many updates in all; the schedule follows them.", min=1),
+]
+QuantizeAware = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=TRAINING,
+        metavar="SCHEME",
+        help="Train with the arithmetic of the quantized file: int8, int4, int4:128, int4:32:zero or int4:128:zero. "
+        "Best with --from.",
+    ),
+]
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        rich_help_panel=TRAINING,
+        metavar="MODEL",
+        help="Start from this trained `.safetensors` model of the same task and sizes.",
+    ),
+]
 Seed = Annotated[
     int, typer.Option(rich_help_panel=TRAINING, help="Decides first weights, order, noise and the held-out part.")
 ]

@@ -24,6 +24,7 @@ from lstm_edge.cli.train.options import (
     LossOfValues,
     MaxLength,
     MaxMinutes,
+    MaxUpdates,
     Momentum,
     Optimizer,
     OptimizerName,
@@ -36,10 +37,12 @@ from lstm_edge.cli.train.options import (
     PeepholeKind,
     Plot,
     Projection,
+    QuantizeAware,
     Resume,
     Schedule,
     ScheduleName,
     Seed,
+    Start,
     StepEpochs,
     StepFactor,
     Threads,
@@ -94,6 +97,9 @@ def forecast(
     clip_norm: ClipNorm = 1.0,
     patience: Patience = 30,
     max_minutes: MaxMinutes = None,
+    max_updates: MaxUpdates = None,
+    quantize_aware: QuantizeAware = None,
+    start: Start = None,
     seed: Seed = 0,
     threads: Threads = 1,
     checkpoint: CheckpointPath = None,
@@ -106,7 +112,7 @@ def forecast(
     A tenth of the sequences (of the groups, where there are any; the latest, where they have times) is held out for
     early stopping. The targets are standardized for the loss; the model answers in their own units.
     """
-    from lstm_edge.models import ForecasterConfig
+    from lstm_edge.models import ForecasterConfig, SequenceForecaster
     from lstm_edge.training import TrainingOptions, train_forecaster
 
     with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
@@ -139,6 +145,8 @@ def forecast(
             held_out=held_out,
             patience=patience,
             max_minutes=max_minutes,
+            max_updates=max_updates,
+            quantize_aware=quantize_aware,
             threads=threads,
             bucket=bucket,
             pack=pack,
@@ -147,4 +155,5 @@ def forecast(
             max_length=max_length,
         )
         run.say(f"training on {dataset.name}: {len(dataset)} sequences, {dataset.targets} targets, seed {seed}")
-        run.train(partial(train_forecaster, dataset, config, options=options, seed=seed, validation=validation), epochs)
+        train = partial(train_forecaster, dataset, config, options=options, seed=seed, validation=validation)
+        run.train(partial(train, start=run.load_start(SequenceForecaster, start)), epochs)

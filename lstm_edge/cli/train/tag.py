@@ -25,6 +25,7 @@ from lstm_edge.cli.train.options import (
     LossOfClasses,
     MaxLength,
     MaxMinutes,
+    MaxUpdates,
     Momentum,
     Optimizer,
     OptimizerName,
@@ -37,10 +38,12 @@ from lstm_edge.cli.train.options import (
     PeepholeKind,
     Plot,
     Projection,
+    QuantizeAware,
     Resume,
     Schedule,
     ScheduleName,
     Seed,
+    Start,
     StepEpochs,
     StepFactor,
     Threads,
@@ -96,6 +99,9 @@ def tagging(
     clip_norm: ClipNorm = 1.0,
     patience: Patience = 30,
     max_minutes: MaxMinutes = None,
+    max_updates: MaxUpdates = None,
+    quantize_aware: QuantizeAware = None,
+    start: Start = None,
     seed: Seed = 0,
     threads: Threads = 1,
     checkpoint: CheckpointPath = None,
@@ -108,7 +114,7 @@ def tagging(
     A tenth of the sequences (of the groups, where there are any; the latest, where they have times) is held out for
     early stopping. With --bidirectional a step sees what comes after it; the model can then not be streamed.
     """
-    from lstm_edge.models import TaggerConfig
+    from lstm_edge.models import SequenceTagger, TaggerConfig
     from lstm_edge.training import TrainingOptions, train_tagger
 
     with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
@@ -143,6 +149,8 @@ def tagging(
             held_out=held_out,
             patience=patience,
             max_minutes=max_minutes,
+            max_updates=max_updates,
+            quantize_aware=quantize_aware,
             threads=threads,
             bucket=bucket,
             pack=pack,
@@ -151,4 +159,5 @@ def tagging(
             max_length=max_length,
         )
         run.say(f"training on {dataset.name}: {len(dataset)} sequences, {dataset.classes} classes, seed {seed}")
-        run.train(partial(train_tagger, dataset, config, options=options, seed=seed, validation=validation), epochs)
+        train = partial(train_tagger, dataset, config, options=options, seed=seed, validation=validation)
+        run.train(partial(train, start=run.load_start(SequenceTagger, start)), epochs)
