@@ -25,6 +25,7 @@ EXTRA_OF = {
     "sklearn": "train",
     "optuna": "train",
     "matplotlib": "train",
+    "jinja2": "report",
     "psycopg": "postgresql",
     "tokenizers": "text",
 }

@@ -1,0 +1,135 @@
+"""Numbers as people read them: sizes, values of a metric, drops, intervals."""
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["NOT_MEASURED", "Scale", "percent", "ratio", "seconds", "signed_percent", "size", "step_time", "tick_text"]
+
+NOT_MEASURED = "not measured"
+_MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How the values of one metric, and its drops, are written; a share in percent and percentage points.
+
+    ``allowed`` is the budget in the metric's unit: drops have as many decimals as show a hundredth of it, so that those
+    of a column can be compared at a glance.
+    """
+
+    name: str
+    unit: str
+    more_is_better: bool
+    allowed: float
+
+    def value(self, value: float | None) -> str:
+        """Return a value of the metric, five significant digits: a budget of 0.1% shows in them."""
+        if value is None:
+            return NOT_MEASURED
+        return f"{value:.2%}" if self.unit == "share" else f"{_minus(f'{value:.5g}')} {self.unit}".rstrip()
+
+    @property
+    def budget(self) -> str:
+        """The allowed drop."""
+        return f"{100 * self.allowed:.3g} pt" if self.unit == "share" else f"{self.allowed:.3g} {self.unit}".rstrip()
+
+    def drop(self, value: float | None) -> str:
+        """Return a drop, positive is worse; of a share in percentage points."""
+        if value is None:
+            return NOT_MEASURED
+        if value == 0:
+            return "0"
+        factor, unit = (100, " pt") if self.unit == "share" else (1, "")
+        if self.allowed == 0:
+            text = f"{factor * value:+.3g}"
+        else:
+            decimals = 2 - math.floor(math.log10(factor * self.allowed))
+            text = f"{factor * value:+.{min(max(decimals, 0), 12)}f}"
+        if float(text) == 0:
+            text = text.lstrip("+-")
+        return f"{_minus(text)}{unit}"
+
+    def interval(self, low: float | None, high: float | None) -> str:
+        """Return the interval of a drop."""
+        if low is None or high is None:
+            return NOT_MEASURED if high is None else f"up to {self.drop(high)}"
+        return f"{self.drop(low)} to {self.drop(high)}"
+
+    def reference(self, value: float | None, drop: float | None) -> float | None:
+        """Return float32's value, from a candidate's and its drop (which is what the two differ by)."""
+        if value is None or drop is None:
+            return None
+        return value + drop if self.more_is_better else value - drop
+
+    @property
+    def drop_axis(self) -> str:
+        """The name of an axis of drops."""
+        return f"drop in {self.name}" + {"share": ", percentage points", "": ""}.get(self.unit, f", {self.unit}")
+
+    def tick(self, value: float, decimals: int) -> str:
+        """Return a number for an axis of drops, as ``drop_axis`` names its unit."""
+        factor, places = (100, max(0, decimals - 2)) if self.unit == "share" else (1, decimals)
+        text = f"{factor * value:.{places}f}"
+        return "0" if float(text) == 0 else _minus(text)
+
+
+def size(count: float | None) -> str:
+    """Return a number of bytes, three significant digits, in decimal units (a MB has 1,000,000 bytes)."""
+    if count is None:
+        return NOT_MEASURED
+    if count < 0:
+        return f"{_MINUS}{size(-count)}"
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if count >= 10**power * 0.9995:
+            return f"{_three(count / 10**power)} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def tick_text(text: str) -> str:
+    """Return a size or a time for an axis, without the zeros that say nothing there."""
+    number, unit = text.split(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
+
+
+def ratio(part: float | None, whole: float | None) -> str:
+    """Return how many times the whole a part is, as in ``0.26×``; three decimals below a tenth."""
+    if part is None or not whole:
+        return NOT_MEASURED
+    return f"{part / whole:.{3 if part / whole < 0.0995 else 2}f}×"
+
+
+def percent(part: float | None, whole: float | None) -> str:
+    """Return the change from the whole to the part, as in ``−74%``."""
+    if part is None or not whole:
+        return NOT_MEASURED
+    return _minus(f"{part / whole - 1:+.0%}")
+
+
+def signed_percent(part: float | None, whole: float | None) -> str | None:
+    """Return a part of the whole's magnitude, with its sign and two decimals; None where either is not known."""
+    return None if part is None or not whole else _minus(f"{part / abs(whole):+.2%}")
+
+
+def step_time(microseconds: float | None) -> str:
+    """Return the time of a step."""
+    return NOT_MEASURED if microseconds is None else f"{_three(microseconds)} µs"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration: seconds below two minutes, minutes below two hours, else hours."""
+    if value is None:
+        return NOT_MEASURED
+    for unit, length in (("h", 3600), ("min", 60)):
+        if value >= 2 * length:
+            return f"{value / length:.1f} {unit}"
+    return f"{value:.1f} s"
+
+
+def _three(value: float) -> str:
+    """Return a positive number with three significant digits and no exponent."""
+    decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{min(decimals, 3)}f}"
+
+
+def _minus(text: str) -> str:
+    return f"{_MINUS}{text[1:]}" if text.startswith("-") else text

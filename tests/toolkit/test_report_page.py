@@ -1,0 +1,178 @@
+"""The HTML report loads nothing and obeys nothing, can be read aloud, and refuses what is no report."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from html_page import Page
+from report_cases import CASES, POISON, example, poisoned
+
+from lstm_edge.cli._frame import missing_extra
+from lstm_edge.report import render_report
+from lstm_edge_runtime.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_is_one_file_that_asks_for_nothing_and_runs_nothing(case):
+    text = render_report(CASES[case]())
+    page = Page(text)
+    assert [e["content"] for e in page.all("meta") if e.get("http-equiv") == "Content-Security-Policy"] == [POLICY]
+    assert page.elements[3]["http-equiv"] == "Content-Security-Policy"  # html, head, charset: nothing before it loads
+    tags = {e["tag"] for e in page.elements}
+    assert not tags & {"script", "link", "iframe", "img", "image", "object", "embed", "base", "form", "use", "a"}
+    attributes = {name for e in page.elements for name in e}
+    assert not {name for name in attributes if name.startswith("on") or name in ("src", "href", "xlink:href", "srcset")}
+    styles = page.all("style")
+    assert len(styles) == 1
+    assert not re.search(r"url\(|@import|expression", styles[0]["text"])
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_nothing_from_the_file_is_obeyed():
+    text = render_report(poisoned(example()))
+    page = Page(text)
+    assert "script" not in {e["tag"] for e in page.elements}
+    assert len(page.all("style")) == len(page.all("main")) == 1
+    assert {e["tag"] for e in page.elements} <= {e["tag"] for e in Page(render_report(example())).elements}
+    shown = POISON.replace("\x00", "\\u0000").replace("\x1b", "\\u001b")
+    shown = shown.replace("\u202e", "\\u202e").replace("\ud800", "\\ud800")
+    assert page.text.count(shown) > 100
+    assert POISON[:20] not in text
+    assert not [c for c in text if not c.isprintable() and c != "\n"]
+    assert text.encode("utf-8").decode("utf-8") == text
+
+
+def test_equal_values_give_equal_bytes_in_every_process():
+    code = (
+        "import hashlib, json, sys\nfrom lstm_edge.report import render_report\n"
+        f"values = json.load(open({str(ROOT / 'tests/fixtures/quantization_report.json')!r}))\n"
+        "print(hashlib.sha256(render_report(values).encode()).hexdigest())\n"
+        "heavy = ('numpy', 'torch', 'onnx', 'onnxruntime', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runtime"))
+    outputs = set()
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONPATH": paths, "PYTHONHASHSEED": seed}
+        result = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert result.returncode == 0, result.stderr
+        outputs.add(result.stdout)
+    assert len(outputs) == 1
+    assert outputs.pop().endswith("\n[]\n")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_can_be_read_without_seeing_it(case):
+    page = Page(render_report(CASES[case]()))
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("h1")) == 1
+    ids = Counter(e["id"] for e in page.elements if "id" in e)
+    assert set(ids.values()) == {1}
+    referred = {name for e in page.elements for name in e.get("aria-labelledby", "").split()}
+    assert referred <= set(ids)
+    assert len(page.all("table")) == len(page.all("caption")) >= 4
+    assert all(e.get("scope") in ("row", "col") for e in page.all("th"))
+    for svg in page.all("svg"):
+        named = svg.get("aria-label") or svg.get("aria-labelledby")
+        assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and named)
+    for region in page.all("div", role="region"):
+        assert region["tabindex"] == "0"
+        assert region["aria-label"]
+    # The style that stacks a table on a phone takes its meaning away; the roles give it back.
+    roles = {"table": "table", "tr": "row", "td": "cell"}
+    stacked = next(i for i, e in enumerate(page.elements) if e.get("class") == "stacked")
+    for element in page.elements[stacked : stacked + 20]:
+        assert element.get("role") == roles.get(element["tag"], element.get("role"))
+
+
+# What is refused.
+
+
+def change(path, value):
+    def apply(report):
+        *parents, last = path
+        for key in parents:
+            report = report[key]
+        if value is None and last not in report:
+            raise AssertionError(path)
+        report[last] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda r: r.pop("layers"), "report.layers: missing"),
+        (lambda r: r["budget"].pop("allowed"), "report.budget.allowed: missing"),
+        (change(["schema"], "2.0"), "report.schema: got '2.0', expected '1.x'; a newer lstm-edge wrote it"),
+        (change(["seed"], 1.5), "report.seed: got 1.5, expected a whole number"),
+        (change(["seed"], True), "report.seed: got True, expected a whole number"),
+        (change(["passed"], 1), "report.passed: got 1, expected true or false"),
+        (change(["source", "path"], 7), "report.source.path: got 7, expected text"),
+        (change(["source"], None), "report.source: got None, expected an object"),
+        (change(["evaluations"], {}), "report.evaluations: got {}, expected a list"),
+        (
+            change(["evaluations", 3, "drop"], float("nan")),
+            "report.evaluations[3].drop: got nan, expected a finite number",
+        ),
+        (
+            change(["baselines", 0, "high"], float("inf")),
+            "report.baselines[0].high: got inf, expected a finite number",
+        ),
+        (
+            change(["layers", 1, "parts"], {"\x1b": 4}),
+            r"report.layers[1].parts.\u001b: got 4, expected text",
+        ),
+        (
+            change(["result"], None),
+            "report.result: got null, expected the written file, for report.passed is true",
+        ),
+        (
+            change(["differences"], {"edges": [0.0, 1.0], "counts": [1, 2], "worst": None, "mean": None}),
+            "report.differences.edges: got 2 numbers, expected 3, each above the last",
+        ),
+        (
+            change(["differences"], {"edges": [0.0, 1.0, 1.0], "counts": [1, 2], "worst": None, "mean": None}),
+            "report.differences.edges: got 3 numbers, expected 3, each above the last",
+        ),
+    ],
+)
+def test_what_is_no_report_is_refused_by_its_dotted_path(spoil, sentence):
+    report = example()
+    spoil(report)
+    with pytest.raises(DataError, match="^" + re.escape(sentence) + "$"):
+        render_report(report)
+
+
+def test_keys_of_a_later_minor_version_are_ignored():
+    report = example() | {"schema": "1.7", "weather": {"rain": [1]}}
+    assert render_report(report) == render_report(example() | {"schema": "1.7"})
+
+
+def test_without_jinja2_the_command_line_names_the_extra(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("lstm_edge.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "lstm_edge.report")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    # When it is imported, not after an hour of searching.
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.import_module("lstm_edge.report")
+    sentence = "this command needs 'jinja2', which is not installed: pip install 'lstm-edge[report]'"
+    assert str(missing_extra(caught.value)) == sentence
+
+
+def test_the_example_is_what_json_writes():
+    text = (ROOT / "tests" / "fixtures" / "quantization_report.json").read_text()
+    assert json.dumps(json.loads(text), indent=1) + "\n" == text
