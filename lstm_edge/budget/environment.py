@@ -1,0 +1,44 @@
+"""What a result depends on besides its options: versions of packages, and the machine."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["machine", "versions"]
+
+PACKAGES = ("lstm-edge", "onnxruntime", "onnx", "numpy")
+# What the kernels choose by, as Linux names it in /proc/cpuinfo, and as people do; the first that is there is said.
+INSTRUCTIONS = {
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX VNNI",
+    "avx2": "AVX2",
+    "i8mm": "NEON i8mm",
+    "asimddp": "NEON dot product",
+    "asimd": "NEON",
+}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a checkout on the path, or onnxruntime-gpu
+            found[package] = getattr(sys.modules.get(package), "__version__", "not installed")
+    return found | {"python": platform.python_version()}
+
+
+def machine() -> str:
+    """Return the machine in words: ``x86_64, 2 cores, AVX-512 VNNI``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        text = ""
+    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
+    flags = set(next(lines, "").partition(":")[2].split())
+    known = [name for flag, name in INSTRUCTIONS.items() if flag in flags][:1]
+    return ", ".join([platform.machine(), f"{cores} core{'s' * (cores != 1)}", *known])

@@ -1,0 +1,128 @@
+"""The journal of a search: one line of JSON for each measurement, from which an interrupted search goes on.
+
+The first line says whose search it is (``identity``): the source and the data by their SHA-256, the options, the seed
+and the versions. Each further line is one measurement. Every line is flushed before the search goes on; a last line
+that was cut off by an interruption is dropped, a damaged one before it is refused.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from lstm_edge_runtime.artifact import check_target
+from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+
+__all__ = ["Journal"]
+
+VERSION = "1"
+Parts = Mapping[str, str]
+
+
+class Journal:
+    """Measurements by what was measured (``file``, ``tuning``, ``held-out``) and by the schemes of the parts."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+        """Start a journal, or go on with one.
+
+        Args:
+            path: where it lies.
+            identity: JSON values: all that the measurements depend on.
+            resume: go on with the one that lies there.
+
+        Raises:
+            OutputError: the path cannot be written, or an interrupted search lies there and is not asked for.
+            InputError: there is nothing to go on from.
+            ArtifactError: the journal is damaged, or it is that of another search.
+        """
+        self.path = path
+        self._known: dict[str, dict[str, Any]] = {}
+        check_target(path)
+        if path.exists() and not resume:
+            raise OutputError(
+                f"{path}: an interrupted search lies here; go on from it with --resume, or delete the file"
+            )
+        if resume and not path.is_file():
+            raise InputError(f"{path}: no such file, so there is nothing to resume; leave --resume out")
+        complete = self._read(json.loads(json.dumps(identity))) if resume else 0
+        self._file: TextIO = path.open("r+" if resume else "x", encoding="utf-8", newline="\n")
+        self._file.seek(complete)
+        self._file.truncate()
+        if not complete:
+            self._line({"version": VERSION, "identity": dict(identity)})
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether a verdict is in it: files alone are built again in no time, and nothing was learnt from them."""
+        return any(not key.startswith('["file"') for key in self._known)
+
+    def get(self, what: str, parts: Parts) -> dict[str, Any] | None:
+        """Return what was measured, or None."""
+        return self._known.get(_key(what, parts))
+
+    def put(self, what: str, parts: Parts, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Note a measurement (JSON values without NaN); on disk before this returns. Returns the values."""
+        self._line({"what": what, "parts": dict(parts), "values": dict(values)})
+        self._known[_key(what, parts)] = dict(values)
+        return dict(values)
+
+    def close(self) -> None:
+        """Close the file; it stays for a later ``resume``."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Delete the file: the result is safe."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _line(self, values: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(values, sort_keys=True, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def _read(self, identity: dict[str, Any]) -> int:
+        """Read the lines there are; returns how many bytes of them are whole."""
+        complete = 0
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("no end of line")
+                values = json.loads(line)
+                entry = None if number == 1 else (_key(values["what"], values["parts"]), dict(values["values"]))
+                version, found = (values["version"], values["identity"]) if number == 1 else (VERSION, identity)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                if number == len(lines):
+                    break
+                raise ArtifactError(
+                    f"{self.path}: line {number} of {len(lines)} is damaged ({error}); delete the file to start anew"
+                ) from error
+            if version != VERSION:
+                raise ArtifactError(
+                    f"{self.path}: version is {version!r}, this version of lstm-edge reads {VERSION!r}; delete the file"
+                )
+            self._check_identity(found, identity)
+            if entry is not None:
+                self._known[entry[0]] = entry[1]
+            complete += len(line)
+        return complete
+
+    def _check_identity(self, found: Any, expected: dict[str, Any]) -> None:
+        known = found if isinstance(found, dict) else {}
+        for key in sorted(expected.keys() | known.keys()):
+            mine, theirs = (json.dumps(side.get(key), sort_keys=True) for side in (expected, known))
+            if mine != theirs:
+                raise ArtifactError(
+                    f"{self.path}: it is the journal of another search: {key} was {_short(theirs)}, now it is "
+                    f"{_short(mine)}; give the same options and data, or delete the file"
+                )
+
+
+def _key(what: str, parts: Parts) -> str:
+    return json.dumps([what, sorted(parts.items())])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,124 @@
+"""`lstm-edge quantize --scheme auto`: runs the search with a bar, prints and writes its report."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lstm_edge.cli._bar import progress_bar
+from lstm_edge.cli._frame import print_error, print_json, print_table, progress, shortened
+
+if TYPE_CHECKING:
+    from lstm_edge.budget import BudgetReport, Evaluation
+
+__all__ = ["Auto", "quantize_automatically"]
+
+# Exit code of an interrupted command, as shells have it: 128 + SIGINT.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """What the command was given: fields of ``BudgetRequest``, and where the report goes."""
+
+    options: Mapping[str, Any]
+    columns: str | None
+    report: Path | None
+    as_json: bool
+
+
+def quantize_automatically(auto: Auto, context: typer.Context) -> None:
+    """Search, print, write the report; exit 1 where nothing keeps within the budget, 130 when interrupted."""
+    from lstm_edge.budget import BudgetRequest, quantize_to_budget
+    from lstm_edge.data import parse_columns
+
+    named = None if auto.columns is None else parse_columns(auto.columns)
+    request = BudgetRequest(**auto.options, columns=named, command=command_line(context))
+    _check_report(auto.report)
+    try:
+        with progress_bar("searching", request.max_evaluations) as update:
+
+            def on_evaluation(found: "Evaluation") -> None:
+                update(found.number, f"{found.stage}, {found.bytes:,} bytes")
+
+            report = quantize_to_budget(request, progress=progress, on_evaluation=on_evaluation)
+    except KeyboardInterrupt:
+        if not request.journal.exists():
+            raise
+        print_error(f"interrupted: {request.journal} keeps what was measured; go on from it with --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    _write(report, auto.report)
+    if auto.as_json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+    report.check()
+
+
+def command_line(context: typer.Context) -> str:
+    """Return how to do it again: the options that were given, without ``--resume``."""
+    words = ["lstm-edge", context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        value = context.params.get(name)
+        if source is None or source.name != "COMMANDLINE" or name == "resume":
+            continue
+        flag = [parameter.opts[0]] if parameter.param_type_name == "option" else []
+        if value is True:
+            words += flag
+            continue
+        for entry in value if isinstance(value, list | tuple) else [value]:
+            words += [*flag, str(entry.value if isinstance(entry, Enum) else entry)]
+    return shlex.join(words)
+
+
+def _check_report(path: Path | None) -> None:
+    from lstm_edge_runtime.artifact import check_target
+    from lstm_edge_runtime.errors import OutputError
+
+    if path is None:
+        return
+    if path.suffix != ".html":
+        raise OutputError(f"{path}: the name of a report must end in .html")
+    for target in (path, path.with_suffix(".json")):
+        check_target(target)
+    # Not after an hour of searching: the extra that draws may be missing.
+    from lstm_edge.report import render_report  # noqa: F401
+
+
+def _write(report: "BudgetReport", path: Path | None) -> None:
+    import json
+
+    from lstm_edge_runtime.artifact import write_atomically
+
+    if path is None:
+        return
+    from lstm_edge.report import render_report
+
+    values = report.to_json()
+    text = json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False)
+    write_atomically(path.with_suffix(".json"), text.encode())
+    write_atomically(path, render_report(json.loads(text)).encode())
+    progress(f"wrote {path} and {path.with_suffix('.json').name}")
+
+
+def _print(report: "BudgetReport") -> None:
+    alone = report.sensitivity_rows()
+    names = shortened([row[0] for row in alone])
+    print_table(
+        ("part alone", "scheme", "bytes", "drop", "signal to noise"),
+        [(name, *row[1:]) for name, row in zip(names, alone, strict=True)],
+    )
+    if report.passed:
+        rows = report.layer_rows()
+        names = shortened([row[0] for row in rows])
+        print_table(
+            ("layer", "scheme", "bytes before", "after"),
+            [(name, *row[1:]) for name, row in zip(names, rows, strict=True)],
+        )
+    print_table(("budget", ""), report.rows())

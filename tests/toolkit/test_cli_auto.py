@@ -1,0 +1,385 @@
+"""`lstm-edge quantize --scheme auto` and its library: against brute force, interrupted, refused; and `--part`."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from budget_models import write_classifier, write_data
+from text_models import CHARACTERS, exported_model
+from typer.testing import CliRunner
+
+from lstm_edge.budget import BudgetRequest, quantize_to_budget
+from lstm_edge.budget.compose import Composer
+from lstm_edge.budget.data import calibration_feeds, load_roles
+from lstm_edge.cli import app
+from lstm_edge.validation import Judge
+from lstm_edge_exporters.quantize import Scheme, quantize_bytes
+from lstm_edge_runtime.errors import BudgetError, InputError, QuantizationError
+from lstm_edge_runtime.session import Session
+
+# Three parts of the model, three schemes: 27 mixes.
+SCHEMES = ("int8", "int4")
+METRIC, DROP = "cross-entropy", "0.5%"
+NEAR = 1.02
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("budget")
+    model = write_classifier(folder / "model.onnx")
+    return model, write_data(folder / "data.npz", model)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_schemes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstm_edge.budget.space.SCHEMES", SCHEMES)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(files, few_schemes, tmp_path_factory):
+    """A search through every mix: its report and the bytes it wrote."""
+    folder = tmp_path_factory.mktemp("whole")
+    report = search(files, folder)
+    assert os.listdir(folder) == ["out.onnx"]
+    return report, (folder / "out.onnx").read_bytes()
+
+
+def no_timer(_data):
+    return 1.0
+
+
+def request(files, tmp_path, **more):
+    known = {"source": files[0], "output": tmp_path / "out.onnx", "data": str(files[1]), "metric": METRIC}
+    return BudgetRequest(**(known | {"max_drop": DROP, "max_evaluations": 60, "calibration_samples": 40} | more))
+
+
+def search(files, tmp_path, **more):
+    return quantize_to_budget(request(files, tmp_path, **more), timer=no_timer)
+
+
+def command(*arguments, exit_code=0):
+    """Run `lstm-edge quantize`; asserts the exit code, one sentence of error on stderr, and no traceback."""
+    result = CliRunner().invoke(app, ["quantize", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    assert result.exit_code == exit_code, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == (1 if exit_code else 0), result.stderr
+    return result
+
+
+def brute_force(files, tmp_path):
+    """Build and judge every mix; returns (bytes, bound on the tuning data, bound on held-out data) by mix."""
+    asked = request(files, tmp_path)
+    roles = load_roles(asked.data, None, metric=METRIC)
+    composer = Composer.read(files[0])
+    composer.calibrate(calibration_feeds(Session(composer.source), roles.calibration, 40))
+    judges = Judge(composer.source, roles.tuning, metric=METRIC), Judge(composer.source, roles.held_out, metric=METRIC)
+    found = {}
+    for mix in itertools.product(("float32", *SCHEMES), repeat=3):
+        parts = {p: s for p, s in zip(("lstm.W", "lstm.R", "head"), mix, strict=True) if s != "float32"}
+        if parts:
+            data = composer.build(parts).data
+            levels = asked.confidence, asked.look_confidence
+            reports = [j.judge(data, max_drop=DROP, confidence=c) for j, c in zip(judges, levels, strict=True)]
+            found[mix] = (len(data), *(report.passed for report in reports))
+    return found
+
+
+def test_the_answer_is_near_the_best_of_all_mixes(files, tmp_path, whole):
+    found = brute_force(files, tmp_path)
+    best = min(size for size, tuned, held_out in found.values() if tuned and held_out)
+    assert any(size < best for size, *_ in found.values()), "the budget must forbid something"
+    assert whole[0].exhaustive
+    assert whole[0].looks[-1].bytes == best
+    bounded = search(files, tmp_path, max_evaluations=22)
+    assert not bounded.exhaustive
+    assert len(bounded.evaluations) <= 22
+    assert bounded.looks[-1].bytes <= NEAR * best
+
+
+def test_the_report_says_all(whole):
+    report, written = whole
+    values = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert [row["name"] for row in values["baselines"]] == ["float32", "int8", "int4"]
+    assert {(row["part"], row["scheme"]) for layer in values["layers"] for row in layer["sensitivity"]} == {
+        (part, scheme) for part in ("lstm.W", "lstm.R", "head") for scheme in SCHEMES
+    }
+    assert values["result"]["bytes"] == len(written)
+    assert values["result"]["sha256"] == hashlib.sha256(written).hexdigest()
+    assert values["validation"]["passed"]
+    assert values["differences"]["worst"] > 0
+    assert sum(values["differences"]["counts"]) == 4 * 60
+    assert len(values["differences"]["edges"]) == len(values["differences"]["counts"]) + 1
+
+
+def test_the_written_file_says_where_it_came_from_and_keeps_the_metric(files, whole):
+    report, written = whole
+    quantization = Session(written).card.quantization
+    assert quantization.parent_sha256 == hashlib.sha256(files[0].read_bytes()).hexdigest()
+    assert (
+        quantize_bytes(
+            files[0].read_bytes(),
+            scheme="float32",
+            parts={part: Scheme.parse(text) for part, text in report.looks[-1].parts.items()},
+        ).card.quantization.parts
+        == quantization.parts
+    )
+    assert quantization.calibration_sha256 == report.calibration["sha256"]
+    metric = quantization.metric
+    assert (metric.name, metric.value) == (METRIC, report.validation.candidate)
+    assert metric.low <= metric.value <= metric.high
+    assert metric.data == report.held_out_data.name != report.tuning_data.name
+    # Anyone can check it again, from the two files and the data.
+    roles = load_roles(str(files[1]), None, metric=METRIC)
+    again = Judge(files[0], roles.held_out, metric=METRIC).judge(written, max_drop=DROP, confidence=0.99)
+    assert again.candidate == metric.value
+    assert again.passed
+
+
+class KilledError(Exception):
+    """Stands for a process that ends here."""
+
+
+@pytest.mark.parametrize("after", [1, 12, 25])
+def test_an_interrupted_search_goes_on_to_the_same_bytes(files, tmp_path, whole, after, monkeypatch):
+    report, expected = whole
+
+    def kill(found):
+        if found.number == after:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        quantize_to_budget(request(files, tmp_path), timer=no_timer, on_evaluation=kill)
+    assert os.listdir(tmp_path) == ["out.onnx.search"]
+    built = []
+    build = Composer.build
+    monkeypatch.setattr(Composer, "build", lambda self, parts: built.append(dict(parts)) or build(self, parts))
+    resumed = search(files, tmp_path, resume=True)
+    assert (tmp_path / "out.onnx").read_bytes() == expected
+    assert resumed.evaluations == report.evaluations
+    assert len(built) <= len(report.evaluations) - after + 1, "what the journal has is not built again"
+    assert os.listdir(tmp_path) == ["out.onnx"]
+
+
+def test_the_same_search_twice_is_the_same_and_other_options_are_another_search(files, tmp_path, whole):
+    assert search(files, tmp_path, output=tmp_path / "two.onnx").evaluations == whole[0].evaluations
+    assert (tmp_path / "two.onnx").read_bytes() == whole[1]
+
+    def kill(_found):
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        quantize_to_budget(request(files, tmp_path), timer=no_timer, on_evaluation=kill)
+    arguments = ["--scheme", "auto", "--data", files[1], "--metric", METRIC, "--max-evaluations", 60]
+    arguments += ["--calibration-samples", 40]
+    result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, "--max-drop", DROP, exit_code=2)
+    assert "an interrupted search lies here; go on from it with --resume, or delete the file" in result.stderr
+    result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, "--max-drop", "1%", "--resume", exit_code=2)
+    assert 'it is the journal of another search: max_drop was "0.5%", now it is "1%"' in result.stderr
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_budget_that_cannot_be_met_is_exit_1_and_the_report_is_written(files, tmp_path):
+    arguments = [files[0], "-o", tmp_path / "out.onnx", "--scheme", "auto", "--data", files[1], "--metric", METRIC]
+    arguments += ["--max-drop", "0.0000001%", "--report", tmp_path / "r.html", "--calibration-samples", 40]
+    result = command(*arguments, exit_code=1)
+    assert "no mix of schemes keeps cross-entropy within 0.0000001% (" in result.stderr
+    assert "Nothing was written" in result.stderr
+    assert sorted(os.listdir(tmp_path)) == ["r.html", "r.json"]
+    values = json.loads((tmp_path / "r.json").read_text())
+    assert (values["passed"], values["result"], values["validation"]) == (False, None, None)
+    assert values["command"].startswith("lstm-edge quantize ")
+    assert "--max-drop 0.0000001%" in values["command"]
+    assert "<html" in (tmp_path / "r.html").read_text()
+
+
+def test_the_command_prints_the_sensitivity_and_the_json_is_the_report(files, tmp_path):
+    arguments = [files[0], "-o", tmp_path / "out.onnx", "--scheme", "auto", "--data", files[1], "--metric", METRIC]
+    arguments += ["--max-drop", DROP, "--calibration-samples", 40, "--max-evaluations", 22]
+    result = command(*arguments)
+    for text in ("part alone", "lstm.W", "lstm.R", "int4", "signal to noise", "drop, bound at 0.99", "of the source"):
+        assert text in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    values = json.loads(command(*arguments, "--json").stdout)
+    assert values["result"]["bytes"] == (tmp_path / "out.onnx").stat().st_size
+    assert values["schema"] == "1.0"
+
+
+def test_an_interrupt_is_one_sentence_and_exit_130(files, tmp_path, monkeypatch):
+    def interrupt(self, parts):
+        if parts:
+            raise KeyboardInterrupt
+        return build(self, parts)
+
+    build = Composer.build
+    monkeypatch.setattr(Composer, "build", interrupt)
+    arguments = [files[0], "-o", tmp_path / "out.onnx", "--scheme", "auto", "--data", files[1], "--metric", METRIC]
+    arguments += ["--max-drop", DROP, "--calibration-samples", 40]
+    result = command(*arguments, exit_code=130)
+    assert "out.onnx.search keeps what was measured; go on from it with --resume" in result.stderr
+    assert os.listdir(tmp_path) == ["out.onnx.search"]
+    monkeypatch.undo()
+
+
+def clock(data):
+    """Say that an int8 layer takes a unit of time, an int4 layer four, any other three."""
+    quantization = Session(data).card.quantization if Session(data).card is not None else None
+    schemes = [] if quantization is None else list(quantization.parts.values())
+    return 20.0 - 2 * schemes.count("int8") + schemes.count("int4")
+
+
+def test_the_fastest_is_not_the_smallest(files, tmp_path):
+    asked = request(files, tmp_path, prefer="latency", max_drop="50%")
+    fast = quantize_to_budget(asked, timer=clock)
+    assert set(fast.looks[-1].parts) == {"lstm", "head"}, "W and R of one layer go together"
+    assert set(fast.looks[-1].parts.values()) == {"int8"}
+    assert fast.looks[-1].step_us == min(found.step_us for found in fast.evaluations)
+    small = search(files, tmp_path, output=tmp_path / "small.onnx", max_drop="50%")
+    assert small.looks[-1].bytes < fast.looks[-1].bytes
+
+
+def test_what_fails_on_held_out_data_is_not_the_answer(files, tmp_path, monkeypatch):
+    """Held-out data that refuse twice: the third look is the answer, with less of the budget on the tuning data."""
+    import dataclasses
+
+    judge, looks = Judge.judge, []
+
+    def refusing(self, candidate, **keywords):
+        report = judge(self, candidate, **keywords)
+        if keywords["confidence"] > 0.95 and len(looks) < 2:
+            looks.append(report)
+            report = dataclasses.replace(report, passed=False)
+        return report
+
+    monkeypatch.setattr(Judge, "judge", refusing)
+    report = search(files, tmp_path, max_drop="2%")
+    assert [found.passed for found in report.looks] == [False, False, True]
+    assert len({json.dumps(found.parts, sort_keys=True) for found in report.looks}) == 3
+    tuned = {json.dumps(f.parts, sort_keys=True): f for f in report.evaluations if f.stage != "held-out"}
+    last = tuned[json.dumps(report.looks[-1].parts, sort_keys=True)]
+    assert last.high <= 0.75 * report.budget["allowed"]
+    assert [found.confidence for found in report.looks] == pytest.approx([0.99] * 3)
+    monkeypatch.setattr(Judge, "judge", lambda *a, **k: dataclasses.replace(judge(*a, **k), passed=False))
+    failed = search(files, tmp_path, output=tmp_path / "none.onnx", max_drop="2%")
+    assert len(failed.looks) <= 5
+    with pytest.raises(BudgetError, match=r"and \d that did failed on .*other half"):
+        failed.check()
+    assert not (tmp_path / "none.onnx").exists()
+
+
+def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
+    model, data = files
+    output = ["-o", tmp_path / "out.onnx"]
+    auto = [*output, "--scheme", "auto"]
+    full = [*auto, "--data", data, "--metric", METRIC, "--max-drop", DROP]
+    plain = tmp_path / "int8.onnx"
+    plain.write_bytes(quantize_bytes(model.read_bytes()).data)
+    narrow = write_data(tmp_path / "narrow.npz", model, features=7)
+    few = write_data(tmp_path / "few.npz", model, samples=30)
+    cases = [
+        ([model, *auto], "--scheme auto needs --data, --metric, --max-drop"),
+        ([model, *output, "--metric", METRIC], "--metric goes with --scheme auto; leave it out"),
+        ([model, *output, "--resume"], "--resume goes with --scheme auto; leave it out"),
+        ([model, *output, "--no-clip"], "--no-clip is about rounding that knows the data: say with --data which"),
+        ([model, *full, "--block", "128"], "--block goes with a scheme of its own, not with --scheme auto"),
+        ([model, *full, "--max-evaluations", "9"], "max-evaluations is 9, expected 16 or more: 10 for the sensitivi"),
+        ([model, *full, "--confidence", "1"], "confidence is 1.0, expected a share above 0 and below 1"),
+        ([model, *full, "--resume"], "no such file, so there is nothing to resume; leave --resume out"),
+        ([model, *full, "--report", tmp_path / "r.txt"], "the name of a report must end in .html"),
+        ([model, *full, "--part", "lstm.R"], "--part 'lstm.R': expected PART=SCHEME, such as lstm.R=int4:128"),
+        ([model, *full, "--part", "lstm.R=int5"], "unknown scheme 'int5'"),
+        ([model, *full, "--held-out", data], "are the same samples, or one is part of the other"),
+        ([model, *full[:-2], "--max-drop", "1"], "budget '1': expected a number, 0 or more, and a unit"),
+        ([model, *auto, "--data", narrow, "--metric", METRIC, "--max-drop", DROP], "7"),
+        ([model, *auto, "--data", few, "--metric", METRIC, "--max-drop", DROP], "expected 20 or more to hold a budg"),
+        ([plain, *full], "the model is quantized already (int8): start from the float32 file it was made from"),
+        ([tmp_path / "none.onnx", *full], "none.onnx: no such file"),
+        ([model, "-o", model, *full[2:]], "this is the file that is read; give the result another name"),
+    ]
+    for arguments, sentence in cases:
+        assert sentence in command(*arguments, exit_code=2).stderr, arguments
+    assert sorted(os.listdir(tmp_path)) == ["few.npz", "int8.onnx", "narrow.npz"]
+
+
+def test_a_metric_that_is_nan_is_one_sentence(files, tmp_path, monkeypatch):
+    (tmp_path / "my_metric.py").write_text("def nothing(outputs, targets):\n    return float('nan')\n")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--scheme", "auto", "--data", files[1], "--metric", "my_metric:nothing:less", "--max-drop", "1pt"]
+    result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, exit_code=2)
+    assert "metric my_metric:nothing: returned nan; expected one number" in result.stderr
+    assert not list(tmp_path.glob("out.onnx*"))
+
+
+def test_a_fixed_part_stays_as_it_was_asked(files, tmp_path):
+    report = search(files, tmp_path, parts={"lstm.R": "float16"}, max_drop="50%")
+    assert all(found.parts["lstm.R"] == "float16" for found in report.evaluations[1:])
+    assert report.looks[-1].parts.keys() == {"lstm.R", "lstm.W", "head"}
+    with pytest.raises(QuantizationError, match="no layer that the search could quantize and that --part does not nam"):
+        search(files, tmp_path, parts={"lstm": "int8", "head": "int8"})
+    with pytest.raises(InputError, match="prefer is 'speed', expected one of size, latency"):
+        search(files, tmp_path, prefer="speed")
+
+
+def test_a_part_goes_with_any_scheme_and_data_calibrate_the_rounding(files, tmp_path):
+    model, data = files
+    plain, mixed, known, again = (tmp_path / name for name in ("a.onnx", "b.onnx", "c.onnx", "d.onnx"))
+    command(model, "-o", plain, "--scheme", "int4")
+    assert plain.read_bytes() == quantize_bytes(model.read_bytes(), scheme="int4").data, "without data: as before"
+    result = command(model, "-o", mixed, "--scheme", "int8", "--part", "lstm.R=int4:128", "--part", "head=float32")
+    assert "R int4" in " ".join(result.stdout.split())
+    card = Session(mixed).card.quantization
+    assert card.scheme == "mixed"
+    assert card.parts["lstm.R"] == "int4:128"
+    command(model, "-o", known, "--scheme", "int4", "--data", data)
+    off = ["--no-compensate", "--no-scale-search", "--no-clip"]
+    command(model, "-o", again, "--scheme", "int4", "--data", data, *off)
+    cards = [Session(path).card.quantization for path in (plain, known, again)]
+    assert cards[0].calibration_sha256 is None
+    assert re.fullmatch("[0-9a-f]{64}", cards[1].calibration_sha256)
+    assert cards[1].calibration_sha256 == cards[2].calibration_sha256
+    x = np.random.default_rng(5).normal(size=(6, 40, 12)).astype(np.float32)
+    exact, *others = (Session(path).run(x)[0]["logits"] for path in (model, plain, known, again))
+    assert np.array_equal(others[0], others[2]), "all three off is plain rounding"
+    assert np.square(others[1] - exact).sum() < np.square(others[0] - exact).sum()
+
+
+def test_help_stays_light():
+    code = (
+        "import sys; from lstm_edge.cli import app; print([m for m in ('numpy', 'onnx', 'torch') if m in sys.modules])"
+    )
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_language_model_is_tuned_and_verified_on_halves_of_a_text(tmp_path):
+    model, text = tmp_path / "lm.onnx", tmp_path / "text.txt"
+    model.write_bytes(exported_model())
+    random = np.random.default_rng(0)
+    text.write_text("".join(random.choice(list(CHARACTERS.tokens[2:]), 24_000)))
+    asked = {"source": model, "data": str(text), "metric": "perplexity", "max_drop": "30%", "max_evaluations": 40}
+    small = quantize_to_budget(BudgetRequest(output=tmp_path / "small.onnx", **asked), timer=no_timer)
+    assert (small.tuning_data.samples, small.held_out_data.samples) == (12_000, 12_000)
+    assert small.tuning_data.samples_are == "characters"
+    # Stretches of 256 tokens, of the 128 that were asked for as many as the first half has.
+    assert small.calibration["samples"] == 12_000 // 256
+    assert {layer.kind for layer in small.layers} == {"embedding", "recurrent", "linear"}
+    # Of so few weights a quantized file is no smaller: the operators' bodies take more than they save.
+    with pytest.raises(BudgetError, match=r" and is smaller than the source: \d+ are within it, none of them smaller"):
+        small.check()
+    fast = quantize_to_budget(BudgetRequest(output=tmp_path / "fast.onnx", prefer="latency", **asked), timer=clock)
+    assert fast.validation is not None
+    assert fast.validation.samples_are == "tokens"
+    assert fast.passed
+    assert os.listdir(tmp_path).count("fast.onnx") == 1
