@@ -6,14 +6,17 @@ PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 KERNELS := runtime/lstm_edge_runtime/kernels
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
 TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf ziglang
+# Debian's Chromium, with type to write in, where there is none and this is root.
+CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-limits docs-selection format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-sanitize test-silero wheels
+.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-report test-sanitize test-silero wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP_FLAGS) torch
-	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,postgresql,text]' $(TOOLS)
+	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,report,postgresql,text]' $(TOOLS)
 	touch $@
 
 demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; prints one table
@@ -51,6 +54,10 @@ test-postgresql: $(VENV)/ready  ## two processes on one study of a real PostgreS
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
 	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py
 
+test-report: $(VENV)/ready  ## the HTML report in a real browser (a minute); as root installs Debian's Chromium
+	$(CHROMIUM)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/report tests/toolkit/test_report*.py
+
 check: $(VENV)/ready  ## linters, type checkers, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,6 +83,19 @@ docs-limits: $(VENV)/ready  ## draw and fill docs/limits-of-lstms.md (ten minute
 
 docs-cells: $(VENV)/ready  ## compare the three cells at one number of parameters in docs/training.md (ten minutes)
 	$(BIN)/python docs/generate.py --cells
+
+docs-language-model: $(VENV)/ready  ## train the King James models by both recipes, fill docs/training.md and README.md (75 minutes, a quiet machine)
+	$(BIN)/python docs/generate.py --language-model $(KEEP)
+
+docs-quantize-aware: $(VENV)/ready  ## fine-tune the King James model for int4 in docs/training.md (half an hour, a quiet machine)
+	$(BIN)/python docs/generate.py --quantize-aware $(KEEP)
+
+docs-quantization: $(VENV)/ready  ## what quantization costs, in docs/quantization.md (an hour on a quiet machine; models are kept in KEEP)
+	$(BIN)/python docs/generate.py --quantization $(or $(KEEP),.cache/models)
+
+docs-report: $(VENV)/ready  ## the picture of the example report, docs/images/quantization-report.png
+	$(CHROMIUM)
+	$(BIN)/python docs/report_picture.py
 
 benchmarks: $(VENV)/ready  ## measure the figures in docs/numbers.md again (three minutes)
 	$(BIN)/python docs/generate.py --numbers

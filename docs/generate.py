@@ -1,11 +1,17 @@
 """Write the generated files again; ``--check`` only says whether they are stale.
 
 Quick ones, held up to date by tests/toolkit/test_generated.py: the function digests and docs/cli.md (``make docs``).
-Measured ones, only when asked for: ``--demo`` runs the demo and puts its table into README.md (``make docs-demo``);
-``--selection`` runs the selection on Japanese Vowels and fills docs/selection.md (``make docs-selection``);
-``--limits`` draws and fills docs/limits-of-lstms.md (``make docs-limits``); ``--cells`` compares the cells in
-docs/training.md (``make docs-cells``);
-``--numbers`` runs the benchmarks and writes docs/numbers.md (``make benchmarks``).
+Measured ones, only when asked for, each by the ``make`` target of its name (``--demo`` by ``make docs-demo``):
+
+--demo              runs the demo, its table goes into README.md
+--selection         selects on Japanese Vowels, docs/selection.md
+--limits [PART]     draws and fills docs/limits-of-lstms.md
+--cells             compares the three cells, docs/training.md
+--language-model [FOLDER]   trains the King James models by both recipes, or takes what the folder has of them;
+                    docs/training.md and README.md
+--quantize-aware [FOLDER]   fine-tunes the first of these for int4, docs/training.md
+--quantization FOLDER       what quantization costs, docs/quantization.md
+--numbers           the benchmarks of docs/numbers.md (``make benchmarks``)
 """
 
 import os
@@ -13,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +30,7 @@ NUMBERS = ROOT / "docs" / "numbers.md"
 README = ROOT / "README.md"
 SELECTION = ROOT / "docs" / "selection.md"
 LIMITS = ROOT / "docs" / "limits-of-lstms.md"
+QUANTIZATION = ROOT / "docs" / "quantization.md"
 TRAINING = ROOT / "docs" / "training.md"
 SELECTION_BEGIN, SELECTION_END = "<!-- selection: written by `make docs-selection` -->\n", "<!-- selection: end -->\n"
 LIMITS_PARTS = {
@@ -122,9 +130,11 @@ def selection_text() -> str:
 
 
 def limits_text() -> str:
-    """Return docs/limits-of-lstms.md with its three tables, and draw its figures (about ten minutes)."""
+    """Return docs/limits-of-lstms.md with its tables (all, or those named), and draw their figures (ten minutes)."""
     text, machine = LIMITS.read_text(), _machine()
-    for part, caption in LIMITS_PARTS.items():
+    asked = sys.argv[sys.argv.index("--limits") + 1 :] or list(LIMITS_PARTS)
+    for part in asked:
+        caption = LIMITS_PARTS[part]
         drawing = LIMITS.with_name(f"limits-of-lstms-{part}.svg")
         table = _output_of("benchmarks/lstm_limits.py", part, str(drawing)).strip()
         text = _fill(text, part, "docs-limits", f"Measured on: {machine}.\n\n![{caption}]({drawing.name})\n\n{table}")
@@ -136,6 +146,45 @@ def cells_text() -> str:
     machine = _machine()
     table = _output_of("benchmarks/cells.py").strip()
     return _fill(TRAINING.read_text(), "cells", "docs-cells", f"Measured on: {machine}.\n\n{table}")
+
+
+def language_model_texts() -> list[tuple[Path, str]]:
+    """Return docs/training.md and README.md with what the language models came to (75 minutes, or two with FOLDER)."""
+    given = sys.argv[sys.argv.index("--language-model") + 1 :]
+    machine, training, readme = _machine(), TRAINING.read_text(), README.read_text()
+    with tempfile.TemporaryDirectory() as scratch:
+        for recipe in ("quarter", "hour"):
+            keep = given[0] if given else scratch
+            table = _output_of("benchmarks/language_model.py", "--recipe", recipe, "--keep", keep, threads=None).strip()
+            training = _fill(training, recipe, "docs-language-model", f"Measured on: {machine}.\n\n{table}")
+            if recipe == "quarter":
+                _, _, prompts = table.partition("\n`lstm-edge run ")
+                readme = _fill(readme, "prompt", "docs-language-model", f"`lstm-edge run {prompts}")
+    return [(TRAINING, training), (README, readme)]
+
+
+def quantize_aware_text() -> str:
+    """Return docs/training.md with what fine-tuning for int4 brings (half an hour, or 15 minutes with FOLDER)."""
+    given = sys.argv[sys.argv.index("--quantize-aware") + 1 :]
+    machine = _machine()
+    table = _output_of("benchmarks/quantize_aware.py", *(["--keep", given[0]] if given else [])).strip()
+    content = f"Measured on: {machine}.\n\n{table}"
+    return _fill(TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", content)
+
+
+def quantization_text() -> str:
+    """Return docs/quantization.md with all of its tables (half an hour with FOLDER, see ``language_model_texts``)."""
+    folder = sys.argv[sys.argv.index("--quantization") + 1]
+    quarter = Path(folder) / "quarter.onnx"
+    _output_of("benchmarks/language_model.py", "--keep", folder)  # leaves quarter.onnx there
+    options = ["--data", "king-james", "--metric", "perplexity", "--write", str(QUANTIZATION)]
+    _output_of("benchmarks/rounding_ablation.py", str(quarter), *options)
+    text = QUANTIZATION.read_text()
+    for part in ("language", "vowels", "budget"):
+        machine = _machine()
+        table = _output_of("benchmarks/quantization.py", part, "--keep", folder).strip()
+        text = _fill(text, part, "docs-quantization", f"Measured on: {machine}.\n\n{table}")
+    return text
 
 
 def _fill(text: str, name: str, target: str, content: str) -> str:
@@ -168,30 +217,33 @@ def _machine() -> str:
     return f"{cpu}, {threads} threads, {load}, Python {platform.python_version()}, {packages}"
 
 
-def _output_of(*arguments: str, may_fail: bool = False) -> str:
+def _output_of(*arguments: str, may_fail: bool = False, threads: int | None = 1) -> str:
     environment = os.environ | PLAIN | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    environment |= {"OMP_NUM_THREADS": "1"}
+    environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
     result = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=not may_fail
     )
     return result.stdout
 
 
+# What is measured only when asked for.
+MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
+    "--demo": lambda: [(README, readme_text())],
+    "--selection": lambda: [(SELECTION, selection_text())],
+    "--limits": lambda: [(LIMITS, limits_text())],
+    "--cells": lambda: [(TRAINING, cells_text())],
+    "--language-model": language_model_texts,
+    "--quantize-aware": lambda: [(TRAINING, quantize_aware_text())],
+    "--quantization": lambda: [(QUANTIZATION, quantization_text())],
+    "--numbers": lambda: [(NUMBERS, numbers_text())],
+}
+
+
 def main() -> None:
     """Write what is stale, or with ``--check`` exit 1 when something is."""
     check = "--check" in sys.argv
-    if "--demo" in sys.argv:
-        parts = [(README, readme_text())]
-    elif "--selection" in sys.argv:
-        parts = [(SELECTION, selection_text())]
-    elif "--limits" in sys.argv:
-        parts = [(LIMITS, limits_text())]
-    elif "--cells" in sys.argv:
-        parts = [(TRAINING, cells_text())]
-    elif "--numbers" in sys.argv:
-        parts = [(NUMBERS, numbers_text())]
-    else:
-        parts = [(DIGESTS, digests_text()), (CLI, cli_text())]
+    asked = next((flag for flag in MEASURED if flag in sys.argv), None)
+    parts = MEASURED[asked]() if asked else [(DIGESTS, digests_text()), (CLI, cli_text())]
     stale = [path for path, text in parts if not path.exists() or path.read_text() != text]
     for path, text in parts:
         if path in stale and not check:

@@ -161,7 +161,9 @@ def _tolerance(vectors: Sequence[GoldenVector], *, quantized: bool) -> float:
 
     A last bit, and the step of a rounding that flips, are shares of the values; a language model's logits go to 20.
     """
-    largest = max(float(np.abs(array.astype(np.float64)).max()) for vector in vectors for array in vector.outputs.values())
+    largest = max(
+        float(np.abs(array.astype(np.float64)).max()) for vector in vectors for array in vector.outputs.values()
+    )
     return (INT8_TOLERANCE if quantized else FLOAT_TOLERANCE) * max(1.0, largest)
 
 

@@ -1,0 +1,159 @@
+"""What each way of quantizing costs and saves on the bundled data, as Markdown for docs/quantization.md.
+
+    python benchmarks/quantization.py vowels|language|budget [--keep FOLDER]
+
+``vowels``: the default classifier on Japanese Vowels, five seeds. ``language``: the character model of the King James
+text that benchmarks/language_model.py trains (``FOLDER/quarter.safetensors``). ``budget``: ``--scheme auto`` on a model
+of two layers (``FOLDER/two_layers.safetensors``, trained for twelve minutes where it is not there); leaves its report
+there as report.json and report.html. Nothing else should run while models train.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstm_edge.data import load
+from lstm_edge.training import train_classifier
+from lstm_edge.validation import Judge
+
+FORMS = {
+    "int8": "--scheme int8",
+    "int4, plain": "--scheme int4",
+    "int4": "--scheme int4 --data {data}",
+    "int4, block 128, plain": "--scheme int4 --block 128",
+    "int4, block 128": "--scheme int4 --block 128 --data {data}",
+}
+SEEDS = range(5)
+TWO_LAYERS = "--data king-james --layers 2 --hidden 256 --dropout 0.1 --epochs 30 --max-minutes 12 --threads 1"
+BUDGET = "--scheme auto --data king-james --metric perplexity --max-drop 0.5%"
+# Goals of the project: what int8 may lose, and calibrated int4, also as a share of plain rounding's loss.
+INT8_POINTS, INT8_SHARE, INT4_SHARE, OF_PLAIN = 0.003, 0.003, 0.015, 0.5
+INT8_SIZE, INT4_SIZE, SMALLER_THAN_INT8 = 0.27, 0.16, 0.2
+
+
+def main() -> None:
+    """Measure one part and print it; exit 1 when a goal is missed."""
+    parts = {"vowels": vowels, "language": language, "budget": budget}
+    parser = argparse.ArgumentParser(description="what quantization costs and saves")
+    parser.add_argument("part", choices=sorted(parts))
+    parser.add_argument("--keep", type=Path, help="a folder for the models")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        missed = parts[arguments.part](folder)
+    for goal in missed:
+        print(f"missed: {goal}", file=sys.stderr)
+    sys.exit(1 if missed else 0)
+
+
+def vowels(folder: Path) -> list[str]:
+    """Accuracy on the test split of five classifiers in each form."""
+    import lstm_edge
+
+    train, test = (load(f"japanese-vowels:{split}", default_split="train") for split in ("train", "test"))
+    accuracies: dict[str, list[float]] = {name: [] for name in ("float32", *FORMS)}
+    sizes: dict[str, list[int]] = {name: [] for name in accuracies}
+    for seed in SEEDS:
+        model, _ = train_classifier(train, seed=seed)
+        parent = folder / f"vowels{seed}.onnx"
+        lstm_edge.export(model, None, parent)
+        judge = Judge(parent, test, metric="accuracy")
+        for name, path in forms(parent, "japanese-vowels").items():
+            accuracies[name].append(judge.judge(path, max_drop="100pt").candidate)
+            sizes[name].append(path.stat().st_size)
+    print("| form | accuracy, mean of five seeds | most lost by a seed | bytes |\n|---|---:|---:|---:|")
+    for name, values in accuracies.items():
+        lost = max(before - after for before, after in zip(accuracies["float32"], values, strict=True))
+        print(f"| {name} | {np.mean(values):.2%} | {100 * lost:.2f} points | {np.mean(sizes[name]):,.0f} |")
+    lost = np.max(np.subtract(accuracies["float32"], accuracies["int8"]))
+    return [f"int8 loses {100 * lost:.2f} points"] if lost > INT8_POINTS else []
+
+
+def language(folder: Path) -> list[str]:
+    """Perplexity on the test part of the character model in each form."""
+    parent = folder / "quarter.onnx"
+    run("export", str(folder / "quarter.safetensors"), "-o", str(parent))
+    judge, size = Judge(parent, "king-james", metric="perplexity"), parent.stat().st_size
+    print("| form | bytes | of float32 | perplexity | lost (95 % interval) |\n|---|---:|---:|---:|---:|")
+    lost, share = {}, {}
+    for name, path in forms(parent, "king-james").items():
+        report = judge.judge(path, max_drop="100%")
+        before, share[name] = report.reference, path.stat().st_size / size
+        lost[name] = report.drop / before
+        ends = f"{report.drop_low / before:.2%} to {report.drop_high / before:.2%}"
+        print(f"| {name} | {path.stat().st_size:,} | {share[name]:.3f} ", end="")
+        print(f"| {report.candidate:.4f} | {lost[name]:.2%} ({ends}) |", flush=True)
+    wrong = {
+        "int8 loses too much": lost["int8"] > INT8_SHARE,
+        "int8 is too large": share["int8"] > INT8_SIZE,
+        "int4, block 128, is too large": share["int4, block 128"] > INT4_SIZE,
+    }
+    for name in ("int4", "int4, block 128"):
+        wrong[f"{name} loses too much"] = lost[name] > INT4_SHARE
+        wrong[f"{name} is not twice as good as plain rounding"] = lost[name] > OF_PLAIN * lost[f"{name}, plain"]
+    return [name for name, is_wrong in wrong.items() if is_wrong]
+
+
+def budget(folder: Path) -> list[str]:
+    """The smallest file of a model of two layers that keeps its perplexity within half a percent."""
+    model, parent, int8 = (folder / f"two_layers{suffix}" for suffix in (".safetensors", ".onnx", ".int8.onnx"))
+    if not model.exists():
+        run("train", "language-model", *shlex.split(TWO_LAYERS), "-o", str(model))
+    run("export", str(model), "-o", str(parent))
+    run("quantize", str(parent), "-o", str(int8), "--scheme", "int8")
+    page = folder / "report.html"
+    run(
+        "quantize", str(parent), "-o", str(folder / "two_layers.auto.onnx"), *shlex.split(BUDGET), "--report", str(page)
+    )
+    report = json.loads(page.with_suffix(".json").read_text())
+    chosen = report["validation"]
+    saved = 1 - report["result"]["bytes"] / int8.stat().st_size
+    print(f"`lstm-edge train language-model {TWO_LAYERS}`, then `lstm-edge quantize lm.onnx -o small.onnx {BUDGET}`:")
+    print(
+        f"{len(report['evaluations'])} files built in {report['elapsed_s'] / 60:.1f} minutes. Perplexity on the test "
+    )
+    print(
+        f"part {chosen['reference']:.4f} before, {chosen['candidate']:.4f} after; lost {chosen['drop']:.4f}, at most "
+    )
+    print(f"{chosen['drop_bound']:.4f} at confidence {chosen['confidence']:g}; allowed {chosen['max_drop']:.4f}.\n")
+    print_layers(report)
+    print(f"| file | | {report['source']['bytes']:,} | {report['result']['bytes']:,} |\n")
+    print(f"The int8 file has {int8.stat().st_size:,} bytes: this one is {saved:.0%} smaller.")
+    return [] if saved >= SMALLER_THAN_INT8 else [f"only {saved:.1%} smaller than int8"]
+
+
+def print_layers(report: dict[str, Any]) -> None:
+    """Print the table of layers of a report.json."""
+    print("| layer | scheme | bytes before | after |\n|---|---|---:|---:|")
+    for layer in report["layers"]:
+        schemes = ", ".join(
+            f"{part.removeprefix(layer['name'] + '.')}: {text}" for part, text in layer["parts"].items()
+        )
+        print(f"| {layer['name']} | {schemes or 'float32'} | {layer['bytes_before']:,} | {layer['bytes_after']:,} |")
+
+
+def forms(parent: Path, data: str) -> dict[str, Path]:
+    """Quantize a float32 file in every form; returns the files, the parent first."""
+    files = {"float32": parent}
+    for number, (name, options) in enumerate(FORMS.items()):
+        files[name] = parent.with_suffix(f".{number}.onnx")
+        run("quantize", str(parent), "-o", str(files[name]), *shlex.split(options.format(data=data)))
+    return files
+
+
+def run(*arguments: str | Sequence[str]) -> None:
+    """Run the command line; what it prints is not wanted here."""
+    subprocess.run([sys.executable, "-m", "lstm_edge", *arguments], stdout=subprocess.DEVNULL, check=True)
+
+
+if __name__ == "__main__":
+    main()
