@@ -50,8 +50,9 @@ test-onnxruntime-versions: $(LIBRARY)  ## the device tests and the kernels' bits
 	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
 
 test-postgresql: $(VENV)/ready  ## two processes on one study of a real PostgreSQL server; as root installs Debian's
-	test -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" || test "$$(id -u)" != 0 || \
-	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
+	test -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" || command -v initdb >/dev/null || \
+	  { test "$$(id -u)" = 0 || { echo "no PostgreSQL server here: install Debian's postgresql, or run this as root" >&2; exit 1; }; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
 	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py
 
 test-report: $(VENV)/ready  ## the HTML report in a real browser (a minute); as root installs Debian's Chromium

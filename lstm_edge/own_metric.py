@@ -107,7 +107,8 @@ class OwnMetric(Metric):
         wanted = f"expected one number, or {len(targets)}, one for each sample"
         try:
             result = np.asarray(returned)
-            if result.dtype.kind not in "biuf":
+            # A masked number, as np.ma gives for the mean of nothing, would become whatever lies behind the mask.
+            if result.dtype.kind not in "biuf" or np.ma.is_masked(returned):
                 raise TypeError(f"{type(returned).__name__} is no number")
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"metric {self.name}: returned a {type(returned).__name__}; {wanted}") from error

@@ -152,6 +152,8 @@ def load_data(spec: str, metric: str, *, columns: Columns | None = None) -> AnyD
     if target == "token" or (target == "reference" and is_text(spec)):
         if columns is not None:
             raise InputError(f"data {spec}: columns are for .csv files, leave them out")
+        if spec.partition(":")[0] in BUNDLED:
+            raise InputError(f"metric {metric}: data {spec} holds sequences, expected a text, such as king-james")
         return load_text(spec, default_part="test")
     if is_text(spec):
         known = "perplexity, bits-per-character or agreement"

@@ -19,7 +19,7 @@ from lstm_edge_exporters.quantize.compensate import calibrated_rounder
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.write import Artifact
 from lstm_edge_runtime.artifact import read_model_bytes
-from lstm_edge_runtime.errors import QuantizationError
+from lstm_edge_runtime.errors import ArtifactError, IntegrityError, QuantizationError
 from lstm_edge_runtime.session import Session
 
 __all__ = ["Composer", "remembered", "rounder_for"]
@@ -50,7 +50,13 @@ class Composer:
         Raises:
             ArtifactError, IntegrityError: it cannot be read.
         """
-        return cls(with_weights(read_model_bytes(path), Path(path).parent))
+        source = with_weights(read_model_bytes(path), Path(path).parent)
+        try:
+            Session(source, kernels="off")
+        except (ArtifactError, IntegrityError) as error:
+            # What parses the bytes does not know which file they came from.
+            raise type(error)(f"{os.fspath(path)}: {error}") from error
+        return cls(source)
 
     def check_float32(self) -> None:
         """Refuse a source that is quantized.
@@ -93,12 +99,12 @@ class Composer:
         return self._rounder
 
     def build(self, parts: Mapping[str, str]) -> Built:
-        """Return the file of a mix; of none the source itself.
+        """Return the file of a mix; of none, or one that leaves all float32, the source itself.
 
         Raises:
             QuantizationError: a part or scheme is unknown, or a layer cannot have it.
         """
-        if not parts:
+        if all(scheme == "float32" for scheme in parts.values()):
             return Built(data=self.source, saved=0)
         artifact = self.artifact(parts)
         assert artifact.card.quantization is not None
@@ -184,9 +190,11 @@ def rounder_for(
         The rounder, and the SHA-256 of what it was calibrated on.
 
     Raises:
-        LstmEdgeError: as ``load_calibration``, ``calibration_feeds`` and ``Composer.calibrate``.
+        LstmEdgeError: as ``Composer.read`` and ``check_float32``, ``load_calibration``, ``calibration_feeds`` and
+            ``Composer.calibrate``.
     """
     composer = Composer.read(path)
+    composer.check_float32()
     known = load_calibration(data, columns=columns)
     say(f"collecting activations on {known.name}")
     feeds = calibration_feeds(Session(composer.source, kernels="off"), known, samples, seed=seed)

@@ -63,9 +63,11 @@ def load_roles(data: str, held_out: str | None, *, metric: str, columns: Columns
         DataError: the data cannot be loaded, or there are too few samples.
         InputError: the data are not what the metric judges, or the same samples stand in both.
     """
+    # Of two files one may be a CSV; where none is, the loader refuses the columns.
+    tables = [spec for spec in (data, held_out) if spec is not None and ".csv" in spec]
 
     def load(spec: str) -> Samples:
-        return load_data(spec, metric, columns=columns if ".csv" in spec else None)
+        return load_data(spec, metric, columns=columns if spec in tables or not tables else None)
 
     if held_out is not None:
         named = load(_first_part(data))

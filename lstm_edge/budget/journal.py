@@ -1,11 +1,13 @@
 """The journal of a search: one line of JSON for each measurement, from which an interrupted search goes on.
 
 The first line says whose search it is (``identity``): the source and the data by their SHA-256, the options, the seed
-and the versions. Each further line is one measurement. Every line is flushed before the search goes on; a last line
-that was cut off by an interruption is dropped, a damaged one before it is refused.
+and the versions. Each further line is one measurement. Every line has a checksum (``crc32``, of the rest of its object
+as JSON with sorted keys) and is flushed before the search goes on; a last line that was cut off by an interruption is
+dropped, a damaged one before it is refused.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +18,7 @@ from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
 __all__ = ["Journal"]
 
 VERSION = "1"
+START = b'{"crc32": '
 Parts = Mapping[str, str]
 
 
@@ -79,7 +82,9 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _line(self, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(values, sort_keys=True, allow_nan=False) + "\n")
+        self._file.write(
+            json.dumps(dict(values) | {"crc32": _checksum(values)}, sort_keys=True, allow_nan=False) + "\n"
+        )
         self._file.flush()
 
     def _read(self, identity: dict[str, Any]) -> int:
@@ -93,8 +98,11 @@ class Journal:
                 values = json.loads(line)
                 entry = None if number == 1 else (_key(values["what"], values["parts"]), dict(values["values"]))
                 version, found = (values["version"], values["identity"]) if number == 1 else (VERSION, identity)
+                if version == VERSION and values.pop("crc32") != _checksum(values):
+                    raise ValueError("its checksum is that of other contents")
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                if number == len(lines):
+                # An interruption leaves the beginning of a line; a first line that begins otherwise is another file's.
+                if not line.endswith(b"\n") and (number > 1 or START.startswith(line[: len(START)])):
                     break
                 raise ArtifactError(
                     f"{self.path}: line {number} of {len(lines)} is damaged ({error}); delete the file to start anew"
@@ -118,6 +126,10 @@ class Journal:
                     f"{self.path}: it is the journal of another search: {key} was {_short(theirs)}, now it is "
                     f"{_short(mine)}; give the same options and data, or delete the file"
                 )
+
+
+def _checksum(values: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(dict(values), sort_keys=True, allow_nan=False).encode())
 
 
 def _key(what: str, parts: Parts) -> str:

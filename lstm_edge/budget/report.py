@@ -138,7 +138,7 @@ class BudgetReport:
         }
 
     def sensitivity_rows(self) -> list[tuple[str, str, str, str, str]]:
-        """Return a row for each part and scheme alone: part, scheme, bytes, drop with its bound, signal to noise."""
+        """Return a row for each part and scheme alone: part, scheme, bytes, drop, signal to noise."""
         rows = []
         for layer in self.layers:
             for entry in layer.sensitivity:
@@ -191,7 +191,7 @@ class BudgetReport:
         bounds = [found.high for found in judged if found.high is not None]
         kept = [found for found in judged if found.passed and found.stage != "held-out"]
         if self.looks:
-            reason = f", and {len(self.looks)} that did failed on {self.held_out_data.name}"
+            reason = f" and on {self.held_out_data.name} as well: {len(self.looks)} did on the first and not the second"
         elif kept:
             better = "faster" if self.prefer == "latency" else "smaller"
             reason = f" and is {better} than the source: {len(kept)} are within it, none of them {better}"

@@ -27,7 +27,7 @@ from lstm_edge_exporters.quantize import describe_parts
 from lstm_edge_exporters.write import Artifact, with_card
 from lstm_edge_runtime.artifact import write_atomically
 from lstm_edge_runtime.card import Metric
-from lstm_edge_runtime.errors import CoverageError, QuantizationError
+from lstm_edge_runtime.errors import CoverageError, LstmEdgeError, QuantizationError
 from lstm_edge_runtime.session import Session
 
 __all__ = ["quantize_to_budget"]
@@ -74,6 +74,9 @@ def quantize_to_budget(
     layers = [row for row in describe_parts(composer.source) if request.layers in ("all", row.kind)]
     parts = search_parts(layers, prefer=request.prefer, gates=request.gates, pinned=request.parts)
     check_evaluations(request, parts)
+    if request.parts:
+        # Refuses a part that the model does not have, or a scheme that it cannot have, beside a scheme of another.
+        composer.artifact(dict(request.parts) | {parts[0].part: parts[0].schemes[-1]})
     roles = load_roles(
         request.data, request.held_out, metric=request.metric, columns=request.columns, seed=request.seed
     )
@@ -83,6 +86,8 @@ def quantize_to_budget(
             say(f"going on with {len(journal)} measurements in {request.journal}")
         _calibrate(request, composer, roles, say)
         judges = _Judges(request, composer.source, roles)
+        # Not after an hour of searching: held-out data of the wrong shape, or a metric that is NaN on them.
+        judges.check_held_out()
         bench = Workbench(
             build=composer.build,
             judges={"tuning": judges.tuning, "held-out": judges.held_out},
@@ -107,6 +112,10 @@ def quantize_to_budget(
         if artifact is not None:
             write_atomically(request.output, artifact.data)
         journal.remove()
+    except LstmEdgeError:
+        if journal.is_worth_keeping:
+            say(f"{request.journal} keeps what was measured; --resume goes on from it, or delete the file")
+        raise
     finally:
         journal.close()
         if not journal.is_worth_keeping:
@@ -128,6 +137,10 @@ class _Judges:
     def held_out(self, data: bytes) -> Judged:
         """Judge on the held-out data at the confidence of one look of five."""
         return self._judge("held_out", data, self._request.look_confidence)
+
+    def check_held_out(self) -> None:
+        """Judge the source on the held-out data: raises what they would raise at the end."""
+        self._judge("held_out", self._source, self._request.confidence)
 
     def _judge(self, role: str, data: bytes, confidence: float) -> Judged:
         request = self._request
@@ -217,7 +230,7 @@ def _search(
         most=request.max_evaluations - len(bench.evaluations) - len(LOOK_SHARES),
         known=known.values(),
         # The source itself loses nothing, and is no answer; nor is what is larger or slower.
-        ceiling=math.inf if request.parts else base.cost(request.prefer),
+        ceiling=math.inf if set(request.parts.values()) - {"float32"} else base.cost(request.prefer),
         overhead=OVERHEAD if request.prefer == "size" else math.inf,
     )
 

@@ -20,8 +20,6 @@ class _Commands(CommandGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    # Completion scripts would add two options to the first page that most people never want.
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -43,6 +43,7 @@ class State(StrEnum):
 class Scheme(StrEnum):
     """What `--scheme` takes."""
 
+    FLOAT16 = "float16"
     INT8 = "int8"
     INT4 = "int4"
 

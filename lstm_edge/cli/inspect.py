@@ -149,6 +149,12 @@ def _print_quantization(quantization: "Quantization") -> None:
     after = sum(c.bytes_after for c in quantization.coverage)
     rows.append(("all", "", "", f"{before:,}", f"{after:,}", _share(after, before)))
     print_table(("layer", "operator", "scheme", "bytes before", "after", "share"), rows)
+    if quantization.calibration_sha256 is not None:
+        _say(f"calibrated on data with SHA-256 {quantization.calibration_sha256}")
+    if quantization.metric is not None:
+        metric = quantization.metric
+        interval = f"{metric.low:.4g} to {metric.high:.4g} at confidence {metric.confidence:g}"
+        _say(f"{metric.name} {metric.value:.4g} ({interval}) on {metric.data}")
 
 
 def _say(text: str) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
+from lstm_edge.cli.train._run import check_output
 from lstm_edge.cli.train.options import (
     BatchSize,
     Bidirectional,
@@ -110,9 +111,8 @@ def select(
     from lstm_edge.selection import Limits, parse_amount, parse_sizes, plot_selection, retrain
     from lstm_edge.selection import select as run_selection
     from lstm_edge.training.plot import check_plot
-    from lstm_edge_runtime.artifact import check_target
 
-    check_target(output)
+    check_output(output)
     if plot is not None:
         check_plot(plot)
     limits = Limits(

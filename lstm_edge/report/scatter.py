@@ -1,5 +1,6 @@
 """The drawing of size (or step time) against the metric: points, Pareto front, the budget's line, labels."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -227,14 +228,17 @@ def _obstacles(marks: Sequence[Mark], corners: Sequence[tuple[float, float]]) ->
 
 def _labels(points: Sequence[Point], marks: Sequence[Mark], obstacles: Sequence[Box], frame: Box) -> tuple[Label, ...]:
     """Place the labels, the most important first, each where it covers least of what is there."""
-    taken, labels = list(obstacles), []
+    labels: list[Label] = []
     for point, mark in sorted(zip(points, marks, strict=True), key=lambda pair: _order(pair[0]), reverse=True):
         if not point.label:
             continue
         tried = [_label(point, mark, place) for place in _PLACES]
-        chosen = min(tried, key=lambda label: _overlap(_box(label), taken, frame))
-        taken.append(_box(chosen))
-        labels.append(chosen)
+        # The two that have the same colour are mistaken for each other.
+        others = [other for other in marks if other is not mark and other.role in ("chosen", "held-out")]
+        # Text over text cannot be read, over a line it can.
+        taken = [*obstacles, *(_box(label) for label in labels for _ in range(4))]
+        costs = [_overlap(_box(label), taken, frame) + _misread(label, mark, others) for label in tried]
+        labels.append(tried[costs.index(min(costs))])
     return tuple(labels)
 
 
@@ -249,6 +253,13 @@ def _box(label: Label) -> Box:
     width = _CHARACTER * len(label.text)
     left = label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
     return left, label.y - _LINE + 3, left + width, label.y + 3
+
+
+def _misread(label: Label, mark: Mark, others: Sequence[Mark]) -> float:
+    """Return the label's own size in square pixels where it begins nearer to another mark: people read it as that's."""
+    left, top, right, bottom = _box(label)
+    own, *rest = (math.hypot(label.x - m.x, (top + bottom) / 2 - m.y) for m in (mark, *others))
+    return (right - left) * (bottom - top) if min(rest, default=math.inf) < own else 0.0
 
 
 def _overlap(box: Box, taken: Sequence[Box], frame: Box) -> float:

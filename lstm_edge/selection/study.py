@@ -21,7 +21,8 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from lstm_edge.selection.settings import Architecture
 from lstm_edge_runtime.errors import InputError
@@ -38,6 +39,9 @@ _HEARTBEAT, _GRACE, _POLL = 20, 120, 0.5
 # SQLite waits that many seconds for another process's write. A PostgreSQL database without an encoding (SQL_ASCII, what
 # initdb makes under LC_ALL=C) would give psycopg bytes where SQLAlchemy expects text.
 _CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
+# Two processes that open a new database at once both make its tables, and the slower one is told that they exist. A
+# later try finds them; on SQLite, which keeps each table at once, the other may still be at work then.
+_TRIES = 20
 _OPEN = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
@@ -62,12 +66,7 @@ def open_study(storage: str, name: str, *, maximize: bool) -> Iterator[optuna.St
             warnings.simplefilter("ignore", ExperimentalWarning)
             url = _url(storage)
             shown = url.render_as_string(hide_password=True)
-            opened = optuna.storages.RDBStorage(
-                url.render_as_string(hide_password=False),
-                engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()]},
-                heartbeat_interval=_HEARTBEAT,
-                grace_period=_GRACE,
-            )
+            opened = _open_database(url)
             study = optuna.create_study(
                 storage=opened,
                 study_name=name,
@@ -177,6 +176,28 @@ def _is_dead(owner: str) -> bool:
     """Return whether a process is known to be gone; of one on another machine nothing is known."""
     parts, own = owner.split(), _owner(os.getpid()).split()
     return len(parts) == len(own) == 4 and parts[:2] == own[:2] and _owner(int(parts[2])) != owner
+
+
+def _open_database(url: URL) -> optuna.storages.RDBStorage:
+    """Open a database, and make Optuna's tables where there are none, whoever else does so at the same time."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return optuna.storages.RDBStorage(
+                url.render_as_string(hide_password=False),
+                # No pool: an opening that fails leaves no connection behind, and none grows stale between trials.
+                engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()], "poolclass": NullPool},
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+            )
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
+            # PostgreSQL: UniqueViolation, DuplicateTable, DuplicateObject; SQLite: "table ... already exists".
+            if not left or (isinstance(error, OperationalError) and "already exists" not in str(error.orig)):
+                raise
+            time.sleep(_POLL)
+        except RuntimeError as error:
+            # The tables are of another version of Optuna.
+            raise StorageInternalError(str(error)) from error
+    raise AssertionError("unreachable")
 
 
 def _url(storage: str) -> URL:

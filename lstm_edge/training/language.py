@@ -118,8 +118,8 @@ def train_language_model(
     """
     options = options or LanguageOptions()
     check_loss(options.loss, "language-model")
-    check_ids(f"{data}, training part", train, config.tokens, least=options.batch_size + 1)
-    check_ids(f"{data}, held-out part", held_out, config.tokens, least=2)
+    check_ids(f"{data}, training part", train, config.tokens, least=options.batch_size + 1, why="batch size plus one")
+    check_ids(f"{data}, held-out part", held_out, config.tokens, least=2, why="an input and a target")
     if options.batch_size % distributed.processes():
         raise InputError(
             f"training: batch_size is {options.batch_size}, expected a multiple of the {distributed.processes()} "
@@ -160,8 +160,8 @@ def _windows(ids: Ids, rows: int, window: int, share: slice) -> Iterator[tuple[T
         yield text[:, :-1], text[:, 1:]
 
 
-def check_ids(what: str, ids: Any, tokens: int, *, least: int) -> None:
-    """Refuse a text that a model of ``tokens`` tokens cannot read, or that is too short.
+def check_ids(what: str, ids: Any, tokens: int, *, least: int, why: str) -> None:
+    """Refuse a text that a model of ``tokens`` tokens cannot read, or one of fewer than ``least``, and say ``why``.
 
     Raises:
         DataError: it is.
@@ -170,7 +170,7 @@ def check_ids(what: str, ids: Any, tokens: int, *, least: int) -> None:
         found = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
         raise DataError(f"data {what}: got {found}, expected token ids, int64 [N]")
     if len(ids) < least:
-        raise DataError(f"data {what}: has {len(ids)} tokens, expected at least {least} (batch size plus one)")
+        raise DataError(f"data {what}: has {len(ids)} tokens, expected at least {least} ({why})")
     if ids.min() < 0 or ids.max() >= tokens:
         wrong = int(np.argmax((ids < 0) | (ids >= tokens)))
         raise DataError(f"data {what}: token {wrong} has the id {ids[wrong]}, expected 0 to {tokens - 1}")

@@ -143,7 +143,8 @@ def split(
     """Return what to train on and what to hold out: the validation set where there is one, else a part.
 
     Raises:
-        DataError: nothing can be held out, or the validation set has other features, targets or labels.
+        DataError: nothing can be held out, or the validation set has other features or targets, or a label that no
+            target of the training set has.
     """
     if validation is None:
         train, held_out = hold_out_sequences(dataset, options.held_out, seed=seed)
@@ -152,7 +153,18 @@ def split(
         mine, theirs = getattr(dataset, what), getattr(validation, what)
         if mine != theirs:
             raise DataError(f"data {validation.name}: {what} is {theirs}, the training data has {mine}")
-    return dataset, validation.for_model(dataset.labels, dataset.classes) if dataset.is_classes else validation
+    if not dataset.is_classes:
+        return dataset, validation
+    matched = validation.for_model(dataset.labels, dataset.classes)
+    unseen = np.setdiff1d(matched.y, dataset.y)
+    if len(unseen):
+        # A class that the training data's numbers or labels leave room for, and that no target there has.
+        label = repr(dataset.labels[unseen[0]]) if dataset.labels else str(unseen[0])
+        raise DataError(
+            f"data {validation.name}: the label {label} was never seen in training; expected one that "
+            f"{dataset.name} has targets of"
+        )
+    return dataset, matched
 
 
 def check_sizes(dataset: Dataset, task: str, sizes: dict[str, tuple[int, int]]) -> None:
@@ -174,7 +186,7 @@ def check_sizes(dataset: Dataset, task: str, sizes: dict[str, tuple[int, int]]) 
     if dataset.task != task or (task == "forecast" and dataset.per_step):
         found = f"{dataset.y.dtype}, one for each {'step' if dataset.per_step else 'sequence'}"
         raise DataError(f"data {dataset.name}: y is {found}, expected {expected}")
-    if dataset.is_classes and dataset.classes < 2:
+    if dataset.is_classes and dataset.y.min() == dataset.y.max():
         raise DataError(
             f"data {dataset.name}: all {len(dataset.y):,} targets are of one class, expected two classes or more"
         )

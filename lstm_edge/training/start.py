@@ -23,10 +23,16 @@ def prepare(config: C, options: TrainingOptions, start: nn.Module | None) -> C:
     """Return the configuration of the trained model: ``config``, with the scheme that its training is aware of.
 
     Raises:
-        InputError: ``start`` has another configuration, dropout and input noise aside.
+        InputError: ``start`` has another configuration, dropout and input noise aside; or a first forget bias was given
+            beside it.
     """
     if start is not None:
         _check_start(config, start)
+        if options.forget_bias != TrainingOptions.forget_bias:
+            raise InputError(
+                f"training: forget_bias is {options.forget_bias:g}, but a model to start from brings its own; leave it "
+                "out"
+            )
     scheme = None if options.quantize_aware is None else parse_scheme(options.quantize_aware).text
     return replace(config, trained_for=scheme)
 

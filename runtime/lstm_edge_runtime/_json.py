@@ -6,6 +6,7 @@ unknown keys there, so that a file written by a later minor version survives a r
 """
 
 import dataclasses
+import json
 import math
 import types
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from lstm_edge_runtime.errors import CardError
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "shortened"]
 
 T = TypeVar("T")
 
@@ -60,7 +61,10 @@ def _decode(kind: Any, value: Any, path: str, minor: int) -> Any:
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise _wrong(path, "an object", value)
-        return {key: _decode(get_args(kind)[1], item, f"{path}[{key!r}]", minor) for key, item in value.items()}
+        return {
+            _decode_scalar(str, key, f"{path}, a key,"): _decode(get_args(kind)[1], item, _below(path, key), minor)
+            for key, item in value.items()
+        }
     if origin is Literal:
         if not isinstance(value, str) or value not in get_args(kind):
             raise _wrong(path, "one of " + ", ".join(map(repr, get_args(kind))), value)
@@ -83,6 +87,8 @@ def _decode_object(kind: Any, value: Any, path: str, minor: int) -> Any:
             # Also where the dataclass has a default: what writes a card writes every key, so one is missing by damage.
             raise CardError(f"model card: {where} is missing")
     extra = {key: item for key, item in value.items() if key not in hints}
+    for key, item in extra.items():
+        _check_kept(key, item, _below(path, key))
     return kind(**arguments, **({"extra": extra} if "extra" in hints else {}))
 
 
@@ -95,20 +101,52 @@ def _decode_union(kind: Any, value: Any, path: str, minor: int) -> Any:
         return _decode(options[0], value, path, minor)
     if isinstance(value, bool) or not isinstance(value, options):
         raise _wrong(path, " or ".join(option.__name__ for option in options), value)
-    return value
+    return _checked_text(value, path)
 
 
 def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise _wrong(path, "a finite number", value) from error
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _wrong(path, f"a {kind.__name__}", value)
     if kind is float and not math.isfinite(value):
         raise _wrong(path, "a finite number", value)
+    return _checked_text(value, path)
+
+
+def _checked_text(value: Any, path: str) -> Any:
+    """Refuse a text that cannot be written: half of a surrogate pair, which JSON can escape, has no bytes in UTF-8."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise _wrong(path, "text of whole characters", value) from error
     return value
 
 
+def _check_kept(key: str, value: Any, path: str) -> None:
+    """Refuse a value of a later version that could not be written again, which is all that is done with it."""
+    try:
+        json.dumps({key: value}, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _wrong(path, "JSON of finite numbers, whole characters and few levels", value) from error
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}[{shortened(key)}]"
+
+
+def shortened(value: Any) -> str:
+    """Return a value as a message shows it: at most 60 characters, none of them a control character."""
+    try:
+        shown = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of more than 4,300 digits
+        shown = f"a {type(value).__name__}"
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
 def _wrong(path: str, expected: str, got: Any) -> CardError:
-    shown = repr(got)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return CardError(f"model card: {path} must be {expected}, got {shown}")
+    return CardError(f"model card: {path} must be {expected}, got {shortened(got)}")

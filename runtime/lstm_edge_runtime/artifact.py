@@ -127,13 +127,16 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         The path.
 
     Raises:
-        OutputError: its folder is missing or not writable, or the path is a directory.
+        OutputError: its folder is missing or not writable, or the path is a directory, a device or a pipe.
     """
     target = Path(path)
     if not target.parent.is_dir():
         raise OutputError(f"{target}: the folder {target.parent} does not exist; make it first")
     if target.is_dir():
         raise OutputError(f"{target}: this is a directory; give the path of a file")
+    if target.exists() and not target.is_file():
+        # A rename would put a file in the place of /dev/null.
+        raise OutputError(f"{target}: this is a device or a pipe; give the path of a file")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{target}: the folder {target.parent} is not writable")
     return target

@@ -9,11 +9,12 @@ Axes are given by name where they are dynamic (``"batch"``, ``"time"``) and by n
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lstm_edge_runtime._json import decode, encode
+from lstm_edge_runtime._json import decode, encode, shortened
 from lstm_edge_runtime.errors import CardError
 
 __all__ = [
@@ -43,6 +44,8 @@ TIME = "time"
 
 # A tokenizer of 250,000 tokens takes about 17 million characters; JSON takes some ten bytes of memory for each.
 _LONGEST_CARD = 2**26
+
+_VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
 Extra = Mapping[str, Any]
 
@@ -269,8 +272,8 @@ def _check_schema(schema: Any) -> int:
     if schema is None:
         raise CardError("model card: card.schema is missing")
     known_major = SCHEMA.split(".", maxsplit=1)[0]
-    if not isinstance(schema, str) or not all(part.isdecimal() for part in schema.split(".")) or "." not in schema:
-        raise CardError(f'model card: card.schema must be "major.minor", got {schema!r}')
+    if not isinstance(schema, str) or not _VERSION.fullmatch(schema):
+        raise CardError(f'model card: card.schema must be "major.minor", got {shortened(schema)}')
     if schema.split(".", maxsplit=1)[0] != known_major:
         raise CardError(
             f"model card: card.schema is {schema}, this version reads {known_major}.x; "

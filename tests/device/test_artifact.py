@@ -146,3 +146,12 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, step):
         write_atomically(path, b"new")
     assert os.listdir(tmp_path) == ["model.onnx"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_pipe_or_a_device_is_never_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe.onnx"
+    os.mkfifo(pipe)
+    for refused in (lambda: check_target(pipe), lambda: write_atomically(pipe, b"x")):
+        with pytest.raises(OutputError, match=r"pipe\.onnx: this is a device or a pipe; give the path of a file$"):
+            refused()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

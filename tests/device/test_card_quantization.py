@@ -1,6 +1,7 @@
 """What the card says of quantization: kept in a round trip, defaults for older documents, refusals by path."""
 
 import json
+import math
 
 import pytest
 
@@ -36,6 +37,9 @@ CARD = ModelCard(
     ),
 )
 DOCUMENT = json.loads(serialize_card(CARD))
+METRIC = DOCUMENT["quantization"]["metric"]
+TEXT = "text of whole characters"
+KEPT = "JSON of finite numbers, whole characters and few levels"
 
 
 def edited(key, value):
@@ -79,12 +83,39 @@ def test_an_older_document_has_the_defaults(schema):
         ("calibration_sha256", 1, "card.quantization.calibration_sha256 must be a str, got 1"),
         ("metric", 0.97, "card.quantization.metric must be an object, got 0.97"),
         ("metric", {"name": "accuracy"}, "card.quantization.metric.value is missing"),
+        # Of a key and of a value no more than 60 characters are shown; neither may break a line or a terminal.
+        ("parts", {"l" * 10_000: 8}, f"card.quantization.parts['{'l' * 56}...] must be a str, got 8"),
+        ("parts", {"\x1b[2J\n": 8}, r"card.quantization.parts['\x1b[2J\n'] must be a str, got 8"),
+        (
+            "metric",
+            METRIC | {"value": 10**400},
+            f"card.quantization.metric.value must be a finite number, got 1{'0' * 56}...",
+        ),
+        # What JSON can escape and UTF-8 cannot write: such a card could be read, but never written again.
+        (
+            "parts",
+            {"lstm": "\ud800"},
+            rf"card.quantization.parts['lstm'] must be {TEXT}, got '\ud800'",
+        ),
+        (
+            "parts",
+            {"\udfff": "int8"},
+            rf"card.quantization.parts, a key, must be {TEXT}, got '\udfff'",
+        ),
+        ("later", math.inf, f"card.quantization['later'] must be {KEPT}, got inf"),
+        ("later", ["\ud800"], rf"card.quantization['later'] must be {KEPT}, got ['\ud800']"),
     ],
 )
 def test_wrong_values_are_named(key, value, sentence):
     with pytest.raises(CardError) as caught:
         parse_card(edited(key, value))
     assert str(caught.value) == f"model card: {sentence}"
+
+
+def test_an_axis_is_text_of_whole_characters():
+    document = DOCUMENT | {"inputs": [{"name": "x", "dtype": "float32", "axes": ["\ud800", 3]}]}
+    with pytest.raises(CardError, match=rf"^model card: card\.inputs\[0\]\.axes\[0\] must be {TEXT}, got "):
+        parse_card(json.dumps(document))
 
 
 def test_parts_are_written_in_one_order():

@@ -7,7 +7,7 @@ from networks import operators
 from onnx import helper
 from onnx_files import FLOAT, H, I, assert_close_int8, model, weights
 
-from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.quantize import Scheme, describe_parts, quantize_bytes
 from lstm_edge_runtime.errors import QuantizationError
 
 
@@ -67,3 +67,18 @@ def test_weights_that_several_nodes_share_are_stored_once(same: bool) -> None:
     assert sorted(stored) == (first if same else [*first, "step1.int8.r", "step1.int8.w"])
     # Rounding of three layers, each fed with the one before.
     assert_close_int8(data, artifact.data)
+
+
+def test_linear_layers_of_nested_modules_keep_their_paths_apart() -> None:
+    """torch's legacy exporter names a node by its modules; all of `/enc` under one name could not be told apart."""
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((H, H)).astype(np.float32) for name in ("one", "two")}
+    nodes = [
+        helper.make_node("MatMul", ["x", "one"], ["m"], name="/enc/fc1/MatMul"),
+        helper.make_node("MatMul", ["m", "two"], ["y"], name="/enc/fc2/MatMul"),
+    ]
+    data = model(nodes, {"x": (FLOAT, ["time", "batch", H])}, {"y": ["time", "batch", H]}, arrays)
+    assert [part.layer for part in describe_parts(data)] == ["enc/fc1", "enc/fc2"]
+    mixed = quantize_bytes(data, scheme="int8", parts={"enc/fc2": Scheme(kind="float16")})
+    assert mixed.card.quantization is not None
+    assert [row.scheme for row in mixed.card.quantization.coverage] == ["int8", "float16"]

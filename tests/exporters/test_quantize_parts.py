@@ -29,7 +29,7 @@ V = 11
 
 
 def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).standard_normal(shape) * shape[-1] ** -0.5).astype(np.float32)
+    return (np.random.default_rng(seed).standard_normal(shape) * max(shape[-1], 1) ** -0.5).astype(np.float32)
 
 
 def embedding_model(rows: int, features: int) -> bytes:
@@ -429,6 +429,41 @@ def test_matrices_of_a_gru_have_no_schemes_of_their_own(part: str) -> None:
     )
 
 
+def two_lstms(*names: str, **of_the_second: Any) -> bytes:
+    """Two LSTM nodes with the same weights on the same input."""
+    nodes = [
+        helper.make_node(
+            "LSTM", ["x", "W", "R", "B"], [f"Y{i}"], name=name, hidden_size=H, **of_the_second if i else {}
+        )
+        for i, name in enumerate(names)
+    ]
+    arrays = {name: weights(1)[name] for name in ("W", "R", "B")}
+    return model(
+        nodes, {"x": (FLOAT, ["time", "batch", I])}, {f"Y{i}": ["time", 1, "batch", H] for i in (0, 1)}, arrays
+    )
+
+
+def test_a_part_that_stands_for_two_layers_is_refused() -> None:
+    """``a.W`` is the first one's matrix and the second one's name."""
+    data = two_lstms("a", "a.W")
+    with pytest.raises(QuantizationError) as caught:
+        quantize_bytes(data, scheme="float32", parts={"a.W": Scheme()})
+    assert str(caught.value) == (
+        "a.W: layers a and a.W both have a part of this name; rename one of their nodes, or name none of the two"
+    )
+    assert noted(quantize_bytes(data, scheme="float32", parts={"a": Scheme()})).parts == {"a": "int8", "a.W": "float32"}
+
+
+def test_a_layer_that_was_refused_does_not_hide_another_one_of_its_name() -> None:
+    """The card's map makes the same file again; a part may not say that what became int8 stayed float32."""
+    data = two_lstms("", "", clip=1.0)
+    artifact = quantize_bytes(data, allow_unquantized=True)
+    assert [row.scheme[:7] for row in noted(artifact).coverage] == ["int8", "float32"]
+    assert noted(artifact).parts == {"LSTM": "int8"}
+    parts = {part: Scheme.parse(text) for part, text in noted(artifact).parts.items()}
+    assert quantize_bytes(data, scheme="float32", parts=parts, allow_unquantized=True).data == artifact.data
+
+
 def test_float16_ends_at_65504() -> None:
     half = Scheme(kind="float16")
     with pytest.raises(CoverageError) as caught:
@@ -474,6 +509,30 @@ def test_weights_that_are_not_finite_are_refused(text: str, value: float) -> Non
         array.flat[3] = value
         with pytest.raises(QuantizationError, match=f"^{part}.weight: the weight holds NaN or infinity$"):
             quantized(replaced(data, {name: array}), part, text)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [linear_model(3, 0), linear_model(0, 3, gemm=True), embedding_model(0, 3), embedding_model(3, 0)],
+    ids=["no-columns", "no-inputs", "no-rows", "no-features"],
+)
+@pytest.mark.parametrize("text", ["int8", "int4"])
+def test_a_matrix_without_elements_is_no_layer(data: bytes, text: str) -> None:
+    """It has no largest value to take a scale from."""
+    assert describe_parts(data) == ()
+    with pytest.raises(QuantizationError, match=r"^the model has no float32 recurrent, linear or embedding layer: "):
+        quantize_bytes(data, scheme=text)
+
+
+def test_a_recurrent_layer_without_inputs_stays_float32() -> None:
+    arrays = weights(1) | {"W": np.zeros((1, 4 * H, 0), np.float32)}
+    node = helper.make_node("LSTM", ["x", "W", "R", "B"], ["Y"], name="rnn", hidden_size=H)
+    used = {name: arrays[name] for name in ("W", "R", "B")}
+    data = model([node], {"x": (FLOAT, ["time", "batch", "none"])}, {"Y": ["time", 1, "batch", H]}, used)
+    assert describe_parts(data)[0].parts == ("rnn",)
+    sentence = rf"^rnn \(LSTM\) stays float32: input W is float32 \[1, {4 * H}, 0\], without elements\. "
+    with pytest.raises(CoverageError, match=sentence):
+        quantize_bytes(data)
 
 
 def test_nothing_to_do_is_refused() -> None:

@@ -233,6 +233,36 @@ def test_a_damaged_earlier_line_is_refused(tmp_path):
         Journal(path, IDENTITY, resume=True)
 
 
+@pytest.mark.parametrize("content", [b"a letter of mine\n", b"a letter of mine", b"{}\n", b"a\nb"])
+def test_a_file_of_someone_else_is_not_overwritten(tmp_path, content):
+    path = tmp_path / "out.search"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"line 1 of \d is damaged"):
+        Journal(path, IDENTITY, resume=True)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("cut", [0, 5, 30])
+def test_a_journal_that_was_cut_in_its_first_line_starts_anew(tmp_path, cut):
+    path = tmp_path / "out.search"
+    Journal(path, IDENTITY, resume=False).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    Journal(path, IDENTITY, resume=True).close()
+    assert path.read_bytes() == whole
+
+
+def test_a_changed_number_is_damage_too(tmp_path):
+    path = tmp_path / "out.search"
+    journal = Journal(path, IDENTITY, resume=False)
+    journal.put("tuning", {}, {"drop": 0.25})
+    journal.put("tuning", PARTS, {"drop": 0.5})
+    journal.close()
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    with pytest.raises(ArtifactError, match=r"line 2 of 3 is damaged \(its checksum is that of other contents\)"):
+        Journal(path, IDENTITY, resume=True)
+
+
 def test_another_searchs_journal_is_refused_with_the_first_difference(tmp_path):
     path = tmp_path / "out.search"
     Journal(path, IDENTITY, resume=False).close()

@@ -271,7 +271,7 @@ def test_what_fails_on_held_out_data_is_not_the_answer(files, tmp_path, monkeypa
     monkeypatch.setattr(Judge, "judge", lambda *a, **k: dataclasses.replace(judge(*a, **k), passed=False))
     failed = search(files, tmp_path, output=tmp_path / "none.onnx", max_drop="2%")
     assert len(failed.looks) <= 5
-    with pytest.raises(BudgetError, match=r"and \d that did failed on .*other half"):
+    with pytest.raises(BudgetError, match=r"one half .* as well: \d did on the first and not the second\."):
         failed.check()
     assert not (tmp_path / "none.onnx").exists()
 
@@ -285,6 +285,8 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
     plain.write_bytes(quantize_bytes(model.read_bytes()).data)
     narrow = write_data(tmp_path / "narrow.npz", model, features=7)
     few = write_data(tmp_path / "few.npz", model, samples=30)
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(model.read_bytes()[:-500])
     cases = [
         ([model, *auto], "--scheme auto needs --data, --metric, --max-drop"),
         ([model, *output, "--metric", METRIC], "--metric goes with --scheme auto; leave it out"),
@@ -302,12 +304,21 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ([model, *auto, "--data", narrow, "--metric", METRIC, "--max-drop", DROP], "7"),
         ([model, *auto, "--data", few, "--metric", METRIC, "--max-drop", DROP], "expected 20 or more to hold a budg"),
         ([plain, *full], "the model is quantized already (int8): start from the float32 file it was made from"),
+        (
+            [plain, *output, "--data", data],
+            "the model is quantized already (int8): start from the float32 file it was ",
+        ),
+        ([model, *full, "--part", "lstm.X=int8"], "the model has no part 'lstm.X'; known ones are lstm (and .W, .R"),
+        ([model, *full, "--columns", "target=who"], "columns are for .csv files"),
+        ([model, *full, "--held-out", narrow], "narrow.npz has float32[batch, time, 7]"),
+        ([damaged, *full], "damaged.onnx: onnxruntime cannot read the model"),
+        ([damaged, *output, "--data", data], "damaged.onnx: onnxruntime cannot read the model"),
         ([tmp_path / "none.onnx", *full], "none.onnx: no such file"),
         ([model, "-o", model, *full[2:]], "this is the file that is read; give the result another name"),
     ]
     for arguments, sentence in cases:
         assert sentence in command(*arguments, exit_code=2).stderr, arguments
-    assert sorted(os.listdir(tmp_path)) == ["few.npz", "int8.onnx", "narrow.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["damaged.onnx", "few.npz", "int8.onnx", "narrow.npz"]
 
 
 def test_a_metric_that_is_nan_is_one_sentence(files, tmp_path, monkeypatch):
@@ -319,10 +330,41 @@ def test_a_metric_that_is_nan_is_one_sentence(files, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("out.onnx*"))
 
 
+def test_a_search_that_fails_half_way_says_that_its_journal_stays(files, tmp_path, monkeypatch):
+    """A metric of one's own that raises at the fourth file: repaired, the search need not start again."""
+    (tmp_path / "brittle.py").write_text(
+        "calls = []\n\ndef share(outputs, targets):\n    calls.append(0)\n"
+        "    if len(calls) > 6:\n        raise ValueError('bang')\n    return (outputs.argmax(1) == targets) * 1.0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--scheme", "auto", "--data", files[1], "--metric", "brittle:share:more", "--max-drop", "1pt"]
+    result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, exit_code=2)
+    assert "metric brittle:share: raised ValueError: bang" in result.stderr
+    assert "out.onnx.search keeps what was measured; --resume goes on from it, or delete the file" in result.stderr
+    assert [path.name for path in tmp_path.glob("out.onnx*")] == ["out.onnx.search"]
+
+
+def test_inspect_shows_what_the_file_was_found_to_keep(whole, tmp_path):
+    report, written = whole
+    (tmp_path / "small.onnx").write_bytes(written)
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "small.onnx")])
+    text = " ".join(result.stdout.split())
+    low, high = (f"{getattr(Session(written).card.quantization.metric, end):.4g}" for end in ("low", "high"))
+    value = f"{report.validation.candidate:.4g}"
+    assert f"{METRIC} {value} ({low} to {high} at confidence 0.99) on {report.held_out_data.name}" in text
+    assert f"calibrated on data with SHA-256 {report.calibration['sha256']}" in text
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
 def test_a_fixed_part_stays_as_it_was_asked(files, tmp_path):
     report = search(files, tmp_path, parts={"lstm.R": "float16"}, max_drop="50%")
     assert all(found.parts["lstm.R"] == "float16" for found in report.evaluations[1:])
     assert report.looks[-1].parts.keys() == {"lstm.R", "lstm.W", "head"}
+    kept = search(files, tmp_path, output=tmp_path / "kept.onnx", parts={"head": "float32"}, max_drop="50%")
+    assert kept.looks[-1].parts["head"] == "float32"
+    assert kept.looks[-1].parts.keys() == {"lstm.R", "lstm.W", "head"}
+    with pytest.raises(BudgetError, match="Nothing was written"):
+        search(files, tmp_path, output=tmp_path / "no.onnx", parts={"head": "float32"}, max_drop="0%").check()
     with pytest.raises(QuantizationError, match="no layer that the search could quantize and that --part does not nam"):
         search(files, tmp_path, parts={"lstm": "int8", "head": "int8"})
     with pytest.raises(InputError, match="prefer is 'speed', expected one of size, latency"):

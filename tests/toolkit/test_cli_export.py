@@ -138,10 +138,10 @@ def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
 
 
 def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypatch):
-    def refuse(node, scheme):
+    def refuse(node, request, rounder):
         raise Refusal("its weights are odd")
 
-    monkeypatch.setattr("lstm_edge_exporters.quantize.quantize_recurrent", refuse)
+    monkeypatch.setattr(sys.modules["lstm_edge_exporters.quantize.rewrite"], "quantize_recurrent", refuse)
     result = export(f"{nets}:tagger", "--input", X, "-o", "out.onnx", "--scheme", "int8", exit_code=1)
     assert "(LSTM) stays float32: its weights are odd. Nothing was written" in result.stderr
     assert files() == []
@@ -238,7 +238,7 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
         (["--input", X, "--scheme", "int8", "--data", "vowels"], "data 'vowels': no such data set"),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "-1pt"], "budget '-1pt': expec"),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--metric", "f1"], "metric 'f1': unknown"),
-        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels"], "output 'output' has a time axis, expected"),
+        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels"], "input 'x' is float32[batch, time, 3], but"),
         (["--input", X, "--weights", "none.pt"], "none.pt: no such file"),
     ],
 )
@@ -273,3 +273,10 @@ def test_an_old_file_stays_when_the_export_fails(nets):
 def test_weights_beside_a_checkpoint_are_refused(checkpoint, tmp_path):
     result = export(checkpoint, "--weights", checkpoint, "-o", tmp_path / "out.onnx", exit_code=2)
     assert "--weights goes with package.module:factory; a checkpoint carries its own" in result.stderr
+
+
+def test_export_takes_every_scheme_that_quantize_takes_but_auto():
+    from lstm_edge.cli.export import Scheme
+    from lstm_edge.cli.quantize import SchemeName
+
+    assert {scheme.value for scheme in Scheme} == {scheme.value for scheme in SchemeName} - {"auto"}

@@ -175,3 +175,15 @@ def test_a_reader_that_goes_away_is_no_error():
         timeout=60,
     )
     assert (result.stdout, result.stderr) == ("{\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("lstm-edge qu", ["quantize"]), ("lstm-edge quantize x.onnx --scheme ", ["float16", "int8", "int4", "auto"])],
+)
+def test_a_shell_completes_commands_and_values(words, expected):
+    asked = {"_LSTM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-c", "from lstm_edge.cli import app; app(prog_name='lstm-edge')"]
+    environment = os.environ | asked | {"PYTHONPATH": PATHS}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.split() == expected

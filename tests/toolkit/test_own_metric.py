@@ -61,6 +61,10 @@ def text(outputs, targets):
 def nothing(outputs, targets):
     return None
 
+def masked(outputs, targets):
+    return np.ma.masked_all(3).mean()
+
+
 def complex_number(outputs, targets):
     return 1j
 
@@ -167,6 +171,8 @@ def test_what_a_function_does_to_its_arrays_stays_there(mine):
         ("text:less", "returned a str; expected one number, or 30, one for each sample"),
         ("nothing:less", "returned a NoneType; expected one number, or 30, one for each sample"),
         ("complex_number:less", "returned a complex; expected one number, or 30, one for each sample"),
+        # The mean of nothing that is not masked; the zero behind the mask would be the best of losses.
+        ("masked:less", "returned a MaskedConstant; expected one number, or 30, one for each sample"),
         ("ragged:less", "returned a list; expected one number, or 30, one for each sample"),
     ],
 )

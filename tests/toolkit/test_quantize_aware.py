@@ -407,9 +407,11 @@ def test_every_task_trains_aware_and_an_interruption_changes_nothing(tmp_path, t
 def test_training_starts_from_the_model_with_its_statistics():
     first, _ = train("forecast")
     rate = {"learning_rate": 1e-9, "epochs": 1}
-    second, _ = train("forecast", options=rate | {"forget_bias": 3.0}, start=first, seed=9)
+    second, _ = train("forecast", options=rate, start=first, seed=9)
     for name, value in first.state_dict().items():
         assert torch.allclose(second.state_dict()[name], value, atol=1e-7), name
+    with pytest.raises(InputError, match=r"^training: forget_bias is 3, but a model to start from brings its own;"):
+        train("forecast", options=rate | {"forget_bias": 3.0}, start=first)
 
 
 @pytest.mark.parametrize(

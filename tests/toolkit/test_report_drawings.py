@@ -61,6 +61,21 @@ def test_near_sizes_are_on_a_linear_axis():
     assert abs(places[0] + places[2] - 2 * places[1]) <= 2 * HAIR
 
 
+def test_a_label_stands_by_its_own_point_and_not_on_another_label():
+    """The chosen mix on tuning and on held-out data, of one size: what a search of a language model drew."""
+    chosen = point(522, 0.016, low=0.008, high=0.021, role="chosen", label="chosen")
+    held_out = point(522, 0.023, low=0.015, high=0.031, role="held-out", label="held-out data")
+    near = [point(524, 0.0095, low=0.003, high=0.013), point(538, 0.004, low=0.001, high=0.007)]
+    int4 = point(601, 0.0136, low=0.0075, high=0.0183, role="baseline", label="int4 0.17×")
+    points = [chosen, held_out, *near, int4, point(3540, 0.0, role="baseline", label="float32 1.00×")]
+    drawing = scatter(points, budget=0.085)
+    marks = {mark.role: mark for mark in drawing.marks if mark.role in ("chosen", "held-out")}
+    places = {label.role: label for label in drawing.labels if label.role in marks}
+    for role, label in places.items():
+        distances = {other: abs(label.y - 4 - mark.y) for other, mark in marks.items()}
+        assert min(distances, key=distances.get) == role, distances
+
+
 def test_what_lies_far_beyond_the_budget_is_at_the_edge_and_says_so():
     far = point(10, 50.0, low=40.0, high=60.0, role="baseline", label="int4", far="+50")
     drawing = scatter([far, point(100, 0.5), point(50, -9.0)])

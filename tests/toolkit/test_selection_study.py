@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,19 @@ def test_a_storage_that_is_no_database_gets_one_sentence(tmp_path, content):
     assert path.read_bytes() == content
 
 
+def test_a_study_of_another_version_of_optuna_gets_one_sentence(tmp_path):
+    path = tmp_path / "study.sqlite3"
+    with open_study(f"sqlite:///{path}", "s", maximize=True):
+        pass
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9'")
+    with (
+        pytest.raises(InputError, match=r"study\.sqlite3: cannot be used \(The runtime optuna version .* is no longer"),
+        open_study(f"sqlite:///{path}", "s", maximize=True),
+    ):
+        pass
+
+
 def test_a_password_is_not_repeated():
     with (
         pytest.raises(InputError, match="cannot be used") as caught,
@@ -158,6 +172,33 @@ def test_a_password_is_not_repeated():
     ):
         pass
     assert "secret" not in str(caught.value)
+
+
+def open_while_another_process_does(storage):
+    """Open a new database; between the look for tables and their making, another process makes them all."""
+    from optuna.storages._rdb.models import BaseModel
+    from sqlalchemy import event
+
+    calls = []
+
+    def other(*_args, **_kwargs):
+        calls.append(len(calls))
+        if len(calls) == 1:
+            with open_study(storage, "other", maximize=True):
+                pass
+
+    # The first of all listeners: the enumerated types of PostgreSQL are made by others.
+    event.listen(BaseModel.metadata, "before_create", other, insert=True)
+    try:
+        with open_study(storage, "s", maximize=True) as study:
+            assert run_trials(study, CELLS[:1], score, on_score=lambda _: None) == {CELLS[0]: score(CELLS[0])}
+    finally:
+        event.remove(BaseModel.metadata, "before_create", other)
+    assert len(calls) >= 2
+
+
+def test_two_processes_may_open_a_new_database_at_once(tmp_path):
+    open_while_another_process_does(f"sqlite:///{tmp_path / 'study.sqlite3'}")
 
 
 def postgresql_folder():
@@ -208,8 +249,14 @@ def accepts(port):
 
 @pytest.mark.skipif(postgresql_folder() is None, reason="no PostgreSQL server here: make test-postgresql installs it")
 def test_two_processes_share_a_study_on_postgresql_and_do_no_trial_twice(tmp_path):
+    import psycopg
+
     log = tmp_path / "log"
     with server(postgresql_folder()) as storage:
+        fresh = storage.rpartition("/")[0] + "/fresh"
+        with psycopg.connect(storage, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE fresh")
+        open_while_another_process_does(fresh)
         both = [start(storage, log, 0.3) for _ in range(2)]
         try:
             for process in both:

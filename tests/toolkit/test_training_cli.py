@@ -79,6 +79,7 @@ def wrong_files(folder):
     np.savez(folder / "named.npz", x=data.x, lengths=LENGTHS, y=data.y, labels=labels)
     np.savez(folder / "new.npz", x=data.x, lengths=LENGTHS, y=data.y, labels=np.array(["x", "z"]))
     np.savez(folder / "one.npz", x=np.ones((12, 2), np.float32), lengths=np.full(6, 2), y=np.zeros(6, np.int64))
+    np.savez(folder / "ones.npz", x=np.ones((12, 2), np.float32), lengths=np.full(6, 2), y=np.ones(6, np.int64))
     np.savez(folder / "one_step.npz", x=np.ones((12, 2), np.float32), lengths=np.full(6, 2), y=np.zeros(12, np.int64))
 
 
@@ -106,6 +107,15 @@ def wrong_files(folder):
         (
             ("classification", "--data", "one.npz"),
             "error: data one.npz: all 6 targets are of one class, expected two classes or more",
+        ),
+        # The class is 1: numbers have room for two.
+        (
+            ("classification", "--data", "ones.npz"),
+            "error: data ones.npz: all 6 targets are of one class, expected two classes or more",
+        ),
+        (
+            ("language-model", "--data", "text.txt", "--embedding", 0),
+            "error: language model: embedding is 0, expected an integer from 1 to ",
         ),
         (
             ("tagging", "--data", "one_step.npz"),
@@ -137,6 +147,27 @@ def test_bad_input_gets_one_sentence_and_nothing_is_overwritten(folder, argument
     assert result.stderr.splitlines()[-1].startswith(sentence)
     assert (folder / "m.safetensors").read_bytes() == b"precious"
     assert not (folder / "m.safetensors.resume").exists()
+
+
+@pytest.mark.parametrize("command", [("train", "tagging"), ("select",)])
+def test_a_trained_model_is_not_written_over_an_exported_one(folder, command):
+    (folder / "m.onnx").write_bytes(b"precious")
+    result = run(*command, "--data", "tagging.npz", "-o", "m.onnx")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: m.onnx: the name of a trained model must end in .safetensors; lstm-edge export makes the .onnx of it\n"
+    )
+    assert (folder / "m.onnx").read_bytes() == b"precious"
+
+
+def test_the_state_is_not_kept_where_the_model_goes(folder):
+    # The state is removed when the model is safe: both under one name, and the model would be gone.
+    result = run("train", "tagging", "--data", "tagging.npz", *SHORT, "--checkpoint", str(folder / "m.safetensors"))
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        "m.safetensors: --checkpoint must not be the model that -o writes: give it another name\n"
+    )
+    assert not (folder / "m.safetensors").exists()
 
 
 def test_a_checkpoint_of_another_task_is_refused(folder):

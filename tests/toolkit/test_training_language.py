@@ -90,6 +90,9 @@ def test_text_that_does_not_fit_is_refused(bad, sentence):
     config = LanguageModelConfig(tokens=7, embedding=3, hidden=5)
     with pytest.raises(DataError, match="^" + re.escape(sentence) + "$"):
         train_language_model(bad, ids(200), config, options=LanguageOptions(batch_size=4))
+    sentence = "data text, held-out part: has 1 tokens, expected at least 2 (an input and a target)"
+    with pytest.raises(DataError, match="^" + re.escape(sentence) + "$"):
+        train_language_model(ids(200), ids(1), config, options=LanguageOptions(batch_size=4))
 
 
 def test_a_corpus_is_cut_by_position_and_its_vocabulary_is_of_the_training_part(tmp_path):

@@ -204,6 +204,10 @@ def test_validation_data_is_held_out_instead():
     strange = Dataset(name="b", x=named.x, lengths=LENGTHS, y=named.y, labels=("x", "y", "new"))
     with pytest.raises(DataError, match=r"^data b: the label 'new' was never seen in training; expected one of 'x'"):
         train_classifier(labelled, options=TrainingOptions(epochs=1), validation=strange)
+    # Class 1 of three: the training data has room for it, and no target of it.
+    gap = Dataset(name="gap", x=named.x, lengths=LENGTHS, y=np.where(named.y == 1, 0, named.y))
+    with pytest.raises(DataError, match=r"^data small: the label 1 was never seen in training; expected one that"):
+        train_classifier(gap, options=TrainingOptions(epochs=1), validation=named)
     with pytest.raises(DataError, match=r"^data small: task is tagging, the training data has classification$"):
         train_classifier(labelled, options=TrainingOptions(epochs=1), validation=data)
 

@@ -229,3 +229,11 @@ def test_the_command_prints_the_report_and_breaks_the_budget(tmp_path):
     assert broken.exit_code == 1
     assert json.loads(broken.stdout)["samples_are"] == "tokens"
     assert "error: budget broken: perplexity goes from" in broken.stderr
+
+
+@pytest.mark.parametrize("data", ["japanese-vowels", "japanese-vowels:train"])
+def test_a_bundled_set_of_sequences_is_no_text(data):
+    with pytest.raises(
+        InputError, match=rf"^metric perplexity: data {data} holds sequences, expected a text, such as "
+    ):
+        load_data(data, "perplexity")

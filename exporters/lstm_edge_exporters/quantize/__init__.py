@@ -247,11 +247,13 @@ def _name_of(requests: Sequence[LayerRequest], scheme: Scheme) -> str:
 
 
 def _quantization(name: str, parent: bytes, rows: Sequence[Row], calibration_sha256: str | None) -> Quantization:
+    # Of layers of one name, some of which were refused: what the others became, which makes the same file again.
+    refused_first = sorted(rows, key=lambda row: not row.refused)
     return Quantization(
         scheme=name,
         parent_sha256=hashlib.sha256(parent).hexdigest(),
         coverage=tuple(row.coverage for row in rows),
-        parts={part: text for row in rows for part, text in row.parts.items()},
+        parts={part: text for row in refused_first for part, text in row.parts.items()},
         calibration_sha256=calibration_sha256,
     )
 

@@ -18,28 +18,30 @@ Array = NDArray[Any]
 
 
 def layer_name(node: ir.Node) -> str:
-    """Return the module that a node came from: ``head`` of ``head/MatMul``, else the node's own name."""
-    # torch's legacy exporter calls it "/head/MatMul".
-    return (node.name or node.op_type).lstrip("/").partition("/")[0] or node.op_type
+    """Return the module that a node came from: ``enc/fc1`` of ``/enc/fc1/MatMul``, else the node's own name."""
+    # torch's legacy exporter writes the path of modules with a slash in front; what follows the last one is the node.
+    name = (node.name or node.op_type).lstrip("/")
+    return name.rpartition("/")[0] or name or node.op_type
 
 
 def is_linear(node: ir.Node) -> bool:
-    """Say whether a node multiplies activations with a constant float32 matrix [K, N]."""
+    """Say whether a node multiplies activations with a constant float32 matrix [K, N], K and N at least 1."""
     if node.domain not in ("", "ai.onnx") or node.op_type not in ("MatMul", "Gemm"):
         return False
     weight = constant_of(node.inputs[1])
-    return (
-        weight is not None and weight.ndim == 2 and weight.dtype == np.float32 and constant_of(node.inputs[0]) is None
-    )
+    return _is_matrix(weight) and constant_of(node.inputs[0]) is None
 
 
 def is_embedding(node: ir.Node) -> bool:
-    """Say whether a node looks rows up in a constant float32 table [V, E]."""
+    """Say whether a node looks rows up in a constant float32 table [V, E], V and E at least 1."""
     if node.domain not in ("", "ai.onnx") or node.op_type != "Gather":
         return False
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-    table = constant_of(node.inputs[0])
-    return axis == 0 and table is not None and table.ndim == 2 and table.dtype == np.float32
+    return axis == 0 and _is_matrix(constant_of(node.inputs[0]))
+
+
+def _is_matrix(array: Array | None) -> bool:
+    return array is not None and array.ndim == 2 and array.dtype == np.float32 and array.size > 0
 
 
 def quantize_linear(node: ir.Node, scheme: Scheme, rounder: MatrixRounder) -> Outcome:

@@ -108,7 +108,7 @@ def constant_inputs(
         kinds: dtypes that an input may have, float32 where it says nothing.
 
     Raises:
-        Refusal: an input is not constant, or of another dtype.
+        Refusal: an input is not constant, of another dtype, or without elements.
     """
     constants = {name: constant_of(value) for name, value in values.items()}
     for name, value in values.items():
@@ -118,6 +118,8 @@ def constant_inputs(
         if array is not None and array.dtype not in kinds.get(name, (np.float32,)):
             expected = " or ".join(np.dtype(kind).name for kind in kinds.get(name, (np.float32,)))
             raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, expected {expected}")
+        if array is not None and not array.size:
+            raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, without elements")
     return constants
 
 

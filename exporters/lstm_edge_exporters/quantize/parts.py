@@ -185,13 +185,22 @@ def resolve(
         default: what a layer of a kind becomes that no part names.
 
     Raises:
-        QuantizationError: a part that the model does not have; the message lists those that it has.
+        QuantizationError: a part that the model does not have (the message lists those that it has), or that stands
+            for parts of two layers.
     """
     addresses = {name: _addresses(found) for name, found in _by_name(layers).items()}
-    known = {part for found in addresses.values() for part in found}
+    owners: dict[str, list[str]] = {}
+    for name, found in addresses.items():
+        for part in found:
+            owners.setdefault(part, []).append(name)
     for part in parts:
-        if part not in known:
+        if part not in owners:
             raise QuantizationError(_unknown(part, addresses))
+        if len(owners[part]) > 1:
+            raise QuantizationError(
+                f"{part}: layers {' and '.join(owners[part])} both have a part of this name; rename one of their "
+                "nodes, or name none of the two"
+            )
     requests = []
     for layer in layers:
         given = default(layer.kind)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lstm_edge.data import Dataset
     from lstm_edge.training import Epoch, TrainingReport
 
-__all__ = ["Run", "load_parts", "open_run"]
+__all__ = ["Run", "check_output", "load_parts", "open_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,22 @@ def _ignore(done: float, note: str = "") -> None:
     """Draw nothing."""
 
 
+def check_output(output: Path) -> None:
+    """Refuse a path that cannot be written, or whose name belongs to another kind of file, such as an exported model.
+
+    Raises:
+        OutputError: it is one.
+    """
+    from lstm_edge_runtime.artifact import check_target
+    from lstm_edge_runtime.errors import OutputError
+
+    if output.suffix != ".safetensors":
+        raise OutputError(
+            f"{output}: the name of a trained model must end in .safetensors; lstm-edge export makes the .onnx of it"
+        )
+    check_target(output)
+
+
 @contextmanager
 def open_run(*, output: Path, checkpoint: Path | None, resume: bool, plot: Path | None, as_json: bool) -> Iterator[Run]:
     """Join the processes that torchrun started, and refuse paths that cannot be written before anything slow starts.
@@ -110,15 +126,17 @@ def open_run(*, output: Path, checkpoint: Path | None, resume: bool, plot: Path 
     from lstm_edge.training.distributed import is_main, process_group
     from lstm_edge.training.plot import check_plot
     from lstm_edge.training.state import Checkpoint, check_checkpoint
-    from lstm_edge_runtime.artifact import check_target
+    from lstm_edge_runtime.errors import OutputError
 
     with process_group():
         main = is_main()
         try:
-            check_target(output)
+            check_output(output)
             if plot is not None:
                 check_plot(plot)
             state = checkpoint or output.with_name(output.name + ".resume")
+            if state.resolve() == output.resolve():
+                raise OutputError(f"{state}: --checkpoint must not be the model that -o writes: give it another name")
             if main:
                 check_checkpoint(Checkpoint(path=state, resume=resume))
             yield Run(output=output, checkpoint=state, resume=resume, plot=plot, as_json=as_json, main=main)

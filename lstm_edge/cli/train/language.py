@@ -156,7 +156,7 @@ def language_model(
         )
         config = LanguageModelConfig(
             tokens=len(corpus.vocabulary),
-            embedding=embedding or ((projection or hidden) if tied else 64),
+            embedding=((projection or hidden) if tied else 64) if embedding is None else embedding,
             hidden=hidden,
             layers=layers,
             peephole=peephole.value,
