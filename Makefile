@@ -10,7 +10,7 @@ TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" p
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-report test-sanitize test-silero wheels
+.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-training-speed format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-report test-sanitize test-silero wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -85,7 +85,10 @@ docs-limits: $(VENV)/ready  ## draw and fill docs/limits-of-lstms.md (ten minute
 docs-cells: $(VENV)/ready  ## compare the three cells at one number of parameters in docs/training.md (ten minutes)
 	$(BIN)/python docs/generate.py --cells
 
-docs-language-model: $(VENV)/ready  ## train the King James models by both recipes, fill docs/training.md and README.md (75 minutes, a quiet machine)
+docs-training-speed: $(VENV)/ready  ## throughput of training against a bare loop, in docs/training.md (a minute on a quiet machine)
+	$(BIN)/python docs/generate.py --training-speed
+
+docs-language-model: $(VENV)/ready  ## train the King James models by both recipes, fill docs/training.md and README.md (forty minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --language-model $(KEEP)
 
 docs-quantize-aware: $(VENV)/ready  ## fine-tune the King James model for int4 in docs/training.md (half an hour, a quiet machine)

@@ -6,6 +6,7 @@ Measured ones, only when asked for, each by the ``make`` target of its name (``-
 --demo              runs the demo, its table goes into README.md
 --selection         selects on Japanese Vowels, docs/selection.md
 --limits [PART]     draws and fills docs/limits-of-lstms.md
+--training-speed    throughput of training against a bare loop, docs/training.md
 --cells             compares the three cells, docs/training.md
 --language-model [FOLDER]   trains the King James models by both recipes, or takes what the folder has of them;
                     docs/training.md and README.md
@@ -148,12 +149,20 @@ def cells_text() -> str:
     return _fill(TRAINING.read_text(), "cells", "docs-cells", f"Measured on: {machine}.\n\n{table}")
 
 
+def training_speed_text() -> str:
+    """Return docs/training.md with the throughput of training against a bare loop (a minute)."""
+    machine = _machine()
+    # It exits 1 where the standard cell is too slow, and its table says so.
+    table = _output_of("benchmarks/training_speed.py", may_fail=True).strip()
+    return _fill(TRAINING.read_text(), "speed", "docs-training-speed", f"Measured on: {machine}.\n\n{table}")
+
+
 def language_model_texts() -> list[tuple[Path, str]]:
-    """Return docs/training.md and README.md with what the language models came to (75 minutes, or two with FOLDER)."""
+    """Return docs/training.md and README.md with what the language models came to (forty minutes, or two with FOLDER)."""
     given = sys.argv[sys.argv.index("--language-model") + 1 :]
     machine, training, readme = _machine(), TRAINING.read_text(), README.read_text()
     with tempfile.TemporaryDirectory() as scratch:
-        for recipe in ("quarter", "hour"):
+        for recipe in ("quarter", "long"):
             keep = given[0] if given else scratch
             table = _output_of("benchmarks/language_model.py", "--recipe", recipe, "--keep", keep, threads=None).strip()
             training = _fill(training, recipe, "docs-language-model", f"Measured on: {machine}.\n\n{table}")
@@ -232,6 +241,7 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
     "--selection": lambda: [(SELECTION, selection_text())],
     "--limits": lambda: [(LIMITS, limits_text())],
     "--cells": lambda: [(TRAINING, cells_text())],
+    "--training-speed": lambda: [(TRAINING, training_speed_text())],
     "--language-model": language_model_texts,
     "--quantize-aware": lambda: [(TRAINING, quantize_aware_text())],
     "--quantization": lambda: [(QUANTIZATION, quantization_text())],

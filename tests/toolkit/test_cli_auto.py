@@ -353,7 +353,8 @@ def test_inspect_shows_what_the_file_was_found_to_keep(whole, tmp_path):
     value = f"{report.validation.candidate:.4g}"
     assert f"{METRIC} {value} ({low} to {high} at confidence 0.99) on {report.held_out_data.name}" in text
     assert f"calibrated on data with SHA-256 {report.calibration['sha256']}" in text
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    # A path is never broken, however long.
+    assert max(len(line) for line in result.stdout.splitlines() if "/" not in line) <= 80
 
 
 def test_a_fixed_part_stays_as_it_was_asked(files, tmp_path):

@@ -102,15 +102,19 @@ def test_train_takes_a_file(tmp_path):
     ("options", "data", "sentence"),
     [
         (["-o", "none/m.safetensors"], "japanese-vowels", "error: none/m.safetensors: the folder none does not"),
-        (["-o", "."], "japanese-vowels", "error: .: this is a directory; give the path of a file"),
-        (["-o", "m", "--hidden", "0"], "japanese-vowels", "error: classifier: hidden is 0, expected an integer from 1"),
+        (["-o", "."], "japanese-vowels", "error: .: the name of a trained model must end in .safetensors"),
         (
-            ["-o", "m", "--learning-rate", "0"],
+            ["-o", "m.safetensors", "--hidden", "0"],
+            "japanese-vowels",
+            "error: classifier: hidden is 0, expected an integer from 1",
+        ),
+        (
+            ["-o", "m.safetensors", "--learning-rate", "0"],
             "japanese-vowels",
             "error: training: learning_rate is 0.0, expected above",
         ),
-        (["-o", "m"], "vowels", "error: data 'vowels': no such data set; expected one of japanese-vowels"),
-        (["-o", "m"], "none.npz", "error: data none.npz: no such file"),
+        (["-o", "m.safetensors"], "vowels", "error: data 'vowels': no such data set; expected one of japanese-vowels"),
+        (["-o", "m.safetensors"], "none.npz", "error: data none.npz: no such file"),
     ],
 )
 def test_train_refuses_before_it_trains(tmp_path, monkeypatch, options, data, sentence):
