@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Auto", "quantize_automatically"]
 
-# Exit code of an interrupted command, as shells have it: 128 + SIGINT.
-INTERRUPTED = 130
+# An interrupted search is a result that is not there, not one over the budget (1): a script may call it with --resume.
+INTERRUPTED = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Auto:
 
 
 def quantize_automatically(auto: Auto, context: typer.Context) -> None:
-    """Search, print, write the report; exit 1 where nothing keeps within the budget, 130 when interrupted."""
+    """Search, print, write the report; exit 1 where nothing keeps within the budget, 2 when interrupted."""
     from lstm_edge.budget import BudgetRequest, quantize_to_budget
     from lstm_edge.data import parse_columns
 
@@ -47,9 +47,8 @@ def quantize_automatically(auto: Auto, context: typer.Context) -> None:
 
             report = quantize_to_budget(request, progress=progress, on_evaluation=on_evaluation)
     except KeyboardInterrupt:
-        if not request.journal.exists():
-            raise
-        print_error(f"interrupted: {request.journal} keeps what was measured; go on from it with --resume")
+        kept = f"{request.journal} keeps what was measured; go on from it with --resume"
+        print_error(f"interrupted: {kept if request.journal.exists() else 'nothing was measured yet'}")
         raise typer.Exit(INTERRUPTED) from None
     _write(report, auto.report)
     if auto.as_json:

@@ -214,7 +214,7 @@ def test_the_command_prints_the_sensitivity_and_the_json_is_the_report(files, tm
     assert values["schema"] == "1.0"
 
 
-def test_an_interrupt_is_one_sentence_and_exit_130(files, tmp_path, monkeypatch):
+def test_an_interrupt_is_one_sentence_and_exit_2(files, tmp_path, monkeypatch):
     def interrupt(self, parts):
         if parts:
             raise KeyboardInterrupt
@@ -224,7 +224,7 @@ def test_an_interrupt_is_one_sentence_and_exit_130(files, tmp_path, monkeypatch)
     monkeypatch.setattr(Composer, "build", interrupt)
     arguments = [files[0], "-o", tmp_path / "out.onnx", "--scheme", "auto", "--data", files[1], "--metric", METRIC]
     arguments += ["--max-drop", DROP, "--calibration-samples", 40]
-    result = command(*arguments, exit_code=130)
+    result = command(*arguments, exit_code=2)
     assert "out.onnx.search keeps what was measured; go on from it with --resume" in result.stderr
     assert os.listdir(tmp_path) == ["out.onnx.search"]
     monkeypatch.undo()
