@@ -10,6 +10,7 @@ there where they are: the table can be written again without training.
 import argparse
 import json
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -71,9 +72,10 @@ def judge(folder: Path, recipe: str, training: dict[str, Any]) -> bool:
     minutes, bits = training["seconds"] / 60, math.log2(reference)
     epochs = training["history"]
     speed = max(epoch["per_second"] for epoch in epochs)
-    print(f"`lstm-edge train language-model {RECIPES[recipe]} -o kjv.safetensors`: {minutes:.1f} minutes on")
-    print(f"{training['options']['threads']} threads, {len(epochs)} epochs begun, {speed:,.0f} characters a second at")
-    print(f"best; {training['parameters']:,} parameters.\n")
+    threads = training["options"]["threads"] or os.cpu_count()
+    print(f"`lstm-edge train language-model {RECIPES[recipe]} -o kjv.safetensors`:")
+    print(f"{minutes:.1f} minutes with {threads} threads, {len(epochs)} epochs begun, {speed:,.0f} characters a second")
+    print(f"at best; {training['parameters']:,} parameters.\n")
     print("| file | bytes | of float32 | perplexity, test part | bits a character | perplexity lost |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, file in files.items():
