@@ -158,7 +158,7 @@ def training_speed_text() -> str:
 
 
 def language_model_texts() -> list[tuple[Path, str]]:
-    """Return docs/training.md and README.md with what the language models came to (forty minutes, or two with FOLDER)."""
+    """Return docs/training.md and README.md with what the language models came to (40 minutes; with FOLDER 2)."""
     given = sys.argv[sys.argv.index("--language-model") + 1 :]
     machine, training, readme = _machine(), TRAINING.read_text(), README.read_text()
     with tempfile.TemporaryDirectory() as scratch:
