@@ -1,9 +1,19 @@
 """Small data sets, short options and a way to interrupt: what the tests of training share."""
 
 import numpy as np
+import torch
 
 from lstm_edge.data import Dataset
-from lstm_edge.models import ClassifierConfig, ForecasterConfig, LanguageModelConfig, TaggerConfig
+from lstm_edge.models import (
+    ClassifierConfig,
+    ForecasterConfig,
+    LanguageModel,
+    LanguageModelConfig,
+    SequenceClassifier,
+    SequenceForecaster,
+    SequenceTagger,
+    TaggerConfig,
+)
 from lstm_edge.training import (
     LanguageOptions,
     TrainingOptions,
@@ -53,6 +63,22 @@ def train(task, *, options=None, config=None, **keywords):
     chosen = kind(**({"features": 2, "hidden": 4} | sizes | config))
     how = TrainingOptions(**({"epochs": 2, "batch_size": 4, "held_out": 0.25} | defaults | options))
     return function(sequences(task), chosen, options=how, **keywords)
+
+
+def model_of(task, seed=5, **changes):
+    """Return a model of a task with random weights and hidden size 40; ``changes`` are of its configuration."""
+    torch.manual_seed(seed)
+    if task == "language-model":
+        return LanguageModel(LanguageModelConfig(**({"tokens": 11, "embedding": 6, "hidden": 40} | changes))).eval()
+    kinds = {
+        "classification": (SequenceClassifier, ClassifierConfig, {"classes": 3}),
+        "tagging": (SequenceTagger, TaggerConfig, {"classes": 3}),
+        "forecast": (SequenceForecaster, ForecasterConfig, {"targets": 2}),
+    }
+    kind, config, sizes = kinds[task]
+    model = kind(config(**({"features": 5, "hidden": 40} | sizes | changes)))
+    model.set_standardization(torch.linspace(-1, 1, 5), torch.linspace(0.5, 2, 5))
+    return model.eval()
 
 
 TASKS = ("classification", "tagging", "forecast", "language-model")
