@@ -20,8 +20,8 @@ FLOAT32 = "float32"
 SCHEMES = ("float16", "int8", "int4:32:zero", "int4", "int4:128")
 # What the baselines are: one scheme throughout.
 UNIFORM = ("float16", "int8", "int4")
-# A convolution in front of an LSTM can ruin it where the LSTM itself does not mind (facts.md, F10: 1,112 of 1,462
-# decisions flipped): it joins only where it alone costs at most this share of the budget.
+# A convolution in front of an LSTM can ruin it where the LSTM itself does not mind (docs/silero.md: of 1,463
+# decisions onnxruntime's own tool flipped 1,123): it joins only where it alone costs at most this share of the budget.
 HARMLESS = 0.1
 # A loss that the metric does not show (no sample of a small set changed its class) still has an order: the noise of
 # the outputs counts for at most this share of the budget.
