@@ -118,6 +118,20 @@ def test_the_machine_is_read_from_target_or_compiler(command, target, machine):
     assert ("isa_avx2.cpp" in files) == (machine == "x86_64")
 
 
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (["aarch64-linux-gnu-g++"], "-march=armv8.2-a+dotprod"),
+        (["clang++"], "-march=armv8.2-a+dotprod"),
+        (["python", "-m", "ziglang", "c++"], "-mcpu=generic+dotprod"),
+        (["/opt/zig/zig", "c++"], "-mcpu=generic+dotprod"),
+    ],
+)
+def test_each_compiler_gets_the_dot_product_in_the_way_that_it_takes(command, flag):
+    # g++ 12 refuses arm_neon.h's dot product under -mcpu=generic+dotprod, and so the whole build; zig has no -march.
+    assert dict(load_build()._files(command, "aarch64", ()))["isa_neon_dot.cpp"] == (flag,)
+
+
 def test_no_float_is_contracted():
     # Every flag list has it off; a fused multiply-add would change bits.
     assert "-ffp-contract=off" in load_build()._COMMON

@@ -39,8 +39,10 @@ _FILES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("isa_avx2.cpp", ("-mavx2", "-mfma")),
         ("isa_avxvnni.cpp", ("-mavx2", "-mfma", "-mavxvnni")),
     ),
-    "aarch64": (("isa_neon.cpp", ()), ("isa_neon_dot.cpp", ("-mcpu=generic+dotprod",))),
+    "aarch64": (("isa_neon.cpp", ()), ("isa_neon_dot.cpp", ("-march=armv8.2-a+dotprod",))),
 }
+# zig takes the name of a processor only; g++ 12 refuses the dot product where the name is below ARMv8.2.
+_ZIG_DOT = ("-mcpu=generic+dotprod",)
 _LINK = ("-shared", "-pthread", "-Wl,--gc-sections")
 # What the library shows: without the list it would offer its C++ library's symbols, operator new among them, to all.
 _EXPORTS = "{ global: RegisterCustomOps; LstmEdgeInstructionSet; local: *; };"
@@ -118,7 +120,7 @@ def _files(compiler: Sequence[str], machine: str, flags: Sequence[str]) -> Itera
             if not _knows(compiler, (*flags, *own)):
                 continue
             defines = ("-DLSTM_EDGE_AVXVNNI",)
-        yield name, own
+        yield name, _ZIG_DOT if name == "isa_neon_dot.cpp" and _is_zig(compiler) else own
     yield "dispatch.cpp", defines
 
 
@@ -128,7 +130,11 @@ def _knows(compiler: Sequence[str], flags: Sequence[str]) -> bool:
 
 
 def _takes_target(compiler: Sequence[str]) -> bool:
-    return any("clang" in part or part in ("ziglang", "zig") for part in compiler)
+    return _is_zig(compiler) or any("clang" in part for part in compiler)
+
+
+def _is_zig(compiler: Sequence[str]) -> bool:
+    return any(os.path.basename(part) in ("ziglang", "zig") for part in compiler)
 
 
 def _machine(compiler: Sequence[str], target: str | None) -> str:
