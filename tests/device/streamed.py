@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["STREAMED", "AllocationNoise", "answer_bytes", "pieces"]
 
-MODELS = Path(__file__).parent / "device" / "models"
+MODELS = Path(__file__).parent / "models"
 # One of each kind: float32 and int8, lengths, last step, tokens, several inputs, a setting without axes, no time axis.
 STREAMED = (
     "each_call",
