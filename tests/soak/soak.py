@@ -42,7 +42,7 @@ PIECES = 120
 # The share of the time after which the memory must be flat: by then every session, stream and plan was made.
 WARM_UP = 0.25
 # What the resident memory may grow by from there on. The threads' allocator arenas settle slowly: 0.6 MB were seen in a
-# run of ten minutes, 1.6 in one of a minute. A leak of 8 bytes a push would be 18 MB in ten minutes' 2.3 million pushes.
+# run of ten minutes, 1.6 in one of a minute. A leak of 8 bytes a push would be 18 MB in 2.3 million pushes.
 MOST_GROWTH_BYTES = 2 * 2**20
 
 
