@@ -26,9 +26,9 @@ from lstm_edge_exporters.write import (
     serialize,
     write,
 )
-from lstm_edge_runtime.artifact import check_target
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
+from lstm_edge_runtime.writing import check_target
 
 __all__ = ["ExportReport", "build", "export"]
 
@@ -85,7 +85,7 @@ def export(
         InputError: an entry of ``inputs`` cannot be read.
     """
     start = time.monotonic()
-    check_target(path)
+    check_target(path, ".onnx")
     artifact = build(
         module,
         example_inputs,

@@ -77,8 +77,8 @@ def command_line(context: typer.Context) -> str:
 
 
 def _check_report(path: Path | None) -> None:
-    from lstm_edge_runtime.artifact import check_target
     from lstm_edge_runtime.errors import OutputError
+    from lstm_edge_runtime.writing import check_target
 
     if path is None:
         return
@@ -93,7 +93,7 @@ def _check_report(path: Path | None) -> None:
 def _write(report: "BudgetReport", path: Path | None) -> None:
     import json
 
-    from lstm_edge_runtime.artifact import write_atomically
+    from lstm_edge_runtime.writing import write_atomically
 
     if path is None:
         return

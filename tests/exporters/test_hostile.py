@@ -94,7 +94,7 @@ def _path(folder: Path, name: str) -> Path:
 
 def _arguments(command: str, path: Path) -> list[str]:
     if command in ("adopt", "quantize"):
-        return [command, str(path), "-o", str(path.with_suffix(".out"))]
+        return [command, str(path), "-o", str(path.with_suffix(".out.onnx"))]
     return [command, str(path), *([str(path.with_name("x.npy"))] if command == "run" else [])]
 
 

@@ -35,9 +35,10 @@ from lstm_edge_exporters.write import (
     serialize,
     write,
 )
-from lstm_edge_runtime.artifact import check_target, read_model_bytes
+from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, OutputError
+from lstm_edge_runtime.writing import check_target
 
 __all__ = ["AdoptReport", "Adopted", "FoundLayer", "adopt", "adopt_bytes"]
 
@@ -101,7 +102,7 @@ def adopt(
         OutputError: the path cannot be written, or is the source.
     """
     start = time.monotonic()
-    target = check_target(path)
+    target = check_target(path, ".onnx")
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
     data = with_weights(read_model_bytes(source), Path(source).parent)
