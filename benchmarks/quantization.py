@@ -23,7 +23,11 @@ import numpy as np
 from lstm_edge.data import load
 from lstm_edge.training import train_classifier
 from lstm_edge.validation import Judge
+from lstm_edge_runtime.fresh_python import python_command
 
+# `lstm-edge` in a fresh interpreter.
+CLI = "from lstm_edge.cli import main; main()"
+PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
 FORMS = {
     "int8": "--scheme int8",
     "int4, plain": "--scheme int4",
@@ -152,7 +156,7 @@ def forms(parent: Path, data: str) -> dict[str, Path]:
 
 def run(*arguments: str | Sequence[str]) -> None:
     """Run the command line; what it prints is not wanted here."""
-    subprocess.run([sys.executable, "-m", "lstm_edge", *arguments], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(python_command(CLI, *arguments, packages=PACKAGES), stdout=subprocess.DEVNULL, check=True)
 
 
 if __name__ == "__main__":

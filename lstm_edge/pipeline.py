@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lstm_edge._imports import first_line, import_object
+from lstm_edge._imports import current_folder_last, first_line, import_object
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError
 from lstm_edge_runtime.writing import check_target, write_atomically
@@ -265,7 +265,8 @@ def _call_factory(source: str) -> "nn.Module":
     module = factory if isinstance(factory, nn.Module) else None
     if module is None and callable(factory):
         try:
-            module = factory()
+            with current_folder_last():
+                module = factory()
         except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
             raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {first_line(error)}") from error
         if not isinstance(module, nn.Module):

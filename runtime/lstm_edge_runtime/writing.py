@@ -94,20 +94,21 @@ def _place(path: str | os.PathLike[str], endings: tuple[str, ...]) -> Path:
             raise ValueError("it holds a null character")
     except ValueError as error:  # UnicodeEncodeError is one
         raise OutputError(f"{os.fspath(path)!r}: this cannot be the name of a file ({error})") from error
-    if endings and not shown.name.lower().endswith(endings):
-        raise OutputError(f"{path}: the name must end in {' or '.join(endings)}")
     try:
         target = Path(os.path.realpath(shown))
-        where = f"{path}" if target.name == shown.name else f"{path} (a link to {target})"
-        _check_place(target, where)
+        linked = shown.is_symlink()
+        where = f"{path} (a link to {target})" if linked else f"{path}"
+        _check_place(target, where, target.parent if linked else shown.parent)
     except OSError as error:
         raise OutputError(f"{path}: the file cannot be written ({error.strerror or error})") from error
+    if endings and not shown.name.lower().endswith(endings):
+        raise OutputError(f"{path}: the name must end in {' or '.join(endings)}")
     return target
 
 
-def _check_place(target: Path, where: str) -> None:
-    if not target.parent.is_dir():
-        raise OutputError(f"{where}: the folder {target.parent} does not exist; make it first")
+def _check_place(target: Path, where: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise OutputError(f"{where}: the folder {folder} does not exist; make it first")
     longest = _longest_name(target.parent)
     if len(os.fsencode(target.name)) > longest:
         raise OutputError(
@@ -121,7 +122,7 @@ def _check_place(target: Path, where: str) -> None:
         # A rename would put a file in the place of /dev/null.
         raise OutputError(f"{where}: this is a device or a pipe; give the path of a file")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{where}: the folder {target.parent} is not writable")
+        raise OutputError(f"{where}: the folder {folder} is not writable")
 
 
 def _longest_name(folder: Path) -> int:
