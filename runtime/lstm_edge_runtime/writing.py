@@ -96,7 +96,7 @@ def _place(path: str | os.PathLike[str], endings: tuple[str, ...]) -> Path:
         raise OutputError(f"{os.fspath(path)!r}: this cannot be the name of a file ({error})") from error
     try:
         target = Path(os.path.realpath(shown))
-        linked = shown.is_symlink()
+        linked = os.path.islink(shown)
         where = f"{path} (a link to {target})" if linked else f"{path}"
         _check_place(target, where, target.parent if linked else shown.parent)
     except OSError as error:
