@@ -15,6 +15,7 @@ from lstm_edge_exporters.inputs import InputMaker, infer_specs, parse_input, sma
 from lstm_edge_exporters.parity import check_parity
 from lstm_edge_exporters.plan import Plan, could_be_lengths, make_plan
 from lstm_edge_exporters.probe import LENGTHS, probe_outputs
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_exporters.streaming import judge_streaming
 from lstm_edge_exporters.witness import Witness
 from lstm_edge_exporters.write import (
@@ -102,6 +103,7 @@ def export(
     )
 
 
+@quiet()
 def build(
     module: nn.Module,
     example_inputs: Examples | None,

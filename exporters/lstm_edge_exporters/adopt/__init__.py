@@ -25,6 +25,7 @@ from lstm_edge_exporters.file_parity import Original, check_chunks, check_file_p
 from lstm_edge_exporters.graph import parse_model, read_again, with_weights
 from lstm_edge_exporters.inputs import InputMaker
 from lstm_edge_exporters.quantize import smallest_table
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_exporters.tidy import strip
 from lstm_edge_exporters.write import (
     MINIMUM_ONNXRUNTIME,
@@ -118,6 +119,7 @@ def adopt(
     )
 
 
+@quiet()
 def adopt_bytes(
     data: bytes,
     *,

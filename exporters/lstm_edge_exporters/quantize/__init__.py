@@ -24,6 +24,7 @@ from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_exporters.tidy import strip
 from lstm_edge_exporters.write import (
     MINIMUM_ONNXRUNTIME,
@@ -152,6 +153,7 @@ def report_of(artifact: Artifact, path: str | os.PathLike[str], *, parent_bytes:
     )
 
 
+@quiet()
 def quantize_bytes(
     data: bytes,
     *,
