@@ -115,9 +115,8 @@ def budget(folder: Path) -> list[str]:
     run("export", str(model), "-o", str(parent))
     run("quantize", str(parent), "-o", str(int8), "--scheme", "int8")
     page = folder / "report.html"
-    run(
-        "quantize", str(parent), "-o", str(folder / "two_layers.auto.onnx"), *shlex.split(BUDGET), "--report", str(page)
-    )
+    files = [str(parent), "-o", str(folder / "two_layers.auto.onnx")]
+    run("quantize", *files, *shlex.split(BUDGET), "--report", str(page), "--force")
     report = json.loads(page.with_suffix(".json").read_text())
     chosen = report["validation"]
     saved = 1 - report["result"]["bytes"] / int8.stat().st_size
