@@ -24,8 +24,8 @@ from lstm_edge.models import (
     SequenceTagger,
     TaggerConfig,
 )
-from lstm_edge_runtime.artifact import write_atomically
 from lstm_edge_runtime.errors import ArtifactError, InputError
+from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["CHECKPOINT_KEY", "KINDS", "VERSION", "Model", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
 

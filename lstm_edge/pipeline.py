@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lstm_edge._imports import first_line, import_object
-from lstm_edge_runtime.artifact import check_target, write_atomically
+from lstm_edge._imports import current_folder_last, first_line, import_object
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,7 +170,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
 
 def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData | None":
     """Refuse what cannot work before anything slow starts; returns the data to validate on, if there is any."""
-    check_target(request.output)
+    check_target(request.output, ".onnx")
     if request.scheme is None:
         if request.data is not None:
             raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
@@ -265,7 +265,8 @@ def _call_factory(source: str) -> "nn.Module":
     module = factory if isinstance(factory, nn.Module) else None
     if module is None and callable(factory):
         try:
-            module = factory()
+            with current_folder_last():
+                module = factory()
         except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
             raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {first_line(error)}") from error
         if not isinstance(module, nn.Module):

@@ -1,7 +1,6 @@
 """Reading and rewriting ONNX graphs: parsing with checks, constants wherever they come from, small edits."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.constants import evaluate
 from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_exporters.limits import check_external_data, check_limits
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_runtime.artifact import check_integrity
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.functions import check_whole
@@ -73,15 +73,11 @@ def parse_model(data: bytes) -> ir.Model:
 
 
 def _read(proto: onnx.ModelProto) -> ir.Model:
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it warns of in a damaged file is refused here or by onnxruntime
     try:
-        model = ir.from_proto(proto)
+        with quiet():
+            model = ir.from_proto(proto)
     except (ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
         raise ArtifactError(f"the model cannot be read: {_first_line(error)}") from error
-    finally:
-        logger.setLevel(level)
     for nested in model.graph.subgraphs():
         nested.meta[_ROOT] = model.graph
     return model

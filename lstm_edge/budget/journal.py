@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from lstm_edge_runtime.artifact import check_target
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.writing import check_target
 
 __all__ = ["Journal"]
 
@@ -48,9 +48,12 @@ class Journal:
         if resume and not path.is_file():
             raise InputError(f"{path}: no such file, so there is nothing to resume; leave --resume out")
         complete = self._read(json.loads(json.dumps(identity))) if resume else 0
-        self._file: TextIO = path.open("r+" if resume else "x", encoding="utf-8", newline="\n")
-        self._file.seek(complete)
-        self._file.truncate()
+        try:
+            self._file: TextIO = path.open("r+" if resume else "x", encoding="utf-8", newline="\n")
+            self._file.seek(complete)
+            self._file.truncate()
+        except OSError as error:  # a link to a file that does not exist, too
+            raise OutputError(f"{path}: the journal cannot be written ({error.strerror})") from error
         if not complete:
             self._line({"version": VERSION, "identity": dict(identity)})
 

@@ -13,6 +13,7 @@ from lstm_edge.selection.candidates import Model, measure, metric_for, score, tr
 from lstm_edge.selection.folds import Fold, choose_split, make_folds
 from lstm_edge.selection.report import Candidate, SelectionReport, check_limits, choose, plot_selection
 from lstm_edge.selection.settings import Architecture, Limits, SelectionSettings, Split, parse_amount, parse_sizes
+from lstm_edge.selection.storage import parse_storage, sqlite_url
 from lstm_edge.selection.study import Cell, open_study, run_trials
 from lstm_edge.training import TrainingReport
 from lstm_edge.training.sequences import fingerprint
@@ -33,6 +34,7 @@ __all__ = [
     "plot_selection",
     "retrain",
     "select",
+    "sqlite_url",
     "study_name",
 ]
 
@@ -57,7 +59,7 @@ def select(
     Args:
         dataset: the training data.
         settings: the candidates, the folds, how to train.
-        storage: URL of the study's database (see ``lstm_edge.selection.study``).
+        storage: URL of the study's database (see ``open_study``).
         limits: what the device allows.
         say: called with a sentence before each part.
         on_progress: called with (trials done, trials), those of earlier runs and other processes included.
@@ -68,6 +70,7 @@ def select(
         InputError: the metric is not for the data, or the storage cannot be opened.
         LstmEdgeError: as training, export and quantization.
     """
+    database = parse_storage(storage)
     tell = say or (lambda _sentence: None)
     limits = limits or Limits()
     metric = metric_for(dataset, settings)
@@ -90,7 +93,7 @@ def select(
         if on_progress:
             on_progress(len(scores), len(cells))
 
-    with open_study(storage, name, maximize=metric.more_is_better) as study:
+    with open_study(database, name, maximize=metric.more_is_better) as study:
         scores = run_trials(study, cells, judge, on_score=on_score)
     judged = tuple(
         replace(candidate, scores=tuple(scores[candidate.architecture, fold] for fold in range(len(folds))))

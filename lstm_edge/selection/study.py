@@ -20,12 +20,13 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from lstm_edge.selection.settings import Architecture
-from lstm_edge_runtime.errors import InputError
+from lstm_edge.selection.storage import Database, parse_storage
+from lstm_edge_runtime.errors import InputError, LstmEdgeError
 
 __all__ = ["Cell", "open_study", "run_trials"]
 
@@ -46,42 +47,77 @@ _OPEN = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
 @contextmanager
-def open_study(storage: str, name: str, *, maximize: bool) -> Iterator[optuna.Study]:
+def open_study(storage: str | Database, name: str, *, maximize: bool) -> Iterator[optuna.Study]:
     """Open a study, or make it.
 
     Args:
-        storage: a database's URL: ``sqlite:///study.sqlite3``, or ``postgresql://user:password@host/database``.
+        storage: a database, or its URL: ``sqlite:///study.sqlite3``, or ``postgresql://user:password@host/database``.
         name: the study's.
         maximize: whether more is better.
 
     Raises:
-        InputError: the URL is none, or the database cannot be opened; a password in it is not repeated.
+        InputError: the URL is none, or the database cannot be opened or used; no secret of the URL is repeated, and
+            no error that may hold one is chained.
+        ModuleNotFoundError: the database's driver is not installed.
     """
+    database = parse_storage(storage) if isinstance(storage, str) else storage
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    shown = storage
+    reason = ""
     try:
-        with warnings.catch_warnings():
-            # Heartbeats are marked as experimental; without them a dead machine's trials would stay open for ever.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            url = _url(storage)
-            shown = url.render_as_string(hide_password=True)
-            opened = _open_database(url)
+        opened, study = _open(database, name, maximize=maximize)
+        try:
+            yield study
+        finally:
+            opened.engine.dispose()
+    except (SQLAlchemyError, StorageInternalError, _NotOpenedError) as error:
+        reason = database.masked(_said(error))
+    except LstmEdgeError:
+        raise
+    except Exception as error:
+        if not any(database.holds_secret(str(link)) for link in _chain(error)):
+            raise
+        reason = database.masked(_said(error))
+    finally:
+        optuna.logging.set_verbosity(before)
+    if reason:
+        # A traceback would print the driver's own error, and that one the URL.
+        raise InputError(f"storage {database.shown}: cannot be used ({reason})") from None
+
+
+class _NotOpenedError(Exception):
+    """The database cannot be opened, whatever its driver raised."""
+
+
+def _open(database: Database, name: str, *, maximize: bool) -> tuple[optuna.storages.RDBStorage, optuna.Study]:
+    with warnings.catch_warnings():
+        # Heartbeats are marked as experimental; without them a dead machine's trials would stay open for ever.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            database.url.get_dialect().import_dbapi()
+            opened = _open_database(database.url)
             study = optuna.create_study(
                 storage=opened,
                 study_name=name,
                 direction="maximize" if maximize else "minimize",
                 load_if_exists=True,
             )
-        try:
-            yield study
-        finally:
-            opened.engine.dispose()
-    except (SQLAlchemyError, StorageInternalError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"storage {shown}: cannot be used ({reason})") from error
-    finally:
-        optuna.logging.set_verbosity(before)
+        except (SQLAlchemyError, StorageInternalError, ModuleNotFoundError):
+            raise
+        except Exception as error:  # a driver raises what it likes for a parameter that it does not know
+            raise _NotOpenedError from error
+    return opened, study
+
+
+def _said(error: BaseException) -> str:
+    """Return what the error says that lies behind SQLAlchemy's and Optuna's."""
+    return str(error.__cause__ or error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def run_trials(
@@ -183,7 +219,8 @@ def _open_database(url: URL) -> optuna.storages.RDBStorage:
     for left in reversed(range(_TRIES)):
         try:
             return optuna.storages.RDBStorage(
-                url.render_as_string(hide_password=False),
+                # Optuna fills a template in, which a URL with braces is not.
+                url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}"),
                 # No pool: an opening that fails leaves no connection behind, and none grows stale between trials.
                 engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()], "poolclass": NullPool},
                 heartbeat_interval=_HEARTBEAT,
@@ -198,16 +235,3 @@ def _open_database(url: URL) -> optuna.storages.RDBStorage:
             # The tables are of another version of Optuna.
             raise StorageInternalError(str(error)) from error
     raise AssertionError("unreachable")
-
-
-def _url(storage: str) -> URL:
-    try:
-        url = make_url(storage)
-    except ArgumentError as error:
-        raise InputError(
-            "storage: not a database's URL; expected sqlite:///study.sqlite3 or postgresql://user@host/database"
-        ) from error
-    if url.get_backend_name() not in _CONNECT:
-        raise InputError(f"storage: {url.get_backend_name()} is not supported, expected sqlite or postgresql")
-    # SQLAlchemy before 2.1 would look for psycopg2.
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url

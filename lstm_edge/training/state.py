@@ -18,8 +18,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lstm_edge.training.record import Epoch
-from lstm_edge_runtime.artifact import check_target, write_atomically
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = ["TRAINING_KEY", "Checkpoint", "Past", "check_checkpoint", "restore", "store"]
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from lstm_edge_runtime.artifact import check_target, write_atomically
 from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = ["check_array_target", "read_arrays", "write_arrays"]
 

@@ -94,7 +94,7 @@ def _path(folder: Path, name: str) -> Path:
 
 def _arguments(command: str, path: Path) -> list[str]:
     if command in ("adopt", "quantize"):
-        return [command, str(path), "-o", str(path.with_suffix(".out"))]
+        return [command, str(path), "-o", str(path.with_suffix(".out.onnx"))]
     return [command, str(path), *([str(path.with_name("x.npy"))] if command == "run" else [])]
 
 
@@ -118,7 +118,7 @@ def test_a_hostile_file_is_refused_in_one_sentence(command: str, folder: Path) -
     problems = [problem for name, job in zip(FILES, answers, strict=True) for problem in _problems(command, name, job)]
     assert not problems, "\n".join(problems)
     written = {entry.name for entry in folder.iterdir()} - before
-    allowed = {_path(folder, name).with_suffix(".out").name for name in FILES if _may_pass(command, name)}
+    allowed = {_path(folder, name).with_suffix(".out.onnx").name for name in FILES if _may_pass(command, name)}
     assert written <= allowed
     for name in written:
         (folder / name).unlink()
