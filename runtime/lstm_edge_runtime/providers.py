@@ -94,6 +94,8 @@ def session_options(*, threads: int = 1, strict: bool = False) -> onnxruntime.Se
     options.add_session_config_entry(
         "optimization.constant_folding_max_output_size_in_bytes", str(LARGEST_FOLDED_BYTES)
     )
+    # onnxruntime would take bytes that say so for its own format, and see another model in them than the checks did.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # onnxruntime raises what it would print: one sentence, not two
     return options
 
