@@ -5,6 +5,7 @@ small data set. A case is made again from its label: ``make(seed, number)``.
 """
 
 import base64
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from foreign import foreign_model
 from sandbox import Tally, run_cases
 from walker import CHANGES, KEEPING, changed
 from wire import BYTES, NUMBERS, Item, Node, encode, places, replace, take_apart, varint
@@ -33,8 +35,10 @@ MODELS = Path(__file__).resolve().parents[1] / "device" / "models"
 FILES = (
     "tagger", "lengths", "last_step", "two_inputs", "each_call", "language_model",
     "exported_float32", "exported_int8", "exported_full_lengths_int8", "exported_last_step_int8",
+    "foreign",
 )  # fmt: skip
-HONEST = {name: (MODELS / f"{name}.onnx").read_bytes() for name in FILES}
+HONEST = {name: (MODELS / f"{name}.onnx").read_bytes() for name in FILES[:-1]}
+HONEST["foreign"] = append_trailer(foreign_model())
 BODIES = {name: data[:-TRAILER_BYTES] for name, data in HONEST.items()}
 TREES = {name: take_apart(data) for name, data in BODIES.items()}
 _MOST_ELEMENTS = 100_000
@@ -151,29 +155,31 @@ def change_graph(random: Random, data: bytes, done: list[str]) -> bytes:
     return replace(tree, path, change(random, node))
 
 
-def change_json(random: Random, value: Any, depth: int = 0) -> Any:
-    """Return JSON with one value changed: another value, one left out, one more, one twice."""
-    inside = isinstance(value, dict | list) and len(value) > 0
-    if not inside or random.random() < 0.1 * depth:
-        if isinstance(value, int | float) and random.random() < 0.5:
-            return value * random.choice([-1, 0, 2, 10**6, 10**12, 0.5])
-        if isinstance(value, str) and random.random() < 0.3:
-            return value + random.choice(["\0", " ", "x" * 100, "\u202e"])
-        return random.choice(_JSON)
-    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    key, kind = random.choice(keys), random.randrange(10)
-    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+def change_json(random: Random, document: Any) -> Any:
+    """Change one value of a JSON document in place: another value, one left out, one more, one twice."""
+    owner, key = random.choice(list(_places_of(document)) or [([document], 0)])
+    kind = random.randrange(10)
     if kind == 0:
-        del copy[key]
-    elif kind == 1 and isinstance(copy, dict):
-        copy[random.choice(["extra", "", "schema", "axes"])] = copy[key]
+        del owner[key]
+    elif kind == 1 and isinstance(owner, dict):
+        owner[random.choice(["extra", "", "schema", "axes"])] = owner[key]
     elif kind == 1:
-        copy.append(copy[key])
-    elif kind == 2:
-        copy[key] = random.choice(_JSON)
+        owner.append(owner[key])
+    elif kind < 4 and isinstance(owner[key], int | float):
+        owner[key] *= random.choice([-1, 0, 2, 10**6, 10**12, 10**30, 0.5])
+    elif kind < 4 and isinstance(owner[key], str):
+        owner[key] += random.choice(["\0", " ", "x" * 100, "\u202e"])
     else:
-        copy[key] = change_json(random, copy[key], depth + 1)
-    return copy
+        owner[key] = random.choice(_JSON)
+    return document
+
+
+def _places_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each place of a value in a document: the container and its key."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    for key in keys:
+        yield value, key
+        yield from _places_of(value[key])
 
 
 def change_metadata(random: Random, data: bytes, done: list[str]) -> bytes:
@@ -235,7 +241,9 @@ def make(seed: int, number: int) -> tuple[str, str, bytes]:
                 done.append("a flipped bit")
         except (ValueError, RecursionError):
             break  # the change before left nothing that could be taken apart
-    return name, ", ".join(done), data if data.endswith(HONEST[name][-TRAILER_BYTES:]) else append_trailer(data)
+    with contextlib.suppress(LstmEdgeError):  # a trailer was moved to the end
+        data = append_trailer(data)
+    return name, ", ".join(done), data
 
 
 def _data(name: str) -> Dataset | TextData:
@@ -265,7 +273,9 @@ def _judge(name: str) -> Judge:
     return _JUDGES[name]
 
 
-JUDGED = tuple(name for name in FILES if name not in ("two_inputs", "each_call"))
+# What each honest file must come to; the rest have several inputs, or no card.
+_ENDS = {"two_inputs": "self-test", "each_call": "self-test", "foreign": "run"}
+JUDGED = tuple(name for name in FILES if name not in _ENDS)
 
 
 def _example(spec: TensorSpec) -> np.ndarray[Any, Any] | None:
@@ -325,7 +335,7 @@ def fuzz(seed: int, until: float, least: int) -> Tally:
     tally = Tally()
     for name, data in HONEST.items():
         verdict = check((name, name, data))
-        wanted = f"opened, {'validate' if name in JUDGED else 'self-test'} succeeded"
+        wanted = f"opened, {_ENDS.get(name, 'validate')} succeeded"
         tally.add(f"artifact {name}", verdict if verdict == wanted else f"fault: expected {wanted!r}, got {verdict!r}")
     cases: Iterator[tuple[str, Any]] = ((f"artifact seed {seed} case {n}", make(seed, n)) for n in itertools.count())
     run_cases(check, cases, until=until, tally=tally, least=least)
