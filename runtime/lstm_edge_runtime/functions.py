@@ -22,6 +22,9 @@ _IMPORT, _END = b"\x4a\x04\x0a\x00\x10", b"\x52\x09" + DOMAIN.encode()
 # onnxruntime stops at calls of 100 functions in one another, but 40 functions that each call the next one twice keep
 # it inlining for hours.
 _DEEPEST_CALLS, _MOST_INLINED_NODES = 100, 1_000_000
+# onnxruntime takes 0.2 to 0.4 ms a node: a file of 2 kB may not keep it busy for minutes. A file that has as many nodes
+# itself, or a tenth of them, is as large as it looks.
+_MOST_GROWN_NODES, _MOST_GROWTH = 25_000, 10
 
 _Name = TypeVar("_Name", bound=tuple[str, ...])
 
@@ -133,8 +136,9 @@ def check_calls(bodies: Mapping[_Name, Mapping[_Name, int]], top: Mapping[_Name,
         top: the same for the graph.
 
     Raises:
-        ArtifactError: a function calls itself, directly or through others; calls are more than 100 deep; or over a
-            million nodes are left once each call is replaced by the function's body.
+        ArtifactError: a function calls itself, directly or through others; calls are more than 100 deep; or, once each
+            call is replaced by the function's body, over a million nodes are left, or over 25,000 and ten times as many
+            as the file has.
     """
     inlined: dict[_Name, int] = {}  # nodes of a function once every call in it is replaced by its body
     for start in bodies:
@@ -152,5 +156,12 @@ def check_calls(bodies: Mapping[_Name, Mapping[_Name, int]], top: Mapping[_Name,
             path.append(callee)
             if len(path) > _DEEPEST_CALLS:
                 raise ArtifactError(f"functions call each other more than {_DEEPEST_CALLS} deep")
-    if sum(count * inlined.get(name, 1) for name, count in top.items()) > _MOST_INLINED_NODES:
+    total = sum(count * inlined.get(name, 1) for name, count in top.items())
+    if total > _MOST_INLINED_NODES:
         raise ArtifactError(f"with its functions inlined the model has over {_MOST_INLINED_NODES} nodes")
+    written = sum(top.values()) + sum(sum(calls.values()) for calls in bodies.values())
+    if total > max(_MOST_GROWN_NODES, _MOST_GROWTH * written):
+        raise ArtifactError(
+            f"with its functions inlined the model has {total} nodes, and the file has {written}: expected at most "
+            f"{_MOST_GROWTH} times as many above {_MOST_GROWN_NODES}; inline the functions when you export it"
+        )
