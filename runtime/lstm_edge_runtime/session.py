@@ -23,6 +23,7 @@ from lstm_edge_runtime.providers import (
     measure_placement,
     open_session,
 )
+from lstm_edge_runtime.reading import read_model
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stream import Stream
 
@@ -115,11 +116,17 @@ class Session:
 
     def _open(self, data: bytes, *, provider: str, threads: int, strict: bool, kernels: KernelChoice) -> None:
         self.verified = check_integrity(data)
-        check_functions(data)
-        check_whole(data)
+        reading = read_model(data)
+        check_functions(reading)
+        check_whole(reading)
+        if self.verified and TRAILER_KEY not in reading.metadata:
+            raise IntegrityError(
+                "the file's integrity trailer is not metadata of the model but lies inside another of its fields: "
+                "make the file again with the tool that wrote it"
+            )
         self.size_bytes = len(data)
         self.provider = provider
-        self.operators = len(called_operators(data))
+        self.operators = len(called_operators(reading))
         # A file without our operators needs no library: it is not even loaded, unless it was asked for by name.
         wanted = kernels if self.operators or kernels != "auto" else "off"
         library, self._why_bodies = choose_library(wanted, provider)

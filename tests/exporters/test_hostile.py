@@ -167,6 +167,15 @@ def test_many_calls_are_no_crime_while_their_nodes_can_be_counted() -> None:
     check_functions(data)
 
 
+@pytest.mark.parametrize("deep", [15, 19])
+def test_a_small_file_does_not_become_a_large_model(deep: int) -> None:
+    """65,536 nodes took onnxruntime 29 s, and below a million nothing was refused."""
+    data = hostile_files.deep_functions(deep, 2)()
+    for check in (parse_model, check_functions):
+        with pytest.raises(ArtifactError, match=rf"the model has {2**deep + 1} nodes, and the file has {2 * deep + 2}: "):
+            check(data)
+
+
 def test_what_a_terminal_would_obey_is_written_out() -> None:
     text = 'é, 日本語 and "quotes"\n\x1b[2J\x9b\u202e\u2028\x7f\U000e0001'
     shown = printable(text)

@@ -6,6 +6,7 @@ starts with "fault: ".
 """
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -62,7 +63,7 @@ def run_cases(
     """
     pending: Iterator[tuple[str, Any]] = iter(cases)
     while time.monotonic() < until or tally.cases < least:
-        batch = [case for case, _ in zip(pending, range(_CASES_A_CHILD), strict=False)]
+        batch = list(itertools.islice(pending, _CASES_A_CHILD))
         if not batch:
             return
         while batch:
