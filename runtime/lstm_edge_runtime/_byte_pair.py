@@ -4,7 +4,6 @@ One form is read: a ``BPE`` model with a ``ByteLevel`` pre-tokenizer and decoder
 It loses nothing, so that decoding is a table of bytes, with or without the package.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.errors import CardError, MissingExtraError
+from lstm_edge_runtime.reading import parse_json
 
 __all__ = ["load_byte_pair", "token_bytes"]
 
@@ -98,8 +98,8 @@ def _parse(text: str | None) -> dict[str, Any]:
     if text is None:
         raise CardError("model card: card.text.tokenizer is null, expected the JSON of a tokenizer for kind 'bpe'")
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except ValueError as error:
         raise CardError(f"model card: card.text.tokenizer is not a JSON document ({error})") from error
     parts = ("model", "pre_tokenizer", "decoder")
     if not isinstance(document, dict) or any(not isinstance(document.get(part), dict | None) for part in parts):
