@@ -64,7 +64,7 @@ def read_npy(stream: BinaryIO, budget: Budget, *, kinds: str, available: int) ->
         The array, writable.
 
     Raises:
-        TooLarge: it is over the budget.
+        TooLargeError: it is over the budget.
         ValueError: it is not in version 1.0 or 2.0 of the format, holds Python objects or another kind, or has fewer or
             more bytes than its header declares.
     """
@@ -130,8 +130,9 @@ def _parse(text: str) -> Header:
     dtype = np.dtype(found["descr"])
     shape = _parse_shape(found["shape"])
     # Elements of no bytes: an endless array would take no room in the file.
-    if not dtype.itemsize and math.prod(shape):
-        raise ValueError(f"it declares {math.prod(shape):,} elements of no bytes")
+    elements = math.prod(shape)
+    if not dtype.itemsize and elements:
+        raise ValueError(f"it declares {elements:,} elements of no bytes")
     return Header(shape=shape, dtype=dtype, fortran_order=found["fortran_order"] == "True")
 
 
@@ -142,4 +143,4 @@ def _parse_shape(text: str) -> tuple[int, ...]:
     # One size without a comma is a number, not a tuple.
     if parts == sizes[:1] or not all(size.isdecimal() and len(size) < 19 for size in sizes):
         raise ValueError(f"its header declares the shape ({text[:80]})")
-    return tuple(map(int, sizes))
+    return tuple(int(size) for size in sizes)

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from lstm_edge_runtime.reading import Budget, TooLarge
+from lstm_edge_runtime.reading import Budget, TooLargeError
 
 __all__ = ["Member", "open_archive"]
 
@@ -31,7 +31,7 @@ class Member:
         self._archive, self._entry, self._budget = archive, entry, budget
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[BinaryIO]:
+    def open(self) -> Iterator["io.BufferedReader[Any]"]:
         """Open the member; its checksum is compared when its end is read."""
         with (
             self._archive.open(self._entry) as stream,
@@ -43,7 +43,7 @@ class Member:
         """Return the whole member.
 
         Raises:
-            TooLarge: more comes out than the archive's budget has left.
+            TooLargeError: more comes out than the archive's budget has left.
         """
         data = bytearray()
         with self.open() as stream:
@@ -75,7 +75,9 @@ class _Capped:
 
     def read(self, size: int = -1) -> bytes:
         if size > _LARGEST_DIRECTORY:
-            raise TooLarge(f"the archive's list of members has {size:,} bytes, at most {_LARGEST_DIRECTORY:,} are read")
+            raise TooLargeError(
+                f"the archive's list of members has {size:,} bytes, at most {_LARGEST_DIRECTORY:,} are read"
+            )
         parts = []
         left = _LARGEST_DIRECTORY if size < 0 else size
         while left and (part := self._file.read(left)):
@@ -102,15 +104,15 @@ def open_archive(
         The members by name.
 
     Raises:
-        TooLarge: the archive lists too many members.
+        TooLargeError: the archive lists too many members.
         ValueError: two members have one name, or one is encrypted or compressed by another method than deflate; also
             what zipfile raises for a damaged archive.
     """
     size = file.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(_Capped(file)) as archive:  # type: ignore[arg-type]  # it has all that zipfile uses
+    with zipfile.ZipFile(_Capped(file)) as archive:
         entries = archive.infolist()
         if len(entries) > most_members:
-            raise TooLarge(f"the archive lists {len(entries):,} members, more than the {most_members:,} allowed")
+            raise TooLargeError(f"the archive lists more members than the {most_members} allowed")
         members: dict[str, Member] = {}
         for entry in entries:
             _check(entry, size)

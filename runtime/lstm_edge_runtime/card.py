@@ -254,8 +254,9 @@ def parse_card(text: str) -> ModelCard:
     """Read a card from JSON text.
 
     Raises:
-        CardError: the text is not JSON, over 64 million characters or a million lists and objects, the schema's major version is unknown, a key
-            is missing or a value has the wrong type; the message holds the dotted path of the culprit.
+        CardError: the text is not JSON or over a bound (64 million characters, a million lists and objects), the
+            schema's major version is unknown, a key is missing or a value has the wrong type; the message holds the
+            dotted path of the culprit.
     """
     if len(text) > _LONGEST_CARD:
         raise CardError(f"model card: {len(text)} characters, at most {_LONGEST_CARD} are read")

@@ -23,8 +23,8 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
     """Read the array of an ``.npy`` file, or the arrays of an ``.npz`` file by name.
 
     Raises:
-        InputError: there is no such file, it is damaged or not one of the two formats, holds anything but numbers, or is
-            over a bound (see ``lstm_edge_runtime.reading``).
+        InputError: there is no such file, it is damaged or not one of the two formats, holds anything but numbers,
+            or is over a bound (see ``lstm_edge_runtime.reading``).
     """
     with (
         translated(InputError, f"{path}: not a readable .npy or .npz file of numbers"),

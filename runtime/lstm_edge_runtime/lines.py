@@ -15,7 +15,7 @@ import numpy as np
 
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import InputError
-from lstm_edge_runtime.reading import TooLarge, parse_json, read_line
+from lstm_edge_runtime.reading import TooLargeError, parse_json, read_line
 from lstm_edge_runtime.stream import Stream
 
 __all__ = ["stream_lines", "to_json"]
@@ -58,7 +58,7 @@ def _bounded(lines: Iterable[bytes]) -> Iterator[bytes]:
         while line := read_line(lines.readline):
             yield line
             number += 1
-    except TooLarge as error:
+    except TooLargeError as error:
         raise InputError(f"line {number}: {error}") from error
 
 

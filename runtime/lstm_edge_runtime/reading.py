@@ -39,7 +39,7 @@ __all__ = [
     "MOST_JSON_CHARACTERS",
     "MOST_MODEL_BYTES",
     "Budget",
-    "TooLarge",
+    "TooLargeError",
     "array_budget",
     "most_unpacked",
     "open_file",
@@ -86,32 +86,32 @@ _FOREIGN = (
 )
 
 
-class TooLarge(ValueError):
+class TooLargeError(ValueError):
     """More comes out of a file than is read; inside ``translated`` it becomes an error of ours."""
 
 
 class Budget:
     """Counts the bytes that came out of a file, all its parts together."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, what: str = "data") -> None:
+        """Allow ``most`` bytes; ``what`` names them in messages."""
         self._most = self._left = most
+        self._what = what
 
     def check(self, size: int) -> None:
         """Refuse ``size`` bytes more, before they are read.
 
         Raises:
-            TooLarge: they are over the bound.
+            TooLargeError: they are over the bound.
         """
         if size > self._left:
-            raise TooLarge(
-                f"{size + self._most - self._left:,} bytes or more would come out of it, at most {self._most:,} are read"
-            )
+            raise TooLargeError(f"more than {self._most:,} bytes of {self._what}, which is the most that is read")
 
     def take(self, size: int) -> None:
         """Count ``size`` bytes that came out.
 
         Raises:
-            TooLarge: they are over the bound.
+            TooLargeError: they are over the bound.
         """
         self.check(size)
         self._left -= size
@@ -130,16 +130,17 @@ def most_unpacked(packed_bytes: int, *, least: int, most: int) -> int:
 
 def array_budget(packed_bytes: int) -> Budget:
     """Return the bound on the arrays in a file of that many bytes."""
-    return Budget(most_unpacked(packed_bytes, least=2**30, most=MOST_ARRAY_BYTES))
+    return Budget(most_unpacked(packed_bytes, least=2**30, most=MOST_ARRAY_BYTES), "arrays")
 
 
 @contextlib.contextmanager
-def translated(error: type[LstmEdgeError], sentence: str) -> Iterator[None]:
+def translated(error: type[LstmEdgeError], sentence: str, advice: str = "") -> Iterator[None]:
     """Turn what other libraries raise for a file that they cannot read into an error of ours.
 
     Args:
         error: what the caller's docstring promises.
-        sentence: says which file it is and what was expected; the reason follows in brackets.
+        sentence: says which file it is; the reason follows in brackets.
+        advice: what follows after the reason, "; expected a file of numbers" for example.
 
     Raises:
         LstmEdgeError: of the class ``error``. Errors of ours pass unchanged.
@@ -147,7 +148,7 @@ def translated(error: type[LstmEdgeError], sentence: str) -> Iterator[None]:
     try:
         yield
     except _FOREIGN as cause:
-        raise error(f"{sentence} ({reason(cause)})") from cause
+        raise error(f"{sentence} ({reason(cause)}){advice}") from cause
 
 
 def reason(error: BaseException) -> str:
@@ -177,8 +178,8 @@ def open_file(
         missing: what to say where there is no such file.
 
     Raises:
-        LstmEdgeError: of the class ``error``: there is no such file, it cannot be opened, or it is a directory, a device
-            or a pipe.
+        LstmEdgeError: of the class ``error``: there is no such file, it cannot be opened, or it is a directory, a
+            device or a pipe.
     """
     where = os.fsdecode(path) if where is None else where
     try:
@@ -211,18 +212,18 @@ def read_bytes(file: BinaryIO, most: int) -> bytes:
     """Read an open file to its end.
 
     Raises:
-        TooLarge: it has more than ``most`` bytes; the file system's word is taken first, then they are counted.
+        TooLargeError: it has more than ``most`` bytes; the file system's word is taken first, then they are counted.
     """
     size = os.fstat(file.fileno()).st_size
     if size > most:
-        raise TooLarge(f"the file has {size:,} bytes, at most {most:,} are read")
+        raise TooLargeError(f"the file has {size:,} bytes, at most {most:,} are read")
     parts, left = [], most + 1
     # One byte more than the size shows that the end was reached.
     while part := file.read(min(left, max(size + 1, _PIECE))):
         parts.append(part)
         left -= len(part)
         if not left:
-            raise TooLarge(f"the file has more than {most:,} bytes, at most that many are read")
+            raise TooLargeError(f"the file has more than {most:,} bytes, at most that many are read")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -233,18 +234,18 @@ def read_line(read: Callable[[int], Any]) -> Any:
         read: the file's ``readline``.
 
     Raises:
-        TooLarge: the line has more than 32 Mi bytes or characters.
+        TooLargeError: the line has more than 32 Mi bytes or characters.
     """
     line = read(LONGEST_LINE + 1)
     if len(line) > LONGEST_LINE:
-        raise TooLarge(f"the line has more than {LONGEST_LINE:,} characters, which is the most that is read")
+        raise TooLargeError(f"the line has more than {LONGEST_LINE:,} characters, which is the most that is read")
     return line
 
 
 def unpacked(file: BinaryIO, kind: str, budget: Budget) -> io.BufferedReader:
     """Return a reader of what is inside a ``.gz`` or ``.xz`` file; all its streams, one after the other.
 
-    Its ``read`` raises ``TooLarge`` beyond the budget, and what zlib and lzma raise for damaged bytes.
+    Its ``read`` raises ``TooLargeError`` beyond the budget, and what zlib and lzma raise for damaged bytes.
 
     Args:
         file: the open file.
@@ -311,11 +312,11 @@ def parse_json(text: str | bytes, *, containers: int = MOST_CONTAINERS, **option
         ValueError: it is not JSON, nested too deeply, or over a bound.
     """
     if len(text) > MOST_JSON_CHARACTERS:
-        raise TooLarge(f"{len(text):,} characters, at most {MOST_JSON_CHARACTERS:,} are read")
+        raise TooLargeError(f"{len(text):,} characters, at most {MOST_JSON_CHARACTERS:,} are read")
     opening: tuple[Any, Any] = ("[", "{") if isinstance(text, str) else (b"[", b"{")
     found = sum(text.count(bracket) for bracket in opening)
     if found > containers:
-        raise TooLarge(f"it has {found:,} lists and objects, at most {containers:,} are read")
+        raise TooLargeError(f"it has {found:,} lists and objects, at most {containers:,} are read")
     try:
         return json.loads(text, **options)
     except (RecursionError, MemoryError) as error:
