@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from lstm_edge_runtime.archive import open_archive
+from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.reading import (
     MOST_ARRAY_BYTES,
@@ -106,16 +106,20 @@ def read_pt(path: Path) -> Any:
     ):
         if file.read(2) != b"PK":
             raise ValueError("no zip archive; a file of PyTorch before 1.6 has to be loaded and saved again")
-        with open_archive(file, array_budget(os.fstat(file.fileno()).st_size)) as members:
-            data = {name: member.read() for name, member in members.items()}
-        root = next((name.partition("/")[0] for name in data if name.endswith("/data.pkl")), None)
-        if root is None:
-            raise ValueError("the archive has no data.pkl")
-        _check_pickle(data[f"{root}/data.pkl"], {name: len(value) for name, value in data.items()}, root, path)
         again = io.BytesIO()
-        with zipfile.ZipFile(again, "w") as archive:
-            for name in list(data):
-                archive.writestr(zipfile.ZipInfo(name), data.pop(name))
+        with (
+            open_archive(file, array_budget(os.fstat(file.fileno()).st_size)) as members,
+            zipfile.ZipFile(again, "w") as archive,
+        ):
+            root = next((name.partition("/")[0] for name in members if name.endswith("/data.pkl")), None)
+            if root is None:
+                raise ValueError("the archive has no data.pkl")
+            for member in members.values():
+                if member.declared_bytes != member.packed_bytes:
+                    raise ValueError(f"{member.name[:80]!a} is compressed; torch.save stores what it writes")
+            _check_pickle(members[f"{root}/data.pkl"].read(), members, root, path)
+            for name, member in members.items():
+                archive.writestr(zipfile.ZipInfo(name), member.read())
         again.seek(0)
         try:
             return torch.load(again, map_location="cpu", weights_only=True)
@@ -123,7 +127,7 @@ def read_pt(path: Path) -> Any:
             raise ArtifactError(f"{path}: {_PICKLED}") from error
 
 
-def _check_pickle(data: bytes, sizes: Mapping[str, int], root: str, path: Path) -> None:
+def _check_pickle(data: bytes, members: Mapping[str, Member], root: str, path: Path) -> None:
     """Refuse a pickle that names anything but tensors, or tensors that the archive has not.
 
     Raises:
@@ -134,7 +138,7 @@ def _check_pickle(data: bytes, sizes: Mapping[str, int], root: str, path: Path) 
         if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > _MOST_PLACES:
             raise ValueError(f"its pickle puts something at place {argument}")
     try:
-        _Storages(data, sizes, root).load()
+        _Storages(data, members, root).load()
     except pickle.UnpicklingError as error:
         raise ArtifactError(f"{path}: {_PICKLED}") from error
 
@@ -155,9 +159,9 @@ class _Stub:
 class _Storages(pickle.Unpickler):
     """Reads a pickle without making anything, and compares the storages that it names with the archive's members."""
 
-    def __init__(self, data: bytes, sizes: Mapping[str, int], root: str) -> None:
+    def __init__(self, data: bytes, members: Mapping[str, Member], root: str) -> None:
         super().__init__(io.BytesIO(data))
-        self._sizes, self._root = sizes, root
+        self._members, self._root = members, root
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _ITEM_BYTES:
@@ -168,7 +172,7 @@ class _Storages(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         _kind, storage, key, _device, elements = pid
-        found, declared = self._sizes[f"{self._root}/data/{key}"], elements * _ITEM_BYTES[storage]
+        found, declared = self._members[f"{self._root}/data/{key}"].declared_bytes, elements * _ITEM_BYTES[storage]
         if found != declared:
             raise ValueError(f"a storage declares {declared:,} bytes, and has {found:,}")
         return _Stub()
