@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import lzma
+import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ from lstm_edge_runtime.errors import ArtifactError, CaptureError, DataError, Inp
 from lstm_edge_runtime.files import read_arrays
 from lstm_edge_runtime.golden import Golden, GoldenVector, decode_golden, encode_golden
 from lstm_edge_runtime.lines import stream_lines
+from lstm_edge_runtime.reading import parse_json
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.text import Vocabulary
@@ -81,8 +84,6 @@ def npz(save: Callable[..., None] = np.savez_compressed, **arrays: Any) -> bytes
 
 
 def zip_members(members: dict[str, bytes], method: int = 8) -> bytes:
-    import zipfile
-
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as archive:
         for name, data in members.items():
@@ -153,7 +154,7 @@ def _vocabulary() -> bytes:
 def _read_vocabulary(path: Path) -> None:
     # The card around it is JSON that was read already; what is no text in it never gets here.
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
         tokens, tokenizer = document["tokens"], json.dumps(document["tokenizer"])
         assert all(isinstance(token, str) for token in tokens)
     except (ValueError, KeyError, TypeError, AssertionError) as error:
@@ -181,8 +182,6 @@ def _classifier() -> SequenceClassifier:
 
 
 def _saved(save: Callable[[Path], None]) -> bytes:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "file")
         return (Path(folder) / "file").read_bytes()
@@ -231,7 +230,7 @@ def _resume(path: Path) -> None:
 
 def _language_config(path: Path) -> None:
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
     except ValueError as error:
         raise InputError("not JSON") from error
     if not isinstance(values, dict):

@@ -1,8 +1,8 @@
 """Runs a check on case after case in forked children with little memory and time, so that a fault ends one case only.
 
 A check returns a short verdict ("accepted", "refused") or raises. These are faults: a signal, a hang of more than
-``SECONDS_A_CASE`` (or six times that on the clock, which other processes slow down), more than ``MEMORY_BYTES`` of memory, an exception that the check lets through, and a verdict that
-starts with "fault: ".
+``SECONDS_A_CASE`` (or six times that on the clock, which other processes slow down), more than ``MEMORY_BYTES`` of
+memory, an exception that the check lets through, and a verdict that starts with "fault: ".
 """
 
 import contextlib
