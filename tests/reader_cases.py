@@ -3,14 +3,16 @@
 The exhaustive one-bit test and the fuzzer of readers both go over these.
 """
 
+import contextlib
 import functools
 import gzip
 import io
 import json
 import lzma
+import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.text import Vocabulary
 
-__all__ = ["READERS", "Reader", "attempt", "golden_text", "npz", "with_card", "zip_members"]
+__all__ = ["READERS", "Reader", "attempt", "golden_text", "npz", "scratch_folder", "with_card", "zip_members"]
 
 MODEL = Path(__file__).parent / "device" / "models" / "tagger.onnx"
 TEXT = "In the beginning was the word.\nAnd the word was with us.\n"
@@ -69,6 +71,14 @@ def attempt(reader: Reader, path: Path) -> str:
     except reader.errors as error:
         return "refused" if len(str(error)) < 2000 else f"fault: an error of {len(str(error))} characters"
     return "accepted"
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for many small files: in memory, where Linux has room for files there."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 def npy(array: Any) -> bytes:

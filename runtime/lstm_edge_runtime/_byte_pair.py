@@ -49,8 +49,8 @@ def token_bytes(index: int, token: str) -> bytes:
     letters = _letters()
     if not all(letter in letters for letter in token):
         raise CardError(
-            f"model card: card.vocabulary[{index}] is {shortened(token)}, expected letters of byte-level byte pairs only, or "
-            "the token that card.text names as unknown or end"
+            f"model card: card.vocabulary[{index}] is {shortened(token)}, expected letters of byte-level byte pairs "
+            "only, or the token that card.text names as unknown or end"
         )
     return bytes(letters[letter] for letter in token)
 

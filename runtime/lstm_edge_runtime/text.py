@@ -164,13 +164,13 @@ class Vocabulary:
             return token_bytes(index, token)
         if kind == "byte":
             raise CardError(
-                f"model card: card.vocabulary[{index}] is {shortened(token)}, expected a byte as <0x00> to <0xFF>, or the token "
-                "that card.text names as unknown or end"
+                f"model card: card.vocabulary[{index}] is {shortened(token)}, expected a byte as <0x00> to <0xFF>, "
+                "or the token that card.text names as unknown or end"
             )
         if kind == "character" and len(token) != 1:
             raise CardError(
-                f"model card: card.vocabulary[{index}] is {shortened(token)}, expected one character, or the token that "
-                "card.text names as unknown or end"
+                f"model card: card.vocabulary[{index}] is {shortened(token)}, expected one character, or the token "
+                "that card.text names as unknown or end"
             )
         return token.encode("utf-8")
 

@@ -11,12 +11,9 @@ import io
 import itertools
 import json
 import lzma
-import os
 import random
 import re
-import shutil
 import struct
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -25,7 +22,7 @@ from pathlib import Path
 
 import torch
 from reader_bombs import BOMBS
-from reader_cases import READERS, Reader, attempt, zip_members
+from reader_cases import READERS, Reader, attempt, scratch_folder, zip_members
 from sandbox import Tally, run_cases
 
 __all__ = ["check_case", "fuzz", "mutant", "reader"]
@@ -182,17 +179,12 @@ def fuzz(seed: int, until: float, least: int) -> Tally:
     for name in READERS:
         reader(name)
     tally = Tally()
-    # Where there is memory for files, a case costs no disk.
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
-    try:
+    with scratch_folder() as folder:
         check = functools.partial(check_case, folder)
         for label, (name, make) in BOMBS.items():
             run_cases(check, [(f"bomb {label!r}", (name, make()))], until=float("inf"), tally=tally)
         cases = ((f"seed {seed}, case {number}", mutant(seed, number)) for number in itertools.count())
         run_cases(check, cases, until=until, tally=tally, least=least)
-    finally:
-        shutil.rmtree(folder)
     return tally
 
 
