@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -279,29 +278,15 @@ def _call_factory(source: str) -> "nn.Module":
 
 
 def _read_weights(path: Path) -> "dict[str, Tensor]":
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ArtifactError(f"{path}: not a safetensors file ({error})") from error
-    if path.suffix not in (".pt", ".pth"):
-        raise ArtifactError(f"{path}: weights must be .safetensors, .pt or .pth")
     import torch
 
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ArtifactError(
-            f"{path}: holds pickled objects besides tensors, which are never loaded: "
-            "save module.state_dict() instead of the module"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path}: not a PyTorch weights file ({first_line(error)})") from error
+    from lstm_edge._tensors import read_pt, read_safetensors
+
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, damaged="not a safetensors file")[1]
+    if path.suffix not in (".pt", ".pth"):
+        raise ArtifactError(f"{path}: weights must be .safetensors, .pt or .pth")
+    tensors = read_pt(path)
     if not isinstance(tensors, dict):
         raise ArtifactError(f"{path}: holds a {type(tensors).__name__}, expected a state dict: names to tensors")
     for name, value in tensors.items():

@@ -12,6 +12,7 @@ import hashlib
 import os
 
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError
+from lstm_edge_runtime.reading import MOST_MODEL_BYTES, open_file, read_bytes, translated
 from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = [
@@ -36,8 +37,6 @@ TRAILER_BYTES = len(_PREFIX) + _DIGITS
 _LEAST_MATCHES = len(_PREFIX) // 2
 # The shortest cut-off trailer that is named as such; anything shorter fails in onnxruntime's parser anyway.
 _LEAST_PREFIX = 4
-# Protobuf's own limit on one message.
-_MOST_BYTES = 2**31 - 1
 
 
 def append_trailer(model_bytes: bytes) -> bytes:
@@ -98,21 +97,16 @@ def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a model file.
 
     Raises:
-        ArtifactError: there is no such file, it is a directory, empty, over 2 GB or cannot be read.
+        ArtifactError: there is no such file, it is a directory, a device or a pipe, empty, over 2 GB or cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > _MOST_BYTES:
-                raise ArtifactError(f"{path}: the file has {size} bytes; an ONNX file has at most {_MOST_BYTES}")
-            data = file.read()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise ArtifactError(f"{path}: this is a directory; give the path of an .onnx file") from error
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path}: the file cannot be read ({reason})") from error
+    with (
+        translated(ArtifactError, f"{path}: the file cannot be read"),
+        open_file(path, ArtifactError, expected="an .onnx file") as file,
+    ):
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_MODEL_BYTES:
+            raise ArtifactError(f"{path}: the file has {size} bytes; an ONNX file has at most {MOST_MODEL_BYTES}")
+        data = read_bytes(file, MOST_MODEL_BYTES)
     if not data:
         raise ArtifactError(f"{path}: the file is empty; an .onnx file was expected")
     return data

@@ -11,15 +11,16 @@ import io
 import json
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 
+from lstm_edge_runtime._npy import read_header
+from lstm_edge_runtime.archive import open_archive
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.reading import Budget, parse_json, translated
 
 __all__ = ["MOST_TEXT_BYTES", "Golden", "GoldenVector", "decode_golden", "encode_golden", "sample"]
 
@@ -139,11 +140,11 @@ def decode_golden(text: str) -> Golden:
     if len(text) > MOST_TEXT_BYTES:
         raise ArtifactError(f"{_DAMAGED}: {len(text)} bytes of text, at most {MOST_TEXT_BYTES} are allowed")
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         tolerance = document["tolerance"]
         bodies, kernels = tolerance["bodies"], tolerance["kernels"]
         packed = base64.b64decode(document["npz"], validate=True)
-    except (ValueError, TypeError, KeyError, RecursionError, binascii.Error) as error:
+    except (ValueError, TypeError, KeyError, binascii.Error) as error:
         raise ArtifactError(f"{_DAMAGED}: the text is not the JSON that was expected ({error!r})") from error
     vectors = _group(_unpack(packed))
     _check_tolerances(
@@ -172,29 +173,25 @@ def _check_tolerances(tolerance: Mapping[str, Any], outputs: Iterable[Array], *,
 
 
 def _unpack(packed: bytes) -> dict[str, Array]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            unpacked_bytes = sum(member.file_size for member in archive.infolist())
-            if unpacked_bytes > _MOST_UNPACKED_BYTES:
-                raise ArtifactError(
-                    f"{_DAMAGED}: they unpack to {unpacked_bytes} bytes, at most {_MOST_UNPACKED_BYTES} are allowed"
-                )
-            return {member.filename: _read_array(archive.read(member)) for member in archive.infolist()}
-    # RuntimeError: an unknown compression or an encrypted member; TypeError, OverflowError: nonsense in a header.
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, TypeError, OverflowError) as e:
-        raise ArtifactError(f"{_DAMAGED}: the archive cannot be read ({e})") from e
+    with (
+        translated(ArtifactError, f"{_DAMAGED}: the archive cannot be read"),
+        open_archive(io.BytesIO(packed), Budget(_MOST_UNPACKED_BYTES)) as members,
+    ):
+        unpacked_bytes = sum(member.declared_bytes for member in members.values())
+        if unpacked_bytes > _MOST_UNPACKED_BYTES:
+            raise ArtifactError(
+                f"{_DAMAGED}: they unpack to {unpacked_bytes} bytes, at most {_MOST_UNPACKED_BYTES} are allowed"
+            )
+        return {name: _read_array(member.read()) for name, member in members.items()}
 
 
 def _read_array(data: bytes) -> Array:
     """Read one .npy member; what its header declares must be what is there, so nothing is allocated on its word."""
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("an array is not in version 1.0 of the .npy format")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    rest = data[stream.tell() :]
-    if dtype.hasobject or dtype.kind not in _KINDS or math.prod(shape) * dtype.itemsize != len(rest):
-        raise ValueError(f"an array declares {dtype} {shape}, which its {len(rest)} bytes are not")
-    return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
+    header, size = read_header(io.BytesIO(data))
+    if header.dtype.kind not in _KINDS or header.size_bytes != len(data) - size:
+        raise ValueError(f"an array declares {header}, which its {len(data) - size} bytes are not")
+    array = np.frombuffer(data, header.dtype, offset=size) if header.size_bytes else np.empty(0, header.dtype)
+    return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
 def _group(members: Mapping[str, Array]) -> tuple[GoldenVector, ...]:

@@ -138,7 +138,7 @@ class Session:
             strict=strict,
             library=library if self.operators else None,
         )
-        metadata: dict[str, str] = self.onnxruntime_session.get_modelmeta().custom_metadata_map
+        metadata = self._metadata()
         if not self.verified and TRAILER_KEY in metadata:
             raise IntegrityError(
                 "the file's integrity trailer is not at its end: another tool rewrote the file after it was made; "
@@ -156,6 +156,12 @@ class Session:
         if provider != "cpu":
             self.placement = measure_placement(data, self._example_feeds(), provider=provider, threads=threads)
         self.notes = tuple(self._collect_notes())
+
+    def _metadata(self) -> dict[str, str]:
+        try:
+            return dict(self.onnxruntime_session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise ArtifactError(f"the file's metadata is not UTF-8 text ({error.reason}): make it again") from error
 
     def _collect_notes(self) -> list[str]:
         notes = [] if self.verified else [UNVERIFIED]
@@ -201,7 +207,7 @@ class Session:
         Raises:
             ArtifactError: they are damaged.
         """
-        text = self.onnxruntime_session.get_modelmeta().custom_metadata_map.get(GOLDEN_KEY)
+        text = self._metadata().get(GOLDEN_KEY)
         return None if text is None else decode_golden(text)
 
     def run(
@@ -275,6 +281,7 @@ class Session:
 
 def _version(text: str) -> tuple[int, ...]:
     parts = text.split("+", maxsplit=1)[0].split(".")[:3]
-    if not all(part.isdecimal() for part in parts[:2]):
+    # Nine digits: Python refuses to read integers of thousands of them.
+    if not all(part.isdecimal() and len(part) < 10 for part in parts[:2]):
         raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {text!r}')
-    return tuple(int(part) for part in parts if part.isdecimal())
+    return tuple(int(part) for part in parts if part.isdecimal() and len(part) < 10)
