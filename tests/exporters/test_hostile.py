@@ -172,7 +172,9 @@ def test_a_small_file_does_not_become_a_large_model(deep: int) -> None:
     """65,536 nodes took onnxruntime 29 s, and below a million nothing was refused."""
     data = hostile_files.deep_functions(deep, 2)()
     for check in (parse_model, check_functions):
-        with pytest.raises(ArtifactError, match=rf"the model has {2**deep + 1} nodes, and the file has {2 * deep + 2}: "):
+        with pytest.raises(
+            ArtifactError, match=rf"the model has {2**deep + 1} nodes, and the file has {2 * deep + 2}: "
+        ):
             check(data)
 
 
