@@ -1,5 +1,6 @@
 """Export as one job: load the source, build the float32 file, quantize and validate it if asked, then write."""
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -130,16 +131,18 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
         raise InputError(
             f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
         )
-    exported = build(
-        module,
-        None,
-        inputs=request.inputs,
-        state=request.state,
-        lengths=request.lengths,
-        plain=request.plain,
-        output_names=request.output_names or None,
-        progress=progress,
-    )
+    # A forward of the user's may import on its first call.
+    with current_folder_last() if _is_factory(request.source) else contextlib.nullcontext():
+        exported = build(
+            module,
+            None,
+            inputs=request.inputs,
+            state=request.state,
+            lengths=request.lengths,
+            plain=request.plain,
+            output_names=request.output_names or None,
+            progress=progress,
+        )
     artifact, validation = exported, None
     if request.scheme is not None:
         artifact = quantize_bytes(
@@ -240,7 +243,7 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
         if weights is not None:
             raise InputError("--weights goes with package.module:factory; a Keras file carries its own")
         return load_keras(source)
-    if source.endswith(".safetensors") or ":" not in source or Path(source).exists():
+    if not _is_factory(source):
         from lstm_edge.checkpoint import load_checkpoint
 
         if weights is not None:
@@ -255,6 +258,12 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
             reason = " ".join(line.strip() for line in str(error).splitlines())
             raise CaptureError(f"{weights}: the weights are not those of {source}: {reason[:400]}") from error
     return module.eval()
+
+
+def _is_factory(source: str) -> bool:
+    """Say whether a source is ``package.module:factory`` and not a file."""
+    files = (".keras", ".h5", ".hdf5", ".safetensors")
+    return ":" in source and not source.endswith(files) and not Path(source).exists()
 
 
 def _call_factory(source: str) -> "nn.Module":

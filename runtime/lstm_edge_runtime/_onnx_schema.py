@@ -166,12 +166,13 @@ _TABLE: Final[dict[str, dict[int, str]]] = {
 # What the checks look at; of the rest only the form is checked. Keeping everything takes three times as long.
 _KEPT: Final[dict[str, tuple[str, ...]]] = {
     "ModelProto": ("graph", "opset_import", "metadata_props", "training_info", "functions"),
-    "GraphProto": ("node", "initializer", "sparse_initializer"),
-    "NodeProto": ("op_type", "attribute", "domain", "overload"),
+    "GraphProto": ("node", "initializer", "sparse_initializer", "input"),
+    "NodeProto": ("name", "input", "output", "op_type", "attribute", "domain", "overload"),
     "AttributeProto": ("name", "t", "g", "tensors", "graphs", "sparse_tensor", "sparse_tensors"),
-    "TensorProto": ("external_data", "data_location"),
+    "TensorProto": ("name", "external_data", "data_location"),
+    "ValueInfoProto": ("name",),
     "SparseTensorProto": ("values", "indices"),
-    "FunctionProto": ("name", "node", "opset_import", "domain", "attribute_proto", "overload"),
+    "FunctionProto": ("name", "input", "output", "node", "opset_import", "domain", "attribute_proto", "overload"),
     "TrainingInfoProto": ("initialization", "algorithm"),
     "StringStringEntryProto": ("key", "value"),
     "OperatorSetIdProto": ("domain", "version"),

@@ -57,6 +57,10 @@ class Message:
         values = self.fields.get(name)
         return str(values[0]) if values else ""
 
+    def texts(self, name: str) -> list[str]:
+        """Return the texts of a repeated field, in the file's order."""
+        return self.fields.get(name, [])
+
     def number(self, name: str) -> int:
         """Return the number of a field that is given once; 0 where it is not given."""
         values = self.fields.get(name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lstm_edge_runtime._protobuf import Message, TornError, read_protobuf
 from lstm_edge_runtime.errors import ArtifactError
 
-__all__ = ["Function", "ModelReading", "Operator", "TornError", "identifier", "read_model"]
+__all__ = ["Function", "ModelReading", "Operator", "TornError", "identifier", "operator_of", "read_model"]
 
 Operator = tuple[str, str, str]  # domain, name and overload
 
@@ -48,6 +48,7 @@ class ModelReading:
         external: where the tensors stand whose values lie in another file, for example ``graph.initializer[3]``.
         metadata: the model's metadata.
         graphs: how many graphs there are, in nodes and functions too; a function's body is not one.
+        model: the fields that checks look at.
     """
 
     calls: tuple[Operator, ...]
@@ -55,6 +56,7 @@ class ModelReading:
     external: tuple[str, ...]
     metadata: dict[str, str]
     graphs: int
+    model: Message
 
 
 def read_model(data: bytes) -> ModelReading:
@@ -82,7 +84,7 @@ def read_model(data: bytes) -> ModelReading:
         _check_opsets(body, where)
         called = walk.nodes(body, where, 0) + walk.attributes(body, "attribute_proto", where, 0)
         functions.append(
-            Function(operator=_operator(body, "name", where), data=data[body.start : body.end], calls=Counter(called))
+            Function(operator=operator_of(body, "name", where), data=data[body.start : body.end], calls=Counter(called))
         )
     for index, training in enumerate(model.messages("training_info")):  # onnxruntime does not run these graphs
         for name in ("initialization", "algorithm"):
@@ -97,6 +99,7 @@ def read_model(data: bytes) -> ModelReading:
         external=tuple(walk.external),
         metadata={entry.text("key"): entry.text("value") for entry in metadata},
         graphs=walk.graphs,
+        model=model,
     )
 
 
@@ -120,7 +123,7 @@ class _Walk:
         """Return the operators that the nodes of a graph or of a function call, in order."""
         calls = []
         for index, node in enumerate(body.messages("node")):
-            calls.append(_operator(node, "op_type", where, index))
+            calls.append(operator_of(node, "op_type", where, index))
             if "attribute" in node.fields:
                 calls += self.attributes(node, "attribute", f"{where}.node[{index}]", depth)
         return calls
@@ -153,8 +156,12 @@ class _Walk:
                 self._tensors(sparse, part, f"{where}.{field}[{index}]")
 
 
-def _operator(message: Message, name: str, where: str, index: int | None = None) -> Operator:
-    """Return what a node calls, or what a function is called; its text must be one that can be shown."""
+def operator_of(message: Message, name: str, where: str = "", index: int | None = None) -> Operator:
+    """Return what a node calls, or what a function is called; ``name`` is the field that has the name.
+
+    Raises:
+        ArtifactError: its text cannot be shown; ``where`` and ``index`` say where that is.
+    """
     domain, title, overload = message.text("domain"), message.text(name), message.text("overload")
     for field, text in (("domain", domain), (name, title), ("overload", overload)):
         if not text.isprintable():

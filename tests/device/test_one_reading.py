@@ -74,7 +74,7 @@ REFUSED = {
     "version as bytes": (field(1, b"\x08"), "ir_version has the wire type 2, expected 0, in the model"),
     "two kinds of a type": (
         field(7, field(11, field(1, b"x") + field(2, field(1, b"\x08\x01") + field(4, b"")))),
-        "sequence_type is given beside another field of which protobuf keeps only one, in graph.input.type",
+        "sequence_type is given beside another field of which protobuf keeps only one, in graph.input[0].type",
     ),
     "metadata of one key": (metadata(b"lstm_edge") + metadata(b"lstm_edge", b"{}"), "metadata entry 'lstm_edge' is gi"),
     "functions of one name": (

@@ -72,7 +72,8 @@ def _branch(operator: str, value: str) -> onnx.GraphProto:
 
 
 def _loop_body() -> onnx.GraphProto:
-    nodes = [helper.make_node("Add", ["v", "v"], ["v_out"]), helper.make_node("Identity", ["go"], ["go_out"])]
+    """Once round, whatever number a change makes of the count: a model is a program, and may take its time."""
+    nodes = [helper.make_node("Add", ["v", "v"], ["v_out"]), helper.make_node("Not", ["go"], ["go_out"])]
     inputs = [_value("i", INT64, []), _value("go", BOOL, []), _value("v", FLOAT, None)]
     return helper.make_graph(nodes, "loop", inputs, [_value("go_out", BOOL, []), _value("v_out", FLOAT, None)])
 

@@ -100,7 +100,8 @@ def make():
             super().__init__()
             self.lstm = torch.nn.LSTM(3, 4 * helper.ONE * late.ONE, batch_first=True)
         def forward(self, x):
-            return self.lstm(x)[0]
+            import later
+            return self.lstm(x)[0] * later.ONE
     return Network()
 """
 
@@ -118,7 +119,7 @@ def test_a_named_module_may_import_its_neighbours_and_gets_everything_else_from_
 ):
     write_data(planted[0])
     (planted[0] / "mine.py").write_text(code)
-    for name in ("helper", "late"):
+    for name in ("helper", "late", "later"):
         (planted[0] / f"{name}.py").write_text("ONE = 1\n")
     done = start(planted, CLI, *arguments)
     assert done.returncode == 0, done.stderr
