@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lstm_edge_exporters.quantize.rounding import round_columns, round_rows
+from lstm_edge_exporters.quantize.rounding import Scheme, round_columns, round_matrix, round_rows
 from lstm_edge_runtime.errors import QuantizationError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -89,3 +89,28 @@ def test_every_element_is_within_half_a_step(data: st.DataObject, k: int, n: int
         # 127 steps with float32's relative error of 2**-24 twice.
         error = np.abs(rounded * scale.astype(np.float64) - weight.astype(np.float64))
         assert (error <= (0.5 + 4e-5) * scale.astype(np.float64)).all()
+
+
+def test_a_column_at_the_limit_is_left_alone() -> None:
+    """1,040 magnitudes of 127 and one of 24 sum to 132,104 itself; one of 25 is one too many."""
+    at_the_limit = np.array([127.0] * 1040 + [24.0], np.float32)[:, None]
+    rounded, scale = round_columns("w", at_the_limit)
+    assert (np.abs(rounded.astype(int)).sum(), scale.item()) == (132104, 1.0)
+    at_the_limit[-1] = 25.0
+    rounded, scale = round_columns("w", np.repeat(at_the_limit, 2, axis=1) * np.array([1.0, 0.0], np.float32))
+    assert np.abs(rounded.astype(int)).sum() < 132104
+    # 126.5 rounds to 126: at the latest from a growth of 127 / 126.5 = 1.004 on, in steps of 1.001, each weight is less.
+    assert 1.001 <= scale[0] < 1.006
+    assert scale[1] == np.float32(SMALLEST_AMAX / 127), "the other column keeps its scale"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_other_floats_are_rounded_as_their_float32(dtype: type) -> None:
+    weight = np.random.default_rng(1).standard_normal((40, 6)).astype(dtype)
+    for scheme in (Scheme(), Scheme(kind="int4"), Scheme(kind="int4", symmetric=False)):
+        got, expected = (round_matrix("w", w, scheme) for w in (weight, weight.astype(np.float32)))
+        for name, array in expected.items():
+            np.testing.assert_array_equal(got[name], array, strict=True)
+    got, expected = round_rows("w", weight), round_rows("w", weight.astype(np.float32))
+    for mine, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs, strict=True)
