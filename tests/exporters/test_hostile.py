@@ -111,7 +111,7 @@ def test_a_hostile_file_is_refused_in_one_sentence(command: str, folder: Path) -
         capture_output=True,
         text=True,
         env=environment,
-        timeout=300,
+        timeout=1800,
     )
     assert result.returncode == 0, result.stderr
     answers = json.loads(result.stdout)

@@ -161,7 +161,7 @@ def test_too_little_memory_is_an_error_of_the_session(library, tmp_path):
     path.write_bytes(one_node("LinearInt8V1", ("x", *weights), ("y",), weights, body=False))
     result = subprocess.run(
         [sys.executable, "-c", TOO_LITTLE_MEMORY, str(path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "runtime")}, capture_output=True, text=True, check=False, timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "runtime")}, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert result.returncode == 1  # an exception, no abort
     assert "ArtifactError: " in result.stderr
@@ -214,7 +214,7 @@ def run_command(*arguments):
     code = "from lstm_edge.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment, capture_output=True, text=True, check=False, timeout=120,
+        env=environment, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
 
