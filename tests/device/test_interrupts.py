@@ -39,6 +39,7 @@ class Interrupted:
         self.restore()
 
     def restore(self):
+        # Private: nothing public sets the count of steps, and 20 pushes for each of 50,000 alarms take minutes.
         self.stream._go_to(self.before, STEPS)
 
     def act(self, action):

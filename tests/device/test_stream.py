@@ -77,7 +77,7 @@ def test_more_lengths_than_plans_are_kept(tagger):
         at += size
     whole, _ = tagger.run(x[:, :at])
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole["logits"], rtol=0, atol=CLOSE)
-    assert len(stream._plans) == 8
+    assert len(stream._plans) == 8  # private: what bounds the memory is not seen from outside
 
 
 def test_what_a_piece_lacks_its_answer_lacks_too(tagger):

@@ -99,7 +99,7 @@ def test_a_column_at_the_limit_is_left_alone() -> None:
     at_the_limit[-1] = 25.0
     rounded, scale = round_columns("w", np.repeat(at_the_limit, 2, axis=1) * np.array([1.0, 0.0], np.float32))
     assert np.abs(rounded.astype(int)).sum() < 132104
-    # 126.5 rounds to 126: at the latest from a growth of 127 / 126.5 = 1.004 on, in steps of 1.001, each weight is less.
+    # It grows in steps of 1.001 until the weights round to 126: at 127 / 126.5 = 1.004.
     assert 1.001 <= scale[0] < 1.006
     assert scale[1] == np.float32(SMALLEST_AMAX / 127), "the other column keeps its scale"
 

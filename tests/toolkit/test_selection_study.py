@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from lstm_edge.selection import Architecture
+
+# Private: from outside a process that is dead and one that is slow look the same for minutes.
 from lstm_edge.selection.study import _is_dead, _owner, open_study, run_trials
 from lstm_edge_runtime.errors import InputError
 
