@@ -59,14 +59,16 @@ TARGETS = {
         tests=("tests/exporters/test_parity.py",),
     ),
     "gates": Target(files=(f"{EXPORTERS}/gates.py",), tests=("tests/exporters/test_gates.py",)),
-    "bootstrap": Target(files=(f"{TOOLKIT}/bootstrap.py",), tests=("tests/toolkit/test_budget.py",)),
+    "bootstrap": Target(
+        files=(f"{TOOLKIT}/bootstrap.py",), tests=("tests/toolkit/test_bootstrap.py", "tests/toolkit/test_budget.py")
+    ),
     "budget": Target(
         files=(f"{TOOLKIT}/budget/search.py", f"{TOOLKIT}/budget/space.py"),
         tests=("tests/toolkit/test_budget_space.py", "tests/toolkit/test_budget_search.py"),
     ),
     "card": Target(
         files=(f"{RUNTIME}/card.py", f"{RUNTIME}/_json.py"),
-        tests=("tests/device/test_card_and_graph.py", "tests/device/test_card_quantization.py"),
+        tests=tuple(f"tests/device/test_{name}.py" for name in ("json", "card_and_graph", "card_quantization")),
     ),
 }
 
