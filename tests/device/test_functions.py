@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_edge_runtime import functions
-from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.artifact import TRAILER_BYTES, append_trailer
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.functions import check_functions
@@ -115,7 +114,7 @@ def test_a_session_refuses_a_file_whose_body_was_changed(models):
 
 
 def test_every_digest_is_a_sha256_under_a_versioned_name():
-    assert len(DIGESTS) == len(set(DIGESTS.values()))
-    for name, digest in DIGESTS.items():
+    assert len(functions.DIGESTS) == len(set(functions.DIGESTS.values()))
+    for name, digest in functions.DIGESTS.items():
         assert name[-2:] == "V1"
         assert len(bytes.fromhex(digest)) == 32

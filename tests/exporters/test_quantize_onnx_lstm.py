@@ -24,7 +24,9 @@ from onnx_files import (
 from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.functions import model as numpy_model
 from lstm_edge_exporters.quantize import quantize_bytes
-from lstm_edge_exporters.quantize.recurrent import _operator_weights
+from lstm_edge_exporters.quantize.recurrent import (
+    _operator_weights,
+)  # private: the layout only, the answers are not its
 from lstm_edge_exporters.quantize.rounding import round_columns
 from lstm_edge_runtime.errors import ArtifactError, CoverageError
 from lstm_edge_runtime.providers import open_session

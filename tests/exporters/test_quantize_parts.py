@@ -48,10 +48,8 @@ def test_a_scheme_and_its_text(kind: Any, block: Any, symmetric: bool) -> None:
     assert scheme.text in TEXTS
 
 
-@given(st.text(max_size=16))
+@given(st.text(max_size=16).filter(lambda text: text not in (*TEXTS, "int4:32")))
 def test_other_texts_are_refused(text: str) -> None:
-    if text in (*TEXTS, "int4:32"):
-        return
     with pytest.raises(QuantizationError, match=r"^unknown scheme .*; known ones are int8, int4, int4:128, "):
         Scheme.parse(text)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_cases import INT4, INT8, STATE, cell, feeds_of, linear, one_node, with_scheme
+from kernel_cases import INT4, INT8, STATE, cell, feeds_of, linear, one_node, resized, with_scheme
 
 from lstm_edge_exporters.functions.names import CellVariant
 from lstm_edge_runtime.errors import ArtifactError
@@ -12,13 +12,6 @@ FULL = CellVariant(int8=True, peephole="full", projected=True, ragged=True)
 FULL4 = CellVariant(int4=True, peephole="full", projected=True)
 FLOAT = CellVariant(peephole="full", projected=True)
 DIAGONAL = CellVariant(int8=True, peephole="diagonal")
-
-
-def resized(array, axis, by):
-    """The array with one axis longer or shorter by one."""
-    if by < 0:
-        return np.delete(array, -1, axis)
-    return np.concatenate([array, np.take(array, [0], axis)], axis)
 
 
 def remade(operator, weights):

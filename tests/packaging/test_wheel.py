@@ -37,7 +37,7 @@ def run(*arguments, cwd, exit_code=0, stdin=None):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == exit_code, f"{result.stdout}\n{result.stderr}"
     return result

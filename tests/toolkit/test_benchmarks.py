@@ -21,7 +21,7 @@ def run(script, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=600,
     )
 
 

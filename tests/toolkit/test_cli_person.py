@@ -47,7 +47,7 @@ def shell(*arguments, **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -172,7 +172,7 @@ def test_a_reader_that_goes_away_is_no_error():
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert (result.stdout, result.stderr) == ("{\n", "")
 
@@ -185,5 +185,5 @@ def test_a_shell_completes_commands_and_values(words, expected):
     asked = {"_LSTM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     command = [sys.executable, "-c", "from lstm_edge.cli import app; app(prog_name='lstm-edge')"]
     environment = os.environ | asked | {"PYTHONPATH": PATHS}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
     assert result.stdout.split() == expected

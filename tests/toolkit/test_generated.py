@@ -19,7 +19,7 @@ def generate(*arguments, **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -53,7 +53,7 @@ def test_a_stale_file_is_noticed(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert (result.returncode, result.stdout) == (1, "stale: cli.md\n"), result.stderr
 

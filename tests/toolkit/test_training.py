@@ -75,7 +75,7 @@ def test_the_report_says_what_was_done(vowels, trained):
 
 def test_the_test_split_is_never_read(monkeypatch):
     read = []
-    original = files._read
+    original = files._read  # private: every array of a file goes through it, and only its arguments name them
 
     def spy(path, *, required, optional=()):
         read.extend(required)

@@ -43,7 +43,7 @@ def test_the_state_goes_on_from_window_to_window_and_the_gradient_does_not(peeph
             assert abs(loss.item() - whole[:, start : start + 20].mean().item()) < SAME_ARITHMETIC
             assert batch.items == batch.x.numel()
             loss.backward()
-            h, c = task._state
+            h, c = task._state  # private: that the graph is cut shows in the memory alone
             assert not h.requires_grad
             assert not c.requires_grad
 
