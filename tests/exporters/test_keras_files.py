@@ -283,3 +283,16 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
             printable = printable and str(error).isprintable()
     assert printable
     assert refused > 10
+
+
+def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Path) -> None:
+    # One bit of the size of a text in the file's heap of texts: HDF5 then goes through the heap without end.
+    data = bytearray((FIXTURES / "keras2.h5").read_bytes())
+    assert data[3864] == 0o12
+    data[3864] ^= 8
+    path = tmp_path / "endless.h5"
+    path.write_bytes(data)
+    with pytest.raises(
+        ArtifactError, match=r"endless\.h5: damaged: the HDF5 library does not come back .* \(SIGXCPU\)"
+    ):
+        load_keras(path)

@@ -6,7 +6,10 @@ uncompressed, stored in the file, and no larger than it: there is nothing left t
 
 import contextlib
 import io
+import signal
+import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.fresh_python import python_command
 
 __all__ = ["SafeFile", "shown"]
 
 # A list of names has one entry a weight; a config is counted in LARGEST_TEXT instead.
 MOST_NAMES = 10_000
 LARGEST_TEXT = 4 * 2**20
+# What the trial of a file may take: seconds of processor time, and bytes of address space besides the file's own.
+TRIAL_SECONDS, TRIAL_BYTES = 4, 1536 * 2**20
 # h5py says what is wrong with a damaged file by any of these.
 H5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, EOFError)
 
@@ -28,6 +34,23 @@ def shown(name: object) -> str:
     """Return a name from a file so that it can be printed: quoted, control characters escaped, cut at 80 characters."""
     text = ascii(name)
     return text if len(text) <= 80 else f"{text[:76]}...{text[0]}"
+
+
+def _try_in_child(data: bytes, where: str) -> None:
+    """Refuse a file that the HDF5 library does not come back from (see hdf5_trial)."""
+    code = (Path(__file__).parent / "hdf5_trial.py").read_text(encoding="utf-8")
+    limits = (str(TRIAL_SECONDS), str(TRIAL_BYTES + 3 * len(data)))
+    command = python_command(code, *limits, packages=("h5py", "numpy"))
+    try:
+        done = subprocess.run(  # noqa: S603  # our own code
+            command, input=data, capture_output=True, timeout=30 * TRIAL_SECONDS, check=False
+        )
+        if done.returncode == 0:
+            return
+        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+    except subprocess.TimeoutExpired:
+        ended = "no answer"
+    raise ArtifactError(f"{where}: damaged: the HDF5 library does not come back from reading it ({ended})")
 
 
 class SafeFile:
@@ -40,6 +63,7 @@ class SafeFile:
     def __init__(self, data: bytes, where: str) -> None:
         self.where = where
         self.size = len(data)
+        _try_in_child(data, where)
         with self._reading("the file"):
             self._file = h5py.File(io.BytesIO(data), "r")
 
