@@ -83,6 +83,7 @@ def _run_in_child(check: Callable[[Any], str], batch: list[tuple[str, Any]], unt
     child = os.fork()
     if child == 0:
         os.close(reader)
+        code = 1
         with contextlib.suppress(BaseException):
             _limit()
             for _label, case in batch:
@@ -95,7 +96,8 @@ def _run_in_child(check: Callable[[Any], str], batch: list[tuple[str, Any]], unt
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 text = json.dumps(verdict).encode()
                 os.write(writer, _HEADER.pack(len(text)) + text)
-        os._exit(0)
+            code = 0
+        os._exit(code)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         data = pipe.read()
@@ -112,6 +114,8 @@ def _run_in_child(check: Callable[[Any], str], batch: list[tuple[str, Any]], unt
         verdicts.append(f"fault: no answer within {_SECONDS_ON_THE_CLOCK} s")
     elif code < 0:
         verdicts.append(f"fault: ended by {signal.Signals(-code).name}")
+    elif code > 0:  # a sanitizer's report, or a verdict that could not be written; else taken for the end of the time
+        verdicts.append(f"fault: ended with exit code {code}")
     if verdicts and usage.ru_maxrss * 1024 > MEMORY_BYTES + _resident_bytes():
         verdicts[-1] = f"fault: up to here {usage.ru_maxrss // 1024} MiB were resident"
     return verdicts

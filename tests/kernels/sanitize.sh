@@ -15,9 +15,23 @@ trap 'rm -rf "$work"' EXIT
 # Python is not instrumented, so the sanitizers come first into the process, and with them the C++ library whose
 # exceptions they watch. Python's own leaks are not ours.
 preload=$(for name in libasan.so libubsan.so libstdc++.so.6; do g++ -print-file-name="$name"; done | tr '\n' ' ')
-LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-  LSTM_EDGE_LIBRARY=$work/address/liblstm_edge_kernels.so \
-  "$python" -m pytest -q -p no:cacheprovider tests/kernels/test_{answers,bits,extremes,gru,malformed}.py
+sanitized() {  # 1: an instruction set, or "" for the best; the rest: arguments of python
+  LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LSTM_EDGE_ISA=$1 \
+    LSTM_EDGE_LIBRARY=$work/address/liblstm_edge_kernels.so "$python" "${@:2}"
+}
+sanitized "" -m pytest -q -p no:cacheprovider tests/kernels/test_{answers,bits,column_sums,extremes,gru,malformed}.py
+# Where numbers and addresses are at their edges each set computes for itself.
+for set in avx512vnni avxvnni avx2 portable; do
+  if said=$(sanitized "$set" -c 'from lstm_edge_runtime.library import find_library; find_library()' 2>&1); then
+    echo "$set:"
+    sanitized "$set" -m pytest -q -p no:cacheprovider tests/kernels/test_{column_sums,extremes}.py
+  elif [[ $said == *"LSTM_EDGE_ISA asks for"* ]]; then
+    echo "this processor has no $set"
+  else
+    echo "$said" >&2
+    exit 1
+  fi
+done
 
 # The sources of the library, compiled once more with the instrumentation, and a program that calls them.
 "$python" "$kernels/build.py" --compiler g++ --sanitize thread --output "$work/thread" \

@@ -20,6 +20,12 @@ inline VI load(const int32_t* p) {
 }
 inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
 inline V all(float x) { return V{} + x; }
+// A scalar of an array that a caller may have put at any address.
+inline float scalar(const float* p) {
+  float x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
 inline V to_float(VI v) { return __builtin_convertvector(v, V); }
 inline VI bits(V v) { return reinterpret_cast<VI>(v); }
 inline V from_bits(VI v) { return reinterpret_cast<V>(v); }
@@ -37,7 +43,8 @@ inline V exponential(V y) {
   const V r = (y - n * 0.693359375f) - n * -0x1.bd0106p-13f;
   V p = (((0x1.6a2434p-10f * r + 0x1.1239e2p-7f) * r + 0x1.5558f2p-5f) * r + 0x1.555492p-3f) * r + 0x1.fffffcp-2f;
   p = (p * (r * r) + r) + 1.0f;
-  return p * from_bits((bits(shifted) << 23) + (127 << 23));
+  // Unsigned: of NaN these are any bits.
+  return p * from_bits(reinterpret_cast<VI>((reinterpret_cast<VU>(shifted) << 23) + (127u << 23)));
 }
 
 inline V sigmoid(V x) {
@@ -67,7 +74,7 @@ inline float largest_magnitude(const float* x, int k) {
   float result = 0.0f;
   for (int lane = 0; lane < W; ++lane) result = largest[lane] > result ? largest[lane] : result;
   for (; i < k; ++i) {
-    const float magnitude = x[i] < 0 ? -x[i] : x[i];
+    const float one = scalar(x + i), magnitude = one < 0 ? -one : one;
     result = magnitude > result ? magnitude : result;
   }
   return result;
@@ -97,7 +104,7 @@ inline void round_row(const float* x, int k, Rounded& row, int block) {
     value += values[lane];
   }
   for (; i < k; ++i) {
-    const float shifted = x[i] * inverse + kRound;
+    const float shifted = scalar(x + i) * inverse + kRound;
     int32_t integer;
     std::memcpy(&integer, &shifted, 4);
     row.q[i] = int8_t(integer - 0x4b400000);

@@ -160,7 +160,10 @@ struct Running {
 
 template <typename Call>
 bool inside(const Call& call, int row, int step) {
-  return call.lengths == nullptr || step < call.lengths[row];
+  if (call.lengths == nullptr) return true;
+  int64_t length;
+  std::memcpy(&length, call.lengths + row, sizeof length);
+  return step < length;
 }
 
 // The diagonal weights of gate i, f or o (0, 1, 2).
@@ -340,12 +343,12 @@ void lstm(const Lstm& lstm, const LstmCall& call, int first, int last) {
 template <Precision P>
 void run_linear(const Linear& linear, const float* x, float* y, int64_t rows) {
   const size_t width = linear.w.width();
-  Scratch scratch(padded(sizeof(Row) * kChunkRows) + kChunkRows * (row_bytes<P>(linear.w.k) + sizeof(float) * width) +
-                  2 * 64);
-  Row* prepared = make_rows<P>(scratch, kChunkRows, linear.w.k);
-  float* out = scratch.take<float>(kChunkRows * width);
-  for (int64_t start = 0; start < rows; start += kChunkRows) {
-    const int count = int(rows - start < kChunkRows ? rows - start : kChunkRows);
+  const int chunk = int(rows < kChunkRows ? rows : kChunkRows);
+  Scratch scratch(padded(sizeof(Row) * chunk) + chunk * (row_bytes<P>(linear.w.k) + sizeof(float) * width) + 2 * 64);
+  Row* prepared = make_rows<P>(scratch, chunk, linear.w.k);
+  float* out = scratch.take<float>(chunk * width);
+  for (int64_t start = 0; start < rows; start += chunk) {
+    const int count = int(rows - start < chunk ? rows - start : chunk);
     for (int row = 0; row < count; ++row) prepare<P>(prepared[row], x + (start + row) * linear.w.k, linear.w);
     affine<P>(linear.w, linear.bias.get(), prepared, count, out);
     for (int row = 0; row < count; ++row) {

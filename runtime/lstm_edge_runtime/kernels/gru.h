@@ -49,7 +49,7 @@ inline void compute_gru(const Kernel& kernel, OrtKernelContext* context) {
   call.y = runtime.output(context, 0, y_dims, 3);
   call.h_out = runtime.output(context, 1, h_dims, 3);
   require(call.y && call.h_out, [&] { return kernel.op.name + ": an output is missing"; });
-  const int64_t work = steps * batch * (int64_t(gru.inputs) + gru.hidden) * 3 * gru.hidden;
+  const double work = double(steps) * double(batch) * (double(gru.inputs) + gru.hidden) * 3 * gru.hidden;
   run_groups(runtime, context, kernel.set.gru, gru, call, work);
 }
 

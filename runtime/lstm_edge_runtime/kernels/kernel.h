@@ -10,7 +10,7 @@
 namespace lstm_edge {
 
 constexpr int kGroupRows = 16;              // rows that run together; groups may run on several threads
-constexpr int64_t kParallelWork = 1 << 22;  // multiplications below which a second thread costs more than it brings
+constexpr double kParallelWork = 1 << 22;   // multiplications below which a second thread costs more than it brings
 
 struct Kernel {
   Runtime runtime;
@@ -88,10 +88,10 @@ void run_group(void* data, size_t index) {
   }
 }
 
-// Runs all rows; `work` is the number of multiplications.
+// Runs all rows; `work` is the number of multiplications, which no integer need hold.
 template <typename Layer, typename Call>
 void run_groups(const Runtime& runtime, const OrtKernelContext* context,
-                void (*run)(const Layer&, const Call&, int, int), const Layer& layer, const Call& call, int64_t work) {
+                void (*run)(const Layer&, const Call&, int, int), const Layer& layer, const Call& call, double work) {
   const int64_t groups = (call.batch + kGroupRows - 1) / kGroupRows;
   RowGroups<Layer, Call> data{run, layer, call};
   if (groups > 1 && work > kParallelWork) {

@@ -13,6 +13,10 @@ namespace lstm_edge {
 
 enum class Kind { kLstm, kGru, kLinear };
 
+// The most that the magnitudes of an int8 column may sum to (docs/operators.md): with activations in -127..127 every
+// sum is then an integer below 2^24, which float32 holds, and which int32 holds whatever the order.
+constexpr int kLargestColumnSum = ((1 << 24) - 1) / 127;
+
 // An operator: its name and its inputs, in order; a quantized matrix is followed by its scales (and zero points).
 struct Operator : OrtCustomOp {
   std::string name;
@@ -101,13 +105,32 @@ class Constants {
       const float* w = take<float>({k, n}, shape);
       return {w, nullptr, nullptr, int(shape.dims[0]), int(shape.dims[1]), 0, 0};
     }
+    const char* name = op_.input_names[next_].c_str();
     const int8_t* w = take<int8_t>({k, n}, shape);
     const int rows = int(shape.dims[0]), columns = int(shape.dims[1]);
     const float* scale = take_scales({columns}, shape);
     bool allowed = true;
     for (int64_t i = 0; i < int64_t(rows) * columns; ++i) allowed &= w[i] != -128;
     require(allowed, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
+    check_column_sums(name, w, rows, columns);
     return {w, scale, nullptr, rows, columns, 0, 0};
+  }
+
+  // No weight is -128, and there are fewer than 2^24 rows, so a column's sum fits.
+  void check_column_sums(const char* name, const int8_t* w, int rows, int columns) const {
+    if (rows <= kLargestColumnSum / 127) return;
+    std::vector<int32_t> sums(columns);
+    for (int row = 0; row < rows; ++row) {
+      const int8_t* values = w + size_t(row) * columns;
+      for (int column = 0; column < columns; ++column) sums[column] += values[column] < 0 ? -values[column] : values[column];
+    }
+    for (int column = 0; column < columns; ++column) {
+      require(sums[column] <= kLargestColumnSum, [&] {
+        return op_.name + ": the magnitudes of column " + std::to_string(column) + " of input " + name + " sum to " +
+               std::to_string(sums[column]) + ", allowed are at most " + std::to_string(kLargestColumnSum) +
+               ": quantize the model again";
+      });
+    }
   }
 
   // Four bits are packed along the columns, so the bytes show K, and the scales show N.

@@ -81,7 +81,7 @@ void compute_lstm(const Kernel& kernel, OrtKernelContext* context) {
   call.h_out = runtime.output(context, 1, h_dims, 3);
   call.c_out = runtime.output(context, 2, c_dims, 3);
   require(call.y && call.h_out && call.c_out, [&] { return kernel.op.name + ": an output is missing"; });
-  const int64_t work = steps * batch * (int64_t(lstm.inputs) + lstm.outputs) * 4 * lstm.hidden;
+  const double work = double(steps) * double(batch) * (double(lstm.inputs) + lstm.outputs) * 4 * lstm.hidden;
   run_groups(runtime, context, kernel.set.lstm, lstm, call, work);
 }
 

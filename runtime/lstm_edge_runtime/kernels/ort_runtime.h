@@ -29,6 +29,9 @@ struct Shape {
 
   int64_t count() const {
     int64_t total = 1;
+    for (size_t i = 0; i < rank; ++i) {
+      if (dims[i] == 0) return 0;  // the other axes of an empty tensor may multiply to any number
+    }
     for (size_t i = 0; i < rank; ++i) total *= dims[i];
     return total;
   }

@@ -1,0 +1,125 @@
+"""docs/operators.md as a check of a node's constants and inputs, written apart from the kernels."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from kernel_cases import Array
+
+from lstm_edge_exporters.functions.names import CellVariant, GruVariant, parse_cell_name, parse_gru_name
+
+__all__ = ["constants_of", "inputs_of", "sizes_of", "wrong_constants", "wrong_feeds"]
+
+# An axis of a constant has fewer elements than this; so do a call's rows. A call has fewer steps than the second.
+MOST_ELEMENTS, MOST_STEPS = 2**24, 2**30
+LARGEST_COLUMN_SUM = 132_104
+
+
+def _variant(name: str) -> CellVariant | GruVariant | None:
+    return parse_cell_name(name) or parse_gru_name(name)
+
+
+def constants_of(name: str) -> tuple[str, ...]:
+    """Return the names of an operator's constant inputs, in order."""
+    variant = _variant(name)
+    if variant is not None:
+        return variant.weights
+    return ("w", "w_scale", *(("w_zero",) if "Int4" in name else ()), "b")
+
+
+def inputs_of(name: str) -> tuple[str, ...]:
+    """Return the names of all of an operator's inputs, in order."""
+    variant = _variant(name)
+    return ("x", *constants_of(name)) if variant is None else variant.inputs
+
+
+def sizes_of(name: str, weights: Mapping[str, Array]) -> tuple[int, int, int]:
+    """Return I, H and P (K, N, N of a linear operator) of constants that are right."""
+    inputs, columns = weights["w"].shape[0], weights["b"].shape[0]
+    if name.startswith("Linear"):
+        return inputs, columns, columns
+    hidden = columns // (4 if name.startswith("Lstm") else 3)
+    return inputs, hidden, weights["r"].shape[0]
+
+
+def wrong_constants(name: str, weights: Mapping[str, Array]) -> str:
+    """Return the first thing about an operator's constants that docs/operators.md does not allow, or ""."""
+    kinds = {"int8": np.int8, "int4": np.uint8, "float32": np.float32}
+    precision = "int8" if "Int8" in name else "int4" if "Int4" in name else "float32"
+    variant = _variant(name)
+    for key in constants_of(name):
+        array = weights[key]
+        matrix = key == "w" if variant is None else variant.is_quantized(key) and not key.endswith(("_scale", "_zero"))
+        expected = kinds[precision] if matrix else np.uint8 if key.endswith("_zero") else np.float32
+        if array.dtype != expected:
+            return f"{key} is {array.dtype}"
+        if array.ndim == 0 or min(array.shape) < 1 or max(array.shape) >= MOST_ELEMENTS:
+            return f"{key} has shape {array.shape}"
+        if key.endswith("_scale") and not (np.isfinite(array) & (array > 0)).all():
+            return f"{key} is not positive"
+        if matrix and precision == "int8":
+            if (array == -128).any():
+                return f"{key} holds -128"
+            if array.ndim == 2 and np.abs(array.astype(np.int64)).sum(axis=0).max() > LARGEST_COLUMN_SUM:
+                return f"{key} has a column that is too large"
+    return _wrong_shapes(name, weights, precision)
+
+
+def _wrong_shapes(name: str, weights: Mapping[str, Array], precision: str) -> str:
+    """Compare each shape with the sizes that ``w``, ``b`` and ``r`` give."""
+    axes = {"w": 2, "b": 1, **({} if name.startswith("Linear") else {"r": 2})}
+    if any(weights[key].ndim != count for key, count in axes.items()):
+        return "w, r or b has other axes"
+    inputs, columns = weights["w"].shape[0], weights["b"].shape[0]
+    if name.startswith("Linear"):
+        return _wrong_matrix("w", weights, (inputs, columns), precision)
+    _, hidden, outputs = sizes_of(name, weights)
+    if columns % (4 if name.startswith("Lstm") else 3):
+        return "the columns are no gates"
+    if "Projected" not in name and outputs != hidden:
+        return "r has other rows"
+    wanted = {"w": (inputs, columns), "r": (outputs, columns), "b": (columns,), "rb": (hidden,)}
+    wanted |= {"p": (3, hidden) if "Diagonal" in name else (hidden, 3 * hidden), "po": (hidden, hidden)}
+    wanted |= {"v": (hidden, outputs)}
+    for key in (key for key in constants_of(name) if key in wanted):
+        kept = precision if f"{key}_scale" in weights else "float32"
+        if wrong := _wrong_matrix(key, weights, wanted[key], kept):
+            return wrong
+    return ""
+
+
+def _wrong_matrix(key: str, weights: Mapping[str, Array], shape: tuple[int, ...], precision: str) -> str:
+    if precision == "float32":
+        return "" if weights[key].shape == shape else f"{key} has shape {weights[key].shape}"
+    rows, columns = shape
+    stored = (rows, (columns + 1) // 2) if precision == "int4" else shape
+    if weights[key].shape != stored:
+        return f"{key} has shape {weights[key].shape}"
+    scale = weights[f"{key}_scale"]
+    if precision == "int8":
+        return "" if scale.shape == (columns,) else f"{key}_scale has shape {scale.shape}"
+    if scale.shape not in {(-(-rows // block), columns) for block in (32, 128)}:
+        return f"{key}_scale has shape {scale.shape}"
+    zero = weights[f"{key}_zero"].shape
+    return "" if zero in {(1, 1), scale.shape} else f"{key}_zero has shape {zero}"
+
+
+def wrong_feeds(name: str, sizes: tuple[int, int, int], feeds: Mapping[str, Array]) -> str:
+    """Return what is wrong about the shapes and types of a call's inputs; "" when all is well.
+
+    Lengths outside of 0..T are no error of the kernel's: it reads them as the nearest (Session refuses them).
+    """
+    inputs, hidden, outputs = sizes
+    x = feeds["x"]
+    if any(array.dtype != (np.int64 if key == "lengths" else np.float32) for key, array in feeds.items()):
+        return "an input is of another type"
+    if name.startswith("Linear"):
+        return "" if 1 <= x.ndim <= 8 and x.shape[-1] == inputs else f"x has shape {x.shape}"
+    if x.ndim != 3 or x.shape[2] != inputs or 0 in x.shape:
+        return f"x has shape {x.shape}"
+    batch = x.shape[1]
+    if x.shape[0] >= MOST_STEPS or batch >= MOST_ELEMENTS:
+        return "x has too many steps or rows"
+    wanted = {"h": (1, batch, outputs), "c": (1, batch, hidden), "lengths": (batch,)}
+    return next(
+        (f"{key} has another shape" for key, array in feeds.items() if key != "x" and array.shape != wanted[key]), ""
+    )

@@ -1,0 +1,83 @@
+"""Fuzzes the kernels: hand-made nodes of every operator are refused with a sentence, or answer with the right bits.
+
+A model has no function bodies, so that only a kernel can run it. Where docs/operators.md allows the node it must open;
+where it does not, it must be refused. An answer must have the bits of the NumPy model (float32 operators: be near it)
+in every row that is finite, and the same bits when it is asked for again. Memory errors are faults where the library
+was built with sanitizers (``nodes_sanitized.sh``). A case is made again by ``node_cases.draw(seed, number)``.
+"""
+
+import itertools
+
+import numpy as np
+from node_cases import Call, Node, draw
+from node_replay import FLOAT_TOLERANCE, OPERATORS, Array, call, digest, far_off, opened
+from sandbox import Tally, run_cases
+
+from lstm_edge_runtime.library import find_library
+
+__all__ = ["check", "fuzz"]
+
+
+def fuzz(seed: int, until: float, least: int) -> Tally:
+    """Draw nodes until the time is over; the kernels must be there."""
+    find_library()
+    tally = Tally()
+    numbers = ((f"seed {seed}, number {number}", (seed, number)) for number in itertools.count())
+    run_cases(lambda case: check(draw(*case)), numbers, until=until, tally=tally, least=least)
+    return tally
+
+
+def check(node: Node) -> str:
+    """Open a node's model and make its calls; returns a verdict."""
+    session, said = opened(node.model, find_library())
+    about = f"{node.name}{node.why and f' with {node.why}'}"
+    if session is None:
+        if node.must == "open":
+            return f"fault: {about} was refused: {said}"
+        return "refused by a kernel" if any(f": {name}" in said for name in OPERATORS) else "refused by onnxruntime"
+    if node.must == "refuse":
+        return f"fault: {about} was opened"
+    for made in node.calls:
+        if wrong := _wrong_answer(node, session, made):
+            shapes = {name: array.shape for name, array in made.feeds.items()}
+            return f"fault: {about} on {shapes}{' (misaligned)' * made.misaligned}: {wrong}"
+    return "ran"
+
+
+def _wrong_answer(node: Node, session: object, made: Call) -> str:
+    """Make one call twice; returns what is wrong about it, "" when nothing is."""
+    given = {name: array.tobytes() for name, array in made.feeds.items()}
+    got, said = call(session, made.feeds, misaligned=made.misaligned)
+    if got is None:
+        return "" if made.wrong or node.must == "either" else f"was refused: {said}"
+    if made.wrong:
+        return f"was answered, though {made.wrong}"
+    if any(array.tobytes() != given[name] for name, array in made.feeds.items()):
+        return "an input was written to"
+    again, _ = call(session, made.feeds, misaligned=False)
+    if again is None or digest(again) != digest(got):
+        return "another answer when it was asked for again"
+    if node.must == "either":
+        return ""
+    expected = node.expected(made)
+    if [array.shape for array in got] != [array.shape for array in expected]:
+        return f"shapes {[array.shape for array in got]}, expected {[array.shape for array in expected]}"
+    rows = _finite_rows(node, made, expected)
+    got, expected = (tuple(_of_rows(node, array, rows) for array in arrays) for arrays in (got, expected))
+    if node.exact:
+        unlike = [np.count_nonzero(a != b) for a, b in zip(got, expected, strict=True)]
+        return f"other numbers than the NumPy model's: {unlike}" if digest(got) != digest(expected) else ""
+    distance = far_off(got, expected) if node.ordinary else 0.0
+    return f"{distance:.3g} from the NumPy model" if distance > FLOAT_TOLERANCE else ""
+
+
+def _finite_rows(node: Node, made: Call, expected: tuple[Array, ...]) -> Array:
+    """Which rows have finite inputs and, by the NumPy model, answers: others are outside of the operators' domain."""
+    arrays = [array for name, array in made.feeds.items() if name != "lengths"]
+    if node.name.startswith("Linear"):
+        return np.asarray(np.isfinite(arrays[0]).all(axis=-1) & np.isfinite(expected[0]).all(axis=-1))
+    return np.all([np.isfinite(array).all(axis=(0, 2)) for array in (*arrays, *expected)], axis=0)
+
+
+def _of_rows(node: Node, array: Array, rows: Array) -> Array:
+    return array[rows] if node.name.startswith("Linear") else array[:, rows]
