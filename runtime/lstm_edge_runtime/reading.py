@@ -261,43 +261,43 @@ class _Unpacked(io.RawIOBase):
     def __init__(self, file: BinaryIO, kind: str, budget: Budget) -> None:
         self._file, self._kind, self._budget = file, kind, budget
         self._decoder: Any = None
+        self._started = False
         self._pending = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while self._decoder is not None or self._start():
-            if not self._pending and getattr(self._decoder, "needs_input", True):
+        while (decoder := self._decoder or self._start()) is not None:
+            if not self._pending and getattr(decoder, "needs_input", True):
                 self._pending = self._file.read(_PIECE)
                 if not self._pending:
                     raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-            out = self._decoder.decompress(self._pending, len(buffer))
-            self._pending = getattr(self._decoder, "unconsumed_tail", b"")
-            if self._decoder.eof:
-                self._pending, self._decoder = self._decoder.unused_data, None
+            out = decoder.decompress(self._pending, len(buffer))
+            self._pending = getattr(decoder, "unconsumed_tail", b"")
+            self._decoder = decoder
+            if decoder.eof:
+                self._pending, self._decoder = decoder.unused_data, None
             if out:
                 self._budget.take(len(out))
                 buffer[: len(out)] = out
                 return len(out)
         return 0
 
-    def _start(self) -> bool:
-        """Begin the next stream; False at the end of the file. Both formats allow zeros between streams."""
-        while not (rest := self._pending.lstrip(b"\0")):
+    def _start(self) -> Any:
+        """Return what unpacks the next stream, None at the end of the file; zeros may lie between streams."""
+        while not (rest := self._pending.lstrip(b"\0") if self._started else self._pending):
             self._pending = self._file.read(_PIECE)
             if not self._pending:
-                return False
+                return None
         if len(rest) == 1:
             rest += self._file.read(_PIECE)
-        self._pending = rest
+        self._pending, self._started = rest, True
         if self._kind == ".xz":
-            self._decoder = lzma.LZMADecompressor(memlimit=_LZMA_BYTES)
-        elif not rest.startswith(b"\x1f\x8b"):
+            return lzma.LZMADecompressor(memlimit=_LZMA_BYTES)
+        if not rest.startswith(b"\x1f\x8b"):
             raise gzip.BadGzipFile(f"Not a gzipped file ({rest[:2]!r})")
-        else:
-            self._decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        return True
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 
 def parse_json(text: str | bytes, *, containers: int = MOST_CONTAINERS, **options: Any) -> Any:

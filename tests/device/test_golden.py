@@ -182,3 +182,17 @@ def test_a_damaged_archive_is_an_artifact_error_or_still_readable(data):
         assert "golden vectors are damaged" in str(error)  # noqa: PT017  # either outcome is right
     else:
         assert isinstance(golden, Golden)
+
+
+@pytest.mark.parametrize("tolerance", ["1" + "0" * 400, "1e400", "-1e-400", "1" * 5000])
+def test_a_tolerance_that_is_no_float_is_refused(tolerance):
+    text = json.dumps(json.loads(TEXT) | {"tolerance": "here"}).replace(
+        '"here"', f'{{"bodies": {tolerance}, "kernels": 1}}'
+    )
+    if tolerance == "-1e-400":  # zero, with a sign that means nothing
+        assert decode_golden(text).tolerance_bodies == 0
+        return
+    with pytest.raises(
+        ArtifactError, match=r"tolerance\.bodies must be a finite number|not the JSON that was expected"
+    ):
+        decode_golden(text)
