@@ -49,8 +49,8 @@ RENAMED = {
 DROPPED = frozenset(
     ("minimum", "maximum", "min", "max", "clip", "copy", "abs", "rint", "pad", "asarray", "sorted", "float", "int")
 )
-# Keyword arguments that only make a fault louder, or declare a class.
-QUIET_KEYWORDS = frozenset(("strict", "kw_only", "frozen", "slots", "compare", "repr"))
+# Keyword arguments that only make a fault louder, declare a class or are text for people.
+QUIET_KEYWORDS = frozenset(("strict", "kw_only", "frozen", "slots", "compare", "repr", "reason"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Mutation test: small faults are put into a module one by one, and its tests must fail.
 
     python tests/mutation/run.py [--seed 0] [--count 300] [--modules rounding,stream] [--list] [--json FILE]
+    python tests/mutation/run.py --again FILE
 
 Draws a seeded sample of mutants, an equal share for each module, and runs the module's tests on each in a copy of the
 tree: the working files are never changed. Prints each survivor, which is either a missing test or an equivalent
@@ -64,7 +65,7 @@ TARGETS = {
     ),
     "budget": Target(
         files=(f"{TOOLKIT}/budget/search.py", f"{TOOLKIT}/budget/space.py"),
-        tests=("tests/toolkit/test_budget_space.py", "tests/toolkit/test_budget_search.py"),
+        tests=tuple(f"tests/toolkit/test_budget_{name}.py" for name in ("space", "moves", "search")),
     ),
     "card": Target(
         files=(f"{RUNTIME}/card.py", f"{RUNTIME}/_json.py"),
@@ -84,6 +85,18 @@ def sample(modules: list[str], count: int, seed: int) -> list[Mutant]:
         rest -= share
         drawn += random.Random(f"{seed} {module}").sample(pool, share)
     return sorted(drawn, key=lambda mutant: (modules.index(mutant.module), mutant.file, mutant.start))
+
+
+def not_killed(results: Path, modules: list[str]) -> list[Mutant]:
+    """Return the mutants that a file of ``--json`` lists as not killed, as far as the sources are still the same."""
+    listed = {
+        Mutant(**{name: value for name, value in row.items() if name != "outcome"})
+        for row in json.loads(results.read_text())
+        if row["outcome"] != "killed"
+    }
+    return [
+        m for module in modules for file in TARGETS[module].files for m in mutants_of(module, ROOT, file) if m in listed
+    ]
 
 
 def copy_of_the_tree(folder: Path) -> None:
@@ -182,11 +195,14 @@ def main() -> int:
     options.add_argument("--modules", default=",".join(TARGETS), help=f"of {', '.join(TARGETS)}; default: all")
     options.add_argument("--list", action="store_true", help="print the sample and run nothing")
     options.add_argument("--json", type=Path, help="write every mutant and its outcome to this file")
+    options.add_argument(
+        "--again", type=Path, help="instead of a sample, those that a file of --json lists as not killed"
+    )
     given = options.parse_args()
     modules = given.modules.split(",")
     if unknown := set(modules) - set(TARGETS):
         options.error(f"unknown modules {', '.join(sorted(unknown))}; known ones are {', '.join(TARGETS)}")
-    drawn = sample(modules, given.count, given.seed)
+    drawn = sample(modules, given.count, given.seed) if given.again is None else not_killed(given.again, modules)
     if given.list:
         print(*drawn, sep="\n")
         return 0
