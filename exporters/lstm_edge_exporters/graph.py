@@ -19,7 +19,7 @@ from lstm_edge_runtime.artifact import check_integrity
 from lstm_edge_runtime.constant_layers import check_constant_layers
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.functions import check_inlining
-from lstm_edge_runtime.reading import ModelReading, TornError, read_model
+from lstm_edge_runtime.model_reading import ModelReading, TornError, read_model
 
 __all__ = [
     "add_constant",

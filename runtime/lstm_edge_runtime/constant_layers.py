@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from lstm_edge_runtime._protobuf import Message
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.reading import ModelReading, Operator, identifier, operator_of
+from lstm_edge_runtime.model_reading import ModelReading, Operator, identifier, operator_of
 
 __all__ = ["check_constant_layers"]
 

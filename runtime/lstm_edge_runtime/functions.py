@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.reading import ModelReading, Operator, identifier, read_model
+from lstm_edge_runtime.model_reading import ModelReading, Operator, identifier, read_model
 
 __all__ = ["called_operators", "check_calls", "check_functions", "check_inlining", "check_whole"]
 

@@ -16,6 +16,7 @@ from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, Integ
 from lstm_edge_runtime.functions import called_operators, check_functions, check_whole
 from lstm_edge_runtime.golden import Golden, decode_golden
 from lstm_edge_runtime.library import KernelChoice, choose_library
+from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.providers import (
     PROVIDERS,
     RUNTIME_ERRORS,
@@ -24,7 +25,6 @@ from lstm_edge_runtime.providers import (
     measure_placement,
     open_session,
 )
-from lstm_edge_runtime.reading import read_model
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stream import Stream
 

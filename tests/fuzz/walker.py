@@ -22,7 +22,7 @@ from sandbox import Tally, run_cases
 from wire import BYTES, NUMBERS, Item, Node, encode, insert, places, replace, take_apart, varint
 
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.reading import read_model
+from lstm_edge_runtime.model_reading import read_model
 
 __all__ = ["BASES", "CHANGES", "KEEPING", "changed", "check", "fuzz", "make"]
 
