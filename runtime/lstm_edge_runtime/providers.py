@@ -59,7 +59,7 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 LARGEST_FOLDED_BYTES = 2**28
 
 # On the CPU there is nothing to fall back to: onnxruntime would print a banner and do the same again.
-CPU_ARGUMENTS = {"enable_fallback": 0}
+CPU_ARGUMENTS: dict[str, Any] = {"enable_fallback": 0}
 # What onnxruntime 1.32 says when nodes would fall back to the CPU, and when its Python layer retries on the CPU.
 _FALLBACK_REFUSED = ("fallback to CPU EP has been explicitly disabled", "disabled fallback to the CPU EP")
 
