@@ -20,6 +20,9 @@ __all__ = ["SafeFile", "shown"]
 # A list of names has one entry a weight; a config is counted in LARGEST_TEXT instead.
 MOST_NAMES = 10_000
 LARGEST_TEXT = 4 * 2**20
+# The start of a heap of texts in version 1, the only one; its header, and that of each object in it, has 16 bytes.
+_HEAP = b"GCOL\x01"
+_HEAP_HEADER = 16
 # h5py says what is wrong with a damaged file by any of these.
 H5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, EOFError)
 
@@ -28,6 +31,31 @@ def shown(name: object) -> str:
     """Return a name from a file so that it can be printed: quoted, control characters escaped, cut at 80 characters."""
     text = ascii(name)
     return text if len(text) <= 80 else f"{text[:76]}...{text[0]}"
+
+
+def _check_heaps(data: bytes) -> None:
+    """Refuse a heap of texts whose objects do not follow one another: the HDF5 library walks it without an end.
+
+    Raises:
+        ValueError: an object has no bytes, or goes beyond its heap; or the file counts in other than eight bytes.
+    """
+    # Where the superblock says how many bytes an address and a length have; by its version.
+    place = 13 if data[8:9] in (b"\0", b"\1") else 9
+    if data[place : place + 2] != b"\x08\x08":
+        raise ValueError("its addresses or lengths have other than eight bytes, which Keras does not write")
+    start = data.find(_HEAP)
+    while start >= 0:
+        at, end = start + _HEAP_HEADER, start + int.from_bytes(data[start + 8 : start + 16], "little")
+        if not at < end <= len(data):
+            raise ValueError(f"the heap at byte {start} is larger than the file")
+        while at + _HEAP_HEADER <= end:
+            index, size = int.from_bytes(data[at : at + 2], "little"), int.from_bytes(data[at + 8 : at + 16], "little")
+            # The size of free space, object 0, counts its own header; that of a text is padded to eight bytes.
+            size = _HEAP_HEADER + -(-size // 8) * 8 if index else size
+            if not 0 < size <= end - at:
+                raise ValueError(f"an object at byte {at} of the heap at byte {start} has {size} bytes")
+            at += size
+        start = data.find(_HEAP, start + 1)
 
 
 class SafeFile:
@@ -40,6 +68,8 @@ class SafeFile:
     def __init__(self, data: bytes, where: str) -> None:
         self.where = where
         self.size = len(data)
+        with self._reading("the file"):
+            _check_heaps(data)
         with self._reading("the file"):
             self._file = h5py.File(io.BytesIO(data), "r")
 
