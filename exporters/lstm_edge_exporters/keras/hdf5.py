@@ -179,6 +179,9 @@ class SafeFile:
             if name not in group.attrs:
                 return None
             found = group.attrs.get_id(name)
+            # The HDF5 library ends the process when a text has been made a list of something else by one bit.
+            if not isinstance(found.get_type(), h5py.h5t.TypeStringID):
+                raise ArtifactError(f"{self.where}: the attribute {shown(name)} is no text")
             count = int(np.prod([int(size) for size in found.shape], dtype=object))
             if count > MOST_NAMES or count * found.dtype.itemsize > self.size:
                 raise ArtifactError(
