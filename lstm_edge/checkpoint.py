@@ -24,6 +24,7 @@ from lstm_edge.models import (
     SequenceTagger,
     TaggerConfig,
 )
+from lstm_edge_runtime._json import shortened
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.reading import parse_json, translated
 from lstm_edge_runtime.writing import write_atomically
@@ -122,7 +123,7 @@ def _parse_description(path: Path, text: str) -> tuple[type[Model], RecurrentCon
     for key, known in (("version", (VERSION,)), ("kind", tuple(KINDS))):
         if description.get(key) not in known:
             raise ArtifactError(
-                f"checkpoint {path}: {key} is {description.get(key)!r}, "
+                f"checkpoint {path}: {key} is {shortened(description.get(key))}, "
                 f"this version of lstm-edge reads {', '.join(map(repr, known))}"
             )
     values = description.get("config")

@@ -96,6 +96,24 @@ def _pt_bomb(change: Callable[[bytes], bytes]) -> bytes:
     return zip_members(members | {name: change(members[name])}, 0)
 
 
+def _endless_heap() -> bytes:
+    """A Keras file whose heap of texts ends in free space of no bytes."""
+    data = bytearray(READERS["h5"]().data)
+    at = data.index(b"GCOL") + 16
+    while index := int.from_bytes(data[at : at + 2], "little"):
+        at += 16 + -(-int.from_bytes(data[at + 8 : at + 16], "little") // 8) * 8
+    assert index == 0
+    data[at + 8 : at + 16] = bytes(8)
+    return bytes(data)
+
+
+def _list_for_a_text() -> bytes:
+    """A Keras file whose config is declared as a list of something, not as a text."""
+    data = bytearray(READERS["h5"]().data)
+    data[857] = 0x7F
+    return bytes(data)
+
+
 # By what it is: the reader that it is for, and the file.
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "deflate, honest": (
@@ -152,6 +170,8 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
         "pt", lambda: _pt_bomb(lambda _: b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\0\0\0\0\x08\x85R.")
     ),
     "pt, deflate": ("pt", lambda: _zip_bomb("archive/data.pkl", 4096, 2**32 - 1)),
+    "h5, heap without an end": ("h5", _endless_heap),
+    "h5, list for a text": ("h5", _list_for_a_text),
     "journal of one line": ("journal", lambda: b'{"crc32": ' + b"1" * 20 * _MIB + b"\n"),
     "journal of lists": ("journal", lambda: b'{"crc32": [' + b"[]," * 20_000_000 + b"\n"),
 }  # fmt: skip

@@ -99,7 +99,7 @@ def restore(path: Path, *, identity: Mapping[str, Any], model: nn.Module, optimi
         found, seconds = description["identity"], float(description["seconds"])
         version = description["version"]
     if version != VERSION:
-        raise ArtifactError(f"{path}: version is {version!r}, this version of lstm-edge reads {VERSION!r}")
+        raise ArtifactError(f"{path}: version is {_short(version)}, this version of lstm-edge reads {VERSION!r}")
     _check_identity(path, found, identity)
     with translated(ArtifactError, f"{path}: the state is not complete"):
         model.load_state_dict(_part(tensors, "model."))
