@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lstm_edge.data import Dataset
 from lstm_edge.selection.candidates import Model, measure, metric_for, score, train
-from lstm_edge.selection.folds import Fold, choose_split, make_folds
+from lstm_edge.selection.folds import Fold, check_held_out, choose_split, make_folds
 from lstm_edge.selection.report import Candidate, SelectionReport, check_limits, choose, plot_selection
 from lstm_edge.selection.settings import Architecture, Limits, SelectionSettings, Split, parse_amount, parse_sizes
 from lstm_edge.selection.storage import parse_storage, sqlite_url
@@ -26,6 +26,7 @@ __all__ = [
     "SelectionReport",
     "SelectionSettings",
     "Split",
+    "check_held_out",
     "choose",
     "choose_split",
     "make_folds",
@@ -76,6 +77,7 @@ def select(
     metric = metric_for(dataset, settings)
     split = settings.split or choose_split(dataset)
     folds = make_folds(dataset, folds=settings.folds, split=split, seed=settings.seed)
+    check_held_out(dataset, folds, settings.options, seed=settings.seed)
     candidates = _measured(dataset, settings, limits, tell)
     check_limits(candidates, limits)
     name = study_name(dataset, settings, split)

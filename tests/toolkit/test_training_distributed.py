@@ -40,7 +40,9 @@ def write_cases(folder, task):
     if task == "language-model":
         path = folder / "t.txt"
         path.write_text("".join("abcdefg"[number] for number in ids(2000)))
-        return path, ("--hidden", 5, "--embedding", 3, "--batch-size", 4, "--window", 20, "--threads", 1)
+        options = ("--hidden", 5, "--embedding", 3, "--batch-size", 4, "--window", 20, "--threads", 1)
+        # A row is reset where the single process resets it, whichever process reads it.
+        return path, (*options, "--reset-probability", 0.5)
     data = sequences(task)
     path = folder / "d.npz"
     np.savez(path, x=data.x, lengths=LENGTHS, y=data.y)

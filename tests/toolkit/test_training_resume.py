@@ -58,6 +58,27 @@ def test_an_interrupted_training_gives_the_same_weights_and_history(tmp_path, ta
     assert equal(whole, resumed)
 
 
+def test_random_resets_go_on_as_without_the_interruption(tmp_path):
+    options = HARD | {"reset_probability": 0.3}
+    whole, expected = train("language-model", options=options, config=DROPOUT)
+    path = tmp_path / "state"
+    with pytest.raises(InterruptionError):
+        train(
+            "language-model",
+            options=options,
+            config=DROPOUT,
+            checkpoint=Checkpoint(path=path),
+            on_epoch=interrupt_after(2),
+        )
+    resumed, report = train(
+        "language-model", options=options, config=DROPOUT, checkpoint=Checkpoint(path=path, resume=True)
+    )
+    assert report.history == expected.history
+    assert equal(whole, resumed)
+    # The resets made a difference.
+    assert train("language-model", options=HARD, config=DROPOUT)[1].history != expected.history
+
+
 def test_the_test_notices_a_forgotten_random_state(tmp_path, monkeypatch):
     path = tmp_path / "state"
     with pytest.raises(InterruptionError):
