@@ -165,7 +165,9 @@ def test_linear_refuses_another_last_axis(kernel):
 @pytest.mark.parametrize("wrong", [0.0, -1e-3, np.nan, np.inf], ids=str)
 def test_a_scale_must_be_positive_and_finite(kernel, variant, wrong):
     operator = cell(variant, 66, 20, 10, with_scheme(variant)[-1])
-    for name in [name for name in operator.weights if name.endswith("_scale")]:
+    scales = [name for name in operator.weights if name.endswith("_scale")]
+    assert len(scales) == 5
+    for name in scales:
         scale = operator.weights[name].copy()
         scale.flat[-1] = wrong
         with pytest.raises(ArtifactError, match=f"{variant.name}: input {name} holds a scale that is not positive"):

@@ -123,13 +123,14 @@ def test_tied_embeddings_share_one_matrix():
 def test_the_forget_bias_is_set_in_every_layer_and_direction():
     model = tagger(layers=2, bidirectional=True)
     set_forget_bias(model, 2.5)
-    for name, parameter in model.lstm.named_parameters():
-        if name.startswith("bias"):
-            i, f, g, o = parameter.detach().chunk(4)
-            assert torch.equal(f, torch.full_like(f, 2.5 if name.startswith("bias_ih") else 0.0)), name
-            assert not i.any()
-            assert not g.any()
-            assert not o.any()
+    biases = {name: value for name, value in model.lstm.named_parameters() if name.startswith("bias")}
+    assert len(biases) == 2 * 2 * 2
+    for name, bias in biases.items():
+        i, f, g, o = bias.detach().chunk(4)
+        assert torch.equal(f, torch.full_like(f, 2.5 if name.startswith("bias_ih") else 0.0)), name
+        assert not i.any()
+        assert not g.any()
+        assert not o.any()
 
 
 @pytest.mark.parametrize("name", MODELS)
