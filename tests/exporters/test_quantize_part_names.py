@@ -130,6 +130,7 @@ def test_the_parts_of_a_model() -> None:
     assert [(part.layer, part.bytes) for part in describe_parts(data)] == [(r.layer, r.bytes_before) for r in rows]
 
 
+@pytest.mark.slow
 def test_every_described_scheme_works() -> None:
     """Each scheme of each layer, alone; float32 is nothing to do."""
     for data in (front_end(), lstm_model(clip=1.0), gru_model()):

@@ -171,6 +171,7 @@ def test_a_recurrent_layer_by_name_is_what_the_scheme_gives(text: str) -> None:
         assert quantized(data, "rnn", text).data == quantize_bytes(data, scheme=text).data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "projected", "diagonal", "language-model", "full-projected-bidirectional"])
 def test_a_whole_model_in_float16(name: str) -> None:
     data = exported(name)

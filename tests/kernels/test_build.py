@@ -82,6 +82,7 @@ def test_required_kernels_fail_the_build(tmp_path):
     assert "LSTM_EDGE_KERNELS must be 0 or 1, got 'yes'" in build_wheel(tmp_path, LSTM_EDGE_KERNELS="yes")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler (c++, g++, clang++)")
 def test_with_a_compiler_the_wheel_is_for_this_platform(tmp_path):
     name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="1")

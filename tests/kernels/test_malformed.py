@@ -20,6 +20,7 @@ def remade(operator, weights):
     return one_node(operator.name, inputs, operator.outputs, weights, body=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [FULL, FULL4, FLOAT, DIAGONAL], ids=lambda variant: variant.name)
 def test_a_constant_of_any_other_shape_is_refused(kernel, variant):
     # Sizes in which no changed axis can be mistaken for another valid operator, nor an odd column for padding.

@@ -67,6 +67,7 @@ def check_moves(world, share):
     return len(moves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize("interaction", [0.0, 0.2, 2.0])
 def test_a_move_is_cheaper_promising_and_in_some_part_finer_than_what_failed(interaction, share):

@@ -92,6 +92,7 @@ def test_progress_covers_what_is_run():
         assert seen == [(done, total) for done in range(1, total + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "macro-f1", "auc", "cross-entropy"])
 def test_the_report_is_that_of_arrays(metric):
     data = sequences()

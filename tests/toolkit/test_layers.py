@@ -122,6 +122,7 @@ def test_length_0_keeps_the_initial_state_to_the_bit(peephole: str) -> None:
     assert not torch.equal(h_n[:, 1], h[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peephole", PEEPHOLES)
 @pytest.mark.parametrize("lengths", [None, (3, 0)], ids=["whole", "lengths"])
 def test_gradients_of_inputs_states_and_weights(peephole: str, lengths: tuple[int, ...] | None) -> None:

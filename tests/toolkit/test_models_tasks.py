@@ -165,6 +165,7 @@ def test_a_classifier_of_the_first_version_is_still_read(tmp_path):
     assert load_checkpoint(tmp_path / "m.safetensors").config == model.config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tagger", "forecaster", "language-model-tied"])
 def test_an_exported_model_answers_alike_and_says_what_it_is(tmp_path, name):
     model = MODELS[name]()
@@ -184,6 +185,7 @@ def test_an_exported_model_answers_alike_and_says_what_it_is(tmp_path, name):
         assert card.task == {"tagger": "tagging", "forecaster": "forecast"}[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"layers": 2}, {"peephole": "diagonal"}, {"peephole": "full"}, {"projection": 4}, {"tied": True}]
 )
