@@ -165,6 +165,7 @@ def test_an_int8_file_is_refused(name: str) -> None:
     assert str(caught.value) == ("the model is quantized already (int8): start from the float32 file it was made from")
 
 
+@pytest.mark.slow
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(QuantizationError, match="unknown scheme 'int3'; known ones are int8"):
         quantize_bytes(exported("tagger"), scheme="int3")
@@ -195,6 +196,7 @@ def test_a_plain_file_is_quantized_too(name: str) -> None:
     onnx.checker.check_model(parsed(artifact.data), full_check=True)
 
 
+@pytest.mark.slow
 def test_other_bodies_under_our_names_are_refused() -> None:
     model = parsed(exported("full"))
     del model.metadata_props[:]

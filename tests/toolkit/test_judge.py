@@ -63,6 +63,7 @@ def linear(data, weight):
     return np.stack([row.sum(axis=0) for row in data]) @ weight.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "macro-f1", "auc", "cross-entropy", "agreement"])
 def test_a_second_candidate_gets_the_report_that_it_would_get_alone(monkeypatch, metric):
     data = sequences()

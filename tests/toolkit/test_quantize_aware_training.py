@@ -37,6 +37,7 @@ def held_out_loss(model, scheme):
         return cross_entropy()(model(text[:, :-1]), text[:, 1:]).item()
 
 
+@pytest.mark.slow
 def test_fine_tuning_wins_back_what_rounding_lost_and_reports_the_quantized_loss(parent):
     int4 = parse_scheme("int4")
     tuned, report = train("language-model", config=TRAINED, options=AWARE, start=parent)
