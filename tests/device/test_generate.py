@@ -76,6 +76,7 @@ def test_greedy_takes_the_most_probable_each_time():
 def test_draws_follow_the_whole_past():
     # The draws of a seed, made again from logits of the whole text so far, without any carried state.
     written = list(generate(SESSION, PROMPT, 25, temperature=0.9, top_k=7, top_p=0.95, seed=11))
+    assert len(written) > 10
     generator, text = np.random.default_rng(11), list(PROMPT)
     for token in written:
         assert sample(whole(SESSION, text)[-1], generator, 0.9, 7, 0.95, avoid=UNKNOWN) == token

@@ -1,6 +1,7 @@
 """Streams: pieces give the whole sequence's answer, and a refused piece leaves the state as it was."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -97,6 +98,20 @@ def test_a_piece_of_the_last_shape_is_not_looked_at_again(tagger, monkeypatch):
         counts.append(len(looks))
     # Another shape, what is no array, and another dtype are looked at.
     assert counts == [1, 1, 1, 2, 2, 3, 4, 5]
+
+
+def test_a_model_of_one_row_is_streamed_with_one_row_only(models):
+    """As a foreign file may be: its axis of rows has a number, not a name."""
+    session, x = Session(models / "tagger.onnx"), frames(1, 4, 3)
+    whole, _ = session.run(x)
+    for side in ("inputs", "outputs"):
+        specs = getattr(session, side)
+        setattr(session, side, tuple(dataclasses.replace(spec, axes=(1, *spec.axes[1:])) for spec in specs))
+    with pytest.raises(InputError, match=r"^batch_size is 2, and no input of the model has a dynamic batch axis$"):
+        session.stream(2)
+    stream = session.stream(1)
+    got = [stream.push(x[:, step]) for step in range(4)]
+    np.testing.assert_allclose(np.stack(got, axis=1), whole["logits"], rtol=0, atol=CLOSE)
 
 
 def test_a_stream_is_of_one_row_unless_told(tagger):

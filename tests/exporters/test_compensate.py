@@ -193,6 +193,7 @@ def test_an_outlier_is_cut_off() -> None:
     np.testing.assert_array_equal(round_to(clipped, weight)[5], 15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [{}, {"search_scales": False, "clip": False}], ids=["all", "compensation"])
 def test_long_int8_columns_keep_their_sums_exact(parts: dict[str, bool]) -> None:
     inputs = 1300
@@ -274,6 +275,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
             rounder("w", weight, INT4)
 
 
+@pytest.mark.slow
 def test_a_language_model_in_four_bits_is_nearer_to_its_parent() -> None:
     """The whole way: collect, quantize, run; judged on ids that were not seen."""
     data = exported("wide-language-model")

@@ -98,6 +98,7 @@ def _arguments(command: str, path: Path) -> list[str]:
     return [command, str(path), *([str(path.with_name("x.npy"))] if command == "run" else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", list(HARMLESS))
 def test_a_hostile_file_is_refused_in_one_sentence(command: str, folder: Path) -> None:
     before = {entry.name for entry in folder.iterdir()}

@@ -106,6 +106,7 @@ def test_weights_that_are_not_those_of_the_model(tmp_path: Path, fill: Callable[
     assert sentence in refusal(keras_file(tmp_path, sequential(lstm()), fill))
 
 
+@pytest.mark.slow
 def test_chunks_that_begin_with_a_masked_step_give_what_the_whole_gives(tmp_path: Path) -> None:
     """The output of such a step is the one before it, which was in the chunk before: the state has it."""
     model = sequential(layer("Masking", "masking"), lstm(return_sequences=True))
@@ -261,6 +262,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     assert refusal(path) == "the archive is damaged (it has no end record)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["keras2.h5", "keras3.keras"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     """Cut short, and with single bytes changed: an error of ours or a model, never anything else."""

@@ -74,6 +74,7 @@ def turned(x: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
 FORMS = list(product(("forward", "reverse", "bidirectional"), *[(False, True)] * 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_of_the_node(form: tuple) -> None:
     direction, bias, lengths, state, peephole = form
@@ -98,6 +99,7 @@ def test_every_form_of_the_node(form: tuple) -> None:
 OUTPUTS = [combination for combination in product(("Y", ""), ("Y_h", ""), ("Y_c", "")) if any(combination)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 @pytest.mark.parametrize("outputs", OUTPUTS, ids=str)
 def test_any_combination_of_outputs(outputs: tuple[str, ...], direction: str) -> None:

@@ -83,6 +83,7 @@ def test_texts_say_what_they_mean() -> None:
 # --- each kind of layer in each scheme -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SMALLER)
 @pytest.mark.parametrize("features", [1, 33, 40, 64, 160])
 def test_embeddings(features: int, text: str) -> None:
@@ -123,6 +124,7 @@ def test_linear_layers(gemm: bool, text: str) -> None:
     assert np.median(difference) <= CLOSE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SMALLER)
 @pytest.mark.parametrize(
     ("shape", "groups"), [((6, 4, 3), 1), ((6, 1, 9), 3), ((5, 21, 2), 1), ((3, 2, 4, 5), 2), ((1, 1, 1), 1)]
@@ -171,6 +173,7 @@ def test_a_recurrent_layer_by_name_is_what_the_scheme_gives(text: str) -> None:
         assert quantized(data, "rnn", text).data == quantize_bytes(data, scheme=text).data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "projected", "diagonal", "language-model", "full-projected-bidirectional"])
 def test_a_whole_model_in_float16(name: str) -> None:
     data = exported(name)

@@ -111,17 +111,19 @@ def test_scales_are_as_a_file_holds_them(scale: float, held: float) -> None:
     assert got == held
 
 
+@pytest.mark.parametrize(("inputs", "columns"), [(37, 5), (38, 5), (37, 4), (1, 1)])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=TEXTS)
-def test_what_is_stored_is_what_was_rounded(scheme: Scheme) -> None:
+def test_what_is_stored_is_what_was_rounded(scheme: Scheme, inputs: int, columns: int) -> None:
     rng = np.random.default_rng(6)
-    weight = rng.standard_normal((37, 5)).astype(np.float32)
+    weight = rng.standard_normal((inputs, columns)).astype(np.float32)
     grid = plain(weight.astype(np.float64), scheme)
+    assert grid.scale.shape == grid.zero.shape == (1 if scheme.kind == "int8" else -(-inputs // scheme.block), columns)
     q = round_to(grid, weight.astype(np.float64))
     parts, expected = stored(q, grid, scheme), round_matrix("w", weight, scheme)
     assert {name: (a.dtype, a.shape) for name, a in parts.items()} == {
         name: (a.dtype, a.shape) for name, a in expected.items()
     }
-    np.testing.assert_array_equal(parts[""] if scheme.kind == "int8" else unpack(parts[""], 5), q)
+    np.testing.assert_array_equal(parts[""] if scheme.kind == "int8" else unpack(parts[""], columns), q)
     np.testing.assert_array_equal(parts["_scale"], grid.scale if scheme.kind == "int4" else grid.scale[0])
     if scheme.kind == "int4":
         np.testing.assert_array_equal(np.broadcast_to(parts["_zero"], grid.zero.shape), grid.zero)

@@ -45,6 +45,7 @@ def rows_of(feeds, rows):
     return {name: array[rows] if name == "lengths" else array[:, rows] for name, array in feeds.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_every_instruction_set_gives_the_models_bits(library_path, golden_folder, instruction_set):
     environment = os.environ | {"LSTM_EDGE_ISA": instruction_set, "PYTHONPATH": str(ROOT / "runtime")}
@@ -57,6 +58,7 @@ def test_every_instruction_set_gives_the_models_bits(library_path, golden_folder
     assert f" 0 differ, instruction set {instruction_set}" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_golden_check_can_fail(library_path, golden_folder, tmp_path):
     # One bit of one expected value: the check must name the file and leave with 1.
     source = sorted(golden_folder.glob("*LstmInt8V1*.npz"))[0]

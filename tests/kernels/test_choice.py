@@ -222,6 +222,7 @@ def run_command(*arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_commands_say_what_runs(library):
     shown = run_command("inspect", INT8).stdout
     assert f"run by kernels ({library.instruction_set})" in " ".join(shown.split())
@@ -229,6 +230,7 @@ def test_the_commands_say_what_runs(library):
     assert "(bodies)" in run_command("check", INT8, "--kernels", "off").stdout
 
 
+@pytest.mark.slow
 def test_bench_measures_kernels_and_bodies(library):
     options = {"time_steps": 7, "steps": 30, "repeats": 4, "batch_size": 2}
     report, bodies = bench(INT8, **options), bench(INT8, kernels="off", **options)

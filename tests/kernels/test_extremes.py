@@ -19,6 +19,7 @@ def names(variant):
     return variant.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("variant", VARIANTS, ids=names)
 @np.errstate(over="ignore", invalid="ignore")

@@ -267,6 +267,7 @@ def test_inputs_of_other_shapes_are_refused_at_each_run(kernel, variant):
         assert before.tobytes() == after.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # What the device has beside the wheel, and what the tests there need.
 DEVICE = ("numpy", "onnxruntime", "typer")

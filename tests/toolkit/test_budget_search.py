@@ -70,6 +70,7 @@ def test_a_bounded_search_keeps_something_back_for_a_second_answer():
     assert len(world.calls) <= 30
 
 
+@pytest.mark.slow
 def test_the_search_is_deterministic():
     runs = []
     for _ in range(2):

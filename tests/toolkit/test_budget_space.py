@@ -3,7 +3,7 @@
 import pytest
 
 from lstm_edge.budget.measure import Evaluation
-from lstm_edge.budget.space import SearchPart, mix_of, parts_of, search_axes, search_parts, uniform
+from lstm_edge.budget.space import UNIFORM, SearchPart, mix_of, parts_of, search_axes, search_parts, uniform
 from lstm_edge_exporters.quantize import LayerPart
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.errors import QuantizationError
@@ -157,6 +157,12 @@ def test_a_mix_and_its_parts_are_the_same_thing() -> None:
     assert parts_of((0, 0), axes, {}) == {}
     assert parts_of((1, 2), axes, {"head": "int8"}) == {"head": "int8", "a": "int8", "b": "int4"}
     assert mix_of({"a": "float16"}, axes) is None
+
+
+def test_the_baselines_are_schemes_from_fine_to_coarse() -> None:
+    sizes = {"float16": 16, "int8": 8, "int4": 4}
+    kinds = [Scheme.parse(text).kind for text in UNIFORM]
+    assert kinds == sorted(sizes, key=sizes.__getitem__, reverse=True)
 
 
 def test_one_scheme_throughout_leaves_out_convolutions_and_what_was_not_found() -> None:

@@ -105,12 +105,13 @@ def test_run_writes_what_the_session_answers(tmp_path, x):
     outputs, state = Session(TAGGER).run(x)
     call("run", TAGGER, tmp_path / "x.npy", "-o", tmp_path / "y.npy", "--save-state", tmp_path / "s.npz")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), outputs["logits"])
-    saved = np.load(tmp_path / "s.npz")
-    assert {name: saved[name].tobytes() for name in saved.files} == {name: a.tobytes() for name, a in state.items()}
+    with np.load(tmp_path / "s.npz") as saved:
+        assert {name: saved[name].tobytes() for name in saved.files} == {name: a.tobytes() for name, a in state.items()}
     np.savez(tmp_path / "in.npz", x=x)
     call("run", TAGGER, tmp_path / "in.npz", "-o", tmp_path / "y.npz", "--state", tmp_path / "s.npz")
     expected, _ = Session(TAGGER).run(x, state)
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["logits"], expected["logits"])
+    with np.load(tmp_path / "y.npz") as written:
+        np.testing.assert_array_equal(written["logits"], expected["logits"])
 
 
 def test_run_prints_json_that_reads_back_as_the_same_float32(tmp_path, x):
@@ -152,8 +153,8 @@ def test_stream_answers_line_by_line(tmp_path, x):
     out, _ = call("run", TAGGER, "--stream", "--save-state", tmp_path / "s.npz", stdin=lines)
     for line, array in zip(out.splitlines(), expected, strict=True):
         np.testing.assert_array_equal(np.array(json.loads(line), np.float32), array)
-    saved = np.load(tmp_path / "s.npz")
-    assert all(np.array_equal(saved[name], array) for name, array in stream.state.items())
+    with np.load(tmp_path / "s.npz") as saved:
+        assert all(np.array_equal(saved[name], array) for name, array in stream.state.items())
     out, _ = call("run", TAGGER, "--stream", "--state", tmp_path / "s.npz", stdin="[1, 2, 3]")
     following = stream.push(np.array([1, 2, 3], np.float32))
     np.testing.assert_array_equal(np.array(json.loads(out), np.float32), following)

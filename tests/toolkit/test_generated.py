@@ -36,6 +36,7 @@ def test_digests_and_command_reference_are_up_to_date(environment):
     assert (result.returncode, result.stdout) == (0, "up to date\n"), result.stderr + "\nrun `make docs`"
 
 
+@pytest.mark.slow
 def test_a_stale_file_is_noticed(tmp_path):
     code = (
         "import runpy, pathlib, sys\n"

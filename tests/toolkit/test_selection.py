@@ -285,6 +285,7 @@ def run_select(tmp_path, *arguments):
     return CliRunner().invoke(app, ["select", *common, "-o", str(tmp_path / "m.safetensors"), *arguments])
 
 
+@pytest.mark.slow
 def test_the_command_chooses_trains_writes_and_goes_on_with_its_study(tmp_path, monkeypatch):
     result = run_select(tmp_path, "--json", "--plot", str(tmp_path / "p.svg"), "--max-bytes", "1M")
     assert result.exit_code == 0, result.stderr
@@ -309,6 +310,7 @@ def test_the_command_chooses_trains_writes_and_goes_on_with_its_study(tmp_path, 
     assert f"chosen: {chosen['hidden']} x 1, the smallest file within one standard error of the best" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
     result = run_select(tmp_path, "--max-bytes", "1k")
     assert result.exit_code == 1
@@ -361,6 +363,7 @@ def report_of(*candidates):
     )
 
 
+@pytest.mark.slow
 def test_equal_reports_are_drawn_equally(tmp_path):
     report = report_of(candidate(128, (0.5, 0.6), 50_000), candidate(256, (0.6, 0.8), 200_000, within=False))
     for name in ("a.svg", "b.svg"):

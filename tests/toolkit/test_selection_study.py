@@ -22,6 +22,8 @@ from lstm_edge.selection import Architecture
 from lstm_edge.selection.study import _is_dead, _owner, open_study, run_trials
 from lstm_edge_runtime.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # Nothing is decided by it: what takes so long hangs, on a loaded machine too.
 PATIENCE_S = 600

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 # Gradients are averages of two halves instead of one mean: rounding of float32, grown over a few dozen updates.

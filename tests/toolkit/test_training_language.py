@@ -189,6 +189,7 @@ def test_a_vocabulary_larger_than_the_devices_budget_is_refused(tmp_path):
         check_device_bytes(config, config.device_bytes - 1)
 
 
+@pytest.mark.slow
 def test_a_drawing_needs_a_known_ending(tmp_path):
     from lstm_edge.training import plot_curves
 

@@ -44,6 +44,7 @@ def equal(first, second):
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_an_interrupted_training_gives_the_same_weights_and_history(tmp_path, task, optimizer):
@@ -112,6 +113,7 @@ def test_a_finished_training_is_not_continued(tmp_path):
     assert report.seconds >= sum(epoch.seconds - 0.001 for epoch in expected.history) > 0
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on(tmp_path):
     """The real thing: SIGKILL in the middle, the same command with --resume, the same file."""
     x = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)

@@ -25,6 +25,7 @@ def weights(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("peephole", ["none", "diagonal", "full"])
 def test_every_task_and_cell_learns(task, peephole):
