@@ -37,6 +37,8 @@ Scores = dict[Cell, float]
 # Seconds: between signs of life of a running trial; without one after which it counts as dead; between two looks at
 # trials that other processes run.
 _HEARTBEAT, _GRACE, _POLL = 20, 120, 0.5
+# Seconds within which whoever takes a trial says who it is: that is the next statement after taking it.
+_CLAIM = 20.0
 # SQLite waits that many seconds for another process's write. A PostgreSQL database without an encoding (SQL_ASCII, what
 # initdb makes under LC_ALL=C) would give psycopg bytes where SQLAlchemy expects text.
 _CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
@@ -132,12 +134,13 @@ def run_trials(
         on_score: called with the scores known so far, at the start and after each trial.
     """
     keys = {_key(cell): cell for cell in cells}
+    nameless: dict[int, float] = {}
     while True:
         scores = _scores(study, keys)
         on_score(scores)
         if len(scores) == len(cells):
             return scores
-        _give_up_dead(study)
+        _give_up_dead(study, nameless)
         _add_missing(study, cells)
         if any(_key_of(trial) in keys for trial in _trials(study, TrialState.WAITING)):
             study.optimize(lambda trial: _objective(study, trial, keys, judge), n_trials=1)
@@ -169,10 +172,18 @@ def _add_missing(study: optuna.Study, cells: Sequence[Cell]) -> None:
             study.enqueue_trial(params, user_attrs={"cell": _key(cell)})
 
 
-def _give_up_dead(study: optuna.Study) -> None:
-    """Mark running trials as failed whose process on this machine is gone, or whose heartbeat stopped."""
+def _give_up_dead(study: optuna.Study, nameless: dict[int, float]) -> None:
+    """Mark running trials as failed whose process on this machine is gone, or whose heartbeat stopped.
+
+    A process that is killed right after it took a trial leaves neither its name nor a heartbeat: Optuna would never
+    give such a trial up. ``nameless`` holds since when, in ``time.monotonic()``'s seconds, this process has seen each
+    of these, so that clocks of other machines do not matter.
+    """
     for trial in _trials(study, TrialState.RUNNING):
-        if _is_dead(str(trial.user_attrs.get("owner", ""))):
+        owner = str(trial.user_attrs.get("owner", ""))
+        now = time.monotonic()
+        since = now if "owner" in trial.user_attrs else nameless.setdefault(trial.number, now)
+        if _is_dead(owner) or now - since > _CLAIM:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -41,7 +41,7 @@ def visit(file: Any) -> None:
                 with contextlib.suppress(Exception):
                     if isinstance(found.get(name, getlink=True), h5py.HardLink):
                         child = found[name]
-                        place = h5py.h5o.get_info(child.id).addr
+                        place = h5py.h5o.get_info(child.id).addr  # pyright: ignore[reportAttributeAccessIssue]  # not in its stub
                         if place not in seen:
                             seen.add(place)
                             pending.append(child)
