@@ -16,7 +16,6 @@ from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_exporters.limits import check_external_data, check_limits, external_tensors
 from lstm_edge_exporters.quiet import quiet
 from lstm_edge_runtime.artifact import check_integrity
-from lstm_edge_runtime.constant_layers import check_constant_layers
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.functions import check_inlining
 from lstm_edge_runtime.model_reading import ModelReading, TornError, read_model
@@ -61,7 +60,6 @@ def parse_model(data: bytes) -> ir.Model:
     check_integrity(data)
     proto, reading = parse_proto(data)
     check_inlining(reading)
-    check_constant_layers(reading)
     check_limits(proto)
     if not proto.graph.node:
         raise ArtifactError("this is not an ONNX model: it has no nodes")

@@ -10,7 +10,6 @@ import onnxruntime
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
 from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
-from lstm_edge_runtime.constant_layers import check_constant_layers
 from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
 from lstm_edge_runtime.functions import called_operators, check_functions, check_whole
@@ -120,7 +119,6 @@ class Session:
         reading = read_model(data)
         check_functions(reading)
         check_whole(reading)
-        check_constant_layers(reading)
         if self.verified and TRAILER_KEY not in reading.metadata:
             raise IntegrityError(
                 "the file's integrity trailer is not metadata of the model but lies inside another of its fields: "
