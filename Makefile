@@ -10,7 +10,7 @@ TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" p
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-training-speed format kernels silero test test-arm64 test-onnxruntime-versions test-postgresql test-report test-sanitize test-silero wheels
+.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-report test-sanitize test-silero test-soak wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -45,6 +45,17 @@ test-silero: $(VENV)/ready $(LIBRARY)  ## a published detector's files adopted, 
 
 test-sanitize: $(VENV)/ready  ## the kernel tests under the address, undefined behaviour and thread sanitizers
 	tests/kernels/sanitize.sh $(BIN)/python
+
+# Of all fuzzers together; and cases that each of the first three runs whatever the time.
+FUZZ_SECONDS ?= 600
+FUZZ_LEAST ?= 0
+test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz what reads a stranger's file, and the kernels under sanitizers (ten minutes)
+	$(BIN)/python tests/fuzz/run.py walker artifact readers --seconds $$(($(FUZZ_SECONDS) * 3 / 5)) --least $(FUZZ_LEAST)
+	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 2 / 5))
+
+SOAK_SECONDS ?= 600
+test-soak: $(VENV)/ready $(LIBRARY)  ## streams of every kind beside noise and threads: equal bits, flat memory (ten minutes)
+	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 
 test-onnxruntime-versions: $(LIBRARY)  ## the device tests and the kernels' bits on onnxruntime 1.18 to the current one
 	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
@@ -87,6 +98,9 @@ docs-cells: $(VENV)/ready  ## compare the three cells at one number of parameter
 
 docs-training-speed: $(VENV)/ready  ## throughput of training against a bare loop, in docs/training.md (a minute on a quiet machine)
 	$(BIN)/python docs/generate.py --training-speed
+
+docs-stuck-streams: $(VENV)/ready  ## does a carried state get stuck, in docs/limits-of-lstms.md (two hours; ten minutes with trained models in KEEP)
+	$(BIN)/python docs/generate.py --stuck-streams $(KEEP)
 
 docs-language-model: $(VENV)/ready  ## train the King James models by both recipes, fill docs/training.md and README.md (forty minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --language-model $(KEEP)

@@ -24,14 +24,14 @@ def build(machine: str, output: Path) -> Path:
     """Build the wheel of a machine with the build backend of this environment; returns its path."""
     version = ".".join(map(str, GLIBC))
     environment = os.environ | {
-        "CXX": f"{sys.executable} -m ziglang c++",
+        "CXX": f"{sys.executable} -I -m ziglang c++",
         "LSTM_EDGE_KERNELS": "1",
         "LSTM_EDGE_TARGET": f"{machine}-linux-gnu.{version}",
         "LSTM_EDGE_PLATFORM": tag(machine),
         # zig compiles its C++ library once and keeps it.
         "ZIG_GLOBAL_CACHE_DIR": os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(ROOT / ".cache" / "zig")),
     }
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(ROOT)]
+    command = [sys.executable, "-I", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(ROOT)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if result.returncode != 0:
         sys.exit(f"error: the {machine} wheel was not built\n{result.stdout}{result.stderr}")

@@ -3,7 +3,6 @@
 import json
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +20,7 @@ from lstm_edge_exporters.functions import DOMAIN, CellVariant, function_for
 from lstm_edge_exporters.quantize import Scheme, quantize
 from lstm_edge_exporters.recurrent import describe
 from lstm_edge_exporters.standin import operator_weights
+from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.session import Session
 
 SIZES = ((64, 128), (128, 256), (256, 512), (512, 1024))
@@ -202,7 +202,7 @@ def memory_rows(files: Files, inputs: int, hidden: int) -> list[tuple[str, ...]]
     rows = []
     for name, path, kernels, by in cases:
         output = subprocess.run(
-            [sys.executable, "-c", _PROBE, path, kernels], check=True, capture_output=True, text=True
+            python_command(_PROBE, str(path), kernels), check=True, capture_output=True, text=True
         ).stdout
         resident, load = json.loads(output)
         size = path.stat().st_size / 2**20

@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from lstm_edge.validation import validate
+from lstm_edge_runtime.fresh_python import python_command
 
+# `lstm-edge` in a fresh interpreter.
+CLI = "from lstm_edge.cli import main; main()"
+PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
 # Options of `lstm-edge train language-model`; the limit of 30 epochs is never met, the clock is.
 COMMON = "--data king-james --epochs 30"
 RECIPES = {
@@ -96,8 +100,9 @@ def judge(folder: Path, recipe: str, training: dict[str, Any]) -> bool:
 
 def run(*arguments: str) -> str:
     """Return what the command line prints."""
-    command = [sys.executable, "-m", "lstm_edge", *arguments]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(
+        python_command(CLI, *arguments, packages=PACKAGES), stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 if __name__ == "__main__":

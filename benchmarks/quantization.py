@@ -23,7 +23,11 @@ import numpy as np
 from lstm_edge.data import load
 from lstm_edge.training import train_classifier
 from lstm_edge.validation import Judge
+from lstm_edge_runtime.fresh_python import python_command
 
+# `lstm-edge` in a fresh interpreter.
+CLI = "from lstm_edge.cli import main; main()"
+PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
 FORMS = {
     "int8": "--scheme int8",
     "int4, plain": "--scheme int4",
@@ -111,9 +115,8 @@ def budget(folder: Path) -> list[str]:
     run("export", str(model), "-o", str(parent))
     run("quantize", str(parent), "-o", str(int8), "--scheme", "int8")
     page = folder / "report.html"
-    run(
-        "quantize", str(parent), "-o", str(folder / "two_layers.auto.onnx"), *shlex.split(BUDGET), "--report", str(page)
-    )
+    files = [str(parent), "-o", str(folder / "two_layers.auto.onnx")]
+    run("quantize", *files, *shlex.split(BUDGET), "--report", str(page), "--force")
     report = json.loads(page.with_suffix(".json").read_text())
     chosen = report["validation"]
     saved = 1 - report["result"]["bytes"] / int8.stat().st_size
@@ -152,7 +155,7 @@ def forms(parent: Path, data: str) -> dict[str, Path]:
 
 def run(*arguments: str | Sequence[str]) -> None:
     """Run the command line; what it prints is not wanted here."""
-    subprocess.run([sys.executable, "-m", "lstm_edge", *arguments], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(python_command(CLI, *arguments, packages=PACKAGES), stdout=subprocess.DEVNULL, check=True)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,12 @@ import numpy as np
 from lstm_edge.data import load
 from lstm_edge.selection import Architecture, SelectionSettings
 from lstm_edge.selection.candidates import score, train
+from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.metrics import get_metric
 
+# `lstm-edge` in a fresh interpreter.
+CLI = "from lstm_edge.cli import main; main()"
+PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
 HIDDEN, LAYERS, FOLDS = (16, 32, 64, 128), (1, 2), 5
 SEEDS = range(5)
 TARGET = 0.965
@@ -49,9 +53,13 @@ def main() -> None:
 
 def _select(folder: Path, plot: list[str]) -> dict:
     sizes = ["--hidden", ",".join(map(str, HIDDEN)), "--layers", ",".join(map(str, LAYERS)), "--folds", str(FOLDS)]
-    command = [sys.executable, "-m", "lstm_edge", "select", "--data", "japanese-vowels", *sizes, "--json"]
+    command = ["select", "--data", "japanese-vowels", *sizes, "--json"]
     command += ["-o", str(folder / "vowels.safetensors"), *(["--plot", plot[0]] if plot else [])]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return json.loads(
+        subprocess.run(
+            python_command(CLI, *command, packages=PACKAGES), stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+    )
 
 
 def _table(report: dict) -> str:

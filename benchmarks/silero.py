@@ -104,7 +104,7 @@ def fetch() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         if not all(form.path.exists() for form in FORMS):
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            pip = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
             subprocess.run([*pip, "--dest", folder, "silero-vad==6.2.3"], check=True, stdout=sys.stderr)
             wheel = Path(folder) / WHEEL
             _check_digest(WHEEL, hashlib.sha256(wheel.read_bytes()).hexdigest(), WHEEL_SHA256)

@@ -5,9 +5,7 @@ process of its own, five times for ``--help`` and three for the others, wall tim
 and the worst are printed.
 """
 
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-COMMAND = (sys.executable, "-c", "from lstm_edge.cli import main; main()")
+from lstm_edge_runtime.fresh_python import python_command
+
+# `lstm-edge` in a fresh interpreter.
+CLI = "from lstm_edge.cli import main; main()"
+PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
 NETWORK = """
 import torch
 from torch import nn
@@ -37,13 +39,11 @@ def make():
 
 def seconds(arguments: Sequence[str], folder: str, times: int) -> list[float]:
     """Run `lstm-edge` with the arguments in a folder; returns the wall time of each run in seconds."""
-    paths = os.pathsep.join(entry for entry in sys.path if entry)
+    command = python_command(CLI, *arguments, packages=PACKAGES)
     found = []
     for _ in range(times):
         start = time.perf_counter()
-        subprocess.run(
-            [*COMMAND, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": paths}, check=True, capture_output=True
-        )
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
         found.append(time.perf_counter() - start)
     return found
 

@@ -6,6 +6,8 @@ Measured ones, only when asked for, each by the ``make`` target of its name (``-
 --demo              runs the demo, its table goes into README.md
 --selection         selects on Japanese Vowels, docs/selection.md
 --limits [PART]     draws and fills docs/limits-of-lstms.md
+--stuck-streams [FOLDER]    trains two models to see whether a carried state gets stuck, or takes what the folder has of
+                    them; docs/limits-of-lstms.md
 --training-speed    throughput of training against a bare loop, docs/training.md
 --cells             compares the three cells, docs/training.md
 --language-model [FOLDER]   trains the King James models by both recipes, or takes what the folder has of them;
@@ -142,6 +144,15 @@ def limits_text() -> str:
     return text
 
 
+def stuck_streams_text() -> str:
+    """Return docs/limits-of-lstms.md with streams that get stuck (two hours; with trained models, ten minutes)."""
+    given = sys.argv[sys.argv.index("--stuck-streams") + 1 :]
+    machine = _machine()
+    table = _output_of("benchmarks/stuck_streams.py", *(["--keep", given[0]] if given else [])).strip()
+    content = f"Measured on: {machine}.\n\n{table}"
+    return _fill(LIMITS.read_text(), "stuck-streams", "docs-stuck-streams", content)
+
+
 def cells_text() -> str:
     """Return docs/training.md with the three cells compared as they come out now (about ten minutes)."""
     machine = _machine()
@@ -240,6 +251,7 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
     "--demo": lambda: [(README, readme_text())],
     "--selection": lambda: [(SELECTION, selection_text())],
     "--limits": lambda: [(LIMITS, limits_text())],
+    "--stuck-streams": lambda: [(LIMITS, stuck_streams_text())],
     "--cells": lambda: [(TRAINING, cells_text())],
     "--training-speed": lambda: [(TRAINING, training_speed_text())],
     "--language-model": language_model_texts,

@@ -1,13 +1,24 @@
-"""Importing an object of the user's that was named as ``package.module:name``."""
+"""Importing an object of the user's that was named as ``package.module:name``, and running the user's code.
+
+The current folder is on the path only while the user's own code is imported or called, and last: what a module of the
+user's imports comes from the standard library, then from installed packages, then from the current folder. Only the
+module that was named is looked for in the current folder first, unless the standard library has one of that name. So a
+``json.py`` or ``numpy.py`` beside the user's data is never run because of its name.
+"""
 
 import importlib
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 from lstm_edge_runtime.errors import LstmEdgeError
 
-__all__ = ["first_line", "import_object"]
+__all__ = ["current_folder_last", "first_line", "import_object"]
 
 
 def import_object(source: str, error_class: type[LstmEdgeError], *, what: str, expected: str) -> Any:
@@ -23,15 +34,56 @@ def import_object(source: str, error_class: type[LstmEdgeError], *, what: str, e
         LstmEdgeError: ``error_class``, whatever the user's code raised; the sentence has its first line.
     """
     path, _, name = source.partition(":")
-    # As `python -m` does: a module beside the user, not installed, can be named.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(path), name)
+        with current_folder_last(path.partition(".")[0]):
+            return getattr(importlib.import_module(path), name)
     except (Exception, SystemExit) as error:  # the user's own code runs on import: whatever it raises is the answer
+        top = path.partition(".")[0]
+        rename = f" ({top} is a module of the standard library: give yours another name)"
         raise error_class(
             f"{what}: cannot be imported ({type(error).__name__}: {first_line(error)}); expected {expected}"
+            + rename * (top in sys.stdlib_module_names)
         ) from error
+
+
+@contextmanager
+def current_folder_last(named: str = "") -> Iterator[None]:
+    """Let the user's code import modules of the current folder, after all others.
+
+    Args:
+        named: a top-level module that the user named: it is looked for in the current folder first.
+    """
+    folder = os.getcwd()
+    # `python -m` and `python -c` have it on the path already: "" is the current folder.
+    added = not {"", folder} & set(sys.path)
+    finder = _InFolder(named, folder)
+    if named and named not in sys.stdlib_module_names:
+        sys.meta_path.insert(0, finder)
+    if added:
+        sys.path.append(folder)
+    try:
+        yield
+    finally:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+        if added and folder in sys.path:
+            sys.path.remove(folder)
+
+
+class _InFolder(MetaPathFinder):
+    """Finds one top-level module in one folder, and no other."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name, self._folder = name, folder
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self._name or path is not None:
+            return None
+        found = PathFinder.find_spec(fullname, [self._folder], target)
+        # A folder without __init__.py may be anything, such as the data of an installed package of that name.
+        return found if found is not None and found.loader is not None else None
 
 
 def first_line(error: BaseException) -> str:

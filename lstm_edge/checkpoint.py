@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lstm_edge._tensors import read_safetensors
 from lstm_edge.models import (
     ClassifierConfig,
     ForecasterConfig,
@@ -24,8 +24,10 @@ from lstm_edge.models import (
     SequenceTagger,
     TaggerConfig,
 )
-from lstm_edge_runtime.artifact import write_atomically
+from lstm_edge_runtime._json import shortened
 from lstm_edge_runtime.errors import ArtifactError, InputError
+from lstm_edge_runtime.reading import parse_json, translated
+from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["CHECKPOINT_KEY", "KINDS", "VERSION", "Model", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
 
@@ -69,7 +71,7 @@ def load_checkpoint(path: str | Path) -> Model:
     text, tensors = _read(path)
     make, config = _parse_description(path, text)
     # Built without memory behind it, so that sizes are compared with the file's before anything is allocated.
-    with torch.device("meta"):
+    with translated(ArtifactError, f"checkpoint {path}: its configuration makes no model"), torch.device("meta"):
         model = make(cast(Any, config))  # the pair comes from KINDS: the configuration is the model's own
     _check_tensors(path, model.state_dict(), tensors)
     model.load_state_dict(tensors, assign=True)
@@ -102,15 +104,7 @@ def _kind_of(model: Any) -> str:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    if not path.is_file():
-        raise ArtifactError(f"checkpoint {path}: not a file" if path.exists() else f"checkpoint {path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-        # The last three come from torch for a dtype or a size in the header that it does not know.
-        raise ArtifactError(f"checkpoint {path}: not a readable .safetensors file ({error})") from error
+    metadata, tensors = read_safetensors(path, where=f"checkpoint {path}")
     if CHECKPOINT_KEY not in metadata:
         raise ArtifactError(
             f"checkpoint {path}: its metadata has no key {CHECKPOINT_KEY!r}; "
@@ -121,15 +115,15 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
 
 def _parse_description(path: Path, text: str) -> tuple[type[Model], RecurrentConfig]:
     try:
-        description: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        description: Any = parse_json(text)
+    except ValueError as error:
         raise ArtifactError(f"checkpoint {path}: {CHECKPOINT_KEY} is not JSON ({error})") from error
     if not isinstance(description, dict):
         raise ArtifactError(f"checkpoint {path}: {CHECKPOINT_KEY} must be an object, got {type(description).__name__}")
     for key, known in (("version", (VERSION,)), ("kind", tuple(KINDS))):
         if description.get(key) not in known:
             raise ArtifactError(
-                f"checkpoint {path}: {key} is {description.get(key)!r}, "
+                f"checkpoint {path}: {key} is {shortened(description.get(key))}, "
                 f"this version of lstm-edge reads {', '.join(map(repr, known))}"
             )
     values = description.get("config")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge._imports import first_line, import_object
+from lstm_edge._imports import current_folder_last, first_line, import_object
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import METRICS, Estimate, Means, Metric
 
@@ -100,7 +100,7 @@ class OwnMetric(Metric):
     def call(self, outputs: Array, targets: Array) -> Scores:
         """Call the function with copies; returns float64 ``[]`` or ``[N]``, finite."""
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), current_folder_last():
                 returned = self.function(outputs.copy(), targets.copy())
         except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
             raise InputError(f"metric {self.name}: raised {type(error).__name__}: {first_line(error)}") from error

@@ -1,18 +1,18 @@
 """Export as one job: load the source, build the float32 file, quantize and validate it if asked, then write."""
 
+import contextlib
 import dataclasses
 import os
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lstm_edge._imports import first_line, import_object
-from lstm_edge_runtime.artifact import check_target, write_atomically
+from lstm_edge._imports import current_folder_last, first_line, import_object
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -131,16 +131,18 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
         raise InputError(
             f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
         )
-    exported = build(
-        module,
-        None,
-        inputs=request.inputs,
-        state=request.state,
-        lengths=request.lengths,
-        plain=request.plain,
-        output_names=request.output_names or None,
-        progress=progress,
-    )
+    # A forward of the user's may import on its first call.
+    with current_folder_last() if _is_factory(request.source) else contextlib.nullcontext():
+        exported = build(
+            module,
+            None,
+            inputs=request.inputs,
+            state=request.state,
+            lengths=request.lengths,
+            plain=request.plain,
+            output_names=request.output_names or None,
+            progress=progress,
+        )
     artifact, validation = exported, None
     if request.scheme is not None:
         artifact = quantize_bytes(
@@ -170,7 +172,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
 
 def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData | None":
     """Refuse what cannot work before anything slow starts; returns the data to validate on, if there is any."""
-    check_target(request.output)
+    check_target(request.output, ".onnx")
     if request.scheme is None:
         if request.data is not None:
             raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
@@ -241,7 +243,7 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
         if weights is not None:
             raise InputError("--weights goes with package.module:factory; a Keras file carries its own")
         return load_keras(source)
-    if source.endswith(".safetensors") or ":" not in source or Path(source).exists():
+    if not _is_factory(source):
         from lstm_edge.checkpoint import load_checkpoint
 
         if weights is not None:
@@ -258,6 +260,12 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
     return module.eval()
 
 
+def _is_factory(source: str) -> bool:
+    """Say whether a source is ``package.module:factory`` and not a file."""
+    files = (".keras", ".h5", ".hdf5", ".safetensors")
+    return ":" in source and not source.endswith(files) and not Path(source).exists()
+
+
 def _call_factory(source: str) -> "nn.Module":
     from torch import nn
 
@@ -265,7 +273,8 @@ def _call_factory(source: str) -> "nn.Module":
     module = factory if isinstance(factory, nn.Module) else None
     if module is None and callable(factory):
         try:
-            module = factory()
+            with current_folder_last():
+                module = factory()
         except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
             raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {first_line(error)}") from error
         if not isinstance(module, nn.Module):
@@ -278,29 +287,15 @@ def _call_factory(source: str) -> "nn.Module":
 
 
 def _read_weights(path: Path) -> "dict[str, Tensor]":
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ArtifactError(f"{path}: not a safetensors file ({error})") from error
-    if path.suffix not in (".pt", ".pth"):
-        raise ArtifactError(f"{path}: weights must be .safetensors, .pt or .pth")
     import torch
 
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ArtifactError(
-            f"{path}: holds pickled objects besides tensors, which are never loaded: "
-            "save module.state_dict() instead of the module"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path}: not a PyTorch weights file ({first_line(error)})") from error
+    from lstm_edge._tensors import read_pt, read_safetensors
+
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, damaged="not a safetensors file")[1]
+    if path.suffix not in (".pt", ".pth"):
+        raise ArtifactError(f"{path}: weights must be .safetensors, .pt or .pth")
+    tensors = read_pt(path)
     if not isinstance(tensors, dict):
         raise ArtifactError(f"{path}: holds a {type(tensors).__name__}, expected a state dict: names to tensors")
     for name, value in tensors.items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstm_edge.bootstrap import check_confidence, interval, resample, upper_bound
+from lstm_edge.stuck_streams import StreamCheck, StuckStream
 from lstm_edge_runtime.errors import BudgetError, InputError
 from lstm_edge_runtime.metrics import Estimate, Metric
 
@@ -21,6 +22,9 @@ __all__ = ["INTERVAL", "Budget", "ValidationReport", "parse_budget", "weigh"]
 INTERVAL = 0.95
 # A drop that equals the budget passes: both are rounded sums in float64, whose error is far below this share.
 ROUNDING = 1e-12
+
+# Stuck streams in a table; a JSON report has all of them.
+SHOWN = 3
 
 _BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind>pt|%)", re.ASCII)
 
@@ -53,6 +57,8 @@ class ValidationReport:
     the candidate's metric at ``interval_confidence`` (``confidence``, or 0.95 where none decides), by a paired
     bootstrap of ``resamples`` draws of ``units`` units: sequences, or blocks of a text. Sizes are those of the files,
     in bytes. ``samples_are`` says what was counted as a sample: sequences, steps of these, or tokens of a text.
+    ``streams``: where the candidate's carried state got stuck, of a text; None for sequences, which all start from a
+    fresh state. It is a warning and decides nothing: ``passed`` is about the budget alone.
     """
 
     metric: str
@@ -82,10 +88,13 @@ class ValidationReport:
     interval_confidence: float = INTERVAL
     resamples: int = 0
     units: int = 0
+    streams: StreamCheck | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; what is absent, and an infinite ``snr_db``, is null."""
         values = dataclasses.asdict(self)
+        if self.streams is not None:
+            values["streams"]["stuck"] = list(values["streams"]["stuck"])
         return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
 
     def rows(self) -> list[tuple[str, str]]:
@@ -103,6 +112,7 @@ class ValidationReport:
             *bound,
             (f"allowed drop ({self.budget})", self._value(self.max_drop)),
             ("verdict", "passed" if self.passed else "BUDGET BROKEN"),
+            *self._stuck(),
             *agree,
             *self._differences(),
             ("model size, reference / candidate", f"{self.reference_bytes:,} / {self.candidate_bytes:,} bytes"),
@@ -120,6 +130,17 @@ class ValidationReport:
                     (f"{name}, {100 * self.interval_confidence:g} % interval", f"{start} to {self._value(high)}")
                 )
         return rows
+
+    def _stuck(self) -> list[tuple[str, str]]:
+        if self.streams is None or not self.streams.stuck:
+            return []
+        worst = sorted(self.streams.stuck, key=lambda stuck: -stuck.lost_nats)[:SHOWN]
+        more = len(self.streams.stuck) - len(worst)
+        return [
+            *(("WARNING, STUCK STREAM", _stuck_sentence(stuck)) for stuck in worst),
+            *([("", f"and {more:,} more, which lose less")] if more else []),
+            ("", "call Stream.reset at the data's boundaries, or train with --reset-probability"),
+        ]
 
     def _differences(self) -> list[tuple[str, str]]:
         if self.max_abs_difference is None or self.mean_abs_difference is None or self.snr_db is None:
@@ -215,3 +236,11 @@ def weigh(
         "resamples": len(drops),
         "units": loss.units,
     }
+
+
+def _stuck_sentence(stuck: StuckStream) -> str:
+    left = "to the end" if stuck.to_the_end else f"until token {stuck.until:,}"
+    return (
+        f"since token {stuck.since:,} {left} (started at {stuck.row_start:,}): {stuck.carried_nats:.3g} nats a token, "
+        f"{stuck.fresh_nats:.3g} from a fresh state; {stuck.lost_nats:,.0f} nats lost"
+    )

@@ -1,8 +1,9 @@
 """Is a quantized language model good enough? Two models on one text, by perplexity, bits per character or agreement.
 
 The text is cut into at most 16 stretches that run side by side, each from a zero state that is then carried to its end
-(``text_batches``), both models in step: memory holds 16 bytes a token, one window's logits, and the reference's logits
-of the whole text where these fit in 256 MiB. ``Judge`` in ``lstm_edge.validation`` is the way in. Imports NumPy and the
+(``text_batches``), both models in step: memory holds 24 bytes a token, one window's logits, and the reference's logits
+of the whole text where these fit in 256 MiB. Then windows of the text are read again from fresh states, to find streams
+that got stuck (``lstm_edge.stuck_streams``). ``Judge`` in ``lstm_edge.validation`` is the way in. Imports NumPy and the
 runtime package only: it runs on the device.
 """
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from lstm_edge.data.text import TextData, text_batches
 from lstm_edge.predictions import Source, name_of
 from lstm_edge.reports import Budget, ValidationReport, weigh
+from lstm_edge.stuck_streams import find_stuck_streams
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.generate import LanguageStream
 from lstm_edge_runtime.metrics import MeanMetric, Means, Metric, cross_entropy
@@ -42,10 +44,14 @@ KEPT_BYTES = 256 * 2**20
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What is added up over the windows of two models: scores of each token ``[B, T]``, and differences of logits."""
+    """What is added up over the windows of two models: scores of each token ``[B, T]``, and differences of logits.
+
+    ``nats``: the candidate's losses, which with ``decisions`` are not its scores.
+    """
 
     old: list[Float64] = field(default_factory=list)
     new: list[Float64] = field(default_factory=list)
+    nats: list[Float64] = field(default_factory=list)
     logits: int = 0
     agreed: int = 0
     worst: float = 0.0
@@ -59,13 +65,13 @@ class _Tally:
         The scores are nats, or with ``decisions`` 1 where a model decides as the reference does, else 0.
         """
         same = old.argmax(axis=-1) == new.argmax(axis=-1)
+        self.nats.append(_nats(new, targets))
         if decisions:
             self.old.append(np.ones(same.shape))
             self.new.append(same.astype(np.float64))
         else:
-            width = old.shape[-1]
-            for scores, logits in ((self.old, old), (self.new, new)):
-                scores.append(cross_entropy(logits.reshape(-1, width), targets.reshape(-1)).reshape(targets.shape))
+            self.old.append(_nats(old, targets))
+            self.new.append(self.nats[-1])
         difference = new.astype(np.float64) - old
         self.logits += difference.size
         self.agreed += int(same.sum())
@@ -113,6 +119,9 @@ class TextJudge:
         old, new = self._measure(tally.old, len(ids)), self._measure(tally.new, len(ids))
         fields = weigh(self._metric, old, new, budget, confidence=confidence, seed=self._seed)
         tokens = int(old.counts.sum())
+        # The candidate alone: it is the file that will be streamed, and it loses little against a reference that is
+        # stuck as well.
+        streams = find_stuck_streams(session, ids, np.concatenate(tally.nats, axis=1))
         return ValidationReport(
             **fields,
             data=self._data.name,
@@ -124,6 +133,7 @@ class TextJudge:
             snr_db=tally.snr_db,
             reference_bytes=reference.size_bytes,
             candidate_bytes=session.size_bytes,
+            streams=streams,
         )
 
     def _run(self, reference: Session, candidate: Session, ids: Ids, on_progress: Progress | None) -> _Tally:
@@ -174,6 +184,11 @@ class TextJudge:
             scale = tokens / len(self._data) / math.log(2.0)
             return lambda nats: nats * scale
         return self._metric.finish if isinstance(self._metric, MeanMetric) else None
+
+
+def _nats(logits: Logits, targets: Ids) -> Float64:
+    """Return the cross-entropy of each token, float64 ``[B, T]``, of logits ``[B, T, V]``."""
+    return cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)).reshape(targets.shape)
 
 
 def _common_vocabulary(candidate: Source, reference: Session, session: Session) -> Vocabulary:

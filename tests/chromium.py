@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["console_lines", "dump_dom", "find_chromium", "print_pdf", "requested_urls", "screenshot"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-TIMEOUT_S = 60
+TIMEOUT_S = 600
 FLAGS = (
     "--headless=new",
     "--disable-gpu",

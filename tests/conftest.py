@@ -4,13 +4,19 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Two workers with two spinning OpenMP threads each, on two cores: 30 to 60 s instead of 5 s for the layers' tests.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hypothesis' own limits on the time of an example fail on a loaded machine; nothing here is judged by the clock.
+hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+if hypothesis.settings.get_current_profile_name() == "default":
+    hypothesis.settings.load_profile("project")
+
+# Spinning OpenMP threads on cores that others need, such as a second worker: three minutes instead of one for the quick
+# tests, 30 to 60 s instead of 5 s for the layers'.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:

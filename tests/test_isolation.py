@@ -1,5 +1,6 @@
 """What gets imported, in a fresh interpreter: anything else would see what other tests imported before."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a fresh interpreter that sees this checkout."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "exporters", ROOT / "runtime")))}
     return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -96,3 +97,22 @@ def test_the_check_sees_what_a_module_of_the_runtime_imports(tmp_path, package):
     (tmp_path / package / "__init__.py").touch()
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport {package}\n{USE_THE_RUNTIME}"
     assert imported(code, NOT_ON_THE_DEVICE) == {package}
+
+
+# Whatever hands an address to C++ without a copy.
+LENDING = {"ortvalue_from_numpy", "ortvalue_from_numpy_with_onnx_type", "bind_cpu_input", "bind_input", "bind_output"}
+
+
+def lenders(source):
+    """The attributes in a source text that lend memory."""
+    attributes = (node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute))
+    return [name for name in attributes if name in LENDING or name.startswith("bind_ortvalue")]
+
+
+def test_memory_is_lent_to_onnxruntime_in_one_place():
+    # bindings.py returns the owner with the loan; anywhere else nobody would.
+    paths = [path for folder in ("lstm_edge", "exporters", "runtime") for path in (ROOT / folder).rglob("*.py")]
+    found = {path.name for path in paths if lenders(path.read_text(encoding="utf-8"))}
+    assert found == {"bindings.py"}
+    assert len(paths) > 50
+    assert lenders("onnxruntime.OrtValue.ortvalue_from_numpy(x)") == ["ortvalue_from_numpy"]

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, session_options
+from lstm_edge_runtime.providers import CPU_ARGUMENTS, RUNTIME_ERRORS, session_options
 
 __all__ = ["evaluate"]
 
@@ -106,7 +106,9 @@ def _run(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array] | No
     options = session_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"], **CPU_ARGUMENTS
+        )
         return [np.asarray(array) for array in session.run(None, dict(feeds))]
     except RUNTIME_ERRORS:
         return None

@@ -15,6 +15,7 @@ from lstm_edge_exporters.inputs import InputMaker, infer_specs, parse_input, sma
 from lstm_edge_exporters.parity import check_parity
 from lstm_edge_exporters.plan import Plan, could_be_lengths, make_plan
 from lstm_edge_exporters.probe import LENGTHS, probe_outputs
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_exporters.streaming import judge_streaming
 from lstm_edge_exporters.witness import Witness
 from lstm_edge_exporters.write import (
@@ -26,9 +27,9 @@ from lstm_edge_exporters.write import (
     serialize,
     write,
 )
-from lstm_edge_runtime.artifact import check_target
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
+from lstm_edge_runtime.writing import check_target
 
 __all__ = ["ExportReport", "build", "export"]
 
@@ -85,7 +86,7 @@ def export(
         InputError: an entry of ``inputs`` cannot be read.
     """
     start = time.monotonic()
-    check_target(path)
+    check_target(path, ".onnx")
     artifact = build(
         module,
         example_inputs,
@@ -102,6 +103,7 @@ def export(
     )
 
 
+@quiet()
 def build(
     module: nn.Module,
     example_inputs: Examples | None,

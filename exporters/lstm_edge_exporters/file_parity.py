@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.compare import Difference, compare, worst
-from lstm_edge_exporters.graph import parse_model
+from lstm_edge_exporters.graph import parse_model, parse_proto
 from lstm_edge_exporters.inputs import InputMaker
 from lstm_edge_exporters.parity import EXPORT, GRID, Case, answers_of, random_state
 from lstm_edge_runtime.card import BATCH, TIME, Parity, StateSpec, TensorSpec
@@ -38,8 +38,7 @@ class Original:
     """
 
     def __init__(self, data: bytes) -> None:
-        proto = onnx.ModelProto()
-        proto.ParseFromString(data)
+        proto, _reading = parse_proto(data)
         self.outputs = [value.name for value in proto.graph.output]
         self.against = "the original file"
         self._session: _Runs

@@ -1,7 +1,6 @@
 """Reading and rewriting ONNX graphs: parsing with checks, constants wherever they come from, small edits."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +13,12 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.constants import evaluate
 from lstm_edge_exporters.functions import DOMAIN, function_for
-from lstm_edge_exporters.limits import check_external_data, check_limits
+from lstm_edge_exporters.limits import check_external_data, check_limits, external_tensors
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_runtime.artifact import check_integrity
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.functions import check_whole
+from lstm_edge_runtime.functions import check_inlining
+from lstm_edge_runtime.model_reading import ModelReading, TornError, read_model
 
 __all__ = [
     "add_constant",
@@ -28,6 +29,7 @@ __all__ = [
     "nest",
     "owner",
     "parse_model",
+    "parse_proto",
     "read_again",
     "replace_node",
     "root_of",
@@ -56,32 +58,50 @@ def parse_model(data: bytes) -> ir.Model:
             external data, or define one of our operators otherwise.
     """
     check_integrity(data)
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError as error:
-        raise ArtifactError(f"this is not an ONNX model: {error}") from error
+    proto, reading = parse_proto(data)
+    check_inlining(reading)
     check_limits(proto)
     if not proto.graph.node:
         raise ArtifactError("this is not an ONNX model: it has no nodes")
     for function in proto.functions:
         if function.domain == DOMAIN:
             _check_function(function, next((entry.version for entry in proto.opset_import if not entry.domain), 0))
-    model = _read(proto)
-    _refuse_external_data(model)
-    return model
+    if reading.external:
+        named = [tensor.name for tensor in external_tensors(proto)]
+        what = f"weight {named[0]!r}" if named else f"the tensor {reading.external[0]}"
+        raise ArtifactError(f"{what} lies in another file: load and save the model as one file first")
+    return _read(proto)
+
+
+def parse_proto(data: bytes) -> tuple[onnx.ModelProto, ModelReading]:
+    """Parse a file that somebody else wrote, if it can be read in one way only.
+
+    Returns:
+        The model as onnx reads it, and what the device's checks read of the same bytes.
+
+    Raises:
+        ArtifactError: the bytes are no ONNX model, or readers take them in different ways (see ``read_model``).
+    """
+    torn, reading = None, None
+    try:
+        reading = read_model(data)
+    except TornError as error:
+        torn = error  # onnx says in its own words that it is no model
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ArtifactError(f"this is not an ONNX model: {error}") from error
+    if reading is None:
+        raise ArtifactError(f"this is not an ONNX model: {torn}")
+    return proto, reading
 
 
 def _read(proto: onnx.ModelProto) -> ir.Model:
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it warns of in a damaged file is refused here or by onnxruntime
     try:
-        model = ir.from_proto(proto)
+        with quiet():
+            model = ir.from_proto(proto)
     except (ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
         raise ArtifactError(f"the model cannot be read: {_first_line(error)}") from error
-    finally:
-        logger.setLevel(level)
     for nested in model.graph.subgraphs():
         nested.meta[_ROOT] = model.graph
     return model
@@ -107,36 +127,22 @@ def with_weights(data: bytes, folder: str | os.PathLike[str]) -> bytes:
         ArtifactError: a file of weights is missing, too short, or outside the folder (see ``check_external_data``).
     """
     try:
-        check_whole(data)
+        proto, reading = parse_proto(data)
     except ArtifactError:
-        check_integrity(data)
-    else:
+        return data  # parse_model, which reads the same bytes next, says why it refuses them
+    if not reading.external:
         return data
-    proto = onnx.ModelProto()
+    check_integrity(data)
     try:
-        proto.ParseFromString(data)
         check_external_data(proto, folder)
         onnx.load_external_data_for_model(proto, os.fspath(folder))
         return proto.SerializeToString(deterministic=True)
-    except DecodeError:
-        return data
     except (ArtifactError, OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ArtifactError(f"weights that lie in another file cannot be read: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _refuse_external_data(model: ir.Model) -> None:
-    for graph in (model.graph, *model.graph.subgraphs()):
-        tensors = [value.const_value for value in graph.initializers.values()]
-        tensors += [a.value for node in graph for a in node.attributes.values() if a.type == ir.AttributeType.TENSOR]
-        for tensor in tensors:
-            if isinstance(tensor, ir.ExternalTensor):
-                raise ArtifactError(
-                    f"weight {tensor.name!r} lies in another file: load and save the model as one file first"
-                )
 
 
 def _check_function(function: onnx.FunctionProto, opset: int) -> None:

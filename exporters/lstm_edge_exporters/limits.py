@@ -1,4 +1,4 @@
-"""What a foreign file may not hold: text that is no text, sizes that its bytes do not back, functions in a circle.
+"""What a foreign file may not hold: text that is no text, sizes that its bytes do not back.
 
 Everything here is looked at before any other tool sees the file, and nothing is allocated on the file's word.
 """
@@ -13,7 +13,6 @@ from typing import Any
 import onnx
 
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.functions import check_calls
 
 __all__ = ["check_external_data", "check_limits", "external_tensors"]
 
@@ -31,11 +30,9 @@ def check_limits(proto: onnx.ModelProto) -> None:
 
     Raises:
         ArtifactError: a name is no UTF-8 or holds a control character; a tensor declares another size than its bytes
-            have, or more than 2 GB; two weights have one name; functions call each other in a circle, too deeply, or
-            so often that inlining them would not end; graphs are nested too deeply.
+            have, or more than 2 GB; two weights have one name; graphs are nested too deeply.
     """
     _check_text(proto)
-    _check_functions(proto)
     for tensor in _tensors(proto):
         _check_tensor(tensor)
     for where, graph in _graphs(proto.graph, "graph", 0):
@@ -77,23 +74,6 @@ def _graphs(graph: onnx.GraphProto, where: str, depth: int) -> Iterator[tuple[st
         for attribute in node.attribute:
             for nested in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                 yield from _graphs(nested, f"{where}/{node.name or node.op_type}.{attribute.name}", depth + 1)
-
-
-def _check_functions(proto: onnx.ModelProto) -> None:
-    """Refuse functions that call each other in a circle, too deeply or too often: inlining them would not end."""
-    calls = {
-        (function.domain, function.name): Counter((node.domain, node.op_type) for node in _nodes(function.node))
-        for function in proto.functions
-    }
-    check_calls(calls, Counter((node.domain, node.op_type) for node in _nodes(proto.graph.node)))
-
-
-def _nodes(nodes: Any) -> Iterator[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for nested in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(nested.node)
 
 
 def _item_bits(kind: int) -> int:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_exporters.inputs import InputMaker
 from lstm_edge_exporters.parity import answers_of, random_lengths, random_state
-from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer, write_atomically
+from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, serialize_card
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.golden import Golden, GoldenVector, encode_golden
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.writing import write_atomically
 
 __all__ = [
     "MINIMUM_ONNXRUNTIME",

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from lstm_edge_runtime.artifact import check_target
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.reading import open_file, parse_json, read_bytes, translated
+from lstm_edge_runtime.writing import check_target
 
 __all__ = ["Journal"]
 
 VERSION = "1"
+# A measurement takes some 500 bytes.
+MOST_BYTES = 2**28
 START = b'{"crc32": '
 Parts = Mapping[str, str]
 
@@ -48,9 +51,12 @@ class Journal:
         if resume and not path.is_file():
             raise InputError(f"{path}: no such file, so there is nothing to resume; leave --resume out")
         complete = self._read(json.loads(json.dumps(identity))) if resume else 0
-        self._file: TextIO = path.open("r+" if resume else "x", encoding="utf-8", newline="\n")
-        self._file.seek(complete)
-        self._file.truncate()
+        try:
+            self._file: TextIO = path.open("r+" if resume else "x", encoding="utf-8", newline="\n")
+            self._file.seek(complete)
+            self._file.truncate()
+        except OSError as error:  # a link to a file that does not exist, too
+            raise OutputError(f"{path}: the journal cannot be written ({error.strerror})") from error
         if not complete:
             self._line({"version": VERSION, "identity": dict(identity)})
 
@@ -90,17 +96,21 @@ class Journal:
     def _read(self, identity: dict[str, Any]) -> int:
         """Read the lines there are; returns how many bytes of them are whole."""
         complete = 0
-        lines = self.path.read_bytes().splitlines(keepends=True)
+        with (
+            translated(ArtifactError, f"{self.path}: the journal cannot be read"),
+            open_file(self.path, ArtifactError) as file,
+        ):
+            lines = read_bytes(file, MOST_BYTES).splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             try:
                 if not line.endswith(b"\n"):
                     raise ValueError("no end of line")
-                values = json.loads(line)
+                values = parse_json(line)
                 entry = None if number == 1 else (_key(values["what"], values["parts"]), dict(values["values"]))
                 version, found = (values["version"], values["identity"]) if number == 1 else (VERSION, identity)
                 if version == VERSION and values.pop("crc32") != _checksum(values):
                     raise ValueError("its checksum is that of other contents")
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
                 # An interruption leaves the beginning of a line; a first line that begins otherwise is another file's.
                 if not line.endswith(b"\n") and (number > 1 or START.startswith(line[: len(START)])):
                     break

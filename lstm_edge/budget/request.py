@@ -11,8 +11,8 @@ from lstm_edge.budget.space import UNIFORM, Prefer, SearchPart
 from lstm_edge.data import Columns, data_sha256
 from lstm_edge.reports import parse_budget
 from lstm_edge_exporters.quantize import Scheme
-from lstm_edge_runtime.artifact import check_target
 from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.writing import beside, check_target
 
 __all__ = ["LOOK_SHARES", "BudgetRequest", "check_evaluations", "check_request", "identity_of"]
 
@@ -68,7 +68,7 @@ class BudgetRequest:
     @property
     def journal(self) -> Path:
         """Where the journal lies."""
-        return self.output.with_name(self.output.name + ".search")
+        return beside(self.output, ".search")
 
     @property
     def look_confidence(self) -> float:
@@ -84,7 +84,7 @@ def check_request(request: BudgetRequest) -> None:
         OutputError: the output cannot be written, or is the source.
         QuantizationError: a fixed scheme is unknown.
     """
-    target = check_target(request.output)
+    target = check_target(request.output, ".onnx")
     if target.exists() and request.source.exists() and target.samefile(request.source):
         raise OutputError(f"{request.output}: this is the file that is read; give the result another name")
     parse_budget(request.max_drop)

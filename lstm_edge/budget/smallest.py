@@ -25,10 +25,10 @@ from lstm_edge.budget.space import UNIFORM, SearchPart, mix_of, parts_of, search
 from lstm_edge.validation import Judge
 from lstm_edge_exporters.quantize import describe_parts
 from lstm_edge_exporters.write import Artifact, with_card
-from lstm_edge_runtime.artifact import write_atomically
 from lstm_edge_runtime.card import Metric
 from lstm_edge_runtime.errors import CoverageError, LstmEdgeError, QuantizationError
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["quantize_to_budget"]
 

@@ -1,6 +1,7 @@
 """`lstm-edge quantize --scheme auto`: runs the search with a bar, prints and writes its report."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lstm_edge.cli._bar import progress_bar
-from lstm_edge.cli._frame import print_error, print_json, print_table, progress, shortened
+from lstm_edge.cli._frame import print_error, print_json, print_table, printable, progress, shortened
 
 if TYPE_CHECKING:
     from lstm_edge.budget import BudgetReport, Evaluation
@@ -23,11 +24,15 @@ INTERRUPTED = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Auto:
-    """What the command was given: fields of ``BudgetRequest``, and where the report goes."""
+    """What the command was given: fields of ``BudgetRequest``, and where the report goes.
+
+    ``force``: overwrite a ``.json`` beside the report without asking.
+    """
 
     options: Mapping[str, Any]
     columns: str | None
     report: Path | None
+    force: bool
     as_json: bool
 
 
@@ -38,7 +43,7 @@ def quantize_automatically(auto: Auto, context: typer.Context) -> None:
 
     named = None if auto.columns is None else parse_columns(auto.columns)
     request = BudgetRequest(**auto.options, columns=named, command=command_line(context))
-    _check_report(auto.report)
+    _check_report(auto.report, force=auto.force)
     try:
         with progress_bar("searching", request.max_evaluations) as update:
 
@@ -59,13 +64,13 @@ def quantize_automatically(auto: Auto, context: typer.Context) -> None:
 
 
 def command_line(context: typer.Context) -> str:
-    """Return how to do it again: the options that were given, without ``--resume``."""
+    """Return how to do it again: the options that were given, without ``--resume`` and ``--force``."""
     words = ["lstm-edge", context.info_name or ""]
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
         value = context.params.get(name)
-        if source is None or source.name != "COMMANDLINE" or name == "resume":
+        if source is None or source.name != "COMMANDLINE" or name in ("resume", "force"):
             continue
         flag = [parameter.opts[0]] if parameter.param_type_name == "option" else []
         if value is True:
@@ -76,24 +81,42 @@ def command_line(context: typer.Context) -> str:
     return shlex.join(words)
 
 
-def _check_report(path: Path | None) -> None:
-    from lstm_edge_runtime.artifact import check_target
-    from lstm_edge_runtime.errors import OutputError
+def _check_report(path: Path | None, *, force: bool) -> None:
+    """Refuse a report that cannot be written, and ask before a ``.json`` that nobody named is overwritten."""
+    from lstm_edge_runtime.errors import InputError, OutputError
+    from lstm_edge_runtime.writing import check_target
 
     if path is None:
+        if force:
+            raise InputError("--force goes with --report; leave it out")
         return
     if path.suffix != ".html":
         raise OutputError(f"{path}: the name of a report must end in .html")
-    for target in (path, path.with_suffix(".json")):
+    figures = path.with_suffix(".json")
+    for target in (path, figures):
         check_target(target)
+    if figures.exists() and not force and not _may_overwrite(figures):
+        raise OutputError(
+            f"{figures}: this file exists, and --report writes the report's figures under that name; give the report "
+            "another name, or overwrite the file with --force"
+        )
     # Not after an hour of searching: the extra that draws may be missing.
     from lstm_edge.report import render_report  # noqa: F401
+
+
+def _may_overwrite(path: Path) -> bool:
+    """Ask on a terminal; without one the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    # typer.confirm would print a space on standard output, which is for results.
+    typer.echo(f"{printable(str(path))} exists. Overwrite it? [y/N] ", nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _write(report: "BudgetReport", path: Path | None) -> None:
     import json
 
-    from lstm_edge_runtime.artifact import write_atomically
+    from lstm_edge_runtime.writing import write_atomically
 
     if path is None:
         return

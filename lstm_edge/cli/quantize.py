@@ -153,6 +153,10 @@ def quantize(
         Path | None,
         typer.Option(rich_help_panel=BUDGET, help="Write a report, FILE.html, and FILE.json beside it."),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", rich_help_panel=BUDGET, help="Overwrite the FILE.json of --report without asking."),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", rich_help_panel=BUDGET, help="Go on with the interrupted search of this OUTPUT."),
@@ -169,6 +173,7 @@ def quantize(
         "--gates": gates,
         "--max-evaluations": max_evaluations,
         "--report": report,
+        "--force": force,
         "--resume": resume,
     }
     calibrated = {
@@ -198,7 +203,9 @@ def quantize(
         )
         required = {"source": source, "output": output, "data": data, "metric": metric, "max_drop": max_drop}
         options |= required | {"gates": gates, "layers": layers, "parts": parts, "resume": resume}
-        quantize_automatically(Auto(options=options, columns=columns, report=report, as_json=as_json), context)
+        quantize_automatically(
+            Auto(options=options, columns=columns, report=report, force=force, as_json=as_json), context
+        )
         return
     _refuse(automatic, "goes with --scheme auto")
     if data is None:

@@ -108,9 +108,10 @@ def select(
     """
     from lstm_edge.checkpoint import save_checkpoint
     from lstm_edge.data import load, parse_columns
-    from lstm_edge.selection import Limits, parse_amount, parse_sizes, plot_selection, retrain
+    from lstm_edge.selection import Limits, parse_amount, parse_sizes, plot_selection, retrain, sqlite_url
     from lstm_edge.selection import select as run_selection
     from lstm_edge.training.plot import check_plot
+    from lstm_edge_runtime.writing import beside
 
     check_output(output)
     if plot is not None:
@@ -135,7 +136,7 @@ def select(
         },
     )
     # Its name says what it is for, also to whoever finds it months later.
-    where = storage or f"sqlite:///{output.with_name(output.stem + '.selection-study.sqlite3')}"
+    where = storage or sqlite_url(beside(output.with_name(output.stem), ".selection-study.sqlite3"))
     total = len(settings.architectures) * folds
     with progress_bar("cross-validating", total) as update:
         report = run_selection(

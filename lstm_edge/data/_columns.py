@@ -1,11 +1,16 @@
 """Which columns of a CSV file mean what."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lstm_edge.data._text_files import at
 from lstm_edge_runtime.errors import InputError
 
 __all__ = ["Columns", "Places", "find_places", "parse_columns"]
+
+# A column is a feature; the layers of a model have at most 16,384 inputs.
+MOST_COLUMNS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +74,11 @@ def find_places(name: str, header: list[str], columns: Columns) -> Places:
     Raises:
         DataError: a column is missing or there twice, or none is left for features.
     """
-    twice = sorted({column for column in header if header.count(column) > 1})
+    if len(header) > MOST_COLUMNS:
+        raise at(name, 1, f"the header has {len(header):,} columns, expected at most {MOST_COLUMNS:,}")
+    twice = [column for column, count in Counter(header).items() if count > 1]
     if twice:
-        raise at(name, 1, f"the column {twice[0]!r} is there twice")
+        raise at(name, 1, f"the column {min(twice)[:40]!r} is there twice")
     defaults = Columns()
     optional = {key for key in ("group", "time") if getattr(columns, key) == getattr(defaults, key)}
     wanted = [("sequence", columns.sequence), ("step", columns.step)]
@@ -80,14 +87,12 @@ def find_places(name: str, header: list[str], columns: Columns) -> Places:
     wanted += [("features", column) for column in columns.features]
     for key, column in wanted:
         if column not in header:
-            raise at(
-                name, 1, f"no column {column!r} ({key}); found {', '.join(header)}. Say with columns which one it is"
-            )
+            raise at(name, 1, f"no column {column!r} ({key}); found {_shown(header)}. Say with columns which one it is")
     places = {column: place for place, column in enumerate(header)}
     others = {columns.sequence, columns.step, *columns.target, columns.group, columns.time}
     chosen = columns.features or tuple(column for column in header if column not in others)
     if not chosen:
-        raise at(name, 1, f"no column is left for features; found {', '.join(header)}")
+        raise at(name, 1, f"no column is left for features; found {_shown(header)}")
     return Places(
         sequence=places[columns.sequence],
         step=places[columns.step],
@@ -96,3 +101,8 @@ def find_places(name: str, header: list[str], columns: Columns) -> Places:
         group=places.get(columns.group),
         time=places.get(columns.time),
     )
+
+
+def _shown(header: Sequence[str]) -> str:
+    text = ", ".join(column[:40] for column in header[:100])
+    return f"{text}, ..." if len(header) > 100 else text

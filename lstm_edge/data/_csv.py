@@ -2,7 +2,7 @@
 
 import csv
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from lstm_edge.data._columns import Columns, Places, find_places
 from lstm_edge.data._sequences import Dataset, Task
-from lstm_edge.data._text_files import Target, at, build_targets, is_class, number_ids, open_text, parse_number
+from lstm_edge.data._text_files import Lines, Target, at, build_targets, is_class, number_ids, open_text, parse_number
 from lstm_edge_runtime.errors import DataError
+from lstm_edge_runtime.reading import LONGEST_LINE, translated
 
 __all__ = ["load_csv"]
 
@@ -29,6 +30,24 @@ class _Lines:
     group: list[str] = field(default_factory=list)
     time: list[str] = field(default_factory=list)
     x: "array[float]" = field(default_factory=lambda: array("d"))
+
+
+class _Counted:
+    """Lines of which one record, whose cells may hold line breaks, has no more characters than one line may have."""
+
+    def __init__(self, name: str, lines: Lines) -> None:
+        self.characters = 0
+        self._name, self._lines = name, lines
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.characters += len(line)
+        if self.characters > LONGEST_LINE:
+            raise at(self._name, self._lines.number, f"ends a record of more than {LONGEST_LINE:,} characters")
+        return line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +82,13 @@ def load_csv(
         DataError: one sentence with the file and the line: a column is missing, a line too short or too long, a cell
             no finite number, a step twice or missing, a label never seen, the file empty or not readable.
     """
+    with translated(DataError, f"data {path}: cannot be read"):
+        return _load(path, columns or Columns(), task, labels)
+
+
+def _load(path: str | Path, columns: Columns, task: Task | None, labels: Sequence[str] | None) -> Dataset:
     name = str(path)
-    lines, features = _read(Path(path), columns or Columns())
+    lines, features = _read(Path(path), columns)
     order = _sort(lines)
     numbers = [int(number) for number in order.lines]
     targets = [(_target(name, lines.target[i], lines.line[i], task), lines.line[i]) for i in numbers]
@@ -91,13 +115,15 @@ def _read(path: Path, columns: Columns) -> tuple[_Lines, int]:
     name = str(path)
     lines = _Lines(name=name)
     with open_text(path) as file:
-        reader = csv.reader(file, strict=True)
+        lines_read = _Counted(name, file)
+        reader = csv.reader(lines_read, strict=True)
         try:
             header = next(reader, None)
             if header is None:
                 raise DataError(f"data {name}: the file is empty; expected a header and a line for each step")
             places = find_places(name, [cell.strip() for cell in header], columns)
             for cells in reader:
+                lines_read.characters = 0
                 if cells:
                     _add(lines, cells, header, places, reader.line_num)
         except csv.Error as error:

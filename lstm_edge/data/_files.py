@@ -1,9 +1,8 @@
 """Where data sets come from: the ones bundled with the package, ``.npz`` files without pickles, and text files."""
 
-import struct
+import os
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,10 @@ from lstm_edge.data._columns import Columns
 from lstm_edge.data._csv import load_csv
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._sequences import Dataset, Task
+from lstm_edge_runtime._npy import MAGIC, NUMBERS_AND_TEXT, read_npy
+from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import DataError, InputError
+from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
 
 __all__ = ["BUNDLED", "load", "load_npz"]
 
@@ -25,22 +27,8 @@ BUNDLED = ("japanese-vowels",)
 SUFFIXES = (".npz", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
 SPEAKERS = tuple(f"speaker {number}" for number in range(1, 10))
 
-# What NumPy and zipfile raise for a damaged, encrypted or made-up archive; a member's header can also claim
-# more elements than there is memory.
-UNREADABLE = (
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# More class names would be more classes than a model has weights for.
+MOST_LABELS = 1_000_000
 
 
 def load(
@@ -98,25 +86,38 @@ def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:
     """
     name = str(path)
     arrays = _read(Path(path), required=("x", "lengths", "y"), optional=("labels", "groups", "times"))
+    # What is left to raise: a label that is no text (a code point beyond Unicode), and too little memory.
+    with translated(DataError, f"data {name}: cannot be read"):
+        return _for_task(_make(name, arrays, task), task)
+
+
+def _make(name: str, arrays: dict[str, NDArray[Any]], task: Task | None) -> Dataset:
+    steps = arrays["x"].shape[0] if arrays["x"].ndim else 0
+    # Counted before they are made wider: int8 to int64 takes eight times as much.
+    for key, most, of in (("lengths", steps, "x has"), ("y", max(steps, arrays["lengths"].size), "x or lengths has")):
+        if arrays[key].ndim and len(arrays[key]) > max(most, 2**20):
+            raise DataError(f"data {name}: {key} has {len(arrays[key])} entries, more than {of}: {most}")
     y, lengths = _widen(arrays["y"]), _widen(arrays["lengths"])
-    labels, times = arrays.get("labels"), arrays.get("times")
+    labels, groups, times = (arrays.get(key) for key in ("labels", "groups", "times"))
     if labels is not None and (labels.dtype.kind != "U" or labels.ndim != 1):
         raise DataError(f"data {name}: labels is {labels.dtype} {list(labels.shape)}; expected text [classes]")
+    if labels is not None and len(labels) > MOST_LABELS:
+        raise DataError(f"data {name}: labels has {len(labels):,} entries; expected at most {MOST_LABELS:,}")
     if task == "forecast" and y.dtype == np.int64:
         y = _exact_float32(name, y)
-    steps = arrays["x"].shape[0] if arrays["x"].ndim else 0
     per_step = y.ndim > 0 and len(y) == steps and (len(y) != len(lengths) if lengths.ndim else True)
-    dataset = Dataset(
+    return Dataset(
         name=name,
         x=arrays["x"],
         lengths=lengths,
         y=y,
         labels=() if labels is None else tuple(labels.tolist()),
         per_step=per_step or (task == "tagging" and steps == y.size),
-        groups=_widen(arrays["groups"]) if "groups" in arrays else None,
-        times=times if times is None or times.dtype.kind not in "iuf" else times.astype(np.float64),
+        groups=_widen(groups) if groups is not None and groups.size == lengths.size else groups,
+        times=times.astype(np.float64)
+        if times is not None and times.dtype.kind in "iuf" and times.size == lengths.size
+        else times,
     )
-    return _for_task(dataset, task)
 
 
 def _for_task(dataset: Dataset, task: Task | None) -> Dataset:
@@ -153,33 +154,30 @@ def _widen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read(path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise DataError(f"data {path}: no such file" if not path.exists() else f"data {path}: not a file")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"data {path}: not an .npz archive, or a damaged one; expected the keys {', '.join(required)}")
-    try:
-        # Opened here: for a damaged archive np.load leaves the file that it opened itself to the garbage collector.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = archive.files
+    keys = ", ".join(required)
+    with (
+        translated(DataError, f"data {path}: cannot be read", "; expected an .npz file of plain arrays"),
+        open_file(path, DataError, where=f"data {path}") as file,
+    ):
+        if not zipfile.is_zipfile(file):
+            raise DataError(f"data {path}: not an .npz archive, or a damaged one; expected the keys {keys}")
+        with open_archive(file, array_budget(os.fstat(file.fileno()).st_size)) as members:
+            found = {name.removesuffix(".npy"): member for name, member in members.items()}
             missing = [key for key in required if key not in found]
             if missing:
                 raise DataError(
-                    f"data {path}: the key {missing[0]!r} is missing; found {', '.join(found) or 'nothing'}, "
-                    f"expected {', '.join(required)}"
+                    f"data {path}: the key {missing[0]!r} is missing; found {_shown(found)}, expected {keys}"
                 )
-            arrays = {key: archive[key] for key in required + optional if key in found}
-    except UNREADABLE as error:
-        raise DataError(
-            f"data {path}: cannot be read ({_reason(error)}); expected an .npz file of plain arrays"
-        ) from error
-    for key, value in arrays.items():
-        if not isinstance(value, np.ndarray):
+            return {key: _read_array(path, key, found[key]) for key in required + optional if key in found}
+
+
+def _read_array(path: Path, key: str, member: Member) -> NDArray[Any]:
+    with member.open() as stream:
+        if member.declared_bytes < len(MAGIC) or not stream.peek(len(MAGIC)).startswith(MAGIC):
             raise DataError(f"data {path}: {key} is not a NumPy array; expected one in .npy format")
-    return arrays
+        # The archive's own budget counts the bytes already.
+        return read_npy(stream, Budget(MOST_ARRAY_BYTES), kinds=NUMBERS_AND_TEXT, available=member.declared_bytes)
 
 
-def _reason(error: BaseException) -> str:
-    text = str(error)
-    if "allow_pickle" in text:
-        return "it holds a pickled object array, which is never loaded"
-    return text.splitlines()[0] if text else type(error).__name__
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(names)[:200] or "nothing"

@@ -1,6 +1,7 @@
 """Data sets in JSON Lines files: one object for each sequence."""
 
-import json
+from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from lstm_edge.data._sequences import Dataset, Task
-from lstm_edge.data._text_files import Target, at, build_targets, is_class, number_ids, open_text, parse_number
+from lstm_edge.data._text_files import Target, at, build_targets, finite, is_class, number_ids, open_text
 from lstm_edge_runtime.errors import DataError
+from lstm_edge_runtime.reading import parse_json, reason, translated
 
-__all__ = ["load_json_lines", "read_object", "read_steps"]
+__all__ = ["load_json_lines", "read_object", "read_steps", "shown"]
 
 _KEYS = ("x", "y", "y_vector", "id", "group", "time")
 
@@ -45,6 +47,11 @@ def load_json_lines(path: str | Path, *, task: Task | None = None, labels: Seque
     Raises:
         DataError: one sentence with the file and the line.
     """
+    with translated(DataError, f"data {path}: cannot be read"):
+        return _load(path, task, labels)
+
+
+def _load(path: str | Path, task: Task | None, labels: Sequence[str] | None) -> Dataset:
     name, lines, numbers = str(path), _Lines(), []
     with open_text(Path(path)) as file:
         for number, text in enumerate(file, start=1):
@@ -100,21 +107,22 @@ def read_object(name: str, line: int, text: str, keys: Sequence[str]) -> dict[st
         raise at(name, line, f"holds {constant}; expected finite numbers")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise at(name, line, f"the key {twice[0]!r} is there twice")
-        return dict(pairs)
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+            raise at(name, line, f"the key {min(twice)[:40]!r} is there twice")
+        return value
 
     try:
-        value = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise at(name, line, f"not JSON ({str(error).splitlines()[0]})") from error
+        # Each step is a list.
+        value = parse_json(text, containers=2**22, parse_constant=refuse, object_pairs_hook=unique)
+    except ValueError as error:
+        raise at(name, line, f"not JSON ({reason(error)})") from error
     if not isinstance(value, dict):
         raise at(name, line, f'holds a {type(value).__name__}, expected an object such as {{"x": [[...]], "y": ...}}')
     for key in value:
         if key not in keys:
-            raise at(name, line, f"the key {key!r} is unknown; expected {', '.join(keys)}{_hint(key)}")
+            raise at(name, line, f"the key {key[:40]!r} is unknown; expected {', '.join(keys)}{_hint(key)}")
     return value
 
 
@@ -145,7 +153,7 @@ def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:
     for key in ("id", "group"):
         if key in value:
             if isinstance(value[key], bool) or not isinstance(value[key], str | int):
-                raise at(name, line, f"{key} is {value[key]!r}, expected text or an integer")
+                raise at(name, line, f"{key} is {shown(value[key])!r}, expected text or an integer")
             getattr(lines, key).append(str(value[key]))
     if "time" in value:
         lines.time.append(_number(name, line, value["time"], "time"))
@@ -160,13 +168,17 @@ def read_steps(name: str, line: int, value: Any, *, features: int | None) -> np.
     if not isinstance(value, list) or not value:
         got = "an empty list" if value == [] else type(value).__name__
         raise at(name, line, f"x is {got}, expected a list of at least one step, each a list of numbers")
-    rows = [_vector(name, line, step, f"x[{place}]") for place, step in enumerate(value)]
-    for place, row in enumerate(rows):
-        if len(row) != len(rows[0]):
-            raise at(name, line, f"x[{place}] has {len(row)} numbers, expected {len(rows[0])} as x[0]")
-    if features is not None and len(rows[0]) != features:
-        raise at(name, line, f"x has {len(rows[0])} features, expected {features} as before")
-    return np.array(rows, dtype=np.float32)
+    # Flat, without an object for each number: 32 MiB of a line hold eight million steps of one digit.
+    flat, width = array("d"), 0
+    for place, step in enumerate(value):
+        row = _vector(name, line, step, f"x[{place}]")
+        width = width or len(row)
+        if len(row) != width:
+            raise at(name, line, f"x[{place}] has {len(row)} numbers, expected {width} as x[0]")
+        flat.extend(row)
+    if features is not None and width != features:
+        raise at(name, line, f"x has {width} features, expected {features} as before")
+    return np.frombuffer(flat, np.float64).astype(np.float32).reshape(-1, width)
 
 
 def _vector(name: str, line: int, value: Any, what: str) -> tuple[float, ...]:
@@ -176,15 +188,22 @@ def _vector(name: str, line: int, value: Any, what: str) -> tuple[float, ...]:
 
 
 def _number(name: str, line: int, value: Any, what: str) -> float:
-    number = None if isinstance(value, bool) or not isinstance(value, int | float) else parse_number(repr(value))
+    number = None if isinstance(value, bool) or not isinstance(value, int | float) else finite(value)
     if number is None:
-        raise at(name, line, f"{what} holds {str(value)[:40]!r}, expected a finite number")
+        raise at(name, line, f"{what} holds {str(shown(value))!r}, expected a finite number")
     return number
+
+
+def shown(value: Any) -> Any:
+    """Return what a message shows of a value: of a list or an object the kind alone, which may be deep and long."""
+    if isinstance(value, list | dict):
+        return type(value).__name__
+    return value[:40] if isinstance(value, str) else value
 
 
 def _target(name: str, line: int, value: Any) -> str | tuple[float, ...]:
     if isinstance(value, list):
         return _vector(name, line, value, "y")
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
-        raise at(name, line, f"y is {value!r}, expected text or a number")
+        raise at(name, line, f"y is {shown(value)!r}, expected text or a number")
     return value if isinstance(value, str) else repr(value)

@@ -4,26 +4,66 @@ Every refusal names the file and the line, counted from 1.
 """
 
 import gzip
-import math
+import io
+import lzma
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data._sequences import Task
 from lstm_edge_runtime.errors import DataError
+from lstm_edge_runtime.reading import (
+    Budget,
+    TooLargeError,
+    most_unpacked,
+    open_file,
+    read_line,
+    translated,
+    unpacked,
+)
 
-__all__ = ["Target", "at", "build_targets", "is_class", "number_ids", "open_text", "parse_number"]
+__all__ = ["Lines", "Target", "at", "build_targets", "finite", "is_class", "number_ids", "open_text", "parse_number"]
 
 Array = NDArray[Any]
 # One target as a file has it: the text of a class or of a number, or several numbers; and the line that it is on.
 Target = tuple[str | tuple[float, ...], int]
 
 _LARGEST = float(np.finfo(np.float32).max)
+# In memory a line of a table takes up to thirty times the room that it has in the file.
+_MOST_BYTES = 2**32
+_LEAST_UNPACKED_BYTES = 2**26
+_MOST_BLANK_LINES = 2**20
+
+
+class Lines:
+    """The lines of an open text file, each within a bound; ``number`` is that of the last one, from 1."""
+
+    def __init__(self, name: str, file: io.TextIOWrapper) -> None:
+        self.number = 0
+        self._name, self._readline, self._blank = name, file.readline, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line: str = read_line(self._readline)
+        except TooLargeError as error:
+            raise at(self._name, self.number + 1, str(error)) from error
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if line.isspace():
+            self._blank += 1
+            if self._blank > _MOST_BLANK_LINES:
+                raise at(self._name, self.number, f"is empty, as {_MOST_BLANK_LINES:,} before it; remove them")
+        return line
 
 
 def at(name: str, line: int, sentence: str) -> DataError:
@@ -32,22 +72,32 @@ def at(name: str, line: int, sentence: str) -> DataError:
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
+def open_text(path: Path) -> Iterator[Lines]:
     """Open a UTF-8 text file, or one compressed with gzip (``.gz``); a byte order mark is skipped.
 
     Raises:
-        DataError: no such file, not UTF-8, or a damaged archive, also where that shows only while reading.
+        DataError: no such text file, not UTF-8, over a bound (see ``lstm_edge_runtime.reading``), or a damaged archive,
+            also where that shows only while reading; or there is not enough memory for what is in it.
     """
-    if not path.is_file():
-        raise DataError(f"data {path}: no such file" if not path.exists() else f"data {path}: not a file")
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield file
-    except UnicodeDecodeError as error:
-        raise DataError(f"data {path}: not UTF-8 text (byte {error.start} of a block: {error.reason})") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"data {path}: not a gzip file, or a damaged one ({error})") from error
+    name = f"data {path}"
+    with (
+        translated(DataError, f"{name}: cannot be read"),
+        open_file(path, DataError, where=name) as raw,
+    ):
+        size = os.fstat(raw.fileno()).st_size
+        if path.suffix == ".gz":
+            budget = Budget(most_unpacked(size, least=_LEAST_UNPACKED_BYTES, most=_MOST_BYTES), "text")
+            binary = unpacked(raw, ".gz", budget)
+        else:
+            Budget(_MOST_BYTES, "text").check(size)
+            binary = io.BufferedReader(raw)  # type: ignore[arg-type]  # open_file opens without a buffer
+        try:
+            with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+                yield Lines(str(path), file)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}: not UTF-8 text (byte {error.start} of a block: {error.reason})") from error
+        except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise DataError(f"{name}: not a gzip file, or a damaged one ({error})") from error
 
 
 def parse_number(text: str) -> float | None:
@@ -56,7 +106,16 @@ def parse_number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and abs(value) <= _LARGEST and "_" not in text else None
+    return None if "_" in text else finite(value)
+
+
+def finite(value: float) -> float | None:
+    """Return a number as a float, or None where float32 has none: NaN, infinity, 1e39, an integer of 400 digits."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if abs(number) <= _LARGEST else None
 
 
 def is_class(task: Task | None, targets: Sequence[Target], name: str) -> bool:
@@ -118,7 +177,9 @@ def build_targets(
 
 def number_ids(texts: Sequence[str]) -> NDArray[np.int64]:
     """Return int64 ``[n]``: equal texts get equal numbers, from 0, in sorted order."""
-    return np.unique(np.array(texts, dtype=str), return_inverse=True)[1].astype(np.int64)
+    # Not as an array of texts: that gives each the room of the longest one.
+    numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
+    return np.array([numbers[text] for text in texts], dtype=np.int64)
 
 
 def _values(name: str, targets: Sequence[Target]) -> Array:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data._checks import check_lengths, check_x
-from lstm_edge.data._json_lines import read_object, read_steps
+from lstm_edge.data._json_lines import read_object, read_steps, shown
 from lstm_edge.data._text_files import at, open_text
 from lstm_edge_runtime.errors import DataError
+from lstm_edge_runtime.reading import translated
 
 __all__ = ["Transcripts", "load_transcripts"]
 
@@ -89,6 +90,11 @@ def load_transcripts(path: str | Path) -> Transcripts:
     Raises:
         DataError: one sentence with the file and the line.
     """
+    with translated(DataError, f"data {path}: cannot be read"):
+        return _load(path)
+
+
+def _load(path: str | Path) -> Transcripts:
     name = str(path)
     sequences: list[NDArray[np.float32]] = []
     texts: list[str] = []
@@ -100,7 +106,7 @@ def load_transcripts(path: str | Path) -> Transcripts:
             if "x" not in value or "text" not in value:
                 raise at(name, line, f"has the keys {', '.join(value) or 'none'}; expected x and text")
             if not isinstance(value["text"], str):
-                raise at(name, line, f"text is {value['text']!r}, expected a text")
+                raise at(name, line, f"text is {shown(value['text'])!r}, expected a text")
             sequences.append(read_steps(name, line, value["x"], features=sequences[0].shape[1] if sequences else None))
             texts.append(value["text"])
     if not texts:

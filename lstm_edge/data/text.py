@@ -5,9 +5,7 @@ NumPy only: it runs on the device. A text is named ``king-james``, or by the pat
 the last 5 % of its characters.
 """
 
-import gzip
-import lzma
-import zlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.errors import DataError
+from lstm_edge_runtime.reading import Budget, TooLargeError, most_unpacked, open_file, translated, unpacked
 
 __all__ = ["PARTS", "TEXTS", "TextData", "decode_text", "is_text", "load_text", "split_text", "text_batches"]
 
@@ -26,10 +25,14 @@ PARTS: tuple[str, ...] = ("train", "validation", "test")
 _CUTS = (90, 95)
 # So that 5 % are at least one character.
 LEAST_CHARACTERS = 20
-# A text is held in memory, with 8 bytes for each id: more than a gigabyte of it is a mistake or a decompression bomb.
+# A text is held in memory, with 8 bytes for each id: more than a gigabyte of it is a mistake.
 LARGEST_BYTES = 2**30
+# What a small file may unpack to; text shrinks to a quarter, a bomb to a seven-thousandth.
+_LEAST_UNPACKED_BYTES = 2**27
+_PIECE = 2**20
 _FILES = {"king-james": "kjv.txt.xz"}
-_SUFFIXES = (".txt", ".xz", ".gz")
+_PACKED = (".xz", ".gz")
+_SUFFIXES = (".txt", *_PACKED)
 # Those of lstm_edge.data.load, which reads sequences of numbers.
 _TABLES = (".csv.gz", ".jsonl.gz")
 
@@ -60,8 +63,8 @@ def load_text(spec: str, *, default_part: str | None = None) -> TextData:
         default_part: the part that a bundled name without one means; None: the whole.
 
     Raises:
-        DataError: no such text or file, or it is damaged, empty, not UTF-8, over 1 GiB, or holds a NUL; too short to be
-            cut into parts.
+        DataError: no such text or file, or it is damaged, empty, not UTF-8, over a bound (see
+            ``lstm_edge_runtime.reading``), or holds a NUL; too short to be cut into parts.
     """
     path, part = _parse(spec)
     if path in TEXTS:
@@ -132,37 +135,56 @@ def _parse(spec: str) -> tuple[str, str | None]:
 
 
 def _read(path: Path) -> str:
-    if not path.is_file():
-        known = f"no such file; expected {', '.join(TEXTS)}, or the path of a UTF-8 text file"
-        raise DataError(f"data {path}: {known}" if not path.exists() else f"data {path}: not a file")
-    try:
-        with path.open("rb") as raw:
-            if path.suffix == ".xz":
-                return decode_text(lzma.LZMAFile(raw).read, str(path))
-            return decode_text(gzip.GzipFile(fileobj=raw).read if path.suffix == ".gz" else raw.read, str(path))
-    except (lzma.LZMAError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"data {path}: cannot be unpacked as {path.suffix}, the file is damaged ({error})") from error
+    name = f"data {path}"
+    with (
+        translated(DataError, f"{name}: cannot be read"),
+        open_file(
+            path,
+            DataError,
+            where=name,
+            missing=f"no such file; expected {', '.join(TEXTS)}, or the path of a UTF-8 text file",
+        ) as raw,
+    ):
+        if path.suffix not in _PACKED:
+            return decode_text(raw.read, str(path))
+        size = os.fstat(raw.fileno()).st_size
+        budget = Budget(most_unpacked(size, least=_LEAST_UNPACKED_BYTES, most=LARGEST_BYTES), "text")
+        damaged = f"cannot be unpacked as {path.suffix}, the file is damaged"
+        return decode_text(unpacked(raw, path.suffix, budget).read, str(path), damaged)
 
 
-def decode_text(read: Callable[[int], bytes], name: str) -> str:
+def decode_text(read: Callable[[int], bytes], name: str, damaged: str = "cannot be read") -> str:
     """Read a text of UTF-8.
 
     Args:
-        read: returns at most that many bytes, as the method of an open file does.
+        read: returns at most that many bytes, and none at the end, as the method of an open file does.
         name: what messages call it.
+        damaged: what they say where ``read`` raises.
 
     Raises:
-        DataError: it is empty, not UTF-8, over 1 GiB, or holds a NUL.
+        DataError: it is empty, not UTF-8, over 1 GiB, or holds a NUL; or there is not enough memory for it.
     """
-    data = read(LARGEST_BYTES + 1)
-    if len(data) > LARGEST_BYTES:
-        raise DataError(f"data {name}: more than {LARGEST_BYTES:,} bytes of text, which is the most that is read")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"data {name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    if not text:
-        raise DataError(f"data {name}: the text is empty, expected at least one character")
-    if "\0" in text:
-        raise DataError(f"data {name}: holds a NUL at character {text.index(chr(0))}, expected text")
-    return text
+    with translated(DataError, f"data {name}: {damaged}"):
+        try:
+            data = _read_all(read, name)
+        except TooLargeError as error:
+            raise DataError(f"data {name}: {error}") from error
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"data {name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        if not text:
+            raise DataError(f"data {name}: the text is empty, expected at least one character")
+        return text
+
+
+def _read_all(read: Callable[[int], bytes], name: str) -> bytearray:
+    """Read to the end, or to the first NUL: an endless device of zeros is no text from its first byte on."""
+    data, budget = bytearray(), Budget(LARGEST_BYTES, "text")
+    while piece := read(_PIECE):
+        if 0 in piece:
+            place = len((data + piece[: piece.index(0)]).decode("utf-8-sig", errors="replace"))
+            raise DataError(f"data {name}: holds a NUL at character {place}, expected text")
+        budget.take(len(piece))
+        data += piece
+    return data

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from lstm_edge.data import Dataset
 from lstm_edge.selection.candidates import Model, measure, metric_for, score, train
-from lstm_edge.selection.folds import Fold, choose_split, make_folds
+from lstm_edge.selection.folds import Fold, check_held_out, choose_split, make_folds
 from lstm_edge.selection.report import Candidate, SelectionReport, check_limits, choose, plot_selection
 from lstm_edge.selection.settings import Architecture, Limits, SelectionSettings, Split, parse_amount, parse_sizes
+from lstm_edge.selection.storage import parse_storage, sqlite_url
 from lstm_edge.selection.study import Cell, open_study, run_trials
 from lstm_edge.training import TrainingReport
 from lstm_edge.training.sequences import fingerprint
@@ -25,6 +26,7 @@ __all__ = [
     "SelectionReport",
     "SelectionSettings",
     "Split",
+    "check_held_out",
     "choose",
     "choose_split",
     "make_folds",
@@ -33,6 +35,7 @@ __all__ = [
     "plot_selection",
     "retrain",
     "select",
+    "sqlite_url",
     "study_name",
 ]
 
@@ -57,7 +60,7 @@ def select(
     Args:
         dataset: the training data.
         settings: the candidates, the folds, how to train.
-        storage: URL of the study's database (see ``lstm_edge.selection.study``).
+        storage: URL of the study's database (see ``open_study``).
         limits: what the device allows.
         say: called with a sentence before each part.
         on_progress: called with (trials done, trials), those of earlier runs and other processes included.
@@ -68,11 +71,13 @@ def select(
         InputError: the metric is not for the data, or the storage cannot be opened.
         LstmEdgeError: as training, export and quantization.
     """
+    database = parse_storage(storage)
     tell = say or (lambda _sentence: None)
     limits = limits or Limits()
     metric = metric_for(dataset, settings)
     split = settings.split or choose_split(dataset)
     folds = make_folds(dataset, folds=settings.folds, split=split, seed=settings.seed)
+    check_held_out(dataset, folds, settings.options, seed=settings.seed)
     candidates = _measured(dataset, settings, limits, tell)
     check_limits(candidates, limits)
     name = study_name(dataset, settings, split)
@@ -90,7 +95,7 @@ def select(
         if on_progress:
             on_progress(len(scores), len(cells))
 
-    with open_study(storage, name, maximize=metric.more_is_better) as study:
+    with open_study(database, name, maximize=metric.more_is_better) as study:
         scores = run_trials(study, cells, judge, on_score=on_score)
     judged = tuple(
         replace(candidate, scores=tuple(scores[candidate.architecture, fold] for fold in range(len(folds))))

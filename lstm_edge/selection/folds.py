@@ -10,9 +10,11 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 
 from lstm_edge.data import Dataset
 from lstm_edge.selection.settings import Split
+from lstm_edge.training import TrainingOptions
+from lstm_edge.training.holdout import class_name, split_sequences
 from lstm_edge_runtime.errors import DataError
 
-__all__ = ["Fold", "choose_split", "make_folds"]
+__all__ = ["Fold", "check_held_out", "choose_split", "make_folds"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +83,19 @@ def make_folds(dataset: Dataset, *, folds: int, split: Split, seed: int) -> tupl
     return result
 
 
+def check_held_out(dataset: Dataset, folds: tuple[Fold, ...], options: TrainingOptions, *, seed: int) -> None:
+    """Refuse, before anything is trained, folds whose training would hold out the only sequences of a class.
+
+    Each training holds out a part of its fold for early stopping, and the last one a part of all data.
+
+    Raises:
+        DataError: one does; the message names the class and the fold.
+    """
+    for number, fold in enumerate(folds, start=1):
+        split_sequences(dataset.subset(fold.train), options, seed=seed, where=f", fold {number}")
+    split_sequences(dataset, options, seed=seed)
+
+
 def _check(dataset: Dataset, folds: int, split: Split) -> None:
     name = dataset.name
     if split == "stratified":
@@ -88,7 +103,7 @@ def _check(dataset: Dataset, folds: int, split: Split) -> None:
             raise DataError(f"data {name}: the stratified split needs a class for each sequence; use plain or grouped")
         classes, counts = np.unique(dataset.y, return_counts=True)
         if counts.min() < folds:
-            rare = _class_name(dataset, int(classes[int(np.argmin(counts))]))
+            rare = class_name(dataset, int(classes[int(np.argmin(counts))]))
             raise DataError(
                 f"data {name}: the class {rare} has {counts.min()} sequences, fewer than the {folds} folds; "
                 "ask for fewer folds or add data"
@@ -114,10 +129,6 @@ def _check_folds(dataset: Dataset, folds: tuple[Fold, ...]) -> None:
         missing = np.setdiff1d(dataset.y, dataset.subset(fold.train).y)
         if len(missing):
             raise DataError(
-                f"data {dataset.name}: the class {_class_name(dataset, int(missing[0]))} is missing from what fold "
+                f"data {dataset.name}: the class {class_name(dataset, int(missing[0]))} is missing from what fold "
                 f"{number} is trained on; ask for another number of folds or another split"
             )
-
-
-def _class_name(dataset: Dataset, number: int) -> str:
-    return repr(dataset.labels[number]) if dataset.labels else str(number)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from lstm_edge.selection.settings import Architecture, Limits
-from lstm_edge_runtime.artifact import write_atomically
 from lstm_edge_runtime.errors import BudgetError
 from lstm_edge_runtime.metrics import Metric, get_metric
+from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["Candidate", "SelectionReport", "check_limits", "choose", "plot_selection"]
 

@@ -20,12 +20,13 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from lstm_edge.selection.settings import Architecture
-from lstm_edge_runtime.errors import InputError
+from lstm_edge.selection.storage import Database, parse_storage
+from lstm_edge_runtime.errors import InputError, LstmEdgeError
 
 __all__ = ["Cell", "open_study", "run_trials"]
 
@@ -36,6 +37,8 @@ Scores = dict[Cell, float]
 # Seconds: between signs of life of a running trial; without one after which it counts as dead; between two looks at
 # trials that other processes run.
 _HEARTBEAT, _GRACE, _POLL = 20, 120, 0.5
+# Seconds within which whoever takes a trial says who it is: that is the next statement after taking it.
+_CLAIM = 20.0
 # SQLite waits that many seconds for another process's write. A PostgreSQL database without an encoding (SQL_ASCII, what
 # initdb makes under LC_ALL=C) would give psycopg bytes where SQLAlchemy expects text.
 _CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
@@ -46,42 +49,77 @@ _OPEN = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
 @contextmanager
-def open_study(storage: str, name: str, *, maximize: bool) -> Iterator[optuna.Study]:
+def open_study(storage: str | Database, name: str, *, maximize: bool) -> Iterator[optuna.Study]:
     """Open a study, or make it.
 
     Args:
-        storage: a database's URL: ``sqlite:///study.sqlite3``, or ``postgresql://user:password@host/database``.
+        storage: a database, or its URL: ``sqlite:///study.sqlite3``, or ``postgresql://user:password@host/database``.
         name: the study's.
         maximize: whether more is better.
 
     Raises:
-        InputError: the URL is none, or the database cannot be opened; a password in it is not repeated.
+        InputError: the URL is none, or the database cannot be opened or used; no secret of the URL is repeated, and
+            no error that may hold one is chained.
+        ModuleNotFoundError: the database's driver is not installed.
     """
+    database = parse_storage(storage) if isinstance(storage, str) else storage
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    shown = storage
+    reason = ""
     try:
-        with warnings.catch_warnings():
-            # Heartbeats are marked as experimental; without them a dead machine's trials would stay open for ever.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            url = _url(storage)
-            shown = url.render_as_string(hide_password=True)
-            opened = _open_database(url)
+        opened, study = _open(database, name, maximize=maximize)
+        try:
+            yield study
+        finally:
+            opened.engine.dispose()
+    except (SQLAlchemyError, StorageInternalError, _NotOpenedError) as error:
+        reason = database.masked(_said(error))
+    except LstmEdgeError:
+        raise
+    except Exception as error:
+        if not any(database.holds_secret(str(link)) for link in _chain(error)):
+            raise
+        reason = database.masked(_said(error))
+    finally:
+        optuna.logging.set_verbosity(before)
+    if reason:
+        # A traceback would print the driver's own error, and that one the URL.
+        raise InputError(f"storage {database.shown}: cannot be used ({reason})") from None
+
+
+class _NotOpenedError(Exception):
+    """The database cannot be opened, whatever its driver raised."""
+
+
+def _open(database: Database, name: str, *, maximize: bool) -> tuple[optuna.storages.RDBStorage, optuna.Study]:
+    with warnings.catch_warnings():
+        # Heartbeats are marked as experimental; without them a dead machine's trials would stay open for ever.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            database.url.get_dialect().import_dbapi()
+            opened = _open_database(database.url)
             study = optuna.create_study(
                 storage=opened,
                 study_name=name,
                 direction="maximize" if maximize else "minimize",
                 load_if_exists=True,
             )
-        try:
-            yield study
-        finally:
-            opened.engine.dispose()
-    except (SQLAlchemyError, StorageInternalError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"storage {shown}: cannot be used ({reason})") from error
-    finally:
-        optuna.logging.set_verbosity(before)
+        except (SQLAlchemyError, StorageInternalError, ModuleNotFoundError):
+            raise
+        except Exception as error:  # a driver raises what it likes for a parameter that it does not know
+            raise _NotOpenedError from error
+    return opened, study
+
+
+def _said(error: BaseException) -> str:
+    """Return what the error says that lies behind SQLAlchemy's and Optuna's."""
+    return str(error.__cause__ or error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def run_trials(
@@ -96,12 +134,13 @@ def run_trials(
         on_score: called with the scores known so far, at the start and after each trial.
     """
     keys = {_key(cell): cell for cell in cells}
+    nameless: dict[int, float] = {}
     while True:
         scores = _scores(study, keys)
         on_score(scores)
         if len(scores) == len(cells):
             return scores
-        _give_up_dead(study)
+        _give_up_dead(study, nameless)
         _add_missing(study, cells)
         if any(_key_of(trial) in keys for trial in _trials(study, TrialState.WAITING)):
             study.optimize(lambda trial: _objective(study, trial, keys, judge), n_trials=1)
@@ -133,10 +172,18 @@ def _add_missing(study: optuna.Study, cells: Sequence[Cell]) -> None:
             study.enqueue_trial(params, user_attrs={"cell": _key(cell)})
 
 
-def _give_up_dead(study: optuna.Study) -> None:
-    """Mark running trials as failed whose process on this machine is gone, or whose heartbeat stopped."""
+def _give_up_dead(study: optuna.Study, nameless: dict[int, float]) -> None:
+    """Mark running trials as failed whose process on this machine is gone, or whose heartbeat stopped.
+
+    A process that is killed right after it took a trial leaves neither its name nor a heartbeat: Optuna would never
+    give such a trial up. ``nameless`` holds since when, in ``time.monotonic()``'s seconds, this process has seen each
+    of these, so that clocks of other machines do not matter.
+    """
     for trial in _trials(study, TrialState.RUNNING):
-        if _is_dead(str(trial.user_attrs.get("owner", ""))):
+        owner = str(trial.user_attrs.get("owner", ""))
+        now = time.monotonic()
+        since = now if "owner" in trial.user_attrs else nameless.setdefault(trial.number, now)
+        if _is_dead(owner) or now - since > _CLAIM:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -183,7 +230,8 @@ def _open_database(url: URL) -> optuna.storages.RDBStorage:
     for left in reversed(range(_TRIES)):
         try:
             return optuna.storages.RDBStorage(
-                url.render_as_string(hide_password=False),
+                # Optuna fills a template in, which a URL with braces is not.
+                url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}"),
                 # No pool: an opening that fails leaves no connection behind, and none grows stale between trials.
                 engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()], "poolclass": NullPool},
                 heartbeat_interval=_HEARTBEAT,
@@ -198,16 +246,3 @@ def _open_database(url: URL) -> optuna.storages.RDBStorage:
             # The tables are of another version of Optuna.
             raise StorageInternalError(str(error)) from error
     raise AssertionError("unreachable")
-
-
-def _url(storage: str) -> URL:
-    try:
-        url = make_url(storage)
-    except ArgumentError as error:
-        raise InputError(
-            "storage: not a database's URL; expected sqlite:///study.sqlite3 or postgresql://user@host/database"
-        ) from error
-    if url.get_backend_name() not in _CONNECT:
-        raise InputError(f"storage: {url.get_backend_name()} is not supported, expected sqlite or postgresql")
-    # SQLAlchemy before 2.1 would look for psycopg2.
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url

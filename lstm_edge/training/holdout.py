@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data import Dataset
+from lstm_edge.training.options import TrainingOptions
 from lstm_edge_runtime.errors import DataError, InputError
 
-__all__ = ["hold_out", "hold_out_sequences"]
+__all__ = ["class_name", "hold_out", "hold_out_sequences", "only_held_out", "split_sequences"]
 
 Indices = NDArray[np.int64]
 
@@ -67,6 +68,61 @@ def hold_out_sequences(dataset: Dataset, share: float, *, seed: int) -> tuple[In
         return hold_out(dataset.y, share, seed=seed, name=f"data {dataset.name}")
     order = np.random.default_rng(seed).permutation(len(dataset))
     return _parts(len(dataset), order[: _count(dataset, len(dataset), "sequences", share)])
+
+
+def split_sequences(
+    dataset: Dataset, options: TrainingOptions, *, seed: int, where: str = ""
+) -> tuple[Dataset, Dataset]:
+    """Return what to train on, and what to hold out of a data set (``hold_out_sequences``).
+
+    Args:
+        dataset: the data.
+        options: the share to hold out, and how training cuts sequences.
+        seed: which sequences are drawn.
+        where: what the message adds to the name of the data, such as ", fold 2".
+
+    Raises:
+        InputError: the share is out of its range.
+        DataError: nothing can be held out, or a class would be held out that the rest has no target of.
+    """
+    train_rows, held_out_rows = hold_out_sequences(dataset, options.held_out, seed=seed)
+    train, held_out = dataset.subset(train_rows), dataset.subset(held_out_rows)
+    unseen = only_held_out(train, held_out, options)
+    if unseen is not None:
+        raise DataError(
+            f"data {dataset.name}{where}: the class {class_name(dataset, unseen)} is only in the {len(held_out)} "
+            f"sequences that are held out{_why(dataset)}, so training would never see it; add sequences of that "
+            "class, or hold out others: validation data, another share or another seed"
+        )
+    return train, held_out
+
+
+def only_held_out(train: Dataset, held_out: Dataset, options: TrainingOptions) -> int | None:
+    """Return the lowest class that targets of the held-out part have and no target that is trained on; else None.
+
+    Steps that ``max_length`` always cuts off are not trained on; held-out sequences are never cut.
+    """
+    if not train.is_classes:
+        return None
+    y = train.y
+    if train.per_step and options.max_length is not None and options.truncate != "random":
+        steps = np.concatenate([np.arange(length) for length in train.lengths])
+        if options.truncate == "pre":
+            steps = np.repeat(train.lengths, train.lengths) - 1 - steps
+        y = y[steps < options.max_length]
+    unseen = np.setdiff1d(held_out.y, y)
+    return int(unseen[0]) if len(unseen) else None
+
+
+def class_name(dataset: Dataset, number: int) -> str:
+    """Return what messages call a class: its label in quotes, or its number."""
+    return repr(dataset.labels[number]) if dataset.labels else str(number)
+
+
+def _why(dataset: Dataset) -> str:
+    if dataset.groups is not None:
+        return " (whole groups)"
+    return " (the latest)" if dataset.times is not None else ""
 
 
 def _check_share(share: float) -> None:

@@ -3,7 +3,8 @@
 The text is laid out in B rows of equal length that are read side by side, window after window: the gradient stays
 inside a window, the recurrent state goes on from one to the next (Williams and Peng, An Efficient Gradient-Based
 Algorithm for On-Line Training of Recurrent Network Trajectories, 1990). An epoch starts at the beginning of the rows
-with a zero state. T tokens in a window.
+with a zero state. With ``reset_probability`` single rows start again from it at random windows, so that the model also
+learns to answer from a fresh state, and meets fewer states that it alone has led itself into. T tokens in a window.
 """
 
 import math
@@ -44,21 +45,35 @@ class LanguageTask:
     name: TaskName = "language-model"
     noisy = False
 
-    def __init__(self, train: Ids, held_out: Ids, options: LanguageOptions) -> None:
+    def __init__(self, train: Ids, held_out: Ids, options: LanguageOptions, *, seed: int = 0) -> None:
         self.train = train
         self.held_out = held_out
         self.options = options
+        self.seed = seed
         self.updates = -(-((len(train) - 1) // options.batch_size) // options.window)
         self.criterion = cross_entropy(options.label_smoothing)
         self._state: LstmState | None = None
 
-    def batches(self, number: int) -> Iterator[Batch]:  # noqa: ARG002  every epoch reads the same windows
-        """Yield the windows from the beginning of the rows to their end."""
+    def batches(self, number: int) -> Iterator[Batch]:
+        """Yield the windows from the beginning of the rows to their end; which rows are reset depends on ``number``."""
         self._state = None
         mine = slice(distributed.rank(), None, distributed.processes())
+        # Seeded by the epoch, because a resumed training starts with an epoch: it then draws the same resets. All
+        # rows are drawn on every process, so a row's resets do not depend on the number of processes.
+        generator = np.random.default_rng([self.seed, number])
         for x, y in _windows(self.train, self.options.batch_size, self.options.window, mine):
+            if self.options.reset_probability:
+                drawn = generator.random(self.options.batch_size) < self.options.reset_probability
+                self._reset(torch.from_numpy(drawn[mine]))
             total = y.numel() * distributed.processes()
             yield Batch(x=x, y=y, lengths=None, count=y.numel(), total=total, items=total)
+
+    def _reset(self, rows: Tensor) -> None:
+        """Put the initial state, zeros, in place of the carried one where ``rows``, bool ``[B]``, is true."""
+        if self._state is not None:
+            h, c = self._state
+            # Not a product with 0, which keeps NaN.
+            self._state = (h.masked_fill(rows[:, None], 0.0), c.masked_fill(rows[:, None], 0.0))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of a window in nats; the state goes on from the window before."""
@@ -99,7 +114,8 @@ def train_language_model(
         held_out: the text for early stopping, int64 ``[M]``.
         config: the model.
         options: how to train.
-        seed: decides the first weights and the dropout. PyTorch's global random state is left as it was.
+        seed: decides the first weights, the dropout and the random resets. PyTorch's global random state is left as it
+            was.
         data: what the report calls the text.
         on_epoch: called after every epoch.
         on_progress: called after every update with (updates done, updates at most).
@@ -128,7 +144,7 @@ def train_language_model(
     config = prepare(config, options, start)
     watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
     check_run(seed, watch)
-    task = LanguageTask(train, held_out, options)
+    task = LanguageTask(train, held_out, options, seed=seed)
     identity: dict[str, Any] = {"seed": seed, "config": config.to_json(), "data": fingerprint(train, held_out)}
     model, history, seconds = run_training(
         lambda: LanguageModel(config), task, options, identity, watch=watch, start=start

@@ -116,8 +116,10 @@ class TrainingOptions:
 class LanguageOptions(TrainingOptions):
     """How to train a language model.
 
-    ``window``: tokens that the gradient goes back through; the state goes on from one window to the next. ``held_out``,
-    ``bucket``, ``pack`` and padding mean nothing here: the held-out text is given, and windows are all equally long.
+    ``window``: tokens that the gradient goes back through; the state goes on from one window to the next.
+    ``reset_probability``: before each window each row starts again from the initial state with this probability, 0 to
+    1; with 0 the state is carried through the whole epoch. ``held_out``, ``bucket``, ``pack`` and padding mean nothing
+    here: the held-out text is given, and windows are all equally long.
     """
 
     epochs: int = 10
@@ -127,11 +129,13 @@ class LanguageOptions(TrainingOptions):
     schedule_by: Granularity = "update"
     threads: int | None = None
     window: int = 100
+    reset_probability: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.window < 1:
             raise InputError(f"training: window is {self.window}, expected 1 or more")
+        _check("reset_probability", self.reset_probability, 0 <= self.reset_probability <= 1, "a share from 0 to 1")
 
 
 def _check(name: str, value: Any, holds: bool, expected: str) -> None:

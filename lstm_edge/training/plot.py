@@ -4,8 +4,8 @@ import io
 from pathlib import Path
 
 from lstm_edge.training.record import TrainingReport
-from lstm_edge_runtime.artifact import check_target, write_atomically
 from lstm_edge_runtime.errors import OutputError
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = ["check_plot", "plot_curves"]
 

@@ -19,7 +19,7 @@ from lstm_edge.data import Dataset, bucketed_batches, collate
 from lstm_edge.data.shifting import to_front
 from lstm_edge.models import RecurrentConfig, SequenceModel, set_forget_bias
 from lstm_edge.training import distributed
-from lstm_edge.training.holdout import hold_out_sequences
+from lstm_edge.training.holdout import class_name, only_held_out, split_sequences
 from lstm_edge.training.loop import Batch, Watch, fit
 from lstm_edge.training.losses import IGNORED, Criterion, Measure
 from lstm_edge.training.options import TrainingOptions
@@ -143,12 +143,11 @@ def split(
     """Return what to train on and what to hold out: the validation set where there is one, else a part.
 
     Raises:
-        DataError: nothing can be held out, or the validation set has other features or targets, or a label that no
-            target of the training set has.
+        DataError: nothing can be held out, or the validation set has other features or targets, or the part that is
+            held out has a class that no target of the training part has.
     """
     if validation is None:
-        train, held_out = hold_out_sequences(dataset, options.held_out, seed=seed)
-        return dataset.subset(train), dataset.subset(held_out)
+        return split_sequences(dataset, options, seed=seed)
     for what in ("features", "targets", "task"):
         mine, theirs = getattr(dataset, what), getattr(validation, what)
         if mine != theirs:
@@ -156,13 +155,13 @@ def split(
     if not dataset.is_classes:
         return dataset, validation
     matched = validation.for_model(dataset.labels, dataset.classes)
-    unseen = np.setdiff1d(matched.y, dataset.y)
-    if len(unseen):
+    unseen = only_held_out(dataset, matched, options)
+    if unseen is not None:
         # A class that the training data's numbers or labels leave room for, and that no target there has.
-        label = repr(dataset.labels[unseen[0]]) if dataset.labels else str(unseen[0])
+        cut = "" if options.max_length is None else f" in the {options.max_length} steps that --max-length keeps"
         raise DataError(
-            f"data {validation.name}: the label {label} was never seen in training; expected one that "
-            f"{dataset.name} has targets of"
+            f"data {validation.name}: the label {class_name(dataset, unseen)} was never seen in training; expected one "
+            f"that {dataset.name} has targets of{cut}"
         )
     return dataset, matched
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from lstm_edge._tensors import read_safetensors
 from lstm_edge.training.record import Epoch
-from lstm_edge_runtime.artifact import check_target, write_atomically
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.reading import parse_json, translated
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = ["TRAINING_KEY", "Checkpoint", "Past", "check_checkpoint", "restore", "store"]
 
@@ -92,19 +93,15 @@ def restore(path: Path, *, identity: Mapping[str, Any], model: nn.Module, optimi
         ArtifactError: the file is damaged, or it is the state of another training.
     """
     text, tensors = _read(path)
-    try:
-        description = json.loads(text)
+    with translated(ArtifactError, f"{path}: not a state of training that this version of lstm-edge reads"):
+        description = parse_json(text)
         history = tuple(Epoch(**epoch) for epoch in description["history"])
         found, seconds = description["identity"], float(description["seconds"])
         version = description["version"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ArtifactError(
-            f"{path}: not a state of training that this version of lstm-edge reads ({error})"
-        ) from error
     if version != VERSION:
-        raise ArtifactError(f"{path}: version is {version!r}, this version of lstm-edge reads {VERSION!r}")
+        raise ArtifactError(f"{path}: version is {_short(version)}, this version of lstm-edge reads {VERSION!r}")
     _check_identity(path, found, identity)
-    try:
+    with translated(ArtifactError, f"{path}: the state is not complete"):
         model.load_state_dict(_part(tensors, "model."))
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "optimizer.").items():
@@ -112,19 +109,11 @@ def restore(path: Path, *, identity: Mapping[str, Any], model: nn.Module, optimi
             state.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         torch.set_rng_state(tensors["generator"])
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"{path}: the state is not complete ({' '.join(str(error).split())[:200]})") from error
     return Past(history=history, best_weights=_part(tensors, "best."), seconds=seconds)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-        # The last three come from torch for a dtype or a size in the header that it does not know.
-        raise ArtifactError(f"{path}: not a readable .safetensors file ({error})") from error
+    metadata, tensors = read_safetensors(path)
     if TRAINING_KEY not in metadata:
         raise ArtifactError(f"{path}: its metadata has no key {TRAINING_KEY!r}; expected the state of a training")
     return metadata[TRAINING_KEY], tensors

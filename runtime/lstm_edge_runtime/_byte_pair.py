@@ -4,7 +4,6 @@ One form is read: a ``BPE`` model with a ``ByteLevel`` pre-tokenizer and decoder
 It loses nothing, so that decoding is a table of bytes, with or without the package.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge_runtime._json import shortened
 from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.errors import CardError, MissingExtraError
+from lstm_edge_runtime.reading import parse_json, reason
 
 __all__ = ["load_byte_pair", "token_bytes"]
 
@@ -48,8 +49,8 @@ def token_bytes(index: int, token: str) -> bytes:
     letters = _letters()
     if not all(letter in letters for letter in token):
         raise CardError(
-            f"model card: card.vocabulary[{index}] is {token!r}, expected letters of byte-level byte pairs only, or "
-            "the token that card.text names as unknown or end"
+            f"model card: card.vocabulary[{index}] is {shortened(token)}, expected letters of byte-level byte pairs "
+            "only, or the token that card.text names as unknown or end"
         )
     return bytes(letters[letter] for letter in token)
 
@@ -69,7 +70,7 @@ def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArra
     for part, key, expected in _EXPECTED:
         got = (document.get(part) or {}).get(key)
         if got != expected:
-            raise CardError(f"model card: card.text.tokenizer.{part}.{key} is {got!r}, expected {expected!r}")
+            raise CardError(f"model card: card.text.tokenizer.{part}.{key} is {shortened(got)}, expected {expected!r}")
     for part in ("normalizer", "post_processor", "truncation", "padding"):
         if document.get(part) is not None:
             raise CardError(f"model card: card.text.tokenizer.{part} is given, expected null: text is never changed")
@@ -82,8 +83,12 @@ def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArra
         ) from error
     try:
         tokenizer = tokenizers.Tokenizer.from_str(str(text.tokenizer))
-    except Exception as error:  # the package raises plain Exception for whatever it cannot read
-        raise CardError(f"model card: card.text.tokenizer cannot be read by tokenizers ({error})") from error
+    except BaseException as error:
+        # The package raises plain Exception for whatever it cannot read, and where it gives up itself its
+        # PanicException, which is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CardError(f"model card: card.text.tokenizer cannot be read by tokenizers ({reason(error)})") from error
     # A text that happens to spell the end token is text, not an end.
     tokenizer.encode_special_tokens = True
 
@@ -98,8 +103,8 @@ def _parse(text: str | None) -> dict[str, Any]:
     if text is None:
         raise CardError("model card: card.text.tokenizer is null, expected the JSON of a tokenizer for kind 'bpe'")
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except ValueError as error:
         raise CardError(f"model card: card.text.tokenizer is not a JSON document ({error})") from error
     parts = ("model", "pre_tokenizer", "decoder")
     if not isinstance(document, dict) or any(not isinstance(document.get(part), dict | None) for part in parts):
@@ -117,8 +122,8 @@ def _check_tokens(document: dict[str, Any], ids: Mapping[str, int]) -> None:
     for token in (*ids, *found):
         if found.get(token) != ids.get(token):
             raise CardError(
-                f"model card: card.text.tokenizer gives the token {token!r} the id {found.get(token)}, "
-                f"card.vocabulary gives it {ids.get(token)}"
+                f"model card: card.text.tokenizer gives the token {shortened(token)} the id "
+                f"{shortened(found.get(token))}, card.vocabulary gives it {ids.get(token)}"
             )
 
 

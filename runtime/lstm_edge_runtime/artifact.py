@@ -1,4 +1,4 @@
-"""The bytes around the graph: reading a model file, its integrity trailer, and writing a file in one step.
+"""The bytes around the graph: reading a model file, and its integrity trailer.
 
 No onnx package is needed here. The trailer is one more ``metadata_props`` entry (field 14 of ``ModelProto``),
 encoded by hand and appended to the serialized model; protobuf readers accept it as part of the model:
@@ -8,13 +8,12 @@ encoded by hand and appended to the serialized model; protobuf readers accept it
       12 40 <64 hex digits>     field 2 (value), 64 bytes: the SHA-256 of every byte before the trailer
 """
 
-import contextlib
 import hashlib
 import os
-import tempfile
-from pathlib import Path
 
-from lstm_edge_runtime.errors import ArtifactError, IntegrityError, OutputError
+from lstm_edge_runtime.errors import ArtifactError, IntegrityError
+from lstm_edge_runtime.reading import MOST_MODEL_BYTES, open_file, read_bytes, translated
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = [
     "GOLDEN_KEY",
@@ -38,8 +37,6 @@ TRAILER_BYTES = len(_PREFIX) + _DIGITS
 _LEAST_MATCHES = len(_PREFIX) // 2
 # The shortest cut-off trailer that is named as such; anything shorter fails in onnxruntime's parser anyway.
 _LEAST_PREFIX = 4
-# Protobuf's own limit on one message.
-_MOST_BYTES = 2**31 - 1
 
 
 def append_trailer(model_bytes: bytes) -> bytes:
@@ -100,80 +97,16 @@ def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a model file.
 
     Raises:
-        ArtifactError: there is no such file, it is a directory, empty, over 2 GB or cannot be read.
+        ArtifactError: there is no such file, it is a directory, a device or a pipe, empty, over 2 GB or cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > _MOST_BYTES:
-                raise ArtifactError(f"{path}: the file has {size} bytes; an ONNX file has at most {_MOST_BYTES}")
-            data = file.read()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise ArtifactError(f"{path}: this is a directory; give the path of an .onnx file") from error
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path}: the file cannot be read ({reason})") from error
+    with (
+        translated(ArtifactError, f"{path}: the file cannot be read"),
+        open_file(path, ArtifactError, expected="an .onnx file") as file,
+    ):
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_MODEL_BYTES:
+            raise ArtifactError(f"{path}: the file has {size} bytes; an ONNX file has at most {MOST_MODEL_BYTES}")
+        data = read_bytes(file, MOST_MODEL_BYTES)
     if not data:
         raise ArtifactError(f"{path}: the file is empty; an .onnx file was expected")
     return data
-
-
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """Refuse, before any work is done, a path that cannot be written.
-
-    Returns:
-        The path.
-
-    Raises:
-        OutputError: its folder is missing or not writable, or the path is a directory, a device or a pipe.
-    """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: the folder {target.parent} does not exist; make it first")
-    if target.is_dir():
-        raise OutputError(f"{target}: this is a directory; give the path of a file")
-    if target.exists() and not target.is_file():
-        # A rename would put a file in the place of /dev/null.
-        raise OutputError(f"{target}: this is a device or a pipe; give the path of a file")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{target}: the folder {target.parent} is not writable")
-    return target
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that appears under its name whole or not at all.
-
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed; it gets
-    the permissions that any new file gets. On failure nothing is left behind and an existing file stays as it was.
-
-    Raises:
-        OutputError: the folder is missing, the path is a directory, or the bytes cannot be written.
-    """
-    target = check_target(path)
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise OutputError(f"{target}: the file cannot be written ({error.strerror})") from error
-    finally:
-        # After the rename there is nothing under the temporary name.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    # mkstemp makes files private to their owner. The mask can only be read by setting it, which is not safe
-    # between threads, so Linux's own report is used where there is one.
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
-    except (OSError, StopIteration):
-        return 0o022

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import onnxruntime
 
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
+from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.session import Session
 
@@ -246,12 +246,8 @@ def _without_time(specs: tuple[TensorSpec, ...], feeds: Feeds) -> Feeds:
 
 def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> Opening:
     """Open and run the file in a process of its own: this one's memory has seen too much."""
-    code = (
-        "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
-        "from lstm_edge_runtime.bench import _report_opening; _report_opening(given['model'], given['options'])"
-    )
-    given = json.dumps({"path": sys.path, "model": os.fspath(path), "options": options})
-    command = [sys.executable, "-c", code, given]
+    code = "import sys; from lstm_edge_runtime.bench import _report_opening; _report_opening(*sys.argv[1:])"
+    command = python_command(code, os.fsdecode(path), json.dumps(options))
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own code
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
@@ -259,11 +255,11 @@ def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> O
     return Opening(**json.loads(result.stdout.splitlines()[-1]))
 
 
-def _report_opening(model: str, options: dict[str, Any]) -> None:
-    """Print an Opening as JSON; runs in the fresh process, after the imports."""
+def _report_opening(model: str, options: str) -> None:
+    """Print an Opening as JSON; runs in the fresh process, after the imports. ``options``: of Session, as JSON."""
     before = _memory()
     start = time.perf_counter()
-    session = Session(model, **options)
+    session = Session(model, **json.loads(options))
     load_ms = (time.perf_counter() - start) * 1e3
     session.run(next(_random_inputs(session, 1, 1)))
     after = _memory()

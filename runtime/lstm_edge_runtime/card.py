@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from lstm_edge_runtime._json import decode, encode, shortened
 from lstm_edge_runtime.errors import CardError
+from lstm_edge_runtime.reading import MOST_JSON_CHARACTERS, parse_json
 
 __all__ = [
     "BATCH",
@@ -42,8 +43,8 @@ SCHEMA = "1.2"
 BATCH = "batch"
 TIME = "time"
 
-# A tokenizer of 250,000 tokens takes about 17 million characters; JSON takes some ten bytes of memory for each.
-_LONGEST_CARD = 2**26
+# A tokenizer of 250,000 tokens takes about 17 million characters.
+_LONGEST_CARD = MOST_JSON_CHARACTERS
 
 _VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
@@ -253,14 +254,15 @@ def parse_card(text: str) -> ModelCard:
     """Read a card from JSON text.
 
     Raises:
-        CardError: the text is not JSON or over 64 million characters, the schema's major version is unknown, a key
-            is missing or a value has the wrong type; the message holds the dotted path of the culprit.
+        CardError: the text is not JSON or over a bound (64 million characters, a million lists and objects), the
+            schema's major version is unknown, a key is missing or a value has the wrong type; the message holds the
+            dotted path of the culprit.
     """
     if len(text) > _LONGEST_CARD:
         raise CardError(f"model card: {len(text)} characters, at most {_LONGEST_CARD} are read")
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except ValueError as error:
         raise CardError(f"model card: not a JSON document ({error})") from error
     if not isinstance(document, dict):
         raise CardError(f"model card: card must be an object, got {type(document).__name__}")

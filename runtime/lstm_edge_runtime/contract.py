@@ -1,11 +1,14 @@
 """What a model promises: its tensors as its graph and its card describe them, and whether the two agree."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
+from lstm_edge_runtime._json import shortened
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, CardError
 
@@ -19,6 +22,12 @@ _DTYPES = {
     "tensor(float16)": "float16",
     **{f"tensor({kind}int{bits})": f"{kind}int{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)},
 }
+
+
+# What one row of an input or output, and all states of one row together, may take: a card's or a graph's word makes
+# arrays of that size. The states of the largest layers that are written, a hundred of 16,384 cells, take 13 MB.
+MOST_TENSOR_BYTES = 2**30
+MOST_STATE_BYTES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +48,10 @@ def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None)
         card: its card, or None; without one every input and output counts as an ordinary tensor.
 
     Raises:
-        CardError: the card contradicts the graph; the message holds the dotted path of the culprit.
-        ArtifactError: an input or output is not a tensor of numbers, or its name holds a control character.
+        CardError: the card contradicts the graph, or declares more than 1 GiB for a row of a tensor or 256 MiB for all
+            states of a row; the message holds the dotted path of the culprit.
+        ArtifactError: an input or output is not a tensor of numbers, takes more than 1 GiB a row, or its name holds a
+            control character.
     """
     inputs = _read_tensors("input", session.get_inputs())
     outputs = _read_tensors("output", session.get_outputs())
@@ -51,6 +62,7 @@ def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None)
     _check_tensors("outputs", card.outputs, outputs, may_lack_rank=True)
     for index, state in enumerate(card.states):
         _check_state(f"card.states[{index}]", state, inputs, outputs)
+    _check_state_bytes(card)
     if card.lengths is not None:
         _check_lengths(card, inputs)
     state_inputs, state_outputs = {s.input for s in card.states}, {s.output for s in card.states}
@@ -77,8 +89,30 @@ def _read_tensors(role: str, nodes: Sequence[Any]) -> dict[str, TensorSpec]:
             axis if isinstance(axis, int | str) and axis != "" else f"{node.name}.{index}"
             for index, axis in enumerate(node.shape)
         )
-        specs[node.name] = TensorSpec(name=node.name, dtype=_DTYPES[node.type], axes=axes)
+        dtype = _DTYPES[node.type]
+        if (size := _row_bytes(axes, dtype)) > MOST_TENSOR_BYTES:
+            raise ArtifactError(
+                f"{role} {node.name!r}: the graph declares {list(axes)}, {size:,} bytes a row; at most "
+                f"{MOST_TENSOR_BYTES:,} are allowed"
+            )
+        specs[node.name] = TensorSpec(name=node.name, dtype=dtype, axes=axes)
     return specs
+
+
+def _row_bytes(axes: Sequence[str | int], dtype: str = "float32") -> int:
+    """Return the bytes of an array of which every dynamic axis has one element."""
+    return math.prod(axis for axis in axes if isinstance(axis, int) and axis > 0) * np.dtype(dtype).itemsize
+
+
+def _check_state_bytes(card: ModelCard) -> None:
+    size = 0
+    for index, state in enumerate(card.states):
+        size += _row_bytes(state.axes)
+        if size > MOST_STATE_BYTES:
+            raise CardError(
+                f"model card: card.states[{index}].axes is {shortened(list(state.axes))}: the states of one row take "
+                f"{shortened(size)} bytes up to here, at most {MOST_STATE_BYTES:,} are allowed"
+            )
 
 
 def _check_unique(card: ModelCard) -> None:
@@ -109,9 +143,14 @@ def _check_axes(path: str, name: str, card: tuple[str | int, ...], graph: tuple[
     # Only the reverse, and two numbers, contradict each other.
     agree = len(card) == len(graph) and all(isinstance(b, str) or a == b for a, b in zip(card, graph, strict=True))
     if not agree:
-        raise CardError(f"model card: {path} is {list(card)}, the graph's {name!r} has {list(graph)}")
+        raise CardError(f"model card: {path} is {shortened(list(card))}, the graph's {name!r} has {list(graph)}")
     if any(isinstance(axis, int) and axis < 1 for axis in card):
-        raise CardError(f"model card: {path} is {list(card)}, a fixed axis has at least 1 element")
+        raise CardError(f"model card: {path} is {shortened(list(card))}, a fixed axis has at least 1 element")
+    if (size := _row_bytes(card)) > MOST_TENSOR_BYTES:
+        raise CardError(
+            f"model card: {path} is {shortened(list(card))}, {shortened(size)} bytes a row; at most "
+            f"{MOST_TENSOR_BYTES:,} are allowed"
+        )
 
 
 def _check_state(path: str, state: StateSpec, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> None:

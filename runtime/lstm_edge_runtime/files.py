@@ -2,15 +2,17 @@
 
 import io
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from lstm_edge_runtime.artifact import check_target, write_atomically
+from lstm_edge_runtime._npy import MAGIC, NUMBERS, read_npy
+from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = ["check_array_target", "read_arrays", "write_arrays"]
 
@@ -21,20 +23,29 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
     """Read the array of an ``.npy`` file, or the arrays of an ``.npz`` file by name.
 
     Raises:
-        InputError: there is no such file, or it is not one of the two formats, or holds Python objects.
+        InputError: there is no such file, it is damaged or not one of the two formats, holds anything but numbers,
+            or is over a bound (see ``lstm_edge_runtime.reading``).
     """
-    try:
-        # Opened here: given a path, NumPy leaves a damaged archive open.
-        with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: this is a directory; give the path of an .npy or .npz file") from error
-    # What a damaged archive or header, an object array, or a declared size beyond the memory end in.
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, MemoryError) as error:
-        raise InputError(f"{path}: not a readable .npy or .npz file of numbers ({error})") from error
+    with (
+        translated(InputError, f"{path}: not a readable .npy or .npz file of numbers"),
+        open_file(path, InputError, expected="an .npy or .npz file") as file,
+    ):
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(len(MAGIC))
+        file.seek(0)
+        if not start.startswith(b"PK"):
+            return read_npy(file, Budget(MOST_ARRAY_BYTES), kinds=NUMBERS, available=size)
+        with open_archive(file, array_budget(size)) as members:
+            arrays = {name.removesuffix(".npy"): _read_member(member) for name, member in members.items()}
+            if len(arrays) != len(members):
+                raise ValueError("two of its arrays have one name")
+            return arrays
+
+
+def _read_member(member: Member) -> Array:
+    # The archive's own budget counts the bytes already.
+    with member.open() as stream:
+        return read_npy(stream, Budget(MOST_ARRAY_BYTES), kinds=NUMBERS, available=member.declared_bytes)
 
 
 def check_array_target(path: str | os.PathLike[str], count: int) -> None:

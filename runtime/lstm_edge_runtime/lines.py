@@ -6,6 +6,7 @@ An output line is the list of a model's only output, or an object of outputs by 
 fewest digits that read back as the same float32; NaN and infinity, which JSON does not have, are written as null.
 """
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.reading import TooLargeError, parse_json, read_line
 from lstm_edge_runtime.stream import Stream
 
 __all__ = ["stream_lines", "to_json"]
@@ -27,12 +29,12 @@ def stream_lines(stream: Stream, inputs: tuple[TensorSpec, ...], lines: Iterable
     Args:
         stream: where the pieces go.
         inputs: the model's inputs (``session.inputs``).
-        lines: UTF-8 lines.
+        lines: UTF-8 lines, or an open binary file of them, which is read within a bound on each line.
 
     Raises:
-        InputError: a line is not what it should be; the message starts with its number, counted from 1.
+        InputError: a line is not what it should be, or over 32 MiB; the message starts with its number, counted from 1.
     """
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_bounded(lines), start=1):
         if not line.strip():
             continue
         try:
@@ -44,6 +46,20 @@ def stream_lines(stream: Stream, inputs: tuple[TensorSpec, ...], lines: Iterable
         except InputError as error:
             raise InputError(f"line {number}: {error}") from error
         yield json.dumps(to_json(answer), allow_nan=False, ensure_ascii=False)
+
+
+def _bounded(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines; those of a file that never ends one are cut off at the bound and refused."""
+    if not isinstance(lines, io.IOBase):
+        yield from lines
+        return
+    number = 1
+    try:
+        while line := read_line(lines.readline):
+            yield line
+            number += 1
+    except TooLargeError as error:
+        raise InputError(f"line {number}: {error}") from error
 
 
 def to_json(answer: Any) -> Any:
@@ -67,8 +83,8 @@ def _to_list(array: Array) -> Any:
 
 def _parse(line: bytes) -> Any:
     try:
-        return json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return parse_json(line, parse_constant=_refuse_constant)
+    except ValueError as error:
         raise InputError(f"not a line of JSON ({error})") from error
 
 

@@ -19,6 +19,7 @@ from lstm_edge_runtime.errors import ArtifactError, InputError, ProviderError
 from lstm_edge_runtime.library import Library
 
 __all__ = [
+    "CPU_ARGUMENTS",
     "PROVIDERS",
     "RUNTIME_ERRORS",
     "NodePlacement",
@@ -57,6 +58,8 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 # The largest array that onnxruntime computes ahead from constants: int8 weights of 8192 x 8192 as float32.
 LARGEST_FOLDED_BYTES = 2**28
 
+# On the CPU there is nothing to fall back to: onnxruntime would print a banner and do the same again.
+CPU_ARGUMENTS: dict[str, Any] = {"enable_fallback": 0}
 # What onnxruntime 1.32 says when nodes would fall back to the CPU, and when its Python layer retries on the CPU.
 _FALLBACK_REFUSED = ("fallback to CPU EP has been explicitly disabled", "disabled fallback to the CPU EP")
 
@@ -94,6 +97,8 @@ def session_options(*, threads: int = 1, strict: bool = False) -> onnxruntime.Se
     options.add_session_config_entry(
         "optimization.constant_folding_max_output_size_in_bytes", str(LARGEST_FOLDED_BYTES)
     )
+    # onnxruntime would take bytes that say so for its own format, and see another model in them than the checks did.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # onnxruntime raises what it would print: one sentence, not two
     return options
 
@@ -136,7 +141,9 @@ def open_session(
     if library is not None:
         _register(options, library)
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=requested)
+        session = onnxruntime.InferenceSession(
+            model, options, providers=requested, **(CPU_ARGUMENTS if provider == "cpu" else {})
+        )
     except RUNTIME_ERRORS as error:
         if refuse_fallback and any(sign in str(error) for sign in _FALLBACK_REFUSED):
             raise ProviderError(
@@ -184,8 +191,12 @@ def _advice(provider: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an onnxruntime error, without its own prefix, for use in a sentence."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an onnxruntime error, without its own prefix, for use in a sentence.
+
+    Where onnxruntime quotes bytes that are no UTF-8, its binding raises UnicodeDecodeError, which holds the message.
+    """
+    text = error.object.decode("utf-8", "backslashreplace") if isinstance(error, UnicodeDecodeError) else str(error)
+    line = (text.strip().splitlines() or [type(error).__name__])[0]
     return line.removeprefix("[ONNXRuntimeError] : ")[:300]
 
 

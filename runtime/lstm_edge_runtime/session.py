@@ -15,6 +15,7 @@ from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, Integ
 from lstm_edge_runtime.functions import called_operators, check_functions, check_whole
 from lstm_edge_runtime.golden import Golden, decode_golden
 from lstm_edge_runtime.library import KernelChoice, choose_library
+from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.providers import (
     PROVIDERS,
     RUNTIME_ERRORS,
@@ -115,11 +116,17 @@ class Session:
 
     def _open(self, data: bytes, *, provider: str, threads: int, strict: bool, kernels: KernelChoice) -> None:
         self.verified = check_integrity(data)
-        check_functions(data)
-        check_whole(data)
+        reading = read_model(data)
+        check_functions(reading)
+        check_whole(reading)
+        if self.verified and TRAILER_KEY not in reading.metadata:
+            raise IntegrityError(
+                "the file's integrity trailer is not metadata of the model but lies inside another of its fields: "
+                "make the file again with the tool that wrote it"
+            )
         self.size_bytes = len(data)
         self.provider = provider
-        self.operators = len(called_operators(data))
+        self.operators = len(called_operators(reading))
         # A file without our operators needs no library: it is not even loaded, unless it was asked for by name.
         wanted = kernels if self.operators or kernels != "auto" else "off"
         library, self._why_bodies = choose_library(wanted, provider)
@@ -131,7 +138,7 @@ class Session:
             strict=strict,
             library=library if self.operators else None,
         )
-        metadata: dict[str, str] = self.onnxruntime_session.get_modelmeta().custom_metadata_map
+        metadata = self._metadata()
         if not self.verified and TRAILER_KEY in metadata:
             raise IntegrityError(
                 "the file's integrity trailer is not at its end: another tool rewrote the file after it was made; "
@@ -149,6 +156,12 @@ class Session:
         if provider != "cpu":
             self.placement = measure_placement(data, self._example_feeds(), provider=provider, threads=threads)
         self.notes = tuple(self._collect_notes())
+
+    def _metadata(self) -> dict[str, str]:
+        try:
+            return dict(self.onnxruntime_session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise ArtifactError(f"the file's metadata is not UTF-8 text ({error.reason}): make it again") from error
 
     def _collect_notes(self) -> list[str]:
         notes = [] if self.verified else [UNVERIFIED]
@@ -194,7 +207,7 @@ class Session:
         Raises:
             ArtifactError: they are damaged.
         """
-        text = self.onnxruntime_session.get_modelmeta().custom_metadata_map.get(GOLDEN_KEY)
+        text = self._metadata().get(GOLDEN_KEY)
         return None if text is None else decode_golden(text)
 
     def run(
@@ -268,6 +281,7 @@ class Session:
 
 def _version(text: str) -> tuple[int, ...]:
     parts = text.split("+", maxsplit=1)[0].split(".")[:3]
-    if not all(part.isdecimal() for part in parts[:2]):
+    # Nine digits: Python refuses to read integers of thousands of them.
+    if not all(part.isdecimal() and len(part) < 10 for part in parts[:2]):
         raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {text!r}')
-    return tuple(int(part) for part in parts if part.isdecimal())
+    return tuple(int(part) for part in parts if part.isdecimal() and len(part) < 10)

@@ -7,6 +7,7 @@ import numpy as np
 
 from lstm_edge_runtime.card import BATCH, StateSpec
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.reading import translated
 
 __all__ = ["State", "state_shape"]
 
@@ -72,11 +73,13 @@ class State(Mapping[str, Float32]):
         """Return the initial state of a model for a batch size (at least 1).
 
         Raises:
-            InputError: the batch size is not a positive integer.
+            InputError: the batch size is not a positive integer, or there is not enough memory for that many rows.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
-        return cls(specs, {spec.input: np.zeros(state_shape(spec, int(batch_size)), np.float32) for spec in specs})
+        with translated(InputError, f"the states of {batch_size} rows cannot be made"):
+            arrays = {spec.input: np.zeros(state_shape(spec, int(batch_size)), np.float32) for spec in specs}
+            return cls(specs, arrays)
 
     @property
     def specs(self) -> tuple[StateSpec, ...]:

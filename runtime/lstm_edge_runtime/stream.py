@@ -2,13 +2,13 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 
+from lstm_edge_runtime.bindings import Binding, Runner
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.checks import all_finite, check_array, check_finite, name_inputs, sum_of_squares
 from lstm_edge_runtime.errors import InputError, StreamingError
@@ -36,7 +36,8 @@ class _Plan:
     """Everything about one shape of input, made once so that a push does nothing but copy, run and check.
 
     ``shape`` and ``dtype`` are those of a model's only input (None where it has several); the views show the buffers
-    in the shape of the piece; ``bindings`` go from the first state buffer to the second, and back.
+    in the shape of the piece; ``bindings`` go from the first state buffer to the second, and back, and own every array
+    that they lend to onnxruntime; ``handles`` are theirs.
     """
 
     steps: int
@@ -47,7 +48,8 @@ class _Plan:
     flat_floats: tuple[Array, ...]
     output: Array | None
     output_views: dict[str, Array]
-    bindings: tuple[Any, Any]
+    bindings: tuple[Binding, Binding]
+    handles: tuple[Any, Any]
 
 
 class Stream:
@@ -73,9 +75,11 @@ class Stream:
             raise InputError(f"batch_size is {batch_size}, and no input of the model has a dynamic batch axis")
         self._session = session
         self._batch_size = int(batch_size)
-        self._run, self._unwrap = _bound_run(session.onnxruntime_session)
-        self._phase = 0
-        self._steps = 0
+        self._runner = Runner(session.onnxruntime_session)
+        self._run = self._runner.run
+        # Which of the two buffers holds the state, and the steps taken so far. Always replaced by one assignment, so
+        # that an interrupt sees the old state and count or the new ones, never some of each.
+        self._now = (0, 0)
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._last: _Plan | None = None
         layout, offset = {}, 0
@@ -88,30 +92,35 @@ class Stream:
             {name: flat[at : at + math.prod(shape)].reshape(shape) for name, (at, shape) in layout.items()}
             for flat in self._flats
         )
-        self.state = initial
+        self._go_to(initial, 0)
 
     @property
     def steps(self) -> int:
         """Time steps taken since the start or the last ``reset``."""
-        return self._steps
+        return self._now[1]
 
     @property
     def state(self) -> State:
         """The state after the last step, as a copy; assign one to go on from it (the count of steps stays)."""
-        return State(self._session.states, self._states[self._phase])
+        return State(self._session.states, self._states[self._now[0]])
 
     @state.setter
     def state(self, state: State) -> None:
         checked = State.from_arrays(self._session.states, state)
         if checked.batch_size not in (None, self._batch_size):
             raise InputError(f"the state has {checked.batch_size} rows, the stream has {self._batch_size}")
-        for name, array in checked.items():
-            self._states[self._phase][name][...] = array
+        self._go_to(checked, self._now[1])
 
     def reset(self) -> None:
         """Go back to the initial state and to step 0."""
-        self.state = self._session.initial_state(self._batch_size)
-        self._steps = 0
+        self._go_to(self._session.initial_state(self._batch_size), 0)
+
+    def _go_to(self, state: State, steps: int) -> None:
+        """Write a state into the buffer that is not in use, then use that buffer: all of it changes, or nothing."""
+        other = 1 - self._now[0]
+        for name, array in state.items():
+            self._states[other][name][...] = array
+        self._now = (other, steps)
 
     def push(self, x: Any, out: Any = None) -> Any:
         """Run one piece of the sequence and keep the state for the next.
@@ -140,18 +149,17 @@ class Stream:
         for flat in plan.flat_floats:
             if not math.isfinite(sum_of_squares(flat, flat)):
                 self._refuse_nonfinite(plan)
-        phase = self._phase
+        phase, steps = self._now
         try:
-            self._run(plan.bindings[phase], None)
+            self._run(plan.handles[phase], None)
         except RUNTIME_ERRORS as error:
             raise InputError(
-                f"step {self._steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
+                f"step {steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
             ) from error
         new = self._flats[1 - phase]
         if not math.isfinite(sum_of_squares(new, new)) and not all_finite(new):
-            raise InputError(f"step {self._steps}: the new state is not finite; it was discarded, the old one stays")
-        self._phase = 1 - phase
-        self._steps += plan.steps
+            raise InputError(f"step {steps}: the new state is not finite; it was discarded, the old one stays")
+        self._now = (1 - phase, steps + plan.steps)
         return plan.output.copy() if out is None and plan.output is not None else _answer(plan, out)
 
     def _refuse_nonfinite(self, plan: _Plan) -> None:
@@ -159,7 +167,7 @@ class Stream:
             try:
                 check_finite(name, view)
             except InputError as error:
-                raise InputError(f"step {self._steps}: {error}; the state is unchanged") from error
+                raise InputError(f"step {self.steps}: {error}; the state is unchanged") from error
 
     def _load(self, x: Any) -> _Plan:
         """Check a piece of a shape that the last one did not have, find or make its plan, and fill the buffers."""
@@ -194,6 +202,7 @@ class Stream:
             feeds[session.lengths] = np.full(self._batch_size, steps, np.int64)
         first = next(iter(input_views.values()))
         alone = len(inputs) == 1
+        bindings = (self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1))
         return _Plan(
             steps=steps,
             shape=first.shape if alone else None,
@@ -203,18 +212,14 @@ class Stream:
             flat_floats=tuple(array.reshape(-1) for array in inputs.values() if array.dtype.kind == "f"),
             output=next(iter(output_views.values())) if len(outputs) == 1 else None,
             output_views=output_views,
-            bindings=(self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1)),
+            bindings=bindings,
+            handles=(bindings[0].handle, bindings[1].handle),
         )
 
-    def _bind(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], phase: int) -> Any:
-        """Bind the buffers to the graph, states going from buffer ``phase`` to the other one; nothing is copied."""
-        binding = self._session.onnxruntime_session.io_binding()
-        for name, array in {**feeds, **self._states[phase]}.items():
-            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+    def _bind(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], phase: int) -> Binding:
+        """Bind the buffers to the graph, with states that go from buffer ``phase`` to the other one."""
         new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
-        for name, array in {**outputs, **new_states}.items():
-            binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
-        return self._unwrap(binding)
+        return self._runner.bind({**feeds, **self._states[phase]}, {**outputs, **new_states})
 
     def _find_form(self, arrays: Mapping[str, Array]) -> tuple[frozenset[str], int]:
         """Return which axes the piece lacks, and how many time steps it has."""
@@ -238,20 +243,6 @@ class Stream:
             f"input {wrong.name!r} has shape {list(arrays[wrong.name].shape)}, expected {' or '.join(expected)}, "
             f"with {TIME} at least 1" + (", all inputs in the same form" if len(specs) > 1 else "")
         )
-
-
-def _bound_run(session: onnxruntime.InferenceSession) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
-    """Return what runs a binding, and what makes of a binding that which it takes.
-
-    onnxruntime's Python class passes on to the object beneath it, after checking (1.32) that the binding is of this
-    session, as ours always is; calling that directly saves 0.3 of 5 µs a step. Where it is not found, the public
-    method does.
-    """
-    beneath = getattr(getattr(session, "_sess", None), "run_with_iobinding", None)
-    probe = session.io_binding()
-    if beneath is None or not hasattr(probe, "_iobinding"):
-        return session.run_with_iobinding, lambda binding: binding
-    return beneath, lambda binding: binding._iobinding
 
 
 def _check_streamable(session: "Session") -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime._byte_pair import load_byte_pair, token_bytes
+from lstm_edge_runtime._json import shortened
 from lstm_edge_runtime.card import ModelCard, TensorSpec, Text
 from lstm_edge_runtime.errors import CardError, InputError
 
@@ -65,7 +66,7 @@ class Vocabulary:
         ids = _number(self.tokens)
         for name, token in (("unknown", self.text.unknown), ("end", self.text.end)):
             if token is not None and token not in ids:
-                raise CardError(f"model card: card.text.{name} is {token!r}, which is not in card.vocabulary")
+                raise CardError(f"model card: card.text.{name} is {shortened(token)}, which is not in card.vocabulary")
         if self.text.kind != "bpe" and self.text.tokenizer is not None:
             raise CardError(f"model card: card.text.tokenizer is given, and card.text.kind is {self.text.kind!r}")
         object.__setattr__(self, "_pieces", tuple(self._piece(index) for index in range(len(self))))
@@ -163,13 +164,13 @@ class Vocabulary:
             return token_bytes(index, token)
         if kind == "byte":
             raise CardError(
-                f"model card: card.vocabulary[{index}] is {token!r}, expected a byte as <0x00> to <0xFF>, or the token "
-                "that card.text names as unknown or end"
+                f"model card: card.vocabulary[{index}] is {shortened(token)}, expected a byte as <0x00> to <0xFF>, "
+                "or the token that card.text names as unknown or end"
             )
         if kind == "character" and len(token) != 1:
             raise CardError(
-                f"model card: card.vocabulary[{index}] is {token!r}, expected one character, or the token that "
-                "card.text names as unknown or end"
+                f"model card: card.vocabulary[{index}] is {shortened(token)}, expected one character, or the token "
+                "that card.text names as unknown or end"
             )
         return token.encode("utf-8")
 
@@ -258,7 +259,9 @@ def _number(tokens: tuple[str, ...]) -> dict[str, int]:
     for index, token in enumerate(tokens):
         first = ids.setdefault(token, index)
         if first != index:
-            raise CardError(f"model card: card.vocabulary[{index}] is {token!r}, as is card.vocabulary[{first}]")
+            raise CardError(
+                f"model card: card.vocabulary[{index}] is {shortened(token)}, as is card.vocabulary[{first}]"
+            )
         try:
             token.encode("utf-8")
         except UnicodeEncodeError as error:

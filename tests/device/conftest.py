@@ -1,9 +1,13 @@
 """What the device tests share: where the models are, and a way to add metadata without the onnx package."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# This folder alone is what a device gets: its tests import ``streamed`` from here, wherever the folder lies.
+sys.path.insert(0, str(Path(__file__).parent))
 
 MODELS = Path(__file__).parent / "models"
 

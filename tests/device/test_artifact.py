@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_edge_runtime.artifact import (
-    TRAILER_BYTES,
-    append_trailer,
-    check_integrity,
-    check_target,
-    read_model_bytes,
-    write_atomically,
-)
+from lstm_edge_runtime.artifact import TRAILER_BYTES, append_trailer, check_integrity, read_model_bytes
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError, OutputError
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.writing import check_target, write_atomically
 
 MODELS = Path(__file__).parent / "models"
 SMALL = (MODELS / "accumulator.onnx").read_bytes()

@@ -84,6 +84,57 @@ def test_an_unknown_version_is_refused(schema):
         parse_card(json.dumps(edit(("schema",), schema)))
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[1]", "card must be an object, got list"),
+        ('"text"', "card must be an object, got str"),
+        ("null", "card must be an object, got NoneType"),
+        ("{", "not a JSON document ("),
+        ("[" * 200_000, "not a JSON document ("),
+        ("{}", "card.schema is missing"),
+        ('{"schema": null}', "card.schema is missing"),
+        ('{"schema": 1.2}', 'card.schema must be "major.minor", got 1.2'),
+        ('{"schema": "1.2.3"}', """card.schema must be "major.minor", got '1.2.3'"""),
+        ('{"schema": "2.0"}', "card.schema is 2.0, this version reads 1.x; update lstm-edge to open the file"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_card_at_all_is_refused(text, sentence):
+    with pytest.raises(CardError) as caught:
+        parse_card(text)
+    assert str(caught.value).startswith(f"model card: {sentence}")
+
+
+def test_a_text_of_more_than_64_million_characters_is_not_read(monkeypatch):
+    text = serialize_card(TAGGER.card)
+    monkeypatch.setattr("lstm_edge_runtime.card._LONGEST_CARD", len(text))  # private: the limit itself takes 4 GB
+    assert parse_card(text) == TAGGER.card
+    with pytest.raises(CardError, match=rf"^model card: {len(text) + 1} characters, at most {len(text)} are read$"):
+        parse_card(text + " ")
+
+
+def test_a_word_that_is_not_one_of_the_known_ones_is_refused():
+    with pytest.raises(
+        CardError, match=r"^model card: card\.layers\[0\]\.cell must be one of 'lstm', 'gru', got 'rnn'$"
+    ):
+        parse_card(json.dumps(edit(("layers", 0, "cell"), "rnn")))
+
+
+def test_a_card_is_written_with_sorted_keys_and_its_own_characters():
+    text = serialize_card(TAGGER.card.replace(labels=("é", "漢")))
+    assert '"labels": ["é", "漢"]' in text
+    document = json.loads(text)
+    assert list(document) == sorted(document)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        serialize_card(TAGGER.card.replace(extra={"later": float("nan")}))
+
+
+def test_axes_are_found_by_name():
+    spec = TAGGER.card.inputs[0]
+    assert [TAGGER.card.axis_of(spec, axis) for axis in ("batch", "time", "features")] == [0, 1, None]
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from(PLACES), JSON)
 def test_a_session_opens_or_says_that_the_card_is_at_fault(with_metadata, path, value):

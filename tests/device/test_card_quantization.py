@@ -70,8 +70,10 @@ def test_an_older_document_has_the_defaults(schema):
     quantization = parse_card(json.dumps(document)).quantization
     assert (quantization.parts, quantization.calibration_sha256, quantization.metric) == ({}, None, None)
     assert quantization.coverage == CARD.quantization.coverage
-    with pytest.raises(CardError, match=r"^model card: card\.quantization\.parts is missing$"):
-        parse_card(json.dumps(document | {"schema": "1.2"}))
+    for key in ("parts", "calibration_sha256", "metric"):
+        quantization = {name: value for name, value in DOCUMENT["quantization"].items() if name != key}
+        with pytest.raises(CardError, match=rf"^model card: card\.quantization\.{key} is missing$"):
+            parse_card(json.dumps(DOCUMENT | {"quantization": quantization}))
 
 
 @pytest.mark.parametrize(

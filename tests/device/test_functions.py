@@ -1,5 +1,6 @@
 """Function bodies under our names: ours are let through, everything else is refused; torn bytes never crash."""
 
+import contextlib
 import hashlib
 
 import pytest
@@ -7,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_edge_runtime import functions
-from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.artifact import TRAILER_BYTES, append_trailer
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.functions import check_functions
 from lstm_edge_runtime.session import Session
 
 FUNCTIONS = 25  # ModelProto.functions in onnx.proto
-BODY = b"\x3a\x08whatever"  # field 7, nodes, 8 bytes
+BODY = b"\x3a\x08\x22\x06Change"  # field 7, nodes, 8 bytes: field 4, op_type
 
 
 def varint(value):
@@ -45,8 +45,8 @@ def known(monkeypatch):
 
 def test_the_known_body_passes_and_any_flipped_byte_of_its_contents_does_not(known):
     check_functions(known)
-    start = known.index(BODY) + 2  # a flipped tag or length tears the message, which onnxruntime then refuses
-    for at in range(start, start + 8):
+    start = known.index(BODY) + 4  # a flipped tag or length makes it another message, or none
+    for at in range(start, start + 6):
         data = bytearray(known)
         data[at] ^= 1
         with pytest.raises(ArtifactError, match=r"^the file's body of lstm_edge::LstmTestV1 is not the one that this"):
@@ -59,7 +59,7 @@ def test_other_body_and_unknown_name_are_refused_by_name(known):
         match=r"^the file's body of lstm_edge::LstmTestV1 is not the one that this name stands for: export the model "
         r"again$",
     ):
-        check_functions(known + function(b"LstmTestV1", body=b""))
+        check_functions(function(b"LstmTestV1", body=b""))
     with pytest.raises(
         ArtifactError,
         match=r"^the file uses lstm_edge::LstmTestV9, which this version does not know: update lstm-edge$",
@@ -74,34 +74,32 @@ def test_functions_of_other_domains_are_nobodys_business(known):
 
 
 def test_fields_of_every_kind_are_stepped_over(known):
-    other = b"\x08\x07" + b"\x11" + b"\0" * 8 + b"\x1d" + b"\0" * 4 + b"\x23\x24" + field(7, b"graph")
-    wrong = function(b"LstmTestV1", body=b"")
-    with pytest.raises(ArtifactError, match="is not the one"):
+    unknown = varint(99 << 3) + b"\x07" + varint(98 << 3 | 1) + bytes(8) + varint(97 << 3 | 5) + bytes(4)
+    other = unknown + field(2, b"tool") + field(96, b"\xff\xff") + field(7, b"\x12\x05graph")
+    wrong = function(b"LstmTestV2", body=b"")
+    check_functions(known + other)
+    with pytest.raises(ArtifactError, match="which this version does not know"):
         check_functions(other + wrong)
-    with pytest.raises(ArtifactError, match="is not the one"):
+    with pytest.raises(ArtifactError, match="which this version does not know"):
         check_functions(known + other + wrong)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_model_never_crash(data):
-    try:
+    with contextlib.suppress(ArtifactError):
         check_functions(data)
-    except ArtifactError as error:
-        assert "lstm_edge::" in str(error)  # noqa: PT017  # most inputs raise nothing
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_torn_and_flipped_models_never_crash(data):
-    model = b"\x08\x08" + function(b"LstmTestV1") + field(7, b"\x0a\x03abc")
+    model = b"\x08\x08" + function(b"LstmTestV1") + field(7, b"\x12\x03abc")
     torn = bytearray(model[: data.draw(st.integers(0, len(model)))])
     if torn:
         torn[data.draw(st.integers(0, len(torn) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    try:
+    with contextlib.suppress(ArtifactError):
         check_functions(bytes(torn))
-    except ArtifactError as error:
-        assert "lstm_edge::" in str(error)  # noqa: PT017  # most inputs raise nothing
 
 
 def test_a_session_refuses_a_file_whose_body_was_changed(models):
@@ -116,7 +114,7 @@ def test_a_session_refuses_a_file_whose_body_was_changed(models):
 
 
 def test_every_digest_is_a_sha256_under_a_versioned_name():
-    assert len(DIGESTS) == len(set(DIGESTS.values()))
-    for name, digest in DIGESTS.items():
+    assert len(functions.DIGESTS) == len(set(functions.DIGESTS.values()))
+    for name, digest in functions.DIGESTS.items():
         assert name[-2:] == "V1"
         assert len(bytes.fromhex(digest)) == 32

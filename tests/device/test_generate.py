@@ -13,6 +13,7 @@ from lstm_edge_runtime import generate as module
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.generate import LanguageStream, check_language_model, generate, sample, score, score_in_chunks
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.stream import Stream
 
 MODELS = Path(__file__).parent / "models"
 SESSION = Session(MODELS / "language_model.onnx")
@@ -75,6 +76,7 @@ def test_greedy_takes_the_most_probable_each_time():
 def test_draws_follow_the_whole_past():
     # The draws of a seed, made again from logits of the whole text so far, without any carried state.
     written = list(generate(SESSION, PROMPT, 25, temperature=0.9, top_k=7, top_p=0.95, seed=11))
+    assert len(written) > 10
     generator, text = np.random.default_rng(11), list(PROMPT)
     for token in written:
         assert sample(whole(SESSION, text)[-1], generator, 0.9, 7, 0.95, avoid=UNKNOWN) == token
@@ -231,6 +233,6 @@ def test_a_card_that_only_claims_to_be_one_is_refused(name, sentence):
 
 def test_logits_that_are_not_finite_are_refused(monkeypatch):
     stream = LanguageStream(SESSION)
-    monkeypatch.setattr(stream._stream, "push", lambda ids: np.full((1, 2, 11), np.inf, np.float32))
+    monkeypatch.setattr(Stream, "push", lambda _stream, ids: np.full((1, 2, 11), np.inf, np.float32))
     with pytest.raises(InputError, match=r"^the model's logits hold NaN or infinity before token 0$"):
         stream.push(np.array([[1, 2]]))

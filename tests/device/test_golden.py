@@ -86,6 +86,32 @@ def test_a_tolerance_is_a_finite_number(tolerance):
         encode_golden(make(tolerance_bodies=tolerance))
 
 
+@pytest.mark.parametrize("largest", [0.0, 1e-6, 0.5, 1.0, 20.0, 1e30])
+def test_a_tolerance_is_at_most_what_an_export_writes(largest):
+    y = np.array([0.0, -largest, largest / 2], np.float32)
+    most = 1e-2 * max(1.0, float(np.float32(largest)))
+    for kind in ("tolerance_bodies", "tolerance_kernels"):
+        golden = decode_golden(encode_golden(make({"y": y}, **{kind: most})))
+        assert getattr(golden, kind) == most
+        with pytest.raises(ArtifactError, match=r"outputs of up to .* other weights would pass"):
+            encode_golden(make({"y": y}, **{kind: np.nextafter(most, np.inf)}))
+
+
+def test_an_expected_infinity_does_not_lift_the_bound():
+    y = np.array([np.inf, np.nan, 2.0], np.float32)
+    with pytest.raises(ArtifactError, match=r"at most 0\.02 is allowed for expected outputs of up to 2"):
+        encode_golden(make({"y": y}, tolerance_bodies=0.03))
+
+
+def test_a_sample_may_have_missed_the_largest_output():
+    y = np.zeros(10_000, np.float32)
+    assert 7 not in sample(np.arange(10_000))[0]
+    y[7] = 9.0  # an export scales by it, and the file does not have it
+    assert decode_golden(encode_golden(make({"y": y}, tolerance_bodies=0.09))).tolerance_bodies == 0.09
+    with pytest.raises(ArtifactError, match=r"at most 0\.1 is allowed"):
+        encode_golden(make({"y": y}, tolerance_bodies=0.11))
+
+
 def test_objects_are_refused():
     with pytest.raises(ArtifactError, match="only numbers and booleans"):
         encode_golden(make({"y": np.array([object()])}))
@@ -108,6 +134,10 @@ def npy(shape: str, dtype: str = "<f4", data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
 
 
+# One vector whose expected output is 3.
+ONE = {f"0.{part}.npy": npy("(1,)", data=np.float32(3).tobytes()) for part in ("in.x", "out.y")}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -117,7 +147,11 @@ def npy(shape: str, dtype: str = "<f4", data: bytes = b"") -> bytes:
         (pack({}, npz="***"), "not the JSON"),
         (pack({}, npz=5), "not the JSON"),
         (pack({}, npz="AAAA"), "the archive cannot be read"),
-        (pack({}, tolerance={"bodies": -1, "kernels": 1}), "finite number of at least 0"),
+        (pack(ONE, tolerance={"bodies": -1, "kernels": 1}), "finite number of at least 0"),
+        (pack(ONE, tolerance={"bodies": 1e-5, "kernels": float("nan")}), "finite number of at least 0, got nan"),
+        (pack(ONE, tolerance={"bodies": float("inf"), "kernels": 0}), "finite number of at least 0, got inf"),
+        (pack(ONE, tolerance={"bodies": 10**400, "kernels": 0}), r"tolerance\.bodies is 10{39}, at most 0\.03 is"),
+        (pack(ONE, tolerance={"bodies": 1e-5, "kernels": 1e308}), r"tolerance\.kernels is 1e\+308, at most 0\.03"),
         ("x" * (MOST_TEXT_BYTES + 1), "65537 bytes of text"),
         (pack({"0.in.x.npy": bytes(17 * 2**20)}), "unpack to 17825792 bytes, at most 16777216"),
         # A header that promises 4 TB must not be believed.
@@ -148,3 +182,17 @@ def test_a_damaged_archive_is_an_artifact_error_or_still_readable(data):
         assert "golden vectors are damaged" in str(error)  # noqa: PT017  # either outcome is right
     else:
         assert isinstance(golden, Golden)
+
+
+@pytest.mark.parametrize("tolerance", ["1" + "0" * 400, "1e400", "-1e-400", "1" * 5000])
+def test_a_tolerance_that_is_no_float_is_refused(tolerance):
+    text = json.dumps(json.loads(TEXT) | {"tolerance": "here"}).replace(
+        '"here"', f'{{"bodies": {tolerance}, "kernels": 1}}'
+    )
+    if tolerance == "-1e-400":  # zero, with a sign that means nothing
+        assert decode_golden(text).tolerance_bodies == 0
+        return
+    with pytest.raises(
+        ArtifactError, match=r"tolerance\.bodies must be a finite number|not the JSON that was expected"
+    ):
+        decode_golden(text)

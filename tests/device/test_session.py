@@ -254,3 +254,11 @@ def test_onnxruntime_prints_nothing_besides_the_sentence(models, capfd):
     with pytest.raises(ArtifactError, match=r"onnxruntime cannot read the model: .*forwerd"):
         Session(data.replace(b"forward", b"forwerd"))
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_bytes_of_the_file_that_onnxruntime_quotes_need_not_be_text(models, capfd):
+    """Its binding raises UnicodeDecodeError then; its Python layer printed a banner and tried the same again."""
+    data = (models / "exported_float32.onnx").read_bytes()[:-TRAILER_BYTES]
+    with pytest.raises(ArtifactError, match=r"onnxruntime cannot read the model: .*'forwar\\xba'"):
+        Session(data.replace(b"forward", b"forwar\xba"))
+    assert "".join(capfd.readouterr()) == ""

@@ -1,13 +1,18 @@
 """Streams: pieces give the whole sequence's answer, and a refused piece leaves the state as it was."""
 
+import contextlib
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstm_edge_runtime import stream as stream_module
 from lstm_edge_runtime.errors import InputError, StreamingError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
+from lstm_edge_runtime.stream import Stream
 
 # The same float32 operations in pieces: onnxruntime may sum in another order, a few last bits of order-one values.
 CLOSE = 1e-6
@@ -77,7 +82,40 @@ def test_more_lengths_than_plans_are_kept(tagger):
         at += size
     whole, _ = tagger.run(x[:, :at])
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole["logits"], rtol=0, atol=CLOSE)
-    assert len(stream._plans) == 8
+    assert len(stream._plans) == 8  # private: what bounds the memory is not seen from outside
+
+
+def test_a_piece_of_the_last_shape_is_not_looked_at_again(tagger, monkeypatch):
+    """What a push costs on a device: only the first piece of a shape goes through the checks of names and shapes."""
+    looks = []
+    whole = stream_module.name_inputs
+    monkeypatch.setattr(stream_module, "name_inputs", lambda *given: looks.append(1) or whole(*given))
+    stream, x = tagger.stream(), frames(1, 6, 3)
+    counts = []
+    for piece in (x[:, 0], x[:, 1], x[:, 2], x[:, :2], x[:, 2:4], x[:, 5], x[0, 5].tolist(), x[:, 5].astype(">f4")):
+        with contextlib.suppress(InputError):
+            stream.push(piece)
+        counts.append(len(looks))
+    # Another shape, what is no array, and another dtype are looked at.
+    assert counts == [1, 1, 1, 2, 2, 3, 4, 5]
+
+
+def test_a_model_of_one_row_is_streamed_with_one_row_only(models):
+    """As a foreign file may be: its axis of rows has a number, not a name."""
+    session, x = Session(models / "tagger.onnx"), frames(1, 4, 3)
+    whole, _ = session.run(x)
+    for side in ("inputs", "outputs"):
+        specs = getattr(session, side)
+        setattr(session, side, tuple(dataclasses.replace(spec, axes=(1, *spec.axes[1:])) for spec in specs))
+    with pytest.raises(InputError, match=r"^batch_size is 2, and no input of the model has a dynamic batch axis$"):
+        session.stream(2)
+    stream = session.stream(1)
+    got = [stream.push(x[:, step]) for step in range(4)]
+    np.testing.assert_allclose(np.stack(got, axis=1), whole["logits"], rtol=0, atol=CLOSE)
+
+
+def test_a_stream_is_of_one_row_unless_told(tagger):
+    assert Stream(tagger).push(frames(1, 1, 3)[0, 0]).shape == (4,)
 
 
 def test_what_a_piece_lacks_its_answer_lacks_too(tagger):
@@ -106,7 +144,7 @@ def test_two_inputs_come_as_a_mapping_in_the_same_form(two_inputs):
         assert [first[name].shape, second[name].shape, third[name].shape] == [(1, 2, sizes), (1, sizes), (sizes,)]
         got = np.concatenate([first[name][0], second[name], third[name][None]])
         np.testing.assert_allclose(got, whole[name][0], rtol=0, atol=CLOSE)
-    with pytest.raises(InputError, match="all inputs in the same form"):
+    with pytest.raises(InputError, match=r"^input 'x' has shape .*, all inputs in the same form$"):
         stream.push({"x": x[:, :2], "ids": ids[0, 0]})
     with pytest.raises(InputError, match="input 'ids' is missing"):
         stream.push({"x": x})

@@ -263,6 +263,7 @@ def _export(module: torch.nn.Module, args: tuple[torch.Tensor, ...], *, dynamo: 
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dynamo", [True, False])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
@@ -283,6 +284,7 @@ def test_torchs_cells(kind: str, dynamo: bool, bias: bool) -> None:
             assert_close(kind, np.asarray(got), want.numpy(), FOLDED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [True, False])
 def test_a_loop_that_was_unrolled(dynamo: bool) -> None:
     torch.manual_seed(0)

@@ -17,6 +17,8 @@ from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 I, H, K = 5, 72, 4  # noqa: E741  # hidden over 64: torch leaves the weights behind Slice, Concat and Unsqueeze
 STEPS, ROWS = 9, 3
 

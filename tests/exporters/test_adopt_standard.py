@@ -16,6 +16,8 @@ from lstm_edge_runtime.errors import CoverageError
 from lstm_edge_runtime.functions import check_functions
 from lstm_edge_runtime.providers import open_session
 
+pytestmark = pytest.mark.slow
+
 STANDARD = Tolerance(
     name="STANDARD",
     absolute=2e-6,

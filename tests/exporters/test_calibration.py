@@ -14,6 +14,8 @@ from lstm_edge_exporters.functions.model import quantize_rows
 from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_runtime.errors import DataError, InputError, QuantizationError
 
+pytestmark = pytest.mark.slow
+
 # Gram matrices of float64 sums over rows that float32 gave: onnxruntime's LSTM against PyTorch's, 1e-6 a value, and
 # now and then a value that is rounded to the next of 127 levels.
 RTOL = 2e-2

@@ -116,6 +116,7 @@ def test_an_initial_state_of_its_own() -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_initial_state_of_its_own_is_kept_where_the_state_is_hidden() -> None:
     module = seeded(OwnState())
     session = Session(build(module, EXAMPLE, state="hidden").data)
@@ -125,6 +126,7 @@ def test_an_initial_state_of_its_own_is_kept_where_the_state_is_hidden() -> None
     assert np.abs(session.run(x.numpy())[0]["output"] - expected).max() < EXPORT.absolute
 
 
+@pytest.mark.slow
 def test_control_flow_that_depends_on_data(capfd: pytest.CaptureFixture[str]) -> None:
     class Branch(Around):
         def forward(self, x: Tensor) -> Tensor:
@@ -181,6 +183,7 @@ def test_examples_that_do_not_fit() -> None:
     assert refusal(module, torch.randn(2, 5, 4)).startswith("the module itself fails on x [3, 7, 4]: RuntimeError: ")
 
 
+@pytest.mark.slow
 def test_layouts_that_disagree() -> None:
     class Mixed(Around):
         def __init__(self) -> None:
@@ -203,6 +206,7 @@ class Echo(Around):
         return {"x": self.rnn(x)[0], "sum": x.sum()}
 
 
+@pytest.mark.slow
 def test_output_names() -> None:
     module = seeded(Echo())
     twice = "the output name {!r} stands twice, or is the name of an input or a state too: give output_names"
@@ -255,6 +259,7 @@ def test_a_tuple_of_states_as_one_argument() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_module_is_left_as_it_was() -> None:
     module = seeded(Echo())
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -78,7 +78,7 @@ def test_with_everything_off_it_is_plain_rounding(scheme: Scheme) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=NAMES)
-@pytest.mark.parametrize("shape", [(70, 7), (200, 130), (33, 1), (1, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(70, 7), (200, 130), (33, 1)], ids=str)
 def test_each_part_lowers_the_error_of_the_products(scheme: Scheme, shape: tuple[int, int]) -> None:
     """Judged on other rows than those that were seen, of the same sources."""
     both = correlated(shape[0], rows=2000)
@@ -94,9 +94,6 @@ def test_each_part_lowers_the_error_of_the_products(scheme: Scheme, shape: tuple
 
     plain = loss()
     every = loss(compensate=True, search_scales=True, clip=True)
-    if shape[0] < 33:
-        assert every <= plain
-        return
     # Seen with 200 x 130 weights: 12 to 14 % of plain rounding's error with compensation, 92 to 94 % with scales alone,
     # 82 to 91 % with clipping alone (int8: 97 and 100 %), 80 to 88 % with both.
     assert loss(compensate=True) < 0.5 * plain
@@ -106,6 +103,19 @@ def test_each_part_lowers_the_error_of_the_products(scheme: Scheme, shape: tuple
         assert searched < 0.95 * plain
         assert clipped < 0.95 * plain
         assert loss(search_scales=True, clip=True) < min(searched, clipped)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=NAMES)
+def test_one_input_is_rounded_no_worse(scheme: Scheme) -> None:
+    """Nothing is there to make up for its error."""
+    weight, rows = random_matrix(1, 4), correlated(1, rows=1000)
+    calibration = calibration_of(w=rows.T @ rows)
+    off = calibrated_rounder(calibration, compensate=False, search_scales=False, clip=False)
+    plain, every = (
+        cost(weight, restored(rounder("w", weight, scheme), scheme, 1, 4), rows)
+        for rounder in (off, calibrated_rounder(calibration))
+    )
+    assert every <= plain
 
 
 @pytest.mark.parametrize("inputs", [5, 128, 150, 300])
@@ -183,6 +193,7 @@ def test_an_outlier_is_cut_off() -> None:
     np.testing.assert_array_equal(round_to(clipped, weight)[5], 15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [{}, {"search_scales": False, "clip": False}], ids=["all", "compensation"])
 def test_long_int8_columns_keep_their_sums_exact(parts: dict[str, bool]) -> None:
     inputs = 1300
@@ -264,6 +275,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
             rounder("w", weight, INT4)
 
 
+@pytest.mark.slow
 def test_a_language_model_in_four_bits_is_nearer_to_its_parent() -> None:
     """The whole way: collect, quantize, run; judged on ids that were not seen."""
     data = exported("wide-language-model")

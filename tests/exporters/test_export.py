@@ -38,6 +38,7 @@ def weights_of(data: bytes) -> dict[str, list[int]]:
     return {tensor.name: list(tensor.dims) for tensor in parsed(data).graph.initializer}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_file_gives_the_modules_answer(name: str) -> None:
     session, module = session_of(exported(name)), NETWORKS[name]()
@@ -49,6 +50,7 @@ def test_the_file_gives_the_modules_answer(name: str) -> None:
     assert_close(name, got["output"], expected.numpy(), CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_file_is_valid_small_and_of_the_promised_versions(name: str) -> None:
     model = parsed(exported(name))
@@ -68,6 +70,7 @@ def test_the_file_is_valid_small_and_of_the_promised_versions(name: str) -> None
             assert len(set(node.input) & stored) >= 3
 
 
+@pytest.mark.slow
 def test_recurrent_layers_stay_whole() -> None:
     head = ["Transpose", "LSTM", "Squeeze", "LSTM", "Squeeze"]
     assert operators(exported("standard-2-layers")) == [*head, "Transpose"]
@@ -80,12 +83,14 @@ def test_recurrent_layers_stay_whole() -> None:
     assert [op for op in found if op in both] == ["Transpose", *both, *both, "Transpose"]
 
 
+@pytest.mark.slow
 def test_the_last_layers_final_state_is_taken_from_that_layer() -> None:
     """h_n[-1] of two layers: no Concat of both, from which one would be picked again."""
     found = operators(exported("classifier"))
     assert found == ["Transpose", "LSTM", "Squeeze", "LSTM", "Gather", "Gemm"]
 
 
+@pytest.mark.slow
 def test_weights_are_named_after_the_modules() -> None:
     assert weights_of(exported("language-model")) == {
         "embedding.weight": [17, 8],
@@ -104,6 +109,7 @@ def test_weights_are_named_after_the_modules() -> None:
     assert {"lstm.0", "lstm.1", "head/MatMul", "head/Add"} <= set(nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "full-projected-bidirectional", "projected", "language-model"])
 def test_plain_has_no_functions_and_gives_the_same(name: str) -> None:
     data = exported(name, plain=True)
@@ -120,6 +126,7 @@ def test_plain_has_no_functions_and_gives_the_same(name: str) -> None:
     assert answers[0][1] == answers[1][1]
 
 
+@pytest.mark.slow
 def test_hidden_state_starts_at_zero_and_is_no_input() -> None:
     session = session_of(exported("bidirectional", state="hidden"))
     assert session.states == ()
@@ -134,6 +141,7 @@ def test_hidden_state_starts_at_zero_and_is_no_input() -> None:
         assert_close("output", array, expected.numpy(), CLOSE)
 
 
+@pytest.mark.slow
 def test_explicit_states_are_torchs_layer_by_layer() -> None:
     session, module = session_of(exported("full-projected-bidirectional")), NETWORKS["full-projected-bidirectional"]()
     assert [(spec.input, spec.output, spec.axes) for spec in session.states] == [
@@ -149,6 +157,7 @@ def test_explicit_states_are_torchs_layer_by_layer() -> None:
     assert_close("c", after.stacked("c"), c.numpy(), CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["language-model", "full"])
 def test_lengths_are_those_of_each_row_alone(name: str) -> None:
     session, module = session_of(exported(name, lengths=True)), NETWORKS[name]()
@@ -221,6 +230,7 @@ def test_tuples_are_named_and_returned_states_are_not_outputs() -> None:
     assert outputs == [("output_0", ("time", "batch", 5)), ("output_1_0", ("time", "batch"))]
 
 
+@pytest.mark.slow
 def test_our_own_classifier_describes_itself() -> None:
     config = ClassifierConfig(features=6, classes=3, hidden=7, layers=2, labels=("a", "b", "c"))
     module = seeded(SequenceClassifier(config))
@@ -237,6 +247,7 @@ def test_our_own_classifier_describes_itself() -> None:
     assert_close("logits", got["logits"], expected, CLOSE)
 
 
+@pytest.mark.slow
 def test_the_card_is_the_golden_one() -> None:
     """A change of the card's form shows here; the producer's version and the measured difference are masked."""
     session = session_of(exported("language-model", lengths=True))

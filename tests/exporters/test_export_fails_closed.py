@@ -14,6 +14,8 @@ from lstm_edge.layers import LSTM
 from lstm_edge_exporters.export import export
 from lstm_edge_runtime.errors import OutputError, ParityError
 
+pytestmark = pytest.mark.slow
+
 
 def swapped_gates(layer):
     arrays = ORIGINAL(layer)

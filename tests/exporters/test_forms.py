@@ -26,6 +26,8 @@ from lstm_edge_runtime.errors import CaptureError, ParityError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 
+pytestmark = pytest.mark.slow
+
 FORMS = (*LAYER_FORMS, *PACKED_FORMS, *CELL_FORMS, *NETWORK_FORMS)
 FORM = {form.name: form for form in FORMS}
 

@@ -242,6 +242,7 @@ MUTATIONS: dict[str, tuple[GruVariant, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_wrong_body_is_caught(name: str) -> None:
     variant, right, wrong = MUTATIONS[name]

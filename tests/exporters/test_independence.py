@@ -11,6 +11,8 @@ from networks import operators, quantized, random_inputs, random_network_state, 
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 
+pytestmark = pytest.mark.slow
+
 BATCH_ONLY = ["wide-bidirectional", "full-projected-bidirectional", "bidirectional"]
 STREAMED = [
     "wide-language-model",

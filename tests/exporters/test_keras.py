@@ -24,7 +24,10 @@ from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session
 
 # Not importorskip: keras imports its backend, TensorFlow unless told otherwise, and slows every other test.
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="Keras is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="Keras is not installed"),
+]
 
 # float32 against float32: 4e-7 is seen over all cases; a wrong gate order or a mask that is forgotten gives 1e-2.
 CLOSE = 1e-5

@@ -29,7 +29,7 @@ from keras_files import (
 )
 
 from lstm_edge_exporters.export import build
-from lstm_edge_exporters.keras import load_keras
+from lstm_edge_exporters.keras import hdf5, load_keras
 from lstm_edge_runtime.errors import ArtifactError, CaptureError
 from lstm_edge_runtime.session import Session
 
@@ -106,6 +106,7 @@ def test_weights_that_are_not_those_of_the_model(tmp_path: Path, fill: Callable[
     assert sentence in refusal(keras_file(tmp_path, sequential(lstm()), fill))
 
 
+@pytest.mark.slow
 def test_chunks_that_begin_with_a_masked_step_give_what_the_whole_gives(tmp_path: Path) -> None:
     """The output of such a step is the one before it, which was in the chunk before: the state has it."""
     model = sequential(layer("Masking", "masking"), lstm(return_sequences=True))
@@ -261,6 +262,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     assert refusal(path) == "the archive is damaged (it has no end record)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["keras2.h5", "keras3.keras"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     """Cut short, and with single bytes changed: an error of ours or a model, never anything else."""
@@ -283,3 +285,17 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
             printable = printable and str(error).isprintable()
     assert printable
     assert refused > 10
+
+
+def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Path) -> None:
+    # One bit of the size of a text in the file's heap of texts: HDF5 then goes through the heap without end.
+    data = bytearray((FIXTURES / "keras2.h5").read_bytes())
+    assert data[3864] == 0o12
+    data[3864] ^= 8
+    path = tmp_path / "endless.h5"
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"endless\.h5: .* of the heap at byte"):
+        load_keras(path)
+    # What the check of the heaps does not know of ends in the trial's process.
+    with pytest.raises(ArtifactError, match=r"x: damaged: the HDF5 library does not come back .*\(SIGXCPU\)"):
+        hdf5._try_in_child(bytes(data), "x")

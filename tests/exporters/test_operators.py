@@ -90,6 +90,7 @@ def test_float_bodies_are_the_model(variant: CellVariant) -> None:
             assert_close(f"{variant.name} {sizes}: {name}", got[name], expected[name], CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ROUNDED, ids=lambda variant: variant.name)
 def test_rounded_bodies_are_the_model_but_for_flips(variant: CellVariant) -> None:
     differences = []
@@ -106,6 +107,7 @@ def test_rounded_bodies_are_the_model_but_for_flips(variant: CellVariant) -> Non
     assert np.mean(found > CLOSE.absolute) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ROUNDED, ids=lambda variant: variant.name)
 def test_one_rounded_step_differs_by_sigmoid_alone_or_by_a_flip_that_is_there(variant: CellVariant) -> None:
     """Within a step the roundings of x, h and c are the model's to the bit; only what comes after tanh can flip."""

@@ -15,6 +15,8 @@ from lstm_edge_runtime.errors import ProviderError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 
+pytestmark = pytest.mark.slow
+
 # Cases of one structure share one file, that of the first of them, and so its weights.
 REPRESENTATIVES = {structure(case): case.name for case in reversed(CASES)}
 CASE_OF = {case.name: case for case in CASES}

@@ -51,11 +51,20 @@ def bytes_of(data: bytes, prefix: str, *, biases: bool = True) -> int:
     )
 
 
-@pytest.mark.parametrize("lengths", [False, True], ids=["full-rows", "ragged"])
-@pytest.mark.parametrize("name", [name for name in NETWORKS if not name.startswith("wide")])
+SMALL_NETWORKS = [name for name in NETWORKS if not name.startswith("wide")]
+# A last step is not that of a shorter row: export refuses it with lengths.
+RAGGED_NETWORKS = [name for name in SMALL_NETWORKS if name != "last-step"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [
+        *(pytest.param(name, False, id=f"{name}-full-rows") for name in SMALL_NETWORKS),
+        *(pytest.param(name, True, id=f"{name}-ragged") for name in RAGGED_NETWORKS),
+    ],
+)
 def test_int8_answers_are_close(name: str, lengths: bool) -> None:
-    if lengths and name == "last-step":
-        return  # its last step is not that of a shorter row: export refuses it
     whole, int8 = session_of(exported(name, lengths=lengths)), session_of(quantized(name, lengths=lengths))
     inputs, state = random_inputs(whole, 5, 11), random_network_state(whole, 5)
     rows = np.array([11, 0, 4, 1, 11]) if lengths else None
@@ -91,6 +100,7 @@ def test_the_coverage_table() -> None:
     assert 0 < card.parity.max_abs_difference < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["wide-standard", "wide-diagonal", "wide-full", "wide-projected", "wide-bidirectional"]
 )
@@ -112,12 +122,14 @@ def test_weights_take_at_most_027_of_their_float32_size(name: str) -> None:
     assert len(quantized(name)) < 0.4 * len(exported(name))
 
 
+@pytest.mark.slow
 def test_the_smallest_size_that_is_promised() -> None:
     module = seeded(nn.LSTM(64, 64, batch_first=True))
     data = build(module, None, inputs=["x: float32[batch, time, 64]"]).data
     assert bytes_of(quantize_bytes(data).data, "lstm.") <= 0.27 * bytes_of(data, "lstm.")
 
 
+@pytest.mark.slow
 def test_the_input_is_never_changed(tmp_path: Path) -> None:
     source, target = tmp_path / "in.onnx", tmp_path / "out.onnx"
     source.write_bytes(exported("tagger"))
@@ -132,6 +144,7 @@ def test_the_input_is_never_changed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.onnx", "out.onnx"]
 
 
+@pytest.mark.slow
 def test_the_output_must_be_another_file(tmp_path: Path) -> None:
     source = tmp_path / "model.onnx"
     source.write_bytes(exported("tagger"))
@@ -144,6 +157,7 @@ def test_the_output_must_be_another_file(tmp_path: Path) -> None:
         quantize(tmp_path / "missing.onnx", tmp_path / "out.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tagger", "language-model", "full"])
 def test_an_int8_file_is_refused(name: str) -> None:
     with pytest.raises(QuantizationError) as caught:
@@ -151,11 +165,13 @@ def test_an_int8_file_is_refused(name: str) -> None:
     assert str(caught.value) == ("the model is quantized already (int8): start from the float32 file it was made from")
 
 
+@pytest.mark.slow
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(QuantizationError, match="unknown scheme 'int3'; known ones are int8"):
         quantize_bytes(exported("tagger"), scheme="int3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "full-projected-bidirectional", "language-model"])
 def test_a_plain_file_is_quantized_too(name: str) -> None:
     """Its Scan bodies hold MatMuls; names of new nodes are unique over all nested graphs."""
@@ -180,6 +196,7 @@ def test_a_plain_file_is_quantized_too(name: str) -> None:
     onnx.checker.check_model(parsed(artifact.data), full_check=True)
 
 
+@pytest.mark.slow
 def test_other_bodies_under_our_names_are_refused() -> None:
     model = parsed(exported("full"))
     del model.metadata_props[:]
@@ -207,6 +224,7 @@ def test_damaged_files_are_refused() -> None:
         quantize_bytes(data[: len(data) // 2])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.tuples(st.integers(0, 6000), st.binary(min_size=1, max_size=4))))
 def test_any_other_bytes_are_an_artifact_error(damage) -> None:
@@ -268,6 +286,7 @@ class Tied(nn.Module):
         return self.head(self.lstm(self.embedding(ids))[0])
 
 
+@pytest.mark.slow
 def test_tied_weights_and_a_head_without_bias() -> None:
     data = build(seeded(Tied()), None, inputs=["ids: int64[batch, time]"]).data
     artifact = quantize_bytes(data)
@@ -286,6 +305,7 @@ def test_tied_weights_and_a_head_without_bias() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["zero-column", "zero-row", "all-zero"])
 def test_zero_weights(features: str) -> None:
     module = nn.LSTM(3, 5, batch_first=True)

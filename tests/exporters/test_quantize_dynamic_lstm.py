@@ -84,6 +84,7 @@ def stored(data: bytes) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in parsed(data).graph.initializer}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_column", [False, True])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("extra", [(), ("lengths",), ("state", "peephole")], ids=str)

@@ -61,6 +61,7 @@ def test_weights_behind_other_nodes() -> None:
     assert not {"w_top", "w_rest", "r_turned"} & {tensor.name for tensor in parsed(artifact.data).graph.initializer}
 
 
+@pytest.mark.slow
 def test_torchs_own_exporter() -> None:
     """From hidden 64 on it leaves weights behind Slice and Concat nodes, and other tools quantize nothing."""
     torch.manual_seed(0)

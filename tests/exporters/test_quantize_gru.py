@@ -58,6 +58,7 @@ def composed(data: bytes, feeds: dict[str, np.ndarray], scheme: Scheme) -> dict[
 FORMS = list(product(("forward", "reverse", "bidirectional"), *[(False, True)] * 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_of_the_node(form: tuple, kind: str) -> None:
@@ -185,6 +186,7 @@ def test_a_quantized_gru_is_not_quantized_again() -> None:
         quantize_bytes(quantize_bytes(gru_model()).data)
 
 
+@pytest.mark.slow
 def test_torchs_own_exporter() -> None:
     """Two layers with their weights as PyTorch 2.13 leaves them; both are found, and the file is a quarter."""
     torch.manual_seed(0)
@@ -215,6 +217,7 @@ class Gru(torch.nn.Module):
         return self.gru(x)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_an_exported_gru_has_its_modules_name_and_its_new_operator_in_the_card(kind: str) -> None:
     module = seeded(Gru())

@@ -137,6 +137,7 @@ def test_parts_that_agree_are_the_fused_operator() -> None:
     assert [op for op in operators(apart.data) if "::" in op] == ["lstm_edge::LstmInt4V1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tagger", "language-model", "diagonal", "full", "projected"])
 def test_chunks_are_as_the_whole_and_rows_are_alone(name: str) -> None:
     """Exactly, where both matrices are rounded: nothing is shared between rows or steps."""
@@ -159,6 +160,7 @@ def test_chunks_are_as_the_whole_and_rows_are_alone(name: str) -> None:
         assert not np.array_equal(beside["output"][1], whole["output"][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [False, True], ids=["full-rows", "ragged"])
 @pytest.mark.parametrize("name", ["full", "full-projected-bidirectional", "projected"])
 def test_cells_of_our_own(name: str, lengths: bool) -> None:
@@ -191,6 +193,7 @@ def test_cells_of_our_own(name: str, lengths: bool) -> None:
     assert row.scheme == f"W i f o float16, W g float32, R i g o float16, R f float32{rest}"
 
 
+@pytest.mark.slow
 def test_the_fused_operators_arithmetic_is_kept() -> None:
     """A layer in which one gate alone differs answers, in the others, as the fused operator does: 36 dB and more."""
     data = exported("wide-standard")
@@ -263,6 +266,7 @@ def test_onnxruntime_folds_what_unpacks_weights(tmp_path: Path) -> None:
     assert not {"BitShift", "BitwiseAnd", "Cast"} & set(kinds)
 
 
+@pytest.mark.slow
 def test_a_plain_file_and_kernels_give_the_same() -> None:
     data = exported("tagger", lengths=True)
     parts = {"lstm.0.R": Scheme(kind="int4"), "lstm.1.W": Scheme(kind="int4", block=128)}

@@ -24,7 +24,9 @@ from onnx_files import (
 from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.functions import model as numpy_model
 from lstm_edge_exporters.quantize import quantize_bytes
-from lstm_edge_exporters.quantize.recurrent import _operator_weights
+from lstm_edge_exporters.quantize.recurrent import (
+    _operator_weights,
+)  # private: the layout only, the answers are not its
 from lstm_edge_exporters.quantize.rounding import round_columns
 from lstm_edge_runtime.errors import ArtifactError, CoverageError
 from lstm_edge_runtime.providers import open_session
@@ -72,6 +74,7 @@ def turned(x: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
 FORMS = list(product(("forward", "reverse", "bidirectional"), *[(False, True)] * 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_of_the_node(form: tuple) -> None:
     direction, bias, lengths, state, peephole = form
@@ -96,6 +99,7 @@ def test_every_form_of_the_node(form: tuple) -> None:
 OUTPUTS = [combination for combination in product(("Y", ""), ("Y_h", ""), ("Y_c", "")) if any(combination)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 @pytest.mark.parametrize("outputs", OUTPUTS, ids=str)
 def test_any_combination_of_outputs(outputs: tuple[str, ...], direction: str) -> None:

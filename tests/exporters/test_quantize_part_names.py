@@ -130,10 +130,14 @@ def test_the_parts_of_a_model() -> None:
     assert [(part.layer, part.bytes) for part in describe_parts(data)] == [(r.layer, r.bytes_before) for r in rows]
 
 
+@pytest.mark.slow
 def test_every_described_scheme_works() -> None:
     """Each scheme of each layer, alone; float32 is nothing to do."""
     for data in (front_end(), lstm_model(clip=1.0), gru_model()):
-        for layer in describe_parts(data):
+        layers = describe_parts(data)
+        assert layers
+        for layer in layers:
+            assert {scheme.kind for scheme in layer.schemes} >= {"float32", "float16"}
             for scheme in layer.schemes:
                 if scheme.kind != "float32":
                     artifact = quantize_bytes(data, scheme="float32", parts={layer.layer: scheme})

@@ -17,6 +17,8 @@ from lstm_edge_exporters.export import build
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime.card import CARD_KEY
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """

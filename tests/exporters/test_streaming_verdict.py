@@ -11,6 +11,8 @@ from lstm_edge_exporters.export import build
 from lstm_edge_runtime.errors import StreamingError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 STEPS = 9
 
 

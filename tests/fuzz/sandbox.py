@@ -1,11 +1,12 @@
 """Runs a check on case after case in forked children with little memory and time, so that a fault ends one case only.
 
 A check returns a short verdict ("accepted", "refused") or raises. These are faults: a signal, a hang of more than
-``SECONDS_A_CASE``, more than ``MEMORY_BYTES`` of memory, an exception that the check lets through, and a verdict that
-starts with "fault: ".
+``SECONDS_A_CASE`` (or six times that on the clock, which other processes slow down), more than ``MEMORY_BYTES`` of
+memory, an exception that the check lets through, and a verdict that starts with "fault: ".
 """
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -20,9 +21,11 @@ from typing import Any
 
 __all__ = ["MEMORY_BYTES", "SECONDS_A_CASE", "Tally", "run_cases"]
 
-# What a case may take: bytes of address space beyond the parent's, and seconds.
+# What a case may take: bytes of address space beyond the parent's, and seconds of processor time.
 MEMORY_BYTES = 1536 * 2**20
 SECONDS_A_CASE = 10
+# A case that waits for something takes no processor time; one that shares two cores with five others takes its time.
+_SECONDS_ON_THE_CLOCK = 60
 # Cases that one child runs before a new one is forked: a leak of many small cases is not one case's fault.
 _CASES_A_CHILD = 200
 _HEADER = struct.Struct("<I")
@@ -62,7 +65,7 @@ def run_cases(
     """
     pending: Iterator[tuple[str, Any]] = iter(cases)
     while time.monotonic() < until or tally.cases < least:
-        batch = [case for case, _ in zip(pending, range(_CASES_A_CHILD), strict=False)]
+        batch = list(itertools.islice(pending, _CASES_A_CHILD))
         if not batch:
             return
         while batch:
@@ -86,9 +89,11 @@ def _run_in_child(check: Callable[[Any], str], batch: list[tuple[str, Any]], unt
             for _label, case in batch:
                 if time.monotonic() >= until:
                     break
-                signal.alarm(SECONDS_A_CASE)
+                signal.setitimer(signal.ITIMER_PROF, SECONDS_A_CASE)
+                signal.alarm(_SECONDS_ON_THE_CLOCK)
                 verdict = _verdict(check, case)
                 signal.alarm(0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 text = json.dumps(verdict).encode()
                 os.write(writer, _HEADER.pack(len(text)) + text)
             code = 0
@@ -103,8 +108,10 @@ def _run_in_child(check: Callable[[Any], str], batch: list[tuple[str, Any]], unt
         verdicts.append(json.loads(data[at + _HEADER.size : at + _HEADER.size + size]))
         at += _HEADER.size + size
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGALRM:
-        verdicts.append(f"fault: no answer within {SECONDS_A_CASE} s")
+    if code == -signal.SIGPROF:
+        verdicts.append(f"fault: no answer within {SECONDS_A_CASE} s of processor time")
+    elif code == -signal.SIGALRM:
+        verdicts.append(f"fault: no answer within {_SECONDS_ON_THE_CLOCK} s")
     elif code < 0:
         verdicts.append(f"fault: ended by {signal.Signals(-code).name}")
     elif code > 0:  # a sanitizer's report, or a verdict that could not be written; else taken for the end of the time
@@ -128,6 +135,7 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
 
 def _resident_bytes() -> int:

@@ -1,6 +1,6 @@
 """Models of one operator each, with seeded weights and inputs, and what the NumPy model of the operator answers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
 
 __all__ = [
     "CELLS",
+    "FILLS",
     "GRUS",
     "INT4",
     "INT8",
@@ -30,6 +31,7 @@ __all__ = [
     "gru",
     "linear",
     "one_node",
+    "resized",
     "with_scheme",
 ]
 
@@ -46,6 +48,22 @@ INT4 = (
     Scheme(kind="int4", symmetric=False),
     Scheme(kind="int4", block=128, symmetric=False),
 )
+
+TINY = np.float32(2.0**-149)  # the smallest denormal
+
+# Values at the edges of the operators' domain, made of random ones.
+FILLS: dict[str, Callable[[Array], Array]] = {
+    "zeros": np.zeros_like,
+    "minus zeros": lambda array: np.full_like(array, -0.0),
+    "denormals": lambda array: np.sign(array) * TINY * np.float32(1000),
+    "below the smallest scale": lambda array: array * np.float32(2.0**-110),
+    "around the smallest scale": lambda array: array * np.float32(2.0**-100),
+    "huge": lambda array: array * np.float32(1e30),
+    "one huge element": lambda array: np.where(np.arange(array.shape[-1]) == 0, np.float32(1e30), array),
+    "the largest float": lambda array: np.copysign(np.finfo(np.float32).max, array),
+    "saturating": lambda array: np.sign(array) * np.float32(50),
+    "halves": lambda array: np.rint(array * 4) / np.float32(2),  # ties of the rounding
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,3 +241,10 @@ def assert_bits(got: Mapping[str, Array], expected: Mapping[str, Array], where: 
             f"{where}: {name} differs in {np.count_nonzero(got[name] != want)} of {want.size} elements, "
             f"worst {np.abs(got[name] - want).max()}"
         )
+
+
+def resized(array: Array, axis: int, by: int) -> Array:
+    """Return the array with one axis longer (``by`` 1) or shorter (-1) by one."""
+    if by < 0:
+        return np.delete(array, -1, axis)
+    return np.concatenate([array, np.take(array, [0], axis)], axis)

@@ -76,6 +76,7 @@ def test_float_kernels_are_close_to_the_model(kernel, variant):
             np.testing.assert_allclose(got[name], want, rtol=0, atol=FLOAT_CLOSE, err_msg=f"{operator}: {name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", CELLS, ids=lambda variant: variant.name)
 def test_kernels_and_bodies_agree_but_for_flips(kernel, variant):
     differences = []
@@ -91,6 +92,7 @@ def test_kernels_and_bodies_agree_but_for_flips(kernel, variant):
     assert found.max() < (FLIP if variant in EXACT else FLOAT_CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LINEARS)
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3), (1, 1, 7), (2, 1, 3, 2), (25,), (0,), (3, 0, 2)])
 def test_linear_takes_any_rank(kernel, name, shape):
@@ -103,6 +105,7 @@ def test_linear_takes_any_rank(kernel, name, shape):
             assert_bits({"y": y}, {"y": want}, f"{operator} {shape}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DIGESTS))
 def test_every_operator_reaches_its_kernel(library, name):
     # The profile names what ran: the operator itself on kernels, ONNX operators of its body without.

@@ -49,6 +49,7 @@ def test_without_a_compiler_the_wheel_is_for_any_platform_and_says_so(tmp_path):
     assert {"lstm_edge_runtime/kernels/build.py", "lstm_edge_runtime/kernels/operators.cpp"} <= set(names)
 
 
+@pytest.mark.slow
 def test_the_warning_gives_the_compilers_reason(tmp_path):
     failing = tmp_path / "failing"
     failing.write_text("#!/bin/sh\necho 'x.cpp: In function f' >&2\necho 'x.cpp:1: error: too old' >&2\nexit 1\n")
@@ -60,6 +61,7 @@ def test_the_warning_gives_the_compilers_reason(tmp_path):
         assert f"runs on the portable function bodies: {reason}" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", ["0", "1", "yes"])
 def test_a_build_leaves_nothing_behind(tmp_path, kernels):
     temporary = tmp_path / "temporary"
@@ -82,6 +84,7 @@ def test_required_kernels_fail_the_build(tmp_path):
     assert "LSTM_EDGE_KERNELS must be 0 or 1, got 'yes'" in build_wheel(tmp_path, LSTM_EDGE_KERNELS="yes")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler (c++, g++, clang++)")
 def test_with_a_compiler_the_wheel_is_for_this_platform(tmp_path):
     name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="1")

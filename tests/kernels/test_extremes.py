@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_cases import INT8, answers, assert_bits, cell, feeds_of, linear, with_scheme
+from kernel_cases import FILLS, INT8, answers, assert_bits, cell, feeds_of, linear, with_scheme
 
 from lstm_edge_exporters.functions.names import CellVariant
 
@@ -13,26 +13,13 @@ VARIANTS = (
     CellVariant(int8=True, peephole="full", projected=True),
     CellVariant(int4=True, peephole="full", projected=True),
 )
-TINY = np.float32(2.0**-149)  # the smallest denormal
-
-FILLS = {
-    "zeros": np.zeros_like,
-    "minus zeros": lambda array: np.full_like(array, -0.0),
-    "denormals": lambda array: np.sign(array) * TINY * np.float32(1000),
-    "below the smallest scale": lambda array: array * np.float32(2.0**-110),
-    "around the smallest scale": lambda array: array * np.float32(2.0**-100),
-    "huge": lambda array: array * np.float32(1e30),
-    "one huge element": lambda array: np.where(np.arange(array.shape[-1]) == 0, np.float32(1e30), array),
-    "the largest float": lambda array: np.copysign(np.finfo(np.float32).max, array),
-    "saturating": lambda array: np.sign(array) * np.float32(50),
-    "halves": lambda array: np.rint(array * 4) / np.float32(2),  # ties of the rounding
-}
 
 
 def names(variant):
     return variant.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("variant", VARIANTS, ids=names)
 @np.errstate(over="ignore", invalid="ignore")

@@ -4,11 +4,9 @@ import threading
 
 import numpy as np
 import pytest
-from kernel_cases import GRUS, INT4, INT8, answers, assert_bits, feeds_of, gru, one_node, with_scheme
+from kernel_cases import FILLS, GRUS, INT4, INT8, answers, assert_bits, feeds_of, gru, one_node, resized, with_scheme
 from networks import snr_db
 from onnx_files import gru_model
-from test_extremes import FILLS
-from test_malformed import resized
 
 from lstm_edge_exporters.functions.names import GruVariant
 from lstm_edge_exporters.quantize import quantize_bytes
@@ -269,6 +267,7 @@ def test_inputs_of_other_shapes_are_refused_at_each_run(kernel, variant):
         assert before.tobytes() == after.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])

@@ -39,6 +39,7 @@ def run(session: Session, case: LstmCase):
     return {"y": outputs["output"], "h": state.stacked("h"), "c": state.stacked("c")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["float32", "int8", "int4"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_parity_case_on_kernels_and_on_bodies(library, case: LstmCase, scheme: str) -> None:
@@ -58,6 +59,7 @@ def test_every_parity_case_on_kernels_and_on_bodies(library, case: LstmCase, sch
     assert differences.max() < FLIP
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tagger", "language-model", "full-projected-bidirectional", "last-step"])
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
 def test_a_quantized_network_runs_whole_on_kernels(library, name: str, scheme: str) -> None:

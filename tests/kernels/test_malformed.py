@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_cases import INT4, INT8, STATE, cell, feeds_of, linear, one_node, with_scheme
+from kernel_cases import INT4, INT8, STATE, cell, feeds_of, linear, one_node, resized, with_scheme
 
 from lstm_edge_exporters.functions.names import CellVariant
 from lstm_edge_runtime.errors import ArtifactError
@@ -14,19 +14,13 @@ FLOAT = CellVariant(peephole="full", projected=True)
 DIAGONAL = CellVariant(int8=True, peephole="diagonal")
 
 
-def resized(array, axis, by):
-    """The array with one axis longer or shorter by one."""
-    if by < 0:
-        return np.delete(array, -1, axis)
-    return np.concatenate([array, np.take(array, [0], axis)], axis)
-
-
 def remade(operator, weights):
     """A model of the operator with other weights; without its function, so that only a kernel can run it."""
     inputs = ("x", *weights) if operator.variant is None else operator.variant.inputs
     return one_node(operator.name, inputs, operator.outputs, weights, body=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [FULL, FULL4, FLOAT, DIAGONAL], ids=lambda variant: variant.name)
 def test_a_constant_of_any_other_shape_is_refused(kernel, variant):
     # Sizes in which no changed axis can be mistaken for another valid operator, nor an odd column for padding.
@@ -172,7 +166,9 @@ def test_linear_refuses_another_last_axis(kernel):
 @pytest.mark.parametrize("wrong", [0.0, -1e-3, np.nan, np.inf], ids=str)
 def test_a_scale_must_be_positive_and_finite(kernel, variant, wrong):
     operator = cell(variant, 66, 20, 10, with_scheme(variant)[-1])
-    for name in [name for name in operator.weights if name.endswith("_scale")]:
+    scales = [name for name in operator.weights if name.endswith("_scale")]
+    assert len(scales) == 5
+    for name in scales:
         scale = operator.weights[name].copy()
         scale.flat[-1] = wrong
         with pytest.raises(ArtifactError, match=f"{variant.name}: input {name} holds a scale that is not positive"):

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # What the device has beside the wheel, and what the tests there need.
 DEVICE = ("numpy", "onnxruntime", "typer")
@@ -37,7 +39,7 @@ def run(*arguments, cwd, exit_code=0, stdin=None):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == exit_code, f"{result.stdout}\n{result.stderr}"
     return result

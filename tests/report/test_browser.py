@@ -18,9 +18,12 @@ from report_cases import CASES, example
 
 from lstm_edge.report import render_report
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None, reason="no chromium: `make test-report` installs Debian's when it runs as root"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_chromium() is None, reason="no chromium: `make test-report` installs Debian's when it runs as root"
+    ),
+]
 
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 # Contrast that the Web Content Accessibility Guidelines 2.2 ask for at level AA, section 1.4.3: 3 for large type.

@@ -23,6 +23,8 @@ from lstm_edge_exporters.quantize import Scheme, quantize_bytes
 from lstm_edge_runtime.errors import BudgetError, InputError, QuantizationError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 # Three parts of the model, three schemes: 27 mixes.
 SCHEMES = ("int8", "int4")
 METRIC, DROP = "cross-entropy", "0.5%"

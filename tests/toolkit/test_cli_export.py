@@ -102,6 +102,7 @@ def files(folder="."):
     return sorted(name for name in os.listdir(folder) if not name.startswith(("nets_", "__pycache__")))
 
 
+@pytest.mark.slow
 def test_one_command_from_checkpoint_to_validated_int8(checkpoint, tmp_path):
     path = tmp_path / "int8.onnx"
     options = ("--scheme", "int8", "--data", "japanese-vowels", "--metric", "accuracy", "--max-drop", "5pt")
@@ -120,6 +121,7 @@ def test_one_command_from_checkpoint_to_validated_int8(checkpoint, tmp_path):
     assert files(tmp_path) == ["int8.onnx"]
 
 
+@pytest.mark.slow
 def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
     # A feature that is always 0 after standardization, with weights 1000 times the others': they alone decide the
     # rows' int8 scales, every other input weight is rounded to 0, and the float32 model does not mind.
@@ -137,6 +139,7 @@ def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
     assert files(tmp_path) == ["dead.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypatch):
     def refuse(node, request, rounder):
         raise Refusal("its weights are odd")
@@ -149,6 +152,7 @@ def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypat
     assert files() == ["out.onnx"]
 
 
+@pytest.mark.slow
 def test_a_factory_with_weights_of_both_kinds(nets):
     generator = np.random.default_rng(3)
     sizes = {"rnn.weight_ih_l0": (20, 3), "rnn.weight_hh_l0": (20, 5), "rnn.bias_ih_l0": (20,)}
@@ -168,6 +172,7 @@ def test_a_factory_with_weights_of_both_kinds(nets):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_the_options_shape_the_file(nets):
     common = (f"{nets}:tagger", "--input", X, "--output-name", "logits")
     export(*common, "-o", "streams.onnx")
@@ -216,6 +221,7 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
     assert files() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -248,6 +254,7 @@ def test_wrong_options_are_exit_2_and_leave_no_file(nets, options, sentence):
     assert files() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
@@ -270,6 +277,7 @@ def test_an_old_file_stays_when_the_export_fails(nets):
         assert file.read() == "old"
 
 
+@pytest.mark.slow
 def test_weights_beside_a_checkpoint_are_refused(checkpoint, tmp_path):
     result = export(checkpoint, "--weights", checkpoint, "-o", tmp_path / "out.onnx", exit_code=2)
     assert "--weights goes with package.module:factory; a checkpoint carries its own" in result.stderr

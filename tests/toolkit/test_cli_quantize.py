@@ -98,6 +98,7 @@ def test_what_stays_float32_is_exit_1_unless_accepted(tmp_path):
     assert Session(target).run(x)[0]["y"].shape == (3, 1, H)
 
 
+@pytest.mark.slow
 def test_an_attribute_that_has_no_int8_form_is_named(tmp_path):
     source = write_recurrent(tmp_path / "in.onnx", "LSTM", clip=0.25)
     result = quantize(source, "-o", tmp_path / "out.onnx", exit_code=1)

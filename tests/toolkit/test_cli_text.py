@@ -1,11 +1,9 @@
 """`lstm-edge run --prompt` and `--score`: what they print, and what they refuse."""
 
+import io
 import json
 import math
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from lstm_edge_runtime.generate import generate, score
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.text import Vocabulary
 
-ROOT = Path(__file__).parents[2]
 app = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
 
 
@@ -112,22 +109,35 @@ def test_characters_of_several_bytes_come_out_whole(tmp_path):
     assert "\N{REPLACEMENT CHARACTER}" in out
 
 
-def test_the_text_is_seen_as_it_is_written(model):
-    """The first characters arrive while the process still writes the rest."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "runtime")))}
-    command = [sys.executable, "-c", "from lstm_edge.cli import main; main()", "run", str(model), "--prompt", "bad"]
-    process = subprocess.Popen(
-        [*command, "--tokens", "100000000", "--temperature", "0"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert process.stdout.read(40).startswith(b"bad")
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.communicate()
+class Screen(io.RawIOBase):
+    """Standard output behind every buffer: what a reader has seen so far."""
+
+    def __init__(self):
+        self.seen = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self.seen += bytes(data)
+        return len(data)
+
+
+def test_the_text_is_seen_as_it_is_written(model, monkeypatch):
+    """Each piece is on the screen before the next token is asked for."""
+    screen, seen = Screen(), []
+
+    def watched(*_arguments, **_options):
+        for index in CHARACTERS.encode("cafe"):
+            seen.append(screen.seen)
+            yield int(index)
+        seen.append(screen.seen)
+
+    monkeypatch.setattr("lstm_edge_runtime.generate.generate", watched)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(screen), "utf-8"))
+    app(["run", str(model), "--prompt", "bad"], standalone_mode=False)
+    assert seen == [b"bad", b"badc", b"badca", b"badcaf", b"badcafe"]
+    assert screen.seen == b"badcafe\n"
 
 
 def test_scores_as_a_table(model, tmp_path):

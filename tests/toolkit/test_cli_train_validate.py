@@ -89,6 +89,7 @@ def test_train_prints_the_librarys_report_as_json(tmp_path):
     assert document | timed == json.loads(json.dumps(report.to_json())) | timed
 
 
+@pytest.mark.slow
 def test_train_takes_a_file(tmp_path):
     data = tmp_path / "d.npz"
     x = np.random.default_rng(0).normal(size=(24, 2)).astype(np.float32)

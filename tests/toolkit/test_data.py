@@ -145,6 +145,7 @@ def test_an_unknown_name_gets_one_sentence(spec, sentence):
         load(spec, default_split="train")
 
 
+@pytest.mark.slow
 def test_a_damaged_directory_is_refused_and_the_file_is_closed(tmp_path):
     path = write(tmp_path / "d.npz")
     path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))

@@ -63,6 +63,7 @@ def linear(data, weight):
     return np.stack([row.sum(axis=0) for row in data]) @ weight.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "macro-f1", "auc", "cross-entropy", "agreement"])
 def test_a_second_candidate_gets_the_report_that_it_would_get_alone(monkeypatch, metric):
     data = sequences()
@@ -92,6 +93,7 @@ def test_progress_covers_what_is_run():
         assert seen == [(done, total) for done in range(1, total + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "macro-f1", "auc", "cross-entropy"])
 def test_the_report_is_that_of_arrays(metric):
     data = sequences()

@@ -33,6 +33,9 @@ def test_default_initialization(peephole: str, projection: int) -> None:
     torch.manual_seed(7)
     H = 16
     layer = LSTM(5, H, 2, bidirectional=True, proj_size=projection, peephole=peephole)
+    kinds = {"bias_ih", "bias_hh", "weight_hh", "weight_ih"} | ({"weight_ch"} if peephole != "none" else set())
+    kinds |= {"weight_hr"} if projection else set()
+    assert {name.rsplit("_l", 1)[0] for name in layer.state_dict()} == kinds
     for name, value in layer.state_dict().items():
         if name.startswith("bias_ih"):
             expected = torch.zeros(4 * H)
@@ -119,6 +122,7 @@ def test_length_0_keeps_the_initial_state_to_the_bit(peephole: str) -> None:
     assert not torch.equal(h_n[:, 1], h[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peephole", PEEPHOLES)
 @pytest.mark.parametrize("lengths", [None, (3, 0)], ids=["whole", "lengths"])
 def test_gradients_of_inputs_states_and_weights(peephole: str, lengths: tuple[int, ...] | None) -> None:

@@ -26,6 +26,7 @@ def samples(seed, classes, *, ties):
     return logits.astype(np.float64), y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 @pytest.mark.parametrize("seed", range(4))

@@ -123,13 +123,14 @@ def test_tied_embeddings_share_one_matrix():
 def test_the_forget_bias_is_set_in_every_layer_and_direction():
     model = tagger(layers=2, bidirectional=True)
     set_forget_bias(model, 2.5)
-    for name, parameter in model.lstm.named_parameters():
-        if name.startswith("bias"):
-            i, f, g, o = parameter.detach().chunk(4)
-            assert torch.equal(f, torch.full_like(f, 2.5 if name.startswith("bias_ih") else 0.0)), name
-            assert not i.any()
-            assert not g.any()
-            assert not o.any()
+    biases = {name: value for name, value in model.lstm.named_parameters() if name.startswith("bias")}
+    assert len(biases) == 2 * 2 * 2
+    for name, bias in biases.items():
+        i, f, g, o = bias.detach().chunk(4)
+        assert torch.equal(f, torch.full_like(f, 2.5 if name.startswith("bias_ih") else 0.0)), name
+        assert not i.any()
+        assert not g.any()
+        assert not o.any()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -164,6 +165,7 @@ def test_a_classifier_of_the_first_version_is_still_read(tmp_path):
     assert load_checkpoint(tmp_path / "m.safetensors").config == model.config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tagger", "forecaster", "language-model-tied"])
 def test_an_exported_model_answers_alike_and_says_what_it_is(tmp_path, name):
     model = MODELS[name]()
@@ -183,6 +185,7 @@ def test_an_exported_model_answers_alike_and_says_what_it_is(tmp_path, name):
         assert card.task == {"tagger": "tagging", "forecaster": "forecast"}[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"layers": 2}, {"peephole": "diagonal"}, {"peephole": "full"}, {"projection": 4}, {"tied": True}]
 )

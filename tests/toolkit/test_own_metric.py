@@ -253,6 +253,7 @@ def test_a_text_or_data_without_targets_is_refused(mine):
         validate(b"", b"", "king-james", metric=f"{mine}:share")
 
 
+@pytest.mark.slow
 def test_the_command_finds_a_function_in_the_current_folder(tmp_path, mine):
     data = sequences()
     np.savez(tmp_path / "d.npz", x=data.x, lengths=data.lengths, y=data.y)

@@ -206,6 +206,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_model_answers_as_its_quantized_file(name):
     task, changes, scheme, ragged = FILES[name]

@@ -37,6 +37,7 @@ def held_out_loss(model, scheme):
         return cross_entropy()(model(text[:, :-1]), text[:, 1:]).item()
 
 
+@pytest.mark.slow
 def test_fine_tuning_wins_back_what_rounding_lost_and_reports_the_quantized_loss(parent):
     int4 = parse_scheme("int4")
     tuned, report = train("language-model", config=TRAINED, options=AWARE, start=parent)
@@ -48,6 +49,7 @@ def test_fine_tuning_wins_back_what_rounding_lost_and_reports_the_quantized_loss
     assert ("quantization-aware", "int4; held-out figures are the quantized model's") in report.rows()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "tagging", "forecast", "language-model"])
 def test_every_task_trains_aware_and_an_interruption_changes_nothing(tmp_path, task):
     options = {"epochs": 3, "quantize_aware": "int8", "optimizer": "adamw"}
@@ -128,6 +130,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command_starts_from_a_model_and_file_and_card_say_what_it_was_trained_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = sequences("tagging")

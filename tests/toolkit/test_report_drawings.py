@@ -71,6 +71,7 @@ def test_a_label_stands_by_its_own_point_and_not_on_another_label():
     drawing = scatter(points, budget=0.085)
     marks = {mark.role: mark for mark in drawing.marks if mark.role in ("chosen", "held-out")}
     places = {label.role: label for label in drawing.labels if label.role in marks}
+    assert set(places) == {"chosen", "held-out"}
     for role, label in places.items():
         distances = {other: abs(label.y - 4 - mark.y) for other, mark in marks.items()}
         assert min(distances, key=distances.get) == role, distances

@@ -64,7 +64,7 @@ def test_equal_values_give_equal_bytes_in_every_process():
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONPATH": paths, "PYTHONHASHSEED": seed}
         result = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=600
         )
         assert result.returncode == 0, result.stderr
         outputs.add(result.stdout)

@@ -20,6 +20,7 @@ def script():
     del sys.modules[SCRIPT.stem]
 
 
+@pytest.mark.slow
 def test_every_choice_has_a_row_and_the_document_is_filled(script, tmp_path, monkeypatch, capsys):
     path, document = tmp_path / "model.onnx", tmp_path / "doc.md"
     path.write_bytes(exported_model())

@@ -1,7 +1,9 @@
 """Folds, limits, the choice, and the whole of `lstm-edge select` on a small set."""
 
+import itertools
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +18,14 @@ from lstm_edge.selection import (
     Limits,
     SelectionReport,
     SelectionSettings,
+    check_held_out,
     choose,
     choose_split,
     make_folds,
     parse_amount,
     parse_sizes,
     plot_selection,
+    select,
     study_name,
 )
 from lstm_edge.selection.candidates import score
@@ -106,6 +110,37 @@ def test_groups_and_times_of_a_forecast_are_a_dilemma():
     both = data(task="forecast", groups=np.zeros(24, np.int64), times=np.arange(24.0))
     with pytest.raises(DataError, match=r"^data small: has groups and times; say with split whether grouped or time$"):
         choose_split(both)
+
+
+@pytest.mark.parametrize("task", ["classification", "tagging"])
+def test_a_class_that_a_fold_would_only_hold_out_is_refused_before_anything_is_trained(task, tmp_path):
+    # Six groups; the class is in two of them, one for each fold to train on.
+    groups = np.repeat(np.arange(6), 4)
+    plain = data(task=task, groups=groups)
+    owners = np.repeat(groups, plain.lengths) if plain.per_step else groups
+    settings = SelectionSettings(hidden=(4,), folds=2, split="grouped", options=TrainingOptions(epochs=1))
+    refused = []
+    for pair in itertools.combinations(range(6), 2):
+        y = plain.y.copy()
+        for group in pair:
+            y[np.flatnonzero(owners == group)[0]] = 2
+        dataset = replace(plain, y=y, labels=("a", "b", "rare"))
+        try:
+            folds = make_folds(dataset, folds=2, split="grouped", seed=0)
+        except DataError:
+            continue  # the class is in one fold alone
+        try:
+            check_held_out(dataset, folds, settings.options, seed=0)
+        except DataError:
+            refused.append(dataset)
+    said = []
+    sentence = (
+        r"^data small, fold [12]: the class 'rare' is only in the 4 sequences that are held out \(whole groups\), so"
+    )
+    with pytest.raises(DataError, match=sentence):
+        select(refused[0], settings, storage=f"sqlite:///{tmp_path / 's.sqlite3'}", say=said.append)
+    # Nothing was exported, timed or trained.
+    assert said == []
 
 
 @pytest.mark.parametrize(
@@ -250,6 +285,7 @@ def run_select(tmp_path, *arguments):
     return CliRunner().invoke(app, ["select", *common, "-o", str(tmp_path / "m.safetensors"), *arguments])
 
 
+@pytest.mark.slow
 def test_the_command_chooses_trains_writes_and_goes_on_with_its_study(tmp_path, monkeypatch):
     result = run_select(tmp_path, "--json", "--plot", str(tmp_path / "p.svg"), "--max-bytes", "1M")
     assert result.exit_code == 0, result.stderr
@@ -274,6 +310,7 @@ def test_the_command_chooses_trains_writes_and_goes_on_with_its_study(tmp_path, 
     assert f"chosen: {chosen['hidden']} x 1, the smallest file within one standard error of the best" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
     result = run_select(tmp_path, "--max-bytes", "1k")
     assert result.exit_code == 1
@@ -326,6 +363,7 @@ def report_of(*candidates):
     )
 
 
+@pytest.mark.slow
 def test_equal_reports_are_drawn_equally(tmp_path):
     report = report_of(candidate(128, (0.5, 0.6), 50_000), candidate(256, (0.6, 0.8), 200_000, within=False))
     for name in ("a.svg", "b.svg"):

@@ -75,7 +75,7 @@ def test_the_report_says_what_was_done(vowels, trained):
 
 def test_the_test_split_is_never_read(monkeypatch):
     read = []
-    original = files._read
+    original = files._read  # private: every array of a file goes through it, and only its arguments name them
 
     def spy(path, *, required, optional=()):
         read.extend(required)
@@ -97,6 +97,7 @@ def test_statistics_come_from_the_training_part_only(vowels, trained):
     assert np.abs(model.mean.numpy() - vowels.x.mean(axis=0)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_best_epoch_are_kept(vowels):
     # Without a decaying rate and at 0.05 the held-out loss goes up and down, so the last epoch is not the best.
     options = TrainingOptions(epochs=12, learning_rate=0.05, patience=4)

@@ -32,6 +32,7 @@ def folder(tmp_path, monkeypatch):
 SHORT = ("-o", "m.safetensors", "--epochs", 2, "--hidden", 4, "--batch-size", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "options", "kind"),
     [
@@ -83,6 +84,7 @@ def wrong_files(folder):
     np.savez(folder / "one_step.npz", x=np.ones((12, 2), np.float32), lengths=np.full(6, 2), y=np.zeros(12, np.int64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,5 +1,6 @@
 """Training on text: windows, the carried state, the corpus, budgets."""
 
+import itertools
 import math
 import re
 
@@ -43,9 +44,64 @@ def test_the_state_goes_on_from_window_to_window_and_the_gradient_does_not(peeph
             assert abs(loss.item() - whole[:, start : start + 20].mean().item()) < SAME_ARITHMETIC
             assert batch.items == batch.x.numel()
             loss.backward()
-            h, c = task._state
+            h, c = task._state  # private: that the graph is cut shows in the memory alone
             assert not h.requires_grad
             assert not c.requires_grad
+
+
+def resets(probability, *, seed=0, epoch=1):
+    """Return for each window the states that it began with and left."""
+    model = build(layers=2)
+    options = LanguageOptions(batch_size=4, window=20, reset_probability=probability)
+    task = LanguageTask(ids(), ids(200), options, seed=seed)
+    steps = []
+    with torch.no_grad():
+        for batch in task.batches(epoch):
+            before = task._state
+            task.loss(model, batch)
+            steps.append((before, task._state))
+    return steps
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
+def test_rows_start_again_from_a_fresh_state_as_often_as_asked(probability):
+    fresh = []
+    for epoch in range(1, 11):
+        steps = resets(probability, epoch=epoch)
+        assert steps[0][0] is None
+        for (_, left), (taken, _) in itertools.pairwise(steps):
+            for row in range(4):
+                parts = [(a[:, row], b[:, row]) for a, b in zip(left, taken, strict=True)]
+                # A row goes on in all layers, h and c, or starts again in all of them.
+                carried = all(torch.equal(a, b) for a, b in parts)
+                zero = all(not b.any() for _, b in parts)
+                assert carried != zero
+                fresh.append(zero)
+    # 320 draws: three standard deviations of their share are 0.082 at 0.4, and 0 at the ends.
+    assert abs(np.mean(fresh) - probability) <= 3 * math.sqrt(probability * (1 - probability) / len(fresh))
+
+
+def test_resets_depend_on_the_seed_and_the_epoch_alone():
+    def places(**changes):
+        return [[bool(taken[0][:, row].any()) for row in range(4)] for taken, _ in resets(0.4, **changes)[1:]]
+
+    torch.manual_seed(99)
+    first = places()
+    torch.manual_seed(100)
+    assert places() == first
+    assert places(epoch=2) != first
+    assert places(seed=1) != first
+
+
+def test_resets_draw_nothing_from_the_generator_of_weights_and_dropout():
+    before = train("language-model", options={"epochs": 1}, config={"dropout": 0.2})[0].state_dict()
+    # The first window has no state to reset: with one window an epoch the weights are those without resets.
+    again = train("language-model", options={"epochs": 1, "window": 200}, config={"dropout": 0.2})[0].state_dict()
+    reset = train(
+        "language-model", options={"epochs": 1, "window": 200, "reset_probability": 1.0}, config={"dropout": 0.2}
+    )[0].state_dict()
+    assert all(torch.equal(value, reset[name]) for name, value in again.items())
+    assert not all(torch.equal(value, reset[name]) for name, value in before.items())
 
 
 def test_the_held_out_text_is_read_with_its_state():
@@ -133,6 +189,7 @@ def test_a_vocabulary_larger_than_the_devices_budget_is_refused(tmp_path):
         check_device_bytes(config, config.device_bytes - 1)
 
 
+@pytest.mark.slow
 def test_a_drawing_needs_a_known_ending(tmp_path):
     from lstm_edge.training import plot_curves
 

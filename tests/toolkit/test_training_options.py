@@ -123,3 +123,9 @@ def test_wrong_options_get_one_sentence(changes, sentence):
 def test_a_wrong_window_gets_one_sentence():
     with pytest.raises(InputError, match=r"^training: window is 0, expected 1 or more$"):
         LanguageOptions(window=0)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, math.nan])
+def test_a_wrong_reset_probability_gets_one_sentence(value):
+    with pytest.raises(InputError, match=rf"^training: reset_probability is {value}, expected a share from 0 to 1$"):
+        LanguageOptions(reset_probability=value)

@@ -1,7 +1,9 @@
 """Tagging, forecasting, padding, what is held out, and what is recorded of an epoch."""
 
+import itertools
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ def weights(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("peephole", ["none", "diagonal", "full"])
 def test_every_task_and_cell_learns(task, peephole):
@@ -212,6 +215,64 @@ def test_validation_data_is_held_out_instead():
         train_classifier(labelled, options=TrainingOptions(epochs=1), validation=data)
 
 
+def rare(task, place, **parts):
+    """Return a data set whose class 2, "rare", is in the sequence at this place alone."""
+    data = sequences(task)
+    starts = np.concatenate([[0], np.cumsum(LENGTHS)])
+    y = data.y % 2
+    if task == "tagging":
+        y[starts[place + 1] - 1] = 2
+    else:
+        y[place] = 2
+    labels = ("a", "b", "rare")
+    return Dataset(name="r", x=data.x, lengths=LENGTHS, y=y, labels=labels, per_step=task == "tagging", **parts)
+
+
+# Of classes of sequences without groups or times every one keeps a sequence to train on: test_training.py.
+@pytest.mark.parametrize(
+    ("task", "parts", "why"),
+    [
+        ("classification", {"groups": np.arange(12) // 3}, " (whole groups)"),
+        ("classification", {"times": np.arange(12.0)}, " (the latest)"),
+        ("tagging", {"groups": np.arange(12) // 3}, " (whole groups)"),
+        ("tagging", {"times": np.arange(12.0)}, " (the latest)"),
+        ("tagging", {}, ""),
+    ],
+)
+def test_a_class_that_only_the_held_out_part_has_is_refused_by_name(task, parts, why):
+    held_out = hold_out_sequences(rare(task, 0, **parts), 0.25, seed=0)[1]
+    function = train_classifier if task == "classification" else train_tagger
+    sentence = (
+        f"data r: the class 'rare' is only in the 3 sequences that are held out{why}, so training would never see it; "
+        "add sequences of that class, or hold out others: validation data, another share or another seed"
+    )
+    options = TrainingOptions(epochs=1, held_out=0.25)
+    with pytest.raises(DataError, match="^" + re.escape(sentence) + "$"):
+        function(rare(task, held_out[0], **parts), options=options)
+    # In a sequence that is trained on it is none of the kind; without labels the class has its number.
+    trained = np.setdiff1d(np.arange(12), held_out)[0]
+    function(rare(task, trained, **parts), options=options)
+    unnamed = rare(task, held_out[0], **parts)
+    with pytest.raises(DataError, match=r"^data u: the class 2 is only in the 3 sequences that are held out"):
+        function(
+            Dataset(name="u", x=unnamed.x, lengths=LENGTHS, y=unnamed.y, per_step=unnamed.per_step, **parts),
+            options=options,
+        )
+
+
+def test_steps_that_are_always_cut_off_are_not_trained_on():
+    # The class is in the last step of a sequence of 7, and of another one that judges.
+    data, other = rare("tagging", 2), rare("tagging", 9)
+    for how in ({}, {"max_length": 7}, {"max_length": 2, "truncate": "pre"}, {"max_length": 2, "truncate": "random"}):
+        train_tagger(data, options=TrainingOptions(epochs=1, **how), validation=other)
+    sentence = (
+        "data r: the label 'rare' was never seen in training; expected one that r has targets of in the 6 steps that "
+        "--max-length keeps"
+    )
+    with pytest.raises(DataError, match="^" + re.escape(sentence) + "$"):
+        train_tagger(data, options=TrainingOptions(epochs=1, max_length=6), validation=other)
+
+
 @pytest.mark.parametrize(
     ("function", "task", "sentence"),
     [
@@ -268,9 +329,12 @@ def test_the_forget_bias_is_set_before_training():
     assert report.options.forget_bias == 3.0
 
 
-def test_a_time_budget_ends_training_within_an_epoch():
+def test_a_time_budget_ends_training_within_an_epoch(monkeypatch):
+    # A clock that goes on by a millisecond whenever it is read.
+    clock = SimpleNamespace(perf_counter=itertools.count(0.0, 0.001).__next__)
+    monkeypatch.setattr("lstm_edge.training.loop.time", clock)
     _, report = train("language-model", options={"epochs": 10**6, "max_minutes": 0.3 / 60, "patience": 10**6})
-    assert report.seconds < 5
+    assert 0.3 <= report.seconds < 0.32
     # Near the end of the budget the cosine is near 0, wherever in the million epochs that is.
     assert report.history[-1].learning_rate < 1e-3
     assert len(report.history) < 10**4

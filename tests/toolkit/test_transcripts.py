@@ -129,6 +129,7 @@ DEAF = EYE.copy()
 DEAF[2, 1] = 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["word-error-rate", "character-error-rate"])
 @pytest.mark.parametrize("time_first", [False, True])
 def test_the_error_rate_is_a_ratio_of_sums_and_sequences_are_drawn(metric, time_first):

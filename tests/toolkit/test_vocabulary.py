@@ -74,6 +74,7 @@ def test_a_frequent_pair_is_needed_for_a_merge():
     assert len(build_vocabulary(TEXT, "bpe", size=300, min_count=3)) > 256
 
 
+@pytest.mark.slow
 def test_another_process_builds_the_same_tokens():
     pytest.importorskip("tokenizers")
     code = (

@@ -25,6 +25,7 @@ from lstm_edge_exporters.file_parity import Original, check_chunks, check_file_p
 from lstm_edge_exporters.graph import parse_model, read_again, with_weights
 from lstm_edge_exporters.inputs import InputMaker
 from lstm_edge_exporters.quantize import smallest_table
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_exporters.tidy import strip
 from lstm_edge_exporters.write import (
     MINIMUM_ONNXRUNTIME,
@@ -35,9 +36,10 @@ from lstm_edge_exporters.write import (
     serialize,
     write,
 )
-from lstm_edge_runtime.artifact import check_target, read_model_bytes
+from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, OutputError
+from lstm_edge_runtime.writing import check_target
 
 __all__ = ["AdoptReport", "Adopted", "FoundLayer", "adopt", "adopt_bytes"]
 
@@ -101,7 +103,7 @@ def adopt(
         OutputError: the path cannot be written, or is the source.
     """
     start = time.monotonic()
-    target = check_target(path)
+    target = check_target(path, ".onnx")
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
     data = with_weights(read_model_bytes(source), Path(source).parent)
@@ -117,6 +119,7 @@ def adopt(
     )
 
 
+@quiet()
 def adopt_bytes(
     data: bytes,
     *,

@@ -1,6 +1,5 @@
 """Constant folding: fixed inputs, weights behind other nodes, and the branches that they choose."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from lstm_edge_exporters.graph import add_constant, constant_of, drop_unused
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
 __all__ = ["fix_inputs", "fold", "forget_shapes", "parse_fixed"]
@@ -106,6 +106,7 @@ def fix_inputs(model: ir.Model, fixed: Mapping[str, float]) -> dict[str, Array]:
     return arrays
 
 
+@quiet()
 def fold(model: ir.Model) -> None:
     """Fold what depends on constants alone, and remove the branches that it chooses; in place.
 
@@ -117,10 +118,6 @@ def fold(model: ir.Model) -> None:
     """
     from onnxscript.optimizer import fold_constants
 
-    loud = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loud]
-    for logger in loud:
-        logger.setLevel(logging.CRITICAL)
     try:
         for _ in range(MOST_ROUNDS):
             forget_shapes(model)
@@ -137,9 +134,6 @@ def fold(model: ir.Model) -> None:
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError) as error:
         reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ArtifactError(f"the graph's constants cannot be folded: {reason}") from error
-    finally:
-        for logger, level in zip(loud, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _may_fold(node: ir.Node) -> bool:

@@ -4,20 +4,21 @@ Nothing in the file is executed: the config is JSON, the weights are arrays, and
 carries is never loaded. Sizes are checked before anything is allocated.
 """
 
-import json
-import struct
+import contextlib
+import os
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.keras.hdf5 import LARGEST_TEXT, SafeFile, shown
+from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.reading import Budget, TooLargeError, open_file, parse_json, read_bytes, reason, translated
 
 __all__ = ["KerasFile", "Part", "read_file"]
 
@@ -25,8 +26,6 @@ LARGEST_WEIGHTS = 2**31  # what an ONNX file can hold
 LARGEST_METADATA = 2**16
 # Keras writes three members, and a few files under assets/ for layers that this project refuses.
 MOST_MEMBERS = 100
-LARGEST_DIRECTORY = 2**16
-END_RECORD = struct.Struct("<4s4H2LH")
 SAVE_WHOLE = "save the model itself, with model.save(...), not its weights alone"
 
 
@@ -112,19 +111,20 @@ def read_file(path: Path) -> KerasFile:
     Raises:
         ArtifactError: the file is missing, damaged, has no config or no weights, or is built to exhaust memory.
     """
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file")
-    size = path.stat().st_size
-    if size > LARGEST_WEIGHTS:
-        raise ArtifactError(f"{path}: is {size} bytes, more than the {LARGEST_WEIGHTS} that an ONNX file can hold")
-    with path.open("rb") as stream:
+    with (
+        translated(ArtifactError, f"{path}: the file cannot be read"),
+        open_file(path, ArtifactError) as stream,
+    ):
+        size = os.fstat(stream.fileno()).st_size
+        if size > LARGEST_WEIGHTS:
+            raise ArtifactError(f"{path}: is {size} bytes, more than the {LARGEST_WEIGHTS} that an ONNX file can hold")
         start = stream.read(8)
+        stream.seek(0)
         if start.startswith(b"PK"):
-            return _read_archive(stream, path, size)
+            return _read_archive(stream, path)
         if not start.startswith(b"\x89HDF"):
             raise ArtifactError(f"{path}: is neither a .keras archive nor an HDF5 file")
-        stream.seek(0)
-        return _read_legacy_file(SafeFile(stream.read(), str(path)))
+        return _read_legacy_file(SafeFile(read_bytes(stream, LARGEST_WEIGHTS), str(path)))
 
 
 def _read_legacy_file(file: SafeFile) -> KerasFile:
@@ -137,21 +137,25 @@ def _read_legacy_file(file: SafeFile) -> KerasFile:
     return KerasFile(document=_parse(config, file.where, "model_config"), version=version, weights=file, legacy=True)
 
 
-def _read_archive(stream: IO[bytes], path: Path, size: int) -> KerasFile:
-    _check_directory(stream, path, size)
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            members = _checked_members(archive, path, size)
-            for name, told in (("config.json", "no model"), ("model.weights.h5", "no weights")):
-                if name not in members:
-                    raise ArtifactError(f"{path}: holds {told} (no {name}): {SAVE_WHOLE}")
-            config = _read_member(archive, members["config.json"], path, LARGEST_TEXT)
-            metadata = b"{}"
-            if "metadata.json" in members:
-                metadata = _read_member(archive, members["metadata.json"], path, LARGEST_METADATA)
-            weights = _read_member(archive, members["model.weights.h5"], path, LARGEST_WEIGHTS)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise ArtifactError(f"{path}: the archive is damaged ({_first_line(error)})") from error
+def _read_archive(stream: BinaryIO, path: Path) -> KerasFile:
+    if not zipfile.is_zipfile(stream):
+        raise ArtifactError(f"{path}: the archive is damaged (it has no end record)")
+    with (
+        translated(ArtifactError, f"{path}: the archive is damaged"),
+        _within_bounds(path),
+        open_archive(stream, Budget(LARGEST_WEIGHTS), most_members=MOST_MEMBERS) as members,
+    ):
+        for name in members:
+            if not name.isprintable() or name.startswith("/") or "\\" in name or ".." in name.split("/"):
+                raise ArtifactError(f"{path}: the archive has a member called {shown(name)}, which leads out of it")
+        for name, told in (("config.json", "no model"), ("model.weights.h5", "no weights")):
+            if name not in members:
+                raise ArtifactError(f"{path}: holds {told} (no {name}): {SAVE_WHOLE}")
+        config = _read_member(members["config.json"], path, LARGEST_TEXT)
+        metadata = b"{}"
+        if "metadata.json" in members:
+            metadata = _read_member(members["metadata.json"], path, LARGEST_METADATA)
+        weights = _read_member(members["model.weights.h5"], path, LARGEST_WEIGHTS)
     about = _parse(metadata, str(path), "metadata.json")
     version = about.get("keras_version", "") if isinstance(about, dict) else ""
     return KerasFile(
@@ -162,62 +166,31 @@ def _read_archive(stream: IO[bytes], path: Path, size: int) -> KerasFile:
     )
 
 
-def _check_directory(stream: IO[bytes], path: Path, size: int) -> None:
-    """Refuse an archive whose list of members is itself too large to be read: zipfile reads it whole."""
-    tail_size = min(size, END_RECORD.size + 2**16 + 20)
-    stream.seek(size - tail_size)
-    tail = stream.read(tail_size)
-    position = tail.rfind(b"PK\x05\x06")
-    if position < 0 or position + END_RECORD.size > len(tail):
-        raise ArtifactError(f"{path}: the archive is damaged (it has no end record)")
-    directory_bytes = END_RECORD.unpack_from(tail, position)[5]
-    # A zip64 record would overrule the size; an archive of less than 4 GB has none.
-    if directory_bytes > LARGEST_DIRECTORY or tail[max(0, position - 20) : position].startswith(b"PK\x06\x07"):
-        raise ArtifactError(f"{path}: the archive lists more members than the {MOST_MEMBERS} allowed")
-    stream.seek(0)
+@contextlib.contextmanager
+def _within_bounds(path: Path) -> Iterator[None]:
+    """Say of an archive that is too large that, not that it is damaged."""
+    try:
+        yield
+    except TooLargeError as error:
+        raise ArtifactError(f"{path}: {error}") from error
 
 
-def _checked_members(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, zipfile.ZipInfo]:
-    entries = archive.infolist()
-    if len(entries) > MOST_MEMBERS:
-        raise ArtifactError(f"{path}: the archive lists more members than the {MOST_MEMBERS} allowed")
-    members: dict[str, zipfile.ZipInfo] = {}
-    for entry in entries:
-        name = entry.filename
-        parts = name.split("/")
-        if not name.isprintable() or name.startswith("/") or "\\" in name or ".." in parts:
-            raise ArtifactError(f"{path}: the archive has a member called {shown(name)}, which leads out of it")
-        if name in members:
-            raise ArtifactError(f"{path}: the archive has two members called {shown(name)}")
-        if entry.flag_bits & 1:
-            raise ArtifactError(f"{path}: the member {shown(name)} is encrypted")
-        if entry.compress_size > size:
-            raise ArtifactError(f"{path}: the archive is damaged (the member {shown(name)} is larger than the file)")
-        members[name] = entry
-    return members
-
-
-def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, largest: int) -> bytes:
+def _read_member(member: Member, path: Path, largest: int) -> bytes:
     """Read one member; float32 weights shrink by far less than 16 to 1, a bomb by up to 1000 to 1."""
-    if entry.file_size > min(largest, 16 * entry.compress_size + LARGEST_TEXT):
+    if member.declared_bytes > min(largest, 16 * member.packed_bytes + LARGEST_TEXT):
         raise ArtifactError(
-            f"{path}: the member {entry.filename} declares {entry.file_size} bytes from {entry.compress_size}: "
+            f"{path}: the member {member.name} declares {member.declared_bytes} bytes from {member.packed_bytes}: "
             f"more than Keras writes"
         )
-    with archive.open(entry) as stream:
-        # zipfile stops at the declared size, and its checksum then fails where the data goes on.
-        data = stream.read(entry.file_size + 1)
-    if len(data) != entry.file_size:
-        raise ArtifactError(f"{path}: the member {entry.filename} has {len(data)} bytes, not the declared size")
+    # zipfile stops at the declared size, and its checksum then fails where the data goes on.
+    data = member.read()
+    if len(data) != member.declared_bytes:
+        raise ArtifactError(f"{path}: the member {member.name} has {len(data)} bytes, not the declared size")
     return data
 
 
 def _parse(text: str | bytes, where: str, name: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{where}: {name} is no readable JSON ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+        return parse_json(text)
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {name} is no readable JSON ({reason(error)})") from error

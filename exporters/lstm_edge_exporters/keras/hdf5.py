@@ -6,7 +6,10 @@ uncompressed, stored in the file, and no larger than it: there is nothing left t
 
 import contextlib
 import io
+import signal
+import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,12 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.fresh_python import python_command
 
 __all__ = ["SafeFile", "shown"]
 
 # A list of names has one entry a weight; a config is counted in LARGEST_TEXT instead.
 MOST_NAMES = 10_000
 LARGEST_TEXT = 4 * 2**20
+# What the trial of a file may take: seconds of processor time, and bytes of address space besides the file's own.
+TRIAL_SECONDS, TRIAL_BYTES = 4, 1536 * 2**20
+# The start of a heap of texts in version 1, the only one; its header, and that of each object in it, has 16 bytes.
+_HEAP = b"GCOL\x01"
+_HEAP_HEADER = 16
 # h5py says what is wrong with a damaged file by any of these.
 H5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, EOFError)
 
@@ -28,6 +37,48 @@ def shown(name: object) -> str:
     """Return a name from a file so that it can be printed: quoted, control characters escaped, cut at 80 characters."""
     text = ascii(name)
     return text if len(text) <= 80 else f"{text[:76]}...{text[0]}"
+
+
+def _try_in_child(data: bytes, where: str) -> None:
+    """Refuse a file that the HDF5 library does not come back from (see hdf5_trial)."""
+    code = (Path(__file__).parent / "hdf5_trial.py").read_text(encoding="utf-8")
+    limits = (str(TRIAL_SECONDS), str(TRIAL_BYTES + 3 * len(data)))
+    command = python_command(code, *limits, packages=("h5py", "numpy"))
+    try:
+        done = subprocess.run(  # noqa: S603  # our own code
+            command, input=data, capture_output=True, timeout=30 * TRIAL_SECONDS, check=False
+        )
+        if done.returncode == 0:
+            return
+        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+    except subprocess.TimeoutExpired:
+        ended = "no answer"
+    raise ArtifactError(f"{where}: damaged: the HDF5 library does not come back from reading it ({ended})")
+
+
+def _check_heaps(data: bytes) -> None:
+    """Refuse a heap of texts whose objects do not follow one another: the HDF5 library walks it without an end.
+
+    Raises:
+        ValueError: an object has no bytes, or goes beyond its heap; or the file counts in other than eight bytes.
+    """
+    # Where the superblock says how many bytes an address and a length have; by its version.
+    place = 13 if data[8:9] in (b"\0", b"\1") else 9
+    if data[place : place + 2] != b"\x08\x08":
+        raise ValueError("its addresses or lengths have other than eight bytes, which Keras does not write")
+    start = data.find(_HEAP)
+    while start >= 0:
+        at, end = start + _HEAP_HEADER, start + int.from_bytes(data[start + 8 : start + 16], "little")
+        if not at < end <= len(data):
+            raise ValueError(f"the heap at byte {start} is larger than the file")
+        while at + _HEAP_HEADER <= end:
+            index, size = int.from_bytes(data[at : at + 2], "little"), int.from_bytes(data[at + 8 : at + 16], "little")
+            # The size of free space, object 0, counts its own header; that of a text is padded to eight bytes.
+            size = _HEAP_HEADER + -(-size // 8) * 8 if index else size
+            if not 0 < size <= end - at:
+                raise ValueError(f"an object at byte {at} of the heap at byte {start} has {size} bytes")
+            at += size
+        start = data.find(_HEAP, start + 1)
 
 
 class SafeFile:
@@ -40,6 +91,9 @@ class SafeFile:
     def __init__(self, data: bytes, where: str) -> None:
         self.where = where
         self.size = len(data)
+        with self._reading("the file"):
+            _check_heaps(data)
+        _try_in_child(data, where)
         with self._reading("the file"):
             self._file = h5py.File(io.BytesIO(data), "r")
 
@@ -149,6 +203,9 @@ class SafeFile:
             if name not in group.attrs:
                 return None
             found = group.attrs.get_id(name)
+            # The HDF5 library ends the process when a text has been made a list of something else by one bit.
+            if not isinstance(found.get_type(), h5py.h5t.TypeStringID):
+                raise ArtifactError(f"{self.where}: the attribute {shown(name)} is no text")
             count = int(np.prod([int(size) for size in found.shape], dtype=object))
             if count > MOST_NAMES or count * found.dtype.itemsize > self.size:
                 raise ArtifactError(

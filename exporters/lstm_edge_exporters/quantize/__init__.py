@@ -24,6 +24,7 @@ from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
+from lstm_edge_exporters.quiet import quiet
 from lstm_edge_exporters.tidy import strip
 from lstm_edge_exporters.write import (
     MINIMUM_ONNXRUNTIME,
@@ -34,10 +35,11 @@ from lstm_edge_exporters.write import (
     serialize,
     write,
 )
-from lstm_edge_runtime.artifact import check_target, read_model_bytes
+from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import Coverage, Layer, ModelCard, Quantization, Streaming
 from lstm_edge_runtime.errors import OutputError, QuantizationError
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.writing import check_target
 
 __all__ = [
     "LAYERS",
@@ -118,7 +120,7 @@ def quantize(
         ArtifactError, IntegrityError: the file cannot be read.
         OutputError: the path cannot be written, or is the source.
     """
-    target = check_target(path)
+    target = check_target(path, ".onnx")
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
     data = with_weights(read_model_bytes(source), Path(source).parent)
@@ -151,6 +153,7 @@ def report_of(artifact: Artifact, path: str | os.PathLike[str], *, parent_bytes:
     )
 
 
+@quiet()
 def quantize_bytes(
     data: bytes,
     *,

@@ -66,7 +66,8 @@ def round_blocks(
     count = -(-k // block)
     blocks = np.pad(weight, ((0, count * block - k), (0, 0))).reshape(count, block, n)
     low, high = np.minimum(blocks.min(axis=1), 0.0), np.maximum(blocks.max(axis=1), 0.0)
-    span = np.maximum(-low / 8, high / 7) if symmetric else (high - low) / 15
+    # By halves, which change no bit of the step: the range of two finite ends may itself be beyond float32.
+    span = np.maximum(-low / 8, high / 7) if symmetric else (high / 2 - low / 2) / 7.5
     scale = np.maximum(span, SMALLEST_AMAX).astype(np.float32)
     zero = np.full((1, 1), 8.0) if symmetric else np.rint(-low / scale).clip(0, 15)
     q = (np.rint(blocks / scale[:, None]) + (zero if symmetric else zero[:, None])).clip(0, 15)

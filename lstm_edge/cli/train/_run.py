@@ -1,5 +1,6 @@
 """What every task does around its training: joins processes, checks paths, shows progress, writes, prints."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -107,8 +108,8 @@ def check_output(output: Path) -> None:
     Raises:
         OutputError: it is one.
     """
-    from lstm_edge_runtime.artifact import check_target
     from lstm_edge_runtime.errors import OutputError
+    from lstm_edge_runtime.writing import check_target
 
     if output.suffix != ".safetensors":
         raise OutputError(
@@ -127,6 +128,7 @@ def open_run(*, output: Path, checkpoint: Path | None, resume: bool, plot: Path 
     from lstm_edge.training.plot import check_plot
     from lstm_edge.training.state import Checkpoint, check_checkpoint
     from lstm_edge_runtime.errors import OutputError
+    from lstm_edge_runtime.writing import beside
 
     with process_group():
         main = is_main()
@@ -134,8 +136,8 @@ def open_run(*, output: Path, checkpoint: Path | None, resume: bool, plot: Path 
             check_output(output)
             if plot is not None:
                 check_plot(plot)
-            state = checkpoint or output.with_name(output.name + ".resume")
-            if state.resolve() == output.resolve():
+            state = checkpoint or beside(output, ".resume")
+            if os.path.realpath(state) == os.path.realpath(output):
                 raise OutputError(f"{state}: --checkpoint must not be the model that -o writes: give it another name")
             if main:
                 check_checkpoint(Checkpoint(path=state, resume=resume))

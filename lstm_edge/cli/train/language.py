@@ -113,6 +113,12 @@ def language_model(
     window: Annotated[
         int, typer.Option(rich_help_panel=TRAINING, help="Tokens that the gradient goes back through.")
     ] = 100,
+    reset_probability: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=TRAINING, help="Probability with which a row of text starts a window from a fresh state."
+        ),
+    ] = 0.0,
     label_smoothing: LabelSmoothing = 0.0,
     optimizer: OptimizerName = Optimizer.ADAMW,
     learning_rate: LearningRate = 3e-3,
@@ -128,7 +134,7 @@ def language_model(
     max_updates: MaxUpdates = None,
     quantize_aware: QuantizeAware = None,
     start: Start = None,
-    seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, help="Decides first weights and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, help="Decides first weights, dropout and resets.")] = 0,
     threads: Annotated[
         int | None, typer.Option(rich_help_panel=RUN, help="Threads of PyTorch. By default: one a core.", min=1)
     ] = None,
@@ -171,6 +177,7 @@ def language_model(
             epochs=epochs,
             batch_size=batch_size,
             window=window,
+            reset_probability=reset_probability,
             label_smoothing=label_smoothing,
             optimizer=optimizer.value,
             learning_rate=learning_rate,

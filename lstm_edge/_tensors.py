@@ -1,0 +1,182 @@
+"""Tensors in ``.safetensors`` and ``.pt`` files that nobody vouches for: a file's word is compared with its bytes.
+
+No pickle of the file's choosing is run: a ``.pt`` file may name what a state dict is made of, and nothing else. It is
+checked here and handed to torch as an archive that was written again, so that torch reads what was checked.
+"""
+
+import io
+import os
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from lstm_edge_runtime.archive import Member, open_archive
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.reading import (
+    MOST_ARRAY_BYTES,
+    array_budget,
+    open_file,
+    parse_json,
+    read_bytes,
+    translated,
+)
+
+__all__ = ["read_pt", "read_safetensors"]
+
+# The header of a language model holds its vocabulary and tokenizer; see card.py.
+_LONGEST_HEADER = 2**26
+_PICKLED = (
+    "holds pickled objects besides tensors, which are never loaded: save module.state_dict() instead of the module"
+)
+# What torch.save names for a state dict; the storages are those below.
+_GLOBALS = {
+    ("collections", "OrderedDict"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+}
+_ITEM_BYTES = {
+    **dict.fromkeys(("BoolStorage", "ByteStorage", "CharStorage", "UntypedStorage"), 1),
+    **dict.fromkeys(("BFloat16Storage", "HalfStorage", "ShortStorage"), 2),
+    **dict.fromkeys(("FloatStorage", "IntStorage"), 4),
+    **dict.fromkeys(("ComplexFloatStorage", "DoubleStorage", "LongStorage"), 8),
+    "ComplexDoubleStorage": 16,
+}
+# Places in the pickle's memory: a large number makes Python's reader reserve that many.
+_MOST_PLACES = 2**20
+
+
+def read_safetensors(
+    path: str | os.PathLike[str], *, where: str | None = None, damaged: str = "not a readable .safetensors file"
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a ``.safetensors`` file: its metadata, and its tensors by name.
+
+    Args:
+        path: the file.
+        where: how messages begin; None: the path.
+        damaged: what they say of a file that cannot be read.
+
+    Raises:
+        ArtifactError: there is no such file, it is damaged or over 16 GiB, or there is not enough memory for it.
+    """
+    where = os.fsdecode(path) if where is None else where
+    with (
+        translated(ArtifactError, f"{where}: {damaged}"),
+        open_file(path, ArtifactError, where=where) as file,
+    ):
+        try:
+            data = read_bytes(file, MOST_ARRAY_BYTES)
+            header = _check_header(data)
+            metadata = header.pop("__metadata__", {})
+            return metadata, load(data)
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+
+
+def _check_header(data: bytes) -> dict[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
+        raise ValueError(f"its header declares {length:,} bytes, the file has {len(data):,}")
+    header = parse_json(data[8 : 8 + length])
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its header is not an object with texts under __metadata__")
+    return dict(header)
+
+
+def read_pt(path: Path) -> Any:
+    """Read what ``torch.save`` wrote, where it is made of dicts, lists, numbers, texts and tensors alone.
+
+    Raises:
+        ArtifactError: there is no such file, it is damaged, holds anything else, or is over a bound (see
+            ``lstm_edge_runtime.reading``).
+    """
+    with (
+        translated(ArtifactError, f"{path}: not a PyTorch weights file"),
+        open_file(path, ArtifactError) as file,
+    ):
+        if file.read(2) != b"PK":
+            raise ValueError("no zip archive; a file of PyTorch before 1.6 has to be loaded and saved again")
+        again = io.BytesIO()
+        with (
+            open_archive(file, array_budget(os.fstat(file.fileno()).st_size)) as members,
+            zipfile.ZipFile(again, "w") as archive,
+        ):
+            root = next((name.partition("/")[0] for name in members if name.endswith("/data.pkl")), None)
+            if root is None:
+                raise ValueError("the archive has no data.pkl")
+            for member in members.values():
+                if member.declared_bytes != member.packed_bytes:
+                    raise ValueError(f"{member.name[:80]!a} is compressed; torch.save stores what it writes")
+            _check_pickle(members[f"{root}/data.pkl"].read(), members, root, path)
+            for name, member in members.items():
+                archive.writestr(zipfile.ZipInfo(name), member.read())
+        again.seek(0)
+        try:
+            return torch.load(again, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ArtifactError(f"{path}: {_PICKLED}") from error
+
+
+def _check_pickle(data: bytes, members: Mapping[str, Member], root: str, path: Path) -> None:
+    """Refuse a pickle that names anything but tensors, or tensors that the archive has not.
+
+    Raises:
+        ArtifactError: it names something else.
+        ValueError: it is damaged, or a storage has another size than its member.
+    """
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > _MOST_PLACES:
+            raise ValueError(f"its pickle puts something at place {argument}")
+    try:
+        _Storages(data, members, root).load()
+    except pickle.UnpicklingError as error:
+        raise ArtifactError(f"{path}: {_PICKLED}") from error
+
+
+class _Stub:
+    """Takes the place of everything that the pickle names."""
+
+    def __init__(self, *given: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+
+class _Storages(pickle.Unpickler):
+    """Reads a pickle without making anything, and compares the storages that it names with the archive's members."""
+
+    def __init__(self, data: bytes, members: Mapping[str, Member], root: str) -> None:
+        super().__init__(io.BytesIO(data))
+        self._members, self._root = members, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in _ITEM_BYTES:
+            return name
+        if (module, name) not in _GLOBALS and not (module == "torch" and _is_dtype(name)):
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return _Stub
+
+    def persistent_load(self, pid: Any) -> Any:
+        _kind, storage, key, _device, elements = pid
+        found, declared = self._members[f"{self._root}/data/{key}"].declared_bytes, elements * _ITEM_BYTES[storage]
+        if found != declared:
+            raise ValueError(f"a storage declares {declared:,} bytes, and has {found:,}")
+        return _Stub()
+
+
+def _is_dtype(name: str) -> bool:
+    return isinstance(getattr(torch, name, None), torch.dtype)
