@@ -12,7 +12,7 @@ from typing import Any
 from lstm_edge_runtime._onnx_schema import BYTES, SCHEMAS, TEXT, VARINT, WIRE_TYPES, Field, Schema
 from lstm_edge_runtime.errors import ArtifactError
 
-__all__ = ["Message", "TornError", "read_protobuf"]
+__all__ = ["Message", "TornError", "read_again", "read_protobuf"]
 
 # Protobuf's readers stop at 100 messages in one another below the outermost; 32 graphs in one another take 98 of them.
 _DEEPEST_MESSAGES = 101
@@ -70,6 +70,22 @@ class Message:
         """Return the messages in a field, in the file's order."""
         return self.fields.get(name, [])
 
+    def numbers(self, name: str, data: bytes) -> list[int]:
+        """Return the numbers of a repeated field, also where they are packed; none where they are torn."""
+        found: list[int] = []
+        for value in self.fields.get(name, ()):
+            if isinstance(value, int):
+                found.append(value)
+                continue
+            at, end = value
+            while at < end:
+                try:
+                    number, at = _read_number(data, at, end, _MOST_DIGITS, name)
+                except _RefusalError:
+                    return []
+                found.append(number)
+        return found
+
 
 def read_protobuf(data: bytes) -> Message:
     """Read a serialized ModelProto strictly.
@@ -91,6 +107,11 @@ def read_protobuf(data: bytes) -> Message:
                 f"onnxruntime cannot read the model: it is no ONNX file or a damaged one, {refusal.problem} in {where}"
             ) from None
         raise ArtifactError(f"the model cannot be read: {refusal.problem} in {where}; {_AGAIN}") from None
+
+
+def read_again(data: bytes, message: Message, schema: Schema) -> Message:
+    """Read a message of a file that ``read_protobuf`` accepted once more, to keep the fields that ``schema`` keeps."""
+    return _Reader(data).message(message.start, message.end, schema, True)
 
 
 class _Reader:

@@ -10,6 +10,7 @@ import onnxruntime
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
 from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
+from lstm_edge_runtime.column_sums import check_column_sums
 from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
 from lstm_edge_runtime.functions import called_operators, check_functions, check_whole
@@ -100,7 +101,8 @@ class Session:
 
         Raises:
             IntegrityError: the bytes are not those that the integrity trailer was made for.
-            ArtifactError: no such file, onnxruntime cannot read it, or its weights lie in another file.
+            ArtifactError: no such file, onnxruntime cannot read it, its weights lie in another file, or a column of an
+                int8 matrix is larger than the operators allow.
             CardError: the card is damaged, of an unknown version, or contradicts the graph.
             ProviderError: the provider is unknown or not available, or so are kernels that are required.
             InputError: ``threads`` or ``kernels`` is not a valid value.
@@ -131,6 +133,8 @@ class Session:
         wanted = kernels if self.operators or kernels != "auto" else "off"
         library, self._why_bodies = choose_library(wanted, provider)
         self.kernels = library.instruction_set if library is not None and self.operators else None
+        if self.kernels is None and self.operators:
+            check_column_sums(data, reading)
         self.onnxruntime_session = open_session(
             data,
             provider=provider,

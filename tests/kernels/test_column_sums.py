@@ -1,13 +1,16 @@
 """The bound on an int8 column's sum of magnitudes: exact at the limit, refused one above; int4 needs none."""
 
 import numpy as np
+import onnx
 import pytest
 from kernel_cases import STATE, answers, assert_bits, feeds_of, one_node
 from kernel_cases import Operator as Case
+from onnx import TensorProto, helper
 
 from lstm_edge_exporters.functions.names import CellVariant, GruVariant
 from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.session import Session
 
 FULL = CellVariant(int8=True, peephole="full", projected=True)
 DIAGONAL = CellVariant(int8=True, peephole="diagonal", ragged=True)
@@ -29,7 +32,7 @@ def named(case):
     return case if isinstance(case, str) else "LinearInt8V1" if case is None else case.name
 
 
-def wide(variant, matrix, last, signs, *, at):
+def wide(variant, matrix, last, signs, *, at, body=False):
     """An operator with 1,040 weights ±127 and one of ±``last`` in column ``at`` of one matrix, and zeros elsewhere."""
     cells = 3 if matrix == "w" else ROWS  # w has its own number of rows
     inputs = ROWS if matrix == "w" else 2
@@ -53,7 +56,7 @@ def wide(variant, matrix, last, signs, *, at):
     weights[matrix][-1, at] = signs[-1] * last
     inputs_of = ("x", *weights) if variant is None else variant.inputs
     outputs = ("y",) if variant is None else STATE[:2] if isinstance(variant, GruVariant) else STATE
-    model = one_node(name, inputs_of, outputs, weights, rank=2 if variant is None else 3, body=False)
+    model = one_node(name, inputs_of, outputs, weights, rank=2 if variant is None else 3, body=body)
     sizes = (shapes["w"][0], *((5, 5) if variant is None else (cells, cells)))
     return Case(name=name, sizes=sizes, weights=weights, variant=variant, model=model)
 
@@ -89,6 +92,46 @@ def test_one_above_the_limit_is_refused(kernel, variant, matrix):
         said = f"{named(variant)}: the magnitudes of column {at} of input {matrix} sum to 132105, allowed are at most"
         with pytest.raises(ArtifactError, match=f"{said} 132104: quantize the model again"):
             kernel(case.model)
+
+
+@pytest.mark.parametrize(("variant", "matrix"), MATRICES, ids=named)
+def test_bodies_refuse_what_kernels_refuse(variant, matrix):
+    signs = np.where(np.arange(ROWS) % 2, -1, 1)
+    Session(wide(variant, matrix, REST, signs, at=2, body=True).model, kernels="off")
+    case = wide(variant, matrix, REST + 1, signs, at=2, body=True)
+    said = f"{case.name}: the magnitudes of column 2 of '{matrix}' sum to 132105, allowed are at most 132104: quantize"
+    with pytest.raises(ArtifactError, match=said):
+        Session(case.model, kernels="off")
+
+
+@pytest.mark.parametrize("place", ["constant node", "branch"])
+def test_bodies_find_a_matrix_wherever_it_is_stored(place):
+    case = wide(None, "w", REST + 1, np.ones(ROWS, int), at=1, body=True)
+    model = onnx.load_from_string(case.model)
+    graph = model.graph
+    if place == "constant node":
+        tensor = next(tensor for tensor in graph.initializer if tensor.name == "w")
+        graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+        graph.initializer.remove(tensor)
+    else:
+        result = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+        branches = {key: helper.make_graph(list(graph.node), key, [], result) for key in ("then_branch", "else_branch")}
+        graph.initializer.append(helper.make_tensor("yes", TensorProto.BOOL, [], [True]))
+        del graph.node[:]
+        graph.node.append(helper.make_node("If", ["yes"], ["y"], **branches))
+    with pytest.raises(ArtifactError, match="LinearInt8V1: the magnitudes of column 1 of 'w' sum to 132105"):
+        Session(model.SerializeToString(), kernels="off")
+
+
+def test_bodies_read_packed_sizes_and_leave_torn_ones_to_onnxruntime():
+    # dims 1041 and 5: protobuf's second version writes two fields, its third one field of packed numbers.
+    model = wide(None, "w", REST + 1, np.ones(ROWS, int), at=1, body=True).model
+    unpacked, packed, torn = b"\x08\x91\x08\x08\x05", b"\x0a\x03\x91\x08\x05", b"\x0a\x03\x91\x08\x85"
+    assert model.count(unpacked) == 1
+    with pytest.raises(ArtifactError, match="LinearInt8V1: the magnitudes of column 1 of 'w' sum to 132105"):
+        Session(model.replace(unpacked, packed), kernels="off")
+    with pytest.raises(ArtifactError, match="onnxruntime cannot read the model"):
+        Session(model.replace(unpacked, torn), kernels="off")
 
 
 def test_linear_at_the_limit_counts_by_ones(kernel):

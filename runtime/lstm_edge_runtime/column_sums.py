@@ -1,0 +1,82 @@
+"""The bound on an int8 column's sum of magnitudes, checked where function bodies run.
+
+A kernel checks its matrices when it is made. A function body only multiplies float32 numbers, whose sums past the
+bound are rounded, in an order that is onnxruntime's own: another answer than any other device's.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from lstm_edge_runtime._onnx_schema import SCHEMAS, Schema
+from lstm_edge_runtime._protobuf import Message, read_again
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.functions import DOMAIN
+from lstm_edge_runtime.model_reading import ModelReading
+
+__all__ = ["LARGEST_COLUMN_SUM", "check_column_sums"]
+
+# docs/operators.md: with activations in -127..127 every sum is below 2**24, up to which float32 counts by ones.
+LARGEST_COLUMN_SUM = (2**24 - 1) // 127
+_MOST_ROWS = LARGEST_COLUMN_SUM // 127  # so many weights of 127 keep the bound
+_INT8 = 3  # TensorProto.DataType
+_ROWS_AT_ONCE = 4096
+# What a tensor holds is read for the few that are looked at: a file may have a million others.
+_TENSOR = SCHEMAS["TensorProto"]
+_CONTENT = Schema(
+    tags={tag: replace(f, kept=f.name in {"dims", "data_type", "raw_data"}) for tag, f in _TENSOR.tags.items()},
+    numbers=_TENSOR.numbers,
+)
+
+
+def check_column_sums(data: bytes, reading: ModelReading) -> None:
+    """Refuse an int8 matrix of an ``lstm_edge`` operator with a column whose magnitudes sum to more than 132,104.
+
+    Looked at are constants that are stored as raw bytes, as exporters write them, and that nodes of the graph, or of
+    graphs in its nodes, take as they are. One that is computed, or handed through another function, only a kernel sees.
+
+    Args:
+        data: the whole file.
+        reading: what was read of it.
+
+    Raises:
+        ArtifactError: there is such a column; the sentence names operator, matrix, column and sum.
+    """
+    for graph in reading.model.messages("graph"):
+        _check_graph(data, graph, {})
+
+
+def _check_graph(data: bytes, graph: Message, outer: dict[str, Message]) -> None:
+    tensors = outer | {tensor.text("name"): tensor for tensor in graph.messages("initializer")}
+    for node in graph.messages("node"):
+        if node.text("op_type") == "Constant" and node.texts("output"):
+            tensors |= {node.texts("output")[0]: t for a in node.messages("attribute") for t in a.messages("t")}
+    for node in graph.messages("node"):
+        if node.text("domain") == DOMAIN and "Int8" in node.text("op_type"):
+            for name in node.texts("input"):
+                if name in tensors:
+                    _check_tensor(data, node.text("op_type"), name, tensors[name])
+        for attribute in node.messages("attribute"):
+            for inner in (*attribute.messages("g"), *attribute.messages("graphs")):
+                _check_graph(data, inner, tensors)
+
+
+def _check_tensor(data: bytes, operator: str, name: str, stored: Message) -> None:
+    tensor = read_again(data, stored, _CONTENT)
+    dims, raw = tensor.numbers("dims", data), tensor.fields.get("raw_data")
+    if tensor.number("data_type") != _INT8 or len(dims) != 2 or not raw or dims[0] <= _MOST_ROWS:
+        return
+    start, end = raw[0]
+    rows, columns = dims
+    if end - start != rows * columns:  # onnxruntime refuses it
+        return
+    matrix = np.frombuffer(data, np.int8, end - start, start).reshape(rows, columns)
+    sums = np.zeros(columns, np.int64)
+    for first in range(0, rows, _ROWS_AT_ONCE):
+        sums += np.abs(matrix[first : first + _ROWS_AT_ONCE].astype(np.int16)).sum(axis=0, dtype=np.int64)
+    if columns and sums.max() > LARGEST_COLUMN_SUM:
+        column = int(np.argmax(sums > LARGEST_COLUMN_SUM))
+        raise ArtifactError(
+            f"{operator}: the magnitudes of column {column} of {name[:80]!r} sum to {sums[column]}, "
+            f"allowed are at most {LARGEST_COLUMN_SUM}: quantize the model again"
+        )
