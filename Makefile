@@ -49,9 +49,10 @@ test-sanitize: $(VENV)/ready  ## the kernel tests under the address, undefined b
 # Of all fuzzers together; and cases that each of the first three runs whatever the time.
 FUZZ_SECONDS ?= 600
 FUZZ_LEAST ?= 0
-test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz what reads a stranger's file, and the kernels under sanitizers (ten minutes)
-	$(BIN)/python tests/fuzz/run.py walker artifact readers --seconds $$(($(FUZZ_SECONDS) * 3 / 5)) --least $(FUZZ_LEAST)
+test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz what reads a stranger's file, and the kernels under sanitizers, emulated ARM too (ten minutes)
+	$(BIN)/python tests/fuzz/run.py walker artifact readers --seconds $$(($(FUZZ_SECONDS) * 2 / 5)) --least $(FUZZ_LEAST)
 	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 2 / 5))
+	tests/arm64/fuzz.sh $(BIN)/python $$(($(FUZZ_SECONDS) / 5))
 
 SOAK_SECONDS ?= 600
 test-soak: $(VENV)/ready $(LIBRARY)  ## streams of every kind beside noise and threads: equal bits, flat memory (ten minutes)
