@@ -10,7 +10,7 @@ TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" p
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-report test-sanitize test-silero test-soak wheels
+.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -57,6 +57,9 @@ test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz what reads a stranger's file, and t
 SOAK_SECONDS ?= 600
 test-soak: $(VENV)/ready $(LIBRARY)  ## streams of every kind beside noise and threads: equal bits, flat memory (ten minutes)
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
+
+test-select-kills: $(VENV)/ready  ## a selection killed at ten random points ends as an uninterrupted one does (five minutes)
+	$(BIN)/python -m pytest -q tests/soak/selection_kills.py
 
 test-onnxruntime-versions: $(LIBRARY)  ## the device tests and the kernels' bits on onnxruntime 1.18 to the current one
 	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
