@@ -1,6 +1,6 @@
 """A selection that is killed at random points and started again gives the result of one that was not.
 
-`make test-select-kills`: each run is a process of its own, three minutes in all.
+`make test-select-kills`: each run is a process of its own, five minutes in all.
 """
 
 import json
