@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -32,6 +33,8 @@ _MOST_UNPACKED_BYTES = 16 * 2**20
 # One hundredth: what INT8_TOLERANCE of lstm_edge_exporters.write is, the larger of the two that files are written with.
 LARGEST_TOLERANCE = 1e-2
 _SAMPLES_MAY_MISS = 10.0
+# An integer of JSON may be larger than any float.
+_LARGEST_FLOAT = sys.float_info.max
 # NumPy's kinds of booleans, integers and floats: nothing that could be a pickle.
 _KINDS = "biuf"
 
@@ -161,7 +164,7 @@ def _check_tolerances(tolerance: Mapping[str, Any], outputs: Iterable[Array], *,
     largest = max((float(magnitudes.max()) for magnitudes in finite if magnitudes.size), default=0.0)
     most = LARGEST_TOLERANCE * max(1.0, largest) * (_SAMPLES_MAY_MISS if sampled else 1.0)
     for kind, value in tolerance.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value < math.inf):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= _LARGEST_FLOAT):
             raise ArtifactError(
                 f"golden vectors: tolerance.{kind} must be a finite number of at least 0, got {repr(value)[:40]}"
             )

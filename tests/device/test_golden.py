@@ -150,7 +150,7 @@ ONE = {f"0.{part}.npy": npy("(1,)", data=np.float32(3).tobytes()) for part in ("
         (pack(ONE, tolerance={"bodies": -1, "kernels": 1}), "finite number of at least 0"),
         (pack(ONE, tolerance={"bodies": 1e-5, "kernels": float("nan")}), "finite number of at least 0, got nan"),
         (pack(ONE, tolerance={"bodies": float("inf"), "kernels": 0}), "finite number of at least 0, got inf"),
-        (pack(ONE, tolerance={"bodies": 10**400, "kernels": 0}), r"tolerance\.bodies is 10{39}, at most 0\.03 is"),
+        (pack(ONE, tolerance={"bodies": 10**400, "kernels": 0}), r"finite number of at least 0, got 10{39}"),
         (pack(ONE, tolerance={"bodies": 1e-5, "kernels": 1e308}), r"tolerance\.kernels is 1e\+308, at most 0\.03"),
         ("x" * (MOST_TEXT_BYTES + 1), "65537 bytes of text"),
         (pack({"0.in.x.npy": bytes(17 * 2**20)}), "unpack to 17825792 bytes, at most 16777216"),
@@ -187,7 +187,7 @@ def test_a_damaged_archive_is_an_artifact_error_or_still_readable(data):
 @pytest.mark.parametrize("tolerance", ["1" + "0" * 400, "1e400", "-1e-400", "1" * 5000])
 def test_a_tolerance_that_is_no_float_is_refused(tolerance):
     text = json.dumps(json.loads(TEXT) | {"tolerance": "here"}).replace(
-        '"here"', f'{{"bodies": {tolerance}, "kernels": 1}}'
+        '"here"', f'{{"bodies": {tolerance}, "kernels": 0.001}}'
     )
     if tolerance == "-1e-400":  # zero, with a sign that means nothing
         assert decode_golden(text).tolerance_bodies == 0

@@ -156,7 +156,7 @@ open_session(data, library=library)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm")
 def test_too_little_memory_is_an_error_of_the_session(library, tmp_path):
     # One column is padded to 64: 4 MB of weights take 256 MB packed, more than the process may have.
-    weights = {"w": np.ones((1 << 22, 1), np.int8), "w_scale": np.ones(1, np.float32), "b": np.zeros(1, np.float32)}
+    weights = {"w": np.zeros((1 << 22, 1), np.int8), "w_scale": np.ones(1, np.float32), "b": np.zeros(1, np.float32)}
     path = tmp_path / "wide.onnx"
     path.write_bytes(one_node("LinearInt8V1", ("x", *weights), ("y",), weights, body=False))
     result = subprocess.run(
