@@ -42,8 +42,8 @@ PIECES = 120
 # The share of the time after which the memory must be flat: by then every session, stream and plan was made.
 WARM_UP = 0.25
 # What the resident memory may grow by from there on. Sessions that are opened and closed leave some 40 bytes each in
-# onnxruntime itself, and the threads' allocator arenas settle slowly: 0.6 and 1.6 MB were seen in runs of ten minutes. A
-# leak of 8 bytes a push would be 18 MB or more.
+# onnxruntime itself, and the threads' allocator arenas settle slowly: 0.6 and 1.6 MB were seen in runs of ten minutes.
+# A leak of 8 bytes a push would be 18 MB or more.
 MOST_GROWTH_BYTES = 2 * 2**20
 
 
