@@ -128,7 +128,7 @@ def read_pt(path: Path) -> Any:
 
 
 def _check_pickle(data: bytes, members: Mapping[str, Member], root: str, path: Path) -> None:
-    """Refuse a pickle that names anything but tensors, or tensors that the archive has not.
+    """Refuse a pickle that names anything but tensors, or tensors that are not in the archive.
 
     Raises:
         ArtifactError: it names something else.

@@ -1,4 +1,4 @@
-"""What a foreign file may not hold: text that is no text, sizes that its bytes do not back.
+"""What a foreign file may not hold: text that is not UTF-8, sizes that its bytes do not back.
 
 Everything here is looked at before any other tool sees the file, and nothing is allocated on the file's word.
 """

@@ -105,7 +105,7 @@ def _check_report(path: Path | None, *, force: bool) -> None:
 
 
 def _may_overwrite(path: Path) -> bool:
-    """Ask on a terminal; without one the answer is no."""
+    """Ask on a terminal. Without one, return False."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     # typer.confirm would print a space on standard output, which is for results.

@@ -196,8 +196,8 @@ def nested(depth: int) -> bytes:
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (b"not json", "config.json is no readable JSON"),
-        (nested(100_000), "config.json is no readable JSON (maximum recursion depth exceeded"),
+        (b"not json", "config.json is not readable JSON"),
+        (nested(100_000), "config.json is not readable JSON (maximum recursion depth exceeded"),
         (b"[]", "the model's config is not of the form that Keras writes: it has no class_name"),
         (sequential(*[lstm(f"l{index}") for index in range(1000)]), "the model has 1001 layers, more than 1000"),
         (sequential(lstm(), lstm()), "two layers are called 'lstm'"),

@@ -193,4 +193,4 @@ def _parse(text: str | bytes, where: str, name: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise ArtifactError(f"{where}: {name} is no readable JSON ({reason(error)})") from error
+        raise ArtifactError(f"{where}: {name} is not readable JSON ({reason(error)})") from error

@@ -120,7 +120,7 @@ class SafeFile:
             with self._reading(f"attribute {name}"):
                 value = value.decode("utf-8")
         if not isinstance(value, str):
-            raise ArtifactError(f"{self.where}: the attribute {shown(name)} is no text")
+            raise ArtifactError(f"{self.where}: the attribute {shown(name)} is not text")
         if len(value) > LARGEST_TEXT:
             raise ArtifactError(
                 f"{self.where}: the attribute {shown(name)} is {len(value)} characters, more than {LARGEST_TEXT}"
@@ -205,7 +205,7 @@ class SafeFile:
             found = group.attrs.get_id(name)
             # The HDF5 library ends the process when a text has been made a list of something else by one bit.
             if not isinstance(found.get_type(), h5py.h5t.TypeStringID):
-                raise ArtifactError(f"{self.where}: the attribute {shown(name)} is no text")
+                raise ArtifactError(f"{self.where}: the attribute {shown(name)} is not text")
             count = int(np.prod([int(size) for size in found.shape], dtype=object))
             if count > MOST_NAMES or count * found.dtype.itemsize > self.size:
                 raise ArtifactError(
