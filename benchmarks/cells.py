@@ -16,8 +16,8 @@ import numpy as np
 import lstm_edge
 from lstm_edge.data import Dataset, load
 from lstm_edge.layers import Peephole
-from lstm_edge.models import ClassifierConfig, SequenceClassifier
 from lstm_edge.training import TrainingOptions, train_classifier
+from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
 from lstm_edge_runtime.bench import bench
 
 CELLS: dict[Peephole, str] = {"none": "standard", "diagonal": "diagonal peephole", "full": "full peephole"}

@@ -13,9 +13,9 @@ import torch
 
 import lstm_edge
 from lstm_edge.data import Dataset, load, pad
-from lstm_edge.models import SequenceClassifier
-from lstm_edge.reports import ValidationReport
 from lstm_edge.training import train_classifier
+from lstm_edge.training.models import SequenceClassifier
+from lstm_edge.validation.report import ValidationReport
 from lstm_edge_runtime.metrics import METRICS
 
 SEEDS = range(5)

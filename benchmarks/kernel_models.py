@@ -15,11 +15,11 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from lstm_edge.layers import LSTM
-from lstm_edge_exporters.export import export
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, function_for
+from lstm_edge_exporters.pytorch.export import export
+from lstm_edge_exporters.pytorch.recurrent import describe
+from lstm_edge_exporters.pytorch.standin import operator_weights
 from lstm_edge_exporters.quantize import Scheme, quantize
-from lstm_edge_exporters.recurrent import describe
-from lstm_edge_exporters.standin import operator_weights
 from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.session import Session
 

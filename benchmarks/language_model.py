@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lstm_edge.validation import validate
+from lstm_edge.validation.judge import validate
 from lstm_edge_runtime.fresh_python import python_command
 
 # `lstm-edge` in a fresh interpreter.

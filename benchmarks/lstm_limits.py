@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import lstm_edge
 from lstm_edge.layers import LSTM, Peephole
-from lstm_edge.models import ClassifierConfig, SequenceClassifier
+from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
 from lstm_edge_runtime.bench import bench
 
 CELLS: tuple[Peephole, ...] = ("none", "diagonal", "full")

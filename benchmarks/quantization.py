@@ -22,7 +22,7 @@ import numpy as np
 
 from lstm_edge.data import load
 from lstm_edge.training import train_classifier
-from lstm_edge.validation import Judge
+from lstm_edge.validation.judge import Judge
 from lstm_edge_runtime.fresh_python import python_command
 
 # `lstm-edge` in a fresh interpreter.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from language_model import run, train
 
-from lstm_edge.validation import validate
+from lstm_edge.validation.judge import validate
 from lstm_edge_exporters.quantize import Scheme, quantize
 
 # Options of `lstm-edge train language-model` after the data, the parent and the scheme.

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from lstm_edge.budget.data import calibration_feeds, load_calibration
 from lstm_edge.data import BUNDLED
 from lstm_edge.data.text import TEXTS, TextData
-from lstm_edge.reports import ValidationReport
-from lstm_edge.validation import Judge, load_data
+from lstm_edge.precision_search.data import calibration_feeds, load_calibration
+from lstm_edge.validation.judge import Judge, load_data
+from lstm_edge.validation.report import ValidationReport
 from lstm_edge_exporters.quantize import parse_scheme, quantize_bytes
 from lstm_edge_exporters.quantize.calibration import Calibration, collect
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from lstm_edge.data import load
-from lstm_edge.selection import Architecture, SelectionSettings
-from lstm_edge.selection.candidates import score, train
+from lstm_edge.training.selection import Architecture, SelectionSettings
+from lstm_edge.training.selection.candidates import score, train
 from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.metrics import get_metric
 

@@ -23,7 +23,7 @@ from language_model import run
 from numpy.typing import NDArray
 
 from lstm_edge.data.text import load_text
-from lstm_edge.stuck_streams import find_stuck_streams
+from lstm_edge.validation.stuck_streams import find_stuck_streams
 from lstm_edge_runtime.generate import LanguageStream
 from lstm_edge_runtime.metrics import cross_entropy
 from lstm_edge_runtime.session import Session

@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from lstm_edge.data import Dataset, pad
 from lstm_edge.layers import Peephole
-from lstm_edge.models import ClassifierConfig
 from lstm_edge.training import TrainingOptions, train_classifier
+from lstm_edge.training.models import ClassifierConfig
 
 HIDDEN, FEATURES, CLASSES, STEPS, BATCH, SEQUENCES, EPOCHS = 256, 16, 10, 60, 32, 256, 4
 FLOOR = 0.9

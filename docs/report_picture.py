@@ -17,10 +17,10 @@ WIDTH, TALLEST = 1040, 6000
 def main() -> None:
     """Render, photograph, cut."""
     sys.path[:0] = [str(ROOT), str(ROOT / "exporters"), str(ROOT / "runtime"), str(ROOT / "tests")]
-    from chromium import find_chromium, screenshot
     from PIL import Image
+    from support.chromium import find_chromium, screenshot
 
-    from lstm_edge.report import render_report
+    from lstm_edge.html_report import render_report
 
     if find_chromium() is None:
         sys.exit("no chromium: `make docs-report` installs Debian's when it runs as root")

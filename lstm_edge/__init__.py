@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstm_edge.layers import LSTM
-    from lstm_edge.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
     from lstm_edge.training import train_classifier, train_forecaster, train_language_model, train_tagger
-    from lstm_edge.validation import validate
-    from lstm_edge_exporters.export import export
+    from lstm_edge.training.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
+    from lstm_edge.validation.judge import validate
+    from lstm_edge_exporters.pytorch.export import export
     from lstm_edge_exporters.quantize import quantize
     from lstm_edge_runtime.selftest import self_test
     from lstm_edge_runtime.session import Session
@@ -39,21 +39,21 @@ __all__ = [
 
 _HOME = {
     "LSTM": "lstm_edge.layers",
-    "LanguageModel": "lstm_edge.models",
-    "SequenceClassifier": "lstm_edge.models",
-    "SequenceForecaster": "lstm_edge.models",
-    "SequenceTagger": "lstm_edge.models",
+    "LanguageModel": "lstm_edge.training.models",
+    "SequenceClassifier": "lstm_edge.training.models",
+    "SequenceForecaster": "lstm_edge.training.models",
+    "SequenceTagger": "lstm_edge.training.models",
     "Session": "lstm_edge_runtime.session",
     "State": "lstm_edge_runtime.state",
     "Stream": "lstm_edge_runtime.stream",
-    "export": "lstm_edge_exporters.export",
+    "export": "lstm_edge_exporters.pytorch.export",
     "quantize": "lstm_edge_exporters.quantize",
     "self_test": "lstm_edge_runtime.selftest",
     "train_classifier": "lstm_edge.training",
     "train_forecaster": "lstm_edge.training",
     "train_language_model": "lstm_edge.training",
     "train_tagger": "lstm_edge.training",
-    "validate": "lstm_edge.validation",
+    "validate": "lstm_edge.validation.judge",
 }
 
 

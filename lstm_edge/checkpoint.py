@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lstm_edge._tensors import read_safetensors
-from lstm_edge.models import (
+from lstm_edge.training.models import (
     ClassifierConfig,
     ForecasterConfig,
     LanguageModel,

@@ -12,7 +12,7 @@ from lstm_edge._cells import DirectionWeights, run_direction
 from lstm_edge_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from lstm_edge_exporters.recurrent import Recurrence
+    from lstm_edge_exporters.pytorch.recurrent import Recurrence
 
 __all__ = ["LSTM", "Peephole"]
 
@@ -243,7 +243,7 @@ class LSTM(nn.LSTM):
         Raises:
             CaptureError: the weights are not float32.
         """
-        from lstm_edge_exporters.recurrent import read_lstm
+        from lstm_edge_exporters.pytorch.recurrent import read_lstm
 
         return read_lstm(self, peephole=self.peephole)
 

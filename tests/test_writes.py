@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[1]
 WRITERS = {
     "runtime/lstm_edge_runtime/writing.py": "write_atomically itself",
     "runtime/lstm_edge_runtime/kernels/build.py": "into a temporary folder; the library is linked aside and renamed",
-    "lstm_edge/budget/journal.py": "a line a measurement, each with a checksum",
-    "lstm_edge/budget/measure.py": "into a temporary folder",
-    "lstm_edge/selection/candidates.py": "into a temporary folder",
+    "lstm_edge/precision_search/journal.py": "a line a measurement, each with a checksum",
+    "lstm_edge/precision_search/measure.py": "into a temporary folder",
+    "lstm_edge/training/selection/candidates.py": "into a temporary folder",
 }
 CALLS = {"write_text", "write_bytes", "mkstemp", "mktemp", "NamedTemporaryFile", "rename", "replace", "touch"}
 # The first argument of these is a path or a buffer: a buffer is fine, so each is listed where it is used.
@@ -22,7 +22,7 @@ IN_MEMORY = {
     ("runtime/lstm_edge_runtime/files.py", "savez"),
     ("runtime/lstm_edge_runtime/golden.py", "savez_compressed"),
     ("lstm_edge/training/plot.py", "savefig"),
-    ("lstm_edge/selection/report.py", "savefig"),
+    ("lstm_edge/training/selection/report.py", "savefig"),
 }
 
 

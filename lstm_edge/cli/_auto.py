@@ -14,7 +14,7 @@ from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_error, print_json, print_table, printable, progress, shortened
 
 if TYPE_CHECKING:
-    from lstm_edge.budget import BudgetReport, Evaluation
+    from lstm_edge.precision_search import BudgetReport, Evaluation
 
 __all__ = ["Auto", "quantize_automatically"]
 
@@ -38,8 +38,8 @@ class Auto:
 
 def quantize_automatically(auto: Auto, context: typer.Context) -> None:
     """Search, print, write the report; exit 1 where nothing keeps within the budget, 2 when interrupted."""
-    from lstm_edge.budget import BudgetRequest, quantize_to_budget
     from lstm_edge.data import parse_columns
+    from lstm_edge.precision_search import BudgetRequest, quantize_to_budget
 
     named = None if auto.columns is None else parse_columns(auto.columns)
     request = BudgetRequest(**auto.options, columns=named, command=command_line(context))
@@ -101,7 +101,7 @@ def _check_report(path: Path | None, *, force: bool) -> None:
             "another name, or overwrite the file with --force"
         )
     # Not after an hour of searching: the extra that draws may be missing.
-    from lstm_edge.report import render_report  # noqa: F401
+    from lstm_edge.html_report import render_report  # noqa: F401
 
 
 def _may_overwrite(path: Path) -> bool:
@@ -120,7 +120,7 @@ def _write(report: "BudgetReport", path: Path | None) -> None:
 
     if path is None:
         return
-    from lstm_edge.report import render_report
+    from lstm_edge.html_report import render_report
 
     values = report.to_json()
     text = json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False)

@@ -63,8 +63,8 @@ def adopt(
     from lstm_edge.cli._frame import print_json, progress
     from lstm_edge_exporters.adopt import adopt as run
     from lstm_edge_exporters.adopt.axes import parse_axes
-    from lstm_edge_exporters.adopt.fold import parse_fixed
     from lstm_edge_exporters.adopt.recognize import parse_pairs
+    from lstm_edge_exporters.onnx_graph.fold import parse_fixed
     from lstm_edge_runtime.errors import ArtifactError
 
     fixed, named, states = parse_fixed(fix or []), parse_axes(axes or []), parse_pairs(state or [])

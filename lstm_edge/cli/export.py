@@ -105,7 +105,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Parse, call the library, print."""
-    from lstm_edge.pipeline import ExportRequest, run_export
+    from lstm_edge.exporting import ExportRequest, run_export
 
     request = ExportRequest(
         source=source,

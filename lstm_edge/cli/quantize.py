@@ -247,8 +247,8 @@ def _quantize_plainly(source: Path, output: Path, scheme: "Scheme", more: dict[s
 
 def _calibrated(source: Path, data: str, columns: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the rounder and the hash of what it was calibrated on, as keywords of ``quantize``."""
-    from lstm_edge.budget.compose import rounder_for
     from lstm_edge.data import parse_columns
+    from lstm_edge.precision_search.compose import rounder_for
 
     named = None if columns is None else parse_columns(columns)
     rounder, sha256 = rounder_for(source, data, columns=named, say=progress, **options)

@@ -24,8 +24,8 @@ from lstm_edge.cli.train.options import (
 
 if TYPE_CHECKING:
     from lstm_edge.data import Dataset
-    from lstm_edge.selection import SelectionReport, SelectionSettings
     from lstm_edge.training.options import Loss
+    from lstm_edge.training.selection import SelectionReport, SelectionSettings
 
 __all__ = ["add_to"]
 
@@ -108,9 +108,9 @@ def select(
     """
     from lstm_edge.checkpoint import save_checkpoint
     from lstm_edge.data import load, parse_columns
-    from lstm_edge.selection import Limits, parse_amount, parse_sizes, plot_selection, retrain, sqlite_url
-    from lstm_edge.selection import select as run_selection
     from lstm_edge.training.plot import check_plot
+    from lstm_edge.training.selection import Limits, parse_amount, parse_sizes, plot_selection, retrain, sqlite_url
+    from lstm_edge.training.selection import select as run_selection
     from lstm_edge_runtime.writing import beside
 
     check_output(output)
@@ -161,8 +161,8 @@ def _settings(
     model: dict[str, Any],
     options: dict[str, Any],
 ) -> "SelectionSettings":
-    from lstm_edge.selection import SelectionSettings
     from lstm_edge.training import TrainingOptions
+    from lstm_edge.training.selection import SelectionSettings
 
     loss: Loss = "cross-entropy" if dataset.is_classes else "mse"
     return SelectionSettings(

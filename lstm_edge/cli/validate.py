@@ -95,8 +95,8 @@ def validate(
     """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
     from lstm_edge.data import parse_columns
     from lstm_edge.data.text import TextData
-    from lstm_edge.validation import load_data
-    from lstm_edge.validation import validate as compare
+    from lstm_edge.validation.judge import load_data
+    from lstm_edge.validation.judge import validate as compare
 
     dataset = load_data(data, metric, columns=None if columns is None else parse_columns(columns))
     unit = "characters" if isinstance(dataset, TextData) else "sequences"

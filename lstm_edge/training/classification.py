@@ -8,9 +8,9 @@ against 0.07 with batches of 32, 0.09 with noise 0.9 and 0.19 with noise 0.3).
 from collections.abc import Callable
 
 from lstm_edge.data import Dataset
-from lstm_edge.models import ClassifierConfig, SequenceClassifier
 from lstm_edge.training.loop import Watch
 from lstm_edge.training.losses import accuracy, check_loss, cross_entropy
+from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
 from lstm_edge.training.options import TrainingOptions
 from lstm_edge.training.record import Epoch, TrainingReport
 from lstm_edge.training.sequences import (

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lstm_edge.data.text import load_text
 from lstm_edge.data.vocabulary import VocabularyKind, build_vocabulary
-from lstm_edge.models import LanguageModelConfig
+from lstm_edge.training.models import LanguageModelConfig
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.text import Vocabulary
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lstm_edge.data import Dataset
-from lstm_edge.models import ForecasterConfig, SequenceForecaster
 from lstm_edge.training.loop import Watch
 from lstm_edge.training.losses import check_loss, value_error, value_loss
+from lstm_edge.training.models import ForecasterConfig, SequenceForecaster
 from lstm_edge.training.options import TrainingOptions
 from lstm_edge.training.record import Epoch, TrainingReport
 from lstm_edge.training.sequences import (

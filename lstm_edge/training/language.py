@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lstm_edge.data.text import text_batches
-from lstm_edge.models import LanguageModel, LanguageModelConfig
-from lstm_edge.models.language import LstmState
 from lstm_edge.training import distributed
 from lstm_edge.training.loop import Batch, Watch
 from lstm_edge.training.losses import check_loss, cross_entropy
+from lstm_edge.training.models import LanguageModel, LanguageModelConfig
+from lstm_edge.training.models.language import LstmState
 from lstm_edge.training.options import LanguageOptions
 from lstm_edge.training.record import Epoch, TaskName, TrainingReport
 from lstm_edge.training.sequences import check_run, fingerprint, run_training

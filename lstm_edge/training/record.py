@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lstm_edge.models import RecurrentConfig
+from lstm_edge.training.models import RecurrentConfig
 from lstm_edge.training.options import TrainingOptions
 
 __all__ = ["Epoch", "TaskName", "TrainingReport", "epoch_line", "report_line"]

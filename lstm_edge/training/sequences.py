@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from lstm_edge.data import Dataset, bucketed_batches, collate
 from lstm_edge.data.shifting import to_front
-from lstm_edge.models import RecurrentConfig, SequenceModel, set_forget_bias
 from lstm_edge.training import distributed
 from lstm_edge.training.holdout import class_name, only_held_out, split_sequences
 from lstm_edge.training.loop import Batch, Watch, fit
 from lstm_edge.training.losses import IGNORED, Criterion, Measure
+from lstm_edge.training.models import RecurrentConfig, SequenceModel, set_forget_bias
 from lstm_edge.training.options import TrainingOptions
 from lstm_edge.training.quantize_aware import parse_scheme, quantized
 from lstm_edge.training.record import Epoch, TaskName, TrainingReport

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from lstm_edge.models import RecurrentConfig
+from lstm_edge.training.models import RecurrentConfig
 from lstm_edge.training.options import TrainingOptions
 from lstm_edge.training.quantize_aware.scheme import parse_scheme
 from lstm_edge_runtime.errors import InputError

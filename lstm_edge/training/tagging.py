@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from lstm_edge.data import Dataset
-from lstm_edge.models import SequenceTagger, TaggerConfig
 from lstm_edge.training.loop import Watch
 from lstm_edge.training.losses import accuracy, check_loss, cross_entropy
+from lstm_edge.training.models import SequenceTagger, TaggerConfig
 from lstm_edge.training.options import TrainingOptions
 from lstm_edge.training.record import Epoch, TrainingReport
 from lstm_edge.training.sequences import (

@@ -11,7 +11,7 @@ import numpy as np
 from lstm_edge_runtime._onnx_schema import SCHEMAS, Schema
 from lstm_edge_runtime._protobuf import Message, read_again
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.functions import DOMAIN
+from lstm_edge_runtime.function_check import DOMAIN
 from lstm_edge_runtime.model_reading import ModelReading
 
 __all__ = ["LARGEST_COLUMN_SUM", "check_column_sums"]

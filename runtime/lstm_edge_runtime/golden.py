@@ -30,7 +30,7 @@ MOST_TEXT_BYTES = 64 * 1024
 _MOST_ELEMENTS = 4096
 # What the archive may unpack to: 64 KiB of text can hold some 48 MB of zeros.
 _MOST_UNPACKED_BYTES = 16 * 2**20
-# One hundredth: what INT8_TOLERANCE of lstm_edge_exporters.write is, the larger of the two that files are written with.
+# What INT8_TOLERANCE of lstm_edge_exporters.artifact is, the larger of the two that files are written with.
 LARGEST_TOLERANCE = 1e-2
 _SAMPLES_MAY_MISS = 10.0
 # An integer of JSON may be larger than any float.

@@ -13,7 +13,7 @@ from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, c
 from lstm_edge_runtime.column_sums import check_column_sums
 from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
-from lstm_edge_runtime.functions import called_operators, check_functions, check_whole
+from lstm_edge_runtime.function_check import called_operators, check_functions, check_whole
 from lstm_edge_runtime.golden import Golden, decode_golden
 from lstm_edge_runtime.library import KernelChoice, choose_library
 from lstm_edge_runtime.model_reading import read_model

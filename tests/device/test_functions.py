@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_edge_runtime import functions
+from lstm_edge_runtime import function_check as functions
 from lstm_edge_runtime.artifact import TRAILER_BYTES, append_trailer
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.functions import check_functions
+from lstm_edge_runtime.function_check import check_functions
 from lstm_edge_runtime.session import Session
 
 FUNCTIONS = 25  # ModelProto.functions in onnx.proto

@@ -7,7 +7,7 @@ import pytest
 
 from lstm_edge_runtime.artifact import TRAILER_BYTES, append_trailer
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError
-from lstm_edge_runtime.functions import called_operators
+from lstm_edge_runtime.function_check import called_operators
 from lstm_edge_runtime.model_reading import TornError, read_model
 from lstm_edge_runtime.session import Session
 

@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import FLOAT, H, I, lstm_model, model, weights
+from support.onnx_files import FLOAT, H, I, lstm_model, model, weights
 
 from lstm_edge_exporters.adopt import adopt, adopt_bytes
-from lstm_edge_exporters.compare import CLOSE, STREAM, assert_close
+from lstm_edge_exporters.verify.compare import CLOSE, STREAM, assert_close
 from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError, ParityError, StreamingError
 from lstm_edge_runtime.providers import open_session

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lstm_edge_exporters.adopt import adopt_bytes
 from lstm_edge_exporters.adopt.cells import fold_cells
-from lstm_edge_exporters.compare import Tolerance, assert_close
-from lstm_edge_exporters.graph import drop_unused, parse_model
+from lstm_edge_exporters.onnx_graph.graph import drop_unused, parse_model
 from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.verify.compare import Tolerance, assert_close
 from lstm_edge_runtime.providers import open_session
 
 FOLDED = Tolerance(

@@ -11,8 +11,8 @@ from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 from lstm_edge_exporters.adopt import adopt_bytes
-from lstm_edge_exporters.compare import CLOSE, STREAM, assert_close
 from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.verify.compare import CLOSE, STREAM, assert_close
 from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session

@@ -10,10 +10,10 @@ from onnx import numpy_helper
 from onnx.backend.test.case.test_case import TestCase as NodeCase
 
 from lstm_edge_exporters.adopt import Adopted, adopt_bytes
-from lstm_edge_exporters.compare import Tolerance, assert_close
 from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.verify.compare import Tolerance, assert_close
 from lstm_edge_runtime.errors import CoverageError
-from lstm_edge_runtime.functions import check_functions
+from lstm_edge_runtime.function_check import check_functions
 from lstm_edge_runtime.providers import open_session
 
 pytestmark = pytest.mark.slow

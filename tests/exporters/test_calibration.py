@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import NETWORKS, exported, random_inputs, random_network_state, session_of
 from onnx import TensorProto, helper
-from onnx_files import FLOAT, B, H, I, T, gru_model, lstm_model, model, weights
+from support.networks import NETWORKS, exported, random_inputs, random_network_state, session_of
+from support.onnx_files import FLOAT, B, H, I, T, gru_model, lstm_model, model, weights
 
-from lstm_edge_exporters.functions.model import quantize_rows
+from lstm_edge_exporters.functions.simulation import quantize_rows
 from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_runtime.errors import DataError, InputError, QuantizationError
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from networks import seeded
+from support.networks import seeded
 from torch import Tensor, nn
 
-from lstm_edge_exporters.export import build
-from lstm_edge_exporters.parity import EXPORT
+from lstm_edge_exporters.pytorch.export import build
+from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.errors import CaptureError, InputError
 from lstm_edge_runtime.session import Session
 

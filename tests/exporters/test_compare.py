@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lstm_edge_exporters.compare import CLOSE, EXACT, FLOAT64, STREAM, Difference, assert_close, compare, worst
+from lstm_edge_exporters.verify.compare import CLOSE, EXACT, FLOAT64, STREAM, Difference, assert_close, compare, worst
 from lstm_edge_runtime.errors import ParityError
 
 

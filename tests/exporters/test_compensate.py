@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import exported, random_inputs, session_of, snr_db
+from support.networks import exported, random_inputs, session_of, snr_db
 
-from lstm_edge_exporters.functions.model import unpack
+from lstm_edge_exporters.functions.simulation import unpack
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.calibration import Calibration, collect
 from lstm_edge_exporters.quantize.compensate import DAMPING, calibrated_rounder, round_in_order

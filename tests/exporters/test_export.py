@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import (
+from support.networks import (
     NETWORKS,
     exported,
     input_spec,
@@ -21,10 +21,10 @@ from networks import (
 from torch import Tensor, nn
 
 from lstm_edge.layers import LSTM
-from lstm_edge.models import ClassifierConfig, SequenceClassifier
-from lstm_edge_exporters.compare import CLOSE, assert_close
-from lstm_edge_exporters.export import build, export
-from lstm_edge_exporters.parity import EXPORT
+from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
+from lstm_edge_exporters.pytorch.export import build, export
+from lstm_edge_exporters.verify.compare import CLOSE, assert_close
+from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.card import parse_card, serialize_card
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.session import Session

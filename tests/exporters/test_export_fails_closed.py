@@ -6,12 +6,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from cases import build_layer, case_named
-from networks import NETWORKS, seeded
+from support.cases import build_layer, case_named
+from support.networks import NETWORKS, seeded
 
-import lstm_edge_exporters.standin
+import lstm_edge_exporters.pytorch.standin
 from lstm_edge.layers import LSTM
-from lstm_edge_exporters.export import export
+from lstm_edge_exporters.pytorch.export import export
 from lstm_edge_runtime.errors import OutputError, ParityError
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def a_hair_off(layer):
     return {name: array * np.float32(1.001) for name, array in ORIGINAL(layer).items()}
 
 
-ORIGINAL = lstm_edge_exporters.standin.onnx_weights
+ORIGINAL = lstm_edge_exporters.pytorch.standin.onnx_weights
 
 MUTATIONS = [
     (swapped_gates, "standard"),
@@ -67,7 +67,7 @@ def test_a_wrong_export_is_caught_and_leaves_nothing(mutation, case: str, tmp_pa
     target = tmp_path / "model.onnx"
     target.write_bytes(b"what was here before")
     with (
-        mock.patch.object(lstm_edge_exporters.standin, "onnx_weights", mutation),
+        mock.patch.object(lstm_edge_exporters.pytorch.standin, "onnx_weights", mutation),
         pytest.raises(ParityError, match=r"the captured model is not the module: .* tolerance .*; nothing was written"),
     ):
         export(build_layer(case_named(case)), None, target, inputs=["x: float32[time, batch, 3]"])
@@ -77,7 +77,7 @@ def test_a_wrong_export_is_caught_and_leaves_nothing(mutation, case: str, tmp_pa
 
 @pytest.mark.parametrize("part", ["w", "r", "b", "p", "po", "v"])
 def test_a_wrong_function_weight_is_caught(part: str, tmp_path: Path) -> None:
-    original = lstm_edge_exporters.standin.operator_weights
+    original = lstm_edge_exporters.pytorch.standin.operator_weights
 
     def mutation(side):
         arrays = original(side)
@@ -85,7 +85,7 @@ def test_a_wrong_function_weight_is_caught(part: str, tmp_path: Path) -> None:
 
     module = seeded(LSTM(3, 6, peephole="full", proj_size=4))
     with (
-        mock.patch.object(lstm_edge_exporters.standin, "operator_weights", mutation),
+        mock.patch.object(lstm_edge_exporters.pytorch.standin, "operator_weights", mutation),
         pytest.raises(ParityError, match="the captured model is not the module"),
     ):
         export(module, None, tmp_path / "model.onnx", inputs=["x: float32[time, batch, 3]"])

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
-from forms import Form
-from forms_cells import CELL_FORMS
-from forms_layers import LAYER_FORMS
-from forms_networks import NETWORK_FORMS
-from forms_packed import PACKED_FORMS
-from forms_refused import REFUSALS, Refusal
+from support.forms import Form
+from support.forms_cells import CELL_FORMS
+from support.forms_layers import LAYER_FORMS
+from support.forms_networks import NETWORK_FORMS
+from support.forms_packed import PACKED_FORMS
+from support.forms_refused import REFUSALS, Refusal
 
-from lstm_edge_exporters.compare import Tolerance, assert_close
-from lstm_edge_exporters.export import build
+from lstm_edge_exporters.pytorch.export import build
+from lstm_edge_exporters.verify.compare import Tolerance, assert_close
 from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.errors import CaptureError, ParityError
 from lstm_edge_runtime.session import Session

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from onnx import helper
-from onnx_files import FLOAT, I, model
+from support.onnx_files import FLOAT, I, model
 
-from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.streaming import judge_streaming
-from lstm_edge_exporters.write import fewest_steps, make_golden
+from lstm_edge_exporters.artifact import fewest_steps, make_golden
+from lstm_edge_exporters.verify.chunks import judge_streaming
+from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import onnx.parser
 import pytest
-from networks import snr_db
 from onnx import helper
-from onnx_files import FLOAT, gru_weights, model, operator_session
+from support.networks import snr_db
+from support.onnx_files import FLOAT, gru_weights, model, operator_session
 
 from lstm_edge import reference
-from lstm_edge_exporters.compare import CLOSE, assert_close
 from lstm_edge_exporters.functions import (
     DOMAIN,
     GruVariant,
@@ -21,10 +20,11 @@ from lstm_edge_exporters.functions import (
     parse_cell_name,
     parse_gru_name,
 )
-from lstm_edge_exporters.functions import model as numpy_model
+from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.functions.gru import gru_text
 from lstm_edge_exporters.quantize.gru import gru_operator_weights
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
+from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 from lstm_edge_runtime.providers import open_session
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")

@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hostile_files
 import numpy as np
 import pytest
-from hostile_files import FILES
-from onnx_files import H, I
+from support import hostile_files
+from support.hostile_files import FILES
+from support.onnx_files import H, I
 
 from lstm_edge.cli._frame import printable
-from lstm_edge_exporters.graph import parse_model
+from lstm_edge_exporters.onnx_graph.graph import parse_model
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.functions import check_functions
+from lstm_edge_runtime.function_check import check_functions
 
 DRIVER = Path(hostile_files.__file__).with_name("hostile_driver.py")
 # The imports alone take 210 MB; a file of 100 MB is in memory as bytes, parsed, and in onnxruntime.

@@ -6,7 +6,7 @@ large enough for onnxruntime to split their work over threads (hidden 256, batch
 
 import numpy as np
 import pytest
-from networks import operators, quantized, random_inputs, random_network_state, session_of
+from support.networks import operators, quantized, random_inputs, random_network_state, session_of
 
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import NETWORKS, LanguageModel
+from support.networks import NETWORKS, LanguageModel
 from torch import nn
 
-from lstm_edge_exporters.inputs import DTYPES, InputMaker, infer_specs, parse_input, smallest_embedding
+from lstm_edge_exporters.verify.inputs import DTYPES, InputMaker, infer_specs, parse_input, smallest_embedding
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from keras_cases import CASES, Case
-from keras_run import run_keras
+from support.keras_cases import CASES, Case
+from support.keras_run import run_keras
 from torch import Tensor, nn
 
-from lstm_edge_exporters.export import build
+from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.keras import KerasModel, load_keras
-from lstm_edge_exporters.parity import answers_of
-from lstm_edge_exporters.write import Artifact
+from lstm_edge_exporters.pytorch.export import build
+from lstm_edge_exporters.verify.parity import answers_of
 from lstm_edge_runtime.errors import LstmEdgeError
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from keras_files import (
+from support.keras_files import (
     FEATURES,
     UNITS,
     archive,
@@ -28,8 +28,8 @@ from keras_files import (
     sequential,
 )
 
-from lstm_edge_exporters.export import build
 from lstm_edge_exporters.keras import hdf5, load_keras
+from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_runtime.errors import ArtifactError, CaptureError
 from lstm_edge_runtime.session import Session
 

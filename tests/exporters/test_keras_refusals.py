@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keras_files import called_on, entry, functional, keras_file, layer, lstm, refusal, sequential
+from support.keras_files import called_on, entry, functional, keras_file, layer, lstm, refusal, sequential
 
 from lstm_edge_exporters.keras import load_keras
 from lstm_edge_runtime.errors import CaptureError

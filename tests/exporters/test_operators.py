@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_files import operator_session
+from support.onnx_files import operator_session
 
-from lstm_edge_exporters.compare import CLOSE, assert_close
 from lstm_edge_exporters.functions import (
     DOMAIN,
     LINEAR_INT4,
@@ -19,8 +18,9 @@ from lstm_edge_exporters.functions import (
     function_for,
     parse_cell_name,
 )
-from lstm_edge_exporters.functions import model as numpy_model
+from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, Scheme, round_columns, round_matrix
+from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.parity import EXPORT, GRID, Case, answers_of, check_parity, random_lengths, random_state
+from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_exporters.verify.parity import EXPORT, GRID, Case, answers_of, check_parity, random_lengths, random_state
 from lstm_edge_runtime.card import StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, ParityError, QuantizationError
 from lstm_edge_runtime.providers import open_session

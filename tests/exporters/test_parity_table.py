@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import CASES, LstmCase, case_inputs, case_weights, reference_answer
-from networks import structure, structure_bytes
+from support.cases import CASES, LstmCase, case_inputs, case_weights, reference_answer
+from support.networks import structure, structure_bytes
 
-from lstm_edge_exporters.compare import CLOSE, assert_close
+from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 from lstm_edge_runtime.errors import ProviderError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State

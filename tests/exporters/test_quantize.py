@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import (
+from onnx import TensorProto, helper, numpy_helper
+from support.networks import (
     NETWORKS,
     exported,
     operators,
@@ -21,11 +22,10 @@ from networks import (
     session_of,
     snr_db,
 )
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from lstm_edge_exporters.export import build
 from lstm_edge_exporters.functions import function_for
+from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize, quantize_bytes
 from lstm_edge_runtime.artifact import append_trailer
 from lstm_edge_runtime.errors import (

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from networks import operators, parsed, snr_db
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import FLOAT, B, H, I, T, both, feeds_of, lstm_model, weights
+from support.networks import operators, parsed, snr_db
+from support.onnx_files import FLOAT, B, H, I, T, both, feeds_of, lstm_model, weights
 
 from lstm_edge_exporters.functions import CellVariant
-from lstm_edge_exporters.functions import model as numpy_model
+from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.gates import reorder_gates
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.rounding import Scheme

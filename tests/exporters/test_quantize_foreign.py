@@ -8,9 +8,10 @@ import onnx
 import onnx.parser
 import pytest
 import torch
-from networks import operators, parsed, snr_db
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import (
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from support.networks import operators, parsed, snr_db
+from support.onnx_files import (
     FLOAT,
     LEAST_SNR_DB,
     H,
@@ -22,11 +23,10 @@ from onnx_files import (
     model,
     weights,
 )
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from lstm_edge_exporters.quantize import quantize, quantize_bytes
 from lstm_edge_runtime.errors import ArtifactError, CoverageError, LstmEdgeError, QuantizationError
-from lstm_edge_runtime.functions import check_functions
+from lstm_edge_runtime.function_check import check_functions
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session
 

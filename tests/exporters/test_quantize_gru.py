@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from networks import operators, parsed, seeded, snr_db
 from onnx import helper, numpy_helper
-from onnx_files import FLIP, FLOAT, B, H, I, assert_close_int8, both, feeds_of, gru_model, gru_weights, model
+from support.networks import operators, parsed, seeded, snr_db
+from support.onnx_files import FLIP, FLOAT, B, H, I, assert_close_int8, both, feeds_of, gru_model, gru_weights, model
 
-from lstm_edge_exporters.export import build
 from lstm_edge_exporters.functions import GruVariant
-from lstm_edge_exporters.functions import model as numpy_model
+from lstm_edge_exporters.functions import simulation as numpy_model
+from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.gru import gru_operator_weights
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix

@@ -3,9 +3,9 @@
 import numpy as np
 import onnx
 import pytest
-from networks import operators
 from onnx import helper
-from onnx_files import FLOAT, H, I, assert_close_int8, model, weights
+from support.networks import operators
+from support.onnx_files import FLOAT, H, I, assert_close_int8, model, weights
 
 from lstm_edge_exporters.quantize import Scheme, describe_parts, quantize_bytes
 from lstm_edge_runtime.errors import QuantizationError

@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from networks import exported, operators, parsed, random_inputs, random_network_state, session_of, snr_db
 from onnx import TensorProto, helper
-from onnx_files import FLOAT as FLOAT32
-from onnx_files import H, I, assert_close_int8, lstm_model, model, weights
-from quantize_witness import lstm_witness, noted
+from support.networks import exported, operators, parsed, random_inputs, random_network_state, session_of, snr_db
+from support.onnx_files import FLOAT as FLOAT32
+from support.onnx_files import H, I, assert_close_int8, lstm_model, model, weights
+from support.quantize_witness import lstm_witness, noted
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app

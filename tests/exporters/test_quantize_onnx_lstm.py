@@ -5,9 +5,9 @@ from itertools import product
 import numpy as np
 import onnx
 import pytest
-from networks import operators, parsed
 from onnx import helper, numpy_helper
-from onnx_files import (
+from support.networks import operators, parsed
+from support.onnx_files import (
     FLIP,
     FLOAT,
     B,
@@ -22,7 +22,7 @@ from onnx_files import (
 )
 
 from lstm_edge_exporters.functions import CellVariant
-from lstm_edge_exporters.functions import model as numpy_model
+from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.recurrent import (
     _operator_weights,

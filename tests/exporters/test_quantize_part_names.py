@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import exported, operators, parsed
 from onnx import helper, numpy_helper
-from onnx_files import FLOAT, H, I, gru_model, lstm_model, model, weights
-from part_models import (
+from support.networks import exported, operators, parsed
+from support.onnx_files import FLOAT, H, I, gru_model, lstm_model, model, weights
+from support.part_models import (
     SMALLER,
     TEXTS,
     V,
@@ -20,7 +20,7 @@ from part_models import (
     random,
     replaced,
 )
-from quantize_witness import noted
+from support.quantize_witness import noted
 
 from lstm_edge_exporters.quantize import Scheme, describe_parts, quantize_bytes
 from lstm_edge_exporters.quantize.rounding import round_matrix

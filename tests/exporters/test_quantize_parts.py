@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import exported, operators, parsed, random_inputs, random_network_state, session_of
 from onnx import numpy_helper
-from onnx_files import FLIP, feeds_of, gru_model, lstm_model
-from part_models import (
+from support.networks import exported, operators, parsed, random_inputs, random_network_state, session_of
+from support.onnx_files import FLIP, feeds_of, gru_model, lstm_model
+from support.part_models import (
     CLOSE,
     SMALLER,
     TEXTS,
@@ -27,7 +27,7 @@ from part_models import (
     stored_bytes,
     table_bytes,
 )
-from quantize_witness import noted, rounded_columns, rounded_rows, rows_times
+from support.quantize_witness import noted, rounded_columns, rounded_rows, rows_times
 
 from lstm_edge_exporters.quantize import Scheme, parse_scheme, quantize_bytes
 from lstm_edge_runtime.errors import QuantizationError

@@ -7,11 +7,11 @@ import warnings
 import onnx
 import pytest
 from onnx import helper
-from onnx_files import FLOAT, model, weights
+from support.onnx_files import FLOAT, model, weights
 
 from lstm_edge_exporters.adopt import adopt_bytes
+from lstm_edge_exporters.onnx_graph.quiet import LOGGERS, quiet
 from lstm_edge_exporters.quantize import quantize_bytes
-from lstm_edge_exporters.quiet import LOGGERS, quiet
 
 
 def foreign():

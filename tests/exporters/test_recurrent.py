@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from cases import CASES, LstmCase, build_layer
+from support.cases import CASES, LstmCase, build_layer
 from torch import nn
 
-from lstm_edge_exporters.recurrent import Direction, Recurrence, RecurrentLayer, describe
+from lstm_edge_exporters.pytorch.recurrent import Direction, Recurrence, RecurrentLayer, describe
 from lstm_edge_runtime.errors import CaptureError
 
 

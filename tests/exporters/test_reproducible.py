@@ -11,9 +11,9 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from networks import NETWORKS, exported, input_spec, quantized
+from support.networks import NETWORKS, exported, input_spec, quantized
 
-from lstm_edge_exporters.export import build
+from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime.card import CARD_KEY
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import hashlib, sys
-from networks import exported, quantized
+from support.networks import exported, quantized
 name = "full-projected-bidirectional"
 for data in (exported("language-model", lengths=True), exported(name), quantized(name)):
     print(hashlib.sha256(data).hexdigest())

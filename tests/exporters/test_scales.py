@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lstm_edge_exporters.functions.model import unpack
+from lstm_edge_exporters.functions.simulation import unpack
 from lstm_edge_exporters.quantize.rounding import round_matrix
 from lstm_edge_exporters.quantize.scales import SHARES, Grid, as_scale, best_grid, round_to, stored
 from lstm_edge_exporters.quantize.schemes import Scheme

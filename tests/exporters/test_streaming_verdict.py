@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from networks import NETWORKS, exported, quantized, random_inputs, seeded, session_of
+from support.networks import NETWORKS, exported, quantized, random_inputs, seeded, session_of
 from torch import Tensor, nn
 
-from lstm_edge_exporters.compare import STREAM, assert_close
-from lstm_edge_exporters.export import build
+from lstm_edge_exporters.pytorch.export import build
+from lstm_edge_exporters.verify.compare import STREAM, assert_close
 from lstm_edge_runtime.errors import StreamingError
 from lstm_edge_runtime.session import Session
 

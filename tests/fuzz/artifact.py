@@ -22,7 +22,7 @@ from wire import BYTES, NUMBERS, Item, Node, encode, places, replace, take_apart
 from lstm_edge.cli.inspect import describe
 from lstm_edge.data import Dataset
 from lstm_edge.data.text import TextData
-from lstm_edge.validation import Judge
+from lstm_edge.validation.judge import Judge
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_BYTES, TRAILER_KEY, append_trailer
 from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, TensorSpec
 from lstm_edge_runtime.errors import LstmEdgeError

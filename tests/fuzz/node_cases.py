@@ -12,7 +12,7 @@ from kernel_cases import CELLS, GRUS, LINEARS, STATE, Array, one_node
 from node_damage import damage_node
 from node_rules import constants_of, inputs_of, sizes_of, wrong_constants, wrong_feeds
 
-from lstm_edge_exporters.functions import model as numpy_model
+from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.functions.names import parse_cell_name, parse_gru_name
 
 __all__ = ["Call", "Node", "draw"]

@@ -1,7 +1,7 @@
 """Fuzzes every reader of files: damaged bytes, made-up fields with the right checksums around them, and bombs.
 
-A case is the name of a reader (tests/reader_cases.py) and the bytes of a file. Its label makes it again: the seed and
-the number of the case.
+A case is the name of a reader (tests/support/reader_cases.py) and the bytes of a file. Its label makes it again: the
+seed and the number of the case.
 """
 
 import base64
@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from reader_bombs import BOMBS
-from reader_cases import READERS, Reader, attempt, scratch_folder, zip_members
 from sandbox import Tally, run_cases
+from support.reader_bombs import BOMBS
+from support.reader_cases import READERS, Reader, attempt, scratch_folder, zip_members
 
 __all__ = ["check_case", "fuzz", "mutant", "reader"]
 

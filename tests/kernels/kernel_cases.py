@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from lstm_edge_exporters.functions import function_for
-from lstm_edge_exporters.functions import model as numpy_model
+from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.functions.names import DOMAIN, CellVariant, GruVariant, all_cells, all_grus
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
 

@@ -14,7 +14,7 @@ from lstm_edge_runtime import library as library_module
 from lstm_edge_runtime import providers
 from lstm_edge_runtime.bench import bench
 from lstm_edge_runtime.errors import InputError, ProviderError
-from lstm_edge_runtime.functions import called_operators
+from lstm_edge_runtime.function_check import called_operators
 from lstm_edge_runtime.library import choose_library, find_library
 from lstm_edge_runtime.providers import measure_placement
 from lstm_edge_runtime.selftest import self_test

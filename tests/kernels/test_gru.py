@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 from kernel_cases import FILLS, GRUS, INT4, INT8, answers, assert_bits, feeds_of, gru, one_node, resized, with_scheme
-from networks import snr_db
-from onnx_files import gru_model
+from support.networks import snr_db
+from support.onnx_files import gru_model
 
 from lstm_edge_exporters.functions.names import GruVariant
 from lstm_edge_exporters.quantize import quantize_bytes

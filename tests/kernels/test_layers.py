@@ -4,11 +4,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from cases import CASES, LstmCase, case_inputs, case_weights, reference_answer
-from networks import NETWORKS, exported, random_inputs, random_network_state, snr_db, structure, structure_bytes
+from support.cases import CASES, LstmCase, case_inputs, case_weights, reference_answer
+from support.networks import NETWORKS, exported, random_inputs, random_network_state, snr_db, structure, structure_bytes
 
-from lstm_edge_exporters.compare import CLOSE, assert_close
 from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State

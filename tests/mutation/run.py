@@ -56,15 +56,15 @@ TARGETS = {
         ),
     ),
     "parity": Target(
-        files=(f"{EXPORTERS}/parity.py",),
+        files=(f"{EXPORTERS}/verify/parity.py",),
         tests=("tests/exporters/test_parity.py",),
     ),
     "gates": Target(files=(f"{EXPORTERS}/gates.py",), tests=("tests/exporters/test_gates.py",)),
     "bootstrap": Target(
-        files=(f"{TOOLKIT}/bootstrap.py",), tests=("tests/toolkit/test_bootstrap.py", "tests/toolkit/test_budget.py")
+        files=(f"{TOOLKIT}/validation/bootstrap.py",), tests=("tests/toolkit/test_bootstrap.py", "tests/toolkit/test_budget.py")
     ),
     "budget": Target(
-        files=(f"{TOOLKIT}/budget/search.py", f"{TOOLKIT}/budget/space.py"),
+        files=(f"{TOOLKIT}/precision_search/search.py", f"{TOOLKIT}/precision_search/space.py"),
         tests=tuple(f"tests/toolkit/test_budget_{name}.py" for name in ("space", "moves", "search")),
     ),
     "card": Target(

@@ -111,7 +111,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
         "lstm_edge/data/japanese_vowels.npz",
         "lstm_edge/data/kjv.txt.xz",
         "lstm_edge/data/ATTRIBUTION.md",
-        *(f"lstm_edge/report/templates/{name}" for name in ("report.html", "drawings.html", "style.css")),
+        *(f"lstm_edge/html_report/templates/{name}" for name in ("report.html", "drawings.html", "style.css")),
         f"{info}/licenses/LICENSE",
     ):
         assert name in names

@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from chromium import console_lines, dump_dom, find_chromium, print_pdf, requested_urls, screenshot
 from PIL import Image
-from report_cases import CASES, example
+from support.chromium import console_lines, dump_dom, find_chromium, print_pdf, requested_urls, screenshot
+from support.report_cases import CASES, example
 
-from lstm_edge.report import render_report
+from lstm_edge.html_report import render_report
 
 pytestmark = [
     pytest.mark.slow,

@@ -72,8 +72,8 @@ def run(command: list[str], folder: str, events: Events) -> None:
 
 def prepare(data: str, hidden: tuple[int, ...], kept: Path) -> None:
     """Measure the candidates once for all runs."""
-    from lstm_edge import selection
     from lstm_edge.data import load
+    from lstm_edge.training import selection
 
     if kept.exists():
         measured = pickle.loads(kept.read_bytes())

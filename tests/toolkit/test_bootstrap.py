@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lstm_edge import bootstrap
-from lstm_edge.bootstrap import bootstrap_bound, check_confidence, interval, resample, upper_bound
+from lstm_edge.validation import bootstrap
+from lstm_edge.validation.bootstrap import bootstrap_bound, check_confidence, interval, resample, upper_bound
 from lstm_edge_runtime.errors import InputError
 
 

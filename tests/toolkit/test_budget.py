@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_edge.bootstrap import interval, upper_bound
-from lstm_edge.reports import Budget, parse_budget
-from lstm_edge.validation import bootstrap_bound
+from lstm_edge.validation.bootstrap import interval, upper_bound
+from lstm_edge.validation.judge import bootstrap_bound
+from lstm_edge.validation.report import Budget, parse_budget
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import METRICS
 
@@ -44,7 +44,7 @@ def test_the_bound_is_the_binomial_quantile_for_one_loss_in_370():
 def test_many_samples_are_resampled_in_blocks(monkeypatch):
     losses = np.random.default_rng(0).normal(size=50)
     whole = bootstrap_bound(losses, 0.95)
-    monkeypatch.setattr("lstm_edge.bootstrap.BLOCK", 1234)
+    monkeypatch.setattr("lstm_edge.validation.bootstrap.BLOCK", 1234)
     # The generator gives the same draws, however they are blocked.
     assert bootstrap_bound(losses, 0.95) == whole
     assert bootstrap_bound(losses, 0.95, seed=1) != whole

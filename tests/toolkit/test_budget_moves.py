@@ -4,9 +4,9 @@ import itertools
 import math
 
 import pytest
-from budget_worlds import World
+from support.budget_worlds import World
 
-from lstm_edge.budget.search import Axis, Option, Search, Trial, frontier
+from lstm_edge.precision_search.search import Axis, Option, Search, Trial, frontier
 
 ALLOWED = 1.5
 
@@ -38,7 +38,7 @@ def test_moves_find_what_the_frontier_does_not_have(seed):
 
 def test_pairs_of_parts_are_moved_however_many_there_are(monkeypatch):
     """Three parts at once are given up where they are too many moves to look through; two never are."""
-    monkeypatch.setattr("lstm_edge.budget.search.MOST_MOVES", 1)
+    monkeypatch.setattr("lstm_edge.precision_search.search.MOST_MOVES", 1)
     world = World(3, 4, 5, interaction=2.0)
     assert world.search(ALLOWED, 120).best().cost == world.cheapest(ALLOWED)
 

@@ -7,15 +7,15 @@ import re
 
 import numpy as np
 import pytest
-from budget_worlds import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.budget_worlds import World
 
-from lstm_edge.budget.data import load_roles
-from lstm_edge.budget.journal import Journal
-from lstm_edge.budget.measure import Evaluation
-from lstm_edge.budget.search import Trial, frontier
-from lstm_edge.budget.space import SearchPart, mix_of, parts_of, search_axes
+from lstm_edge.precision_search.data import load_roles
+from lstm_edge.precision_search.journal import Journal
+from lstm_edge.precision_search.measure import Evaluation
+from lstm_edge.precision_search.search import Trial, frontier
+from lstm_edge.precision_search.space import SearchPart, mix_of, parts_of, search_axes
 from lstm_edge_runtime.errors import ArtifactError, DataError, InputError, OutputError
 
 # What the issue asks for on a model that is small enough to try every mix.
@@ -119,7 +119,7 @@ def test_the_frontier_is_what_no_mix_beats(seed, parts, schemes):
 def test_a_frontier_that_grows_too_large_is_thinned_out(monkeypatch):
     world = World(2, 6, 6)
     whole = frontier(world.axes())
-    monkeypatch.setattr("lstm_edge.budget.search.MOST_POINTS", 10)
+    monkeypatch.setattr("lstm_edge.precision_search.search.MOST_POINTS", 10)
     thin = frontier(world.axes())
     assert len(thin) <= 40 < len(whole)
     assert thin[0] == whole[0]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lstm_edge.budget.measure import Evaluation
-from lstm_edge.budget.space import UNIFORM, SearchPart, mix_of, parts_of, search_axes, search_parts, uniform
+from lstm_edge.precision_search.measure import Evaluation
+from lstm_edge.precision_search.space import UNIFORM, SearchPart, mix_of, parts_of, search_axes, search_parts, uniform
 from lstm_edge_exporters.quantize import LayerPart
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.errors import QuantizationError

@@ -10,15 +10,15 @@ import sys
 
 import numpy as np
 import pytest
-from budget_models import write_classifier, write_data
-from text_models import CHARACTERS, exported_model
+from support.budget_models import write_classifier, write_data
+from support.text_models import CHARACTERS, exported_model
 from typer.testing import CliRunner
 
-from lstm_edge.budget import BudgetRequest, quantize_to_budget
-from lstm_edge.budget.compose import Composer
-from lstm_edge.budget.data import calibration_feeds, load_roles
 from lstm_edge.cli import app
-from lstm_edge.validation import Judge
+from lstm_edge.precision_search import BudgetRequest, quantize_to_budget
+from lstm_edge.precision_search.compose import Composer
+from lstm_edge.precision_search.data import calibration_feeds, load_roles
+from lstm_edge.validation.judge import Judge
 from lstm_edge_exporters.quantize import Scheme, quantize_bytes
 from lstm_edge_runtime.errors import BudgetError, InputError, QuantizationError
 from lstm_edge_runtime.session import Session
@@ -41,7 +41,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def few_schemes():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstm_edge.budget.space.SCHEMES", SCHEMES)
+        patch.setattr("lstm_edge.precision_search.space.SCHEMES", SCHEMES)
         yield
 
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from lstm_edge.checkpoint import load_checkpoint, save_checkpoint
 from lstm_edge.cli import app
 from lstm_edge.data import load
-from lstm_edge.models import ClassifierConfig
 from lstm_edge.training import TrainingOptions, train_classifier
+from lstm_edge.training.models import ClassifierConfig
 from lstm_edge_exporters.quantize.recurrent import Refusal
 from lstm_edge_runtime.session import Session
 

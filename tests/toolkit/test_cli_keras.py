@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from keras_run import run_keras
+from support.keras_run import run_keras
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import typer
-from text_models import CHARACTERS, exported_model, quantized_model, with_vocabulary
+from support.text_models import CHARACTERS, exported_model, quantized_model, with_vocabulary
 from typer.testing import CliRunner
 
 import lstm_edge.cli.run

@@ -19,9 +19,9 @@ from lstm_edge.cli.train import Peephole, classification
 from lstm_edge.cli.validate import METRIC_NAMES
 from lstm_edge.cli.validate import validate as validate_command
 from lstm_edge.data import load
-from lstm_edge.models import ClassifierConfig
 from lstm_edge.training import Epoch, TrainingOptions, train_classifier
-from lstm_edge.validation import validate
+from lstm_edge.training.models import ClassifierConfig
+from lstm_edge.validation.judge import validate
 from lstm_edge_runtime.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -231,7 +231,7 @@ def test_validation_needs_neither_torch_nor_onnx(models):
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'safetensors'): sys.modules[name] = None\n"
-        "from lstm_edge.validation import validate\n"
+        "from lstm_edge.validation.judge import validate\n"
         "print(validate(sys.argv[1], sys.argv[2], 'japanese-vowels').samples)\n"
     )
     result = fresh(code, *map(str, models))

@@ -8,16 +8,17 @@ import re
 import numpy as np
 import onnx
 import pytest
-from judged_models import matrix_model, tagged
 from onnx import numpy_helper
-from text_models import exported_model
+from support.judged_models import matrix_model, tagged
+from support.text_models import exported_model
 from typer.testing import CliRunner
 
-from lstm_edge import sequence_validation, text_validation
 from lstm_edge.cli import app
 from lstm_edge.data import Dataset
 from lstm_edge.data.text import TextData
-from lstm_edge.validation import Judge, load_data, validate
+from lstm_edge.validation import sequences as sequence_validation
+from lstm_edge.validation import text as text_validation
+from lstm_edge.validation.judge import Judge, load_data, validate
 from lstm_edge_runtime.artifact import TRAILER_KEY, append_trailer
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import METRICS
@@ -203,7 +204,7 @@ def test_an_undefined_metric_is_one_sentence():
 
 def test_a_perplexity_beyond_all_numbers_is_refused():
     loud = text_validation.Means(sums=np.array([1e4]), counts=np.array([1.0]), finish=np.exp)
-    from lstm_edge.reports import parse_budget, weigh
+    from lstm_edge.validation.report import parse_budget, weigh
 
     with pytest.raises(InputError, match=r"^metric perplexity: is inf for the reference; expected a finite number$"):
         weigh(METRICS["perplexity"], loud, loud, parse_budget("1%"), confidence=None, seed=0)

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import build_layer, case_inputs, case_named
+from support.cases import build_layer, case_inputs, case_named
 from torch import nn
 
 from lstm_edge.layers import LSTM
-from lstm_edge_exporters.compare import EXACT, FLOAT64, assert_close
+from lstm_edge_exporters.verify.compare import EXACT, FLOAT64, assert_close
 from lstm_edge_runtime.errors import InputError
 
 PEEPHOLES = ("none", "diagonal", "full")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lstm_edge.checkpoint import CHECKPOINT_KEY, load_checkpoint, save_checkpoint
-from lstm_edge.models import ClassifierConfig, SequenceClassifier
+from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
 from lstm_edge_runtime.errors import ArtifactError, InputError, LstmEdgeError, OutputError
 
 # float32 rounding of sums over a batch of other composition: measured below 3e-7 on logits of order one.

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import lstm_edge
 from lstm_edge.checkpoint import CHECKPOINT_KEY, load_checkpoint, load_checkpoint_of, save_checkpoint
-from lstm_edge.models import (
+from lstm_edge.training.models import (
     ClassifierConfig,
     ForecasterConfig,
     LanguageModel,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judged_models import matrix_model, tagged
+from support.judged_models import matrix_model, tagged
 
 from lstm_edge.data import Dataset
-from lstm_edge.own_metric import load_metric
-from lstm_edge.validation import validate
+from lstm_edge.validation.judge import validate
+from lstm_edge.validation.own_metric import load_metric
 from lstm_edge_runtime.errors import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lstm_edge.pipeline import load_source
+from lstm_edge.exporting import load_source
 from lstm_edge_runtime.errors import ArtifactError, CaptureError
 
 

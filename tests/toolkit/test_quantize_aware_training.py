@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from training_cases import ids, model_of, sequences, train
+from support.training_cases import ids, model_of, sequences, train
 from typer.testing import CliRunner
 
 from lstm_edge.checkpoint import load_checkpoint, save_checkpoint
 from lstm_edge.cli import app
 from lstm_edge.layers import LSTM
-from lstm_edge.models import (
-    TaggerConfig,
-)
 from lstm_edge.training import Checkpoint, TrainingOptions
 from lstm_edge.training.losses import cross_entropy
+from lstm_edge.training.models import (
+    TaggerConfig,
+)
 from lstm_edge.training.quantize_aware import parse_scheme, quantized
 from lstm_edge.training.schedules import Position, learning_rate
 from lstm_edge_runtime.errors import InputError

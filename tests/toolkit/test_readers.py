@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reader_bombs import BOMBS
-from reader_cases import READERS, Reader, attempt, npz, scratch_folder, zip_members
+from support.reader_bombs import BOMBS
+from support.reader_cases import READERS, Reader, attempt, npz, scratch_folder, zip_members
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 from readers import check_case
@@ -26,7 +26,7 @@ from sandbox import Tally, run_cases
 
 from lstm_edge.data import load, load_transcripts
 from lstm_edge.data.text import load_text
-from lstm_edge.pipeline import load_source
+from lstm_edge.exporting import load_source
 from lstm_edge_exporters.adopt import adopt
 from lstm_edge_exporters.keras import load_keras
 from lstm_edge_exporters.quantize import quantize

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import CASES, LstmCase, build_layer, case_inputs, case_weights, layer_answer, reference_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import MUTATIONS, Mutation
+from support.cases import CASES, LstmCase, build_layer, case_inputs, case_weights, layer_answer, reference_answer
+from support.mutations import MUTATIONS, Mutation
 from torch import nn
 
 from lstm_edge import reference
-from lstm_edge_exporters.compare import CLOSE, EXACT, FLOAT64, assert_close
+from lstm_edge_exporters.verify.compare import CLOSE, EXACT, FLOAT64, assert_close
 from lstm_edge_runtime.errors import InputError, ParityError
 
 TORCH_CASES = [case for case in CASES if case.peephole == "none"]

@@ -12,7 +12,7 @@ from torch import nn
 
 from lstm_edge import reference
 from lstm_edge.reference import GruWeights, sigmoid
-from lstm_edge_exporters.compare import CLOSE, EXACT, FLOAT64, assert_close
+from lstm_edge_exporters.verify.compare import CLOSE, EXACT, FLOAT64, assert_close
 from lstm_edge_runtime.errors import InputError, ParityError
 
 

@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from html_page import Page, rows, section
-from report_cases import example, failed, timed, with_budget
+from support.html_page import Page, rows, section
+from support.report_cases import example, failed, timed, with_budget
 
-from lstm_edge.report import render_report
-from lstm_edge.report.words import step_time
+from lstm_edge.html_report import render_report
+from lstm_edge.html_report.words import step_time
 
 
 def test_the_summary_has_the_figures_of_the_held_out_data_and_not_of_the_tuning_data():

@@ -4,16 +4,16 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from html_page import Page
 from hypothesis import given
 from hypothesis import strategies as st
-from report_cases import example, failed, with_budget
+from support.html_page import Page
+from support.report_cases import example, failed, with_budget
 
-from lstm_edge.report import render_report
-from lstm_edge.report.axes import linear_axis, log_axis
-from lstm_edge.report.bars import draw_gauge, draw_histogram
-from lstm_edge.report.scatter import Point, draw_scatter, pareto_front
-from lstm_edge.report.words import Scale, percent, ratio, seconds, signed_percent, size, step_time, tick_text
+from lstm_edge.html_report import render_report
+from lstm_edge.html_report.axes import linear_axis, log_axis
+from lstm_edge.html_report.bars import draw_gauge, draw_histogram
+from lstm_edge.html_report.scatter import Point, draw_scatter, pareto_front
+from lstm_edge.html_report.words import Scale, percent, ratio, seconds, signed_percent, size, step_time, tick_text
 
 HAIR = 0.11  # pixels are rounded to a tenth
 

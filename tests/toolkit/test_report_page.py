@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from html_page import Page
-from report_cases import CASES, POISON, example, poisoned
+from support.html_page import Page
+from support.report_cases import CASES, POISON, example, poisoned
 
 from lstm_edge.cli._frame import missing_extra
-from lstm_edge.report import render_report
+from lstm_edge.html_report import render_report
 from lstm_edge_runtime.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_nothing_from_the_file_is_obeyed():
 
 def test_equal_values_give_equal_bytes_in_every_process():
     code = (
-        "import hashlib, json, sys\nfrom lstm_edge.report import render_report\n"
+        "import hashlib, json, sys\nfrom lstm_edge.html_report import render_report\n"
         f"values = json.load(open({str(ROOT / 'tests/fixtures/quantization_report.json')!r}))\n"
         "print(hashlib.sha256(render_report(values).encode()).hexdigest())\n"
         "heavy = ('numpy', 'torch', 'onnx', 'onnxruntime', 'matplotlib')\n"
@@ -162,13 +162,13 @@ def test_keys_of_a_later_minor_version_are_ignored():
 
 
 def test_without_jinja2_the_command_line_names_the_extra(monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("lstm_edge.report.")]:
+    for name in [name for name in sys.modules if name.startswith("lstm_edge.html_report.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "lstm_edge.report")
+    monkeypatch.delitem(sys.modules, "lstm_edge.html_report")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     # When it is imported, not after an hour of searching.
     with pytest.raises(ModuleNotFoundError) as caught:
-        importlib.import_module("lstm_edge.report")
+        importlib.import_module("lstm_edge.html_report")
     sentence = "this command needs 'jinja2', which is not installed: pip install 'lstm-edge[report]'"
     assert str(missing_extra(caught.value)) == sentence
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from text_models import exported_model
+from support.text_models import exported_model
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "rounding_ablation.py"
 

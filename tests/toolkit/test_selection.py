@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
 from lstm_edge.data import Dataset, load
-from lstm_edge.selection import (
+from lstm_edge.training import TrainingOptions
+from lstm_edge.training.selection import (
     Architecture,
     Candidate,
     Limits,
@@ -28,9 +29,8 @@ from lstm_edge.selection import (
     select,
     study_name,
 )
-from lstm_edge.selection.candidates import score
-from lstm_edge.selection.report import check_limits
-from lstm_edge.training import TrainingOptions
+from lstm_edge.training.selection.candidates import score
+from lstm_edge.training.selection.report import check_limits
 from lstm_edge_runtime.errors import BudgetError, DataError, InputError
 from lstm_edge_runtime.metrics import get_metric
 
@@ -299,8 +299,8 @@ def test_the_command_chooses_trains_writes_and_goes_on_with_its_study(tmp_path, 
     assert "<svg" in (tmp_path / "p.svg").read_text()
     assert (tmp_path / "m.selection-study.sqlite3").is_file()
     trained = []
-    monkeypatch.setattr("lstm_edge.selection.train", lambda *a, **k: trained.append(k) or real(*a, **k))
-    from lstm_edge.selection.candidates import train as real
+    monkeypatch.setattr("lstm_edge.training.selection.train", lambda *a, **k: trained.append(k) or real(*a, **k))
+    from lstm_edge.training.selection.candidates import train as real
 
     again = run_select(tmp_path)
     assert again.exit_code == 0, again.stderr
@@ -335,10 +335,10 @@ def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
     ],
 )
 def test_wrong_arguments_get_one_sentence_and_write_nothing(tmp_path, monkeypatch, arguments, sentence):
-    from lstm_edge.selection.candidates import Measured
+    from lstm_edge.training.selection.candidates import Measured
 
     sizes = {Architecture(hidden=2, layers=1): Measured(parameters=1, int8_bytes=1, step_us=1.0, streamed=True)}
-    monkeypatch.setattr("lstm_edge.selection.measure", lambda *_, **__: sizes)
+    monkeypatch.setattr("lstm_edge.training.selection.measure", lambda *_, **__: sizes)
     result = run_select(tmp_path, *arguments)
     assert result.exit_code == 2
     assert sentence in result.stderr

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app
-from lstm_edge.selection import sqlite_url, study
-from lstm_edge.selection.storage import parse_storage
-from lstm_edge.selection.study import open_study
+from lstm_edge.training.selection import sqlite_url, study
+from lstm_edge.training.selection.storage import parse_storage
+from lstm_edge.training.selection.study import open_study
 from lstm_edge_runtime.errors import InputError
 
 SECRET = "s3cr3t pw/x"
@@ -150,7 +150,7 @@ def test_a_run_writes_and_prints_no_secret(tmp_path, monkeypatch, arguments, cap
 
 
 def test_an_error_on_the_command_line_comes_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("lstm_edge.selection.measure", lambda *_, **__: pytest.fail("candidates were timed"))
+    monkeypatch.setattr("lstm_edge.training.selection.measure", lambda *_, **__: pytest.fail("candidates were timed"))
     for debug in ("", "1"):
         monkeypatch.setenv("LSTM_EDGE_DEBUG", debug)
         result = CliRunner().invoke(

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from lstm_edge.selection import Architecture
+from lstm_edge.training.selection import Architecture
 
 # Private: from outside a process that is dead and one that is slow look the same for minutes.
-from lstm_edge.selection.study import _is_dead, _owner, open_study, run_trials
+from lstm_edge.training.selection.study import _is_dead, _owner, open_study, run_trials
 from lstm_edge_runtime.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -33,8 +33,8 @@ CELLS = [(Architecture(hidden=hidden, layers=1), fold) for hidden in (8, 16, 32)
 # cell of line ``stop``, and ends none before ``together`` processes have begun one.
 WORKER = """
 import os, signal, sys, time
-from lstm_edge.selection.study import open_study, run_trials
-from lstm_edge.selection import Architecture
+from lstm_edge.training.selection.study import open_study, run_trials
+from lstm_edge.training.selection import Architecture
 
 storage, log, stop, together = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 cells = [(Architecture(hidden=hidden, layers=1), fold) for hidden in (8, 16, 32) for fold in range(4)]

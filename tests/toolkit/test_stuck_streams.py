@@ -6,16 +6,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from text_models import exported_model
+from support.text_models import exported_model
 from typer.testing import CliRunner
 
-from lstm_edge import stuck_streams
 from lstm_edge.checkpoint import save_checkpoint
 from lstm_edge.cli import app
 from lstm_edge.data.text import TextData
-from lstm_edge.models import LanguageModel, LanguageModelConfig
-from lstm_edge.stuck_streams import StreamCheck
-from lstm_edge.validation import validate
+from lstm_edge.training.models import LanguageModel, LanguageModelConfig
+from lstm_edge.validation import stuck_streams
+from lstm_edge.validation.judge import validate
+from lstm_edge.validation.stuck_streams import StreamCheck
 from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.generate import score
 from lstm_edge_runtime.session import Session

@@ -9,8 +9,8 @@ import torch
 
 import lstm_edge.data._files as files
 from lstm_edge.data import Dataset, load, pad
-from lstm_edge.models import ClassifierConfig
 from lstm_edge.training import TrainingOptions, hold_out, train_classifier
+from lstm_edge.training.models import ClassifierConfig
 from lstm_edge_runtime.errors import DataError, InputError
 
 # Two epochs on half of the hidden size: about 0.2 s.

@@ -5,14 +5,14 @@ import json
 
 import numpy as np
 import pytest
-from training_cases import LENGTHS, ids, sequences, train
+from support.training_cases import LENGTHS, ids, sequences, train
 from typer.testing import CliRunner
 
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
 from lstm_edge.cli.train import TASKS, classification, forecast, language_model, tagging
-from lstm_edge.models import ClassifierConfig, ForecasterConfig, LanguageModelConfig, TaggerConfig
 from lstm_edge.training import Checkpoint, LanguageOptions, TrainingOptions
+from lstm_edge.training.models import ClassifierConfig, ForecasterConfig, LanguageModelConfig, TaggerConfig
 
 
 def run(*arguments):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_cases import LENGTHS, ids, sequences
+from support.training_cases import LENGTHS, ids, sequences
 from typer.testing import CliRunner
 
 from lstm_edge.checkpoint import load_checkpoint

@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from support.training_cases import ids, train
 from torch.nn import functional
-from training_cases import ids, train
 
-from lstm_edge.models import LanguageModel, LanguageModelConfig
 from lstm_edge.training import LanguageOptions, train_language_model
 from lstm_edge.training.corpus import check_device_bytes, load_corpus
 from lstm_edge.training.language import LanguageTask
+from lstm_edge.training.models import LanguageModel, LanguageModelConfig
 from lstm_edge_runtime.errors import DataError, InputError, OutputError
 
 # float32 rounding between one long run and its windows: measured below 3e-7.

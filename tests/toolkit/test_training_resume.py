@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_cases import TASKS, train
+from support.training_cases import TASKS, train
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app

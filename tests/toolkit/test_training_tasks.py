@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from training_cases import LENGTHS, TASKS, sequences, train
+from support.training_cases import LENGTHS, TASKS, sequences, train
 
 from lstm_edge.data import Dataset
-from lstm_edge.models import ClassifierConfig, SequenceTagger, TaggerConfig
 from lstm_edge.training import TrainingOptions, hold_out_sequences, train_classifier, train_forecaster, train_tagger
 from lstm_edge.training.losses import IGNORED, accuracy, cross_entropy, value_error, value_loss
+from lstm_edge.training.models import ClassifierConfig, SequenceTagger, TaggerConfig
 from lstm_edge.training.sequences import make_batch
 from lstm_edge_runtime.errors import DataError, InputError
 

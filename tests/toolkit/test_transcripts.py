@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from judged_models import matrix_model, tagged
+from support.judged_models import matrix_model, tagged
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app
 from lstm_edge.data import Dataset, Transcripts, data_sha256, load_transcripts
 from lstm_edge.data.text import TextData
-from lstm_edge.transcription import Transcriber
-from lstm_edge.validation import Judge, load_data, validate
+from lstm_edge.validation.judge import Judge, load_data, validate
+from lstm_edge.validation.transcription import Transcriber
 from lstm_edge_runtime.errors import CardError, DataError, InputError
 from lstm_edge_runtime.metrics import METRICS
 from lstm_edge_runtime.session import Session

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lstm_edge.data import Dataset, parse_columns
-from lstm_edge.validation import load_data, predict, validate
+from lstm_edge.validation.judge import load_data, predict, validate
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Streaming, TensorSpec, serialize_card
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, DataError, InputError
 

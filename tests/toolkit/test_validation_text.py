@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from text_models import CHARACTERS, exported_model, quantized_model, with_vocabulary
+from support.text_models import CHARACTERS, exported_model, quantized_model, with_vocabulary
 from typer.testing import CliRunner
 
-from lstm_edge import text_validation
 from lstm_edge.cli import app
 from lstm_edge.data import Dataset
 from lstm_edge.data.text import TextData, text_batches
-from lstm_edge.validation import load_data, validate
+from lstm_edge.validation import text as text_validation
+from lstm_edge.validation.judge import load_data, validate
 from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.errors import BudgetError, DataError, InputError
 from lstm_edge_runtime.generate import score
@@ -133,7 +133,7 @@ def test_the_bound_is_that_of_a_bootstrap_over_paired_blocks(monkeypatch):
     assert distance > 0
     assert report.drop_bound == pytest.approx(np.quantile(drops, 0.95), abs=0.1 * distance)
     # The block size of the resampling does not change the draws.
-    monkeypatch.setattr("lstm_edge.bootstrap.BLOCK", 1234)
+    monkeypatch.setattr("lstm_edge.validation.bootstrap.BLOCK", 1234)
     again = validate(worse, exported_model(), TEXT, metric="perplexity", confidence=0.95, seed=7)
     assert again.drop_bound == report.drop_bound
 

@@ -15,19 +15,10 @@ from lstm_edge_exporters.adopt.axes import apply_axes, find_axes, measure_output
 from lstm_edge_exporters.adopt.cells import fold_cells
 from lstm_edge_exporters.adopt.describe import card_layers, judge, name_layers, output_marks
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers
-from lstm_edge_exporters.adopt.fold import fix_inputs, fold
-from lstm_edge_exporters.adopt.layout import rewrite_layout
-from lstm_edge_exporters.adopt.opset import raise_opset
 from lstm_edge_exporters.adopt.recognize import recognize_states
 from lstm_edge_exporters.adopt.stateful import make_stateful
 from lstm_edge_exporters.adopt.trial import Trial, length_inputs, scalar_values
-from lstm_edge_exporters.file_parity import Original, check_chunks, check_file_parity
-from lstm_edge_exporters.graph import parse_model, read_again, with_weights
-from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.quantize import smallest_table
-from lstm_edge_exporters.quiet import quiet
-from lstm_edge_exporters.tidy import strip
-from lstm_edge_exporters.write import (
+from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
     Artifact,
     assemble,
@@ -36,6 +27,15 @@ from lstm_edge_exporters.write import (
     serialize,
     write,
 )
+from lstm_edge_exporters.onnx_graph.fold import fix_inputs, fold
+from lstm_edge_exporters.onnx_graph.graph import parse_model, read_again, with_weights
+from lstm_edge_exporters.onnx_graph.layout import rewrite_layout
+from lstm_edge_exporters.onnx_graph.opset import raise_opset
+from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_exporters.onnx_graph.tidy import strip
+from lstm_edge_exporters.quantize import smallest_table
+from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check_file_parity
+from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, OutputError

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from lstm_edge_exporters.adopt.find import layer_nodes
-from lstm_edge_exporters.adopt.fold import forget_shapes
 from lstm_edge_exporters.adopt.trial import Trial
-from lstm_edge_exporters.graph import parse_model
+from lstm_edge_exporters.onnx_graph.fold import forget_shapes
+from lstm_edge_exporters.onnx_graph.graph import parse_model
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
 

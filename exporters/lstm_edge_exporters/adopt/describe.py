@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
-from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.streaming import judge_streaming
+from lstm_edge_exporters.verify.chunks import judge_streaming
+from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.card import BATCH, TIME, Layer, Parity, StateSpec, Streaming, TensorSpec
 
 __all__ = ["card_layers", "judge", "name_layers", "output_marks"]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.graph import constant_of
+from lstm_edge_exporters.onnx_graph.graph import constant_of
 
 __all__ = ["CELLS", "FoundLayer", "Initial", "find_layers", "is_zero", "layer_nodes"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.find import CELLS, STATES, layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
-from lstm_edge_exporters.graph import add_constant, add_node, owner, parse_model, replace_node
+from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, owner, parse_model, replace_node
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
 

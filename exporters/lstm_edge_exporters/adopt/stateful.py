@@ -8,8 +8,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lstm_edge_exporters.adopt.find import CELLS, STATES, is_zero, layer_nodes
-from lstm_edge_exporters.adopt.fold import forget_shapes
-from lstm_edge_exporters.graph import constant_of, owner
+from lstm_edge_exporters.onnx_graph.fold import forget_shapes
+from lstm_edge_exporters.onnx_graph.graph import constant_of, owner
 from lstm_edge_runtime.card import BATCH, StateSpec
 from lstm_edge_runtime.errors import ArtifactError
 

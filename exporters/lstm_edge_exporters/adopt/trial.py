@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.graph import constant_of
-from lstm_edge_exporters.parity import answers_of
+from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.verify.parity import answers_of
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session

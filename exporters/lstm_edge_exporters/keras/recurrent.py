@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lstm_edge_exporters.recurrent import Recurrence, RecurrentLayer
+from lstm_edge_exporters.pytorch.recurrent import Recurrence, RecurrentLayer
 
 __all__ = ["RecurrentCore", "RecurrentResult", "run_masked"]
 

@@ -12,7 +12,7 @@ from lstm_edge_exporters.keras.config import wrapped
 from lstm_edge_exporters.keras.options import Options
 from lstm_edge_exporters.keras.recurrent import RecurrentCore
 from lstm_edge_exporters.keras.shapes import Built, Shape, Source
-from lstm_edge_exporters.recurrent import Cell, Direction, RecurrentLayer
+from lstm_edge_exporters.pytorch.recurrent import Cell, Direction, RecurrentLayer
 
 __all__ = ["build_bidirectional", "build_recurrent"]
 

@@ -13,20 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.functions import DOMAIN
-from lstm_edge_exporters.graph import constant_of, drop_unused, parse_model, with_weights
-from lstm_edge_exporters.inputs import InputMaker
-from lstm_edge_exporters.quantize.dense import is_embedding
-from lstm_edge_exporters.quantize.difference import difference_to
-from lstm_edge_exporters.quantize.parts import LayerKind, LayerPart, describe_parts, find_layers, resolve
-from lstm_edge_exporters.quantize.recurrent import is_recurrent_operator
-from lstm_edge_exporters.quantize.request import LayerRequest
-from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
-from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
-from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
-from lstm_edge_exporters.quiet import quiet
-from lstm_edge_exporters.tidy import strip
-from lstm_edge_exporters.write import (
+from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
     Artifact,
     assemble,
@@ -35,6 +22,19 @@ from lstm_edge_exporters.write import (
     serialize,
     write,
 )
+from lstm_edge_exporters.functions import DOMAIN
+from lstm_edge_exporters.onnx_graph.graph import constant_of, drop_unused, parse_model, with_weights
+from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_exporters.onnx_graph.tidy import strip
+from lstm_edge_exporters.quantize.dense import is_embedding
+from lstm_edge_exporters.quantize.parts import LayerKind, LayerPart, describe_parts, find_layers, resolve
+from lstm_edge_exporters.quantize.recurrent import is_recurrent_operator
+from lstm_edge_exporters.quantize.request import LayerRequest
+from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
+from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
+from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
+from lstm_edge_exporters.verify.difference import difference_to
+from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import Coverage, Layer, ModelCard, Quantization, Streaming
 from lstm_edge_runtime.errors import OutputError, QuantizationError

@@ -15,8 +15,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, parse_cell_name
-from lstm_edge_exporters.functions.model import sigmoid, tanh
-from lstm_edge_exporters.graph import constant_of
+from lstm_edge_exporters.functions.simulation import sigmoid, tanh
+from lstm_edge_exporters.onnx_graph.graph import constant_of
 from lstm_edge_exporters.quantize.dense import is_linear, layer_name
 from lstm_edge_exporters.quantize.nodes import DIRECTIONS, optional_inputs, sides_of
 from lstm_edge_exporters.quantize.recurrent import is_recurrent

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.functions.model import quantize_rows
-from lstm_edge_exporters.graph import parse_model
+from lstm_edge_exporters.functions.simulation import quantize_rows
+from lstm_edge_exporters.onnx_graph.graph import parse_model
 from lstm_edge_exporters.quantize.activations import add_taps, find_taps
 from lstm_edge_runtime.card import BATCH
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8
-from lstm_edge_exporters.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
+from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
 from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_exporters.quantize.storage import float16_value, round_table, to_float16, unpacked_rows

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8, CellVariant, function_for
-from lstm_edge_exporters.graph import (
+from lstm_edge_exporters.onnx_graph.graph import (
     add_constant,
     add_node,
     add_shared,

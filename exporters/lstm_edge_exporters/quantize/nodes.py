@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, GruVariant
-from lstm_edge_exporters.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
+from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 
 __all__ = [

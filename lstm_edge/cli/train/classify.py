@@ -113,8 +113,8 @@ def classification(
 
     A tenth of every class is held out of the training data for early stopping; a test split is never read.
     """
-    from lstm_edge.models import ClassifierConfig, SequenceClassifier
     from lstm_edge.training import TrainingOptions, train_classifier
+    from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
 
     with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
         dataset, validation = load_parts(data, validation_data, columns, "classification")

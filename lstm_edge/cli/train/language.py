@@ -147,9 +147,9 @@ def language_model(
 
     The recurrent state goes on from one window of the text to the next; the gradient stays inside a window.
     """
-    from lstm_edge.models import LanguageModel, LanguageModelConfig
     from lstm_edge.training import LanguageOptions, train_language_model
     from lstm_edge.training.corpus import check_device_bytes, load_corpus
+    from lstm_edge.training.models import LanguageModel, LanguageModelConfig
 
     with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
         corpus = load_corpus(

@@ -112,8 +112,8 @@ def forecast(
     A tenth of the sequences (of the groups, where there are any; the latest, where they have times) is held out for
     early stopping. The targets are standardized for the loss; the model answers in their own units.
     """
-    from lstm_edge.models import ForecasterConfig, SequenceForecaster
     from lstm_edge.training import TrainingOptions, train_forecaster
+    from lstm_edge.training.models import ForecasterConfig, SequenceForecaster
 
     with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
         dataset, validation = load_parts(data, validation_data, columns, "forecast")

@@ -114,8 +114,8 @@ def tagging(
     A tenth of the sequences (of the groups, where there are any; the latest, where they have times) is held out for
     early stopping. With --bidirectional a step sees what comes after it; the model can then not be streamed.
     """
-    from lstm_edge.models import SequenceTagger, TaggerConfig
     from lstm_edge.training import TrainingOptions, train_tagger
+    from lstm_edge.training.models import SequenceTagger, TaggerConfig
 
     with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
         dataset, validation = load_parts(data, validation_data, columns, "tagging")

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from lstm_edge.layers import LSTM
-from lstm_edge.models.language import TiedLinear
+from lstm_edge.training.models.language import TiedLinear
 from lstm_edge.training.quantize_aware.product import RoundedMatrix, add_later, product, round_table, round_weight
 from lstm_edge_runtime.errors import InputError
 

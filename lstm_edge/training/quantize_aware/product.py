@@ -1,7 +1,7 @@
 """The quantized matrix product with a gradient: exact forward without a graph, two dense products backward.
 
 R rows, K inputs, N columns. docs/operators.md, "The arithmetic", is what the forward computes, to the bit;
-``lstm_edge_exporters.functions.model`` is the same in NumPy, and the weights are rounded by the quantizer itself.
+``lstm_edge_exporters.functions.simulation`` is the same in NumPy, and the weights are rounded by the quantizer itself.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def round_weight(name: str, weight: Tensor, scheme: "Scheme") -> RoundedMatrix:
     Raises:
         InputError: it holds NaN or infinity.
     """
-    from lstm_edge_exporters.functions.model import unpack
+    from lstm_edge_exporters.functions.simulation import unpack
     from lstm_edge_exporters.quantize.rounding import round_matrix
 
     parts = round_matrix(name, _finite(name, weight).T, scheme)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.cells.cell import Cell
 from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
-from lstm_edge_exporters.graph import add_constant, add_node, owner, replace_node, root_of
+from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, owner, replace_node, root_of
 
 __all__ = ["Builder"]
 

@@ -1,0 +1,239 @@
+"""From a graph to the file: functions, model card, golden vectors, integrity trailer; nothing is written in between."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_ir as ir
+import onnxruntime
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.functions import DOMAIN, function_for
+from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_exporters.verify.parity import answers_of, random_lengths, random_state
+from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer
+from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, serialize_card
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.golden import Golden, GoldenVector, encode_golden
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
+from lstm_edge_runtime.selftest import self_test
+from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.writing import write_atomically
+
+__all__ = [
+    "MINIMUM_ONNXRUNTIME",
+    "Artifact",
+    "assemble",
+    "fewest_steps",
+    "make_golden",
+    "own_version",
+    "serialize",
+    "with_card",
+    "write",
+]
+
+MINIMUM_ONNXRUNTIME = "1.18"
+
+# Protobuf's limit on one message; external data is never written.
+LARGEST_BYTES = 2**31 - 1
+
+# Golden vectors of float32 graphs: other CPUs sum in other orders (3e-8 seen between x86-64 and ARM; PyTorch and
+# onnxruntime on one CPU are up to 1.3e-6 apart at hidden 1024). Of int8 graphs: the last bit of a sigmoid may flip a
+# rounding, which moves an output by up to 2e-3 and is then fed back.
+FLOAT_TOLERANCE = 1e-5
+INT8_TOLERANCE = 1e-2
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A finished model file in memory: its bytes and the card that they carry."""
+
+    data: bytes
+    card: ModelCard
+
+
+def own_version() -> str:
+    """Return the version of this distribution, or ``uninstalled``."""
+    try:
+        return version("lstm-edge")
+    except PackageNotFoundError:  # a checkout that is on the path but not installed
+        return "uninstalled"
+
+
+def serialize(model: ir.Model, *, plain: bool = False) -> bytes:
+    """Serialize a graph with the functions it calls; deterministic, without metadata.
+
+    Args:
+        model: the graph; calls of ``lstm_edge::`` operators get their functions.
+        plain: replace the calls by the functions' bodies, for consumers that know no local functions.
+
+    Raises:
+        ArtifactError: the model is over 2 GB, or does not pass ONNX's checker.
+    """
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    if size > LARGEST_BYTES:
+        raise ArtifactError(f"the model's weights are {size} bytes: an ONNX file holds at most {LARGEST_BYTES}")
+    names = sorted({node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN})
+    if names:
+        model.opset_imports[DOMAIN] = 1
+    proto = ir.to_proto(model)
+    # Functions that a file came with stay unless they are ours, which are made anew.
+    foreign = [function for function in proto.functions if function.domain != DOMAIN]
+    del proto.functions[:]
+    proto.functions.extend(foreign + [function_for(name, model.opset_imports[""]) for name in names])
+    if plain and proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+        kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
+        del proto.opset_import[:]
+        proto.opset_import.extend(kept)
+    del proto.metadata_props[:]
+    _strip_tensors(proto.graph)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        raise ArtifactError(f"the model does not pass ONNX's checker: {str(error).splitlines()[0][:300]}") from error
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+def _strip_tensors(graph: onnx.GraphProto) -> None:
+    """Remove what other tools noted on tensors; onnx_ir keeps a tensor that it did not make as it came."""
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+        for attribute in node.attribute:
+            for nested in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _strip_tensors(nested)
+    for tensor in tensors:
+        tensor.ClearField("doc_string")
+        del tensor.metadata_props[:]
+
+
+def fewest_steps(parity: Parity | None) -> int:
+    """Return the fewest time steps that a model is run with: where parity found sequences refused, the fewest that ran.
+
+    What the original refuses may have no meaning in the file: a convolution or pooling that leaves no step gives
+    onnxruntime (1.32) a layer over zero steps, for which its LSTM invents an answer and its GRU ends the process.
+    """
+    if parity is None or not parity.refused:
+        return 1
+    ran = [int(steps) for shape in parity.shapes for steps in re.findall(rf"\b{TIME} (\d+)", shape)]
+    return min(ran, default=1)
+
+
+def make_golden(model: bytes, card: ModelCard, maker: InputMaker, *, least: int | None = None) -> Golden:
+    """Run the model on a few inputs and keep the answers: two rows with a state, and one step from zero.
+
+    Smaller shapes are taken where the vectors would not fit into 64 KiB; none of fewer steps than ``least``
+    (``fewest_steps`` of the card's parity where it is not given), and none whose answer is empty, is not finite, or is
+    another one the second time.
+    """
+    least = fewest_steps(card.parity) if least is None else least
+    session = open_session(model)
+    # The last is for models that take no short sequences, such as a convolution over time without padding.
+    for shapes in (((2, 5), (1, 1)), ((2, 2), (1, 1)), ((1, 2),), ((1, 1),), ((1, 23),)):
+        found = [_vector(session, card, maker, batch, time) for batch, time in shapes if time >= least]
+        vectors = tuple(vector for vector in found if vector is not None)
+        if not vectors:
+            continue
+        tolerance = _tolerance(vectors, quantized=card.quantization is not None)
+        golden = Golden(vectors=vectors, tolerance_bodies=tolerance, tolerance_kernels=tolerance)
+        try:
+            encode_golden(golden)
+        except ArtifactError:
+            continue
+        return golden
+    raise ArtifactError(
+        "no golden vectors: the model does not run on sequences of 1 to 23 steps made from its own description, its "
+        "answers are empty, not finite or different each time, or the vectors of a single step do not fit into 64 KiB"
+    )
+
+
+def _tolerance(vectors: Sequence[GoldenVector], *, quantized: bool) -> float:
+    """The tolerance for answers of order one, scaled by the largest answer where that is above 1, as ``EXPORT`` is.
+
+    A last bit, and the step of a rounding that flips, are shares of the values; a language model's logits go to 20.
+    """
+    largest = max(
+        float(np.abs(array.astype(np.float64)).max()) for vector in vectors for array in vector.outputs.values()
+    )
+    return (INT8_TOLERANCE if quantized else FLOAT_TOLERANCE) * max(1.0, largest)
+
+
+def _vector(
+    session: onnxruntime.InferenceSession, card: ModelCard, maker: InputMaker, batch: int, time: int
+) -> GoldenVector | None:
+    """One input with its answer, or None where the model does not take this shape."""
+    rng = np.random.default_rng(batch * 100 + time)
+    feeds: dict[str, Array] = dict(maker.make(rng, batch, time))
+    feeds |= random_state(card.states, rng, batch, zero=time == 1)
+    if card.lengths:
+        feeds[card.lengths] = random_lengths(rng, batch, time)
+    try:
+        answers, again = answers_of(session, feeds), answers_of(session, feeds)
+    except RUNTIME_ERRORS:
+        return None
+    sound = all(
+        array.size and np.all(np.isfinite(array)) and np.array_equal(array, again[name])
+        for name, array in answers.items()
+    )
+    return GoldenVector(inputs=feeds, outputs=answers) if sound else None
+
+
+def assemble(model: bytes, card: ModelCard, golden: Golden) -> Artifact:
+    """Add card, golden vectors and trailer to a serialized model, then open it as a device would and self-test it.
+
+    Raises:
+        ArtifactError: the file is over 2 GB, or does not pass its own self-test.
+        CardError: the card contradicts the graph.
+    """
+    proto = onnx.ModelProto()
+    proto.metadata_props.add(key=CARD_KEY, value=serialize_card(card))
+    proto.metadata_props.add(key=GOLDEN_KEY, value=encode_golden(golden))
+    # Concatenated protobuf messages merge, so the metadata can follow a model that is already serialized.
+    data = model + proto.SerializeToString(deterministic=True)
+    if len(data) > LARGEST_BYTES - 1024:
+        raise ArtifactError(f"the model is {len(data)} bytes: an ONNX file holds at most {LARGEST_BYTES}")
+    data = append_trailer(data)
+    # The function bodies are what every device can run; where kernels are at hand, they must pass too.
+    sessions = [Session(data, kernels="off"), Session(data)]
+    for session in sessions if sessions[1].kernels is not None else sessions[:1]:
+        report = self_test(session)
+        if not report.passed:
+            raise ArtifactError(
+                f"the new file fails its own self-test with {report.kind}: worst difference {report.worst:.3g}"
+            )
+    return Artifact(data=data, card=card)
+
+
+def with_card(artifact: Artifact, card: ModelCard) -> Artifact:
+    """Return the same graph and golden vectors with another card, opened and tested again.
+
+    Raises:
+        ArtifactError: the artifact has no golden vectors, or the new file does not pass its own self-test.
+        CardError: the card contradicts the graph.
+    """
+    golden = Session(artifact.data, kernels="off").golden()
+    if golden is None:
+        raise ArtifactError("the model has no golden vectors, so its card cannot be replaced")
+    proto = onnx.ModelProto()
+    proto.ParseFromString(artifact.data)
+    del proto.metadata_props[:]
+    return assemble(proto.SerializeToString(deterministic=True), card, golden)
+
+
+def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:
+    """Write the file; it appears under its name whole or not at all.
+
+    Raises:
+        OutputError: the path cannot be written.
+    """
+    write_atomically(path, artifact.data)

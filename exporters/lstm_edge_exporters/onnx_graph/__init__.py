@@ -1,0 +1,1 @@
+"""Reading and rewriting ONNX graphs: the only place for ONNX surgery. Imports onnx and NumPy, never torch."""

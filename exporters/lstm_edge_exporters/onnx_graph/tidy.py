@@ -1,0 +1,128 @@
+"""A captured graph made fit to be read: names after the user's modules, nothing leaked from this machine."""
+
+import ast
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from lstm_edge_exporters.functions.names import DOMAIN
+from lstm_edge_exporters.onnx_graph.graph import add_constant, constant_of, replace_node
+
+__all__ = ["strip", "tidy"]
+
+# Where torch.onnx leaves the path of the module that a node comes from, as a Python list of strings.
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+
+IR_VERSION = 8  # the oldest that has model-local functions; read by every onnxruntime since 1.10
+
+
+def tidy(model: ir.Model, *, prefix: str, root: str) -> None:
+    """Name nodes and initializers after the modules they come from, then ``strip``; in place.
+
+    Args:
+        model: what torch exported.
+        prefix: the path of the user's module inside the exported wrapper, removed from all names.
+        root: what stands for the module itself where its path is empty.
+    """
+    for name, value in list(model.graph.initializers.items()):
+        if name.startswith(prefix):
+            path = name.removeprefix(prefix)
+            value.name = f"{root}.{path}" if path.split(".")[0].split("_")[0].isdecimal() else path
+    _pick_pieces(model.graph)
+    taken: set[str] = set()
+    for node in model.graph:
+        node.name = _unique(_node_name(node, prefix), taken)
+        if node.op_type == "MatMul" and "/" in node.name:
+            _name_weight(model.graph, node)
+    strip(model)
+
+
+def _pick_pieces(graph: ir.Graph) -> None:
+    """Let a Gather that picks one layer's state from all of them joined (``h_n[-1]``) take it from that layer itself.
+
+    The Concat is then unused. (A Slice and a Concat were measured at 2.6 µs of a step of 6 µs.)
+    """
+    for node in list(graph):
+        if node.op_type != "Gather" or ("axis" in node.attributes and node.attributes["axis"].as_int() != 0):
+            continue
+        joined, index = node.inputs[0], constant_of(node.inputs[1])
+        concat = None if joined is None else joined.producer()
+        if concat is None or concat.op_type != "Concat" or concat.attributes["axis"].as_int() != 0:
+            continue
+        pieces = [piece for piece in concat.inputs if piece is not None and piece.shape is not None]
+        single = len(pieces) == len(concat.inputs) and all(piece.shape and piece.shape[0] == 1 for piece in pieces)
+        if single and index is not None and index.ndim == 0:
+            node.replace_input_with(0, pieces[int(index)])
+            node.replace_input_with(1, add_constant(graph, "first", np.array(0)))
+
+
+def _node_name(node: ir.Node, prefix: str) -> str:
+    """Return ``lstm.0`` for a recurrent layer, ``head/MatMul`` for a node of the module ``head``, else the operator."""
+    weight = next((value for value in node.inputs if value is not None and value.is_initializer()), None)
+    if weight is not None and weight.name and (node.op_type in ("LSTM", "GRU") or node.domain == DOMAIN):
+        return weight.name.rpartition(".")[0]
+    scopes = ast.literal_eval(node.metadata_props.get(NAME_SCOPES, "[]"))
+    paths = [scope.removeprefix(prefix) for scope in scopes if isinstance(scope, str) and scope.startswith(prefix)]
+    return f"{paths[-1]}/{node.op_type}" if paths else node.op_type
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        candidate, count = f"{name}_{count}", count + 1
+    taken.add(candidate)
+    return candidate
+
+
+def _name_weight(graph: ir.Graph, node: ir.Node) -> None:
+    """Call a folded weight of a linear layer by the layer's name again: torch transposed it into a new constant."""
+    weight = node.inputs[1]
+    name = f"{(node.name or '').partition('/')[0]}.weight"
+    if weight is not None and weight.is_initializer() and name not in graph.initializers:
+        weight.name = name
+
+
+def _drop_identities(model: ir.Model) -> None:
+    """Remove Identity nodes but where a graph needs them: each of its outputs is a value of its own.
+
+    onnx_ir's own pass gives the body of a Scan one value as two outputs; onnxruntime (1.32) leaves the memory of one
+    of them as it was.
+    """
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "Identity" or node.domain not in ("", "ai.onnx"):
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        if source is None:
+            continue
+        inner = source.producer() is not None and source.graph is result.graph
+        if not result.is_graph_output() or (inner and not source.is_graph_output()):
+            replace_node(node, [source])
+
+
+def strip(model: ir.Model) -> None:
+    """Remove what names this machine or is not needed: source lines, paths, doc strings, unused parts; in place."""
+    _drop_identities(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]  # onnx_ir leaves its __init__ bare
+    common.RemoveUnusedOpsetsPass()(model)
+    common.ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    model.doc_string = None
+    model.graph.metadata_props.clear()
+    model.graph.name = "lstm_edge"
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version, model.domain = "lstm-edge", "", None
+    model.model_version = None
+    # The pass above leaves what torch noted on inputs and initializers: its own names for them.
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+            value.metadata_props.clear()
+            value.doc_string = None
+    # Shapes of inner values were inferred for the traced module; the names of their axes leak nothing but are noise.
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.metadata_props.clear()
+            if not value.is_graph_output():
+                value.shape = None
+                value.type = None

@@ -1,0 +1,207 @@
+"""How a module's forward uses its recurrent layers, found out by watching it: which calls, from which states.
+
+A *pass* is one run of a recurrent layer over a sequence, from an initial state to a final one. It may take several
+calls, each of which starts from the state that the one before returned: a loop over time calls a cell once a step.
+"""
+
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from lstm_edge_exporters.pytorch.recurrent import Recurrence
+
+__all__ = ["Call", "Pass", "Start", "Tracker", "same_memory", "state_parts", "users_line", "watched"]
+
+# zeros: none given, or zeros; input: inputs of forward as they are; computed: anything else.
+Start = Literal["zeros", "input", "computed"]
+Layers = Mapping[str, tuple[nn.Module, Recurrence]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pass:
+    """One pass of a recurrent layer, as it shows in the graph's states.
+
+    ``name`` is the module's path, with ``_2``, ``_3`` behind it for its further passes; ``inputs`` and ``outputs`` are
+    forward's own inputs and outputs that hold its states (h, then c for LSTM), where it starts from such.
+    ``line`` is the user's code that calls it first.
+    """
+
+    module: str
+    name: str
+    recurrence: Recurrence
+    start: Start
+    batched: bool
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    line: str = ""
+
+    @property
+    def explicit(self) -> bool:
+        """Whether the exporter gives the pass states of its own: it starts from zeros."""
+        return self.start == "zeros"
+
+    def to_module(self, parts: Sequence[Tensor]) -> Any:
+        """Bring states [layers * directions, B, size] into the form that the module takes."""
+        if self.recurrence.single_step:
+            parts = [part.squeeze(0) for part in parts]
+        if not self.batched:
+            parts = [part.squeeze(-2) for part in parts]
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def from_module(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Bring a module's states into the form [layers * directions, B, size]."""
+        if not self.batched:
+            parts = [part.unsqueeze(-2) for part in parts]
+        return [part.unsqueeze(0) if self.recurrence.single_step else part for part in parts]
+
+
+@dataclass
+class Call:
+    """The pass that a call belongs to, by its place among the module's passes, and whether the call begins it."""
+
+    index: int
+    first: bool
+
+
+@dataclass
+class Watched:
+    """What a tracker knows of one pass: how it started, how many calls it had, and the last state."""
+
+    start: Start
+    batched: bool
+    inputs: tuple[str, ...]
+    line: str
+    calls: int = 0
+    last: tuple[Tensor, ...] = ()
+
+
+@dataclass
+class Tracker:
+    """Sorts the calls of one forward into passes; ``tensors`` are forward's inputs by name."""
+
+    tensors: Mapping[str, Tensor]
+    passes: dict[str, list[Watched]] = field(default_factory=dict)
+    order: dict[str, list[int]] = field(default_factory=dict)
+
+    def enter(self, name: str, recurrence: Recurrence, x: Any, hx: Any) -> Call:
+        """Say which pass a call with this input and state belongs to."""
+        found = self.passes.setdefault(name, [])
+        parts = state_parts(hx)
+        index = next((i for i in reversed(range(len(found))) if _continues(found[i].last, parts)), len(found))
+        first = index == len(found)
+        if first:
+            start, inputs = self._start(parts)
+            batched = isinstance(x, PackedSequence) or x.ndim == (2 if recurrence.single_step else 3)
+            found.append(Watched(start=start, batched=batched, inputs=inputs, line=users_line()))
+        found[index].calls += 1
+        self.order.setdefault(name, []).append(index)
+        return Call(index, first)
+
+    def leave(self, name: str, state: tuple[Tensor, ...]) -> None:
+        """Note the state that the latest call of a module returned."""
+        self.passes[name][self.order[name][-1]].last = state
+
+    def _start(self, parts: tuple[Tensor, ...]) -> tuple[Start, tuple[str, ...]]:
+        if all(not bool(part.any()) for part in parts):
+            return "zeros", ()
+        names = [
+            next((name for name, tensor in self.tensors.items() if same_memory(tensor, part)), None) for part in parts
+        ]
+        inputs = tuple(name for name in names if name is not None)
+        return ("input", inputs) if len(inputs) == len(parts) else ("computed", ())
+
+
+def state_parts(state: Any) -> tuple[Tensor, ...]:
+    """Return a state as a tuple, whatever form its module has: None, h, or (h, c)."""
+    if state is None:
+        return ()
+    return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+@contextmanager
+def watched(
+    layers: Layers,
+    tracker: Tracker,
+    enter: Callable[[str, Call, Any], Any] | None = None,
+) -> Any:
+    """Let the tracker see every call of the recurrent layers; ``enter`` may give a pass another initial state.
+
+    Args:
+        layers: the recurrent modules by name.
+        tracker: what sorts their calls.
+        enter: called with the module's name, the call and the state that forward gave; returns the state to use.
+    """
+    with ExitStack() as stack:
+        for name, (layer, recurrence) in layers.items():
+            before = layer.register_forward_pre_hook(_enter(name, recurrence, tracker, enter), with_kwargs=True)
+            after = layer.register_forward_hook(_leave(name, tracker, recurrence))
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+        yield
+
+
+def _enter(name: str, recurrence: Recurrence, tracker: Tracker, enter: Callable[[str, Call, Any], Any] | None) -> Any:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        x = args[0] if args else kwargs["input"]
+        given = args[1] if len(args) > 1 else kwargs.get("hx")
+        call = tracker.enter(name, recurrence, x, given)
+        if enter is None:
+            return None
+        rest = {key: value for key, value in kwargs.items() if key not in ("input", "hx")}
+        return (x, enter(name, call, given), *args[2:]), rest
+
+    return hook
+
+
+def _leave(name: str, tracker: Tracker, recurrence: Recurrence) -> Any:
+    def hook(_module: nn.Module, _args: Any, result: Any) -> None:
+        tracker.leave(name, state_parts(result if recurrence.single_step else result[1]))
+
+    return hook
+
+
+def _continues(last: Sequence[Tensor], parts: Sequence[Tensor]) -> bool:
+    """Say whether a state is the one that an earlier call returned, in whatever shape; by value: users clone."""
+    return (
+        bool(last)
+        and len(last) == len(parts)
+        and all(
+            a.numel() == b.numel() and torch.equal(a.reshape(-1), b.reshape(-1))
+            for a, b in zip(last, parts, strict=True)
+        )
+    )
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """Say whether two tensors are one, but for their shapes."""
+    return a.data_ptr() == b.data_ptr() and a.numel() == b.numel() and a.dtype == b.dtype
+
+
+def users_line(frames: Sequence[traceback.FrameSummary] | None = None) -> str:
+    """The line of the user's code that runs now, or in ``frames``: the innermost within a called module's forward.
+
+    Empty where there is none: torch's and this package's own lines are not the user's.
+    """
+    ours, torchs = str(Path(__file__).parent), str(Path(torch.__file__).parent)
+    inside = False
+    found = ""
+    # Outermost first: what called the module is not what the module does.
+    for frame in traceback.extract_stack() if frames is None else frames:
+        if frame.filename.startswith(torchs):
+            inside = True
+        elif inside and not frame.filename.startswith(ours) and not _is_standard(frame.filename):
+            found = f'{Path(frame.filename).name}:{frame.lineno}: "{frame.line}"'
+    return found
+
+
+def _is_standard(filename: str) -> bool:
+    """Say whether a file is Python's own; packages may be installed below it and are not."""
+    return filename.startswith(sysconfig.get_paths()["stdlib"]) and "site-packages" not in filename

@@ -1,0 +1,271 @@
+"""From an ``nn.Module`` to an ONNX graph with its recurrent layers whole: the one place that exports from torch.
+
+Each recurrent layer of a copy of the module is swapped for a stand-in; the graph that comes back has explicit
+states as inputs and outputs, weights as initializers, and batch and time as symbolic axes.
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from lstm_edge_exporters.functions.rounding import OPSET
+from lstm_edge_exporters.onnx_graph.tidy import tidy
+from lstm_edge_exporters.pytorch.calls import Pass, users_line
+from lstm_edge_exporters.pytorch.loops import roll_loops
+from lstm_edge_exporters.pytorch.masking import mask_outputs, masked
+from lstm_edge_exporters.pytorch.original import Witness, flatten_outputs, takes_lengths
+from lstm_edge_exporters.pytorch.packing import exportable_functions
+from lstm_edge_exporters.pytorch.plan import TRACED, Plan
+from lstm_edge_exporters.pytorch.probe import LENGTHS
+from lstm_edge_exporters.pytorch.standin import StandIn, operator_of
+from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, TensorSpec
+from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
+
+__all__ = ["Captured", "capture"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """A captured module: the graph, and what the model card will say of it."""
+
+    model: ir.Model
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    layers: tuple[Layer, ...]
+    lengths: str | None
+
+
+class _Wrapper(nn.Module):
+    """Feeds states and lengths to the stand-ins and hands their new states out as outputs.
+
+    Its inputs, in order: forward's own, the exporter's states, and lengths where the exporter adds them.
+    """
+
+    def __init__(
+        self, module: nn.Module, stand_ins: Mapping[str, StandIn], witness: Witness, *, added: bool, mask: bool
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.stand_ins = dict(stand_ins)
+        self.witness = witness
+        self.added = added  # lengths follow as an input of their own
+        self.mask = mask
+        self.explicit = bool(witness.states)
+
+    def forward(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        own = {spec.name: tensor for spec, tensor in zip(self.witness.inputs, tensors, strict=False)}
+        pending = list(tensors[len(own) :])
+        rows = pending.pop() if self.added else own.get(self.witness.lengths or "")
+        for stand_in in self.stand_ins.values():
+            stand_in.begin(rows)
+            for place, item in enumerate(stand_in.passes):
+                stand_in.starts[place] = _starts(item, pending) if self.explicit and item.explicit else None
+        keywords = {LENGTHS: rows} if self.added and takes_lengths(self.module) else {}
+        result = self.module(*own.values(), **keywords)
+        finals = [
+            (stand_in.leaving[place], stand_in.returned[place])
+            for stand_in in self.stand_ins.values()
+            for place, item in enumerate(stand_in.passes)
+            if self.explicit and item.explicit
+        ]
+        returned = [tensor for _, parts in finals for tensor in parts]
+        named = flatten_outputs(result, returned, self.witness.output_names, keep_one=self.witness.keeps_one)
+        answers = [
+            masked(named[spec.name], spec, rows) if rows is not None and self.mask else named[spec.name]
+            for spec in self.witness.outputs
+        ]
+        answers += [named[spec.output] for spec in self.witness.states if spec.output in named]
+        answers += [part for leaving, _ in finals for state in leaving for part in state]
+        return tuple(answers)
+
+
+def _starts(item: Pass, pending: list[Tensor]) -> list[tuple[Tensor, ...]]:
+    return [tuple(pending.pop(0) for _ in layer.state_sizes) for layer in item.recurrence.layers]
+
+
+def capture(module: nn.Module, witness: Witness, plan: Plan, maker: InputMaker, *, lengths: bool = False) -> Captured:
+    """Capture a module in evaluation mode.
+
+    Args:
+        module: the module; it is copied, never changed.
+        witness: what ``make_plan`` and ``probe_outputs`` found of its inputs, states and outputs.
+        plan: what ``make_plan`` found.
+        maker: makes the inputs that the graph is traced with, but for states and lengths.
+        lengths: the graph gets an int64 ``[batch]`` input ``lengths``.
+
+    Raises:
+        CaptureError: a layer cannot be captured; the message names it.
+    """
+    stand_ins = {
+        name: StandIn(name, layer, [item for item in plan.passes if item.module == name], plan.calls[name])
+        for name, (layer, _) in witness.layers.items()
+    }
+    swapped = _swap(module, stand_ins)
+    added = lengths and witness.lengths is None
+    own = [spec for spec in witness.states if spec.input in {spec.name for spec in witness.inputs}]
+    states = [spec for spec in witness.states if spec not in own]
+    wrapper = _Wrapper(swapped, stand_ins, witness, added=added, mask=not plan.loops).eval()
+    tensors, axes, names = _arguments(witness, maker, states, added=added)
+    dynamic = tuple(_dynamic(item, frozen=bool(plan.loops)) for item in axes)
+    output_names = [spec.name for spec in witness.outputs] + [spec.output for spec in [*own, *states]]
+    with exportable_functions():
+        model = _export(wrapper, (tuple(tensors),), (dynamic,), names, output_names)
+    if plan.loops:
+        rows = (witness.lengths or LENGTHS) if lengths else None
+        roll_loops(model, plan.loops, steps=TRACED[TIME], lengths=rows)
+        if rows is not None:
+            mask_outputs(model, witness.outputs, rows)
+        _free_time(model, dict(zip(names, axes, strict=True)), {spec.name: spec.axes for spec in witness.outputs})
+    tidy(model, prefix="module.", root=next(iter(witness.layers)) if "." not in next(iter(witness.layers)) else "lstm")
+    state_inputs = {spec.input for spec in witness.states}
+    return Captured(
+        model=model,
+        inputs=tuple(s for s in witness.inputs if s.name not in state_inputs and s.name != witness.lengths),
+        outputs=witness.outputs,
+        states=witness.states,
+        layers=_layers(plan, ragged=lengths),
+        lengths=witness.lengths or (LENGTHS if lengths else None),
+    )
+
+
+def _arguments(
+    witness: Witness, maker: InputMaker, states: Sequence[StateSpec], *, added: bool
+) -> tuple[list[Tensor], list[tuple[str | int, ...]], list[str]]:
+    """What the graph is traced with: the tensors, their axes and their names."""
+    arrays: dict[str, Any] = dict(maker.make(np.random.default_rng(0), TRACED[BATCH], TRACED[TIME]))
+    for spec in witness.states:
+        arrays[spec.input] = np.zeros([TRACED[BATCH] if a == BATCH else int(a) for a in spec.axes], np.float32)
+    full = np.full((TRACED[BATCH],), TRACED[TIME])
+    # Where forward takes lengths itself they must be possible ones; where the graph masks, shorter ones show more.
+    arrays |= {witness.lengths: full} if witness.lengths else {LENGTHS: full - 2} if added else {}
+    axes: dict[str, tuple[str | int, ...]] = {spec.name: spec.axes for spec in witness.inputs}
+    axes |= {spec.input: spec.axes for spec in states} | ({LENGTHS: (BATCH,)} if added else {})
+    return [torch.from_numpy(np.asarray(arrays[name])) for name in axes], list(axes.values()), list(axes)
+
+
+def _swap(module: nn.Module, stand_ins: Mapping[str, StandIn]) -> nn.Module:
+    """Return a copy of the module in which each recurrent layer is its stand-in."""
+    layers = {id(stand_in.original): stand_in for stand_in in stand_ins.values()}
+    if id(module) in layers:
+        return layers[id(module)]
+    # deepcopy's memo makes the copy hold the stand-ins wherever the module holds the layers.
+    return copy.deepcopy(module, dict(layers))
+
+
+def _dynamic(axes: Sequence[str | int], *, frozen: bool) -> dict[int, str]:
+    """The named axes; time stays as traced where a loop over it has to be unrolled first."""
+    return {i: axis for i, axis in enumerate(axes) if isinstance(axis, str) and not (frozen and axis == TIME)}
+
+
+def _layers(plan: Plan, *, ragged: bool) -> tuple[Layer, ...]:
+    first = {item.module: item for item in reversed(plan.passes)}  # further passes share the first one's weights
+    return tuple(
+        Layer(
+            name=f"{name}.{index}",
+            cell=layer.cell,
+            peephole=layer.peephole,
+            input_size=layer.input_size,
+            hidden_size=layer.hidden_size,
+            projection_size=layer.projection_size,
+            directions=len(layer.directions),
+            operator=operator_of(layer, ragged=ragged),
+            reset_after=layer.reset_after if layer.cell == "gru" else None,
+        )
+        for name, item in reversed(first.items())
+        for index, layer in enumerate(item.recurrence.layers)
+    )
+
+
+def _free_time(
+    model: ir.Model, inputs: Mapping[str, Sequence[str | int]], outputs: Mapping[str, Sequence[str | int]]
+) -> None:
+    """Give the time axis of inputs and outputs its name back, which was fixed while loops were unrolled."""
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        axes = {**inputs, **outputs}.get(value.name or "")
+        if axes is not None and value.shape is not None:
+            value.shape = ir.Shape([TIME if axis == TIME else value.shape[i] for i, axis in enumerate(axes)])
+
+
+def _export(wrapper: nn.Module, arguments: Any, dynamic: Any, inputs: list[str], outputs: list[str]) -> ir.Model:
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                wrapper,
+                arguments,
+                dynamo=True,
+                dynamic_shapes=dynamic,
+                opset_version=OPSET,
+                input_names=inputs,
+                output_names=outputs,
+                verbose=False,
+            )
+        except LstmEdgeError:
+            raise
+        except Exception as error:
+            cause = _cause(error)
+            if isinstance(cause, LstmEdgeError):
+                raise cause from error
+            raise CaptureError(
+                f"torch.export cannot capture the module{_where(error)}: {_reason(cause)}; look for control flow that "
+                "depends on data, and for an axis that was asked to be dynamic but that the module fixes"
+            ) from error
+    if program is None:
+        raise CaptureError("torch.onnx.export returned no program")
+    model: ir.Model = program.model
+    return model
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return our own error where torch wrapped one, else what torch.onnx says was the cause."""
+    below = error.__cause__ or error.__context__
+    seen = below
+    while seen is not None:
+        if isinstance(seen, LstmEdgeError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return below or error
+
+
+def _where(error: BaseException) -> str:
+    """The line of the user's code that torch was at, if it was at any: the innermost outside torch and ours."""
+    seen: BaseException | None = error
+    found = ""
+    while seen is not None and not found:
+        found = users_line(traceback.extract_tb(seen.__traceback__))
+        seen = seen.__cause__ or seen.__context__
+    return f" at {found}" if found else ""
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's own progress, its remarks about itself and its dumps of half a graph off the user's terminal."""
+    names = ("torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

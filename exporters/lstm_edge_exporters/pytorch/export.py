@@ -1,0 +1,284 @@
+"""Export: an ``nn.Module`` becomes one verified ``.onnx`` file."""
+
+import inspect
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lstm_edge_exporters.artifact import (
+    MINIMUM_ONNXRUNTIME,
+    Artifact,
+    assemble,
+    make_golden,
+    own_version,
+    serialize,
+    write,
+)
+from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_exporters.pytorch.capture import Captured, capture
+from lstm_edge_exporters.pytorch.original import Witness
+from lstm_edge_exporters.pytorch.plan import Plan, could_be_lengths, make_plan
+from lstm_edge_exporters.pytorch.probe import LENGTHS, probe_outputs
+from lstm_edge_exporters.verify.chunks import judge_streaming
+from lstm_edge_exporters.verify.inputs import InputMaker, infer_specs, parse_input, smallest_embedding
+from lstm_edge_exporters.verify.parity import check_parity
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
+from lstm_edge_runtime.errors import CaptureError, InputError
+from lstm_edge_runtime.writing import check_target
+
+__all__ = ["ExportReport", "build", "export"]
+
+Progress = Callable[[str], None]
+Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What export did: where the file is, its size in bytes, its card, and how long it took in seconds."""
+
+    path: str
+    size_bytes: int
+    card: ModelCard
+    elapsed_s: float
+
+
+def export(
+    module: nn.Module,
+    example_inputs: Examples | None,
+    path: str | os.PathLike[str],
+    *,
+    inputs: Sequence[str | TensorSpec] | None = None,
+    state: Literal["explicit", "hidden"] = "explicit",
+    lengths: bool = False,
+    plain: bool = False,
+    output_names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Export a module to one verified ``.onnx`` file that describes itself.
+
+    The file appears only when onnxruntime's answers agreed with the module's over a grid of shapes.
+
+    Args:
+        module: any module around ``nn.LSTM`` or ``lstm_edge.LSTM``, in evaluation mode, float32 on the CPU.
+        example_inputs: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of forward's
+            positional arguments; may be None where ``inputs`` says it all. Batch and time lead, in the order that the
+            recurrent layers have (``batch_first``).
+        path: where the file goes.
+        inputs: instead of guessing axes from the examples, each input as ``"x: float32[batch, time, 40]"``.
+        state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
+        lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
+        plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
+        output_names: names for the outputs, in order.
+        progress: called with one line for each thing that is being done.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CaptureError: the module cannot be captured; the message says what to change.
+        ParityError: onnxruntime's answers are not the module's; nothing is written.
+        OutputError: the path cannot be written.
+        InputError: an entry of ``inputs`` cannot be read.
+    """
+    start = time.monotonic()
+    check_target(path, ".onnx")
+    artifact = build(
+        module,
+        example_inputs,
+        inputs=inputs,
+        state=state,
+        lengths=lengths,
+        plain=plain,
+        output_names=output_names,
+        progress=progress,
+    )
+    write(artifact, path)
+    return ExportReport(
+        path=os.fspath(path), size_bytes=len(artifact.data), card=artifact.card, elapsed_s=time.monotonic() - start
+    )
+
+
+@quiet()
+def build(
+    module: nn.Module,
+    example_inputs: Examples | None,
+    *,
+    inputs: Sequence[str | TensorSpec] | None = None,
+    state: Literal["explicit", "hidden"] = "explicit",
+    lengths: bool = False,
+    plain: bool = False,
+    output_names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Make the file in memory; arguments and errors as ``export``."""
+    say = progress or (lambda _message: None)
+    _check_module(module)
+    if state not in ("explicit", "hidden"):
+        raise InputError(f"state must be 'explicit' or 'hidden', got {state!r}")
+    description = _description(module)
+    specs, examples = _inputs(module, example_inputs, inputs or description.get("inputs"))
+    ids_below = smallest_embedding(module)
+    witness = Witness(module, specs)
+    if not witness.layers:
+        raise CaptureError(
+            "the module has no recurrent layer (nn.LSTM, nn.GRU, their cells, lstm_edge.LSTM): there is nothing to "
+            "keep whole"
+        )
+    witness.output_names = output_names or description.get("outputs")
+    everything = InputMaker(specs, ids_below=ids_below, examples=examples, lengths=could_be_lengths(specs))
+    plan = make_plan(witness, everything, explicit_state=state == "explicit")
+    lengths = _wants_lengths(module, witness, plan, asked=lengths)
+    apart = {spec.input for spec in plan.states} | {plan.lengths}
+    maker = InputMaker([s for s in specs if s.name not in apart], ids_below=ids_below, examples=examples)
+    witness.outputs = probe_outputs(witness, maker, witness.output_names)
+
+    layers = sum(len(recurrence.layers) for _, recurrence in witness.layers.values())
+    say(f"capturing {type(module).__name__} with {layers} recurrent layer{'s' * (layers != 1)} kept whole")
+    captured = capture(module, witness, plan, maker, lengths=lengths)
+    model = serialize(captured.model, plain=plain)
+
+    say("comparing onnxruntime with PyTorch over the grid of shapes")
+    parity = check_parity(model, witness, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
+
+    say("comparing chunks with the whole sequence")
+    streaming = Streaming(verdict="each-call")
+    if not captured.states or any(TIME in spec.axes for spec in captured.inputs):
+        streaming = judge_streaming(
+            model,
+            maker,
+            outputs=captured.outputs,
+            states=captured.states,
+            layers=captured.layers,
+            lengths=captured.lengths,
+            parity=parity,
+        )
+    card = _card(captured, parity, streaming, description)
+
+    say("making golden vectors and running the self-test")
+    return assemble(model, card, make_golden(model, card, maker))
+
+
+def _wants_lengths(module: nn.Module, witness: Witness, plan: Plan, *, asked: bool) -> bool:
+    """Say whether the file takes lengths: asked for, or forward cannot do without."""
+    named = any(spec.name == LENGTHS for spec in witness.inputs)
+    if asked and named:
+        raise CaptureError("an input is already called lengths: leave it out of the inputs, it is added by itself")
+    if asked and not any(TIME in spec.axes for spec in witness.inputs):
+        raise CaptureError("lengths were asked for, but no input has a time axis")
+    parameter = inspect.signature(module.forward).parameters.get(LENGTHS)
+    required = parameter is not None and parameter.default is parameter.empty and not named
+    if plan.packs and plan.lengths is None and parameter is None:
+        raise CaptureError(
+            "forward packs sequences by lengths that are none of its inputs: give forward a parameter lengths, int64 "
+            "[batch], and pack by it"
+        )
+    return asked or required or plan.lengths is not None
+
+
+def _check_module(module: Any) -> None:
+    if not isinstance(module, nn.Module):
+        raise CaptureError(f"export takes a torch.nn.Module, got {type(module).__name__}")
+    for name, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule):
+            raise CaptureError(
+                f"{name or 'the module'} is TorchScript, whose layers cannot be told apart: export the module that it "
+                "was scripted from"
+            )
+        if hasattr(child, "_orig_mod"):
+            raise CaptureError(
+                f"{name or 'the module'} was compiled with torch.compile: export the module that was compiled"
+            )
+    training = [name or "the module" for name, child in module.named_modules() if child.training]
+    if training:
+        raise CaptureError(f"{training[0]} is in training mode: call .eval() on the module before export")
+    for name, parameter in module.named_parameters():
+        if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
+            raise CaptureError(
+                f"{name} is {parameter.dtype} on {parameter.device}: expected float32 on the CPU, "
+                "call .float().cpu() on the module before export"
+            )
+
+
+def _description(module: nn.Module) -> dict[str, Any]:
+    """What a module says of itself for the card, if it does: task, labels, vocabulary, text, inputs and so on."""
+    describe_model = getattr(module, "describe_model", None)
+    said: Any = describe_model() if callable(describe_model) else {}
+    return dict(said)
+
+
+def _inputs(
+    module: nn.Module, example_inputs: Examples | None, wanted: Sequence[str | TensorSpec] | None
+) -> tuple[tuple[TensorSpec, ...], dict[str, Tensor]]:
+    specs = tuple(parse_input(spec) if isinstance(spec, str) else spec for spec in wanted or ())
+    _check_count(module, [spec.name for spec in specs if spec.name != LENGTHS])
+    examples = _named(module, example_inputs, [spec.name for spec in specs])
+    if not specs:
+        if not examples:
+            raise CaptureError('say what goes in: an example input, or inputs=["x: float32[batch, time, 40]"]')
+        return infer_specs(module, examples), examples
+    return specs, examples
+
+
+def _check_count(module: nn.Module, names: Sequence[str]) -> None:
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind_partial(*names)
+    except TypeError as error:
+        arguments = ", ".join(signature.parameters)
+        raise CaptureError(
+            f"{type(module).__name__}: {len(names)} inputs ({', '.join(names)}) for forward({arguments}): give one for "
+            "each argument, in order; let forward take the tensors of a tuple one by one, as in forward(x, h, c)"
+        ) from error
+
+
+def _named(module: nn.Module, examples: Examples | None, names: Sequence[str]) -> dict[str, Tensor]:
+    if examples is None:
+        return {}
+    if isinstance(examples, Mapping):
+        return dict(examples)
+    tensors = (examples,) if isinstance(examples, Tensor) else tuple(examples)
+    if not names:
+        code = type(module).forward.__code__
+        names = code.co_varnames[1 : code.co_argcount]
+    if len(tensors) > len(names):
+        raise CaptureError(f"{len(tensors)} example inputs for forward({', '.join(names)})")
+    for name, tensor in zip(names, tensors, strict=False):
+        if not isinstance(tensor, Tensor):
+            raise CaptureError(
+                f"example input {name} is of type {type(tensor).__name__}, expected a torch.Tensor; let forward take "
+                "the tensors of a tuple one by one, as in forward(x, h, c)"
+            )
+    return dict(zip(names, tensors, strict=False))
+
+
+def _example_shape(specs: Sequence[TensorSpec], examples: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    for spec in specs:
+        if spec.name in examples and BATCH in spec.axes and TIME in spec.axes:
+            shape = examples[spec.name].shape
+            return shape[spec.axes.index(BATCH)], shape[spec.axes.index(TIME)]
+    return None
+
+
+def _card(captured: Captured, parity: Parity, streaming: Streaming, description: Mapping[str, Any]) -> ModelCard:
+    return ModelCard(
+        task=description.get("task", "generic"),
+        producer=f"lstm-edge {own_version()}",
+        inputs=captured.inputs,
+        outputs=captured.outputs,
+        states=captured.states,
+        lengths=captured.lengths,
+        streaming=streaming,
+        layers=captured.layers,
+        labels=description.get("labels"),
+        vocabulary=description.get("vocabulary"),
+        text=description.get("text"),
+        preprocessing=tuple(description.get("preprocessing", ())),
+        trained_for=description.get("trained_for"),
+        parity=parity,
+        minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
+    )

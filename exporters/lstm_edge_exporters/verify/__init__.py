@@ -1,0 +1,1 @@
+"""Does a file answer as what it was made from? Never imports torch."""

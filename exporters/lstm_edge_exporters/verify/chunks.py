@@ -1,0 +1,154 @@
+"""May the model be fed piece by piece? Found out by trying: chunks against the whole sequence.
+
+Unidirectional does not mean streamable: convolution, pooling or attention over time break chunking.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.artifact import fewest_steps
+from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_exporters.verify.parity import EXPORT, answers_of, random_state
+from lstm_edge_runtime.card import TIME, Layer, Parity, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+
+__all__ = ["CUTS", "judge_streaming"]
+
+Array = NDArray[Any]
+
+STEPS = 12
+BATCH_SIZE = 2
+# Single steps, two uneven pieces, and pieces with a ragged tail; each sums up to STEPS.
+CUTS: tuple[tuple[int, ...], ...] = ((1,) * STEPS, (5, 7), (5, 5, 2))
+
+
+def judge_streaming(
+    model: bytes,
+    maker: InputMaker,
+    *,
+    outputs: Sequence[TensorSpec],
+    states: Sequence[StateSpec],
+    layers: Sequence[Layer],
+    lengths: str | None,
+    parity: Parity | None = None,
+) -> Streaming:
+    """Return the verdict ``every-step``, ``last-step`` or ``none`` with its reason (see ``Streaming``).
+
+    ``parity`` says which sequences the original refuses: where it refuses a single step, nothing is tried.
+    """
+    obstacle = _obstacle(maker, states, layers, fewest_steps(parity))
+    if obstacle:
+        return Streaming(verdict="none", reason=obstacle)
+    trial = _Trial(model, maker, outputs, states, lengths)
+    for cut in CUTS:
+        problem = trial.compare(cut)
+        if problem:
+            return Streaming(verdict="none", reason=problem)
+    pooled = [spec.name for spec in outputs if TIME not in spec.axes]
+    if pooled:
+        return Streaming(verdict="last-step", reason=f"output {', '.join(pooled)} has no time axis")
+    return Streaming(verdict="every-step")
+
+
+def _obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[Layer], fewest: int) -> str:
+    """Why there is nothing to try, or nothing."""
+    backward = [layer.name for layer in layers if layer.directions > 1]
+    if len(backward) == 1:
+        return f"{backward[0]} is bidirectional: its reverse direction needs the whole sequence"
+    if backward:
+        return f"{', '.join(backward)} are bidirectional: their reverse directions need the whole sequence"
+    if not states:
+        return "the state is hidden inside the graph: export with explicit state"
+    names = [spec.name for spec in maker.specs if spec.axes and TIME not in spec.axes]
+    if names or not any(TIME in spec.axes for spec in maker.specs):
+        return f"input {', '.join(names)} has no time axis to cut along"
+    if fewest > 1:
+        return (
+            f"sequences of fewer than {fewest} steps were refused: something besides the recurrent layers looks across "
+            "time, such as convolution or pooling"
+        )
+    return ""
+
+
+# onnxruntime's operators that take one activation scale from all rows and steps of a call (facts of their definitions).
+_SHARED_SCALES = frozenset(("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"))
+
+
+def _likely_cause(model: bytes) -> str:
+    """What in the graph makes a chunk's answer another one than the whole sequence's."""
+    found = sorted({node.op_type for node in parse_model(model).graph.all_nodes()} & _SHARED_SCALES)
+    if found:
+        verb = "take" if len(found) > 1 else "takes"
+        return (
+            f"{', '.join(found)} {verb} one activation scale from all rows and steps of a call, so answers depend on "
+            "where the sequence is cut; int8 of lstm-edge quantize has a scale for each row and step"
+        )
+    return (
+        "something besides the recurrent layers looks across time, such as convolution, pooling, attention or "
+        "normalization"
+    )
+
+
+class _Trial:
+    """One random sequence, its whole answer, and the answers of its pieces."""
+
+    def __init__(
+        self,
+        model: bytes,
+        maker: InputMaker,
+        outputs: Sequence[TensorSpec],
+        states: Sequence[StateSpec],
+        lengths: str | None,
+    ) -> None:
+        rng = np.random.default_rng(7)
+        self.session = open_session(model)
+        self.model = model
+        self.specs, self.outputs, self.states, self.lengths = maker.specs, outputs, states, lengths
+        self.inputs = maker.make(rng, BATCH_SIZE, STEPS)
+        self.state = random_state(states, rng, BATCH_SIZE, zero=False)
+        self.whole = self._run(self.inputs, self.state, STEPS)
+
+    def compare(self, cut: Sequence[int]) -> str:
+        """Return why the pieces' answers differ from the whole's, or nothing when they agree."""
+        state, start, pieces = self.state, 0, []
+        for steps in cut:
+            part = {
+                spec.name: np.take(self.inputs[spec.name], range(start, start + steps), axis=spec.axes.index(TIME))
+                if TIME in spec.axes
+                else self.inputs[spec.name]  # a number for the whole call, such as a sample rate
+                for spec in self.specs
+            }
+            try:
+                answers = self._run(part, state, steps)
+            except RUNTIME_ERRORS as error:
+                return f"a chunk of {steps} steps fails: {first_line(error)}"
+            state = {spec.input: answers[spec.output] for spec in self.states}
+            pieces.append(answers)
+            start += steps
+        return self._difference(pieces, "single steps" if max(cut) == 1 else f"chunks of {max(cut)} steps")
+
+    def _difference(self, pieces: Sequence[Mapping[str, Array]], how: str) -> str:
+        states: list[tuple[str, tuple[str | int, ...]]] = [(spec.output, ()) for spec in self.states]
+        for name, axes in [*((spec.name, spec.axes) for spec in self.outputs), *states]:
+            answers = [piece[name] for piece in pieces]
+            joined = np.concatenate(answers, axis=axes.index(TIME)) if TIME in axes else answers[-1]
+            whole = self.whole[name]
+            if joined.shape != whole.shape:
+                return f"{how} give {name} of shape {list(joined.shape)}, the whole sequence {list(whole.shape)}"
+            distance = float(np.max(np.abs(joined.astype(np.float64) - whole)))
+            if not distance <= EXPORT.absolute * max(1.0, float(np.max(np.abs(whole)))):
+                return (
+                    f"{how} give another {name} than the whole sequence (difference {distance:.2g}): "
+                    f"{_likely_cause(self.model)}"
+                )
+        return ""
+
+    def _run(self, inputs: Mapping[str, Array], state: Mapping[str, Array], steps: int) -> dict[str, Array]:
+        feeds = {**inputs, **state}
+        if self.lengths:
+            feeds[self.lengths] = np.full(BATCH_SIZE, steps, np.int64)
+        return answers_of(self.session, feeds)

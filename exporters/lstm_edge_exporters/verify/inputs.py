@@ -1,0 +1,131 @@
+"""What goes into a model: input specifications as people write them, and example arrays of any batch and length."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lstm_edge_exporters.pytorch.recurrent import describe
+from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.errors import CaptureError, InputError
+
+__all__ = ["InputMaker", "infer_specs", "parse_input", "smallest_embedding"]
+
+Array = NDArray[Any]
+
+DTYPES = ("float32", "int64", "int32", "bool")
+_SPEC = re.compile(r"\s*(?P<name>[A-Za-z_][\w.]*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*")
+
+
+def parse_input(text: str) -> TensorSpec:
+    """Read an input as it is written on the command line: ``x: float32[batch, time, 40]``.
+
+    Names are dynamic axes, numbers are fixed ones; ``batch`` and ``time`` have their meaning, other names do not.
+
+    Raises:
+        InputError: the text is not of this form, or the dtype is not one of float32, int64, int32, bool.
+    """
+    match = _SPEC.fullmatch(text)
+    if match is None:
+        raise InputError(f'input {text!r} must look like "x: float32[batch, time, 40]"')
+    if match["dtype"] not in DTYPES:
+        raise InputError(f"input {match['name']}: dtype must be one of {', '.join(DTYPES)}, got {match['dtype']}")
+    axes = [axis.strip() for axis in match["axes"].split(",")] if match["axes"].strip() else []
+    for axis in axes:
+        if not (axis.isidentifier() or (axis.isdecimal() and int(axis) > 0)):
+            raise InputError(f"input {match['name']}: axis {axis!r} must be a name or a positive number")
+    named = [axis for axis in axes if axis.isidentifier()]
+    if len(named) != len(set(named)):
+        raise InputError(f"input {match['name']}: an axis name stands twice in {text!r}")
+    parsed = tuple(int(axis) if axis.isdecimal() else axis for axis in axes)
+    return TensorSpec(name=match["name"], dtype=match["dtype"], axes=parsed)
+
+
+def infer_specs(module: torch.nn.Module, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
+    """Infer each input's axes from an example: batch and time first, in the order that the recurrent layers have.
+
+    Raises:
+        CaptureError: the recurrent layers disagree about ``batch_first`` or are all cells of a single step, or an
+            example has fewer than two axes.
+    """
+    found = [recurrence for layer in module.modules() if (recurrence := describe(layer)) is not None]
+    orders = {recurrence.batch_first for recurrence in found if not recurrence.single_step}
+    if len(orders) > 1:
+        raise CaptureError(
+            "some recurrent layers are batch_first and some are not: give inputs=[...] to say which axis is which"
+        )
+    if found and not orders:
+        raise CaptureError(
+            "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
+            "inputs=[...] to say which axis is which"
+        )
+    leading = (TIME, BATCH) if orders == {False} else (BATCH, TIME)
+    specs = []
+    for name, example in examples.items():
+        if example.ndim < 2:
+            raise CaptureError(
+                f"example input {name} has shape {tuple(example.shape)}: expected [{leading[0]}, {leading[1]}, ...]; "
+                "give inputs=[...] to say which axis is which"
+            )
+        dtype = str(example.dtype).removeprefix("torch.")
+        if dtype not in DTYPES:
+            raise CaptureError(f"example input {name} is {dtype}: expected one of {', '.join(DTYPES)}")
+        specs.append(TensorSpec(name=name, dtype=dtype, axes=(*leading, *example.shape[2:])))
+    return tuple(specs)
+
+
+def smallest_embedding(module: torch.nn.Module) -> int:
+    """Return the rows of the module's smallest ``nn.Embedding``, or 2 where it has none."""
+    sizes = [layer.num_embeddings for layer in module.modules() if isinstance(layer, torch.nn.Embedding)]
+    return min(sizes, default=2)
+
+
+class InputMaker:
+    """Makes random inputs that a model accepts, for any batch and length.
+
+    Integer inputs are drawn below ``ids_below``, floats from the normal distribution with the example's mean and
+    deviation (0 and 1 without an example). Inputs in ``values`` are always that array (a sample rate); those in
+    ``lengths`` are integers from 1 to the number of steps, the first one full.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[TensorSpec],
+        *,
+        ids_below: int = 2,
+        examples: Mapping[str, torch.Tensor] | None = None,
+        values: Mapping[str, Array] | None = None,
+        lengths: Sequence[str] = (),
+    ) -> None:
+        self.specs = tuple(specs)
+        self._ids_below = ids_below
+        self.values, self.lengths = dict(values or {}), tuple(lengths)
+        self._moments: dict[str, tuple[float, float]] = {}
+        for name, example in (examples or {}).items():
+            if example.dtype == torch.float32 and example.numel() > 1:
+                self._moments[name] = (float(example.mean()), max(float(example.std()), 1e-3))
+
+    def make(self, rng: np.random.Generator, batch: int, time: int) -> dict[str, Array]:
+        """Return an array for each input; axes with other names than batch and time get 3 elements."""
+        return {spec.name: self._one(spec, rng, {BATCH: batch, TIME: time}) for spec in self.specs}
+
+    def _one(self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[str, int]) -> Array:
+        shape = [axis if isinstance(axis, int) else sizes.get(axis, 3) for axis in spec.axes]
+        if spec.name in self.values:
+            return self.values[spec.name]
+        if spec.name in self.lengths:
+            lengths = rng.integers(1, sizes[TIME] + 1, shape)
+            lengths[:1] = sizes[TIME]
+            return np.asarray(lengths, spec.dtype)
+        if spec.dtype == "bool":
+            return np.asarray(rng.random(shape) < 0.5)
+        if spec.dtype.startswith("float"):
+            mean, deviation = self._moments.get(spec.name, (0.0, 1.0))
+            # Multiples of 1/64 keep golden inputs small in a compressed file and cost the comparison nothing.
+            noise = np.round(rng.standard_normal(shape) * 64) / 64
+            return np.asarray(mean + deviation * noise, spec.dtype)
+        # asarray: without axes NumPy gives a scalar, which onnxruntime does not take.
+        return np.asarray(rng.integers(0, self._ids_below, shape), spec.dtype)

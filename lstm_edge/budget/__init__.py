@@ -1,8 +1,0 @@
-"""The smallest quantized file that keeps a task's metric within a budget: sensitivity, search, verification, report."""
-
-from lstm_edge.budget.measure import Evaluation
-from lstm_edge.budget.report import BudgetReport
-from lstm_edge.budget.request import BudgetRequest
-from lstm_edge.budget.smallest import quantize_to_budget
-
-__all__ = ["BudgetReport", "BudgetRequest", "Evaluation", "quantize_to_budget"]

@@ -1,0 +1,306 @@
+"""Export as one job: load the source, build the float32 file, quantize and validate it if asked, then write."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lstm_edge._imports import current_folder_last, first_line, import_object
+from lstm_edge_runtime.card import ModelCard
+from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError
+from lstm_edge_runtime.writing import check_target, write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lstm_edge.data import Dataset, Transcripts
+    from lstm_edge.data.text import TextData
+    from lstm_edge.validation.judge import ValidationReport
+
+__all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
+
+Progress = Callable[[str], None]
+
+
+DEFAULT_METRIC = "accuracy"
+DEFAULT_MAX_DROP = "0.5pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What `lstm-edge export` was asked for; the fields are its options.
+
+    ``metric`` and ``max_drop`` are None where they were not given: they only mean something with ``data``.
+    """
+
+    source: str
+    output: Path
+    weights: Path | None = None
+    inputs: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    state: Literal["explicit", "hidden"] = "explicit"
+    lengths: bool = False
+    plain: bool = False
+    scheme: str | None = None
+    allow_unquantized: bool = False
+    data: str | None = None
+    metric: str | None = None
+    max_drop: str | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineReport:
+    """What the job made: the file and its card, sizes in bytes, the validation if there was one, time in seconds.
+
+    ``passed`` is False when validation broke the budget: then nothing was written.
+    """
+
+    path: str
+    passed: bool
+    size_bytes: int
+    float32_bytes: int
+    card: ModelCard
+    validation: "ValidationReport | None"
+    elapsed_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        from lstm_edge_runtime.card import card_to_json
+
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["card"] = card_to_json(self.card)
+        values["validation"] = None if self.validation is None else self.validation.to_json()
+        return values
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as the rows of a table."""
+        card, parity = self.card, self.card.parity
+        rows = [
+            ("written", "yes" if self.passed else "no: the budget is broken"),
+            ("file size", f"{self.size_bytes:,} bytes"),
+            ("recurrent layers", ", ".join(sorted({layer.operator for layer in card.layers}))),
+            ("streaming", card.streaming.verdict),
+        ]
+        if parity is not None:
+            rows.append((f"worst difference to {parity.against}", f"{parity.max_abs_difference:.2g}"))
+        if card.quantization is not None:
+            rows.append(("float32 size", f"{self.float32_bytes:,} bytes"))
+        if self.validation is not None:
+            rows += self.validation.rows()
+        return [*rows, ("time", f"{self.elapsed_s:.1f} s")]
+
+    def check(self) -> None:
+        """Raise when validation broke the budget.
+
+        Raises:
+            BudgetError: ``passed`` is false; the message has the figures.
+        """
+        if self.validation is not None:
+            try:
+                self.validation.check()
+            except BudgetError as error:
+                raise BudgetError(f"{error}. Nothing was written") from error
+
+
+def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
+    """Do the whole job; the file appears only when everything passed.
+
+    Raises:
+        LstmEdgeError: the source cannot be read or captured, parity failed, a recurrent layer stayed float32, or the
+            output cannot be written.
+    """
+    start = time.monotonic()
+    dataset = _check_request(request)
+    progress(f"loading {request.source}")
+    from lstm_edge_exporters.pytorch.export import build
+    from lstm_edge_exporters.quantize import quantize_bytes
+
+    module = load_source(request.source, request.weights)
+    _say_of_other_scheme(module, request, progress)
+    if not request.inputs and not hasattr(module, "describe_model"):
+        raise InputError(
+            f"{request.source}: say what goes into forward, one --input for each argument, "
+            'as --input "x: float32[batch, time, 40]"'
+        )
+    if request.lengths and getattr(module, "masks", False):
+        raise InputError(
+            f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
+        )
+    # A forward of the user's may import on its first call.
+    with current_folder_last() if _is_factory(request.source) else contextlib.nullcontext():
+        exported = build(
+            module,
+            None,
+            inputs=request.inputs,
+            state=request.state,
+            lengths=request.lengths,
+            plain=request.plain,
+            output_names=request.output_names or None,
+            progress=progress,
+        )
+    artifact, validation = exported, None
+    if request.scheme is not None:
+        artifact = quantize_bytes(
+            exported.data,
+            scheme=request.scheme,
+            allow_unquantized=request.allow_unquantized,
+            plain=request.plain,
+            progress=progress,
+        )
+        if dataset is None:
+            progress("not validated: --data says on what")
+        else:
+            validation = _validate(request, dataset, artifact.data, exported.data, progress)
+    passed = validation is None or validation.passed
+    if passed:
+        write_atomically(request.output, artifact.data)
+    return PipelineReport(
+        path=os.fspath(request.output),
+        passed=passed,
+        size_bytes=len(artifact.data),
+        float32_bytes=len(exported.data),
+        card=artifact.card,
+        validation=validation,
+        elapsed_s=round(time.monotonic() - start, 2),
+    )
+
+
+def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData | None":
+    """Refuse what cannot work before anything slow starts; returns the data to validate on, if there is any."""
+    check_target(request.output, ".onnx")
+    if request.scheme is None:
+        if request.data is not None:
+            raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
+        if request.allow_unquantized:
+            raise InputError("--allow-unquantized goes with --scheme: give --scheme int8 too, or leave it out")
+    if request.data is None:
+        for option, value in (
+            ("--metric", request.metric),
+            ("--max-drop", request.max_drop),
+            ("--confidence", request.confidence),
+        ):
+            if value is not None:
+                raise InputError(f"{option} is about validation: say with --data on what, or leave it out")
+        return None
+    from lstm_edge.validation.judge import load_data
+    from lstm_edge.validation.report import parse_budget
+
+    parse_budget(request.max_drop or DEFAULT_MAX_DROP)
+    return load_data(request.data, request.metric or DEFAULT_METRIC)
+
+
+def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: Progress) -> None:
+    """Say where a model that was trained for one scheme is quantized to another: it may lose more than it need."""
+    trained_for = getattr(getattr(module, "config", None), "trained_for", None)
+    if request.scheme is not None and trained_for is not None and trained_for != request.scheme:
+        progress(f"{request.source} was trained quantization-aware for {trained_for}, and becomes {request.scheme}")
+
+
+def _validate(
+    request: ExportRequest,
+    dataset: "Dataset | Transcripts | TextData",
+    candidate: bytes,
+    reference: bytes,
+    progress: Progress,
+) -> "ValidationReport":
+    from lstm_edge.data.text import TextData
+    from lstm_edge.validation.judge import validate
+
+    metric = request.metric or DEFAULT_METRIC
+    unit = "characters" if isinstance(dataset, TextData) else "sequences"
+    progress(f"validating {metric} on {dataset.name}: {len(dataset):,} {unit}")
+    return validate(
+        candidate,
+        reference,
+        dataset,
+        metric=metric,
+        max_drop=request.max_drop or DEFAULT_MAX_DROP,
+        confidence=request.confidence,
+    )
+
+
+def load_source(source: str, weights: Path | None = None) -> "nn.Module":
+    """Load a module: a checkpoint of ours, a Keras file, or what a factory returns, with weights.
+
+    Args:
+        source: path of a ``.safetensors`` file that lstm-edge wrote, of a ``.keras``, ``.h5`` or ``.hdf5`` file, or
+            ``package.module:factory``.
+        weights: for a factory: ``.safetensors``, or ``.pt`` / ``.pth`` (read with ``weights_only=True``).
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or holds a pickle of more than tensors.
+        CaptureError: the factory cannot be imported or called, the weights are not the module's, or a Keras file has
+            a layer that is not exported.
+    """
+    if source.endswith((".keras", ".h5", ".hdf5")):
+        from lstm_edge_exporters.keras import load_keras
+
+        if weights is not None:
+            raise InputError("--weights goes with package.module:factory; a Keras file carries its own")
+        return load_keras(source)
+    if not _is_factory(source):
+        from lstm_edge.checkpoint import load_checkpoint
+
+        if weights is not None:
+            raise InputError("--weights goes with package.module:factory; a checkpoint carries its own")
+        return load_checkpoint(source)
+    module = _call_factory(source)
+    if weights is not None:
+        tensors = _read_weights(weights)
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines())
+            raise CaptureError(f"{weights}: the weights are not those of {source}: {reason[:400]}") from error
+    return module.eval()
+
+
+def _is_factory(source: str) -> bool:
+    """Say whether a source is ``package.module:factory`` and not a file."""
+    files = (".keras", ".h5", ".hdf5", ".safetensors")
+    return ":" in source and not source.endswith(files) and not Path(source).exists()
+
+
+def _call_factory(source: str) -> "nn.Module":
+    from torch import nn
+
+    factory = import_object(source, CaptureError, what=source, expected="package.module:factory")
+    module = factory if isinstance(factory, nn.Module) else None
+    if module is None and callable(factory):
+        try:
+            with current_folder_last():
+                module = factory()
+        except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
+            raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {first_line(error)}") from error
+        if not isinstance(module, nn.Module):
+            raise CaptureError(f"{source}: the factory returned {type(module).__name__}, expected a torch.nn.Module")
+    if module is None:
+        raise CaptureError(
+            f"{source}: is a {type(factory).__name__}, expected a callable that returns a torch.nn.Module"
+        )
+    return module
+
+
+def _read_weights(path: Path) -> "dict[str, Tensor]":
+    import torch
+
+    from lstm_edge._tensors import read_pt, read_safetensors
+
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, damaged="not a safetensors file")[1]
+    if path.suffix not in (".pt", ".pth"):
+        raise ArtifactError(f"{path}: weights must be .safetensors, .pt or .pth")
+    tensors = read_pt(path)
+    if not isinstance(tensors, dict):
+        raise ArtifactError(f"{path}: holds a {type(tensors).__name__}, expected a state dict: names to tensors")
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ArtifactError(
+                f"{path}: holds a {type(value).__name__} under {name!r}, expected a state dict: names to tensors"
+            )
+    return tensors

@@ -1,0 +1,105 @@
+"""The histogram of output differences, and the gauge that shows a drop with its interval beside the budget."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lstm_edge.html_report.axes import Axis, linear_axis, log_axis
+
+__all__ = ["Bar", "Gauge", "Histogram", "draw_gauge", "draw_histogram"]
+
+_MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 50.0, 14.0, 12.0, 30.0
+# Where a bar of a count begins on the logarithmic axis, so that a count of one is seen.
+_FLOOR = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A bar in pixels, and its text for a pointer that rests on it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """A drawing of ``width`` x ``height``; the counts' axis is logarithmic, so that single outliers are seen."""
+
+    width: int
+    height: int
+    x: Axis
+    y: Axis
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gauge:
+    """One line of ``width`` x ``height``: the estimate, its interval, zero and the budget, in pixels."""
+
+    width: int
+    height: int
+    zero: float
+    allowed: float
+    drop: float
+    low: float | None
+    high: float | None
+
+
+def draw_histogram(edges: Sequence[float], counts: Sequence[int], *, width: int, height: int) -> Histogram | None:
+    """Lay the histogram out; None where nothing was counted.
+
+    Args:
+        edges: N + 1 ascending numbers, the bins' borders.
+        counts: N numbers of outputs.
+        width: pixels.
+        height: pixels.
+    """
+    if not any(counts):
+        return None
+    start, end = _MARGIN_LEFT, width - _MARGIN_RIGHT
+    x = linear_axis(edges[0], edges[-1], start, end, count=max(4, round((end - start) / 90)), text=_plain)
+    y = log_axis(_FLOOR, 1.5 * max(counts), height - _MARGIN_BOTTOM, _MARGIN_TOP, count=6, text=_count)
+    bars = tuple(
+        Bar(
+            x=x.at(low),
+            y=y.at(count),
+            width=round(x.at(high) - x.at(low), 1),
+            height=round(y.start - y.at(count), 1),
+            title=f"{low:.3g} to {high:.3g}: {count:,}",
+        )
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        if count
+    )
+    return Histogram(width=width, height=height, x=x, y=y, bars=bars)
+
+
+def draw_gauge(drop: float, low: float | None, high: float | None, *, allowed: float, width: int) -> Gauge:
+    """Lay the gauge out; numbers are drops in the metric's unit."""
+    values = [0.0, allowed, drop, *(value for value in (low, high) if value is not None)]
+    spread = 0.08 * (max(values) - min(values)) or 1.0
+    axis = Axis(low=min(values) - spread, high=max(values) + spread, start=0.0, end=float(width))
+    return Gauge(
+        width=width,
+        height=37,
+        zero=axis.at(0.0),
+        allowed=axis.at(allowed),
+        drop=axis.at(drop),
+        low=None if low is None else axis.at(low),
+        high=None if high is None else axis.at(high),
+    )
+
+
+def _plain(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return "0" if math.isclose(float(text), 0.0) else text.replace("-", "\N{MINUS SIGN}")
+
+
+def _count(value: float) -> str:
+    """Return a count for the axis, where nine digits have no place."""
+    for unit, power in (("G", 9), ("M", 6), ("k", 3)):
+        if value >= 10**power:
+            return f"{value / 10**power:g}{unit}"
+    return f"{value:g}"

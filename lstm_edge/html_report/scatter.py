@@ -1,0 +1,274 @@
+"""The drawing of size (or step time) against the metric: points, Pareto front, the budget's line, labels."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from lstm_edge.html_report.axes import Axis, linear_axis, log_axis
+
+__all__ = ["Label", "Mark", "Point", "Role", "Scatter", "draw_scatter", "pareto_front"]
+
+Role = Literal["sensitivity", "search", "baseline", "held-out", "chosen"]
+
+# Pixels of a character of the labels' 12.5 px type, a little over the mean of the usual sans-serif faces, and of a
+# digit in the widest of them (DejaVu Sans: 0.636 em).
+_CHARACTER, _DIGIT = 6.7, 8.0
+_LINE = 15.0
+# Above this ratio of the largest to the smallest value the horizontal axis is logarithmic.
+_LOG_FROM = 3.0
+# The vertical axis ends at this many times the budget; what lies beyond is drawn at the edge, with its figure.
+_BUDGETS = 4.0
+_MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 14.0, 12.0, 30.0
+# Where a label may stand beside its point: offset in pixels and the text's anchor, the best first.
+_PLACES = (
+    (11.0, 4.0, "start"),
+    (-11.0, 4.0, "end"),
+    (0.0, -12.0, "middle"),
+    (0.0, 22.0, "middle"),
+    (9.0, -10.0, "start"),
+    (9.0, 19.0, "start"),
+    (-9.0, -10.0, "end"),
+    (-9.0, 19.0, "end"),
+    (11.0, -24.0, "start"),
+    (-11.0, -24.0, "end"),
+    (0.0, 36.0, "middle"),
+)
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What is drawn: ``x`` bytes or microseconds, ``drop`` with its interval, ``title`` for a pointer that rests on it.
+
+    ``label`` is written beside the point, with ``far``, the drop, where that lies beyond the axis. ``tuned`` says that
+    it was judged on the tuning data, as the front's are.
+    """
+
+    x: float
+    drop: float
+    low: float | None
+    high: float | None
+    role: Role
+    title: str
+    label: str = ""
+    far: str = ""
+    tuned: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A point in pixels; ``beyond`` is -1 or 1 where it lies below or above the axis and is drawn at its edge."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    role: Role
+    front: bool
+    beyond: int
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """A text in pixels."""
+
+    x: float
+    y: float
+    anchor: str
+    text: str
+    role: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scatter:
+    """A drawing of ``width`` x ``height``; ``front`` is the staircase's path, ``beyond`` counts marks at the edge."""
+
+    width: int
+    height: int
+    x: Axis
+    y: Axis
+    marks: tuple[Mark, ...]
+    labels: tuple[Label, ...]
+    front: str
+    budget_y: float
+    zero_y: float
+    beyond: int
+
+
+def pareto_front(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return the points of the tuning data that none other beats in both the size and the drop, by size."""
+    front: list[Point] = []
+    for point in sorted((p for p in points if p.tuned), key=lambda p: (p.x, p.drop)):
+        if not front or point.drop < front[-1].drop:
+            front.append(point)
+    return tuple(front)
+
+
+def draw_scatter(
+    points: Sequence[Point],
+    *,
+    budget: float,
+    budget_text: str,
+    width: int,
+    height: int,
+    x_text: Callable[[float], str],
+    y_text: Callable[[float, int], str],
+) -> Scatter:
+    """Lay the drawing out.
+
+    Args:
+        points: at least one; ``x`` is positive.
+        budget: the largest drop allowed, 0 or more.
+        budget_text: is written above the budget's line.
+        width: pixels.
+        height: pixels.
+        x_text: writes a tick of the horizontal axis.
+        y_text: writes a tick of the vertical one, with that many decimals.
+    """
+    front = pareto_front(points)
+    y = _vertical(points, front, budget, height, y_text)
+    left = max(36.0, 14 + _DIGIT * max((len(tick.text) for tick in y.ticks), default=0))
+    x = _horizontal(points, left, width - _MARGIN_RIGHT, x_text)
+    drawn = sorted(points, key=_order)
+    marks = tuple(_mark(point, point in front, x, y) for point in drawn)
+    corners = _staircase(front, x, y)
+    limit = Label(x=x.end - 8, y=round(y.at(budget) - 7, 1), anchor="end", text=budget_text, role="limit")
+    taken = [_box(limit), *_obstacles(marks, corners)]
+    taken += [(x.start, at - 2, x.end, at + 2) for at in (y.at(budget), y.at(0.0))]
+    return Scatter(
+        width=width,
+        height=height,
+        x=x,
+        y=y,
+        marks=marks,
+        labels=(limit, *_labels(drawn, marks, taken, (x.start, y.end, x.end, y.start))),
+        front="M" + "L".join(f"{at} {up}" for at, up in corners) if corners else "",
+        budget_y=y.at(budget),
+        zero_y=y.at(0.0),
+        beyond=sum(mark.beyond != 0 for mark in marks),
+    )
+
+
+def _order(point: Point) -> tuple[int, float, float]:
+    """What is drawn later lies on top."""
+    roles: tuple[Role, ...] = ("sensitivity", "search", "baseline", "held-out", "chosen")
+    return roles.index(point.role), point.x, point.drop
+
+
+def _horizontal(points: Sequence[Point], start: float, end: float, text: Callable[[float], str]) -> Axis:
+    low, high = min(p.x for p in points), max(p.x for p in points)
+    count = max(3, round((end - start) / 80))
+    if high / low >= _LOG_FROM:
+        spread = (high / low) ** 0.06
+        return log_axis(low / spread, high * spread, start, end, count=count, text=text)
+    spread = 0.06 * (high - low) or 0.5 * high
+    return linear_axis(
+        max(low - spread, 0.0), high + spread, start, end, count=count, text=lambda value, _decimals: text(value)
+    )
+
+
+def _vertical(
+    points: Sequence[Point], front: Sequence[Point], budget: float, height: int, text: Callable[[float, int], str]
+) -> Axis:
+    whiskers = [p for p in points if p in front or p.role in ("baseline", "held-out", "chosen")]
+    values = [0.0, budget, *(p.drop for p in points)]
+    values += [value for p in whiskers for value in (p.low, p.high) if value is not None]
+    low, high = min(values), max(values)
+    if budget > 0:
+        low, high = max(low, -_BUDGETS / 2 * budget), min(high, _BUDGETS * budget)
+    spread = 0.07 * (high - low) or 1.0
+    start, end = height - _MARGIN_BOTTOM, _MARGIN_TOP
+    return linear_axis(low - spread, high + spread, start, end, count=6, text=text)
+
+
+def _mark(point: Point, front: bool, x: Axis, y: Axis) -> Mark:
+    beyond = (point.drop > y.high) - (point.drop < y.low)
+    whiskers = (front or point.role in ("baseline", "held-out", "chosen")) and not beyond
+    return Mark(
+        x=x.at(point.x),
+        y=y.at(point.drop),
+        low=y.at(point.low) if whiskers and point.low is not None else None,
+        high=y.at(point.high) if whiskers and point.high is not None else None,
+        role=point.role,
+        front=front,
+        beyond=beyond,
+        title=point.title,
+    )
+
+
+def _staircase(front: Sequence[Point], x: Axis, y: Axis) -> list[tuple[float, float]]:
+    """Return the corners of the front in pixels: a file of at most that size has at best this drop."""
+    # What lies beyond the axis has no corner: the staircase comes in from the edge.
+    inside = [point for point in front if point.drop <= y.high]
+    corners: list[tuple[float, float]] = [(x.at(p.x), y.end) for p in inside[:1] if len(inside) < len(front)]
+    for point in inside:
+        if corners:
+            corners.append((x.at(point.x), corners[-1][1]))
+        corners.append((x.at(point.x), y.at(point.drop)))
+    return [*corners, (x.end, corners[-1][1])] if corners else []
+
+
+def _obstacles(marks: Sequence[Mark], corners: Sequence[tuple[float, float]]) -> list[Box]:
+    """Return what a label had better not cover: marks, whiskers, the front."""
+    boxes: list[Box] = [(m.x - 6, m.y - 6, m.x + 6, m.y + 6) for m in marks if m.role != "sensitivity" and not m.beyond]
+    # A triangle at the edge points outwards and stands on the inner side.
+    boxes += [
+        (m.x - 6, min(m.y, m.y + 16 * m.beyond), m.x + 6, max(m.y, m.y + 16 * m.beyond)) for m in marks if m.beyond
+    ]
+    boxes += [(m.x - 4, m.high, m.x + 4, m.low) for m in marks if m.low is not None and m.high is not None]
+    boxes += [
+        (min(a[0], b[0]) - 2, min(a[1], b[1]) - 2, max(a[0], b[0]) + 2, max(a[1], b[1]) + 2)
+        for a, b in pairwise(corners)
+    ]
+    return boxes
+
+
+def _labels(points: Sequence[Point], marks: Sequence[Mark], obstacles: Sequence[Box], frame: Box) -> tuple[Label, ...]:
+    """Place the labels, the most important first, each where it covers least of what is there."""
+    labels: list[Label] = []
+    for point, mark in sorted(zip(points, marks, strict=True), key=lambda pair: _order(pair[0]), reverse=True):
+        if not point.label:
+            continue
+        tried = [_label(point, mark, place) for place in _PLACES]
+        # The two that have the same colour are mistaken for each other.
+        others = [other for other in marks if other is not mark and other.role in ("chosen", "held-out")]
+        # Text over text cannot be read, over a line it can.
+        taken = [*obstacles, *(_box(label) for label in labels for _ in range(4))]
+        costs = [_overlap(_box(label), taken, frame) + _misread(label, mark, others) for label in tried]
+        labels.append(tried[costs.index(min(costs))])
+    return tuple(labels)
+
+
+def _label(point: Point, mark: Mark, place: tuple[float, float, str]) -> Label:
+    right, down, anchor = place
+    text = f"{point.label}: {point.far}" if mark.beyond else point.label
+    return Label(x=round(mark.x + right, 1), y=round(mark.y + down, 1), anchor=anchor, text=text, role=point.role)
+
+
+def _box(label: Label) -> Box:
+    """Return the left, top, right and bottom of a label."""
+    width = _CHARACTER * len(label.text)
+    left = label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
+    return left, label.y - _LINE + 3, left + width, label.y + 3
+
+
+def _misread(label: Label, mark: Mark, others: Sequence[Mark]) -> float:
+    """Return the label's own size in square pixels where it begins nearer to another mark: people read it as that's."""
+    left, top, right, bottom = _box(label)
+    own, *rest = (math.hypot(label.x - m.x, (top + bottom) / 2 - m.y) for m in (mark, *others))
+    return (right - left) * (bottom - top) if min(rest, default=math.inf) < own else 0.0
+
+
+def _overlap(box: Box, taken: Sequence[Box], frame: Box) -> float:
+    """Return how many square pixels of a box lie on others or outside of the frame."""
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return sum(_common(box, other) for other in taken) + 4 * (area - _common(box, frame))
+
+
+def _common(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return width * height if width > 0 and height > 0 else 0.0

@@ -1,0 +1,203 @@
+"""The files that a search tries: one float32 source, and any mix of schemes built from it with the same rounding."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge.data import Columns
+from lstm_edge.precision_search.data import calibration_feeds, load_calibration
+from lstm_edge.precision_search.measure import Built
+from lstm_edge_exporters.artifact import Artifact
+from lstm_edge_exporters.onnx_graph.graph import with_weights
+from lstm_edge_exporters.quantize import Scheme, quantize_bytes
+from lstm_edge_exporters.quantize.calibration import collect
+from lstm_edge_exporters.quantize.compensate import calibrated_rounder
+from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
+from lstm_edge_runtime.artifact import read_model_bytes
+from lstm_edge_runtime.errors import ArtifactError, IntegrityError, QuantizationError
+from lstm_edge_runtime.session import Session
+
+__all__ = ["Composer", "remembered", "rounder_for"]
+
+Array = NDArray[Any]
+
+
+class Composer:
+    """Builds quantized files from one source; the same mix gives the same bytes.
+
+    Attributes:
+        source: the float32 file, with weights that lay in a file beside it.
+        calibration_sha256: of the feeds that ``calibrate`` saw, None before it.
+        runs: how many feeds that were.
+    """
+
+    def __init__(self, source: bytes) -> None:
+        """Start with plain rounding to nearest."""
+        self.source = source
+        self.calibration_sha256: str | None = None
+        self.runs = 0
+        self._rounder: MatrixRounder = round_matrix
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Composer":
+        """Read the source.
+
+        Raises:
+            ArtifactError, IntegrityError: it cannot be read.
+        """
+        source = with_weights(read_model_bytes(path), Path(path).parent)
+        try:
+            Session(source, kernels="off")
+        except (ArtifactError, IntegrityError) as error:
+            # What parses the bytes does not know which file they came from.
+            raise type(error)(f"{os.fspath(path)}: {error}") from error
+        return cls(source)
+
+    def check_float32(self) -> None:
+        """Refuse a source that is quantized.
+
+        Raises:
+            QuantizationError: its card says so.
+        """
+        card = Session(self.source, kernels="off").card
+        if card is not None and card.quantization is not None:
+            raise QuantizationError(
+                f"the model is quantized already ({card.quantization.scheme}): start from the float32 file it was made "
+                "from"
+            )
+
+    def calibrate(
+        self,
+        feeds: Iterable[Mapping[str, Array]],
+        *,
+        compensate: bool = True,
+        search_scales: bool = True,
+        clip: bool = True,
+        say: Callable[[str], None] = lambda _message: None,
+    ) -> MatrixRounder:
+        """Collect activations and round by them from here on; says which matrices have none, and why.
+
+        Returns:
+            The rounder, which remembers what it rounded.
+
+        Raises:
+            DataError, InputError: there are too few feeds, or they do not fit the model.
+            QuantizationError: the model has no layer with activations.
+        """
+        counted = _Counted(feeds)
+        calibration = collect(self.source, counted)
+        for name, reason in calibration.missing.items():
+            say(f"{name} is rounded without activations: {reason}")
+        self.calibration_sha256, self.runs = calibration.sha256, counted.count
+        rounder = calibrated_rounder(calibration, compensate=compensate, search_scales=search_scales, clip=clip)
+        self._rounder = remembered(rounder)
+        return self._rounder
+
+    def build(self, parts: Mapping[str, str]) -> Built:
+        """Return the file of a mix; of none, or one that leaves all float32, the source itself.
+
+        Raises:
+            QuantizationError: a part or scheme is unknown, or a layer cannot have it.
+        """
+        if all(scheme == "float32" for scheme in parts.values()):
+            return Built(data=self.source, saved=0)
+        artifact = self.artifact(parts)
+        assert artifact.card.quantization is not None
+        saved = sum(row.bytes_before - row.bytes_after for row in artifact.card.quantization.coverage)
+        return Built(data=artifact.data, saved=saved)
+
+    def artifact(self, parts: Mapping[str, str]) -> Artifact:
+        """Return the file of a mix with its card; ``parts`` is not empty.
+
+        Raises:
+            QuantizationError: a part or scheme is unknown, or a layer cannot have it.
+        """
+        return quantize_bytes(
+            self.source,
+            scheme=Scheme(kind="float32"),
+            parts={part: Scheme.parse(text) for part, text in parts.items()},
+            rounder=self._rounder,
+            calibration_sha256=self.calibration_sha256,
+        )
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the source, in hexadecimal."""
+        return hashlib.sha256(self.source).hexdigest()
+
+
+class _Counted:
+    """An iterable that counts what it gave."""
+
+    def __init__(self, feeds: Iterable[Mapping[str, Array]]) -> None:
+        self.count, self._feeds = 0, feeds
+
+    def __iter__(self) -> Any:
+        for feed in self._feeds:
+            self.count += 1
+            yield feed
+
+
+def remembered(rounder: MatrixRounder) -> MatrixRounder:
+    """Return a rounder that rounds the same matrix once.
+
+    A search builds hundreds of files from the same few matrices, and compensated rounding of one of 512 x 2,048 takes
+    seconds.
+    """
+    known: dict[tuple[str, Scheme, bytes], dict[str, Array]] = {}
+
+    def rounded(name: str, weight: NDArray[np.float32], scheme: Scheme) -> dict[str, Array]:
+        content = hashlib.sha256(f"{weight.dtype} {weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
+        key = (name, scheme, content.digest())
+        if key not in known:
+            known[key] = rounder(name, weight, scheme)
+        return dict(known[key])
+
+    return rounded
+
+
+def rounder_for(
+    path: str | os.PathLike[str],
+    data: str,
+    *,
+    columns: Columns | None = None,
+    samples: int = 128,
+    seed: int = 0,
+    compensate: bool = True,
+    search_scales: bool = True,
+    clip: bool = True,
+    say: Callable[[str], None] = lambda _message: None,
+) -> tuple[MatrixRounder, str]:
+    """Calibrate the rounding of a model on data, for one scheme without a search.
+
+    Args:
+        path: the float32 file.
+        data: see ``load_calibration``.
+        columns: for CSV files, which columns mean what.
+        samples: how many sequences, or stretches of text, are run.
+        seed: of their draw.
+        compensate: round each input of a matrix so that it makes up for the errors of those before it.
+        search_scales: choose scales by the weighted squared error.
+        clip: let scales cut outlier weights off.
+        say: called with one line for each stage.
+
+    Returns:
+        The rounder, and the SHA-256 of what it was calibrated on.
+
+    Raises:
+        LstmEdgeError: as ``Composer.read`` and ``check_float32``, ``load_calibration``, ``calibration_feeds`` and
+            ``Composer.calibrate``.
+    """
+    composer = Composer.read(path)
+    composer.check_float32()
+    known = load_calibration(data, columns=columns)
+    say(f"collecting activations on {known.name}")
+    feeds = calibration_feeds(Session(composer.source, kernels="off"), known, samples, seed=seed)
+    rounder = composer.calibrate(feeds, compensate=compensate, search_scales=search_scales, clip=clip, say=say)
+    assert composer.calibration_sha256 is not None
+    return rounder, composer.calibration_sha256

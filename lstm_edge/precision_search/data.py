@@ -1,0 +1,203 @@
+"""What a search is tuned on, what its answer is verified on, and what the rounding is calibrated on: never the same.
+
+Three roles. ``tuning`` decides which mix is tried next and which passes; ``held_out`` only confirms an answer, a few
+times at most; ``calibration`` is what the layers' activations are collected on.
+
+* ``japanese-vowels`` is tuned and calibrated on its training split, verified on its test split.
+* ``king-james`` is calibrated on its training part, tuned on its validation part, verified on its test part.
+* With ``held_out`` named, the data are tuned on as a whole.
+* Anything else is cut once: sequences half and half as ``lstm_edge.training.hold_out_sequences`` draws them (every
+  class in both halves, groups whole, the later half in time held out), a text at its middle.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge.data import BUNDLED, Columns, Dataset, Transcripts
+from lstm_edge.data.text import TEXTS, TextData, is_text
+from lstm_edge.validation.judge import load_data
+from lstm_edge_runtime.card import TIME
+from lstm_edge_runtime.errors import DataError, InputError
+from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.text import Vocabulary
+
+__all__ = ["Roles", "Samples", "calibration_feeds", "load_calibration", "load_roles"]
+
+Samples = Dataset | Transcripts | TextData
+Array = NDArray[Any]
+
+# Fewer cannot show a drop at 95 %: had each of them a chance of 14 % to get worse, all 20 would still look unharmed in
+# 1 of 20 cases (0.86 ** 20 = 0.05).
+LEAST_SEQUENCES = 20
+# The bootstrap of a text draws blocks of 500 tokens (lstm_edge.validation.text): 20 of them, by the same reason.
+LEAST_CHARACTERS = 10_000
+# Tokens of one calibration sample of a text: each starts without a past, which 256 outweigh.
+WINDOW = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """The samples of the three roles; ``calibration`` may be ``tuning`` again, ``held_out`` shares no sample."""
+
+    tuning: Samples
+    held_out: Samples
+    calibration: Samples
+
+
+def load_roles(data: str, held_out: str | None, *, metric: str, columns: Columns | None = None, seed: int = 0) -> Roles:
+    """Load the data of a search and give each sample its role.
+
+    Args:
+        data: what ``lstm_edge.validation.judge.load_data`` takes.
+        held_out: the same, or None: see above.
+        metric: decides whether the data are sequences or a text.
+        columns: for CSV files, which columns mean what.
+        seed: of the cut.
+
+    Raises:
+        DataError: the data cannot be loaded, or there are too few samples.
+        InputError: the data are not what the metric judges, or the same samples stand in both.
+    """
+    # Of two files one may be a CSV; where none is, the loader refuses the columns.
+    tables = [spec for spec in (data, held_out) if spec is not None and ".csv" in spec]
+
+    def load(spec: str) -> Samples:
+        return load_data(spec, metric, columns=columns if spec in tables or not tables else None)
+
+    if held_out is not None:
+        named = load(_first_part(data))
+        roles = Roles(tuning=named, held_out=load(held_out), calibration=_trained_part(data, named, load))
+    elif data in BUNDLED:
+        train = load(f"{data}:train")
+        roles = Roles(tuning=train, held_out=load(f"{data}:test"), calibration=train)
+    elif data in TEXTS:
+        parts = [load(f"{data}:{part}") for part in ("train", "validation", "test")]
+        roles = Roles(calibration=parts[0], tuning=parts[1], held_out=parts[2])
+    else:
+        tuning, rest = _halves(load(data), seed)
+        roles = Roles(tuning=tuning, held_out=rest, calibration=tuning)
+    _check_apart(roles.tuning, roles.held_out)
+    _check_enough("data", roles.tuning)
+    _check_enough("held-out data", roles.held_out)
+    return roles
+
+
+def load_calibration(data: str, *, columns: Columns | None = None) -> Samples:
+    """Load what a rounding is calibrated on, when nothing is judged: a bundled name means its training part.
+
+    Raises:
+        DataError: the data cannot be loaded.
+    """
+    from lstm_edge.data import load
+    from lstm_edge.data.text import load_text
+
+    if is_text(data):
+        return load_text(data, default_part="train")
+    return load(data, default_split="train", columns=columns)
+
+
+def calibration_feeds(
+    session: Session, samples: Samples, count: int, *, seed: int = 0
+) -> Iterator[Mapping[str, Array]]:
+    """Yield what the layers' activations are collected on: single rows, each from the initial state.
+
+    Args:
+        session: the float32 model.
+        samples: N sequences, or a text.
+        count: how many sequences, or stretches of 256 tokens of the text, drawn with the seed in the data's order.
+        seed: of the draw.
+
+    Yields:
+        The model's input by name: float32 ``[1, T, F]`` or ids int64 ``[1, T]``, in the model's order of axes.
+
+    Raises:
+        DataError: the text is shorter than one stretch.
+        InputError: the model has more than one input, or ``count`` is below 1.
+    """
+    if count < 1:
+        raise InputError(f"the number of calibration samples is {count}, expected 1 or more")
+    if len(session.inputs) != 1:
+        names = ", ".join(spec.name for spec in session.inputs) or "none"
+        raise InputError(f"the model has {len(session.inputs)} inputs ({names}), expected one to calibrate")
+    [spec] = session.inputs
+    batch_axis = 1 if spec.axes[:1] == (TIME,) else 0
+    for rows in _drawn(session, samples, count, np.random.default_rng(seed)):
+        yield {spec.name: np.expand_dims(np.asarray(rows, spec.dtype), batch_axis)}
+
+
+def _drawn(session: Session, samples: Samples, count: int, generator: np.random.Generator) -> Iterator[Array]:
+    if not isinstance(samples, TextData):
+        for number in np.sort(generator.permutation(len(samples))[:count]):
+            yield samples[int(number)]
+        return
+    ids = Vocabulary.from_card(session.card).encode(samples.text)
+    if len(ids) < WINDOW:
+        raise DataError(f"data {samples.name}: has {len(ids)} tokens to calibrate with, expected {WINDOW} or more")
+    starts = np.arange(0, len(ids) - WINDOW + 1, WINDOW)
+    for start in np.sort(generator.permutation(starts)[:count]):
+        yield ids[start : start + WINDOW]
+
+
+def _first_part(data: str) -> str:
+    """A bundled name without a part, whose held-out data are named: its training split, or the validation part."""
+    return f"{data}:train" if data in BUNDLED else f"{data}:validation" if data in TEXTS else data
+
+
+def _trained_part(data: str, tuning: Samples, load: Any) -> Samples:
+    calibration: Samples = load(f"{data}:train") if data in TEXTS else tuning
+    return calibration
+
+
+def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
+    if isinstance(samples, TextData):
+        middle = len(samples) // 2
+        return (
+            TextData(name=f"{samples.name}, first half", text=samples.text[:middle]),
+            TextData(name=f"{samples.name}, second half", text=samples.text[middle:]),
+        )
+    from lstm_edge.training.holdout import hold_out_sequences
+
+    if isinstance(samples, Transcripts):
+        order = np.random.default_rng(seed).permutation(len(samples))
+        rows = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+    else:
+        rows = hold_out_sequences(samples, 0.5, seed=seed)
+    names = (f"{samples.name}, one half (seed {seed})", f"{samples.name}, other half (seed {seed})")
+    first, second = (samples.subset(part, name=name) for part, name in zip(rows, names, strict=True))
+    return first, second
+
+
+def _check_apart(tuning: Samples, held_out: Samples) -> None:
+    """Refuse data that are wholly inside the other: what was tuned on proves nothing."""
+    sentence = (
+        f"data {tuning.name} and held-out data {held_out.name} are the same samples, or one is part of the other; "
+        "expected samples that were not tuned on"
+    )
+    if isinstance(tuning, TextData) != isinstance(held_out, TextData):
+        raise InputError(f"data {tuning.name} and held-out data {held_out.name}: expected two texts or two data sets")
+    if isinstance(tuning, TextData) and isinstance(held_out, TextData):
+        if tuning.text in held_out.text or held_out.text in tuning.text:
+            raise InputError(sentence)
+    elif not isinstance(tuning, TextData) and not isinstance(held_out, TextData):
+        mine, theirs = (
+            {hashlib.sha256(side[number].tobytes()).digest() for number in range(len(side))}
+            for side in (tuning, held_out)
+        )
+        if mine <= theirs or theirs <= mine:
+            raise InputError(sentence)
+
+
+def _check_enough(role: str, samples: Samples) -> None:
+    if isinstance(samples, TextData):
+        least, unit = LEAST_CHARACTERS, "characters"
+    else:
+        least, unit = LEAST_SEQUENCES, "sequences"
+    if len(samples) < least:
+        raise DataError(
+            f"{role} {samples.name}: has {len(samples):,} {unit}, expected {least:,} or more to hold a budget on"
+        )

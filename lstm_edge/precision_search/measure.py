@@ -1,0 +1,169 @@
+"""One measurement: a mix is built, timed where time counts, and judged; the journal remembers what was done before."""
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lstm_edge.precision_search.journal import Journal
+from lstm_edge.validation.report import ValidationReport
+from lstm_edge_runtime.bench import bench
+
+__all__ = ["Built", "Evaluation", "Judged", "Parts", "Stage", "Workbench", "step_time_us"]
+
+Judged = ValidationReport
+
+Parts = Mapping[str, str]
+Stage = Literal["sensitivity", "search", "held-out"]
+Role = Literal["tuning", "held-out"]
+
+# Timed calls: their median moves by a few percent between runs on a machine that does nothing else.
+STEPS = 1000
+SEQUENCE, REPEATS = 20, 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one mix of schemes came to.
+
+    ``parts``: scheme by part, all else is as in the source. ``bytes``: of the built file, ``saved``: by how many
+    its weights are smaller than the source's. ``step_us``: median of a step on this machine, None where it was not
+    asked for. The rest is None where the file was built and then not
+    judged, because it was not smaller than one that had passed: the metric's ``value``, its interval ``value_low`` to
+    ``value_high``, the ``drop`` (positive is worse), its lower end ``low`` and the bound ``high`` that decides at
+    ``confidence`` against ``allowed``, all in ``unit``; ``snr_db`` of the outputs, None also where they are equal.
+    """
+
+    number: int
+    stage: Stage
+    parts: Parts
+    bytes: int
+    saved: int
+    step_us: float | None
+    value: float | None = None
+    drop: float | None = None
+    low: float | None = None
+    high: float | None = None
+    value_low: float | None = None
+    value_high: float | None = None
+    snr_db: float | None = None
+    passed: bool | None = None
+    confidence: float | None = None
+    allowed: float | None = None
+    unit: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evaluation as JSON values; what is the same for all is left to the report."""
+        values = dataclasses.asdict(self) | {"parts": dict(self.parts)}
+        return {key: value for key, value in values.items() if key not in ("saved", "allowed", "unit")}
+
+    def cost(self, prefer: str) -> float:
+        """Return what the search makes small: bytes, or for ``latency`` microseconds a step."""
+        if prefer == "latency":
+            assert self.step_us is not None
+            return self.step_us
+        return float(self.bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A file in memory, and by how many bytes the weights in it are smaller than in the source."""
+
+    data: bytes
+    saved: int
+
+
+class Workbench:
+    """Builds and judges mixes, each at most once; ``evaluations`` is what was done, in order."""
+
+    def __init__(
+        self,
+        *,
+        build: Callable[[Parts], Built],
+        judges: Mapping[Role, Callable[[bytes], Judged]],
+        journal: Journal,
+        timer: Callable[[bytes], float] | None = None,
+        on_evaluation: Callable[[Evaluation], None] | None = None,
+    ) -> None:
+        """Prepare; nothing is built yet.
+
+        Args:
+            build: the file of a mix; the same mix always gives the same bytes.
+            judges: by role, the verdict on a file.
+            journal: where measurements are noted, and taken from.
+            timer: microseconds of a step of a file; None where only the size counts.
+            on_evaluation: called after each evaluation.
+        """
+        self.evaluations: list[Evaluation] = []
+        self._build, self._judges, self._journal, self._timer = build, judges, journal, timer
+        self._report = on_evaluation
+        self._last: tuple[dict[str, str], Built] | None = None
+
+    def evaluate(self, parts: Parts, stage: Stage, *, prefer: str = "size", below: float = math.inf) -> Evaluation:
+        """Build a mix, and judge it where its cost is below a limit.
+
+        Raises:
+            LstmEdgeError: the mix cannot be built, or the metric cannot be computed.
+        """
+        file = self._journal.get("file", parts)
+        if file is None:
+            built = self._built(parts)
+            step_us = None if self._timer is None else self._timer(built.data)
+            values = {"bytes": len(built.data), "saved": built.saved, "step_us": step_us}
+            file = self._journal.put("file", parts, values)
+        found = Evaluation(number=len(self.evaluations) + 1, stage=stage, parts=dict(parts), **file)
+        role: Role = "held-out" if stage == "held-out" else "tuning"
+        if found.cost(prefer) < below:
+            found = dataclasses.replace(found, **self._verdict(role, parts))
+        self.evaluations.append(found)
+        if self._report:
+            self._report(found)
+        return found
+
+    def _verdict(self, role: Role, parts: Parts) -> dict[str, Any]:
+        known = self._journal.get(role, parts)
+        if known is not None:
+            return known
+        report = self._judges[role](self._built(parts).data)
+        finite = report.snr_db is not None and math.isfinite(report.snr_db)
+        values = {
+            "value": report.candidate,
+            "value_low": report.candidate_low,
+            "value_high": report.candidate_high,
+            "drop": report.drop,
+            "low": report.drop_low,
+            "high": report.drop_bound,
+            "snr_db": report.snr_db if finite else None,
+            "passed": report.passed,
+            "confidence": report.confidence,
+            "allowed": report.max_drop,
+            "unit": report.unit,
+        }
+        return self._journal.put(role, parts, values)
+
+    def _built(self, parts: Parts) -> Built:
+        """The file of a mix; the last one is kept, because it is timed and judged after it was built."""
+        if self._last is None or self._last[0] != dict(parts):
+            self._last = dict(parts), self._build(parts)
+        return self._last[1]
+
+
+def step_time_us(data: bytes) -> float:
+    """Return the median time of a step in microseconds, as ``lstm-edge bench`` measures it.
+
+    For a model that cannot be streamed: of a sequence of 20 steps, divided by 20.
+
+    Raises:
+        LstmEdgeError: the file cannot be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "candidate.onnx")
+        path.write_bytes(data)
+        report = bench(path, steps=STEPS, time_steps=SEQUENCE, repeats=REPEATS)
+    if report.step is not None:
+        return report.step.p50_us
+    assert report.sequence is not None
+    return report.sequence.p50_us / SEQUENCE

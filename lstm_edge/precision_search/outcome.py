@@ -1,0 +1,156 @@
+"""From what a search found to its report: layers, differences of the outputs, and the verdict on the finished file."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstm_edge.data import data_sha256
+from lstm_edge.data.text import TextData
+from lstm_edge.precision_search.compose import Composer
+from lstm_edge.precision_search.data import Roles, Samples, calibration_feeds
+from lstm_edge.precision_search.environment import machine, versions
+from lstm_edge.precision_search.measure import Evaluation, Judged
+from lstm_edge.precision_search.report import Baseline, BudgetReport, DataNote, LayerNote, Sensitivity
+from lstm_edge.precision_search.request import BudgetRequest
+from lstm_edge.precision_search.space import SearchPart
+from lstm_edge.validation.judge import load_metric
+from lstm_edge_exporters.artifact import Artifact
+from lstm_edge_exporters.quantize import LayerPart
+from lstm_edge_runtime.session import Session
+
+__all__ = ["Outcome", "report_on"]
+
+Timer = Callable[[bytes], float]
+
+# Enough samples for a histogram of 41 bins, an odd number so that zero has one of its own.
+COMPARED, BINS = 64, 41
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the stages of a search found; ``answer`` is the look at held-out data that passed, or None."""
+
+    reference: Evaluation
+    parts: tuple[SearchPart, ...]
+    alone: Mapping[tuple[str, str], Evaluation]
+    baselines: tuple[Baseline, ...]
+    exhaustive: bool
+    answer: Evaluation | None
+
+
+def report_on(
+    request: BudgetRequest,
+    outcome: Outcome,
+    artifact: Artifact | None,
+    *,
+    composer: Composer,
+    verify: Callable[[bytes], Judged],
+    layers: Sequence[LayerPart],
+    roles: Roles,
+    evaluations: Sequence[Evaluation],
+    timer: Timer,
+    start: float,
+) -> BudgetReport:
+    """Return the report; the finished file is judged once more, as it will be written.
+
+    Args:
+        request: what was asked for.
+        outcome: what was found.
+        artifact: the finished file, or None.
+        composer: holds the source.
+        verify: judges a file on the held-out data.
+        layers: of the source.
+        roles: the data.
+        evaluations: everything that was measured, in order.
+        timer: microseconds of a step of a file: a smaller file is not always a faster one.
+        start: ``time.monotonic()`` at the beginning.
+    """
+    validation = None if artifact is None else verify(artifact.data)
+    reference, metric = outcome.reference, load_metric(request.metric)
+    return BudgetReport(
+        command=request.command,
+        versions=versions(),
+        machine=machine(),
+        seed=request.seed,
+        prefer=request.prefer,
+        source={"path": os.fspath(request.source), **_file(composer.source, timer)},
+        result=None if artifact is None else {"path": os.fspath(request.output), **_result(artifact, timer)},
+        metric={"name": request.metric, "unit": reference.unit, "more_is_better": metric.more_is_better},
+        budget={
+            "text": request.max_drop,
+            "allowed": reference.allowed,
+            "confidence": request.confidence,
+            "held_out_confidence": request.look_confidence,
+        },
+        tuning_data=_note(roles.tuning),
+        held_out_data=_note(roles.held_out),
+        calibration={
+            "name": roles.calibration.name,
+            "samples": composer.runs,
+            "sha256": composer.calibration_sha256,
+        },
+        baselines=outcome.baselines,
+        evaluations=tuple(evaluations),
+        layers=tuple(_layer(layer, outcome, artifact) for layer in layers),
+        differences=None if artifact is None else _differences(composer.source, artifact.data, request, roles),
+        validation=validation,
+        exhaustive=outcome.exhaustive,
+        elapsed_s=round(time.monotonic() - start, 2),
+    )
+
+
+def _file(data: bytes, timer: Timer) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "step_us": round(timer(data), 2)}
+
+
+def _result(artifact: Artifact, timer: Timer) -> dict[str, Any]:
+    assert artifact.card.quantization is not None
+    return _file(artifact.data, timer) | {"scheme": artifact.card.quantization.scheme}
+
+
+def _note(samples: Samples) -> DataNote:
+    unit = "characters" if isinstance(samples, TextData) else "sequences"
+    return DataNote(name=samples.name, samples=len(samples), samples_are=unit, sha256=data_sha256(samples))
+
+
+def _layer(layer: LayerPart, outcome: Outcome, artifact: Artifact | None) -> LayerNote:
+    own = {layer.layer, *layer.parts}
+    chosen = {} if outcome.answer is None else outcome.answer.parts
+    rows = artifact.card.quantization.coverage if artifact is not None and artifact.card.quantization else ()
+    after = [row.bytes_after for row in rows if row.layer == layer.layer]
+    return LayerNote(
+        name=layer.layer,
+        operator=layer.operator,
+        kind=layer.kind,
+        parameters=layer.parameters,
+        bytes_before=layer.bytes,
+        bytes_after=sum(after) if after else layer.bytes,
+        parts={part: scheme for part, scheme in chosen.items() if part in own},
+        sensitivity=tuple(
+            Sensitivity(part=part, evaluation=found) for (part, _), found in outcome.alone.items() if part in own
+        ),
+    )
+
+
+def _differences(source: bytes, result: bytes, request: BudgetRequest, roles: Roles) -> dict[str, Any]:
+    """Count the differences of all output values over 64 held-out samples, in 41 bins around zero."""
+    sessions = [Session(data, threads=request.threads) for data in (source, result)]
+    found = []
+    for feed in calibration_feeds(sessions[0], roles.held_out, COMPARED, seed=request.seed):
+        before, after = (session.run(feed)[0] for session in sessions)
+        found += [after[name].astype(np.float64).ravel() - array.ravel() for name, array in before.items()]
+    values = np.concatenate(found)
+    worst = float(np.abs(values).max())
+    span = worst or 1.0
+    counts, edges = np.histogram(values, bins=BINS, range=(-span, span))
+    return {
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+        "worst": worst,
+        "mean": float(np.abs(values).mean()),
+    }

@@ -1,0 +1,227 @@
+"""The report of a search: ``report.json`` as a value, and what is printed of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lstm_edge.precision_search.measure import Evaluation
+from lstm_edge.precision_search.request import LOOK_SHARES
+from lstm_edge.validation.report import ValidationReport
+from lstm_edge_runtime.errors import BudgetError
+
+__all__ = ["SCHEMA", "Baseline", "BudgetReport", "DataNote", "LayerNote", "Sensitivity"]
+
+SCHEMA = "1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataNote:
+    """Which data were used: their name, how many ``samples_are`` (sequences, characters), and their SHA-256."""
+
+    name: str
+    samples: int
+    samples_are: str
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the note as JSON values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """One part alone at one scheme: the file's bytes, the drop and its bound, the outputs' signal to noise."""
+
+    part: str
+    evaluation: Evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sensitivity as JSON values."""
+        found = self.evaluation
+        return {
+            "part": self.part,
+            "scheme": found.parts[self.part],
+            "bytes": found.bytes,
+            "drop": found.drop,
+            "high": found.high,
+            "snr_db": found.snr_db,
+            "step_us": found.step_us,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """One scheme for every part that has it, judged on the tuning data."""
+
+    name: str
+    evaluation: Evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the baseline as JSON values."""
+        found = self.evaluation
+        values = {"value": found.value, "drop": found.drop, "low": found.low, "high": found.high}
+        return {"name": self.name, "bytes": found.bytes, **values, "step_us": found.step_us}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNote:
+    """One layer: its sizes, bytes before and after, the schemes that its parts got, and what they cost alone."""
+
+    name: str
+    operator: str
+    kind: str
+    parameters: int
+    bytes_before: int
+    bytes_after: int
+    parts: Mapping[str, str]
+    sensitivity: tuple[Sensitivity, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the layer as JSON values."""
+        return dict(vars(self)) | {
+            "parts": dict(self.parts),
+            "sensitivity": [entry.to_json() for entry in self.sensitivity],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetReport:
+    """What ``quantize_to_budget`` found; ``to_json`` is ``report.json``.
+
+    ``result`` is None where no mix kept within the budget on both data; ``validation`` is the verdict of the last look
+    at the held-out data.
+    """
+
+    command: str
+    versions: Mapping[str, str]
+    machine: str
+    seed: int
+    prefer: str
+    source: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    metric: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    tuning_data: DataNote
+    held_out_data: DataNote
+    calibration: Mapping[str, Any]
+    baselines: tuple[Baseline, ...]
+    evaluations: tuple[Evaluation, ...]
+    layers: tuple[LayerNote, ...]
+    differences: Mapping[str, Any] | None
+    validation: ValidationReport | None
+    exhaustive: bool
+    elapsed_s: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether a mix kept within the budget, and was written."""
+        return self.result is not None
+
+    @property
+    def looks(self) -> tuple[Evaluation, ...]:
+        """The looks at the held-out data, in order."""
+        return tuple(found for found in self.evaluations if found.stage == "held-out")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "schema": SCHEMA,
+            **vars(self),
+            "versions": dict(self.versions),
+            "passed": self.passed,
+            "tuning_data": self.tuning_data.to_json(),
+            "held_out_data": self.held_out_data.to_json(),
+            "baselines": [entry.to_json() for entry in self.baselines],
+            "evaluations": [entry.to_json() for entry in self.evaluations],
+            "layers": [entry.to_json() for entry in self.layers],
+            "validation": None if self.validation is None else self.validation.to_json(),
+        }
+
+    def sensitivity_rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Return a row for each part and scheme alone: part, scheme, bytes, drop, signal to noise."""
+        rows = []
+        for layer in self.layers:
+            for entry in layer.sensitivity:
+                found = entry.evaluation
+                snr = "equal" if found.snr_db is None else f"{found.snr_db:.1f} dB"
+                scheme = found.parts[entry.part]
+                rows.append((entry.part, scheme, f"{found.bytes:,}", f"{self._value(found.drop)}", snr))
+        return rows
+
+    def layer_rows(self) -> list[tuple[str, str, str, str]]:
+        """Return a row for each layer of the result: name, schemes of its parts, bytes before and after."""
+        rows = []
+        for layer in self.layers:
+            rows.append((layer.name, _schemes(layer), f"{layer.bytes_before:,}", f"{layer.bytes_after:,}"))
+        return rows
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the summary as the rows of a table."""
+        rows = [
+            ("tuned on", self._data(self.tuning_data)),
+            ("verified on", f"{self._data(self.held_out_data)}, look {len(self.looks)} of {len(LOOK_SHARES)}"),
+            ("evaluations", f"{len(self.evaluations)}, {'every mix' if self.exhaustive else 'the promising mixes'}"),
+        ]
+        for entry in self.baselines:
+            found = entry.evaluation
+            rows.append((f"{entry.name} throughout", f"{found.bytes:,} bytes, drop {self._value(found.drop)}"))
+        if self.result is not None and self.validation is not None:
+            share = self.result["bytes"] / self.source["bytes"]
+            bound = self.validation.drop_bound
+            rows += [
+                ("result", f"{self.result['bytes']:,} bytes, {share:.1%} of the source"),
+                (f"{self.metric['name']}, held out", self._value(self.validation.candidate)),
+                ("drop, held out", self._value(self.validation.drop)),
+                (f"drop, bound at {self.validation.confidence:g}", self._value(bound)),
+                (f"allowed drop ({self.budget['text']})", self._value(self.validation.max_drop)),
+            ]
+            steps = (f"{side['step_us']:,.1f}" for side in (self.source, self.result))
+            rows.append(("step, source / result", f"{' / '.join(steps)} µs"))
+        return rows
+
+    def check(self) -> None:
+        """Raise where nothing kept within the budget.
+
+        Raises:
+            BudgetError: with the mix that came nearest.
+        """
+        if self.passed:
+            return
+        judged = [found for found in self.evaluations if found.high is not None and found.parts]
+        bounds = [found.high for found in judged if found.high is not None]
+        kept = [found for found in judged if found.passed and found.stage != "held-out"]
+        if self.looks:
+            reason = f" and on {self.held_out_data.name} as well: {len(self.looks)} did on the first and not the second"
+        elif kept:
+            better = "faster" if self.prefer == "latency" else "smaller"
+            reason = f" and is {better} than the source: {len(kept)} are within it, none of them {better}"
+        else:
+            reason = f"; the nearest of {len(judged)} may lose {min(bounds):.4g}" if bounds else ""
+        wanted = f"{self.budget['text']} ({self.budget['allowed']:.4g})"
+        raise BudgetError(
+            f"no mix of schemes keeps {self.metric['name']} within {wanted} at confidence "
+            f"{self.budget['confidence']:g} on {self.tuning_data.name}{reason}. Nothing was written"
+        )
+
+    def _data(self, note: DataNote) -> str:
+        return f"{note.name}, {note.samples:,} {note.samples_are}"
+
+    def _value(self, value: float | None) -> str:
+        if value is None:
+            return "not judged"
+        unit = self.metric["unit"]
+        return f"{value:.2%}" if unit == "share" else f"{value:.4g} {unit}".rstrip()
+
+
+def _schemes(layer: LayerNote) -> str:
+    """The schemes of a layer in words: one, or those of its parts."""
+    # Of two matrices, or of their eight gates.
+    if len(layer.parts) in (2, 8) and len(set(layer.parts.values())) == 1:
+        return next(iter(layer.parts.values()))
+    return ", ".join(f"{_short(part, layer.name)}{scheme}" for part, scheme in layer.parts.items()) or "float32"
+
+
+def _short(part: str, layer: str) -> str:
+    """What of a part's address its layer's name does not say, before its scheme: ``W ``, or nothing."""
+    rest = part.removeprefix(layer).removeprefix(".")
+    return f"{rest} " if rest else ""

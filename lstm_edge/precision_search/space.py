@@ -1,0 +1,157 @@
+"""Which parts of a model may get which schemes, and what is known of each alone: the axes of the search."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lstm_edge.precision_search.measure import Evaluation
+from lstm_edge.precision_search.search import Axis, Mix, Option
+from lstm_edge_exporters.quantize import LayerPart
+from lstm_edge_runtime.errors import QuantizationError
+
+__all__ = ["UNIFORM", "Prefer", "SearchPart", "mix_of", "parts_of", "search_axes", "search_parts", "uniform"]
+
+Prefer = Literal["size", "latency"]
+
+FLOAT32 = "float32"
+# From fine to coarse; blocks of 128 with zero points lie between two that are here, and are left to `--part`.
+SCHEMES = ("float16", "int8", "int4:32:zero", "int4", "int4:128")
+# What the baselines are: one scheme throughout.
+UNIFORM = ("float16", "int8", "int4")
+# A convolution in front of an LSTM can ruin it where the LSTM itself does not mind (docs/silero.md: of 1,463
+# decisions onnxruntime's own tool flipped 1,123): it joins only where it alone costs at most this share of the budget.
+HARMLESS = 0.1
+# A loss that the metric does not show (no sample of a small set changed its class) still has an order: the noise of
+# the outputs counts for at most this share of the budget.
+TIE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPart:
+    """One part that the search decides on: its address, its layer's kind, and its schemes besides float32."""
+
+    part: str
+    layer: str
+    kind: str
+    schemes: tuple[str, ...]
+
+
+def search_parts(
+    layers: Sequence[LayerPart], *, prefer: Prefer, gates: bool, pinned: Mapping[str, str]
+) -> tuple[SearchPart, ...]:
+    """Return the parts to decide on: what was pinned is left out.
+
+    LSTM layers go by W and R, with ``gates`` by gate. For the lowest latency they go whole: a layer of two schemes has
+    no fused kernel; so do those with more matrices (a full peephole's, a projection's).
+
+    Raises:
+        QuantizationError: nothing is left to decide on.
+    """
+    found = []
+    for layer in layers:
+        for part in _addresses(layer, prefer=prefer, gates=gates):
+            covered = any(part == pin or part.startswith(f"{pin}.") for pin in pinned)
+            known = {scheme.text for scheme in layer.schemes}
+            schemes = tuple(scheme for scheme in SCHEMES if scheme in known)
+            if schemes and not covered:
+                found.append(SearchPart(part=part, layer=layer.layer, kind=layer.kind, schemes=schemes))
+    if not found:
+        raise QuantizationError("the model has no layer that the search could quantize and that --part does not name")
+    return tuple(found)
+
+
+def _addresses(layer: LayerPart, *, prefer: Prefer, gates: bool) -> tuple[str, ...]:
+    finer = [part for part in layer.parts if part != layer.layer]
+    gatewise = tuple(part for part in finer if part.rpartition(".")[2] in ("i", "f", "g", "o"))
+    matrices = tuple(part for part in finer if part not in gatewise)
+    if prefer == "latency" or not matrices or layer.operator != "LSTM":
+        return (layer.layer,)
+    return gatewise if gates and gatewise else matrices
+
+
+def search_axes(
+    parts: Sequence[SearchPart],
+    alone: Mapping[tuple[str, str], Evaluation],
+    *,
+    base: Evaluation,
+    prefer: Prefer,
+    allowed: float,
+) -> tuple[Axis, ...]:
+    """Return the axes of the search from what each part costs and loses alone.
+
+    Args:
+        parts: what is decided on.
+        alone: the evaluation of each part at each scheme, everything else as in ``base``.
+        base: the evaluation of the model as it is, apart from what was pinned.
+        prefer: what a cost is: bytes, or microseconds a step.
+        allowed: the budget, in the metric's unit.
+    """
+    noise = {key: _noise(found) for key, found in alone.items()}
+    loudest = max(noise.values(), default=0.0) or 1.0
+    axes = []
+    for part in parts:
+        options = {"": Option(scheme=FLOAT32, cost=0.0, loss=0.0)}
+        for scheme in part.schemes:
+            found = alone.get((part.part, scheme))
+            if found is None:
+                continue
+            if part.kind == "convolution" and (found.high is None or found.high > HARMLESS * allowed):
+                continue
+            # The same weights' bytes and the same answers are two names of one rounding.
+            rounding = f"{found.saved} {found.value} {found.snr_db}"
+            if rounding in options:
+                twin = options[rounding]
+                options[rounding] = dataclasses.replace(twin, also=(*twin.also, scheme))
+                continue
+            loss = max(found.drop or 0.0, 0.0) + TIE * allowed * noise[part.part, scheme] / loudest
+            # Bytes of weights: function bodies, card and golden vectors of a part alone say nothing of a mix.
+            cost = float(base.saved - found.saved) if prefer == "size" else found.cost(prefer) - base.cost(prefer)
+            options[rounding] = Option(scheme=scheme, cost=cost, loss=loss)
+        axes.append(Axis(part=part.part, layer=part.layer, options=tuple(options.values())))
+    return tuple(axis for axis in axes if len(axis.options) > 1)
+
+
+def _noise(found: Evaluation) -> float:
+    """Noise power of the outputs, relative to their own: 10^(-snr/10)."""
+    return 0.0 if found.snr_db is None else math.pow(10.0, -found.snr_db / 10.0)
+
+
+def parts_of(mix: Mix, axes: Sequence[Axis], pinned: Mapping[str, str]) -> dict[str, str]:
+    """Return the schemes by part; float32 is what a part has that is not named.
+
+    Of several names of one rounding one that another part of the layer has, which has no choice: a layer of one scheme
+    has a fused operator.
+    """
+    options = [axis.options[number] for axis, number in zip(axes, mix, strict=True)]
+    parts = dict(pinned)
+    for axis, option in zip(axes, options, strict=True):
+        fixed = {o.scheme for a, o in zip(axes, options, strict=True) if a.layer == axis.layer and not o.also}
+        scheme = next((name for name in (option.scheme, *option.also) if name in fixed), option.scheme)
+        if scheme != FLOAT32:
+            parts[axis.part] = scheme
+    return parts
+
+
+def mix_of(parts: Mapping[str, str], axes: Sequence[Axis]) -> Mix | None:
+    """Return the mix of these schemes, None where an axis has no such option or a part is none of the axes."""
+    numbers = []
+    for axis in axes:
+        schemes = [option.scheme for option in axis.options]
+        scheme = parts.get(axis.part, FLOAT32)
+        if scheme not in schemes:
+            return None
+        numbers.append(schemes.index(scheme))
+    return tuple(numbers)
+
+
+def uniform(
+    parts: Sequence[SearchPart],
+    scheme: str,
+    pinned: Mapping[str, str],
+    alone: Mapping[tuple[str, str], Evaluation],
+) -> dict[str, str]:
+    """Return the same scheme for every part that was found to have it; convolutions stay as they are."""
+    named = {p.part: scheme for p in parts if (p.part, scheme) in alone and p.kind != "convolution"}
+    return dict(pinned) | named

@@ -1,0 +1,181 @@
+"""One candidate: its configuration, its training and score on a fold, its size and speed as an int8 file."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from lstm_edge.data import Dataset, collate
+from lstm_edge.training import TrainingReport, train_classifier, train_forecaster, train_tagger
+from lstm_edge.training.models import (
+    ClassifierConfig,
+    ForecasterConfig,
+    SequenceClassifier,
+    SequenceForecaster,
+    SequenceTagger,
+    TaggerConfig,
+)
+from lstm_edge.training.selection.settings import Architecture, SelectionSettings
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.metrics import METRICS, Metric, get_metric
+
+__all__ = ["Measured", "measure", "metric_for", "score", "train"]
+
+Model = SequenceClassifier | SequenceTagger | SequenceForecaster
+Config = ClassifierConfig | TaggerConfig | ForecasterConfig
+
+# Timings in turn, so that whatever else the machine does meets every candidate; the median of them counts.
+_ROUNDS = 3
+_STEPS = 500
+# Sequences that are judged together; the longest one's length decides what a batch costs.
+_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a candidate takes on the device.
+
+    ``int8_bytes``: size of its exported and quantized file, with its first weights (trained ones change some figures in
+    the card). ``step_us``: median time of a step on this machine, one thread; ``streamed`` says whether of a step in a
+    stream, or, where the model cannot be streamed, of a whole sequence divided by its steps.
+    """
+
+    parameters: int
+    int8_bytes: int
+    step_us: float
+    streamed: bool
+
+
+def metric_for(dataset: Dataset, settings: SelectionSettings) -> Metric:
+    """Return the metric that was asked for, or the task's own.
+
+    Raises:
+        InputError: there is no such metric, or it is not for the data's targets.
+    """
+    metric = get_metric(settings.metric or ("accuracy" if dataset.is_classes else "mean-squared-error"))
+    if metric.target not in ("class", "value"):
+        known = ", ".join(name for name, each in METRICS.items() if each.target in ("class", "value"))
+        raise InputError(f"metric {metric.name}: is not one to choose a model by; expected one of {known}")
+    if (metric.target == "class") != dataset.is_classes:
+        wanted = "integer classes" if metric.target == "class" else "float32 values"
+        raise InputError(f"metric {metric.name}: data {dataset.name} has y of {dataset.y.dtype}, expected {wanted}")
+    return metric
+
+
+def train(
+    dataset: Dataset,
+    architecture: Architecture,
+    settings: SelectionSettings,
+    *,
+    classes: int = 0,
+) -> tuple[Model, TrainingReport]:
+    """Train one candidate; ``classes`` is the number in the whole data set, of which ``dataset`` may be a part.
+
+    Raises:
+        DataError, InputError: as the task's own training.
+    """
+    config = _config(dataset, architecture, settings, classes)
+    if isinstance(config, ForecasterConfig):
+        return train_forecaster(dataset, config, options=settings.options, seed=settings.seed)
+    if isinstance(config, TaggerConfig):
+        return train_tagger(dataset, config, options=settings.options, seed=settings.seed)
+    return train_classifier(dataset, config, options=settings.options, seed=settings.seed)
+
+
+def score(model: Model, dataset: Dataset, metric: Metric) -> float:
+    """Return the metric of a float32 model: the mean over sequences, or over all steps where targets are of steps."""
+    outputs, targets = [], []
+    order = np.argsort(dataset.lengths, kind="stable")
+    with torch.inference_mode():
+        for start in range(0, len(order), _BATCH):
+            batch = collate(dataset, order[start : start + _BATCH])
+            y = model(torch.from_numpy(batch.x), torch.from_numpy(batch.lengths)).numpy()
+            outputs.append(y[batch.mask] if dataset.per_step else y)
+            targets.append(batch.y[batch.mask] if dataset.per_step else batch.y)
+    expected = np.concatenate(targets)
+    found = np.concatenate(outputs)
+    return metric(found if dataset.is_classes else found.reshape(expected.shape), expected)
+
+
+def measure(
+    dataset: Dataset,
+    settings: SelectionSettings,
+    *,
+    say: Callable[[str], None],
+    folder: Path | None = None,
+) -> dict[Architecture, Measured]:
+    """Export and quantize each architecture, and time its steps in turn with the others'.
+
+    Args:
+        dataset: what sizes and labels come from.
+        settings: the candidates.
+        say: called with a sentence before each part.
+        folder: where the files go; None: a temporary folder, removed at the end.
+
+    Raises:
+        LstmEdgeError: a candidate cannot be exported or quantized.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="lstm-edge-select-") as name:
+            return measure(dataset, settings, say=say, folder=Path(name))
+    files = {}
+    for number, architecture in enumerate(settings.architectures):
+        say(f"exporting {architecture} to int8")
+        files[architecture] = _write(dataset, architecture, settings, folder / f"{number}.onnx")
+    say("timing the candidates")
+    length = int(np.median(dataset.lengths))
+    times: dict[Architecture, list[tuple[float, bool]]] = {architecture: [] for architecture in files}
+    for _ in range(_ROUNDS):
+        for architecture, (path, _) in files.items():
+            times[architecture].append(_time(path, length))
+    return {
+        architecture: Measured(
+            parameters=parameters,
+            int8_bytes=path.stat().st_size,
+            step_us=median(time for time, _ in times[architecture]),
+            streamed=times[architecture][0][1],
+        )
+        for architecture, (path, parameters) in files.items()
+    }
+
+
+def _config(dataset: Dataset, architecture: Architecture, settings: SelectionSettings, classes: int) -> Config:
+    sizes: dict[str, Any] = {"hidden": architecture.hidden, "layers": architecture.layers, **settings.model}
+    if dataset.task == "forecast":
+        return ForecasterConfig(features=dataset.features, targets=dataset.targets, **sizes)
+    make = ClassifierConfig if dataset.task == "classification" else TaggerConfig
+    return make(features=dataset.features, classes=classes or dataset.classes, labels=dataset.labels, **sizes)
+
+
+def _write(dataset: Dataset, architecture: Architecture, settings: SelectionSettings, path: Path) -> tuple[Path, int]:
+    from lstm_edge_exporters.pytorch.export import build
+    from lstm_edge_exporters.quantize import quantize_bytes
+
+    config = _config(dataset, architecture, settings, 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = _model(config).eval()
+    path.write_bytes(quantize_bytes(build(model, None).data, scheme="int8").data)
+    return path, sum(parameter.numel() for parameter in model.parameters())
+
+
+def _model(config: Config) -> Model:
+    if isinstance(config, ForecasterConfig):
+        return SequenceForecaster(config)
+    return SequenceTagger(config) if isinstance(config, TaggerConfig) else SequenceClassifier(config)
+
+
+def _time(path: Path, length: int) -> tuple[float, bool]:
+    from lstm_edge_runtime.bench import bench
+
+    report = bench(path, threads=1, steps=_STEPS, time_steps=length, repeats=max(1, _STEPS // (10 * length)))
+    if report.step is not None:
+        return report.step.p50_us, True
+    if report.sequence is None:
+        raise InputError("select: a candidate can be run neither in a stream nor on a sequence; it cannot be timed")
+    return report.sequence.p50_us / length, False

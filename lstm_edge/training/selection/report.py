@@ -1,0 +1,197 @@
+"""The choice among the candidates, and its report: table, JSON, drawing."""
+
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstm_edge.training.selection.settings import Architecture, Limits
+from lstm_edge_runtime.errors import BudgetError
+from lstm_edge_runtime.metrics import Metric, get_metric
+from lstm_edge_runtime.writing import write_atomically
+
+__all__ = ["Candidate", "SelectionReport", "check_limits", "choose", "plot_selection"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One architecture: what it takes and how good it is.
+
+    ``scores``: the metric of each fold; ``mean`` and ``standard_error`` (sample deviation over the root of the number
+    of folds) are theirs. Folds share training data, so the standard error is a guide and no confidence bound.
+    """
+
+    architecture: Architecture
+    parameters: int
+    int8_bytes: int
+    step_us: float
+    streamed: bool
+    within_limits: bool
+    scores: tuple[float, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """The mean of the folds' scores."""
+        return float(np.mean(self.scores))
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of ``mean``."""
+        return float(np.std(self.scores, ddof=1)) / math.sqrt(len(self.scores))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionReport:
+    """What ``select`` found; ``best`` has the best mean within the limits, ``chosen`` is the smallest near it."""
+
+    data: str
+    samples: int
+    task: str
+    metric: str
+    split: str
+    folds: int
+    seed: int
+    limits: Limits
+    study: str
+    best: Architecture
+    chosen: Architecture
+    candidates: tuple[Candidate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        values = dataclasses.asdict(self)
+        values["candidates"] = [
+            value | value.pop("architecture") | {"mean": candidate.mean, "standard_error": candidate.standard_error}
+            for candidate, value in zip(self.candidates, values["candidates"], strict=True)
+        ]
+        return values
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the heads of the table's columns; it fits 80 characters."""
+        step = "µs/step" if all(candidate.streamed for candidate in self.candidates) else "µs/step*"
+        return ("hidden x layers", _short(self.metric), "std. err.", "parameters", "int8 bytes", step, "")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table's rows."""
+        metric = get_metric(self.metric)
+        return [
+            (
+                str(candidate.architecture),
+                _value(metric, candidate.mean),
+                _value(metric, candidate.standard_error),
+                f"{candidate.parameters:,}",
+                f"{candidate.int8_bytes:,}",
+                f"{candidate.step_us:.1f}",
+                self._note(candidate),
+            )
+            for candidate in self.candidates
+        ]
+
+    def sentence(self) -> str:
+        """Return what was chosen and why, in two lines that fit 80 characters."""
+        return (
+            f"chosen: {self.chosen}, the smallest file within one standard error of the best, {self.best}\n"
+            f"limits: {self.limits}"
+        )
+
+    def _note(self, candidate: Candidate) -> str:
+        if candidate.architecture == self.chosen:
+            return "chosen"
+        if not candidate.within_limits:
+            return "too big" if _too_big(candidate, self.limits) else "too slow"
+        return "best" if candidate.architecture == self.best else ""
+
+
+def check_limits(candidates: Sequence[Candidate], limits: Limits) -> None:
+    """Refuse limits that no candidate meets, before any is trained.
+
+    Raises:
+        BudgetError: none does; the message has the smallest and the fastest.
+    """
+    if any(candidate.within_limits for candidate in candidates):
+        return
+    small = min(candidates, key=lambda candidate: candidate.int8_bytes)
+    fast = min(candidates, key=lambda candidate: candidate.step_us)
+    raise BudgetError(
+        f"select: no candidate is within the limits ({limits}): the smallest, {small.architecture}, has "
+        f"{small.int8_bytes:,} bytes, the fastest, {fast.architecture}, takes {fast.step_us:.1f} µs a step. "
+        "Nothing was written"
+    )
+
+
+def choose(candidates: Sequence[Candidate], metric: Metric) -> tuple[Candidate, Candidate]:
+    """Return the best candidate within the limits, and the smallest within one standard error of it.
+
+    The rule of one standard error: Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984,
+    section 3.4.3. The standard error is the best candidate's; "smallest" goes by the bytes of the int8 file.
+
+    Args:
+        candidates: with their scores; at least one is within the limits.
+        metric: says whether more is better.
+    """
+    allowed = [candidate for candidate in candidates if candidate.within_limits]
+    sign = 1.0 if metric.more_is_better else -1.0
+    best = min(allowed, key=lambda candidate: (-sign * candidate.mean, candidate.int8_bytes))
+    # Means are rounded sums in float64: a candidate exactly one standard error away counts as within it.
+    least = sign * best.mean - best.standard_error - 1e-12 * max(1.0, abs(best.mean))
+    near = [candidate for candidate in allowed if sign * candidate.mean >= least]
+    return best, min(near, key=lambda candidate: (candidate.int8_bytes, candidate.architecture))
+
+
+def plot_selection(report: SelectionReport, path: str | Path) -> None:
+    """Draw the metric against the size of the int8 file, with standard errors; equal reports give an equal ``.svg``.
+
+    Raises:
+        OutputError: the name ends in none of .svg, .png and .pdf, or cannot be written.
+    """
+    from lstm_edge.training.plot import check_plot
+
+    check_plot(path)
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for layers in sorted({candidate.architecture.layers for candidate in report.candidates}):
+        line = [candidate for candidate in report.candidates if candidate.architecture.layers == layers]
+        sizes, means = [c.int8_bytes / 1000 for c in line], [c.mean for c in line]
+        errors = [c.standard_error for c in line]
+        axes.errorbar(sizes, means, errors, marker="o", capsize=3, label=f"{layers} layer{'s' * (layers > 1)}")
+        for candidate, size in zip(line, sizes, strict=True):
+            text = str(candidate.architecture.hidden)
+            axes.annotate(text, (size, candidate.mean), xytext=(4, 4), textcoords="offset points")
+    chosen = next(c for c in report.candidates if c.architecture == report.chosen)
+    axes.plot(
+        chosen.int8_bytes / 1000, chosen.mean, "o", markersize=14, fillstyle="none", color="black", label="chosen"
+    )
+    if report.limits.max_bytes is not None:
+        axes.axvline(report.limits.max_bytes / 1000, color="0.5", linestyle="--", label="limit")
+    axes.set_xscale("log")
+    axes.set_xlabel("int8 file, kB")
+    axes.set_ylabel(f"{report.metric}, mean of {report.folds} folds and standard error")
+    axes.set_title(f"{report.data}: points are hidden sizes")
+    axes.legend()
+    buffer, kind = io.BytesIO(), Path(path).suffix.lstrip(".")
+    # A fixed salt and no date: the ids of an .svg and its metadata are otherwise new every time.
+    with mpl.rc_context({"svg.hashsalt": "lstm-edge", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    write_atomically(path, buffer.getvalue())
+
+
+def _too_big(candidate: Candidate, limits: Limits) -> bool:
+    return limits.max_bytes is not None and candidate.int8_bytes > limits.max_bytes
+
+
+def _value(metric: Metric, value: float) -> str:
+    return f"{value:.2%}" if metric.unit == "share" else f"{value:.4g}"
+
+
+def _short(metric: str) -> str:
+    return {"mean-squared-error": "sq. error", "mean-absolute-error": "abs. error", "cross-entropy": "nats"}.get(
+        metric, metric
+    )

@@ -1,0 +1,248 @@
+"""The trials of a selection in an Optuna study: one for each candidate and fold, each done once.
+
+A study lives in a database, so that an interrupted run goes on where it was and several processes, also on several
+machines, share the work. Its name holds a hash of the data and the settings: other data never mix in.
+
+Nothing is locked. Every process adds the trials that are missing; two that start together may add the same one twice,
+and then the one with the lower number counts: Optuna numbers trials one after the other, and a process that takes one
+whose twin has a lower number gives it up. A trial whose process died is added again: at once where that process was
+on this machine, else when its heartbeat stops.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from lstm_edge.training.selection.settings import Architecture
+from lstm_edge.training.selection.storage import Database, parse_storage
+from lstm_edge_runtime.errors import InputError, LstmEdgeError
+
+__all__ = ["Cell", "open_study", "run_trials"]
+
+# A candidate, and a fold from 0.
+Cell = tuple[Architecture, int]
+Scores = dict[Cell, float]
+
+# Seconds: between signs of life of a running trial; without one after which it counts as dead; between two looks at
+# trials that other processes run.
+_HEARTBEAT, _GRACE, _POLL = 20, 120, 0.5
+# Seconds within which whoever takes a trial says who it is: that is the next statement after taking it.
+_CLAIM = 20.0
+# SQLite waits that many seconds for another process's write. A PostgreSQL database without an encoding (SQL_ASCII, what
+# initdb makes under LC_ALL=C) would give psycopg bytes where SQLAlchemy expects text.
+_CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
+# Two processes that open a new database at once both make its tables, and the slower one is told that they exist. A
+# later try finds them; on SQLite, which keeps each table at once, the other may still be at work then.
+_TRIES = 20
+_OPEN = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
+
+
+@contextmanager
+def open_study(storage: str | Database, name: str, *, maximize: bool) -> Iterator[optuna.Study]:
+    """Open a study, or make it.
+
+    Args:
+        storage: a database, or its URL: ``sqlite:///study.sqlite3``, or ``postgresql://user:password@host/database``.
+        name: the study's.
+        maximize: whether more is better.
+
+    Raises:
+        InputError: the URL is none, or the database cannot be opened or used; no secret of the URL is repeated, and
+            no error that may hold one is chained.
+        ModuleNotFoundError: the database's driver is not installed.
+    """
+    database = parse_storage(storage) if isinstance(storage, str) else storage
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    reason = ""
+    try:
+        opened, study = _open(database, name, maximize=maximize)
+        try:
+            yield study
+        finally:
+            opened.engine.dispose()
+    except (SQLAlchemyError, StorageInternalError, _NotOpenedError) as error:
+        reason = database.masked(_said(error))
+    except LstmEdgeError:
+        raise
+    except Exception as error:
+        if not any(database.holds_secret(str(link)) for link in _chain(error)):
+            raise
+        reason = database.masked(_said(error))
+    finally:
+        optuna.logging.set_verbosity(before)
+    if reason:
+        # A traceback would print the driver's own error, and that one the URL.
+        raise InputError(f"storage {database.shown}: cannot be used ({reason})") from None
+
+
+class _NotOpenedError(Exception):
+    """The database cannot be opened, whatever its driver raised."""
+
+
+def _open(database: Database, name: str, *, maximize: bool) -> tuple[optuna.storages.RDBStorage, optuna.Study]:
+    with warnings.catch_warnings():
+        # Heartbeats are marked as experimental; without them a dead machine's trials would stay open for ever.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            database.url.get_dialect().import_dbapi()
+            opened = _open_database(database.url)
+            study = optuna.create_study(
+                storage=opened,
+                study_name=name,
+                direction="maximize" if maximize else "minimize",
+                load_if_exists=True,
+            )
+        except (SQLAlchemyError, StorageInternalError, ModuleNotFoundError):
+            raise
+        except Exception as error:  # a driver raises what it likes for a parameter that it does not know
+            raise _NotOpenedError from error
+    return opened, study
+
+
+def _said(error: BaseException) -> str:
+    """Return what the error says that lies behind SQLAlchemy's and Optuna's."""
+    return str(error.__cause__ or error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def run_trials(
+    study: optuna.Study, cells: Sequence[Cell], judge: Callable[[Cell], float], *, on_score: Callable[[Scores], None]
+) -> Scores:
+    """Run the trials that are open, wait for those that other processes run, and return the scores of all ``cells``.
+
+    Args:
+        study: from ``open_study``.
+        cells: all candidates and folds; the study may know more.
+        judge: trains and scores one.
+        on_score: called with the scores known so far, at the start and after each trial.
+    """
+    keys = {_key(cell): cell for cell in cells}
+    nameless: dict[int, float] = {}
+    while True:
+        scores = _scores(study, keys)
+        on_score(scores)
+        if len(scores) == len(cells):
+            return scores
+        _give_up_dead(study, nameless)
+        _add_missing(study, cells)
+        if any(_key_of(trial) in keys for trial in _trials(study, TrialState.WAITING)):
+            study.optimize(lambda trial: _objective(study, trial, keys, judge), n_trials=1)
+        else:
+            time.sleep(_POLL)
+
+
+def _objective(study: optuna.Study, trial: Trial, keys: Mapping[str, Cell], judge: Callable[[Cell], float]) -> float:
+    key = str(trial.user_attrs.get("cell"))
+    twins = (other for other in _trials(study, *_OPEN) if _key_of(other) == key and other.number < trial.number)
+    if key not in keys or next(twins, None) is not None:
+        # Nobody asked for it here (another process took what was waiting), or it has a twin.
+        raise optuna.TrialPruned
+    trial.set_user_attr("owner", _owner(os.getpid()))
+    architecture, fold = keys[key]
+    # The values are fixed already; asking for them makes them visible to Optuna's own tools.
+    trial.suggest_int("hidden", 1, 2**20)
+    trial.suggest_int("layers", 1, 2**20)
+    trial.suggest_int("fold", 0, 2**20)
+    return judge((architecture, fold))
+
+
+def _add_missing(study: optuna.Study, cells: Sequence[Cell]) -> None:
+    present = {_key_of(trial) for trial in _trials(study, *_OPEN)}
+    for cell in cells:
+        if _key(cell) not in present:
+            architecture, fold = cell
+            params = {"hidden": architecture.hidden, "layers": architecture.layers, "fold": fold}
+            study.enqueue_trial(params, user_attrs={"cell": _key(cell)})
+
+
+def _give_up_dead(study: optuna.Study, nameless: dict[int, float]) -> None:
+    """Mark running trials as failed whose process on this machine is gone, or whose heartbeat stopped.
+
+    A process that is killed right after it took a trial leaves neither its name nor a heartbeat: Optuna would never
+    give such a trial up. ``nameless`` holds since when, in ``time.monotonic()``'s seconds, this process has seen each
+    of these, so that clocks of other machines do not matter.
+    """
+    for trial in _trials(study, TrialState.RUNNING):
+        owner = str(trial.user_attrs.get("owner", ""))
+        now = time.monotonic()
+        since = now if "owner" in trial.user_attrs else nameless.setdefault(trial.number, now)
+        if _is_dead(owner) or now - since > _CLAIM:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+
+
+def _scores(study: optuna.Study, keys: Mapping[str, Cell]) -> Scores:
+    trials = sorted(_trials(study, TrialState.COMPLETE), key=lambda trial: -trial.number)
+    found = {keys[_key_of(trial)]: trial.value for trial in trials if _key_of(trial) in keys}
+    return {cell: float(value) for cell, value in found.items() if value is not None}
+
+
+def _trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _key(cell: Cell) -> str:
+    return f"{cell[0]}, fold {cell[1]}"
+
+
+def _key_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("cell"))
+
+
+def _owner(pid: int) -> str:
+    """Return who runs a trial: the machine since it was started, its process namespace, process and start time."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The name of the program, in brackets, may hold anything; the start time is field 22.
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {started}"
+    except OSError:
+        return ""
+
+
+def _is_dead(owner: str) -> bool:
+    """Return whether a process is known to be gone; of one on another machine nothing is known."""
+    parts, own = owner.split(), _owner(os.getpid()).split()
+    return len(parts) == len(own) == 4 and parts[:2] == own[:2] and _owner(int(parts[2])) != owner
+
+
+def _open_database(url: URL) -> optuna.storages.RDBStorage:
+    """Open a database, and make Optuna's tables where there are none, whoever else does so at the same time."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return optuna.storages.RDBStorage(
+                # Optuna fills a template in, which a URL with braces is not.
+                url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}"),
+                # No pool: an opening that fails leaves no connection behind, and none grows stale between trials.
+                engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()], "poolclass": NullPool},
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+            )
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
+            # PostgreSQL: UniqueViolation, DuplicateTable, DuplicateObject; SQLite: "table ... already exists".
+            if not left or (isinstance(error, OperationalError) and "already exists" not in str(error.orig)):
+                raise
+            time.sleep(_POLL)
+        except RuntimeError as error:
+            # The tables are of another version of Optuna.
+            raise StorageInternalError(str(error)) from error
+    raise AssertionError("unreachable")

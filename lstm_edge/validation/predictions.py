@@ -1,0 +1,128 @@
+"""A model's answers for a whole data set. NumPy and the runtime package only: it runs on the device."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge.data import Dataset, Transcripts
+from lstm_edge.validation.transcription import Transcriber
+from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.session import Session
+
+__all__ = ["Predictions", "Source", "name_of", "predict"]
+
+Array = NDArray[Any]
+Source = str | os.PathLike[str] | bytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """A model's answers, and the size of the model in bytes.
+
+    ``outputs``: ``[N, ...]``, one row for each sequence; where the data have a target for each step, or a text for each
+    sequence, ``[steps, ...]``, the rows of all sequences one after the other. ``labels``: the classes' names in the
+    model's card, or empty. ``texts``: for data with texts what the model reads from each sequence, else empty.
+    """
+
+    outputs: Array
+    size_bytes: int
+    labels: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+def predict(
+    source: Source, data: Dataset | Transcripts, *, threads: int = 1, on_sample: Callable[[int], None] | None = None
+) -> Predictions:
+    """Run a model over every sequence, one by one (batch 1), so that it needs no ``lengths`` input.
+
+    Args:
+        source: path of an ``.onnx`` file, or its bytes, with one float32 input and one output: without a time axis for
+            one answer for each sequence, with one for an answer for each step; for data with texts logits
+            ``[batch, time, symbols]`` or integers ``[batch, time]`` (see ``lstm_edge.validation.transcription``).
+        data: N sequences.
+        threads: onnxruntime's threads.
+        on_sample: called with the number of sequences run so far.
+
+    Returns:
+        The model's output for each sequence, without the batch axis of 1, and the size of the model in bytes.
+
+    Raises:
+        ArtifactError: the file is missing or cannot be opened.
+        InputError: the model's input or output is not of that form, or an output holds NaN or infinity.
+    """
+    name = name_of(source)
+    session = Session(source, threads=threads)
+    feed = _only(name, "input", session.inputs)
+    target = _only(name, "output", session.outputs)
+    _check_features(name, feed, data)
+    transcriber = Transcriber(name, session) if isinstance(data, Transcripts) else None
+    if isinstance(data, Dataset):
+        _check_time(name, target, data)
+    time_first = TIME in feed.axes and feed.axes.index(TIME) == 0
+    rows: list[Array] = []
+    for number, sequence in enumerate(data, start=1):
+        outputs, _ = session.run({feed.name: np.expand_dims(sequence, 1 if time_first else 0)})
+        row = _row(outputs[target.name], target)
+        if row.dtype.kind == "f" and not np.isfinite(row).all():
+            raise InputError(f"{name}: output {target.name!r} holds NaN or infinity for sequence {number - 1}")
+        if isinstance(data, Dataset) and data.per_step and len(row) != len(sequence):
+            raise InputError(
+                f"{name}: output {target.name!r} has {len(row)} steps for the {len(sequence)} of sequence "
+                f"{number - 1}, expected one answer for each step"
+            )
+        rows.append(row)
+        if on_sample:
+            on_sample(number)
+    labels = (session.card.labels if session.card is not None else None) or ()
+    whole = isinstance(data, Dataset) and not data.per_step
+    return Predictions(
+        outputs=np.stack(rows) if whole else np.concatenate(rows),
+        size_bytes=session.size_bytes,
+        labels=tuple(labels),
+        texts=() if transcriber is None else tuple(transcriber.read(row) for row in rows),
+    )
+
+
+def name_of(source: Source) -> str:
+    """Return what a sentence calls a model."""
+    return "model" if isinstance(source, bytes) else f"model {os.fspath(source)}"
+
+
+def _row(output: Array, target: TensorSpec) -> Array:
+    """Return the one row of a batch, its time axis first where it has one."""
+    axes = list(target.axes)
+    batch = axes.index(BATCH) if BATCH in axes else 0
+    row = np.take(output, 0, axis=batch)
+    axes.pop(batch)
+    return np.moveaxis(row, axes.index(TIME), 0) if TIME in axes else row
+
+
+def _only(name: str, what: str, specs: Sequence[TensorSpec]) -> TensorSpec:
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs) or "none"
+        raise InputError(f"{name}: has {len(specs)} {what}s ({names}), expected one to validate")
+    return specs[0]
+
+
+def _check_time(name: str, target: TensorSpec, data: Dataset) -> None:
+    if TIME in target.axes and not data.per_step:
+        raise InputError(f"{name}: output {target.name!r} has a time axis, expected one answer for each sequence")
+    if TIME not in target.axes and data.per_step:
+        raise InputError(
+            f"{name}: output {target.name!r} has no time axis, but data {data.name} has a target for each step"
+        )
+
+
+def _check_features(name: str, source: TensorSpec, data: Dataset | Transcripts) -> None:
+    known = [axis for axis in source.axes if isinstance(axis, int)]
+    if source.dtype != "float32" or len(source.axes) != 3 or known[-1:] not in ([], [data.features]):
+        axes = ", ".join(map(str, source.axes))
+        raise InputError(
+            f"{name}: input {source.name!r} is {source.dtype}[{axes}], "
+            f"but data {data.name} has float32[batch, time, {data.features}]"
+        )

@@ -1,0 +1,246 @@
+"""Budgets, and the report of a validation. Imports NumPy and the runtime package only: it runs on the device.
+
+A budget is text. ``0.5pt`` is absolute, in points of the metric: for accuracy percentage points, so 0.005 of the
+share; for every other metric a point is one of its own unit (``0.02pt`` of cross-entropy is 0.02 nats). ``0.5%`` is
+relative: of the reference's value.
+"""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lstm_edge.validation.bootstrap import check_confidence, interval, resample, upper_bound
+from lstm_edge.validation.stuck_streams import StreamCheck, StuckStream
+from lstm_edge_runtime.errors import BudgetError, InputError
+from lstm_edge_runtime.metrics import Estimate, Metric
+
+__all__ = ["INTERVAL", "Budget", "ValidationReport", "parse_budget", "weigh"]
+
+# The level of the intervals where no confidence decides.
+INTERVAL = 0.95
+# A drop that equals the budget passes: both are rounded sums in float64, whose error is far below this share.
+ROUNDING = 1e-12
+
+# Stuck streams in a table; a JSON report has all of them.
+SHOWN = 3
+
+_BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind>pt|%)", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much worse a candidate may be: ``amount`` percent of the reference (``relative``), or points."""
+
+    amount: float
+    relative: bool
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{'%' if self.relative else 'pt'}"
+
+    def allowed(self, metric: Metric, reference: float) -> float:
+        """Return the allowed drop in the metric's unit, for the reference's value of the metric."""
+        return self.amount / 100 * abs(reference) if self.relative else self.amount * metric.point
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """What ``validate`` found.
+
+    ``reference``, ``candidate``: the metric's values; ``drop``: how much worse the candidate is, ``max_drop`` how much
+    it may be, both in the metric's ``unit``, negative when it is better. ``budget`` is the budget as text.
+    ``agreement``: share of samples with the same decision, None for metrics that decide nothing. The differences are
+    over all output values, None for outputs that are labels; ``snr_db`` is infinite when the outputs are equal.
+    ``drop_bound`` is the upper bound of the drop at ``confidence``, both None when the estimate decided.
+    ``drop_low`` to ``drop_high`` and ``candidate_low`` to ``candidate_high`` are two-sided intervals of the drop and of
+    the candidate's metric at ``interval_confidence`` (``confidence``, or 0.95 where none decides), by a paired
+    bootstrap of ``resamples`` draws of ``units`` units: sequences, or blocks of a text. Sizes are those of the files,
+    in bytes. ``samples_are`` says what was counted as a sample: sequences, steps of these, or tokens of a text.
+    ``streams``: where the candidate's carried state got stuck, of a text; None for sequences, which all start from a
+    fresh state. It is a warning and decides nothing: ``passed`` is about the budget alone.
+    """
+
+    metric: str
+    unit: str
+    data: str
+    samples: int
+    reference: float
+    candidate: float
+    drop: float
+    budget: str
+    max_drop: float
+    passed: bool
+    confidence: float | None
+    drop_bound: float | None
+    seed: int
+    agreement: float | None
+    max_abs_difference: float | None
+    mean_abs_difference: float | None
+    snr_db: float | None
+    reference_bytes: int
+    candidate_bytes: int
+    samples_are: str = "sequences"
+    drop_low: float | None = None
+    drop_high: float | None = None
+    candidate_low: float | None = None
+    candidate_high: float | None = None
+    interval_confidence: float = INTERVAL
+    resamples: int = 0
+    units: int = 0
+    streams: StreamCheck | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values; what is absent, and an infinite ``snr_db``, is null."""
+        values = dataclasses.asdict(self)
+        if self.streams is not None:
+            values["streams"]["stuck"] = list(values["streams"]["stuck"])
+        return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as the rows of a table."""
+        bound = (
+            [] if self.drop_bound is None else [(f"drop, bound at {self.confidence:g}", self._value(self.drop_bound))]
+        )
+        agree = [] if self.agreement is None else [("agreement of decisions", f"{self.agreement:.2%}")]
+        return [
+            ("validated on", f"{self.data}, {self.samples:,} {self.samples_are}"),
+            (f"{self.metric}, reference", self._value(self.reference)),
+            (f"{self.metric}, candidate", self._value(self.candidate)),
+            ("drop", self._value(self.drop)),
+            *self._intervals(),
+            *bound,
+            (f"allowed drop ({self.budget})", self._value(self.max_drop)),
+            ("verdict", "passed" if self.passed else "BUDGET BROKEN"),
+            *self._stuck(),
+            *agree,
+            *self._differences(),
+            ("model size, reference / candidate", f"{self.reference_bytes:,} / {self.candidate_bytes:,} bytes"),
+        ]
+
+    def _intervals(self) -> list[tuple[str, str]]:
+        rows = []
+        for name, low, high in (
+            ("drop", self.drop_low, self.drop_high),
+            ("candidate", self.candidate_low, self.candidate_high),
+        ):
+            if low is not None and high is not None:
+                start = f"{low:.2%}" if self.unit == "share" else f"{low:.4g}"
+                rows.append(
+                    (f"{name}, {100 * self.interval_confidence:g} % interval", f"{start} to {self._value(high)}")
+                )
+        return rows
+
+    def _stuck(self) -> list[tuple[str, str]]:
+        if self.streams is None or not self.streams.stuck:
+            return []
+        worst = sorted(self.streams.stuck, key=lambda stuck: -stuck.lost_nats)[:SHOWN]
+        more = len(self.streams.stuck) - len(worst)
+        return [
+            *(("WARNING, STUCK STREAM", _stuck_sentence(stuck)) for stuck in worst),
+            *([("", f"and {more:,} more, which lose less")] if more else []),
+            ("", "call Stream.reset at the data's boundaries, or train with --reset-probability"),
+        ]
+
+    def _differences(self) -> list[tuple[str, str]]:
+        if self.max_abs_difference is None or self.mean_abs_difference is None or self.snr_db is None:
+            return []
+        return [
+            ("output difference, worst / mean", f"{self.max_abs_difference:.3g} / {self.mean_abs_difference:.3g}"),
+            ("signal to noise", f"{self.snr_db:.1f} dB"),
+        ]
+
+    def _value(self, value: float) -> str:
+        """Return a value of the metric for people: a share in percent, anything else with its unit."""
+        return f"{value:.2%}" if self.unit == "share" else f"{value:.4g} {self.unit}".rstrip()
+
+    def check(self) -> None:
+        """Raise when the budget is broken.
+
+        Raises:
+            BudgetError: ``passed`` is false; the message has the figures.
+        """
+        if self.passed:
+            return
+        bound = "" if self.drop_bound is None else f" (at most {self.drop_bound:.4g} at confidence {self.confidence:g})"
+        raise BudgetError(
+            f"budget broken: {self.metric} goes from {self.reference:.6g} to {self.candidate:.6g}, "
+            f"a drop of {self.drop:.4g}{bound}; allowed is {self.max_drop:.4g} ({self.budget})"
+        )
+
+
+def parse_budget(text: str) -> Budget:
+    """Read ``0.5pt`` or ``0.5%``.
+
+    Raises:
+        InputError: the text is neither.
+    """
+    match = _BUDGET.fullmatch(text.strip())
+    amount = float(match["number"]) if match else math.nan
+    if match is None or not math.isfinite(amount):
+        raise InputError(
+            f"budget {text!r}: expected a number, 0 or more, and a unit: "
+            "0.5pt (points of the metric) or 0.5% (of the reference's value)"
+        )
+    return Budget(amount=amount, relative=match["kind"] == "%")
+
+
+def weigh(
+    metric: Metric, reference: Estimate, candidate: Estimate, budget: Budget, *, confidence: float | None, seed: int
+) -> dict[str, Any]:
+    """Hold a candidate's metric against the reference's.
+
+    Args:
+        metric: what was measured.
+        reference: on U units.
+        candidate: on the same units.
+        budget: how much worse the candidate may be.
+        confidence: None: the estimated drop decides; else the upper bound of the drop at this confidence.
+        seed: of the bootstrap.
+
+    Returns:
+        The fields of ``ValidationReport`` from ``metric`` to ``seed``, without ``data`` and ``samples``, and those of
+        the intervals.
+
+    Raises:
+        InputError: the confidence is out of its range, or a model's metric is NaN or infinite.
+    """
+    check_confidence(confidence)
+    for name, value in (("reference", reference.value), ("candidate", candidate.value)):
+        if not math.isfinite(value):
+            raise InputError(f"metric {metric.name}: is {value:g} for the {name}; expected a finite number")
+    loss = metric.loss(reference, candidate)
+    drops, values = resample([loss, candidate], seed=seed)
+    level = INTERVAL if confidence is None else confidence
+    low, high = interval(drops, level)
+    candidate_low, candidate_high = interval(values, level)
+    bound = None if confidence is None else upper_bound(drops, confidence)
+    allowed = budget.allowed(metric, reference.value)
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "reference": reference.value,
+        "candidate": candidate.value,
+        "drop": loss.value,
+        "budget": str(budget),
+        "max_drop": allowed,
+        "passed": (loss.value if bound is None else bound) <= allowed + ROUNDING * max(1.0, abs(reference.value)),
+        "confidence": confidence,
+        "drop_bound": bound,
+        "seed": seed,
+        "drop_low": low,
+        "drop_high": high,
+        "candidate_low": candidate_low,
+        "candidate_high": candidate_high,
+        "interval_confidence": level,
+        "resamples": len(drops),
+        "units": loss.units,
+    }
+
+
+def _stuck_sentence(stuck: StuckStream) -> str:
+    left = "to the end" if stuck.to_the_end else f"until token {stuck.until:,}"
+    return (
+        f"since token {stuck.since:,} {left} (started at {stuck.row_start:,}): {stuck.carried_nats:.3g} nats a token, "
+        f"{stuck.fresh_nats:.3g} from a fresh state; {stuck.lost_nats:,.0f} nats lost"
+    )

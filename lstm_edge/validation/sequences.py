@@ -1,0 +1,147 @@
+"""Is a candidate good enough on sequences? Classes or values of sequences or of steps, or texts.
+
+``Judge`` in ``lstm_edge.validation.judge`` is the way in. NumPy and the runtime package only: it runs on the device.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_edge.data import Dataset, Transcripts
+from lstm_edge.validation.predictions import Predictions, Source, name_of, predict
+from lstm_edge.validation.report import Budget, ValidationReport, weigh
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.metrics import (
+    Estimate,
+    Metric,
+    agreement,
+    max_abs_difference,
+    mean_abs_difference,
+    snr_db,
+)
+
+__all__ = ["SequenceJudge"]
+
+Progress = Callable[[int, int], None]
+
+
+class SequenceJudge:
+    """Judges candidates on sequences; the reference is run once, for the first candidate."""
+
+    def __init__(
+        self, reference: Source, data: Dataset | Transcripts, *, metric: Metric, seed: int, threads: int
+    ) -> None:
+        self._source, self._data, self._metric = reference, data, metric
+        self._seed, self._threads = seed, threads
+        # A step is a sample, a sequence is what the bootstrap draws: the steps of one have the same speaker, the same
+        # noise, and errors that come in runs.
+        self._units: NDArray[np.int64] | None = None
+        if isinstance(data, Dataset) and data.per_step:
+            self._units = np.repeat(np.arange(len(data)), data.lengths)
+        self._reference: tuple[Predictions, Estimate] | None = None
+
+    def judge(
+        self, candidate: Source, *, budget: Budget, confidence: float | None, on_progress: Progress | None
+    ) -> ValidationReport:
+        """Run the candidate, and the reference where it was not run yet; see ``judge.Judge.judge``."""
+        count = len(self._data)
+        before = count if self._reference is None else 0
+        total = before + count
+        old, old_estimate = self._run_reference(_offset(on_progress, 0, total))
+        new = predict(candidate, self._data, threads=self._threads, on_sample=_offset(on_progress, before, total))
+        _check_alike(name_of(candidate), old, new, floats=self._is_float(old))
+        new_estimate = self._estimate(name_of(candidate), old, new)
+        fields = weigh(self._metric, old_estimate, new_estimate, budget, confidence=confidence, seed=self._seed)
+        return ValidationReport(
+            **fields,
+            data=self._data.name,
+            samples=count if self._units is None else len(self._units),
+            samples_are="sequences" if self._units is None else "steps",
+            agreement=self._agreement(old, new),
+            **(_differences(old.outputs, new.outputs) if self._is_float(old) else _NO_DIFFERENCES),
+            reference_bytes=old.size_bytes,
+            candidate_bytes=new.size_bytes,
+        )
+
+    def _run_reference(self, on_sample: Callable[[int], None] | None) -> tuple[Predictions, Estimate]:
+        if self._reference is None:
+            old = predict(self._source, self._data, threads=self._threads, on_sample=on_sample)
+            if isinstance(self._data, Dataset):
+                self._data = _numbered(self._data, old)
+            self._reference = old, self._estimate(name_of(self._source), old, old)
+        return self._reference
+
+    def _estimate(self, name: str, old: Predictions, new: Predictions) -> Estimate:
+        try:
+            if self._metric.target == "text":
+                return self._metric.estimate(new.texts, self._targets(old))
+            return self._metric.estimate(new.outputs, self._targets(old), self._units)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+
+    def _targets(self, old: Predictions) -> Any:
+        if isinstance(self._data, Transcripts):
+            return self._data.texts
+        if self._metric.target != "reference":
+            return self._data.y
+        if old.outputs.ndim != 2:
+            raise InputError(f"the outputs are {list(old.outputs.shape[1:])} each, expected logits to decide by")
+        return old.outputs.argmax(axis=1)
+
+    def _agreement(self, old: Predictions, new: Predictions) -> float | None:
+        if isinstance(self._data, Transcripts):
+            return sum(a == b for a, b in zip(old.texts, new.texts, strict=True)) / len(old.texts)
+        if not self._data.is_classes or old.outputs.ndim != 2:
+            return None
+        return agreement(old.outputs, new.outputs)
+
+    def _is_float(self, old: Predictions) -> bool:
+        return bool(old.outputs.dtype.kind == "f")
+
+
+_NO_DIFFERENCES: dict[str, Any] = {"max_abs_difference": None, "mean_abs_difference": None, "snr_db": None}
+
+
+def _differences(old: NDArray[Any], new: NDArray[Any]) -> dict[str, Any]:
+    return {
+        "max_abs_difference": max_abs_difference(old, new),
+        "mean_abs_difference": mean_abs_difference(old, new),
+        "snr_db": snr_db(old, new),
+    }
+
+
+def _check_alike(name: str, old: Predictions, new: Predictions, *, floats: bool) -> None:
+    """Refuse a candidate whose outputs or labels are not the reference's."""
+    if new.outputs.dtype.kind != old.outputs.dtype.kind or (floats and new.outputs.shape != old.outputs.shape):
+        raise InputError(
+            f"{name}: its outputs are {_shape(new)} for each sequence, those of the reference {_shape(old)}; "
+            "expected the same"
+        )
+    if old.labels and new.labels and new.labels != old.labels:
+        raise InputError(f"{name}: its labels are not those of the reference; expected the same names")
+
+
+def _shape(predictions: Predictions) -> str:
+    integers = "" if predictions.outputs.dtype.kind == "f" else f"{predictions.outputs.dtype} "
+    return f"{integers}{list(predictions.outputs.shape[1:])}"
+
+
+def _numbered(data: Dataset, predictions: Predictions) -> Dataset:
+    """Return the data with the model's numbers for its classes: a file that lacks one numbers the later ones lower.
+
+    Names that a model without labels cannot know are left in the order that the data have them in.
+    """
+    if not data.is_classes or not data.labels or predictions.outputs.ndim != 2:
+        return data
+    if not predictions.labels and not all(label.isascii() and label.isdecimal() for label in data.labels):
+        return data
+    return data.for_model(predictions.labels, predictions.outputs.shape[1])
+
+
+def _offset(on_progress: Progress | None, start: int, total: int) -> Callable[[int], None] | None:
+    if on_progress is None:
+        return None
+    report = on_progress
+    return lambda done: report(start + done, total)

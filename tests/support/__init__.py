@@ -1,0 +1,1 @@
+"""What tests share: cases, models, files and the programs that they start."""
