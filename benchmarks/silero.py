@@ -16,10 +16,11 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from lstm_edge_runtime.arrays import Array
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "silero"
@@ -42,7 +43,6 @@ THRESHOLD = 0.5
 FRAMES = {16000: (512, 64), 8000: (256, 32)}
 NOISE_DB = -10.0  # of white noise against the recording's own power
 
-Array = NDArray[Any]
 Kernels = Literal["auto", "off"]
 
 # How the sequence form's files are streamed and run whole.

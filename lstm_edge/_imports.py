@@ -16,9 +16,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from lstm_edge_runtime.errors import LstmEdgeError
+from lstm_edge_runtime.errors import LstmEdgeError, first_line
 
-__all__ = ["current_folder_last", "first_line", "import_object"]
+__all__ = ["current_folder_last", "import_object"]
 
 
 def import_object(source: str, error_class: type[LstmEdgeError], *, what: str, expected: str) -> Any:
@@ -84,8 +84,3 @@ class _InFolder(MetaPathFinder):
         found = PathFinder.find_spec(fullname, [self._folder], target)
         # A folder without __init__.py may be anything, such as the data of an installed package of that name.
         return found if found is not None and found.loader is not None else None
-
-
-def first_line(error: BaseException) -> str:
-    """Return the beginning of what an error says."""
-    return (str(error).splitlines() or [""])[0][:200]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lstm_edge._imports import current_folder_last, first_line, import_object
+from lstm_edge._imports import current_folder_last, import_object
 from lstm_edge_runtime.card import ModelCard
-from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError
+from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError, first_line
 from lstm_edge_runtime.writing import check_target, write_atomically
 
 if TYPE_CHECKING:

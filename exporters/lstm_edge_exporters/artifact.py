@@ -5,18 +5,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx.inliner
 import onnx_ir as ir
 import onnxruntime
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.parity import answers_of, random_lengths, random_state
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, serialize_card
 from lstm_edge_runtime.errors import ArtifactError
@@ -48,8 +47,6 @@ LARGEST_BYTES = 2**31 - 1
 # rounding, which moves an output by up to 2e-3 and is then fed back.
 FLOAT_TOLERANCE = 1e-5
 INT8_TOLERANCE = 1e-2
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)

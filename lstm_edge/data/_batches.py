@@ -6,17 +6,17 @@ data stays data.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data._sequences import Dataset
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError, InputError
 
 __all__ = ["Batch", "Pad", "Truncate", "bucketed_batches", "collate", "pad"]
 
-Array = NDArray[Any]
 Rows = Sequence[int] | NDArray[np.int64]
 Pad = Literal["post", "pre", "random"]
 Truncate = Literal["post", "pre", "random"]

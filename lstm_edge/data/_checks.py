@@ -1,15 +1,11 @@
 """What the arrays of a ``Dataset`` must be; every refusal is one sentence."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError
 
 __all__ = ["check_groups", "check_lengths", "check_x", "check_y"]
-
-Array = NDArray[Any]
 
 
 def check_x(name: str, x: Array) -> None:

@@ -3,17 +3,17 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data._checks import check_groups, check_lengths, check_x, check_y
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError
 
 __all__ = ["TASKS", "Dataset", "Task"]
 
-Array = NDArray[Any]
 Task = Literal["classification", "tagging", "forecast"]
 
 TASKS: tuple[Task, ...] = ("classification", "tagging", "forecast")

@@ -11,12 +11,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data._sequences import Task
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError
 from lstm_edge_runtime.reading import (
     Budget,
@@ -30,7 +30,6 @@ from lstm_edge_runtime.reading import (
 
 __all__ = ["Lines", "Target", "at", "build_targets", "finite", "is_class", "number_ids", "open_text", "parse_number"]
 
-Array = NDArray[Any]
 # One target as a file has it: the text of a class or of a number, or several numbers; and the line that it is on.
 Target = tuple[str | tuple[float, ...], int]
 

@@ -18,13 +18,12 @@ from lstm_edge_exporters.quantize import Scheme, quantize_bytes
 from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError, QuantizationError
 from lstm_edge_runtime.session import Session
 
 __all__ = ["Composer", "remembered", "rounder_for"]
-
-Array = NDArray[Any]
 
 
 class Composer:

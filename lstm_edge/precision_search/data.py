@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lstm_edge.data import BUNDLED, Columns, Dataset, Transcripts
 from lstm_edge.data.text import TEXTS, TextData, is_text
 from lstm_edge.validation.judge import load_data
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TIME
 from lstm_edge_runtime.errors import DataError, InputError
 from lstm_edge_runtime.session import Session
@@ -29,7 +29,6 @@ from lstm_edge_runtime.text import Vocabulary
 __all__ = ["Roles", "Samples", "calibration_feeds", "load_calibration", "load_roles"]
 
 Samples = Dataset | Transcripts | TextData
-Array = NDArray[Any]
 
 # Fewer cannot show a drop at 95 %: had each of them a chance of 14 % to get worse, all 20 would still look unharmed in
 # 1 of 20 cases (0.86 ** 20 = 0.05).

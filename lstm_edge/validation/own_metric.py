@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge._imports import current_folder_last, first_line, import_object
-from lstm_edge_runtime.errors import InputError
+from lstm_edge._imports import current_folder_last, import_object
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.errors import InputError, first_line
 from lstm_edge_runtime.metrics import METRICS, Estimate, Means, Metric
 
 __all__ = ["OwnMetric", "load_metric"]
 
-Array = NDArray[Any]
 Scores = NDArray[np.float64]
 Units = NDArray[np.int64]
 

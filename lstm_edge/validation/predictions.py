@@ -3,20 +3,18 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lstm_edge.data import Dataset, Transcripts
 from lstm_edge.validation.transcription import Transcriber
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.session import Session
 
 __all__ = ["Predictions", "Source", "name_of", "predict"]
 
-Array = NDArray[Any]
 Source = str | os.PathLike[str] | bytes
 
 

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.reading import Budget
 
 __all__ = ["MAGIC", "NUMBERS", "NUMBERS_AND_TEXT", "Header", "read_header", "read_npy"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 MAGIC = b"\x93NUMPY"
 # NumPy's kinds: booleans, integers, floats, complex numbers; and text.

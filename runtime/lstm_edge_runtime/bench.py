@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.fresh_python import python_command
@@ -24,7 +25,6 @@ from lstm_edge_runtime.session import Session
 
 __all__ = ["BenchReport", "Opening", "Timing", "bench"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Feeds = dict[str, Array]
 
 # Different inputs that the timed calls take in turn: enough that no call repeats the last one's.

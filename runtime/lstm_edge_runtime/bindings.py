@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnxruntime
 
-__all__ = ["Binding", "Runner"]
+from lstm_edge_runtime.arrays import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["Binding", "Runner"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.contract import Contract
 from lstm_edge_runtime.errors import InputError
@@ -20,8 +21,6 @@ __all__ = [
     "sum_of_squares",
     "without_dispatch",
 ]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def without_dispatch(function: Callable[[Array, Array], Any]) -> Callable[[Array, Array], Any]:

@@ -20,6 +20,7 @@ __all__ = [
     "ProviderError",
     "QuantizationError",
     "StreamingError",
+    "first_line",
 ]
 
 
@@ -91,3 +92,14 @@ class BudgetError(LstmEdgeError):
     """A candidate loses more of the task's metric than its budget allows."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, at most 300 characters, for use in a sentence of ours.
+
+    onnxruntime's own prefix is left out. Where onnxruntime quotes bytes that are not UTF-8, its binding raises
+    UnicodeDecodeError, which holds the message. An error without a message gives the name of its class.
+    """
+    text = error.object.decode("utf-8", "backslashreplace") if isinstance(error, UnicodeDecodeError) else str(error)
+    line = (text.strip().splitlines() or [type(error).__name__])[0]
+    return line.removeprefix("[ONNXRuntimeError] : ")[:300]

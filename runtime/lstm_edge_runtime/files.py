@@ -10,13 +10,12 @@ import numpy as np
 
 from lstm_edge_runtime._npy import MAGIC, NUMBERS, read_npy
 from lstm_edge_runtime.archive import Member, open_archive
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
 from lstm_edge_runtime.writing import check_target, write_atomically
 
 __all__ = ["check_array_target", "read_arrays", "write_arrays"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from lstm_edge_runtime._npy import read_header
 from lstm_edge_runtime.archive import open_archive
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.reading import Budget, parse_json, translated
 
@@ -37,8 +38,6 @@ _SAMPLES_MAY_MISS = 10.0
 _LARGEST_FLOAT = sys.float_info.max
 # NumPy's kinds of booleans, integers and floats: nothing that could be a pickle.
 _KINDS = "biuf"
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.reading import TooLargeError, parse_json, read_line
 from lstm_edge_runtime.stream import Stream
 
 __all__ = ["stream_lines", "to_json"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def stream_lines(stream: Stream, inputs: tuple[TensorSpec, ...], lines: Iterable[bytes]) -> Iterator[str]:

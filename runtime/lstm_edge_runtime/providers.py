@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from lstm_edge_runtime.errors import ArtifactError, InputError, ProviderError
+from lstm_edge_runtime.errors import ArtifactError, InputError, ProviderError, first_line
 from lstm_edge_runtime.library import Library
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "PROVIDERS",
     "RUNTIME_ERRORS",
     "NodePlacement",
-    "first_line",
     "measure_placement",
     "open_session",
     "read_placement",
@@ -188,16 +187,6 @@ def _check_available(provider: str) -> str:
 
 def _advice(provider: str) -> str:
     return f"pip uninstall onnxruntime onnxruntime-gpu, then pip install 'lstm-edge[{_EXTRAS[provider]}]'"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an onnxruntime error, without its own prefix, for use in a sentence.
-
-    Where onnxruntime quotes bytes that are no UTF-8, its binding raises UnicodeDecodeError, which holds the message.
-    """
-    text = error.object.decode("utf-8", "backslashreplace") if isinstance(error, UnicodeDecodeError) else str(error)
-    line = (text.strip().splitlines() or [type(error).__name__])[0]
-    return line.removeprefix("[ONNXRuntimeError] : ")[:300]
 
 
 def read_placement(events: Iterable[Mapping[str, Any]]) -> tuple[NodePlacement, ...]:

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.golden import GoldenVector
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 
 __all__ = ["OutputDifference", "SelfTestReport", "self_test"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
 from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.column_sums import check_column_sums
 from lstm_edge_runtime.contract import read_contract
-from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError
+from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError, first_line
 from lstm_edge_runtime.function_check import called_operators, check_functions, check_whole
 from lstm_edge_runtime.golden import Golden, decode_golden
 from lstm_edge_runtime.library import KernelChoice, choose_library
@@ -21,7 +22,6 @@ from lstm_edge_runtime.providers import (
     PROVIDERS,
     RUNTIME_ERRORS,
     NodePlacement,
-    first_line,
     measure_placement,
     open_session,
 )
@@ -30,7 +30,6 @@ from lstm_edge_runtime.stream import Stream
 
 __all__ = ["Session"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 UNVERIFIED = "unverified: the file has no integrity trailer, a damaged weight would go unnoticed"
 NO_CARD = (

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.bindings import Binding, Runner
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.checks import all_finite, check_array, check_finite, name_inputs, sum_of_squares
-from lstm_edge_runtime.errors import InputError, StreamingError
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line
+from lstm_edge_runtime.errors import InputError, StreamingError, first_line
+from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.state import State, state_shape
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 # A plan holds the buffers of one shape of input. A stream sees one or two (its chunk, the ragged tail); eight leave
 # room, and bound the memory of one that is fed with ever new lengths.

@@ -19,6 +19,7 @@ from lstm_edge_exporters.adopt.cells import fold_cells
 from lstm_edge_exporters.onnx_graph.graph import drop_unused, parse_model
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.verify.compare import Tolerance, assert_close
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.providers import open_session
 
 FOLDED = Tolerance(
@@ -28,7 +29,6 @@ FOLDED = Tolerance(
 )
 I, H = 3, 5  # noqa: E741  the equations' own letters
 BATCHES = (1, 2, 5)
-Array = np.ndarray
 
 
 def random(*shape: int, seed: int = 0) -> Array:

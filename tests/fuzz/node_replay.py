@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.library import Library, find_library
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
 __all__ = ["FLOAT_TOLERANCE", "OPERATORS", "call", "digest", "far_off", "opened"]
 
-Array = NDArray[Any]
 # float32 sums of up to 1,100 products in another order, over up to 25 steps; 2e-6 is seen.
 FLOAT_TOLERANCE = 2e-5
 # What the kernels' own sentences begin with; onnxruntime refuses the rest before a kernel sees it.

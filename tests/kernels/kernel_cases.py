@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from lstm_edge_exporters.functions import function_for
 from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.functions.names import DOMAIN, CellVariant, GruVariant, all_cells, all_grus
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
+from lstm_edge_runtime.arrays import Array
 
 __all__ = [
     "CELLS",
@@ -35,7 +35,6 @@ __all__ = [
     "with_scheme",
 ]
 
-Array = NDArray[Any]
 CELLS = all_cells()
 GRUS = all_grus()
 LINEARS = ("LinearInt8V1", "LinearInt4V1")

@@ -61,7 +61,8 @@ TARGETS = {
     ),
     "gates": Target(files=(f"{EXPORTERS}/gates.py",), tests=("tests/exporters/test_gates.py",)),
     "bootstrap": Target(
-        files=(f"{TOOLKIT}/validation/bootstrap.py",), tests=("tests/toolkit/test_bootstrap.py", "tests/toolkit/test_budget.py")
+        files=(f"{TOOLKIT}/validation/bootstrap.py",),
+        tests=("tests/toolkit/test_bootstrap.py", "tests/toolkit/test_budget.py"),
     ),
     "budget": Target(
         files=(f"{TOOLKIT}/precision_search/search.py", f"{TOOLKIT}/precision_search/space.py"),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from lstm_edge.layers import LSTM
 from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from support.cases import LstmCase, build_layer
@@ -38,7 +38,6 @@ __all__ = [
     "structure_bytes",
 ]
 
-Array = npt.NDArray[Any]
 VOCABULARY = 17
 
 

@@ -4,17 +4,15 @@ ONNX's layouts throughout: an LSTM's W [D, 4H, I], R [D, 4H, H], B [D, 8H], P [D
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.artifact import Artifact
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import Quantization
 
 __all__ = ["GATE_ROWS", "lstm_witness", "noted", "rounded_columns", "rounded_rows", "rows_times"]
 
-Array = NDArray[Any]
 # Where ONNX has the gates that requests call i, f, g, o.
 GATE_ROWS = {"i": 0, "o": 1, "f": 2, "g": 3}
 

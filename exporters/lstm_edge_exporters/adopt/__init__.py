@@ -5,10 +5,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.answer import copy_answer
 from lstm_edge_exporters.adopt.axes import apply_axes, find_axes, measure_outputs
@@ -36,6 +34,7 @@ from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.quantize import smallest_table
 from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check_file_parity
 from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, OutputError
@@ -43,7 +42,6 @@ from lstm_edge_runtime.writing import check_target
 
 __all__ = ["AdoptReport", "Adopted", "FoundLayer", "adopt", "adopt_bytes"]
 
-Array = NDArray[Any]
 Progress = Callable[[str], None]
 
 

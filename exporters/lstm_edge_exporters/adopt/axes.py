@@ -3,23 +3,21 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from lstm_edge_exporters.adopt.find import layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
 __all__ = ["Axes", "apply_axes", "find_axes", "measure_outputs", "parse_axes", "read_specs"]
 
-Array = NDArray[Any]
 
 # Roles of at most so many axes are tried: 3 ** 5 runs of a small model.
 MOST_UNKNOWN = 5

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["CELLS", "FoundLayer", "Initial", "find_layers", "is_zero", "layer_nodes"]
 
-Array = NDArray[Any]
 Initial = Literal["absent", "zeros", "constant", "input", "computed"]
 
 # What the operators are, by name; the second one is onnxruntime's.

@@ -7,21 +7,18 @@ layer's state. That holds for a layer's own h or c, for stacked layers, and for 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.find import CELLS, STATES, layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
 from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, owner, parse_model, replace_node
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
 
 __all__ = ["parse_pairs", "recognize_states"]
-
-Array = NDArray[Any]
 
 
 def parse_pairs(texts: Sequence[str]) -> dict[str, str]:

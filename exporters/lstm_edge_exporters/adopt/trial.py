@@ -2,21 +2,19 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.onnx_graph.graph import constant_of
 from lstm_edge_exporters.verify.parity import answers_of
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TensorSpec
-from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+from lstm_edge_runtime.errors import ArtifactError, first_line
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
 __all__ = ["Trial", "length_inputs", "make_feeds", "scalar_values"]
 
-Array = NDArray[Any]
 
 # An integer input without dynamic axes is tried with the constants that the graph compares it with, then with these.
 USUAL_VALUES = (1, 0)

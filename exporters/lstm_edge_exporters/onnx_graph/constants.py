@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from numpy.typing import NDArray
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.providers import CPU_ARGUMENTS, RUNTIME_ERRORS, session_options
 
 __all__ = ["evaluate"]
 
-Array = NDArray[Any]
 
 # A chain that moves, joins or converts stored weights holds a few copies of them (int8 to float32 is four); one that
 # makes much of little holds no weights. 64 MiB leave room for a layer of zeros made by ConstantOfShape.

@@ -1,20 +1,18 @@
 """Constant folding: fixed inputs, weights behind other nodes, and the branches that they choose."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from lstm_edge_exporters.onnx_graph.graph import add_constant, constant_of, drop_unused
 from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
 __all__ = ["fix_inputs", "fold", "forget_shapes", "parse_fixed"]
 
-Array = NDArray[Any]
 
 # Folding a branch away can make the next condition constant; exporters nest four deep (a published VAD).
 MOST_ROUNDS = 8

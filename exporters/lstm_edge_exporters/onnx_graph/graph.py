@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_exporters.onnx_graph.constants import evaluate
 from lstm_edge_exporters.onnx_graph.limits import check_external_data, check_limits, external_tensors
 from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import check_integrity
-from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.function_check import check_inlining
 from lstm_edge_runtime.model_reading import ModelReading, TornError, read_model
 
@@ -37,7 +37,6 @@ __all__ = [
     "with_weights",
 ]
 
-Array = NDArray[Any]
 
 # How far back a constant is followed; exporters produce chains of about ten nodes.
 LONGEST_CHAIN = 64
@@ -101,7 +100,7 @@ def _read(proto: onnx.ModelProto) -> ir.Model:
         with quiet():
             model = ir.from_proto(proto)
     except (ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
-        raise ArtifactError(f"the model cannot be read: {_first_line(error)}") from error
+        raise ArtifactError(f"the model cannot be read: {first_line(error)}") from error
     for nested in model.graph.subgraphs():
         nested.meta[_ROOT] = model.graph
     return model
@@ -138,11 +137,7 @@ def with_weights(data: bytes, folder: str | os.PathLike[str]) -> bytes:
         onnx.load_external_data_for_model(proto, os.fspath(folder))
         return proto.SerializeToString(deterministic=True)
     except (ArtifactError, OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(f"weights that lie in another file cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise ArtifactError(f"weights that lie in another file cannot be read: {first_line(error)}") from error
 
 
 def _check_function(function: onnx.FunctionProto, opset: int) -> None:

@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lstm_edge_exporters.pytorch.calls import Call, Pass, Tracker, watched
 from lstm_edge_exporters.pytorch.recurrent import Recurrence, describe
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["Witness", "flatten_outputs", "recurrent_modules", "takes_lengths"]
-
-Array = NDArray[Any]
 
 
 def recurrent_modules(module: nn.Module) -> dict[str, tuple[nn.Module, Recurrence]]:

@@ -6,20 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lstm_edge_exporters.pytorch.calls import Pass, Tracker, same_memory
 from lstm_edge_exporters.pytorch.original import Witness, flatten_outputs
 from lstm_edge_exporters.pytorch.packing import Pack, replaced_packing
 from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
-from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
-from lstm_edge_runtime.providers import first_line
+from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, first_line
 
 __all__ = ["LONGER", "TRACED", "Plan", "could_be_lengths", "make_plan", "state_specs", "try_module"]
 
-Array = NDArray[Any]
 
 # The sizes that a dynamic axis has while the graph is traced: distinct, and neither 0 nor 1, which torch.export
 # takes for constants. What depends on the number of steps shows at a second one.

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
@@ -35,6 +33,7 @@ from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
 from lstm_edge_exporters.verify.difference import difference_to
 from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import Coverage, Layer, ModelCard, Quantization, Streaming
 from lstm_edge_runtime.errors import OutputError, QuantizationError
@@ -64,7 +63,6 @@ MIXED = "mixed"
 LEAST_OPSET = 18
 
 Progress = Callable[[str], None]
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)

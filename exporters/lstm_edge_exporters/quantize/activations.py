@@ -20,10 +20,10 @@ from lstm_edge_exporters.onnx_graph.graph import constant_of
 from lstm_edge_exporters.quantize.dense import is_linear, layer_name
 from lstm_edge_exporters.quantize.nodes import DIRECTIONS, optional_inputs, sides_of
 from lstm_edge_exporters.quantize.recurrent import is_recurrent
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Tap", "add_taps", "find_taps"]
 
-Array = NDArray[Any]
 Float = NDArray[np.float32]
 Rows = Iterator[tuple[str, Float]]
 

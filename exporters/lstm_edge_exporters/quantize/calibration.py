@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.functions.simulation import quantize_rows
 from lstm_edge_exporters.onnx_graph.graph import parse_model
 from lstm_edge_exporters.quantize.activations import add_taps, find_taps
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.contract import Contract
-from lstm_edge_runtime.errors import DataError, InputError, QuantizationError
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+from lstm_edge_runtime.errors import DataError, InputError, QuantizationError, first_line
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 
 __all__ = ["Calibration", "collect"]
 
-Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 Progress = Callable[[str], None]
 

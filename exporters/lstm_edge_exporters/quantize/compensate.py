@@ -11,7 +11,6 @@ costs little in the products with the activations that were seen: eᵀ G e, wher
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.quantize.calibration import Calibration
 from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, MatrixRounder, Scheme, round_matrix
 from lstm_edge_exporters.quantize.scales import Grid, as_scale, best_grid, round_to, stored
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import QuantizationError
 
 __all__ = ["calibrated_rounder", "round_in_order"]
 
-Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 # Added to G's diagonal, as a share of its mean, as in the paper; 0.001 and 0.1 lose the same within the noise of the

@@ -1,20 +1,16 @@
 """Linear layers to ``LinearInt8V1`` or ``LinearInt4V1``; embeddings to a table of int8 rows with one scale each."""
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8
 from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
 from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_exporters.quantize.storage import float16_value, round_table, to_float16, unpacked_rows
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["is_embedding", "is_linear", "layer_name", "linear_bytes", "quantize_embedding", "quantize_linear"]
-
-Array = NDArray[Any]
 
 
 def layer_name(node: ir.Node) -> str:

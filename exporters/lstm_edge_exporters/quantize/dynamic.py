@@ -7,11 +7,9 @@ from here on, as in all of our operators.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.gates import LSTM_ONNX, LSTM_PYTORCH, reorder_gates
@@ -27,13 +25,13 @@ from lstm_edge_exporters.quantize.nodes import (
     sides_of,
 )
 from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, LEVELS, MatrixRounder, Scheme
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["DYNAMIC_DOMAIN", "DYNAMIC_LSTM", "quantize_dynamic_lstm"]
 
 DYNAMIC_DOMAIN = "com.microsoft"
 DYNAMIC_LSTM = "DynamicQuantizeLSTM"
 
-Array = NDArray[Any]
 ToOperator = Callable[[Array, Array, Array, Array | None], dict[str, Array]]
 _BYTES = (np.int8, np.uint8)
 _KINDS = {"W": _BYTES, "R": _BYTES, "W_zero_point": _BYTES, "R_zero_point": _BYTES}

@@ -1,11 +1,9 @@
 """ONNX's ``GRU`` to quantized functions: all that the node can say is honoured, or refused by name."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import GruVariant
 from lstm_edge_exporters.gates import GRU_ONNX, GRU_PYTORCH, reorder_gates
@@ -21,10 +19,9 @@ from lstm_edge_exporters.quantize.nodes import (
     sides_of,
 )
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["ReadGru", "gru_operator_weights", "quantize_gru", "read_gru"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,9 @@ has the arithmetic of the fused operators, and what they promise about states, l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8, CellVariant, function_for
 from lstm_edge_exporters.onnx_graph.graph import (
@@ -29,10 +27,10 @@ from lstm_edge_exporters.quantize.request import GATES, LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder
 from lstm_edge_exporters.quantize.schemes import Scheme
 from lstm_edge_exporters.quantize.storage import float16_value, to_float16
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["MixedCell", "Piece", "add_mixed", "mixed_bytes", "round_mixed"]
 
-Array = NDArray[Any]
 
 # Zero biases of a graph, by width.
 _ZEROS = "lstm_edge.zeros"

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, GruVariant
 from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
+from lstm_edge_runtime.arrays import Array
 
 __all__ = [
     "Outcome",
@@ -25,7 +25,6 @@ __all__ = [
     "sides_of",
 ]
 
-Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 INT64_MIN = -(2**63)
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}

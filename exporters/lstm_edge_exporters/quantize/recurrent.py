@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, parse_cell_name
 from lstm_edge_exporters.gates import LSTM_ONNX, LSTM_PYTORCH, PEEPHOLE_ONNX, PEEPHOLE_PYTORCH, reorder_gates
@@ -29,6 +27,7 @@ from lstm_edge_exporters.quantize.nodes import (
 from lstm_edge_exporters.quantize.request import MATRICES, LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_exporters.quantize.storage import float16_inputs
+from lstm_edge_runtime.arrays import Array
 
 __all__ = [
     "FLOAT_CELLS",
@@ -43,7 +42,6 @@ __all__ = [
     "read_lstm",
 ]
 
-Array = NDArray[Any]
 
 # ONNX's operators that hold recurrent weights in float32.
 FLOAT_CELLS = ("LSTM", "GRU", "RNN")

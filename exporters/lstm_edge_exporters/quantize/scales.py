@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.quantize.rounding import LEVELS, SMALLEST_AMAX, Scheme
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Grid", "as_scale", "best_grid", "round_to", "stored"]
 
-Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 # Shares of a block's range that are tried when outliers may be clipped, 1.00, 0.95, ... 0.70, and how often each scale

@@ -5,7 +5,6 @@ onnxruntime does it once, when it opens the file.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner
 from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
 from lstm_edge_exporters.quantize.rounding import Scheme, round_blocks, round_rows
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import QuantizationError
 
 __all__ = ["Rows", "float16_inputs", "float16_value", "round_table", "to_float16", "unpacked_rows"]
 
-Array = NDArray[Any]
 # The arrays of a table [N, K] stored by rows: ``w``, ``w_scale`` and for four bits ``w_zero``.
 Rows = dict[str, Array]
 

@@ -4,21 +4,20 @@ Unidirectional does not mean streamable: convolution, pooling or attention over 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.artifact import fewest_steps
 from lstm_edge_exporters.onnx_graph.graph import parse_model
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.parity import EXPORT, answers_of, random_state
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TIME, Layer, Parity, StateSpec, Streaming, TensorSpec
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+from lstm_edge_runtime.errors import first_line
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
 __all__ = ["CUTS", "judge_streaming"]
 
-Array = NDArray[Any]
 
 STEPS = 12
 BATCH_SIZE = 2

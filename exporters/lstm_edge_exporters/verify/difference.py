@@ -1,20 +1,17 @@
 """How far a quantized file's answers are from those of its float32 parent: a hint, not a verdict."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.parity import answers_of, random_lengths, random_state
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity
-from lstm_edge_runtime.errors import ArtifactError, ParityError
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+from lstm_edge_runtime.errors import ArtifactError, ParityError, first_line
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
 __all__ = ["difference_to"]
-
-Array = NDArray[Any]
 
 
 def difference_to(parent: bytes, candidate: bytes, card: ModelCard, maker: InputMaker, *, least: int) -> Parity:

@@ -6,19 +6,17 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.onnx_graph.graph import parse_model, parse_proto
 from lstm_edge_exporters.verify.compare import Difference, compare, worst
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.parity import EXPORT, GRID, Case, answers_of, random_state
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, Parity, StateSpec, TensorSpec
-from lstm_edge_runtime.errors import ArtifactError, ParityError
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+from lstm_edge_runtime.errors import ArtifactError, ParityError, first_line
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
 __all__ = ["Original", "check_chunks", "check_file_parity"]
-
-Array = NDArray[Any]
 
 
 # The reference evaluator raises what NumPy does.

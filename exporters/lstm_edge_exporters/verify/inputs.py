@@ -2,19 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.pytorch.recurrent import describe
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
 
 __all__ = ["InputMaker", "infer_specs", "parse_input", "smallest_embedding"]
 
-Array = NDArray[Any]
 
 DTYPES = ("float32", "int64", "int32", "bool")
 _SPEC = re.compile(r"\s*(?P<name>[A-Za-z_][\w.]*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*")

@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.pytorch.original import Witness
 from lstm_edge_exporters.verify.compare import Difference, Tolerance, compare, worst
 from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, Parity, StateSpec
-from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, ParityError
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, first_line, open_session
+from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, ParityError, first_line
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
 __all__ = ["EXPORT", "GRID", "Case", "answers_of", "check_parity", "random_lengths", "random_state"]
 
-Array = NDArray[Any]
 
 EXPORT = Tolerance(
     name="EXPORT",

@@ -1,16 +1,14 @@
 """How far two models' outputs are apart, whatever the right answer is."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.metrics._scores import check_logits, check_pair
 
 __all__ = ["agreement", "max_abs_difference", "mean_abs_difference", "snr_db"]
-
-Array = NDArray[Any]
 
 
 def agreement(reference: Array, candidate: Array) -> float:

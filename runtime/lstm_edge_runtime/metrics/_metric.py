@@ -11,10 +11,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge_runtime.arrays import Array
+
 __all__ = ["RESAMPLES", "Counts", "Estimate", "MeanMetric", "Means", "Metric", "Target", "difference", "weights"]
 
 Scores = NDArray[np.float64]
-Array = NDArray[Any]
 Units = NDArray[np.int64]
 Target = Literal["class", "value", "token", "text", "reference", "own"]
 

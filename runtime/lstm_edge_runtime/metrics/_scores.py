@@ -1,11 +1,11 @@
 """Scores of single samples, in float64. N samples, C classes, K values."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 Scores = NDArray[np.float64]
-Array = NDArray[Any]
 
 
 def correct(outputs: Array, targets: Array) -> Scores:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
 from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Affine", "Stop", "is_op", "label", "read_affine", "through"]
 
-Array = NDArray[Any]
 
 # Nodes between a gate and its sources: exporters leave up to six (Gemm, Add, Add, Slice, Split, Identity).
 LONGEST_CHAIN = 32

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.cells.cell import Cell
 from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
@@ -16,7 +15,6 @@ from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, owner, 
 
 __all__ = ["Builder"]
 
-Array = NDArray[Any]
 
 # From this opset on Squeeze and Unsqueeze have their axes as an input (ONNX operator Unsqueeze, version 13).
 AXES_AS_INPUT = 13

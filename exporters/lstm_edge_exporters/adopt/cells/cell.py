@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.cells.affine import Affine, Stop, label, through
 from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
+from lstm_edge_runtime.arrays import Array
 
 __all__ = ["ACTIVATIONS", "Cell", "check_inside", "check_rows", "factors", "join_sources"]
 
-Array = NDArray[Any]
 
 # What stands where a gate's activation stands in cells that people write; only Sigmoid and Tanh are folded.
 ACTIVATIONS = ("Sigmoid", "Tanh", "HardSigmoid", "Relu", "LeakyRelu", "Elu", "Selu", "Softsign", "Softplus", "Clip")
