@@ -35,14 +35,21 @@ from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 
+KINDS_WITHOUT_BLOCKS = ("float32", "float16", "int8")
+FORMS = [{"kind": kind} for kind in KINDS_WITHOUT_BLOCKS]
+FORMS += [{"kind": "int4", "block": block, "symmetric": zero} for block in (32, 128) for zero in (True, False)]
 
-@given(st.sampled_from(("float32", "float16", "int8", "int4")), st.sampled_from((32, 128)), st.booleans())
-def test_a_scheme_and_its_text(kind: Any, block: Any, symmetric: bool) -> None:
-    if kind != "int4" and (block != 32 or not symmetric):
-        with pytest.raises(QuantizationError, match=f"^blocks and zero points are for int4: {kind} has "):
-            Scheme(kind=kind, block=block, symmetric=symmetric)
-        return
-    scheme = Scheme(kind=kind, block=block, symmetric=symmetric)
+
+@pytest.mark.parametrize("kind", KINDS_WITHOUT_BLOCKS)
+@pytest.mark.parametrize("form", [{"block": 128}, {"symmetric": False}, {"block": 128, "symmetric": False}], ids=str)
+def test_blocks_and_zero_points_are_for_int4(kind: Any, form: dict[str, Any]) -> None:
+    with pytest.raises(QuantizationError, match=f"^blocks and zero points are for int4: {kind} has "):
+        Scheme(kind=kind, **form)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_scheme_and_its_text(form: dict[str, Any]) -> None:
+    scheme = Scheme(**form)
     assert Scheme.parse(scheme.text) == scheme
     assert parse_scheme(scheme.text) == scheme
     assert scheme.text in TEXTS

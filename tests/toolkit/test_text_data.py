@@ -114,15 +114,17 @@ def test_what_is_a_text_by_its_name():
     assert [name for name in texts + others if is_text(name)] == texts
 
 
-@given(st.integers(2, 300), st.integers(1, 9), st.integers(1, 50))
-def test_windows_are_the_text_in_parallel_streams(count, rows, window):
+@given(st.integers(2, 9), st.integers(0, 7), st.integers(1, 50))
+def test_a_text_with_fewer_tokens_than_streams_is_refused(count, more, window):
+    rows = count + more
+    with pytest.raises(DataError, match=rf"^text: got {count} tokens, expected at least {rows + 1}: one for each of"):
+        text_batches(np.arange(count, dtype=np.int64), rows, window)
+
+
+@given(st.integers(1, 9), st.integers(1, 291), st.integers(1, 50))
+def test_windows_are_the_text_in_parallel_streams(rows, more, window):
+    count = rows + more
     ids = np.arange(count, dtype=np.int64)
-    if count <= rows:
-        with pytest.raises(
-            DataError, match=rf"^text: got {count} tokens, expected at least {rows + 1}: one for each of"
-        ):
-            text_batches(ids, rows, window)
-        return
     windows = list(text_batches(ids, rows, window))
     steps = (count - 1) // rows
     assert [part.shape for part in windows[:-1]] == [(rows, window + 1)] * (len(windows) - 1)
