@@ -107,7 +107,7 @@ def fetch() -> None:
             pip = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
             subprocess.run([*pip, "--dest", folder, "silero-vad==6.2.3"], check=True, stdout=sys.stderr)
             wheel = Path(folder) / WHEEL
-            _check_digest(WHEEL, hashlib.sha256(wheel.read_bytes()).hexdigest(), WHEEL_SHA256)
+            check_digest(WHEEL, hashlib.sha256(wheel.read_bytes()).hexdigest(), WHEEL_SHA256)
             with zipfile.ZipFile(wheel) as archive:
                 for form in FORMS:
                     form.path.write_bytes(archive.read(f"silero_vad/data/{form.file}"))
@@ -119,11 +119,11 @@ def fetch() -> None:
             package = next(Path(folder).glob("*.deb"))
             subprocess.run(["dpkg", "-x", package.name, "root"], cwd=folder, check=True, stdout=sys.stderr)
             speech = Path(folder) / "root" / RECORDINGS
-            _check_digest(PACKAGE, _digest_of(speech), RECORDINGS_SHA256)
+            check_digest(PACKAGE, _digest_of(speech), RECORDINGS_SHA256)
             speech.rename(CACHE / "speech")
 
 
-def _check_digest(name: str, got: str, expected: str) -> None:
+def check_digest(name: str, got: str, expected: str) -> None:
     if got != expected:
         sys.exit(f"{name}: SHA-256 is {got}, expected {expected}; nothing of it was kept")
 

@@ -140,7 +140,7 @@ def limits_text() -> str:
         caption = LIMITS_PARTS[part]
         drawing = LIMITS.with_name(f"limits-of-lstms-{part}.svg")
         table = _output_of("benchmarks/lstm_limits.py", part, str(drawing)).strip()
-        text = _fill(text, part, "docs-limits", f"Measured on: {machine}.\n\n![{caption}]({drawing.name})\n\n{table}")
+        text = fill(text, part, "docs-limits", f"Measured on: {machine}.\n\n![{caption}]({drawing.name})\n\n{table}")
     return text
 
 
@@ -150,14 +150,14 @@ def stuck_streams_text() -> str:
     machine = _machine()
     table = _output_of("benchmarks/stuck_streams.py", *(["--keep", given[0]] if given else [])).strip()
     content = f"Measured on: {machine}.\n\n{table}"
-    return _fill(LIMITS.read_text(), "stuck-streams", "docs-stuck-streams", content)
+    return fill(LIMITS.read_text(), "stuck-streams", "docs-stuck-streams", content)
 
 
 def cells_text() -> str:
     """Return docs/training.md with the three cells compared as they come out now (about ten minutes)."""
     machine = _machine()
     table = _output_of("benchmarks/cells.py").strip()
-    return _fill(TRAINING.read_text(), "cells", "docs-cells", f"Measured on: {machine}.\n\n{table}")
+    return fill(TRAINING.read_text(), "cells", "docs-cells", f"Measured on: {machine}.\n\n{table}")
 
 
 def training_speed_text() -> str:
@@ -165,7 +165,7 @@ def training_speed_text() -> str:
     machine = _machine()
     # It exits 1 where the standard cell is too slow, and its table says so.
     table = _output_of("benchmarks/training_speed.py", may_fail=True).strip()
-    return _fill(TRAINING.read_text(), "speed", "docs-training-speed", f"Measured on: {machine}.\n\n{table}")
+    return fill(TRAINING.read_text(), "speed", "docs-training-speed", f"Measured on: {machine}.\n\n{table}")
 
 
 def language_model_texts() -> list[tuple[Path, str]]:
@@ -176,10 +176,10 @@ def language_model_texts() -> list[tuple[Path, str]]:
         for recipe in ("quarter", "long"):
             keep = given[0] if given else scratch
             table = _output_of("benchmarks/language_model.py", "--recipe", recipe, "--keep", keep, threads=None).strip()
-            training = _fill(training, recipe, "docs-language-model", f"Measured on: {machine}.\n\n{table}")
+            training = fill(training, recipe, "docs-language-model", f"Measured on: {machine}.\n\n{table}")
             if recipe == "quarter":
                 _, _, prompts = table.partition("\n`lstm-edge run ")
-                readme = _fill(readme, "prompt", "docs-language-model", f"`lstm-edge run {prompts}")
+                readme = fill(readme, "prompt", "docs-language-model", f"`lstm-edge run {prompts}")
     return [(TRAINING, training), (README, readme)]
 
 
@@ -189,7 +189,7 @@ def quantize_aware_text() -> str:
     machine = _machine()
     table = _output_of("benchmarks/quantize_aware.py", *(["--keep", given[0]] if given else [])).strip()
     content = f"Measured on: {machine}.\n\n{table}"
-    return _fill(TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", content)
+    return fill(TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", content)
 
 
 def quantization_text() -> str:
@@ -203,11 +203,11 @@ def quantization_text() -> str:
     for part in ("language", "vowels", "budget"):
         machine = _machine()
         table = _output_of("benchmarks/quantization.py", part, "--keep", folder).strip()
-        text = _fill(text, part, "docs-quantization", f"Measured on: {machine}.\n\n{table}")
+        text = fill(text, part, "docs-quantization", f"Measured on: {machine}.\n\n{table}")
     return text
 
 
-def _fill(text: str, name: str, target: str, content: str) -> str:
+def fill(text: str, name: str, target: str, content: str) -> str:
     """Put content between the two markers of a part; a document without them is an error, not left as it is."""
     begin, end = f"<!-- {name}: written by `make {target}` -->\n", f"<!-- {name}: end -->\n"
     before, found, rest = text.partition(begin)

@@ -17,7 +17,7 @@ from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.errors import CardError, MissingExtraError
 from lstm_edge_runtime.reading import parse_json, reason
 
-__all__ = ["load_byte_pair", "token_bytes"]
+__all__ = ["load_byte_pair", "parts_of", "token_bytes"]
 
 # Where a long text may be cut without another answer: after a single newline between two signs that are not spaces, as
 # the pre-tokenizer makes that newline a piece of its own.
@@ -93,7 +93,7 @@ def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArra
     tokenizer.encode_special_tokens = True
 
     def encode(characters: str) -> NDArray[np.int64]:
-        parts = [tokenizer.encode(part, add_special_tokens=False).ids for part in _parts(characters)]
+        parts = [tokenizer.encode(part, add_special_tokens=False).ids for part in parts_of(characters)]
         return np.concatenate([np.zeros(0, np.int64), *(np.array(part, np.int64) for part in parts)])
 
     return encode
@@ -127,7 +127,7 @@ def _check_tokens(document: dict[str, Any], ids: Mapping[str, int]) -> None:
             )
 
 
-def _parts(text: str) -> list[str]:
+def parts_of(text: str) -> list[str]:
     """Cut a long text into parts of about 65,536 characters, at seams only."""
     parts, start = [], 0
     while start < len(text):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lstm_edge_runtime.errors import OutputError
 
-__all__ = ["beside", "check_target", "write_atomically"]
+__all__ = ["beside", "check_target", "locked_file", "write_atomically"]
 
 _PREFIX, _SUFFIX = ".lstm-edge-", ".tmp"
 # A folder on a file system that cannot flush a folder, or that may be written but not read.
@@ -59,7 +59,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     target = _place(path, ())
     try:
         _remove_abandoned(target.parent)
-        with _locked_file(target.parent) as (descriptor, temporary):
+        with locked_file(target.parent) as (descriptor, temporary):
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(data)
             _copy_permissions(target, descriptor)
@@ -133,7 +133,7 @@ def _longest_name(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def _locked_file(folder: Path) -> Iterator[tuple[int, str]]:
+def locked_file(folder: Path) -> Iterator[tuple[int, str]]:
     """Make a temporary file, private to its owner and locked; removed at the end where it still has its name."""
     descriptor, name = _lock_new(folder)
     made = os.fstat(descriptor)

@@ -270,14 +270,14 @@ def test_a_long_text_is_cut_where_its_byte_pairs_stay_the_same(text):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_byte_pair, "_CHARACTERS", 1)
         assert vocabulary.encode(text).tolist() == whole
-        assert "".join(_byte_pair._parts(text)) == text
+        assert "".join(_byte_pair.parts_of(text)) == text
 
 
 def test_a_long_text_is_cut_at_all():
     pytest.importorskip("tokenizers")
     from lstm_edge_runtime import _byte_pair
 
-    assert [len(part) for part in _byte_pair._parts("word\n" * 30_000)] == [65_540, 65_540, 18_920]
+    assert [len(part) for part in _byte_pair.parts_of("word\n" * 30_000)] == [65_540, 65_540, 18_920]
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
 
 def test_a_file_that_is_being_written_is_left_alone(tmp_path):
     for writer in range(2):
-        with writing._locked_file(tmp_path) as (descriptor, name):
+        with writing.locked_file(tmp_path) as (descriptor, name):
             os.write(descriptor, b"not yet whole")
             write_atomically(tmp_path / "other.onnx", b"new")
             assert os.path.exists(name), writer
@@ -226,7 +226,7 @@ def test_a_file_system_without_locks_can_be_written(tmp_path, monkeypatch):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with writing._locked_file(tmp_path) as (_, name):
+    with writing.locked_file(tmp_path) as (_, name):
         write_atomically(tmp_path / "model.onnx", b"new")
         assert os.path.exists(name)
     assert (tmp_path / "model.onnx").read_bytes() == b"new"

@@ -298,4 +298,4 @@ def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Pa
         load_keras(path)
     # What the check of the heaps does not know of ends in the trial's process.
     with pytest.raises(ArtifactError, match=r"x: damaged: the HDF5 library does not come back .*\(SIGXCPU\)"):
-        hdf5._try_in_child(bytes(data), "x")
+        hdf5.try_in_child(bytes(data), "x")

@@ -109,17 +109,17 @@ def test_streams_are_compared_before_and_behind_unusual_lines(tmp_path):
 def test_a_document_without_its_markers_is_an_error():
     generate = load(ROOT / "docs" / "generate.py")
     text = "a\n<!-- x: written by `make y` -->\nold\n<!-- x: end -->\nb\n"
-    filled = generate._fill(text, "x", "y", "new")
+    filled = generate.fill(text, "x", "y", "new")
     assert filled == text.replace("old", "\nnew\n")
-    assert generate._fill(filled, "x", "y", "new") == filled
+    assert generate.fill(filled, "x", "y", "new") == filled
     with pytest.raises(ValueError, match="markers of z are missing"):
-        generate._fill(text, "z", "y", "new")
+        generate.fill(text, "z", "y", "new")
 
 
 def test_every_marker_of_the_documents_is_there():
     generate = load(ROOT / "docs" / "generate.py")
     for part in generate.LIMITS_PARTS:
-        generate._fill(generate.LIMITS.read_text(), part, "docs-limits", "")
-    generate._fill(generate.LIMITS.read_text(), "stuck-streams", "docs-stuck-streams", "")
-    generate._fill(generate.TRAINING.read_text(), "cells", "docs-cells", "")
-    generate._fill(generate.TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", "")
+        generate.fill(generate.LIMITS.read_text(), part, "docs-limits", "")
+    generate.fill(generate.LIMITS.read_text(), "stuck-streams", "docs-stuck-streams", "")
+    generate.fill(generate.TRAINING.read_text(), "cells", "docs-cells", "")
+    generate.fill(generate.TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", "")

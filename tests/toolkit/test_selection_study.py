@@ -19,7 +19,7 @@ import pytest
 from lstm_edge.training.selection import Architecture
 
 # Private: from outside a process that is dead and one that is slow look the same for minutes.
-from lstm_edge.training.selection.study import _is_dead, _owner, open_study, run_trials
+from lstm_edge.training.selection.study import is_dead, open_study, owner_of, run_trials
 from lstm_edge_runtime.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -142,15 +142,15 @@ def test_a_trial_that_was_added_twice_is_done_once(tmp_path):
 
 
 def test_only_a_process_of_this_machine_that_is_gone_is_dead():
-    own = _owner(os.getpid())
+    own = owner_of(os.getpid())
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = _owner(child.pid)
-    assert not _is_dead(own)
-    assert not _is_dead(owner)
+    owner = owner_of(child.pid)
+    assert not is_dead(own)
+    assert not is_dead(owner)
     child.communicate(b"\n")
-    assert _is_dead(owner)
-    assert not _is_dead("another-boot" + owner[12:])
-    assert not _is_dead("")
+    assert is_dead(owner)
+    assert not is_dead("another-boot" + owner[12:])
+    assert not is_dead("")
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.fresh_python import python_command
 
-__all__ = ["SafeFile", "shown"]
+__all__ = ["SafeFile", "shown", "try_in_child"]
 
 # A list of names has one entry a weight; a config is counted in LARGEST_TEXT instead.
 MOST_NAMES = 10_000
@@ -39,7 +39,7 @@ def shown(name: object) -> str:
     return text if len(text) <= 80 else f"{text[:76]}...{text[0]}"
 
 
-def _try_in_child(data: bytes, where: str) -> None:
+def try_in_child(data: bytes, where: str) -> None:
     """Refuse a file that the HDF5 library does not come back from (see hdf5_trial)."""
     code = (Path(__file__).parent / "hdf5_trial.py").read_text(encoding="utf-8")
     limits = (str(TRIAL_SECONDS), str(TRIAL_BYTES + 3 * len(data)))
@@ -93,7 +93,7 @@ class SafeFile:
         self.size = len(data)
         with self._reading("the file"):
             _check_heaps(data)
-        _try_in_child(data, where)
+        try_in_child(data, where)
         with self._reading("the file"):
             self._file = h5py.File(io.BytesIO(data), "r")
 

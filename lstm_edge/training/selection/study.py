@@ -28,7 +28,7 @@ from lstm_edge.training.selection.settings import Architecture
 from lstm_edge.training.selection.storage import Database, parse_storage
 from lstm_edge_runtime.errors import InputError, LstmEdgeError
 
-__all__ = ["Cell", "open_study", "run_trials"]
+__all__ = ["Cell", "is_dead", "open_study", "owner_of", "run_trials"]
 
 # A candidate, and a fold from 0.
 Cell = tuple[Architecture, int]
@@ -154,7 +154,7 @@ def _objective(study: optuna.Study, trial: Trial, keys: Mapping[str, Cell], judg
     if key not in keys or next(twins, None) is not None:
         # Nobody asked for it here (another process took what was waiting), or it has a twin.
         raise optuna.TrialPruned
-    trial.set_user_attr("owner", _owner(os.getpid()))
+    trial.set_user_attr("owner", owner_of(os.getpid()))
     architecture, fold = keys[key]
     # The values are fixed already; asking for them makes them visible to Optuna's own tools.
     trial.suggest_int("hidden", 1, 2**20)
@@ -183,7 +183,7 @@ def _give_up_dead(study: optuna.Study, nameless: dict[int, float]) -> None:
         owner = str(trial.user_attrs.get("owner", ""))
         now = time.monotonic()
         since = now if "owner" in trial.user_attrs else nameless.setdefault(trial.number, now)
-        if _is_dead(owner) or now - since > _CLAIM:
+        if is_dead(owner) or now - since > _CLAIM:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -208,7 +208,7 @@ def _key_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get("cell"))
 
 
-def _owner(pid: int) -> str:
+def owner_of(pid: int) -> str:
     """Return who runs a trial: the machine since it was started, its process namespace, process and start time."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -219,10 +219,10 @@ def _owner(pid: int) -> str:
         return ""
 
 
-def _is_dead(owner: str) -> bool:
+def is_dead(owner: str) -> bool:
     """Return whether a process is known to be gone; of one on another machine nothing is known."""
-    parts, own = owner.split(), _owner(os.getpid()).split()
-    return len(parts) == len(own) == 4 and parts[:2] == own[:2] and _owner(int(parts[2])) != owner
+    parts, own = owner.split(), owner_of(os.getpid()).split()
+    return len(parts) == len(own) == 4 and parts[:2] == own[:2] and owner_of(int(parts[2])) != owner
 
 
 def _open_database(url: URL) -> optuna.storages.RDBStorage:
