@@ -124,6 +124,7 @@ def fetch() -> None:
 
 
 def check_digest(name: str, got: str, expected: str) -> None:
+    """Leave with a sentence where a fetched file is not the one that was measured."""
     if got != expected:
         sys.exit(f"{name}: SHA-256 is {got}, expected {expected}; nothing of it was kept")
 
