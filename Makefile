@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 KERNELS := runtime/lstm_edge_runtime/kernels
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
-TOOLS := build hatchling hypothesis import-linter keras mypy "pyright[nodejs]" pytest pytest-xdist ruff types-protobuf ziglang
+TOOLS := build clang-format hatchling hypothesis import-linter keras mypy pre-commit "pyright[nodejs]" pytest pytest-cov pytest-xdist \
+  pyyaml ruff types-protobuf ziglang
 # Debian's Chromium, with type to write in, where there is none and this is root.
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels benchmarks check clean coverage demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Installed again when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -24,6 +25,12 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 
 test: $(VENV)/ready $(LIBRARY)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-quick: $(VENV)/ready $(LIBRARY)  ## the tests of under a second each, for the loop of someone who changes a line (a minute of one core)
+	$(BIN)/python -m pytest -n 0 -q -m "not slow"
+
+coverage: $(VENV)/ready $(LIBRARY)  ## which lines and branches the tests reach; prints the files below nine tenths (ten minutes)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered --cov-report=html:.cache/coverage
 
 # The editable install compiles the kernels; again when a source changed. Without a compiler everything runs on the
 # function bodies.

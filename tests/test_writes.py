@@ -48,6 +48,7 @@ def _called(node):
     return ast.unparse(node.func), ""
 
 
+@pytest.mark.slow
 def test_every_file_that_writes_is_known():
     found = [
         line

@@ -232,6 +232,7 @@ def test_a_file_system_without_locks_can_be_written(tmp_path, monkeypatch):
     assert (tmp_path / "model.onnx").read_bytes() == b"new"
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_never_take_each_others_files_away(tmp_path):
     path, end, problems = tmp_path / "model.onnx", time.monotonic() + 1.5, []
 

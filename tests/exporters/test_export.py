@@ -192,6 +192,7 @@ class TwoTowers(nn.Module):
         return {"scores": self.head(torch.cat([left, right.transpose(0, 1)], -1)), "summary": h[-1]}
 
 
+@pytest.mark.slow
 def test_several_recurrent_layers_inputs_and_outputs() -> None:
     module = seeded(TwoTowers())
     specs = ["x: float32[batch, time, 3]", "ids: int64[batch, time]"]
@@ -221,6 +222,7 @@ class Pair(nn.Module):
         return y, [y.sum(-1), h, c]
 
 
+@pytest.mark.slow
 def test_tuples_are_named_and_returned_states_are_not_outputs() -> None:
     example = torch.randn(6, 2, 3)
     data = build(seeded(Pair()), example).data
@@ -260,6 +262,7 @@ def test_the_card_is_the_golden_one() -> None:
     assert parse_card(json.dumps(card)).layers == session.card.layers
 
 
+@pytest.mark.slow
 def test_export_writes_reports_and_says_what_it_does(tmp_path: Path) -> None:
     lines: list[str] = []
     example = torch.randn(2, 31, 3)

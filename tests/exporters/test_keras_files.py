@@ -287,6 +287,7 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     assert refused > 10
 
 
+@pytest.mark.slow
 def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Path) -> None:
     # One bit of the size of a text in the file's heap of texts: HDF5 then goes through the heap without end.
     data = bytearray((FIXTURES / "keras2.h5").read_bytes())

@@ -80,6 +80,7 @@ def test_int8_answers_are_close(name: str, lengths: bool) -> None:
     assert self_test(int8).passed
 
 
+@pytest.mark.slow
 def test_the_coverage_table() -> None:
     card = session_of(quantized("wide-language-model")).card
     assert card is not None
@@ -215,6 +216,7 @@ def test_other_bodies_under_our_names_are_refused() -> None:
         quantize_bytes(model.SerializeToString())
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused() -> None:
     data = exported("tagger")
     flipped = data[:500] + bytes([data[500] ^ 4]) + data[501:]
@@ -328,6 +330,7 @@ def test_zero_weights(features: str) -> None:
         assert snr_db(whole, got) > LEAST_SNR_DB
 
 
+@pytest.mark.slow
 def test_operators_of_a_quantized_network() -> None:
     assert operators(quantized("language-model")) == [
         "Gather",

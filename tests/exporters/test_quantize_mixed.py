@@ -216,6 +216,7 @@ def body_of(data: bytes) -> onnx.GraphProto:
     return next(attribute.g for attribute in scan.attribute if attribute.HasField("g"))
 
 
+@pytest.mark.slow
 def test_sizes_and_names() -> None:
     data = exported("wide-language-model")
     artifact = quantize_bytes(data, parts={"lstm.0.R": Scheme(kind="int4"), "lstm.0.W.g": Scheme(kind="float16")})
@@ -283,6 +284,7 @@ def test_a_plain_file_and_kernels_give_the_same() -> None:
     np.testing.assert_allclose(answers[2], answers[0], atol=FLIP)
 
 
+@pytest.mark.slow
 def test_a_stream_of_a_mixed_layer() -> None:
     session = Session(quantize_bytes(exported("tagger"), parts={"lstm.0.R": Scheme(kind="int4")}).data, kernels="off")
     x = random_inputs(session, 1, 9)

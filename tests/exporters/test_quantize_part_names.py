@@ -57,6 +57,7 @@ def test_a_convolution_stays_float32_unless_it_is_named() -> None:
         assert [tensor.data_type for tensor in kernels] == [FLOAT]
 
 
+@pytest.mark.slow
 def test_embeddings_are_int8_rows_in_int4_files_unless_named() -> None:
     data = exported("language-model")
     found = noted(quantize_bytes(data, scheme="int4"))
@@ -111,6 +112,7 @@ def test_the_rounder_gets_the_matrices_by_name() -> None:
 # --- what a model has ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_model() -> None:
     conv, rnn, head = describe_parts(front_end())
     assert [(part.layer, part.kind, part.operator) for part in (conv, rnn, head)] == [

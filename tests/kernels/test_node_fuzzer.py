@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "fuzz"))
@@ -29,6 +30,7 @@ def sound(node):
     return node.must == "open" and node.exact and node.ordinary and any(not call.wrong for call in node.calls)
 
 
+@pytest.mark.slow
 def test_a_short_run_finds_nothing(library_path):
     # In a process of its own: the fuzzer forks.
     command = [
@@ -70,6 +72,7 @@ def test_an_answer_to_a_wrong_call_is_a_fault(library):
     assert "was answered, though x has another shape" in nodes.check(dataclasses.replace(node, calls=calls))
 
 
+@pytest.mark.slow
 def test_a_replay_compares_verdicts_bits_and_numbers(library_path, tmp_path):
     folder = tmp_path / "corpus"
     command = [sys.executable, str(ROOT / "tests/fuzz/node_corpus.py"), str(folder), "--seconds", "2", "--seed", "3"]

@@ -47,6 +47,7 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [exported_model, quantized_model], ids=["float32", "int8"])
 def test_the_prompt_and_what_follows_are_printed(tmp_path, data):
     path = tmp_path / "lm.onnx"

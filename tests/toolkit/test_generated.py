@@ -23,6 +23,7 @@ def generate(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [

@@ -60,6 +60,7 @@ def test_a_json_beside_the_report_is_not_overwritten_unasked(tmp_path):
     assert figures.read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "goes_on"), [("y\n", True), ("n\n", False), ("\n", False)])
 def test_on_a_terminal_the_command_asks(tmp_path, answer, goes_on):
     (tmp_path / "r.json").write_text("mine")

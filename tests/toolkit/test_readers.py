@@ -54,6 +54,7 @@ def folder() -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_each_bit_of_a_file_may_be_another(name: str, reader, folder: Path) -> None:
     """Whatever else is raised, a warning too, fails the test."""
@@ -75,6 +76,7 @@ def test_each_bit_of_a_file_may_be_another(name: str, reader, folder: Path) -> N
     assert counts["refused"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_file_that_asks_for_more_than_it_is_is_refused(name: str, folder: Path) -> None:
     """Within 1.5 GiB of address space and 10 s of processor time."""

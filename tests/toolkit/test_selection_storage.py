@@ -68,6 +68,7 @@ def whole(error):
     return "\n".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", [*PLACES, *MALFORMED])
 def test_an_error_holds_no_secret_and_is_ours(storage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -122,6 +123,7 @@ def stand_in(monkeypatch, folder):
     monkeypatch.setattr(study, "_open_database", lambda url: real(there))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["table", "json"])
 def test_a_run_writes_and_prints_no_secret(tmp_path, monkeypatch, arguments, caplog):
     stand_in(monkeypatch, tmp_path)

@@ -64,6 +64,7 @@ def ran(planted):
     return planted[2].read_text().split() if planted[2].exists() else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -106,6 +107,7 @@ def make():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "arguments"),
     [

@@ -20,6 +20,8 @@ from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.generate import score
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow  # its models are exported first
+
 ALPHABET = "abcdefgh!?z"
 LATCH, RELEASE = "!", "?"
 # Beyond this a sigmoid is 0 or 1 in float32 and a tanh is 1.
@@ -86,6 +88,7 @@ def check(file, text, **options):
     return validate(file, file, data, **({"metric": "perplexity", "max_drop": "0%"} | options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 1, 63, 64, 700, 1023, 2900])
 def test_a_stuck_stream_is_found_with_the_token_that_it_is_stuck_since(files, place):
     text = made_text(3300, latches=[place])
