@@ -6,7 +6,7 @@ times at most; ``calibration`` is what the layers' activations are collected on.
 * ``japanese-vowels`` is tuned and calibrated on its training split, verified on its test split.
 * ``king-james`` is calibrated on its training part, tuned on its validation part, verified on its test part.
 * With ``held_out`` named, the data are tuned on as a whole.
-* Anything else is cut once: sequences half and half as ``lstm_edge.training.hold_out_sequences`` draws them (every
+* Anything else is cut once: sequences half and half as ``lstm_edge.data.holdout.hold_out_sequences`` draws them (every
   class in both halves, groups whole, the later half in time held out), a text at its middle.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lstm_edge.data import BUNDLED, Columns, Dataset, Transcripts
+from lstm_edge.data.holdout import hold_out_sequences
 from lstm_edge.data.text import TEXTS, TextData, is_text
 from lstm_edge.validation.judge import load_data
 from lstm_edge_runtime.arrays import Array
@@ -159,8 +160,6 @@ def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
             TextData(name=f"{samples.name}, first half", text=samples.text[:middle]),
             TextData(name=f"{samples.name}, second half", text=samples.text[middle:]),
         )
-    from lstm_edge.training.holdout import hold_out_sequences
-
     if isinstance(samples, Transcripts):
         order = np.random.default_rng(seed).permutation(len(samples))
         rows = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])

@@ -1,8 +1,8 @@
 """Training of the ready-made models: one loop, a file for each task."""
 
+from lstm_edge.data.holdout import hold_out, hold_out_sequences
 from lstm_edge.training.classification import train_classifier
 from lstm_edge.training.forecast import train_forecaster
-from lstm_edge.training.holdout import hold_out, hold_out_sequences
 from lstm_edge.training.language import train_language_model
 from lstm_edge.training.options import LanguageOptions, TrainingOptions
 from lstm_edge.training.plot import plot_curves

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from support.networks import NETWORKS, LanguageModel
 from torch import nn
 
-from lstm_edge_exporters.verify.inputs import DTYPES, InputMaker, infer_specs, parse_input, smallest_embedding
+from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding
+from lstm_edge_exporters.verify.inputs import DTYPES, InputMaker, parse_input
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
 
@@ -83,7 +84,7 @@ def test_a_cell_says_nothing_about_the_order_of_the_axes() -> None:
 def test_made_up_inputs_are_of_the_kind_that_was_asked_for() -> None:
     specs = [parse_input(f"{name}: {dtype}[time, 4, batch, other]") for name, dtype in zip("fijb", DTYPES, strict=True)]
     example = torch.linspace(40, 60, 240).reshape(5, 4, 3, 4)
-    maker = InputMaker(specs, ids_below=7, examples={"f": example})
+    maker = InputMaker(specs, ids_below=7, moments=moments_of({"f": example}))
     made = maker.make(np.random.default_rng(0), batch=50, time=20)
     for name, dtype in zip("fijb", DTYPES, strict=True):
         assert (made[name].dtype, made[name].shape) == (np.dtype(dtype), (20, 4, 50, 3))

@@ -21,11 +21,12 @@ from lstm_edge_exporters.artifact import (
 )
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.pytorch.capture import Captured, capture
+from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding
 from lstm_edge_exporters.pytorch.original import Witness
 from lstm_edge_exporters.pytorch.plan import Plan, could_be_lengths, make_plan
 from lstm_edge_exporters.pytorch.probe import LENGTHS, probe_outputs
 from lstm_edge_exporters.verify.chunks import judge_streaming
-from lstm_edge_exporters.verify.inputs import InputMaker, infer_specs, parse_input, smallest_embedding
+from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
 from lstm_edge_exporters.verify.parity import check_parity
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
@@ -122,7 +123,7 @@ def build(
         raise InputError(f"state must be 'explicit' or 'hidden', got {state!r}")
     description = _description(module)
     specs, examples = _inputs(module, example_inputs, inputs or description.get("inputs"))
-    ids_below = smallest_embedding(module)
+    ids_below, moments = smallest_embedding(module), moments_of(examples)
     witness = Witness(module, specs)
     if not witness.layers:
         raise CaptureError(
@@ -130,11 +131,11 @@ def build(
             "keep whole"
         )
     witness.output_names = output_names or description.get("outputs")
-    everything = InputMaker(specs, ids_below=ids_below, examples=examples, lengths=could_be_lengths(specs))
+    everything = InputMaker(specs, ids_below=ids_below, moments=moments, lengths=could_be_lengths(specs))
     plan = make_plan(witness, everything, explicit_state=state == "explicit")
     lengths = _wants_lengths(module, witness, plan, asked=lengths)
     apart = {spec.input for spec in plan.states} | {plan.lengths}
-    maker = InputMaker([s for s in specs if s.name not in apart], ids_below=ids_below, examples=examples)
+    maker = InputMaker([s for s in specs if s.name not in apart], ids_below=ids_below, moments=moments)
     witness.outputs = probe_outputs(witness, maker, witness.output_names)
 
     layers = sum(len(recurrence.layers) for _, recurrence in witness.layers.values())

@@ -4,14 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
-from lstm_edge_exporters.pytorch.recurrent import describe
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
-from lstm_edge_runtime.errors import CaptureError, InputError
+from lstm_edge_runtime.errors import InputError
 
-__all__ = ["InputMaker", "infer_specs", "parse_input", "smallest_embedding"]
+__all__ = ["DTYPES", "InputMaker", "parse_input"]
 
 
 DTYPES = ("float32", "int64", "int32", "bool")
@@ -42,50 +40,11 @@ def parse_input(text: str) -> TensorSpec:
     return TensorSpec(name=match["name"], dtype=match["dtype"], axes=parsed)
 
 
-def infer_specs(module: torch.nn.Module, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
-    """Infer each input's axes from an example: batch and time first, in the order that the recurrent layers have.
-
-    Raises:
-        CaptureError: the recurrent layers disagree about ``batch_first`` or are all cells of a single step, or an
-            example has fewer than two axes.
-    """
-    found = [recurrence for layer in module.modules() if (recurrence := describe(layer)) is not None]
-    orders = {recurrence.batch_first for recurrence in found if not recurrence.single_step}
-    if len(orders) > 1:
-        raise CaptureError(
-            "some recurrent layers are batch_first and some are not: give inputs=[...] to say which axis is which"
-        )
-    if found and not orders:
-        raise CaptureError(
-            "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
-            "inputs=[...] to say which axis is which"
-        )
-    leading = (TIME, BATCH) if orders == {False} else (BATCH, TIME)
-    specs = []
-    for name, example in examples.items():
-        if example.ndim < 2:
-            raise CaptureError(
-                f"example input {name} has shape {tuple(example.shape)}: expected [{leading[0]}, {leading[1]}, ...]; "
-                "give inputs=[...] to say which axis is which"
-            )
-        dtype = str(example.dtype).removeprefix("torch.")
-        if dtype not in DTYPES:
-            raise CaptureError(f"example input {name} is {dtype}: expected one of {', '.join(DTYPES)}")
-        specs.append(TensorSpec(name=name, dtype=dtype, axes=(*leading, *example.shape[2:])))
-    return tuple(specs)
-
-
-def smallest_embedding(module: torch.nn.Module) -> int:
-    """Return the rows of the module's smallest ``nn.Embedding``, or 2 where it has none."""
-    sizes = [layer.num_embeddings for layer in module.modules() if isinstance(layer, torch.nn.Embedding)]
-    return min(sizes, default=2)
-
-
 class InputMaker:
     """Makes random inputs that a model accepts, for any batch and length.
 
-    Integer inputs are drawn below ``ids_below``, floats from the normal distribution with the example's mean and
-    deviation (0 and 1 without an example). Inputs in ``values`` are always that array (a sample rate); those in
+    Integer inputs are drawn below ``ids_below``, floats from the normal distribution with the mean and deviation that
+    ``moments`` has for them (else 0 and 1). Inputs in ``values`` are always that array (a sample rate); those in
     ``lengths`` are integers from 1 to the number of steps, the first one full.
     """
 
@@ -94,17 +53,14 @@ class InputMaker:
         specs: Sequence[TensorSpec],
         *,
         ids_below: int = 2,
-        examples: Mapping[str, torch.Tensor] | None = None,
+        moments: Mapping[str, tuple[float, float]] | None = None,
         values: Mapping[str, Array] | None = None,
         lengths: Sequence[str] = (),
     ) -> None:
         self.specs = tuple(specs)
         self._ids_below = ids_below
         self.values, self.lengths = dict(values or {}), tuple(lengths)
-        self._moments: dict[str, tuple[float, float]] = {}
-        for name, example in (examples or {}).items():
-            if example.dtype == torch.float32 and example.numel() > 1:
-                self._moments[name] = (float(example.mean()), max(float(example.std()), 1e-3))
+        self._moments = dict(moments or {})
 
     def make(self, rng: np.random.Generator, batch: int, time: int) -> dict[str, Array]:
         """Return an array for each input; axes with other names than batch and time get 3 elements."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 
-from lstm_edge_exporters.pytorch.original import Witness
 from lstm_edge_exporters.verify.compare import Difference, Tolerance, compare, worst
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.arrays import Array
@@ -15,7 +14,16 @@ from lstm_edge_runtime.card import BATCH, Parity, StateSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, ParityError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
-__all__ = ["EXPORT", "GRID", "Case", "answers_of", "check_parity", "random_lengths", "random_state"]
+__all__ = [
+    "EXPORT",
+    "GRID",
+    "Case",
+    "OriginalModule",
+    "answers_of",
+    "check_parity",
+    "random_lengths",
+    "random_state",
+]
 
 
 EXPORT = Tolerance(
@@ -37,6 +45,31 @@ class Case:
 
     def __str__(self) -> str:
         return f"batch {self.batch}, time {self.time}{', zero state' * self.zero_state}"
+
+
+class OriginalModule(Protocol):
+    """The module that a file was made from, run by its own framework."""
+
+    @property
+    def states(self) -> Sequence[StateSpec]:
+        """Its explicit states."""
+        ...
+
+    @property
+    def sorted_rows(self) -> bool:
+        """Say whether rows must come in order of falling lengths."""
+        ...
+
+    @property
+    def takes_lengths(self) -> bool:
+        """Say whether its forward itself deals with lengths."""
+        ...
+
+    def run(
+        self, inputs: Mapping[str, Array], state: Mapping[str, Array], lengths: Array | None = None
+    ) -> Mapping[str, Array]:
+        """Return outputs and leaving states by name; ``lengths`` is int64 [batch]."""
+        ...
 
 
 # What a module that knows nothing of lengths does wrong most often.
@@ -81,7 +114,12 @@ def answers_of(session: onnxruntime.InferenceSession, feeds: Mapping[str, Array]
 
 
 def check_parity(
-    model: bytes, witness: Witness, maker: InputMaker, *, lengths: str | None, example: tuple[int, int] | None = None
+    model: bytes,
+    original: OriginalModule,
+    maker: InputMaker,
+    *,
+    lengths: str | None,
+    example: tuple[int, int] | None = None,
 ) -> Parity:
     """Compare a serialized model with the module over the grid (and the example's own shape).
 
@@ -99,19 +137,19 @@ def check_parity(
     refused = []
     for case in grid:
         inputs = maker.make(rng, case.batch, case.time)
-        state = random_state(witness.states, rng, case.batch, zero=case.zero_state)
+        state = random_state(original.states, rng, case.batch, zero=case.zero_state)
         rows = random_lengths(rng, case.batch, case.time) if lengths else None
-        if rows is not None and witness.sorted_rows:
+        if rows is not None and original.sorted_rows:
             rows = -np.sort(-rows)
         try:
-            expected = witness.run(inputs, state, _given(witness, rows, case))
+            expected = original.run(inputs, state, _given(original, rows, case))
         except LstmEdgeError:
             raise
         except Exception as error:  # the user's own module: whatever it raises, it refuses this shape
             refused.append(f"{case}: {type(error).__name__}")
             continue
         feeds = {**inputs, **state, **({lengths: rows} if lengths and rows is not None else {})}
-        hint = PAST_THE_END if lengths and not witness.takes_lengths else ""
+        hint = PAST_THE_END if lengths and not original.takes_lengths else ""
         differences += _compare(session, feeds, expected, case, hint)
     if not differences:
         raise CaptureError(f"the module itself fails on every shape tried: {'; '.join(refused)}")
@@ -124,9 +162,9 @@ def check_parity(
     )
 
 
-def _given(witness: Witness, rows: Array | None, case: Case) -> Array | None:
+def _given(original: OriginalModule, rows: Array | None, case: Case) -> Array | None:
     """A module that takes lengths is always given some: its forward may not know what None means."""
-    if rows is None and witness.takes_lengths:
+    if rows is None and original.takes_lengths:
         return np.full(case.batch, case.time, np.int64)
     return rows
 

@@ -1,0 +1,60 @@
+"""What the examples and the layers of a module say about its inputs."""
+
+from collections.abc import Mapping
+
+import torch
+
+from lstm_edge_exporters.pytorch.recurrent import describe
+from lstm_edge_exporters.verify.inputs import DTYPES
+from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.errors import CaptureError
+
+__all__ = ["infer_specs", "moments_of", "smallest_embedding"]
+
+
+def infer_specs(module: torch.nn.Module, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
+    """Infer each input's axes from an example: batch and time first, in the order that the recurrent layers have.
+
+    Raises:
+        CaptureError: the recurrent layers disagree about ``batch_first`` or are all cells of a single step, or an
+            example has fewer than two axes.
+    """
+    found = [recurrence for layer in module.modules() if (recurrence := describe(layer)) is not None]
+    orders = {recurrence.batch_first for recurrence in found if not recurrence.single_step}
+    if len(orders) > 1:
+        raise CaptureError(
+            "some recurrent layers are batch_first and some are not: give inputs=[...] to say which axis is which"
+        )
+    if found and not orders:
+        raise CaptureError(
+            "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
+            "inputs=[...] to say which axis is which"
+        )
+    leading = (TIME, BATCH) if orders == {False} else (BATCH, TIME)
+    specs = []
+    for name, example in examples.items():
+        if example.ndim < 2:
+            raise CaptureError(
+                f"example input {name} has shape {tuple(example.shape)}: expected [{leading[0]}, {leading[1]}, ...]; "
+                "give inputs=[...] to say which axis is which"
+            )
+        dtype = str(example.dtype).removeprefix("torch.")
+        if dtype not in DTYPES:
+            raise CaptureError(f"example input {name} is {dtype}: expected one of {', '.join(DTYPES)}")
+        specs.append(TensorSpec(name=name, dtype=dtype, axes=(*leading, *example.shape[2:])))
+    return tuple(specs)
+
+
+def smallest_embedding(module: torch.nn.Module) -> int:
+    """Return the rows of the module's smallest ``nn.Embedding``, or 2 where it has none."""
+    sizes = [layer.num_embeddings for layer in module.modules() if isinstance(layer, torch.nn.Embedding)]
+    return min(sizes, default=2)
+
+
+def moments_of(examples: Mapping[str, torch.Tensor]) -> dict[str, tuple[float, float]]:
+    """Return the mean and the standard deviation (at least 1e-3) of each float32 example of two elements or more."""
+    return {
+        name: (float(example.mean()), max(float(example.std()), 1e-3))
+        for name, example in examples.items()
+        if example.dtype == torch.float32 and example.numel() > 1
+    }
