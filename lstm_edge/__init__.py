@@ -60,7 +60,13 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lstm_edge' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    try:
+        module = importlib.import_module(_HOME[name])
+    except ModuleNotFoundError as error:
+        from lstm_edge._imports import missing_extra
+
+        raise missing_extra(error, f"lstm_edge.{name}") from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

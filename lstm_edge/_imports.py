@@ -1,4 +1,4 @@
-"""Importing an object of the user's that was named as ``package.module:name``, and running the user's code.
+"""Importing what may fail: an object of the user's that was named as ``package.module:name``, a package of an extra.
 
 The current folder is on the path only while the user's own code is imported or called, and last: what a module of the
 user's imports comes from the standard library, then from installed packages, then from the current folder. Only the
@@ -16,9 +16,26 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from lstm_edge_runtime.errors import LstmEdgeError, first_line
+from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError, first_line
 
-__all__ = ["current_folder_last", "import_object"]
+__all__ = ["current_folder_last", "import_object", "missing_extra"]
+
+# The extra of lstm-edge that installs a package.
+EXTRA_OF = {
+    "torch": "export",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnx_ir": "onnx",
+    "safetensors": "export",
+    "onnxruntime": "cpu",
+    "h5py": "keras",
+    "sklearn": "train",
+    "optuna": "train",
+    "matplotlib": "train",
+    "jinja2": "report",
+    "psycopg": "postgresql",
+    "tokenizers": "text",
+}
 
 
 def import_object(source: str, error_class: type[LstmEdgeError], *, what: str, expected: str) -> Any:
@@ -84,3 +101,12 @@ class _InFolder(MetaPathFinder):
         found = PathFinder.find_spec(fullname, [self._folder], target)
         # A folder without __init__.py may be anything, such as the data of an installed package of that name.
         return found if found is not None and found.loader is not None else None
+
+
+def missing_extra(error: ModuleNotFoundError, what: str = "this command") -> MissingExtraError:
+    """Say which extra of lstm-edge installs the module that ``what`` could not import."""
+    package = (error.name or "").split(".")[0]
+    extra = EXTRA_OF.get(package)
+    if extra is None:
+        return MissingExtraError(f"the package {package!r} is not installed")
+    return MissingExtraError(f"{what} needs {package!r}, which is not installed: pip install 'lstm-edge[{extra}]'")

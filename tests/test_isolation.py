@@ -30,6 +30,23 @@ assert "lstm_edge_runtime.stream" in names, names
 for name in names:
     importlib.import_module(name)
 """
+WITHOUT_TORCH = (
+    "lstm_edge.precision_search",
+    "lstm_edge.validation",
+    "lstm_edge_exporters.adopt",
+    "lstm_edge_exporters.artifact",
+    "lstm_edge_exporters.functions",
+    "lstm_edge_exporters.gates",
+    "lstm_edge_exporters.onnx_graph",
+    "lstm_edge_exporters.quantize",
+    "lstm_edge_exporters.verify",
+)
+EVERY_MODULE_OF = """
+import importlib, pkgutil
+package = importlib.import_module({package!r})
+for found in pkgutil.walk_packages(getattr(package, "__path__", ()), {package!r} + "."):
+    importlib.import_module(found.name)
+"""
 HELP = """
 import sys
 from lstm_edge.cli import main
@@ -60,6 +77,12 @@ def imported(code: str, watched: tuple[str, ...]) -> set[str]:
 @pytest.mark.parametrize("code", [USE_THE_RUNTIME, EVERY_MODULE], ids=["use", "every module"])
 def test_the_runtime_needs_numpy_and_onnxruntime_only(code):
     assert imported(code, NOT_ON_THE_DEVICE) == set()
+
+
+@pytest.mark.parametrize("package", WITHOUT_TORCH)
+def test_what_works_on_onnx_files_needs_no_torch(package):
+    code = EVERY_MODULE_OF.format(package=package)
+    assert imported(code, ("torch", "safetensors")) == set()
 
 
 @pytest.mark.parametrize(

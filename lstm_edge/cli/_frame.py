@@ -9,27 +9,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError
+from lstm_edge._imports import missing_extra
+from lstm_edge_runtime.errors import LstmEdgeError
 
 __all__ = ["CommandGroup", "print_error", "print_json", "print_table", "printable", "progress", "shortened"]
-
-# Which `pip install` brings a package that a command needs and the environment lacks.
-EXTRA_OF = {
-    "torch": "export",
-    "onnx": "export",
-    "onnxscript": "export",
-    "onnx_ir": "export",
-    "safetensors": "export",
-    "onnxruntime": "cpu",
-    "h5py": "keras",
-    "sklearn": "train",
-    "optuna": "train",
-    "matplotlib": "train",
-    "jinja2": "report",
-    "psycopg": "postgresql",
-    "tokenizers": "text",
-}
-
 
 # A layer's name in a table, as wide as the tables of `inspect` leave at 80 columns, and how much is the beginning.
 _LONGEST_NAME = 23
@@ -64,17 +47,6 @@ class CommandGroup(TyperGroup):
             _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
-
-
-def missing_extra(error: ModuleNotFoundError) -> LstmEdgeError:
-    """Say which extra of lstm-edge brings the module that could not be imported."""
-    package = (error.name or "").split(".")[0]
-    extra = EXTRA_OF.get(package)
-    if extra is None:
-        return MissingExtraError(f"the package {package!r} is not installed")
-    return MissingExtraError(
-        f"this command needs {package!r}, which is not installed: pip install 'lstm-edge[{extra}]'"
-    )
 
 
 def _fail(message: str, code: int) -> None:

@@ -56,7 +56,7 @@ class StreamingError(LstmEdgeError):
     """The model cannot be streamed; the message says why."""
 
 
-class MissingExtraError(LstmEdgeError):
+class MissingExtraError(LstmEdgeError, ImportError):
     """A package of an optional extra is not installed; the message names the extra."""
 
 

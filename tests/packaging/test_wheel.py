@@ -4,20 +4,16 @@ pip installs the wheel; what it needs comes from the environment that runs the t
 nothing is downloaded.
 """
 
-import importlib.metadata
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from packaging.requirements import Requirement
+from support.environments import linked_environment, run
 
 pytestmark = pytest.mark.slow
 
@@ -28,23 +24,6 @@ TEST_TOOLS = ("pytest", "hypothesis")
 NOT_THERE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors")
 
 
-def run(*arguments, cwd, exit_code=0, stdin=None):
-    """Run a program without the variables that would lead it back to the checkout; returns the result."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "COV_"))}
-    result = subprocess.run(
-        [str(argument) for argument in arguments],
-        cwd=cwd,
-        env=kept | {"COLUMNS": "80"},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert result.returncode == exit_code, f"{result.stdout}\n{result.stderr}"
-    return result
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from this checkout by the build backend itself."""
@@ -53,32 +32,11 @@ def wheel(tmp_path_factory):
     return folder / run(sys.executable, "-c", code, cwd=ROOT).stdout.splitlines()[-1]
 
 
-def closure(*names):
-    """The installed distributions with these names and all that they require, with the markers of this machine."""
-    found, waiting = {}, list(names)
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found:
-            continue
-        found[name] = importlib.metadata.distribution(name)
-        for text in found[name].requires or ():
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                waiting.append(requirement.name)
-    return found
-
-
 @pytest.fixture(scope="module")
 def device(wheel, tmp_path_factory):
     """A virtual environment like a device's, with the wheel; returns its folder."""
     folder = tmp_path_factory.mktemp("device")
-    venv.create(folder / "venv", with_pip=True)
-    [site] = (folder / "venv" / "lib").glob("python*/site-packages")
-    for distribution in closure(*DEVICE, *TEST_TOOLS).values():
-        tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}
-        for top in tops:
-            if not (site / top).exists():
-                (site / top).symlink_to(Path(str(distribution.locate_file(top))))
+    linked_environment(folder / "venv", *DEVICE, *TEST_TOOLS, with_pip=True)
     # pip itself installs the wheel; what the wheel needs is there already, and nothing else may be fetched.
     run(folder / "venv" / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps", wheel, cwd=folder)
     # Outside of the checkout, so that nothing of it can be on the path.
@@ -173,16 +131,21 @@ def test_the_budget_can_be_checked_on_the_device(lstm_edge, device):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "package"),
+    ("arguments", "package", "extra"),
     [
-        (("train", "classification", "--data", "japanese-vowels", "-o", "m.safetensors"), "torch|safetensors"),
-        (("export", "m.safetensors", "-o", "m.onnx"), "torch|safetensors|onnx"),
-        (("quantize", "m.onnx", "-o", "q.onnx"), "onnx|onnx_ir|torch"),
+        (
+            ("train", "classification", "--data", "japanese-vowels", "-o", "m.safetensors"),
+            "torch|safetensors",
+            "export",
+        ),
+        (("export", "m.safetensors", "-o", "m.onnx"), "torch", "export"),
+        (("quantize", "m.onnx", "-o", "q.onnx"), "onnx|onnx_ir", "onnx"),
+        (("adopt", "m.onnx", "-o", "q.onnx"), "onnx|onnx_ir", "onnx"),
     ],
 )
-def test_a_command_that_the_device_lacks_names_its_extra(lstm_edge, device, arguments, package):
+def test_a_command_that_the_device_lacks_names_its_extra(lstm_edge, device, arguments, package, extra):
     result = run(*lstm_edge, *arguments, cwd=device, exit_code=2)
-    pattern = rf"error: this command needs '({package})', which is not installed: pip install 'lstm-edge\[export\]'"
+    pattern = rf"error: this command needs '({package})', which is not installed: pip install 'lstm-edge\[{extra}\]'"
     assert re.search(pattern, result.stderr.splitlines()[-1]), result.stderr
     assert not (device / "m.safetensors").exists()
 

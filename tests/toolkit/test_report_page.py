@@ -13,7 +13,7 @@ import pytest
 from support.html_page import Page
 from support.report_cases import CASES, POISON, example, poisoned
 
-from lstm_edge.cli._frame import missing_extra
+from lstm_edge._imports import missing_extra
 from lstm_edge.html_report import render_report
 from lstm_edge_runtime.errors import DataError
 

@@ -1,0 +1,61 @@
+"""Virtual environments that hold links to some of the installed distributions: nothing is downloaded."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import venv
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+__all__ = ["linked_environment", "run"]
+
+
+def run(*arguments, cwd, exit_code=0, stdin=None):
+    """Run a program without the variables that would lead it back to the checkout; returns the result."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "COV_"))}
+    result = subprocess.run(
+        [str(argument) for argument in arguments],
+        cwd=cwd,
+        env=kept | {"COLUMNS": "80"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert result.returncode == exit_code, f"{result.stdout}\n{result.stderr}"
+    return result
+
+
+def _closure(*names: str) -> dict[str, importlib.metadata.Distribution]:
+    """The installed distributions with these names and all that they require, with the markers of this machine."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        found[name] = importlib.metadata.distribution(name)
+        for text in found[name].requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return found
+
+
+def linked_environment(folder: Path, *names: str, with_pip: bool = False) -> Path:
+    """Make a virtual environment in which these distributions, and all that they require, are links.
+
+    Returns:
+        Its ``site-packages``.
+    """
+    venv.create(folder, with_pip=with_pip)
+    [site] = (folder / "lib").glob("python*/site-packages")
+    for distribution in _closure(*names).values():
+        tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}
+        for top in tops:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(distribution.locate_file(top))))
+    return site
