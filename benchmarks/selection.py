@@ -52,7 +52,8 @@ def main() -> None:
 
 
 def _select(folder: Path, plot: list[str]) -> dict:
-    sizes = ["--hidden", ",".join(map(str, HIDDEN)), "--layers", ",".join(map(str, LAYERS)), "--folds", str(FOLDS)]
+    sizes = ["--hidden-sizes", ",".join(map(str, HIDDEN)), "--layer-counts", ",".join(map(str, LAYERS))]
+    sizes += ["--folds", str(FOLDS)]
     command = ["select", "--data", "japanese-vowels", *sizes, "--json"]
     command += ["-o", str(folder / "vowels.safetensors"), *(["--plot", plot[0]] if plot else [])]
     return json.loads(

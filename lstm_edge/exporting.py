@@ -26,10 +26,6 @@ __all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
 Progress = Callable[[str], None]
 
 
-DEFAULT_METRIC = "accuracy"
-DEFAULT_MAX_DROP = "0.5pt"
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
     """What `lstm-edge export` was asked for; the fields are its options.
@@ -48,9 +44,11 @@ class ExportRequest:
     scheme: str | None = None
     allow_unquantized: bool = False
     data: str | None = None
+    columns: str | None = None
     metric: str | None = None
     max_drop: str | None = None
     confidence: float | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,18 +178,22 @@ def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData 
             raise InputError("--allow-unquantized goes with --scheme: give --scheme int8 too, or leave it out")
     if request.data is None:
         for option, value in (
+            ("--columns", request.columns),
             ("--metric", request.metric),
             ("--max-drop", request.max_drop),
             ("--confidence", request.confidence),
+            ("--threads", None if request.threads == 1 else request.threads),
         ):
             if value is not None:
                 raise InputError(f"{option} is about validation: say with --data on what, or leave it out")
         return None
-    from lstm_edge.validation.judge import load_data
-    from lstm_edge.validation.report import parse_budget
+    from lstm_edge.data import parse_columns
+    from lstm_edge.validation.judge import choose_budget, load_data
 
-    parse_budget(request.max_drop or DEFAULT_MAX_DROP)
-    return load_data(request.data, request.metric or DEFAULT_METRIC)
+    named = None if request.columns is None else parse_columns(request.columns)
+    dataset = load_data(request.data, request.metric, columns=named)
+    choose_budget(request.max_drop, request.metric, dataset)
+    return dataset
 
 
 def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: Progress) -> None:
@@ -209,18 +211,19 @@ def _validate(
     progress: Progress,
 ) -> "ValidationReport":
     from lstm_edge.data.text import TextData
-    from lstm_edge.validation.judge import validate
+    from lstm_edge.validation.judge import default_metric, validate
 
-    metric = request.metric or DEFAULT_METRIC
+    metric = request.metric or default_metric(dataset)
     unit = "characters" if isinstance(dataset, TextData) else "sequences"
     progress(f"validating {metric} on {dataset.name}: {len(dataset):,} {unit}")
     return validate(
         candidate,
         reference,
         dataset,
-        metric=metric,
-        max_drop=request.max_drop or DEFAULT_MAX_DROP,
+        metric=request.metric,
+        max_drop=request.max_drop,
         confidence=request.confidence,
+        threads=request.threads,
     )
 
 

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -29,7 +28,7 @@ class Auto:
     ``force``: overwrite a ``.json`` beside the report without asking.
     """
 
-    options: Mapping[str, Any]
+    options: dict[str, Any]
     columns: str | None
     report: Path | None
     force: bool
@@ -40,9 +39,11 @@ def quantize_automatically(auto: Auto, context: typer.Context) -> None:
     """Search, print, write the report; exit 1 where nothing keeps within the budget, 2 when interrupted."""
     from lstm_edge.data import parse_columns
     from lstm_edge.precision_search import BudgetRequest, quantize_to_budget
+    from lstm_edge.validation.judge import default_metric, load_data
 
     named = None if auto.columns is None else parse_columns(auto.columns)
-    request = BudgetRequest(**auto.options, columns=named, command=command_line(context))
+    metric = auto.options["metric"] or default_metric(load_data(auto.options["data"], None, columns=named))
+    request = BudgetRequest(**(auto.options | {"metric": metric}), columns=named, command=command_line(context))
     _check_report(auto.report, force=auto.force)
     try:
         with progress_bar("searching", request.max_evaluations) as update:
@@ -73,6 +74,9 @@ def command_line(context: typer.Context) -> str:
         if source is None or source.name != "COMMANDLINE" or name in ("resume", "force"):
             continue
         flag = [parameter.opts[0]] if parameter.param_type_name == "option" else []
+        if value is False:
+            words += parameter.secondary_opts
+            continue
         if value is True:
             words += flag
             continue

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lstm_edge.cli._options import AsJson, StatePairs
+
 if TYPE_CHECKING:
     from lstm_edge_exporters.adopt import AdoptReport, FoundLayer
 
@@ -23,7 +25,8 @@ Examples:
 
     lstm-edge adopt hidden.onnx -o streaming.onnx --stateful
 
-    lstm-edge adopt vad.onnx -o vad16k.onnx --fix sr=16000 --axes "input=batch,576"
+    lstm-edge adopt vad.onnx -o vad16k.onnx --fix sr=16000 \\
+        --input "input: float32[batch, 576]"
 
     lstm-edge adopt other.onnx -o out.onnx --state context=context_out --json
 """
@@ -45,31 +48,40 @@ def adopt(
         list[str] | None,
         typer.Option("--fix", metavar="NAME=VALUE", help="Make an input a constant, such as sr=16000. Repeatable."),
     ] = None,
-    axes: Annotated[
+    inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--axes",
-            metavar="NAME=AXES",
-            help='The axes of an input, as "x=batch,time,64": names are dynamic, numbers fixed. Repeatable.',
+            "--input",
+            metavar="SPEC",
+            help='An input, as "x: float32[batch, time, 64]": names are dynamic axes, numbers fixed ones. Repeatable.',
         ),
     ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option("--state", metavar="IN=OUT", help="An input that is the state left by an output. Repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    axes: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    state: StatePairs = None,
+    as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
     from lstm_edge.cli._frame import print_json, progress
     from lstm_edge_exporters.adopt import adopt as run
-    from lstm_edge_exporters.adopt.axes import parse_axes
+    from lstm_edge_exporters.adopt.axes import parse_axes, parse_inputs
     from lstm_edge_exporters.adopt.recognize import parse_pairs
     from lstm_edge_exporters.onnx_graph.fold import parse_fixed
     from lstm_edge_runtime.errors import ArtifactError
 
+    if axes:
+        progress('--axes "x=batch,time,64" is the old form of --input "x: float32[batch, time, 64]"')
     fixed, named, states = parse_fixed(fix or []), parse_axes(axes or []), parse_pairs(state or [])
     try:
-        report = run(source, output, stateful=stateful, fixed=fixed, axes=named, states=states, progress=progress)
+        report = run(
+            source,
+            output,
+            stateful=stateful,
+            fixed=fixed,
+            inputs=parse_inputs(inputs or []),
+            axes=named,
+            states=states,
+            progress=progress,
+        )
     except ArtifactError as error:
         # What parses the bytes does not know which file they came from.
         raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error

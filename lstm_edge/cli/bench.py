@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
+from lstm_edge.cli._renamed import with_old_names
+
 if TYPE_CHECKING:
     from lstm_edge_runtime.library import KernelChoice
 
@@ -13,20 +16,20 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("bench", no_args_is_help=True)(bench)
+    app.command("bench", no_args_is_help=True)(with_old_names(bench, "bench"))
 
 
 def bench(
-    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    model: Model,
     *,
-    batch: Annotated[int, typer.Option("--batch", help="Rows side by side.")] = 1,
-    time_steps: Annotated[int, typer.Option("--time", help="Length of the sequences.")] = 100,
+    batch_size: BatchSize = 1,
+    time_steps: Annotated[int, typer.Option(help="Length of the sequences.")] = 100,
     steps: Annotated[int, typer.Option(help="Streaming steps that are timed.")] = 1000,
     repeats: Annotated[int, typer.Option(help="Sequences that are timed.")] = 50,
-    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
-    kernels: Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    provider: Provider = "cpu",
+    threads: Threads = 1,
+    kernels: Kernels = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model on this device: a streaming step, a whole sequence, load time and memory.
 
@@ -37,7 +40,7 @@ def bench(
 
         lstm-edge bench model.onnx
 
-        lstm-edge bench model.onnx --kernels off --batch 16 --json
+        lstm-edge bench model.onnx --kernels off --batch-size 16 --json
     """
     from lstm_edge.cli._frame import print_json, print_table, progress
     from lstm_edge_runtime.bench import bench as measure
@@ -46,7 +49,7 @@ def bench(
 
     def say(message: str) -> None:
         # A short run needs no commentary; the first part alone takes less than two seconds for a small model.
-        if time.monotonic() - began > 2 or max(steps * batch, repeats * batch * time_steps) > 20_000:
+        if time.monotonic() - began > 2 or max(steps * batch_size, repeats * batch_size * time_steps) > 20_000:
             progress(message)
 
     report = measure(
@@ -54,7 +57,7 @@ def bench(
         provider=provider,
         threads=threads,
         kernels=cast("KernelChoice", kernels),
-        batch_size=batch,
+        batch_size=batch_size,
         time_steps=time_steps,
         steps=steps,
         repeats=repeats,

@@ -1,8 +1,10 @@
 """``lstm-edge check``: run a file's golden vectors on this device."""
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
+
+from lstm_edge.cli._options import AsJson, Kernels, Model, Provider, Threads
 
 if TYPE_CHECKING:
     from lstm_edge_runtime.library import KernelChoice
@@ -17,12 +19,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def check(
-    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    model: Model,
     *,
-    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
-    kernels: Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    provider: Provider = "cpu",
+    threads: Threads = 1,
+    kernels: Kernels = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Run the file's golden vectors here and compare the answers with those it was made with.
 

@@ -7,6 +7,16 @@ from typing import Annotated
 import typer
 
 from lstm_edge.cli._frame import print_json, print_table, progress
+from lstm_edge.cli._options import (
+    AllowUnquantized,
+    AsJson,
+    ColumnSpec,
+    Confidence,
+    MaxDrop,
+    MetricName,
+    Threads,
+)
+from lstm_edge.cli._renamed import say_renamed
 
 __all__ = ["add_to"]
 
@@ -33,8 +43,8 @@ Examples:
 """
 
 
-class State(StrEnum):
-    """What `--state` takes."""
+class States(StrEnum):
+    """What `--states` takes."""
 
     EXPLICIT = "explicit"
     HIDDEN = "hidden"
@@ -75,50 +85,44 @@ def export(
         list[str] | None,
         typer.Option("--output-name", metavar="NAME", help="Name of an output. Once for each, in order."),
     ] = None,
-    state: Annotated[
-        State, typer.Option(help="explicit: states go in and out, for streaming; hidden: zeros inside.")
-    ] = State.EXPLICIT,
+    states: Annotated[
+        States, typer.Option(help="explicit: states go in and out, for streaming; hidden: zeros inside.")
+    ] = States.EXPLICIT,
+    state: Annotated[States | None, typer.Option(hidden=True)] = None,
     lengths: Annotated[bool, typer.Option("--lengths", help="Add an input for the valid length of each row.")] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Inline the lstm_edge functions, for tools that know no local functions.")
     ] = False,
     scheme: Annotated[Scheme | None, typer.Option(help="Quantize.")] = None,
-    allow_unquantized: Annotated[
-        bool, typer.Option("--allow-unquantized", help="Accept recurrent layers that stay float32.")
-    ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Validate the quantized model on this: `japanese-vowels` (its test split) or an .npz file."),
-    ] = None,
-    metric: Annotated[str | None, typer.Option(help="The task's metric.", show_default="accuracy")] = None,
-    max_drop: Annotated[
-        str | None,
-        typer.Option(
-            help="How much worse it may become: `0.5pt` in points of the metric, `0.5%` of the float32 value.",
-            show_default="0.5pt",
-        ),
-    ] = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(help="Let the bound of a paired bootstrap at this confidence decide, such as 0.95."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    allow_unquantized: AllowUnquantized = False,
+    data: Annotated[str | None, typer.Option(help="Validate the quantized model on this, as `validate` does.")] = None,
+    columns: ColumnSpec = None,
+    metric: MetricName = None,
+    max_drop: MaxDrop = None,
+    confidence: Confidence = None,
+    threads: Threads = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
     from lstm_edge.exporting import ExportRequest, run_export
 
+    if state is not None:
+        say_renamed("--state", "states")
+        states = state
     request = ExportRequest(
         source=source,
         output=output,
         weights=weights,
         inputs=tuple(inputs or ()),
         output_names=tuple(output_names or ()),
-        state=state.value,
+        state=states.value,
         lengths=lengths,
         plain=plain,
         scheme=None if scheme is None else scheme.value,
         allow_unquantized=allow_unquantized,
         data=data,
+        columns=columns,
+        threads=threads,
         metric=metric,
         max_drop=max_drop,
         confidence=confidence,

@@ -2,9 +2,11 @@
 
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from lstm_edge.cli._options import AsJson, Model, Provider
 
 if TYPE_CHECKING:
     from lstm_edge_runtime.card import ModelCard, Quantization, TensorSpec
@@ -19,14 +21,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    model: Model,
     *,
-    provider: Annotated[str, typer.Option(help="cpu, or cuda to see which nodes stay on the CPU.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    provider: Provider = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Print the model card: inputs, outputs, states, layers, streaming, quantization, parity, sizes.
 
-    The file is opened as the device would open it, so its integrity and its card are checked on the way.
+    The file is opened as the device would open it, so its integrity and its card are checked on the way. With
+    --provider cuda it says which nodes stay on the CPU.
 
     For example:
 

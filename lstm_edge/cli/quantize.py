@@ -8,6 +8,8 @@ import typer
 
 from lstm_edge.cli._auto import Auto, quantize_automatically
 from lstm_edge.cli._frame import print_json, print_table, progress, shortened
+from lstm_edge.cli._options import AllowUnquantized, AsJson
+from lstm_edge.cli._renamed import with_old_names
 
 if TYPE_CHECKING:
     from lstm_edge_exporters.quantize import Scheme
@@ -60,7 +62,7 @@ class PreferName(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `quantize`."""
-    app.command("quantize", help=HELP, no_args_is_help=True)(quantize)
+    app.command("quantize", help=HELP, no_args_is_help=True)(with_old_names(quantize, "quantize"))
 
 
 def quantize(
@@ -81,10 +83,10 @@ def quantize(
     zero_points: Annotated[
         bool, typer.Option("--zero-points", help="int4: give each block a zero point (not symmetric).")
     ] = False,
-    layers: Annotated[str, typer.Option(help="all, or recurrent: leave linear layers and embeddings float32.")] = "all",
-    allow_unquantized: Annotated[
-        bool, typer.Option("--allow-unquantized", help="Accept recurrent layers that stay float32.")
-    ] = False,
+    layer_kinds: Annotated[
+        str, typer.Option(help="all, or recurrent: leave linear layers and embeddings float32.")
+    ] = "all",
+    allow_unquantized: AllowUnquantized = False,
     data: Annotated[
         str | None,
         typer.Option(
@@ -101,22 +103,26 @@ def quantize(
         int | None,
         typer.Option(rich_help_panel=CALIBRATION, min=1, help="Sequences, or stretches of 256 tokens. [default: 128]"),
     ] = None,
-    no_compensate: Annotated[
+    compensate: Annotated[
         bool,
-        typer.Option("--no-compensate", rich_help_panel=CALIBRATION, help="Round each weight for itself."),
-    ] = False,
-    no_scale_search: Annotated[
+        typer.Option(
+            "--compensate/--no-compensate", rich_help_panel=CALIBRATION, help="Make up for the errors of other weights."
+        ),
+    ] = True,
+    scale_search: Annotated[
         bool,
-        typer.Option("--no-scale-search", rich_help_panel=CALIBRATION, help="Take scales from the extremes."),
-    ] = False,
-    no_clip: Annotated[
-        bool, typer.Option("--no-clip", rich_help_panel=CALIBRATION, help="Do not cut outlier weights off.")
-    ] = False,
+        typer.Option(
+            "--scale-search/--no-scale-search", rich_help_panel=CALIBRATION, help="Search scales, not extremes alone."
+        ),
+    ] = True,
+    clip: Annotated[
+        bool, typer.Option("--clip/--no-clip", rich_help_panel=CALIBRATION, help="Cut outlier weights off.")
+    ] = True,
     seed: Annotated[
         int | None,
         typer.Option(rich_help_panel=CALIBRATION, min=0, help="Of every draw. [default: 0]"),
     ] = None,
-    held_out: Annotated[
+    held_out_data: Annotated[
         str | None,
         typer.Option(
             rich_help_panel=BUDGET,
@@ -124,7 +130,10 @@ def quantize(
             "one half.",
         ),
     ] = None,
-    metric: Annotated[str | None, typer.Option(rich_help_panel=BUDGET, help="As for `validate`.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=BUDGET, help="As for `validate`; by default the one that `validate` takes."),
+    ] = None,
     max_drop: Annotated[
         str | None,
         typer.Option(rich_help_panel=BUDGET, help="The budget: `0.5pt` in points, `0.5%` of the source's value."),
@@ -149,6 +158,9 @@ def quantize(
         int | None,
         typer.Option(rich_help_panel=BUDGET, min=1, help="Files that are built and judged at most. [default: 200]"),
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(rich_help_panel=BUDGET, min=1, help="Threads that compute. [default: 1]")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(rich_help_panel=BUDGET, help="Write a report, FILE.html, and FILE.json beside it."),
@@ -161,17 +173,18 @@ def quantize(
         bool,
         typer.Option("--resume", rich_help_panel=BUDGET, help="Go on with the interrupted search of this OUTPUT."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
     automatic = {
-        "--held-out": held_out,
+        "--held-out-data": held_out_data,
         "--metric": metric,
         "--max-drop": max_drop,
         "--confidence": confidence,
         "--prefer": prefer,
         "--gates": gates,
         "--max-evaluations": max_evaluations,
+        "--threads": threads,
         "--report": report,
         "--force": force,
         "--resume": resume,
@@ -179,30 +192,27 @@ def quantize(
     calibrated = {
         "--columns": columns,
         "--calibration-samples": calibration_samples,
-        "--no-compensate": no_compensate,
-        "--no-scale-search": no_scale_search,
-        "--no-clip": no_clip,
+        "--no-compensate": not compensate,
+        "--no-scale-search": not scale_search,
+        "--no-clip": not clip,
         "--seed": seed,
     }
     parts = _parts(part or [])
-    rounding = {
-        "compensate": not no_compensate,
-        "search_scales": not no_scale_search,
-        "clip": not no_clip,
-    } | _given(seed=seed)
+    rounding = {"compensate": compensate, "search_scales": scale_search, "clip": clip} | _given(seed=seed)
     if scheme is SchemeName.AUTO:
         fixed = {"--block": block != 32, "--zero-points": zero_points, "--allow-unquantized": allow_unquantized}
         _refuse(fixed, "goes with a scheme of its own, not with --scheme auto")
-        _require({"--data": data, "--metric": metric, "--max-drop": max_drop})
+        _require({"--data": data, "--max-drop": max_drop})
         options = rounding | _given(
-            held_out=held_out,
+            held_out=held_out_data,
+            threads=threads,
             confidence=confidence,
             prefer=None if prefer is None else prefer.value,
             max_evaluations=max_evaluations,
             calibration_samples=calibration_samples,
         )
         required = {"source": source, "output": output, "data": data, "metric": metric, "max_drop": max_drop}
-        options |= required | {"gates": gates, "layers": layers, "parts": parts, "resume": resume}
+        options |= required | {"gates": gates, "layers": layer_kinds, "parts": parts, "resume": resume}
         quantize_automatically(
             Auto(options=options, columns=columns, report=report, force=force, as_json=as_json), context
         )
@@ -215,7 +225,7 @@ def quantize(
     from lstm_edge_exporters.quantize import parse_scheme
 
     chosen = parse_scheme(scheme.value, block=block, symmetric=not zero_points)
-    more = {"layers": layers, "allow_unquantized": allow_unquantized, "parts": parts}
+    more = {"layers": layer_kinds, "allow_unquantized": allow_unquantized, "parts": parts}
     if data is not None:
         more |= _calibrated(source, data, columns, rounding)
     _quantize_plainly(source, output, chosen, more, as_json=as_json)
@@ -289,5 +299,5 @@ def _require(options: dict[str, Any]) -> None:
     missing = [option for option, value in options.items() if value is None]
     if missing:
         raise InputError(
-            f"--scheme auto needs {', '.join(missing)}: what to tune on, what counts, and how much of it may be lost"
+            f"--scheme auto needs {', '.join(missing)}: what to tune on, and how much of the metric may be lost"
         )

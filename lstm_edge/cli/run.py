@@ -1,9 +1,12 @@
 """``lstm-edge run``: run a model on a file of arrays, stream JSON lines through it, or write and score text."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
+from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli._text import PromptOptions, print_continuation, print_scores
 
 if TYPE_CHECKING:
@@ -16,23 +19,23 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("run", no_args_is_help=True)(run)
+    app.command("run", no_args_is_help=True)(with_old_names(run, "run"))
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")],
+    model: Model,
     inputs: Annotated[
         str | None, typer.Argument(help="An .npy array, or an .npz of arrays by name.", metavar="INPUT.npy|.npz")
     ] = None,
     *,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", help="Write the outputs here (.npy or .npz) instead of as JSON.")
+        Path | None, typer.Option("-o", "--output", help="Write the outputs here (.npy or .npz) instead of as JSON.")
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="JSON lines on standard input and output.")] = False,
-    batch_size: Annotated[int, typer.Option(help="With --stream: rows side by side.")] = 1,
-    state: Annotated[str | None, typer.Option(help="Start from the state in this .npz file.")] = None,
-    save_state: Annotated[str | None, typer.Option(help="Write the last state to this .npz file.")] = None,
-    lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, for example 5,3.")] = None,
+    batch_size: BatchSize = 1,
+    load_state: Annotated[Path | None, typer.Option(help="Start from the state in this .npz file.")] = None,
+    save_state: Annotated[Path | None, typer.Option(help="Write the last state to this .npz file.")] = None,
+    row_lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, for example 5,3.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A language model writes on from this text.")] = None,
     tokens: Annotated[int | None, typer.Option(help="With --prompt: the most tokens to write. [default: 200]")] = None,
     temperature: Annotated[
@@ -50,12 +53,10 @@ def run(
             metavar="FILE|-", help="How probable each token of a text is: .txt, .xz, .gz, or - for standard input."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="With --score: JSON lines. With --prompt: one JSON object at the end.")
-    ] = False,
-    provider: Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads within one operator.")] = 1,
-    kernels: Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")] = "auto",
+    as_json: AsJson = False,
+    provider: Provider = "cpu",
+    threads: Threads = 1,
+    kernels: Kernels = "auto",
 ) -> None:
     """Run a model on an array file, stream JSON lines through it, or write and score text with a language model.
 
@@ -64,15 +65,15 @@ def run(
     a wrong shape, no JSON) is named with its number and ends the command with exit code 2. NaN and infinity in an
     output are printed as null.
 
-    With --prompt a language model writes on, its text is printed as it comes. With --score each token of a text gets
-    a line with its log-probability, and the last line has perplexity and bits per character; the first token has
-    nothing before it and is not scored.
+    With --prompt a language model writes on, its text is printed as it comes, or with --json as one object at the end.
+    With --score each token of a text gets a line with its log-probability (with --json a line of JSON), and the last
+    line has perplexity and bits per character; the first token has nothing before it and is not scored.
 
     For example:
 
         lstm-edge run model.onnx utterance.npy -o logits.npy
 
-        lstm-edge run model.onnx in.npz --lengths 5,3 --save-state s.npz -o out.npz
+        lstm-edge run model.onnx in.npz --row-lengths 5,3 --save-state s.npz -o out.npz
 
         echo '[0.1, 0.2, 0.3]' | lstm-edge run model.onnx --stream
 
@@ -86,8 +87,8 @@ def run(
     drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
     _check_mode(inputs, stream=stream, prompt=prompt, score=score)
-    arrays = {"-o": output, "--lengths": lengths, "--state": state, "--save-state": save_state}
-    _check_options(prompt=prompt, score=score, stream=stream, drawing=given, arrays=arrays, as_json=as_json)
+    arrays = {"-o": output, "--row-lengths": row_lengths, "--load-state": load_state, "--save-state": save_state}
+    _check_options(prompt=prompt, score=score, stream=stream, drawing=given, arrays=arrays)
     if prompt is not None:
         options = PromptOptions(**given)
         check_drawing(options.tokens, options.temperature, options.top_k, options.top_p, options.seed)
@@ -99,11 +100,11 @@ def run(
         print_scores(session, score, as_json=as_json)
         return
     _check_targets(session, output, save_state)
-    start = None if state is None else _read_state(session, state)
+    start = None if load_state is None else _read_state(session, load_state)
     if stream:
         last = _run_stream(session, start, batch_size)
     else:
-        last = _run_file(session, str(inputs), start, _parse_lengths(lengths), output)
+        last = _run_file(session, str(inputs), start, _parse_lengths(row_lengths), output)
     if save_state is not None:
         from lstm_edge_runtime.files import write_arrays
 
@@ -131,8 +132,7 @@ def _check_options(
     score: str | None,
     stream: bool,
     drawing: dict[str, Any],
-    arrays: dict[str, str | None],
-    as_json: bool,
+    arrays: dict[str, Path | str | None],
 ) -> None:
     """Refuse options that belong to another mode, rather than ignore them."""
     from lstm_edge_runtime.errors import InputError
@@ -140,16 +140,14 @@ def _check_options(
     text_mode = "--prompt" if prompt is not None else "--score" if score is not None else None
     if prompt is None and drawing:
         raise InputError(f"--{next(iter(drawing)).replace('_', '-')} goes with --prompt")
-    if text_mode is None and as_json:
-        raise InputError("--json goes with --prompt or --score; INPUT and --stream print JSON anyway")
     misplaced = [name for name, value in arrays.items() if value is not None]
     if text_mode is not None and misplaced:
         raise InputError(f"{misplaced[0]} goes with arrays, {text_mode} is about text: leave it out")
-    if stream and (arrays["-o"] is not None or arrays["--lengths"] is not None):
-        raise InputError("--stream reads standard input and writes standard output: leave out -o and --lengths")
+    if stream and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
+        raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
 
 
-def _check_targets(session: "Session", output: str | None, save_state: str | None) -> None:
+def _check_targets(session: "Session", output: Path | None, save_state: Path | None) -> None:
     """Refuse unwritable paths before anything runs: no half of the results is left behind."""
     from lstm_edge_runtime.errors import OutputError
     from lstm_edge_runtime.files import check_array_target
@@ -159,12 +157,12 @@ def _check_targets(session: "Session", output: str | None, save_state: str | Non
     if save_state is not None:
         if not session.states:
             raise OutputError(f"{save_state}: the model has no explicit state to save")
-        if not save_state.endswith(".npz"):
+        if save_state.suffix != ".npz":
             raise OutputError(f"{save_state}: a state is saved as .npz")
         check_array_target(save_state, len(session.states))
 
 
-def _read_state(session: "Session", path: str) -> "State":
+def _read_state(session: "Session", path: Path) -> "State":
     from lstm_edge_runtime.errors import InputError
     from lstm_edge_runtime.files import read_arrays
     from lstm_edge_runtime.state import State
@@ -186,11 +184,11 @@ def _parse_lengths(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError(f"--lengths must be integers with commas between them, as 5,3; got {text!r}") from error
+        raise InputError(f"--row-lengths must be integers with commas between them, as 5,3; got {text!r}") from error
 
 
 def _run_file(
-    session: "Session", path: str, state: "State | None", lengths: list[int] | None, output: str | None
+    session: "Session", path: str, state: "State | None", lengths: list[int] | None, output: Path | None
 ) -> "State":
     from lstm_edge.cli._frame import print_json
     from lstm_edge_runtime.errors import InputError

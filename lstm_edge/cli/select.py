@@ -1,12 +1,15 @@
 """`lstm-edge select`: choose the hidden size and the layers for a device by cross-validation."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
+from lstm_edge.cli._options import AsJson
+from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train._run import check_output
 from lstm_edge.cli.train.options import (
     BatchSize,
@@ -16,10 +19,12 @@ from lstm_edge.cli.train.options import (
     Dropout,
     Epochs,
     LearningRate,
+    MaxBytes,
     Output,
     Patience,
     Peephole,
     PeepholeKind,
+    Threads,
 )
 
 if TYPE_CHECKING:
@@ -34,9 +39,9 @@ CHOICE, DEVICE = "The choice", "The device"
 EPILOG = """
 Examples:
 
-`lstm-edge select --data japanese-vowels --hidden 16,32,64 -o model.safetensors`
+`lstm-edge select --data japanese-vowels --hidden-sizes 16,32,64 -o model.safetensors`
 
-`lstm-edge select --data mine.csv --hidden 8,16 --layers 1,2 --max-bytes 100k --max-step-us 50 -o m.safetensors`
+`lstm-edge select --data mine.csv --hidden-sizes 8,16 --layer-counts 1,2 --max-bytes 100k -o m.safetensors`
 
 Several machines on one study: the same command on each, with `--storage postgresql://user@host/database`.
 """
@@ -61,26 +66,26 @@ class SplitName(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("select", epilog=EPILOG, no_args_is_help=True)(select)
+    app.command("select", epilog=EPILOG, no_args_is_help=True)(with_old_names(select, "select"))
 
 
 def select(
     *,
     data: DataSpec,
     output: Output,
-    hidden: Annotated[str, typer.Option(help="Hidden sizes to compare.", rich_help_panel=CHOICE)] = "16,32,64,128",
-    layers: Annotated[str, typer.Option(help="Numbers of layers to compare.", rich_help_panel=CHOICE)] = "1",
+    hidden_sizes: Annotated[
+        str, typer.Option(help="Hidden sizes to compare.", rich_help_panel=CHOICE)
+    ] = "16,32,64,128",
+    layer_counts: Annotated[str, typer.Option(help="Numbers of layers to compare.", rich_help_panel=CHOICE)] = "1",
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", rich_help_panel=CHOICE)] = 5,
     split: Annotated[
         SplitName | None, typer.Option(help="How folds are made; by default as the data ask.", rich_help_panel=CHOICE)
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="By default accuracy for classes, else mean-squared-error.", rich_help_panel=CHOICE),
+        typer.Option(help="The task's metric; by default the one that `validate` takes.", rich_help_panel=CHOICE),
     ] = None,
-    max_bytes: Annotated[
-        str | None, typer.Option(help="The largest int8 file, such as 100k.", rich_help_panel=DEVICE)
-    ] = None,
+    max_bytes: MaxBytes = None,
     max_step_us: Annotated[
         str | None, typer.Option(help="The longest step on this machine, in microseconds.", rich_help_panel=DEVICE)
     ] = None,
@@ -98,18 +103,20 @@ def select(
     batch_size: BatchSize = 16,
     learning_rate: LearningRate = 3e-3,
     patience: Patience = 30,
-    plot: Annotated[str | None, typer.Option(help="Draw the metric against the size: .svg, .png or .pdf.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    threads: Threads = 1,
+    plot: Annotated[Path | None, typer.Option(help="Draw the metric against the size: .svg, .png or .pdf.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Choose the hidden size for a device: the smallest model within one standard error of the best.
 
     Each candidate is exported to int8 and timed on this machine, then cross-validated; the chosen one is trained again
     on all of the data. The limits exclude candidates. An interrupted run goes on when the same command is given again.
     """
+    from lstm_edge.amounts import parse_amount, parse_sizes
     from lstm_edge.checkpoint import save_checkpoint
     from lstm_edge.data import load, parse_columns
     from lstm_edge.training.plot import check_plot
-    from lstm_edge.training.selection import Limits, parse_amount, parse_sizes, plot_selection, retrain, sqlite_url
+    from lstm_edge.training.selection import Limits, plot_selection, retrain, sqlite_url
     from lstm_edge.training.selection import select as run_selection
     from lstm_edge_runtime.writing import beside
 
@@ -120,7 +127,7 @@ def select(
         max_bytes=None if max_bytes is None else parse_amount("--max-bytes", max_bytes),
         max_step_us=None if max_step_us is None else parse_amount("--max-step-us", max_step_us),
     )
-    sizes, depths = parse_sizes("--hidden", hidden), parse_sizes("--layers", layers)
+    sizes, depths = parse_sizes("--hidden-sizes", hidden_sizes), parse_sizes("--layer-counts", layer_counts)
     named = None if columns is None else parse_columns(columns)
     dataset = load(data, default_split="train", task=None if task is None else task.value, columns=named)
     settings = _settings(
@@ -133,6 +140,7 @@ def select(
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "patience": patience,
+            "threads": threads,
         },
     )
     # Its name says what it is for, also to whoever finds it months later.

@@ -7,23 +7,9 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
+from lstm_edge.cli._options import AsJson, ColumnSpec, Confidence, MaxDrop, MetricName, Threads
 
 __all__ = ["add_to"]
-
-# Repeats the keys of lstm_edge_runtime.metrics.METRICS, which would load NumPy before `--help`; a test compares.
-METRIC_NAMES = (
-    "accuracy",
-    "cross-entropy",
-    "mean-squared-error",
-    "mean-absolute-error",
-    "perplexity",
-    "bits-per-character",
-    "macro-f1",
-    "auc",
-    "agreement",
-    "word-error-rate",
-    "character-error-rate",
-)
 
 EPILOG = """
 Exit code 0: within the budget; 1: the budget is broken; 2: wrong usage or input.
@@ -63,34 +49,13 @@ def validate(
             "(`.txt`, `.xz`, `.gz`; with `:test` its last 5 %). For error rates a `.jsonl` file with `x` and `text`."
         ),
     ],
-    columns: Annotated[
-        str | None,
-        typer.Option(help="Which columns of a CSV mean what, as `sequence=id,step=t,target=y,features=a+b`."),
-    ] = None,
-    metric: Annotated[
-        str,
-        typer.Option(
-            help=f"One of {', '.join(METRIC_NAMES)}; or a function of your own, `package.module:function`, with "
-            "`:more` or `:less` behind it for what is better (docs/data.md)."
-        ),
-    ] = "accuracy",
-    max_drop: Annotated[
-        str,
-        typer.Option(
-            help="How much worse the candidate may be: `0.5pt` in points of the metric (accuracy: percentage points), "
-            "`0.5%` of the reference's value."
-        ),
-    ] = "0.5pt",
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="Let the bound of a paired bootstrap at this confidence decide, such as 0.95. The report has "
-            "two-sided intervals at this confidence, or at 0.95."
-        ),
-    ] = None,
+    columns: ColumnSpec = None,
+    metric: MetricName = None,
+    max_drop: MaxDrop = None,
+    confidence: Confidence = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0,
-    threads: Annotated[int, typer.Option(help="Threads of onnxruntime.", min=1)] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    threads: Threads = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
     from lstm_edge.data import parse_columns

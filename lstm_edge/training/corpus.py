@@ -75,7 +75,7 @@ def encode_text(vocabulary: Vocabulary, text: str, *, lines: bool) -> Ids:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def check_device_bytes(config: LanguageModelConfig, max_bytes: int | None) -> None:
+def check_device_bytes(config: LanguageModelConfig, max_bytes: float | None) -> None:
     """Refuse a model whose int8 weights are larger than the device's budget.
 
     Raises:
@@ -87,6 +87,6 @@ def check_device_bytes(config: LanguageModelConfig, max_bytes: int | None) -> No
     part = config.tokens * (config.embedding + 4 + size + 4 + 4)
     raise InputError(
         f"language model: its weights take {config.device_bytes:,} bytes as int8, {part:,} of them for the vocabulary "
-        f"of {config.tokens:,} tokens, but the device's budget is {max_bytes:,}: choose a smaller --vocabulary-size, "
-        "--embedding or --hidden"
+        f"of {config.tokens:,} tokens, but the device's budget is {max_bytes:,.0f}: choose a smaller "
+        "--vocabulary-size, --embedding or --hidden"
     )

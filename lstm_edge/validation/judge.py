@@ -24,6 +24,8 @@ __all__ = [
     "Predictions",
     "ValidationReport",
     "bootstrap_bound",
+    "choose_budget",
+    "default_metric",
     "load_data",
     "load_metric",
     "parse_budget",
@@ -46,14 +48,15 @@ class Judge:
     """
 
     def __init__(
-        self, reference: Source, dataset: AnyData | str, *, metric: str = "accuracy", seed: int = 0, threads: int = 1
+        self, reference: Source, dataset: AnyData | str, *, metric: str | None = None, seed: int = 0, threads: int = 1
     ) -> None:
         """Check that metric and data fit; nothing is run before the first candidate.
 
         Args:
             reference: path of the ``.onnx`` file that candidates are judged against, or its bytes.
             dataset: the samples; for a language model a text; or the name of either (see ``load_data``).
-            metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function`` (see ``load_metric``).
+            metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function`` (see ``load_metric``);
+                None: see ``default_metric``.
             seed: of the bootstrap: equal candidates get equal reports.
             threads: onnxruntime's threads.
 
@@ -61,8 +64,9 @@ class Judge:
             InputError: there is no such metric, or it is not for the data.
             DataError: the data cannot be loaded.
         """
-        self.metric = load_metric(metric)
         self.dataset: AnyData = load_data(dataset, metric) if isinstance(dataset, str) else dataset
+        self._named = metric
+        self.metric = load_metric(metric or default_metric(self.dataset))
         _check_target(self.metric, self.dataset)
         self._judge: SequenceJudge | TextJudge
         if isinstance(self.dataset, TextData):
@@ -74,7 +78,7 @@ class Judge:
         self,
         candidate: Source,
         *,
-        max_drop: str = "0.5pt",
+        max_drop: str | None = None,
         confidence: float | None = None,
         on_progress: Progress | None = None,
     ) -> ValidationReport:
@@ -82,7 +86,8 @@ class Judge:
 
         Args:
             candidate: path of the ``.onnx`` file to judge, or its bytes.
-            max_drop: how much worse it may be, such as ``0.5pt`` or ``0.5%`` (see ``lstm_edge.validation.report``).
+            max_drop: how much worse it may be, such as ``0.5pt`` or ``0.5%`` (see
+                ``lstm_edge.validation.report``); None: see ``choose_budget``.
             confidence: None: the estimated drop decides. A share such as 0.95: the upper bound of a paired bootstrap
                 decides (see ``lstm_edge.validation.bootstrap``). The intervals in the report are two-sided, at this
                 confidence or at 0.95.
@@ -94,7 +99,7 @@ class Judge:
             DataError: the data has a class that the model does not know, or the text is too short.
             ArtifactError: a model cannot be opened.
         """
-        budget = parse_budget(max_drop)
+        budget = choose_budget(max_drop, self._named, self.dataset)
         check_confidence(confidence)
         return self._judge.judge(candidate, budget=budget, confidence=confidence, on_progress=on_progress)
 
@@ -104,8 +109,8 @@ def validate(
     reference: Source,
     dataset: AnyData | str,
     *,
-    metric: str = "accuracy",
-    max_drop: str = "0.5pt",
+    metric: str | None = None,
+    max_drop: str | None = None,
     confidence: float | None = None,
     seed: int = 0,
     threads: int = 1,
@@ -117,8 +122,8 @@ def validate(
         candidate: path of the ``.onnx`` file to judge, or its bytes.
         reference: the one it is judged against, likewise.
         dataset: the samples, as for ``Judge``.
-        metric: a name, or a function of the user's, as for ``Judge``.
-        max_drop: how much worse the candidate may be, such as ``0.5pt`` or ``0.5%``.
+        metric: a name, or a function of the user's, or None, as for ``Judge``.
+        max_drop: how much worse the candidate may be, such as ``0.5pt`` or ``0.5%``, or None, as for ``Judge.judge``.
         confidence: None, or the level of the bound that decides, as for ``Judge.judge``.
         seed: of the bootstrap.
         threads: onnxruntime's threads.
@@ -133,7 +138,31 @@ def validate(
     return judge.judge(candidate, max_drop=max_drop, confidence=confidence, on_progress=on_progress)
 
 
-def load_data(spec: str, metric: str, *, columns: Columns | None = None) -> AnyData:
+def default_metric(data: AnyData) -> str:
+    """Return the metric of the data's own task: what is judged where none was named."""
+    if isinstance(data, TextData):
+        return "perplexity"
+    if isinstance(data, Transcripts):
+        return "word-error-rate"
+    return "accuracy" if data.is_classes else "mean-squared-error"
+
+
+def choose_budget(max_drop: str | None, metric: str | None, data: AnyData) -> Budget:
+    """Return the budget that was given, or ``0.5pt`` of a metric that was named, and of accuracy.
+
+    Raises:
+        InputError: the text is no budget; or neither was given, and points of the data's own metric mean nothing until
+            somebody has seen its values.
+    """
+    if max_drop is None and metric is None and default_metric(data) != "accuracy":
+        raise InputError(
+            f"data {data.name}: the metric is {default_metric(data)}, which has no budget by default: say with "
+            "--max-drop how much worse the candidate may be, such as 1%"
+        )
+    return parse_budget(max_drop or "0.5pt")
+
+
+def load_data(spec: str, metric: str | None, *, columns: Columns | None = None) -> AnyData:
     """Load what a metric is measured on: a text for ``perplexity`` and ``bits-per-character``, else sequences.
 
     ``agreement`` is measured on either; ``word-error-rate`` and ``character-error-rate`` on sequences with texts.
@@ -141,14 +170,17 @@ def load_data(spec: str, metric: str, *, columns: Columns | None = None) -> AnyD
     Args:
         spec: what ``lstm_edge.data.load``, ``load_transcripts`` or ``lstm_edge.data.text.load_text`` takes; a bundled
             name means its test part, the path of a text the whole file, or with ``:test`` its last 5 %.
-        metric: what ``load_metric`` takes. For one of values, integers in a file are values too.
+        metric: what ``load_metric`` takes. For one of values, integers in a file are values too. None: a text or
+            sequences, as the spec says.
         columns: for CSV files, which columns mean what.
 
     Raises:
         InputError: there is no such metric, it is not one of that kind of data, or ``columns`` are given for another.
         DataError: the data cannot be loaded.
     """
-    target = load_metric(metric).target
+    if metric is None:
+        metric = "perplexity" if is_text(spec) else None
+    target = None if metric is None else load_metric(metric).target
     if target == "token" or (target == "reference" and is_text(spec)):
         if columns is not None:
             raise InputError(f"data {spec}: columns are for .csv files, leave them out")

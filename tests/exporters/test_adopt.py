@@ -187,9 +187,9 @@ def test_axes_that_nothing_tells_are_named_and_the_user_may_say_them():
     data = model(nodes, {"x": (FLOAT, ["p", "q", I])}, {"y": ["p", "q", I]}, {})
     card = adopt_bytes(data).artifact.card
     assert card.inputs[0].axes == ("p", "q", I)
-    assert any("the meaning of the axis 'p' (x axis 0): --axes names it" in text for text in card.undetermined)
+    assert any("the meaning of the axis 'p' (x axis 0): --input names it" in text for text in card.undetermined)
     assert adopt_bytes(data, axes={"x": ("batch", "time", I)}).artifact.card.outputs[0].axes == (BATCH, TIME, I)
-    with pytest.raises(InputError, match=r"--axes x: the file's input has the axes \['p', 'q', 3\], got"):
+    with pytest.raises(InputError, match=r"--input x: the file's input has the axes \['p', 'q', 3\], got"):
         adopt_bytes(data, axes={"x": ("batch", "time", 4)})
 
 

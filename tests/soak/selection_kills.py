@@ -26,8 +26,8 @@ TIMES = ("seconds", "per_second")
 
 def drive(data, runs):
     """Do runs of the command one after the other, each ``(folder, point)``; return how each ended and its events."""
-    command = ["select", "--data", data, "--hidden", ",".join(map(str, HIDDEN)), "--folds", FOLDS, "--epochs", EPOCHS]
-    command += ["--seed", 3, "-o", "m.safetensors", "--json"]
+    command = ["select", "--data", data, "--hidden-sizes", ",".join(map(str, HIDDEN))]
+    command += ["--folds", FOLDS, "--epochs", EPOCHS, "--seed", 3, "-o", "m.safetensors", "--json"]
     paths = os.pathsep.join(str(ROOT / part) for part in ("", "exporters", "runtime"))
     ends = []
     for folder, point in runs:

@@ -71,7 +71,7 @@ def test_every_command_works_on_an_adopted_file(tmp_path):
     np.testing.assert_allclose(np.array(streamed), np.load(tmp_path / "y.npy")[:, 0], atol=1e-6)
     call("quantize", adopted, "-o", int8, "--scheme", "int8")
     assert "passed" in call("check", int8).stdout
-    report = json.loads(call("bench", int8, "--steps", "20", "--repeats", "3", "--time", "5", "--json").stdout)
+    report = json.loads(call("bench", int8, "--steps", "20", "--repeats", "3", "--time-steps", "5", "--json").stdout)
     assert report["step"]["calls"] == 20
 
 
@@ -113,8 +113,8 @@ def test_long_names_show_their_beginning_and_their_end():
     [
         (["--fix", "sr"], "--fix 'sr' must look like"),
         (["--fix", "x=a"], "--fix 'x=a' must look like"),
-        (["--axes", "x=batch,batch"], "--axes 'x=batch,batch' must look like"),
-        (["--axes", "nothing=batch"], "--axes nothing: the file has no such input; its inputs are x"),
+        (["--input", "x=batch,batch"], "input 'x=batch,batch' must look like"),
+        (["--input", "nothing: float32[batch]"], "--input nothing: the file has no such input; its inputs are x"),
         (["--state", "x"], "--state 'x' must look like"),
         (["--state", "x=nothing"], "the file has no output 'nothing'"),
     ],

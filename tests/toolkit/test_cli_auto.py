@@ -290,7 +290,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(model.read_bytes()[:-500])
     cases = [
-        ([model, *auto], "--scheme auto needs --data, --metric, --max-drop"),
+        ([model, *auto], "--scheme auto needs --data, --max-drop"),
         ([model, *output, "--metric", METRIC], "--metric goes with --scheme auto; leave it out"),
         ([model, *output, "--resume"], "--resume goes with --scheme auto; leave it out"),
         ([model, *output, "--no-clip"], "--no-clip is about rounding that knows the data: say with --data which"),
@@ -301,7 +301,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ([model, *full, "--report", tmp_path / "r.txt"], "the name of a report must end in .html"),
         ([model, *full, "--part", "lstm.R"], "--part 'lstm.R': expected PART=SCHEME, such as lstm.R=int4:128"),
         ([model, *full, "--part", "lstm.R=int5"], "unknown scheme 'int5'"),
-        ([model, *full, "--held-out", data], "are the same samples, or one is part of the other"),
+        ([model, *full, "--held-out-data", data], "are the same samples, or one is part of the other"),
         ([model, *full[:-2], "--max-drop", "1"], "budget '1': expected a number, 0 or more, and a unit"),
         ([model, *auto, "--data", narrow, "--metric", METRIC, "--max-drop", DROP], "7"),
         ([model, *auto, "--data", few, "--metric", METRIC, "--max-drop", DROP], "expected 20 or more to hold a budg"),
@@ -312,7 +312,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ),
         ([model, *full, "--part", "lstm.X=int8"], "the model has no part 'lstm.X'; known ones are lstm (and .W, .R"),
         ([model, *full, "--columns", "target=who"], "columns are for .csv files"),
-        ([model, *full, "--held-out", narrow], "narrow.npz has float32[batch, time, 7]"),
+        ([model, *full, "--held-out-data", narrow], "narrow.npz has float32[batch, time, 7]"),
         ([damaged, *full], "damaged.onnx: onnxruntime cannot read the model"),
         ([damaged, *output, "--data", data], "damaged.onnx: onnxruntime cannot read the model"),
         ([tmp_path / "none.onnx", *full], "none.onnx: no such file"),

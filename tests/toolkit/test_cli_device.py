@@ -88,11 +88,10 @@ def test_a_damaged_file_is_exit_1(tmp_path, x, command):
         (["check", MODELS], "this is a directory"),
         (["check", MODELS / "no_card.onnx"], "carries no golden vectors"),
         (["check", TAGGER, "--provider", "tpu"], "unknown provider 'tpu'; known ones are 'cpu', 'cuda'"),
-        (["check", TAGGER, "--threads", "0"], "threads must be a positive integer, got 0"),
         (["run", TAGGER], "give an INPUT.npy or INPUT.npz, or --stream"),
         (["run", TAGGER, "none.npy"], "none.npy: no such file"),
         (["run", TAGGER, "x.npy", "--stream"], "INPUT and --stream exclude one another: give one of INPUT, --stream"),
-        (["run", TAGGER, "--stream", "-o", "y.npy"], "leave out -o and --lengths"),
+        (["run", TAGGER, "--stream", "-o", "y.npy"], "leave out -o and --row-lengths"),
         (["run", MODELS / "bidirectional.onnx", "--stream"], "cannot be streamed: lstm is bidirectional"),
         (["run", TAGGER, TAGGER], "not a readable .npy or .npz file of numbers"),
     ],
@@ -108,7 +107,7 @@ def test_run_writes_what_the_session_answers(tmp_path, x):
     with np.load(tmp_path / "s.npz") as saved:
         assert {name: saved[name].tobytes() for name in saved.files} == {name: a.tobytes() for name, a in state.items()}
     np.savez(tmp_path / "in.npz", x=x)
-    call("run", TAGGER, tmp_path / "in.npz", "-o", tmp_path / "y.npz", "--state", tmp_path / "s.npz")
+    call("run", TAGGER, tmp_path / "in.npz", "-o", tmp_path / "y.npz", "--load-state", tmp_path / "s.npz")
     expected, _ = Session(TAGGER).run(x, state)
     with np.load(tmp_path / "y.npz") as written:
         np.testing.assert_array_equal(written["logits"], expected["logits"])
@@ -121,10 +120,10 @@ def test_run_prints_json_that_reads_back_as_the_same_float32(tmp_path, x):
 
 def test_run_takes_lengths(tmp_path, x):
     model = MODELS / "lengths.onnx"
-    call("run", model, tmp_path / "x.npy", "--lengths", "5,2", "-o", tmp_path / "y.npy")
+    call("run", model, tmp_path / "x.npy", "--row-lengths", "5,2", "-o", tmp_path / "y.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), Session(model).run(x, None, [5, 2])[0]["logits"])
-    assert "as 5,3; got 'all'" in call("run", model, tmp_path / "x.npy", "--lengths", "all", exit_code=2)[1]
-    assert "lengths[0] is 6" in call("run", model, tmp_path / "x.npy", "--lengths", "6,2", exit_code=2)[1]
+    assert "as 5,3; got 'all'" in call("run", model, tmp_path / "x.npy", "--row-lengths", "all", exit_code=2)[1]
+    assert "lengths[0] is 6" in call("run", model, tmp_path / "x.npy", "--row-lengths", "6,2", exit_code=2)[1]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +133,9 @@ def test_run_takes_lengths(tmp_path, x):
         (["-o", "y.txt"], "must end in .npy or .npz"),
         (["-o", "y.npy", "--save-state", "none/s.npz"], "does not exist; make it first"),
         (["-o", "y.npy", "--save-state", "s.npy"], "a state is saved as .npz"),
-        (["-o", "y.npy", "--state", "x.npy"], "expected an .npz file with an array for each state"),
-        (["-o", "y.npy", "--state", "in.npz"], "state 'lstm.0.h' is missing"),
-        (["-o", "y.npy", "--lengths", "5,3"], "the model takes no lengths"),
+        (["-o", "y.npy", "--load-state", "x.npy"], "expected an .npz file with an array for each state"),
+        (["-o", "y.npy", "--load-state", "in.npz"], "state 'lstm.0.h' is missing"),
+        (["-o", "y.npy", "--row-lengths", "5,3"], "the model takes no lengths"),
     ],
 )
 def test_a_refused_run_leaves_no_file_behind(tmp_path, x, monkeypatch, options, sentence):
@@ -155,7 +154,7 @@ def test_stream_answers_line_by_line(tmp_path, x):
         np.testing.assert_array_equal(np.array(json.loads(line), np.float32), array)
     with np.load(tmp_path / "s.npz") as saved:
         assert all(np.array_equal(saved[name], array) for name, array in stream.state.items())
-    out, _ = call("run", TAGGER, "--stream", "--state", tmp_path / "s.npz", stdin="[1, 2, 3]")
+    out, _ = call("run", TAGGER, "--stream", "--load-state", tmp_path / "s.npz", stdin="[1, 2, 3]")
     following = stream.push(np.array([1, 2, 3], np.float32))
     np.testing.assert_array_equal(np.array(json.loads(out), np.float32), following)
 

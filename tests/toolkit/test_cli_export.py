@@ -177,7 +177,7 @@ def test_the_options_shape_the_file(nets):
     common = (f"{nets}:tagger", "--input", X, "--output-name", "logits")
     export(*common, "-o", "streams.onnx")
     export(*common, "-o", "lengths.onnx", "--lengths", "--plain")
-    export(*common, "-o", "hidden.onnx", "--state", "hidden")
+    export(*common, "-o", "hidden.onnx", "--states", "hidden")
     streams, lengths, hidden = (Session(f"{name}.onnx") for name in ("streams", "lengths", "hidden"))
     assert [spec.name for spec in streams.outputs] == ["logits"]
     assert [spec.input for spec in streams.states] == ["rnn.0.h", "rnn.0.c"]

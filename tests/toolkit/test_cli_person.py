@@ -81,8 +81,9 @@ def test_an_option_that_is_none_gets_a_usage_error(command):
     [
         (["exprt"], "No such command 'exprt'"),
         (["train", "regression"], "No such command 'regression'"),
-        (["export", "m", "-o", "x", "--state", "open"], "'open' is not one of 'explicit', 'hidden'"),
+        (["export", "m", "-o", "x", "--states", "open"], "'open' is not one of 'explicit', 'hidden'"),
         (["quantize", "m", "-o", "x", "--scheme", "int3"], "'int3' is not"),
+        (["check", "m", "--threads", "0"], "Invalid value for '--threads': "),
         (["validate", "m", "--against", "m", "--data", "d", "--threads", "0"], "Invalid value for '--threads': "),
     ],
 )

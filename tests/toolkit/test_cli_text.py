@@ -210,9 +210,11 @@ def test_bits_are_counted_for_characters_not_tokens(tmp_path):
         ),
         (("--score", "-", "--tokens", 5), "--tokens goes with --prompt"),
         (("--stream", "--top-k", 5), "--top-k goes with --prompt"),
-        (("--stream", "--json"), "--json goes with --prompt or --score"),
         (("--prompt", "a", "-o", "y.npy"), "-o goes with arrays, --prompt is about text: leave it out"),
-        (("--score", "-", "--state", "s.npz"), "--state goes with arrays, --score is about text: leave it out"),
+        (
+            ("--score", "-", "--load-state", "s.npz"),
+            "--load-state goes with arrays, --score is about",
+        ),
         (("--prompt", ""), "the prompt has 0 tokens, expected at least 1"),
         (("--prompt", "a", "--tokens", 0), "tokens is 0, expected 1 or more"),
         (("--prompt", "a", "--temperature", -1), "temperature is -1.0, expected a number, 0 or more"),

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
+from lstm_edge.cli._options import METRIC_NAMES
 from lstm_edge.cli.train import Peephole, classification
-from lstm_edge.cli.validate import METRIC_NAMES
 from lstm_edge.cli.validate import validate as validate_command
 from lstm_edge.data import load
 from lstm_edge.training import Epoch, TrainingOptions, train_classifier

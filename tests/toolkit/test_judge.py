@@ -18,7 +18,7 @@ from lstm_edge.data import Dataset
 from lstm_edge.data.text import TextData
 from lstm_edge.validation import sequences as sequence_validation
 from lstm_edge.validation import text as text_validation
-from lstm_edge.validation.judge import Judge, load_data, validate
+from lstm_edge.validation.judge import Budget, Judge, choose_budget, default_metric, load_data, validate
 from lstm_edge_runtime.artifact import TRAILER_KEY, append_trailer
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import METRICS
@@ -258,3 +258,24 @@ def test_the_command_judges_a_tagger(tmp_path):
     assert (document["metric"], document["samples_are"], document["interval_confidence"]) == ("macro-f1", "steps", 0.9)
     assert document["drop_low"] < document["drop_high"]
     assert run(*arguments, "--metric", "auc", "--max-drop", "0pt").exit_code == 1
+
+
+def test_the_metric_is_the_datas_own_where_none_is_named(tmp_path):
+    generator = np.random.default_rng(3)
+    x, lengths = generator.normal(size=(40, 2)).astype(np.float32), np.full(20, 2)
+    np.savez(tmp_path / "classes.npz", x=x, lengths=lengths, y=np.arange(20) % 2)
+    np.savez(tmp_path / "values.npz", x=x, lengths=lengths, y=generator.normal(size=20).astype(np.float32))
+    (tmp_path / "text.txt").write_text(TEXT.text)
+    names = {"classes.npz": "accuracy", "values.npz": "mean-squared-error", "text.txt": "perplexity"}
+    for name, metric in names.items():
+        data = load_data(str(tmp_path / name), None)
+        assert default_metric(data) == metric
+        assert (
+            choose_budget(None, metric, data)
+            == choose_budget("0.5pt", None, data)
+            == Budget(amount=0.5, relative=False)
+        )
+        if metric != "accuracy":
+            # Half a point of squared error may be anything: nobody chose it.
+            with pytest.raises(InputError, match=rf"the metric is {metric}, which has no budget by default: say with"):
+                choose_budget(None, None, data)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from lstm_edge.amounts import parse_amount, parse_sizes
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
 from lstm_edge.data import Dataset, load
@@ -23,8 +24,6 @@ from lstm_edge.training.selection import (
     choose,
     choose_split,
     make_folds,
-    parse_amount,
-    parse_sizes,
     plot_selection,
     select,
     study_name,
@@ -231,10 +230,10 @@ def test_other_amounts_are_refused(text):
 
 
 def test_lists_of_sizes():
-    assert parse_sizes("--hidden", "16, 32") == (16, 32)
+    assert parse_sizes("--hidden-sizes", "16, 32") == (16, 32)
     for text in ("", "16,", "a", "1.5", "-3"):
-        with pytest.raises(InputError, match=r"^--hidden is .*, expected integers with commas between them"):
-            parse_sizes("--hidden", text)
+        with pytest.raises(InputError, match=r"^--hidden-sizes is .*, expected integers with commas between them"):
+            parse_sizes("--hidden-sizes", text)
     for wrong in ((8, 8), (0,), ()):
         with pytest.raises(InputError, match=r"^select: hidden is "):
             SelectionSettings(hidden=wrong)
@@ -281,7 +280,7 @@ def run_select(tmp_path, *arguments):
     source = tmp_path / "d.npz"
     dataset = data()
     np.savez(source, x=dataset.x, lengths=dataset.lengths, y=dataset.y)
-    common = ["--data", str(source), "--hidden", "3,2", "--folds", "2", "--epochs", "1"]
+    common = ["--data", str(source), "--hidden-sizes", "3,2", "--folds", "2", "--epochs", "1"]
     return CliRunner().invoke(app, ["select", *common, "-o", str(tmp_path / "m.safetensors"), *arguments])
 
 
@@ -321,7 +320,7 @@ def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--hidden", "a"), "--hidden is 'a', expected integers"),
+        (("--hidden-sizes", "a"), "--hidden-sizes is 'a', expected integers"),
         (("--folds", "1"), "select: folds is 1, expected 2 or more"),
         (("--metric", "mean-squared-error"), "metric mean-squared-error: data "),
         (

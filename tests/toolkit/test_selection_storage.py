@@ -138,7 +138,8 @@ def test_a_run_writes_and_prints_no_secret(tmp_path, monkeypatch, arguments, cap
         lambda command, **options: started.append(str((command, options))) or real(command, **options),
     )
     command = ["select", "--data", str(tmp_path / "d.npz"), "-o", str(tmp_path / "m.safetensors"), "--epochs", "1"]
-    command += ["--hidden", "2", "--folds", "2", "--storage", PLACES[7], "--plot", str(tmp_path / "p.svg"), *arguments]
+    command += ["--hidden-sizes", "2", "--folds", "2", "--storage", PLACES[7], "--plot", str(tmp_path / "p.svg")]
+    command += arguments
     with caplog.at_level(logging.DEBUG):
         result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.stderr

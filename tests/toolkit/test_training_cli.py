@@ -92,7 +92,7 @@ def wrong_files(folder):
         (("tagging", "--data", "nan.npz"), "error: data nan.npz: x holds NaN or infinity, first in row 3"),
         (("tagging", "--data", "zero.npz"), "error: data zero.npz: lengths[8] is 0; expected every sequence to have 1"),
         (
-            ("tagging", "--data", "named.npz", "--validation-data", "new.npz"),
+            ("tagging", "--data", "named.npz", "--held-out-data", "new.npz"),
             "error: data new.npz: the label 'z' was never seen in training; expected one of 'x', 'y'",
         ),
         (("forecast", "--data", "tagging.npz"), "error: data tagging.npz"),
@@ -164,10 +164,10 @@ def test_a_trained_model_is_not_written_over_an_exported_one(folder, command):
 
 def test_the_state_is_not_kept_where_the_model_goes(folder):
     # The state is removed when the model is safe: both under one name, and the model would be gone.
-    result = run("train", "tagging", "--data", "tagging.npz", *SHORT, "--checkpoint", str(folder / "m.safetensors"))
+    result = run("train", "tagging", "--data", "tagging.npz", *SHORT, "--resume-file", str(folder / "m.safetensors"))
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        "m.safetensors: --checkpoint must not be the model that -o writes: give it another name\n"
+        "m.safetensors: --resume-file must not be the model that -o writes: give it another name\n"
     )
     assert not (folder / "m.safetensors").exists()
 
@@ -177,7 +177,7 @@ def test_a_checkpoint_of_another_task_is_refused(folder):
     assert result.exit_code == 0
     # A finished training leaves no state, so an interrupted one is made by hand: the state of one task for another.
     train("tagging", checkpoint=Checkpoint(path=folder / "state"))
-    result = run("train", "forecast", "--data", "forecast.npz", *SHORT, "--checkpoint", "state", "--resume")
+    result = run("train", "forecast", "--data", "forecast.npz", *SHORT, "--resume-file", "state", "--resume")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
         "error: state: it is a checkpoint of another task, tagging; this training is forecast"

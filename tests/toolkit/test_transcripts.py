@@ -170,7 +170,7 @@ def test_texts_and_other_targets_are_not_mixed():
     with pytest.raises(
         InputError, match=r"^metric accuracy: data spoken has a text for each sequence, expected classes"
     ):
-        Judge(model, data)
+        Judge(model, data, metric="accuracy")
     with pytest.raises(InputError, match=r"^metric word-error-rate: data tagged has y of int64 for each sequence, exp"):
         Judge(model, tagged(), metric="word-error-rate")
     with pytest.raises(

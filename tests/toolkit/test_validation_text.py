@@ -197,7 +197,7 @@ def test_metrics_and_data_that_do_not_fit_are_refused():
     ):
         validate(exported_model(), exported_model(), sequences, metric="perplexity")
     with pytest.raises(InputError, match=r"^metric accuracy: data made is a text; a text, and only that, has perplex"):
-        validate(exported_model(), exported_model(), TEXT)
+        validate(exported_model(), exported_model(), TEXT, metric="accuracy")
     expected = r"^metric accuracy: data king-james is a text, expected perplexity, bits-per-character or agreement$"
     with pytest.raises(InputError, match=expected):
         load_data("king-james", "accuracy")

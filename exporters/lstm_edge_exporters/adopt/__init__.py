@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.answer import copy_answer
-from lstm_edge_exporters.adopt.axes import apply_axes, find_axes, measure_outputs
+from lstm_edge_exporters.adopt.axes import apply_axes, check_dtypes, find_axes, measure_outputs
 from lstm_edge_exporters.adopt.cells import fold_cells
 from lstm_edge_exporters.adopt.describe import card_layers, judge, name_layers, output_marks
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers
@@ -75,6 +75,7 @@ def adopt(
     *,
     stateful: bool = False,
     fixed: Mapping[str, float] | None = None,
+    inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     states: Mapping[str, str] | None = None,
     progress: Progress | None = None,
@@ -89,7 +90,8 @@ def adopt(
         path: where the new file goes; another one than ``source``.
         stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
         fixed: numbers for inputs that become constants, such as ``{"sr": 16000}``.
-        axes: the axes of inputs where they cannot be found, such as ``{"x": ("batch", "time", 64)}``.
+        inputs: dtype and axes of inputs whose axes cannot be found.
+        axes: the axes alone, such as ``{"x": ("batch", "time", 64)}``.
         states: outputs by input for states that cannot be recognized.
         progress: called with one line for each thing that is being done.
 
@@ -105,7 +107,9 @@ def adopt(
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
     data = with_weights(read_model_bytes(source), Path(source).parent)
-    adopted = adopt_bytes(data, stateful=stateful, fixed=fixed, axes=axes, states=states, progress=progress)
+    adopted = adopt_bytes(
+        data, stateful=stateful, fixed=fixed, inputs=inputs, axes=axes, states=states, progress=progress
+    )
     write(adopted.artifact, path)
     return AdoptReport(
         path=os.fspath(path),
@@ -123,6 +127,7 @@ def adopt_bytes(
     *,
     stateful: bool = False,
     fixed: Mapping[str, float] | None = None,
+    inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     states: Mapping[str, str] | None = None,
     progress: Progress | None = None,
@@ -137,7 +142,8 @@ def adopt_bytes(
     layers = find_layers(model)
     say(f"found {len(layers)} recurrent layer{'s' * (len(layers) != 1)}; folding constants")
     constants = fix_inputs(model, fixed or {})
-    apply_axes(model, axes or {})
+    check_dtypes(model, inputs)
+    apply_axes(model, {spec.name: spec.axes for spec in inputs} | dict(axes or {}))
     notes = _rewrite(model)
     model = read_again(model)
     made: tuple[StateSpec, ...] = ()

@@ -12,11 +12,21 @@ from lstm_edge_exporters.adopt.find import layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.verify.inputs import parse_input
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
-__all__ = ["Axes", "apply_axes", "find_axes", "measure_outputs", "parse_axes", "read_specs"]
+__all__ = [
+    "Axes",
+    "apply_axes",
+    "check_dtypes",
+    "find_axes",
+    "measure_outputs",
+    "parse_axes",
+    "parse_inputs",
+    "read_specs",
+]
 
 
 # Roles of at most so many axes are tried: 3 ** 5 runs of a small model.
@@ -52,6 +62,33 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[str | int, ...]]:
     return given
 
 
+def parse_inputs(texts: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Read ``x: float32[batch, time, 64]`` for each input.
+
+    Raises:
+        InputError: a text is not of this form, or an input is given twice.
+    """
+    specs = tuple(parse_input(text) for text in texts)
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--input names {name!r} twice")
+    return specs
+
+
+def check_dtypes(model: ir.Model, specs: Sequence[TensorSpec]) -> None:
+    """Refuse inputs that have another dtype in the file.
+
+    Raises:
+        InputError: one has.
+    """
+    known = {str(value.name): value.dtype for value in model.graph.inputs}
+    for spec in specs:
+        dtype = known.get(spec.name)
+        if dtype is not None and dtype.numpy() != np.dtype(spec.dtype):
+            raise InputError(f"--input {spec.name}: the file's input is {dtype.numpy()}, got {spec.dtype}")
+
+
 def apply_axes(model: ir.Model, given: Mapping[str, tuple[str | int, ...]]) -> None:
     """Give every dynamic axis of the inputs a name of its own, and those that the user named theirs; in place.
 
@@ -64,20 +101,22 @@ def apply_axes(model: ir.Model, given: Mapping[str, tuple[str | int, ...]]) -> N
     renamed: dict[str, str | int] = {}
     for name, axes in given.items():
         if name not in known:
-            raise InputError(f"--axes {name}: the file has no such input; its inputs are {', '.join(known) or 'none'}")
+            raise InputError(f"--input {name}: the file has no such input; its inputs are {', '.join(known) or 'none'}")
         found = _dims(known[name])
         if found is not None and (
             len(found) != len(axes)
             or any(isinstance(old, int) and old != new for old, new in zip(found, axes, strict=True))
         ):
-            raise InputError(f"--axes {name}: the file's input has the axes {found}, got {list(axes)}")
+            raise InputError(f"--input {name}: the file's input has the axes {found}, got {list(axes)}")
         for old, new in zip(found or (), axes, strict=False):
             if isinstance(old, str):
                 renamed[old] = new
     for name, value in known.items():
         dims = given.get(name) or _dims(value)
         if dims is None:
-            raise ArtifactError(f'input {name!r} has no known number of axes: say them with --axes "{name}=batch,..."')
+            raise ArtifactError(
+                f'input {name!r} has no known number of axes: say them with --input "{name}: float32[batch, ...]"'
+            )
         value.shape = ir.Shape([renamed.get(dim, dim) if isinstance(dim, str) else dim for dim in dims])
 
 
@@ -196,7 +235,7 @@ def _tried(
     if len(unknown) > MOST_UNKNOWN:
         raise ArtifactError(
             f"{len(unknown)} axes of the inputs have no known meaning ({', '.join(unknown)}): say them with "
-            '--axes "NAME=batch,time,64"'
+            '--input "NAME: float32[batch, time, 64]"'
         )
     accepted = []
     for choice in itertools.product((BATCH, TIME, ""), repeat=len(unknown)):
@@ -207,7 +246,7 @@ def _tried(
         shown = ", ".join(f"{spec.name}[{', '.join(map(str, spec.axes))}]" for spec in specs)
         raise ArtifactError(
             f"the model runs at no sizes that were tried of {shown}: {trial.failure}; say the axes with "
-            '--axes "NAME=batch,time,64", and integers that it needs with --fix NAME=VALUE'
+            '--input "NAME: float32[batch, time, 64]", and integers that it needs with --fix NAME=VALUE'
         )
     found, sentences = {}, []
     for axis in unknown:
@@ -217,7 +256,7 @@ def _tried(
         else:
             where = ", ".join(f"{spec.name} axis {spec.axes.index(axis)}" for spec in specs if axis in spec.axes)
             sentences.append(
-                f"the meaning of the axis {axis!r} ({where}): --axes names it"
+                f"the meaning of the axis {axis!r} ({where}): --input names it"
                 if seen != {""}
                 else f"the axis {axis!r} ({where}) is neither batch nor time"
             )
@@ -265,7 +304,7 @@ def measure_outputs(
     if single is None:
         raise ArtifactError(
             f"the model runs on none of the inputs made from its description ({'; '.join(reasons)}); say the axes "
-            'with --axes "NAME=batch,time,64", and integers that it needs with --fix NAME=VALUE'
+            'with --input "NAME: float32[batch, time, 64]", and integers that it needs with --fix NAME=VALUE'
         )
     fixed = tuple(TensorSpec(name=n, dtype=str(single[n].dtype), axes=tuple(single[n].shape)) for n in names)
     return fixed, (f"the axes of the outputs: the model runs at batch 1 and time 1 only ({reasons[0]})",)

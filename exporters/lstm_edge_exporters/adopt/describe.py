@@ -89,7 +89,7 @@ def judge(
         return Streaming(verdict="none", reason="no input of the file is known to be a state: --state IN=OUT names one")
     free = [axis for spec in maker.specs for axis in spec.axes if isinstance(axis, str) and axis not in (BATCH, TIME)]
     if free:
-        return Streaming(verdict="none", reason=f"the axis {free[0]!r} is neither batch nor time: --axes names it")
+        return Streaming(verdict="none", reason=f"the axis {free[0]!r} is neither batch nor time: --input names it")
     if not any(TIME in spec.axes for spec in maker.specs):
         return Streaming(verdict="each-call", reason="no input has a time axis: every call is one step")
     return judge_streaming(data, maker, outputs=outputs, states=states, layers=layers, lengths=lengths, parity=parity)

@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 
+from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train import classify, language, predict, tag
 from lstm_edge.cli.train.classify import classification
 from lstm_edge.cli.train.language import language_model
@@ -33,5 +34,5 @@ def add_to(app: typer.Typer) -> None:
     """Add the group `train` with a command for each task."""
     group = typer.Typer(no_args_is_help=True, help=HELP)
     for name, (command, epilog) in _COMMANDS.items():
-        group.command(name, epilog=epilog, no_args_is_help=True)(command)
+        group.command(name, epilog=epilog, no_args_is_help=True)(with_old_names(command, "train"))
     app.add_typer(group, name="train")

@@ -119,7 +119,9 @@ def check_output(output: Path) -> None:
 
 
 @contextmanager
-def open_run(*, output: Path, checkpoint: Path | None, resume: bool, plot: Path | None, as_json: bool) -> Iterator[Run]:
+def open_run(
+    *, output: Path, resume_file: Path | None, resume: bool, plot: Path | None, as_json: bool
+) -> Iterator[Run]:
     """Join the processes that torchrun started, and refuse paths that cannot be written before anything slow starts.
 
     An error on a process other than the first leaves without a word: the first has said it.
@@ -136,9 +138,9 @@ def open_run(*, output: Path, checkpoint: Path | None, resume: bool, plot: Path 
             check_output(output)
             if plot is not None:
                 check_plot(plot)
-            state = checkpoint or beside(output, ".resume")
+            state = resume_file or beside(output, ".resume")
             if os.path.realpath(state) == os.path.realpath(output):
-                raise OutputError(f"{state}: --checkpoint must not be the model that -o writes: give it another name")
+                raise OutputError(f"{state}: --resume-file must not be the model that -o writes: give it another name")
             if main:
                 check_checkpoint(Checkpoint(path=state, resume=resume))
             yield Run(output=output, checkpoint=state, resume=resume, plot=plot, as_json=as_json, main=main)

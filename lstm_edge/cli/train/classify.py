@@ -8,7 +8,6 @@ from lstm_edge.cli.train.options import (
     BatchSize,
     Bidirectional,
     Bucket,
-    CheckpointPath,
     ClipNorm,
     ColumnSpec,
     DataSpec,
@@ -16,6 +15,7 @@ from lstm_edge.cli.train.options import (
     Epochs,
     ForgetBias,
     HeldOut,
+    HeldOutData,
     Hidden,
     InputNoise,
     LabelSmoothing,
@@ -40,6 +40,7 @@ from lstm_edge.cli.train.options import (
     Projection,
     QuantizeAware,
     Resume,
+    ResumeFile,
     Schedule,
     ScheduleName,
     Seed,
@@ -48,7 +49,6 @@ from lstm_edge.cli.train.options import (
     StepFactor,
     Threads,
     TruncateAt,
-    Validation,
     Warmup,
     WeightDecay,
 )
@@ -68,7 +68,7 @@ def classification(
     *,
     data: DataSpec,
     output: Output,
-    validation_data: Validation = None,
+    held_out_data: HeldOutData = None,
     columns: ColumnSpec = None,
     held_out: HeldOut = 0.1,
     pad: PadAt = Pad.POST,
@@ -104,7 +104,7 @@ def classification(
     start: Start = None,
     seed: Seed = 0,
     threads: Threads = 1,
-    checkpoint: CheckpointPath = None,
+    resume_file: ResumeFile = None,
     resume: Resume = False,
     plot: Plot = None,
     as_json: AsJson = False,
@@ -116,8 +116,8 @@ def classification(
     from lstm_edge.training import TrainingOptions, train_classifier
     from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
 
-    with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
-        dataset, validation = load_parts(data, validation_data, columns, "classification")
+    with open_run(output=output, resume_file=resume_file, resume=resume, plot=plot, as_json=as_json) as run:
+        dataset, validation = load_parts(data, held_out_data, columns, "classification")
         config = ClassifierConfig(
             features=dataset.features,
             classes=dataset.classes,

@@ -13,15 +13,16 @@ from lstm_edge.cli.train.options import (
     RUN,
     TRAINING,
     AsJson,
-    CheckpointPath,
     ClipNorm,
     Dropout,
     Epochs,
     ForgetBias,
+    HeldOutData,
     Hidden,
     LabelSmoothing,
     Layers,
     LearningRate,
+    MaxBytes,
     MaxMinutes,
     MaxUpdates,
     Momentum,
@@ -35,12 +36,12 @@ from lstm_edge.cli.train.options import (
     Projection,
     QuantizeAware,
     Resume,
+    ResumeFile,
     Schedule,
     ScheduleName,
     Start,
     StepEpochs,
     StepFactor,
-    Validation,
     Warmup,
     WeightDecay,
 )
@@ -78,7 +79,7 @@ def language_model(
         ),
     ],
     output: Output,
-    validation_data: Validation = None,
+    held_out_data: HeldOutData = None,
     vocabulary: Annotated[
         VocabularyKind, typer.Option(rich_help_panel=DATA, help="What a token is.")
     ] = VocabularyKind.CHARACTER,
@@ -88,9 +89,7 @@ def language_model(
     max_vocabulary: Annotated[
         int | None, typer.Option(rich_help_panel=DATA, help="The device's budget: refuse more tokens than this.")
     ] = None,
-    max_bytes: Annotated[
-        int | None, typer.Option(rich_help_panel=MODEL, help="The device's budget: refuse larger int8 weights.", min=1)
-    ] = None,
+    max_bytes: MaxBytes = None,
     lines: Annotated[
         bool,
         typer.Option("--lines", rich_help_panel=DATA, help="Each line is a text of its own, closed by an end token."),
@@ -136,9 +135,9 @@ def language_model(
     start: Start = None,
     seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, help="Decides first weights, dropout and resets.")] = 0,
     threads: Annotated[
-        int | None, typer.Option(rich_help_panel=RUN, help="Threads of PyTorch. By default: one a core.", min=1)
+        int | None, typer.Option(rich_help_panel=RUN, help="Threads that compute. By default: one a core.", min=1)
     ] = None,
-    checkpoint: CheckpointPath = None,
+    resume_file: ResumeFile = None,
     resume: Resume = False,
     plot: Plot = None,
     as_json: AsJson = False,
@@ -147,14 +146,15 @@ def language_model(
 
     The recurrent state goes on from one window of the text to the next; the gradient stays inside a window.
     """
+    from lstm_edge.amounts import parse_amount
     from lstm_edge.training import LanguageOptions, train_language_model
     from lstm_edge.training.corpus import check_device_bytes, load_corpus
     from lstm_edge.training.models import LanguageModel, LanguageModelConfig
 
-    with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
+    with open_run(output=output, resume_file=resume_file, resume=resume, plot=plot, as_json=as_json) as run:
         corpus = load_corpus(
             data,
-            validation=validation_data,
+            validation=held_out_data,
             kind=vocabulary.value,
             size=vocabulary_size,
             max_size=max_vocabulary,
@@ -172,7 +172,7 @@ def language_model(
             vocabulary=corpus.vocabulary.tokens,
             text=corpus.vocabulary.text,
         )
-        check_device_bytes(config, max_bytes)
+        check_device_bytes(config, None if max_bytes is None else parse_amount("--max-bytes", max_bytes))
         options = LanguageOptions(
             epochs=epochs,
             batch_size=batch_size,

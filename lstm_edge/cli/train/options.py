@@ -12,7 +12,7 @@ import typer
 
 __all__ = ["LossOfClasses", "LossOfValues", "Optimizer", "Pad", "Peephole", "Schedule"]
 
-MODEL, TRAINING, DATA, RUN = "The model", "The training", "The data", "The run"
+MODEL, TRAINING, DATA, RUN, DEVICE = "The model", "The training", "The data", "The run", "The device"
 
 
 class Peephole(StrEnum):
@@ -68,7 +68,7 @@ DATA_HELP = (
 
 DataSpec = Annotated[str, typer.Option(help=DATA_HELP, show_default=False)]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The `.safetensors` file to write.", show_default=False)]
-Validation = Annotated[
+HeldOutData = Annotated[
     str | None,
     typer.Option(rich_help_panel=DATA, help="Hold this data out, like --data, instead of a part of it."),
 ]
@@ -146,6 +146,9 @@ MaxUpdates = Annotated[
     int | None,
     typer.Option(rich_help_panel=TRAINING, help="Stop after so many updates in all; the schedule follows them.", min=1),
 ]
+MaxBytes = Annotated[
+    str | None, typer.Option(rich_help_panel=DEVICE, help="The device's budget for the int8 model, such as 100k.")
+]
 QuantizeAware = Annotated[
     str | None,
     typer.Option(
@@ -168,11 +171,10 @@ Seed = Annotated[
     int, typer.Option(rich_help_panel=TRAINING, help="Decides first weights, order, noise and the held-out part.")
 ]
 
-Threads = Annotated[int, typer.Option(rich_help_panel=RUN, help="Threads of PyTorch.", min=1)]
-CheckpointPath = Annotated[
+Threads = Annotated[int, typer.Option(rich_help_panel=RUN, help="Threads that compute.", min=1)]
+ResumeFile = Annotated[
     Path | None,
     typer.Option(
-        "--checkpoint",
         rich_help_panel=RUN,
         help="Where the state is kept while it trains. By default: OUTPUT with `.resume` behind.",
     ),

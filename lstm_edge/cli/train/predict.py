@@ -8,7 +8,6 @@ from lstm_edge.cli.train.options import (
     BatchSize,
     Bidirectional,
     Bucket,
-    CheckpointPath,
     ClipNorm,
     ColumnSpec,
     DataSpec,
@@ -16,6 +15,7 @@ from lstm_edge.cli.train.options import (
     Epochs,
     ForgetBias,
     HeldOut,
+    HeldOutData,
     Hidden,
     InputNoise,
     Layers,
@@ -39,6 +39,7 @@ from lstm_edge.cli.train.options import (
     Projection,
     QuantizeAware,
     Resume,
+    ResumeFile,
     Schedule,
     ScheduleName,
     Seed,
@@ -47,7 +48,6 @@ from lstm_edge.cli.train.options import (
     StepFactor,
     Threads,
     TruncateAt,
-    Validation,
     Warmup,
     WeightDecay,
 )
@@ -67,7 +67,7 @@ def forecast(
     *,
     data: DataSpec,
     output: Output,
-    validation_data: Validation = None,
+    held_out_data: HeldOutData = None,
     columns: ColumnSpec = None,
     held_out: HeldOut = 0.1,
     pad: PadAt = Pad.POST,
@@ -102,7 +102,7 @@ def forecast(
     start: Start = None,
     seed: Seed = 0,
     threads: Threads = 1,
-    checkpoint: CheckpointPath = None,
+    resume_file: ResumeFile = None,
     resume: Resume = False,
     plot: Plot = None,
     as_json: AsJson = False,
@@ -115,8 +115,8 @@ def forecast(
     from lstm_edge.training import TrainingOptions, train_forecaster
     from lstm_edge.training.models import ForecasterConfig, SequenceForecaster
 
-    with open_run(output=output, checkpoint=checkpoint, resume=resume, plot=plot, as_json=as_json) as run:
-        dataset, validation = load_parts(data, validation_data, columns, "forecast")
+    with open_run(output=output, resume_file=resume_file, resume=resume, plot=plot, as_json=as_json) as run:
+        dataset, validation = load_parts(data, held_out_data, columns, "forecast")
         config = ForecasterConfig(
             features=dataset.features,
             targets=dataset.targets,

@@ -18,8 +18,6 @@ from lstm_edge.training.selection.settings import (
     Limits,
     SelectionSettings,
     Split,
-    parse_amount,
-    parse_sizes,
 )
 from lstm_edge.training.selection.storage import parse_storage, sqlite_url
 from lstm_edge.training.selection.study import Cell, open_study, run_trials
@@ -37,8 +35,6 @@ __all__ = [
     "choose",
     "choose_split",
     "make_folds",
-    "parse_amount",
-    "parse_sizes",
     "plot_selection",
     "retrain",
     "select",

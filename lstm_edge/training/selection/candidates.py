@@ -21,6 +21,7 @@ from lstm_edge.training.models import (
     TaggerConfig,
 )
 from lstm_edge.training.selection.settings import Architecture, SelectionSettings
+from lstm_edge.validation.judge import default_metric
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import METRICS, Metric, get_metric
 
@@ -57,7 +58,7 @@ def metric_for(dataset: Dataset, settings: SelectionSettings) -> Metric:
     Raises:
         InputError: there is no such metric, or it is not for the data's targets.
     """
-    metric = get_metric(settings.metric or ("accuracy" if dataset.is_classes else "mean-squared-error"))
+    metric = get_metric(settings.metric or default_metric(dataset))
     if metric.target not in ("class", "value"):
         known = ", ".join(name for name, each in METRICS.items() if each.target in ("class", "value"))
         raise InputError(f"metric {metric.name}: is not one to choose a model by; expected one of {known}")

@@ -1,18 +1,14 @@
-"""What `lstm-edge select` was asked for, and how lists and limits are written."""
+"""What `lstm-edge select` was asked for."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lstm_edge.training import TrainingOptions
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["Architecture", "Limits", "SelectionSettings", "Split", "parse_amount", "parse_sizes"]
+__all__ = ["Architecture", "Limits", "SelectionSettings", "Split"]
 
 Split = Literal["stratified", "grouped", "time", "plain"]
-
-_AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<suffix>[kM]?)", re.ASCII)
-_FACTORS = {"": 1.0, "k": 1e3, "M": 1e6}
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -81,28 +77,3 @@ class SelectionSettings:
     def architectures(self) -> tuple[Architecture, ...]:
         """All candidates, small hidden sizes first."""
         return tuple(sorted(Architecture(hidden=h, layers=n) for h in self.hidden for n in self.layers))
-
-
-def parse_sizes(name: str, text: str) -> tuple[int, ...]:
-    """Read ``16,32,64``.
-
-    Raises:
-        InputError: a part is no integer.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-        raise InputError(f"{name} is {text!r}, expected integers with commas between them, such as 16,32,64")
-    return tuple(int(part) for part in parts)
-
-
-def parse_amount(name: str, text: str) -> float:
-    """Read ``100k`` (100,000), ``1.5M`` (1,500,000) or ``50``.
-
-    Raises:
-        InputError: the text is none of these, or not above 0.
-    """
-    match = _AMOUNT.fullmatch(text.strip())
-    value = float(match["number"]) * _FACTORS[match["suffix"]] if match else 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name} is {text!r}, expected a number above 0, such as 50, 100k (100,000) or 1.5M")
-    return value

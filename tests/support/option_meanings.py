@@ -1,0 +1,346 @@
+"""What each option of the command line means: one row a name, the same meaning in every command that has it."""
+
+from typing import NamedTuple
+
+SEQUENCES = ("train classification", "train tagging", "train forecast")
+TRAIN = (*SEQUENCES, "train language-model")
+
+
+class Row(NamedTuple):
+    """What kind of value an option takes, what it means, and which commands have it."""
+
+    kind: str
+    meaning: str
+    commands: tuple[str, ...]
+
+
+MEANINGS = {
+    "--against": Row("path", "The reference that the candidate is compared with.", ("validate",)),
+    "--allow-unquantized": Row(
+        "flag",
+        "Accept recurrent layers that stay float32.",
+        (
+            "export",
+            "quantize",
+        ),
+    ),
+    "--batch-size": Row(
+        "integer",
+        "Rows (sequences, or rows of a text) computed together.",
+        (
+            "select",
+            "run",
+            "bench",
+            *TRAIN,
+        ),
+    ),
+    "--bidirectional": Row(
+        "flag",
+        "Layers read in both directions.",
+        (
+            "select",
+            *SEQUENCES,
+        ),
+    ),
+    "--block": Row("integer", "Inputs that share a scale of int4.", ("quantize",)),
+    "--bucket/--no-bucket": Row("flag", "Whether batches hold sequences of similar lengths.", (*SEQUENCES,)),
+    "--calibration-samples": Row("integer", "Samples that activations are collected on.", ("quantize",)),
+    "--clip-norm": Row("number", "Bound of the gradients' norm.", (*TRAIN,)),
+    "--clip/--no-clip": Row("flag", "Whether quantization scales may cut outlier weights off.", ("quantize",)),
+    "--columns": Row(
+        "text",
+        "Which columns of a CSV file mean what.",
+        (
+            "select",
+            "export",
+            "quantize",
+            "validate",
+            *SEQUENCES,
+        ),
+    ),
+    "--compensate/--no-compensate": Row(
+        "flag", "Whether rounding makes up for the errors of other weights.", ("quantize",)
+    ),
+    "--confidence": Row(
+        "number",
+        "Confidence of the bound that decides about the budget.",
+        (
+            "export",
+            "quantize",
+            "validate",
+        ),
+    ),
+    "--data": Row(
+        "text",
+        "Data that the command works on: trains, tunes, calibrates or judges.",
+        (
+            "select",
+            "export",
+            "quantize",
+            "validate",
+            *TRAIN,
+        ),
+    ),
+    "--dropout": Row(
+        "number",
+        "Share of values dropped in training.",
+        (
+            "select",
+            *TRAIN,
+        ),
+    ),
+    "--embedding": Row("integer", "Size of a token's vector.", ("train language-model",)),
+    "--epochs": Row(
+        "integer",
+        "The most epochs of a training.",
+        (
+            "select",
+            *TRAIN,
+        ),
+    ),
+    "--fix": Row("texts", "An input that becomes a constant.", ("adopt",)),
+    "--folds": Row("integer", "Folds of the cross-validation.", ("select",)),
+    "--force": Row("flag", "Overwrite the report's .json without asking.", ("quantize",)),
+    "--forget-bias": Row("number", "First bias of the forget gates.", (*TRAIN,)),
+    "--from": Row("path", "Trained model that a training starts from.", (*TRAIN,)),
+    "--gates": Row("flag", "Let the gates of an LSTM have different schemes.", ("quantize",)),
+    "--held-out": Row("number", "Share of --data that is held out.", (*SEQUENCES,)),
+    "--held-out-data": Row(
+        "text",
+        "Data held out instead of a part of --data.",
+        (
+            "quantize",
+            *TRAIN,
+        ),
+    ),
+    "--hidden": Row("integer", "Size of the hidden state.", (*TRAIN,)),
+    "--hidden-sizes": Row("text", "Sizes of the hidden state to compare.", ("select",)),
+    "--input": Row(
+        "texts",
+        "Name, dtype and axes of an input.",
+        (
+            "export",
+            "adopt",
+        ),
+    ),
+    "--input-noise": Row(
+        "number", "Standard deviation of the noise on standardized inputs in training.", (*SEQUENCES,)
+    ),
+    "--json": Row(
+        "flag",
+        "Print the result as JSON.",
+        (
+            "select",
+            "export",
+            "adopt",
+            "quantize",
+            "validate",
+            "inspect",
+            "check",
+            "run",
+            "bench",
+            *TRAIN,
+        ),
+    ),
+    "--kernels": Row(
+        "text",
+        "Whether the fused kernels are used.",
+        (
+            "check",
+            "run",
+            "bench",
+        ),
+    ),
+    "--label-smoothing": Row(
+        "number",
+        "Share of probability spread over all classes.",
+        (
+            "train classification",
+            "train tagging",
+            "train language-model",
+        ),
+    ),
+    "--layer-counts": Row("text", "Numbers of layers to compare.", ("select",)),
+    "--layer-kinds": Row("text", "Which kinds of layers are quantized.", ("quantize",)),
+    "--layers": Row("integer", "Number of LSTM layers.", (*TRAIN,)),
+    "--learning-rate": Row(
+        "number",
+        "Learning rate at the start.",
+        (
+            "select",
+            *TRAIN,
+        ),
+    ),
+    "--lengths": Row("flag", "Give the exported file an input for the valid steps of each row.", ("export",)),
+    "--lines": Row("flag", "Each line of a text is a text by itself.", ("train language-model",)),
+    "--load-state": Row("path", "File that the state is read from before a run.", ("run",)),
+    "--loss": Row("choice", "What training lowers.", (*SEQUENCES,)),
+    "--max-bytes": Row(
+        "text",
+        "Limit on the bytes of the int8 model.",
+        (
+            "select",
+            "train language-model",
+        ),
+    ),
+    "--max-drop": Row(
+        "text",
+        "How much worse than the reference a model may be.",
+        (
+            "export",
+            "quantize",
+            "validate",
+        ),
+    ),
+    "--max-evaluations": Row("integer", "Limit on the files that a search builds and judges.", ("quantize",)),
+    "--max-length": Row("integer", "Limit on the steps of a sequence in training.", (*SEQUENCES,)),
+    "--max-minutes": Row("number", "Limit on the minutes of a training.", (*TRAIN,)),
+    "--max-step-us": Row("text", "Limit on the microseconds of a step on this machine.", ("select",)),
+    "--max-updates": Row("integer", "Limit on the updates of a training.", (*TRAIN,)),
+    "--max-vocabulary": Row(
+        "integer", "Limit on the tokens of a vocabulary: more are refused.", ("train language-model",)
+    ),
+    "--metric": Row(
+        "text",
+        "What a model is judged by.",
+        (
+            "select",
+            "export",
+            "quantize",
+            "validate",
+        ),
+    ),
+    "--momentum": Row("number", "Momentum of sgd.", (*TRAIN,)),
+    "--optimizer": Row("choice", "What makes the steps of a training.", (*TRAIN,)),
+    "--output-name": Row("texts", "Name of an output of the exported file.", ("export",)),
+    "--output/-o": Row(
+        "path",
+        "File to write the result to.",
+        (
+            "select",
+            "export",
+            "adopt",
+            "quantize",
+            "run",
+            *TRAIN,
+        ),
+    ),
+    "--pack/--no-pack": Row("flag", "Whether training packs sequences of different lengths.", (*SEQUENCES,)),
+    "--pad": Row("choice", "Where padding goes in training.", (*SEQUENCES,)),
+    "--part": Row("texts", "Quantization scheme of a part of a layer.", ("quantize",)),
+    "--patience": Row(
+        "integer",
+        "Epochs without a lower held-out loss before training stops.",
+        (
+            "select",
+            *TRAIN,
+        ),
+    ),
+    "--peephole": Row(
+        "choice",
+        "Peephole connections from the cell state.",
+        (
+            "select",
+            *TRAIN,
+        ),
+    ),
+    "--plain": Row("flag", "Inline the lstm_edge functions.", ("export",)),
+    "--plot": Row(
+        "path",
+        "File to draw the result into.",
+        (
+            "select",
+            *TRAIN,
+        ),
+    ),
+    "--prefer": Row("choice", "What the search makes small: size or latency.", ("quantize",)),
+    "--projection": Row("integer", "Size of the projected output.", (*TRAIN,)),
+    "--prompt": Row("text", "Text that a language model continues.", ("run",)),
+    "--provider": Row(
+        "text",
+        "Execution provider of onnxruntime.",
+        (
+            "inspect",
+            "check",
+            "run",
+            "bench",
+        ),
+    ),
+    "--quantize-aware": Row("text", "Quantization scheme whose arithmetic training uses.", (*TRAIN,)),
+    "--repeats": Row("integer", "Whole sequences that are timed.", ("bench",)),
+    "--report": Row("path", "HTML report of a search.", ("quantize",)),
+    "--reset-probability": Row(
+        "number", "Probability that a row of text starts a window from the initial state.", ("train language-model",)
+    ),
+    "--resume": Row(
+        "flag",
+        "Continue interrupted work.",
+        (
+            "quantize",
+            *TRAIN,
+        ),
+    ),
+    "--resume-file": Row("path", "File that an unfinished training is kept in.", (*TRAIN,)),
+    "--row-lengths": Row("text", "Valid steps of each row of the input.", ("run",)),
+    "--save-state": Row("path", "File that the state is written to after a run.", ("run",)),
+    "--scale-search/--no-scale-search": Row("flag", "Whether quantization scales are searched.", ("quantize",)),
+    "--schedule": Row("choice", "How the learning rate falls.", (*TRAIN,)),
+    "--scheme": Row(
+        "choice",
+        "Quantization scheme of the file.",
+        (
+            "export",
+            "quantize",
+        ),
+    ),
+    "--score": Row("text", "Text whose tokens get their log-probabilities.", ("run",)),
+    "--seed": Row(
+        "integer",
+        "Seed of the random draws.",
+        (
+            "select",
+            "quantize",
+            "validate",
+            "run",
+            *TRAIN,
+        ),
+    ),
+    "--split": Row("choice", "How sequences are put into folds.", ("select",)),
+    "--state": Row("texts", "An input and the output that leaves its next value.", ("adopt",)),
+    "--stateful": Row("flag", "Make the hidden zero states of a file explicit.", ("adopt",)),
+    "--states": Row("choice", "Whether the states of a module become inputs and outputs.", ("export",)),
+    "--step-epochs": Row("integer", "Epochs between cuts of the learning rate.", (*TRAIN,)),
+    "--step-factor": Row("number", "Factor of a cut of the learning rate.", (*TRAIN,)),
+    "--steps": Row("integer", "Streaming steps that are timed.", ("bench",)),
+    "--storage": Row("text", "Database of the trials.", ("select",)),
+    "--stream": Row("flag", "Run line by line from standard input.", ("run",)),
+    "--task": Row("choice", "What the targets are for.", ("select",)),
+    "--temperature": Row("number", "How bold the drawn tokens are.", ("run",)),
+    "--threads": Row(
+        "integer",
+        "Threads that compute.",
+        (
+            "select",
+            "export",
+            "quantize",
+            "validate",
+            "check",
+            "run",
+            "bench",
+            *TRAIN,
+        ),
+    ),
+    "--tied": Row("flag", "Use the embedding as the last layer's matrix.", ("train language-model",)),
+    "--time-steps": Row("integer", "Length of the timed sequences.", ("bench",)),
+    "--tokens": Row("integer", "Limit on the tokens that a language model writes.", ("run",)),
+    "--top-k": Row("integer", "Draw only from the k most probable tokens.", ("run",)),
+    "--top-p": Row("number", "Draw only from the most probable tokens of this share.", ("run",)),
+    "--truncate": Row("choice", "Which steps over the limit are dropped in training.", (*SEQUENCES,)),
+    "--vocabulary": Row("choice", "What a token is.", ("train language-model",)),
+    "--vocabulary-size": Row("integer", "Tokens that are kept, the most frequent first.", ("train language-model",)),
+    "--warmup": Row("number", "Share of a training in which the learning rate rises.", (*TRAIN,)),
+    "--weight-decay": Row("number", "Weight decay of the matrices.", (*TRAIN,)),
+    "--weights": Row("path", "Weights for the module of a factory.", ("export",)),
+    "--window": Row("integer", "Tokens that the gradient goes back through.", ("train language-model",)),
+    "--zero-points": Row("flag", "Whether each int4 block has a zero point.", ("quantize",)),
+}
