@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.networks import NETWORKS, LanguageModel
 from torch import nn
 
+from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding
 from lstm_edge_exporters.verify.inputs import DTYPES, InputMaker, parse_input
 from lstm_edge_runtime.card import TensorSpec
@@ -62,9 +63,9 @@ def test_sentences(text: str, sentence: str) -> None:
 
 def test_axes_follow_the_recurrent_layer() -> None:
     example = {"x": torch.zeros(2, 5, 3)}
-    assert infer_specs(nn.LSTM(3, 5), example)[0].axes == ("time", "batch", 3)
-    assert infer_specs(nn.LSTM(3, 5, batch_first=True), example)[0].axes == ("batch", "time", 3)
-    ids = infer_specs(NETWORKS["language-model"](), {"ids": torch.zeros(2, 5, dtype=torch.int64)})
+    assert infer_specs(recurrent_modules(nn.LSTM(3, 5)), example)[0].axes == ("time", "batch", 3)
+    assert infer_specs(recurrent_modules(nn.LSTM(3, 5, batch_first=True)), example)[0].axes == ("batch", "time", 3)
+    ids = infer_specs(recurrent_modules(NETWORKS["language-model"]()), {"ids": torch.zeros(2, 5, dtype=torch.int64)})
     assert ids == (TensorSpec(name="ids", dtype="int64", axes=("batch", "time")),)
 
 
@@ -72,13 +73,13 @@ def test_a_cell_says_nothing_about_the_order_of_the_axes() -> None:
     example = {"x": torch.zeros(2, 5, 3)}
     for cell in (nn.LSTMCell(3, 5), nn.GRUCell(3, 5)):
         with pytest.raises(CaptureError) as caught:
-            infer_specs(cell, example)
+            infer_specs(recurrent_modules(cell), example)
         assert str(caught.value) == (
             "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
             "inputs=[...] to say which axis is which"
         )
     both = nn.ModuleList([nn.GRU(3, 3, batch_first=True), nn.LSTMCell(3, 5)])
-    assert infer_specs(both, example)[0].axes == ("batch", "time", 3)
+    assert infer_specs(recurrent_modules(both), example)[0].axes == ("batch", "time", 3)
 
 
 def test_made_up_inputs_are_of_the_kind_that_was_asked_for() -> None:

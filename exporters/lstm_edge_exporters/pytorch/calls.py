@@ -6,19 +6,36 @@ calls, each of which starts from the state that the one before returned: a loop 
 
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from lstm_edge_exporters.pytorch.recurrent import Recurrence
+from lstm_edge_exporters.pytorch.recurrent import Recurrence, describe
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["Call", "Pass", "Start", "Tracker", "same_memory", "state_parts", "users_line", "watched"]
+__all__ = [
+    "Call",
+    "Enter",
+    "Layers",
+    "Pass",
+    "Tracker",
+    "call_module",
+    "check_passes",
+    "numbered",
+    "recurrent_modules",
+    "same_memory",
+    "state_parts",
+    "users_line",
+]
 
 # zeros: none given, or zeros; input: inputs of forward as they are; computed: anything else.
 Start = Literal["zeros", "input", "computed"]
@@ -109,6 +126,11 @@ class Tracker:
         """Note the state that the latest call of a module returned."""
         self.passes[name][self.order[name][-1]].last = state
 
+    def final(self, key: tuple[str, int]) -> tuple[Tensor, ...]:
+        """Return the last state of a pass: its module's name, and its place among the module's passes."""
+        module, index = key
+        return self.passes[module][index].last
+
     def _start(self, parts: tuple[Tensor, ...]) -> tuple[Start, tuple[str, ...]]:
         if all(not bool(part.any()) for part in parts):
             return "zeros", ()
@@ -119,6 +141,64 @@ class Tracker:
         return ("input", inputs) if len(inputs) == len(parts) else ("computed", ())
 
 
+# Given a module's name, the call and the state that forward gave, the state to use instead.
+Enter = Callable[[str, Call, Any], Any]
+
+
+def recurrent_modules(module: nn.Module) -> dict[str, tuple[nn.Module, Recurrence]]:
+    """Return the recurrent layers by name, as ``named_modules`` has them; a bare one is called ``lstm`` or ``gru``."""
+    found: dict[str, tuple[nn.Module, Recurrence]] = {}
+    for path, child in module.named_modules():
+        recurrence = describe(child)
+        if recurrence is not None:
+            found[path or recurrence.layers[0].cell] = (child, recurrence)
+    return found
+
+
+def call_module(
+    module: nn.Module, layers: Layers, arrays: Mapping[str, Array], lengths: Array | None, enter: Enter | None = None
+) -> tuple[Any, Tracker]:
+    """Call a module without gradients; returns what forward returned, and the passes of its recurrent layers.
+
+    Args:
+        module: the module, unchanged.
+        layers: its recurrent layers by name.
+        arrays: forward's positional arguments by name, in order.
+        lengths: for forward's keyword ``lengths``, int64 [batch]; None leaves it out.
+        enter: may give a pass another initial state.
+    """
+    # Copies: forward may write into what it is given.
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    keywords = {} if lengths is None else {"lengths": torch.from_numpy(np.array(lengths))}
+    tracker = Tracker(tensors)
+    with torch.no_grad(), _watched(layers, tracker, enter):
+        return module(*tensors.values(), **keywords), tracker
+
+
+def numbered(passes: Sequence[Pass]) -> Iterator[tuple[tuple[str, int], Pass]]:
+    """Yield each pass with its module's name and its place among the module's passes."""
+    seen: dict[str, int] = {}
+    for item in passes:
+        index = seen.get(item.module, 0)
+        seen[item.module] = index + 1
+        yield (item.module, index), item
+
+
+def check_passes(passes: Sequence[Pass], tracker: Tracker) -> None:
+    """Refuse a forward that runs a layer more or less often than the plan has it.
+
+    Raises:
+        CaptureError: it does.
+    """
+    for name, planned in Counter(item.module for item in passes).items():
+        found = len(tracker.passes.get(name, []))
+        if found != planned:
+            raise CaptureError(
+                f"{name}: forward runs this layer {planned} times on one input and {found} times on another: "
+                "how often must not depend on the data or the shape"
+            )
+
+
 def state_parts(state: Any) -> tuple[Tensor, ...]:
     """Return a state as a tuple, whatever form its module has: None, h, or (h, c)."""
     if state is None:
@@ -127,18 +207,8 @@ def state_parts(state: Any) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def watched(
-    layers: Layers,
-    tracker: Tracker,
-    enter: Callable[[str, Call, Any], Any] | None = None,
-) -> Any:
-    """Let the tracker see every call of the recurrent layers; ``enter`` may give a pass another initial state.
-
-    Args:
-        layers: the recurrent modules by name.
-        tracker: what sorts their calls.
-        enter: called with the module's name, the call and the state that forward gave; returns the state to use.
-    """
+def _watched(layers: Layers, tracker: Tracker, enter: Enter | None) -> Iterator[None]:
+    """Let the tracker see every call of the recurrent layers; ``enter`` may give a pass another initial state."""
     with ExitStack() as stack:
         for name, (layer, recurrence) in layers.items():
             before = layer.register_forward_pre_hook(_enter(name, recurrence, tracker, enter), with_kwargs=True)
@@ -148,7 +218,7 @@ def watched(
         yield
 
 
-def _enter(name: str, recurrence: Recurrence, tracker: Tracker, enter: Callable[[str, Call, Any], Any] | None) -> Any:
+def _enter(name: str, recurrence: Recurrence, tracker: Tracker, enter: Enter | None) -> Any:
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         x = args[0] if args else kwargs["input"]
         given = args[1] if len(args) > 1 else kwargs.get("hx")

@@ -24,10 +24,9 @@ from lstm_edge_exporters.onnx_graph.tidy import tidy
 from lstm_edge_exporters.pytorch.calls import Pass, users_line
 from lstm_edge_exporters.pytorch.loops import roll_loops
 from lstm_edge_exporters.pytorch.masking import mask_outputs, masked
-from lstm_edge_exporters.pytorch.original import Witness, flatten_outputs, takes_lengths
+from lstm_edge_exporters.pytorch.outputs import TRACED, flatten_outputs
 from lstm_edge_exporters.pytorch.packing import exportable_functions
-from lstm_edge_exporters.pytorch.plan import TRACED, Plan
-from lstm_edge_exporters.pytorch.probe import LENGTHS
+from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, takes_lengths
 from lstm_edge_exporters.pytorch.standin import StandIn, operator_of
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, TensorSpec
@@ -55,20 +54,20 @@ class _Wrapper(nn.Module):
     """
 
     def __init__(
-        self, module: nn.Module, stand_ins: Mapping[str, StandIn], witness: Witness, *, added: bool, mask: bool
+        self, module: nn.Module, stand_ins: Mapping[str, StandIn], plan: Plan, *, added: bool, mask: bool
     ) -> None:
         super().__init__()
         self.module = module
         self.stand_ins = dict(stand_ins)
-        self.witness = witness
+        self.plan = plan
         self.added = added  # lengths follow as an input of their own
         self.mask = mask
-        self.explicit = bool(witness.states)
+        self.explicit = bool(plan.states)
 
     def forward(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        own = {spec.name: tensor for spec, tensor in zip(self.witness.inputs, tensors, strict=False)}
+        own = {spec.name: tensor for spec, tensor in zip(self.plan.inputs, tensors, strict=False)}
         pending = list(tensors[len(own) :])
-        rows = pending.pop() if self.added else own.get(self.witness.lengths or "")
+        rows = pending.pop() if self.added else own.get(self.plan.lengths or "")
         for stand_in in self.stand_ins.values():
             stand_in.begin(rows)
             for place, item in enumerate(stand_in.passes):
@@ -82,12 +81,12 @@ class _Wrapper(nn.Module):
             if self.explicit and item.explicit
         ]
         returned = [tensor for _, parts in finals for tensor in parts]
-        named = flatten_outputs(result, returned, self.witness.output_names, keep_one=self.witness.keeps_one)
+        named = flatten_outputs(result, returned, self.plan.output_names, keep_one=self.plan.keeps_one)
         answers = [
             masked(named[spec.name], spec, rows) if rows is not None and self.mask else named[spec.name]
-            for spec in self.witness.outputs
+            for spec in self.plan.outputs
         ]
-        answers += [named[spec.output] for spec in self.witness.states if spec.output in named]
+        answers += [named[spec.output] for spec in self.plan.states if spec.output in named]
         answers += [part for leaving, _ in finals for state in leaving for part in state]
         return tuple(answers)
 
@@ -96,14 +95,13 @@ def _starts(item: Pass, pending: list[Tensor]) -> list[tuple[Tensor, ...]]:
     return [tuple(pending.pop(0) for _ in layer.state_sizes) for layer in item.recurrence.layers]
 
 
-def capture(module: nn.Module, witness: Witness, plan: Plan, maker: InputMaker, *, lengths: bool = False) -> Captured:
+def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool = False) -> Captured:
     """Capture a module in evaluation mode.
 
     Args:
         module: the module; it is copied, never changed.
-        witness: what ``make_plan`` and ``probe_outputs`` found of its inputs, states and outputs.
-        plan: what ``make_plan`` found.
-        maker: makes the inputs that the graph is traced with, but for states and lengths.
+        plan: what ``watch`` found.
+        maker: makes the inputs that the graph is traced with, except states and lengths.
         lengths: the graph gets an int64 ``[batch]`` input ``lengths``.
 
     Raises:
@@ -111,47 +109,47 @@ def capture(module: nn.Module, witness: Witness, plan: Plan, maker: InputMaker, 
     """
     stand_ins = {
         name: StandIn(name, layer, [item for item in plan.passes if item.module == name], plan.calls[name])
-        for name, (layer, _) in witness.layers.items()
+        for name, (layer, _) in plan.layers.items()
     }
     swapped = _swap(module, stand_ins)
-    added = lengths and witness.lengths is None
-    own = [spec for spec in witness.states if spec.input in {spec.name for spec in witness.inputs}]
-    states = [spec for spec in witness.states if spec not in own]
-    wrapper = _Wrapper(swapped, stand_ins, witness, added=added, mask=not plan.loops).eval()
-    tensors, axes, names = _arguments(witness, maker, states, added=added)
+    added = lengths and plan.lengths is None
+    own = [spec for spec in plan.states if spec.input in {spec.name for spec in plan.inputs}]
+    states = [spec for spec in plan.states if spec not in own]
+    wrapper = _Wrapper(swapped, stand_ins, plan, added=added, mask=not plan.loops).eval()
+    tensors, axes, names = _arguments(plan, maker, states, added=added)
     dynamic = tuple(_dynamic(item, frozen=bool(plan.loops)) for item in axes)
-    output_names = [spec.name for spec in witness.outputs] + [spec.output for spec in [*own, *states]]
+    output_names = [spec.name for spec in plan.outputs] + [spec.output for spec in [*own, *states]]
     with exportable_functions():
         model = _export(wrapper, (tuple(tensors),), (dynamic,), names, output_names)
     if plan.loops:
-        rows = (witness.lengths or LENGTHS) if lengths else None
+        rows = (plan.lengths or LENGTHS) if lengths else None
         roll_loops(model, plan.loops, steps=TRACED[TIME], lengths=rows)
         if rows is not None:
-            mask_outputs(model, witness.outputs, rows)
-        _free_time(model, dict(zip(names, axes, strict=True)), {spec.name: spec.axes for spec in witness.outputs})
-    tidy(model, prefix="module.", root=next(iter(witness.layers)) if "." not in next(iter(witness.layers)) else "lstm")
-    state_inputs = {spec.input for spec in witness.states}
+            mask_outputs(model, plan.outputs, rows)
+        _free_time(model, dict(zip(names, axes, strict=True)), {spec.name: spec.axes for spec in plan.outputs})
+    tidy(model, prefix="module.", root=next(iter(plan.layers)) if "." not in next(iter(plan.layers)) else "lstm")
+    state_inputs = {spec.input for spec in plan.states}
     return Captured(
         model=model,
-        inputs=tuple(s for s in witness.inputs if s.name not in state_inputs and s.name != witness.lengths),
-        outputs=witness.outputs,
-        states=witness.states,
+        inputs=tuple(s for s in plan.inputs if s.name not in state_inputs and s.name != plan.lengths),
+        outputs=plan.outputs,
+        states=plan.states,
         layers=_layers(plan, ragged=lengths),
-        lengths=witness.lengths or (LENGTHS if lengths else None),
+        lengths=plan.lengths or (LENGTHS if lengths else None),
     )
 
 
 def _arguments(
-    witness: Witness, maker: InputMaker, states: Sequence[StateSpec], *, added: bool
+    plan: Plan, maker: InputMaker, states: Sequence[StateSpec], *, added: bool
 ) -> tuple[list[Tensor], list[tuple[str | int, ...]], list[str]]:
     """What the graph is traced with: the tensors, their axes and their names."""
     arrays: dict[str, Any] = dict(maker.make(np.random.default_rng(0), TRACED[BATCH], TRACED[TIME]))
-    for spec in witness.states:
+    for spec in plan.states:
         arrays[spec.input] = np.zeros([TRACED[BATCH] if a == BATCH else int(a) for a in spec.axes], np.float32)
     full = np.full((TRACED[BATCH],), TRACED[TIME])
     # Where forward takes lengths itself they must be possible ones; where the graph masks, shorter ones show more.
-    arrays |= {witness.lengths: full} if witness.lengths else {LENGTHS: full - 2} if added else {}
-    axes: dict[str, tuple[str | int, ...]] = {spec.name: spec.axes for spec in witness.inputs}
+    arrays |= {plan.lengths: full} if plan.lengths else {LENGTHS: full - 2} if added else {}
+    axes: dict[str, tuple[str | int, ...]] = {spec.name: spec.axes for spec in plan.inputs}
     axes |= {spec.input: spec.axes for spec in states} | ({LENGTHS: (BATCH,)} if added else {})
     return [torch.from_numpy(np.asarray(arrays[name])) for name in axes], list(axes.values()), list(axes)
 

@@ -20,11 +20,11 @@ from lstm_edge_exporters.artifact import (
     write,
 )
 from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_exporters.pytorch.calls import Layers, recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding
-from lstm_edge_exporters.pytorch.original import Witness
-from lstm_edge_exporters.pytorch.plan import Plan, could_be_lengths, make_plan
-from lstm_edge_exporters.pytorch.probe import LENGTHS, probe_outputs
+from lstm_edge_exporters.pytorch.original import Original
+from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
 from lstm_edge_exporters.verify.parity import check_parity
@@ -122,29 +122,38 @@ def build(
     if state not in ("explicit", "hidden"):
         raise InputError(f"state must be 'explicit' or 'hidden', got {state!r}")
     description = _description(module)
-    specs, examples = _inputs(module, example_inputs, inputs or description.get("inputs"))
-    ids_below, moments = smallest_embedding(module), moments_of(examples)
-    witness = Witness(module, specs)
-    if not witness.layers:
+    layers = recurrent_modules(module)
+    specs, examples = _inputs(module, layers, example_inputs, inputs or description.get("inputs"))
+    if not layers:
         raise CaptureError(
             "the module has no recurrent layer (nn.LSTM, nn.GRU, their cells, lstm_edge.LSTM): there is nothing to "
             "keep whole"
         )
-    witness.output_names = output_names or description.get("outputs")
-    everything = InputMaker(specs, ids_below=ids_below, moments=moments, lengths=could_be_lengths(specs))
-    plan = make_plan(witness, everything, explicit_state=state == "explicit")
-    lengths = _wants_lengths(module, witness, plan, asked=lengths)
-    apart = {spec.input for spec in plan.states} | {plan.lengths}
-    maker = InputMaker([s for s in specs if s.name not in apart], ids_below=ids_below, moments=moments)
-    witness.outputs = probe_outputs(witness, maker, witness.output_names)
+    everything = InputMaker(
+        specs,
+        ids_below=smallest_embedding(module),
+        moments=moments_of(examples),
+        lengths=could_be_lengths(specs),
+    )
+    plan = watch(
+        module,
+        layers,
+        specs,
+        everything,
+        explicit_state=state == "explicit",
+        output_names=output_names or description.get("outputs"),
+    )
+    original = Original(module, plan)
+    lengths = _wants_lengths(module, plan, asked=lengths)
+    maker = everything.without({spec.input for spec in plan.states} | {plan.lengths})
 
-    layers = sum(len(recurrence.layers) for _, recurrence in witness.layers.values())
-    say(f"capturing {type(module).__name__} with {layers} recurrent layer{'s' * (layers != 1)} kept whole")
-    captured = capture(module, witness, plan, maker, lengths=lengths)
+    count = sum(len(recurrence.layers) for _, recurrence in layers.values())
+    say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
+    captured = capture(module, plan, maker, lengths=lengths)
     model = serialize(captured.model, plain=plain)
 
     say("comparing onnxruntime with PyTorch over the grid of shapes")
-    parity = check_parity(model, witness, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
+    parity = check_parity(model, original, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
 
     say("comparing chunks with the whole sequence")
     streaming = Streaming(verdict="each-call")
@@ -164,12 +173,12 @@ def build(
     return assemble(model, card, make_golden(model, card, maker))
 
 
-def _wants_lengths(module: nn.Module, witness: Witness, plan: Plan, *, asked: bool) -> bool:
+def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
     """Say whether the file takes lengths: asked for, or forward cannot do without."""
-    named = any(spec.name == LENGTHS for spec in witness.inputs)
+    named = any(spec.name == LENGTHS for spec in plan.inputs)
     if asked and named:
         raise CaptureError("an input is already called lengths: leave it out of the inputs, it is added by itself")
-    if asked and not any(TIME in spec.axes for spec in witness.inputs):
+    if asked and not any(TIME in spec.axes for spec in plan.inputs):
         raise CaptureError("lengths were asked for, but no input has a time axis")
     parameter = inspect.signature(module.forward).parameters.get(LENGTHS)
     required = parameter is not None and parameter.default is parameter.empty and not named
@@ -213,7 +222,7 @@ def _description(module: nn.Module) -> dict[str, Any]:
 
 
 def _inputs(
-    module: nn.Module, example_inputs: Examples | None, wanted: Sequence[str | TensorSpec] | None
+    module: nn.Module, layers: Layers, example_inputs: Examples | None, wanted: Sequence[str | TensorSpec] | None
 ) -> tuple[tuple[TensorSpec, ...], dict[str, Tensor]]:
     specs = tuple(parse_input(spec) if isinstance(spec, str) else spec for spec in wanted or ())
     _check_count(module, [spec.name for spec in specs if spec.name != LENGTHS])
@@ -221,7 +230,7 @@ def _inputs(
     if not specs:
         if not examples:
             raise CaptureError('say what goes in: an example input, or inputs=["x: float32[batch, time, 40]"]')
-        return infer_specs(module, examples), examples
+        return infer_specs(layers, examples), examples
     return specs, examples
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from lstm_edge_exporters.pytorch.recurrent import describe
+from lstm_edge_exporters.pytorch.calls import Layers
 from lstm_edge_exporters.verify.inputs import DTYPES
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
@@ -12,14 +12,14 @@ from lstm_edge_runtime.errors import CaptureError
 __all__ = ["infer_specs", "moments_of", "smallest_embedding"]
 
 
-def infer_specs(module: torch.nn.Module, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
+def infer_specs(layers: Layers, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
     """Infer each input's axes from an example: batch and time first, in the order that the recurrent layers have.
 
     Raises:
         CaptureError: the recurrent layers disagree about ``batch_first`` or are all cells of a single step, or an
             example has fewer than two axes.
     """
-    found = [recurrence for layer in module.modules() if (recurrence := describe(layer)) is not None]
+    found = [recurrence for _, recurrence in layers.values()]
     orders = {recurrence.batch_first for recurrence in found if not recurrence.single_step}
     if len(orders) > 1:
         raise CaptureError(

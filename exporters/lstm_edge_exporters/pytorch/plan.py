@@ -1,28 +1,35 @@
 """The plan of an export: the passes of the recurrent layers, which inputs are states or lengths, what is a loop."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lstm_edge_exporters.pytorch.calls import Pass, Tracker, same_memory
-from lstm_edge_exporters.pytorch.original import Witness, flatten_outputs
+from lstm_edge_exporters.pytorch.calls import (
+    Layers,
+    Pass,
+    Tracker,
+    call_module,
+    check_passes,
+    numbered,
+    same_memory,
+)
+from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
 from lstm_edge_exporters.pytorch.packing import Pack, replaced_packing
+from lstm_edge_exporters.pytorch.recurrent import Recurrence
+from lstm_edge_exporters.pytorch.states import state_specs, with_outputs
 from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, first_line
 
-__all__ = ["LONGER", "TRACED", "Plan", "could_be_lengths", "make_plan", "state_specs", "try_module"]
+__all__ = ["LENGTHS", "Plan", "could_be_lengths", "takes_lengths", "watch"]
 
-
-# The sizes that a dynamic axis has while the graph is traced: distinct, and neither 0 nor 1, which torch.export
-# takes for constants. What depends on the number of steps shows at a second one.
-TRACED = {BATCH: 3, TIME: 7}
-LONGER = TRACED[TIME] + 4
+LENGTHS = "lengths"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,22 +37,37 @@ class Plan:
     """What watching forward found out.
 
     Attributes:
-        passes: of all recurrent layers, in the order of ``named_modules``.
+        layers: the recurrent layers by name, in the order of ``named_modules``.
+        inputs: forward's positional arguments, states and lengths among them where forward takes such.
+        outputs: what forward returns besides states.
+        output_names: what was asked for as names of forward's results, in order, or None.
+        passes: of all recurrent layers, in the order of ``layers``.
         calls: for each module, the place of each call's pass among the module's passes.
         loops: for each module that a loop over time calls once a step, the line that does.
         states: the explicit states: the exporter's own, and forward's inputs that come back as outputs.
         lengths: the input that forward packs its sequences by, or None.
+        takes_lengths: forward itself deals with lengths: in that input, or in a parameter ``lengths``.
         packs: forward packs sequences.
         sorted_rows: it wants rows in order of falling lengths.
     """
 
+    layers: Layers
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    output_names: Sequence[str] | None
     passes: tuple[Pass, ...]
     calls: Mapping[str, tuple[int, ...]]
     loops: Mapping[str, str]
     states: tuple[StateSpec, ...]
     lengths: str | None
+    takes_lengths: bool
     packs: bool
     sorted_rows: bool
+
+    @property
+    def keeps_one(self) -> bool:
+        """Say whether a state may be the module's answer too, as a cell's is."""
+        return any(recurrence.single_step for _, recurrence in self.layers.values())
 
 
 @dataclass
@@ -70,82 +92,125 @@ def could_be_lengths(specs: tuple[TensorSpec, ...]) -> list[str]:
     return [spec.name for spec in specs if timed and spec.dtype == "int64" and spec.axes == (BATCH,)]
 
 
-def make_plan(witness: Witness, maker: InputMaker, *, explicit_state: bool) -> Plan:
-    """Watch forward at two lengths, and write what was found into the witness too.
+def takes_lengths(module: nn.Module) -> bool:
+    """Say whether the module's own forward has a parameter called ``lengths``."""
+    return LENGTHS in inspect.signature(module.forward).parameters
+
+
+def watch(
+    module: nn.Module,
+    layers: Layers,
+    inputs: tuple[TensorSpec, ...],
+    maker: InputMaker,
+    *,
+    explicit_state: bool,
+    output_names: Sequence[str] | None = None,
+) -> Plan:
+    """Watch forward at three shapes.
 
     Args:
-        witness: the module; its passes, states, lengths and order of rows are set.
-        maker: makes all of forward's inputs, states among them.
+        module: the module; it is not changed.
+        layers: its recurrent layers (``recurrent_modules``).
+        inputs: forward's positional arguments.
+        maker: makes all of them, states among them.
         explicit_state: layers that start from zeros get states of their own.
+        output_names: for what forward returns, in order.
 
     Raises:
-        CaptureError: the module fails, a recurrent layer is never called, or called as often as nothing explains, or
-            its state cannot be made explicit.
+        CaptureError: the module fails or returns something unexpected, a recurrent layer is never called, or called as
+            often as nothing explains, its state cannot be made explicit, or two values of the graph have one name.
     """
+    keyword = takes_lengths(module) and not any(spec.name == LENGTHS for spec in inputs)
+    run = partial(_run, module, layers, maker, keyword=keyword)
     packs = _Packs([])
     with replaced_packing(packs.watching):
-        result, tracker = _watch(witness, maker, TRACED[TIME])
-        _, longer = _watch(witness, maker, LONGER)
+        base, longer = run(TRACED[BATCH], TRACED[TIME]), run(TRACED[BATCH], LONGER)
+    passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
+    if explicit_state:
+        _check_starts(passes)
+    keep_one = any(recurrence.single_step for _, recurrence in layers.values())
+    named = partial(_outputs, passes=passes, explicit=explicit_state, names=output_names, keep_one=keep_one)
+    results = named(base)
+    passes = [with_outputs(item, base.tracker.final(key), results) for key, item in numbered(passes)]
+    states = state_specs(passes, inputs) if explicit_state else ()
+    found = output_specs(results, named(run(WIDER, TRACED[TIME])), named(longer))
+    outputs = tuple(spec for spec in found if spec.name not in {state.output for state in states})
+    taken = {LENGTHS, *(spec.name for spec in inputs), *(name for s in states for name in (s.input, s.output))}
+    check_names(outputs, output_names, own={name for item in passes for name in item.outputs}, taken=taken)
+    lengths = _lengths_input(packs, base.tracker.tensors)
+    return Plan(
+        layers=layers,
+        inputs=inputs,
+        outputs=outputs,
+        output_names=output_names,
+        passes=tuple(passes),
+        calls={name: tuple(order) for name, order in base.tracker.order.items()},
+        loops=loops,
+        states=states,
+        lengths=lengths,
+        takes_lengths=keyword or lengths is not None,
+        packs=bool(packs.lengths),
+        sorted_rows=packs.enforced,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One run of forward: what it returned, and the passes of its recurrent layers."""
+
+    result: Any
+    tracker: Tracker
+
+
+def _run(module: nn.Module, layers: Layers, maker: InputMaker, batch: int, time: int, *, keyword: bool) -> _Run:
+    """Run forward on random inputs; ``keyword``: it has a parameter ``lengths``, which is given full ones."""
+    arrays = maker.make(np.random.default_rng(0), batch, time)
+    for name in maker.lengths:
+        arrays[name] = -np.sort(-arrays[name])
+    lengths = np.full(batch, time, np.int64) if keyword else None
+    try:
+        result, tracker = call_module(module, layers, arrays, lengths)
+    except LstmEdgeError:
+        raise
+    except Exception as error:  # the user's own module: whatever it raises is the answer
+        shown = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        raise CaptureError(
+            f"the module itself fails on {shown}: {type(error).__name__}: {first_line(error)}. An axis that can have "
+            "one size only is given by its number instead of its name"
+        ) from error
+    return _Run(result=result, tracker=tracker)
+
+
+def _outputs(
+    run: _Run, *, passes: Sequence[Pass], explicit: bool, names: Sequence[str] | None, keep_one: bool
+) -> dict[str, Tensor]:
+    """What forward returned, by name, without the states that become outputs of the graph anyway."""
+    returned: list[Tensor] = []
+    if explicit:
+        check_passes(passes, run.tracker)
+        returned += [part for key, item in numbered(passes) if item.explicit for part in run.tracker.final(key)]
+    return flatten_outputs(run.result, returned, names, keep_one=keep_one)
+
+
+def _sorted_calls(layers: Layers, tracker: Tracker, longer: Tracker) -> tuple[list[Pass], dict[str, str]]:
+    """The passes of all layers, and the line of the loop over time for each module that one calls once a step."""
     passes: list[Pass] = []
     loops: dict[str, str] = {}
-    for name in witness.layers:
-        found = tracker.passes.get(name, [])
-        if not found:
+    for name, (_, recurrence) in layers.items():
+        if not tracker.passes.get(name):
             raise CaptureError(f"{name}: forward never calls this recurrent layer; remove it from the module")
-        loops |= _loop(name, tracker, longer, single_step=witness.layers[name][1].single_step)
-        passes += _passes(witness, name, tracker)
-    for item in passes if explicit_state else ():
+        loops |= _loop(name, tracker, longer, single_step=recurrence.single_step)
+        passes += _passes(name, recurrence, tracker)
+    return passes, loops
+
+
+def _check_starts(passes: Sequence[Pass]) -> None:
+    for item in passes:
         if item.start == "computed":
             raise CaptureError(
                 f"{item.name}: forward passes its own initial state to the layer, so the state cannot be made explicit "
                 f"({item.line}); remove it from forward, or export with state='hidden'"
             )
-    finals = [tracker.passes[item.module][_index(passes, item)].last for item in passes]
-    returned = [tensor for item, last in zip(passes, finals, strict=True) if item.explicit for tensor in last]
-    named = flatten_outputs(
-        result, returned if explicit_state else [], witness.output_names, keep_one=witness.keeps_one
-    )
-    passes = [_with_outputs(item, last, named) for item, last in zip(passes, finals, strict=True)]
-    lengths = _lengths_input(packs, tracker.tensors)
-    plan = Plan(
-        passes=tuple(passes),
-        calls={name: tuple(order) for name, order in tracker.order.items()},
-        loops=loops,
-        states=state_specs(passes, witness.inputs) if explicit_state else (),
-        lengths=lengths,
-        packs=bool(packs.lengths),
-        sorted_rows=packs.enforced,
-    )
-    witness.passes, witness.states = plan.passes, plan.states
-    witness.lengths, witness.sorted_rows = plan.lengths, plan.sorted_rows
-    return plan
-
-
-def _watch(witness: Witness, maker: InputMaker, time: int) -> tuple[Any, Tracker]:
-    arrays = maker.make(np.random.default_rng(0), TRACED[BATCH], time)
-    for name in maker.lengths:
-        arrays[name] = -np.sort(-arrays[name])
-    lengths = np.full(TRACED[BATCH], time, np.int64) if witness.takes_lengths else None
-    answer: tuple[Any, Tracker] = try_module(arrays, lambda: witness.forward(arrays, lengths))
-    return answer
-
-
-def try_module(inputs: Mapping[str, Array], call: Any) -> Any:
-    """Call the user's module, and say in one sentence on what it failed.
-
-    Raises:
-        CaptureError: it failed.
-    """
-    try:
-        return call()
-    except LstmEdgeError:
-        raise
-    except Exception as error:
-        shown = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-        raise CaptureError(
-            f"the module itself fails on {shown}: {type(error).__name__}: {first_line(error)}. An axis that can have "
-            "one size only is given by its number instead of its name"
-        ) from error
 
 
 def _loop(name: str, tracker: Tracker, longer: Tracker, *, single_step: bool) -> dict[str, str]:
@@ -179,12 +244,12 @@ def _loop(name: str, tracker: Tracker, longer: Tracker, *, single_step: bool) ->
     return {name: line}
 
 
-def _passes(witness: Witness, name: str, tracker: Tracker) -> list[Pass]:
+def _passes(name: str, recurrence: Recurrence, tracker: Tracker) -> list[Pass]:
     return [
         Pass(
             module=name,
             name=name if index == 0 else f"{name}_{index + 1}",
-            recurrence=witness.layers[name][1],
+            recurrence=recurrence,
             start=found.start,
             batched=found.batched,
             inputs=found.inputs,
@@ -194,65 +259,8 @@ def _passes(witness: Witness, name: str, tracker: Tracker) -> list[Pass]:
     ]
 
 
-def _index(passes: list[Pass], item: Pass) -> int:
-    return [other for other in passes if other.module == item.module].index(item)
-
-
-def _with_outputs(item: Pass, last: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Pass:
-    """Find forward's outputs that hold a pass's final state, where it began from forward's inputs."""
-    if item.start != "input":
-        return item
-    # The last of several: `return h, (h, c)` means the first as an answer and the second as the state.
-    found = [next((n for n, t in reversed(list(named.items())) if same_memory(t, part)), None) for part in last]
-    names = tuple(name for name in found if name is not None)
-    if len(names) != len(found):
-        return item
-    return replace(item, outputs=names)
-
-
 def _lengths_input(packs: _Packs, tensors: Mapping[str, Tensor]) -> str | None:
     names = {name for lengths in packs.lengths for name, tensor in tensors.items() if same_memory(tensor, lengths)}
     if len(names) > 1:
         raise CaptureError(f"forward packs sequences by several inputs, {', '.join(sorted(names))}: one can be lengths")
     return names.pop() if names else None
-
-
-def state_specs(passes: list[Pass] | tuple[Pass, ...], inputs: tuple[TensorSpec, ...]) -> tuple[StateSpec, ...]:
-    """Return the explicit states of all passes, h before c, layer by layer; forward's own as forward has them."""
-    specs: list[StateSpec] = []
-    axes = {spec.name: spec.axes for spec in inputs}
-    for item in passes:
-        if item.outputs:
-            specs += _own_states(item, axes)
-        if not item.explicit:
-            continue
-        for index, layer in enumerate(item.recurrence.layers):
-            for kind, size in layer.state_sizes.items():
-                path = f"{item.name}.{index}.{kind}"
-                specs.append(
-                    StateSpec(
-                        input=path,
-                        output=f"{path}_out",
-                        kind=kind,
-                        module=item.name,
-                        layer=index,
-                        axes=(len(layer.directions), BATCH if item.batched else 1, size),
-                    )
-                )
-    return tuple(specs)
-
-
-def _own_states(item: Pass, axes: Mapping[str, tuple[str | int, ...]]) -> list[StateSpec]:
-    kinds = list(item.recurrence.layers[0].state_sizes)
-    single = len(item.recurrence.layers) == 1
-    return [
-        StateSpec(
-            input=name,
-            output=output,
-            kind=kind if single else "packed",
-            module=item.name if single else name,
-            layer=0,
-            axes=axes[name],
-        )
-        for name, output, kind in zip(item.inputs, item.outputs, kinds, strict=True)
-    ]

@@ -1,7 +1,7 @@
 """What goes into a model: input specifications as people write them, and example arrays of any batch and length."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 
@@ -61,6 +61,11 @@ class InputMaker:
         self._ids_below = ids_below
         self.values, self.lengths = dict(values or {}), tuple(lengths)
         self._moments = dict(moments or {})
+
+    def without(self, names: Container[str | None]) -> "InputMaker":
+        """Return a maker of the other inputs; it takes none of them for lengths."""
+        left = [spec for spec in self.specs if spec.name not in names]
+        return InputMaker(left, ids_below=self._ids_below, moments=self._moments, values=self.values)
 
     def make(self, rng: np.random.Generator, batch: int, time: int) -> dict[str, Array]:
         """Return an array for each input; axes with other names than batch and time get 3 elements."""

@@ -1,0 +1,123 @@
+"""What forward returns: its tensors by name, and which axis of each is batch, time, another dynamic one, or fixed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.errors import CaptureError
+
+__all__ = ["LONGER", "TRACED", "WIDER", "check_names", "flatten_outputs", "output_specs"]
+
+# The sizes that a dynamic axis has while the graph is traced: distinct, and neither 0 nor 1, which torch.export
+# takes for constants. What depends on the number of rows or steps shows at a second one.
+TRACED = {BATCH: 3, TIME: 7}
+WIDER = TRACED[BATCH] + 2
+LONGER = TRACED[TIME] + 4
+
+
+def flatten_outputs(
+    value: Any, returned: Sequence[Tensor], names: Sequence[str] | None = None, *, keep_one: bool = False
+) -> dict[str, Tensor]:
+    """Name what forward returned; tensors in ``returned`` (a layer's own h_n, c_n) are states, not outputs.
+
+    ``names`` are given to the outputs in order; without them they are called after their place in the result.
+    ``keep_one``: where all of them are states, the first is an output too: what a cell computes is its state.
+
+    Raises:
+        CaptureError: something in the result is neither a tensor nor a container of tensors, or there are more or
+            fewer outputs than names.
+    """
+    everything = list(_leaves("", value))
+    leaves = [(path, tensor) for path, tensor in everything if not any(tensor is state for state in returned)]
+    if not leaves and keep_one:
+        leaves = everything[:1]
+    if not leaves:
+        raise CaptureError("forward returned no tensor besides recurrent states: return what the model computes")
+    if names is not None:
+        if len(names) != len(leaves):
+            found = ", ".join(path or "output" for path, _ in leaves)
+            raise CaptureError(f"got {len(names)} output names for {len(leaves)} outputs: {found}")
+        return {name: tensor for name, (_, tensor) in zip(names, leaves, strict=True)}
+    return {"output": leaves[0][1]} if len(leaves) == 1 and _unnamed(leaves[0][0]) else dict(leaves)
+
+
+def _leaves(path: str, item: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in what forward returned, each with its place: keys and indices joined by underscores."""
+    if isinstance(item, Tensor):
+        yield path, item
+    elif isinstance(item, Mapping):
+        for key, child in item.items():
+            yield from _leaves(f"{path}_{key}" if path else str(key), child)
+    elif isinstance(item, tuple | list):
+        for index, child in enumerate(item):
+            yield from _leaves(f"{path}_{index}" if path else f"output_{index}", child)
+    elif item is not None:
+        raise CaptureError(
+            f"forward returned a {type(item).__name__}: expected tensors, or tuples, lists or dicts of them"
+        )
+
+
+def _unnamed(path: str) -> bool:
+    return not path or path.startswith("output_")
+
+
+def output_specs(
+    base: Mapping[str, Tensor], wider: Mapping[str, Tensor], longer: Mapping[str, Tensor]
+) -> tuple[TensorSpec, ...]:
+    """Say which axis of each output is batch or time: it grows as the rows or the steps do.
+
+    An axis that changes otherwise is dynamic and gets a name of its own.
+
+    Args:
+        base: the outputs of ``TRACED`` rows and steps, by name.
+        wider: those of ``WIDER`` rows.
+        longer: those of ``LONGER`` steps.
+
+    Raises:
+        CaptureError: an output's elements are of a type that NumPy lacks, such as bfloat16.
+    """
+    specs = []
+    for name, tensor in base.items():
+        axes: list[str | int] = []
+        sizes = zip(tensor.shape, wider[name].shape, longer[name].shape, strict=True)
+        for index, (size, with_rows, with_steps) in enumerate(sizes):
+            if with_rows - size == WIDER - TRACED[BATCH] and with_steps == size:
+                axes.append(BATCH)
+            elif with_steps == LONGER and size == TRACED[TIME] and with_rows == size:
+                axes.append(TIME)
+            else:
+                axes.append(size if size == with_rows == with_steps else f"{name}_{index}")
+        specs.append(TensorSpec(name=name, dtype=_dtype(name, tensor), axes=tuple(axes)))
+    return tuple(specs)
+
+
+def _dtype(name: str, tensor: Tensor) -> str:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    try:
+        return str(np.dtype(dtype))
+    except TypeError as error:
+        raise CaptureError(f"output {name} is {dtype}, which NumPy does not have: return float32") from error
+
+
+def check_names(outputs: Sequence[TensorSpec], names: Sequence[str] | None, *, own: set[str], taken: set[str]) -> None:
+    """Refuse an output name that the graph already has: a value in it has one name.
+
+    Args:
+        outputs: what forward returns besides states.
+        names: the names that were asked for, if any.
+        own: forward's own outputs that are states.
+        taken: names of inputs and states.
+
+    Raises:
+        CaptureError: a name is there twice.
+    """
+    taken = taken - own
+    for name in names or [*(spec.name for spec in outputs), *own]:
+        if name in taken:
+            raise CaptureError(
+                f"the output name {name!r} stands twice, or is the name of an input or a state too: give output_names"
+            )
+        taken.add(name)
