@@ -1,12 +1,13 @@
 // How fast one thread of this machine reads memory that it has just read: the limit of a step, which reads each weight
 // once. Usage: read_bandwidth BYTES...; prints bytes per second for each, the fastest of several ways to read.
+#include <sys/mman.h>
+
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
-#include <sys/mman.h>
 
 namespace {
 
