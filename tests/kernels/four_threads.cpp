@@ -1,11 +1,12 @@
-// Four threads call one kernel's weights at once, an LSTM's and a GRU's, for ThreadSanitizer; every answer must have the serial one's bytes.
+// Four threads call one kernel's weights at once, an LSTM's and a GRU's, for ThreadSanitizer; every answer must have
+// the serial one's bytes.
 //
 // Python under ThreadSanitizer sees races inside onnxruntime, which is not instrumented; this calls the kernels' own
 // functions instead. Built and run by `make test-sanitize`.
 #include <cstdio>
 #include <thread>
 
-#include "lstm.h"
+#include "layers.h"
 
 using namespace lstm_edge;
 
@@ -29,7 +30,8 @@ Matrix random_matrix(int k, int n, int gates) {
   std::vector<int8_t> w(size_t(k) * n);
   for (int8_t& value : w) value = int8_t(random_value() * 127);
   const std::vector<float> scale(n, 0.01f);
-  return pack_int8(w.data(), scale.data(), k, n, Columns{gates, n / gates}, instruction_set().weight_offset);
+  return pack({Precision::kInt8, w.data(), k, n, scale.data()}, 0, Columns{gates, n / gates},
+              instruction_set().weight_offset);
 }
 
 struct Answer {
@@ -37,44 +39,32 @@ struct Answer {
   bool operator==(const Answer& other) const { return y == other.y && h == other.h && c == other.c; }
 };
 
-Answer run(const Lstm& lstm, int steps, int batch, uint32_t seed) {
+template <typename Layer>
+Answer run(const Layer& layer, RunRows<Layer> rows, int steps, int batch, uint32_t seed) {
   // Inputs from the seed alone, without the generator above, which the threads would share.
-  std::vector<float> x(size_t(steps) * batch * lstm.inputs);
+  std::vector<float> x(size_t(steps) * batch * layer.inputs);
   for (size_t i = 0; i < x.size(); ++i) x[i] = float((i * 2654435761u + seed) % 1000u) / 500.0f - 1.0f;
-  const std::vector<float> h(size_t(batch) * lstm.outputs, 0.25f), c(size_t(batch) * lstm.hidden, -0.5f);
-  Answer answer{std::vector<float>(size_t(steps) * batch * lstm.outputs), h, c};
-  const LstmCall call{steps,   batch,           x.data(),        h.data(),       c.data(),
-                      nullptr, answer.y.data(), answer.h.data(), answer.c.data()};
-  for (int first = 0; first < batch; first += 16) {
-    instruction_set().lstm(lstm, call, first, first + 16 < batch ? first + 16 : batch);
-  }
-  return answer;
-}
-
-Answer run(const Gru& gru, int steps, int batch, uint32_t seed) {
-  std::vector<float> x(size_t(steps) * batch * gru.inputs);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = float((i * 2654435761u + seed) % 1000u) / 500.0f - 1.0f;
-  const std::vector<float> h(size_t(batch) * gru.hidden, 0.25f);
-  Answer answer{std::vector<float>(size_t(steps) * batch * gru.hidden), h, {}};
-  const GruCall call{steps, batch, x.data(), h.data(), nullptr, answer.y.data(), answer.h.data()};
-  for (int first = 0; first < batch; first += 16) {
-    instruction_set().gru(gru, call, first, first + 16 < batch ? first + 16 : batch);
-  }
+  const std::vector<float> h(size_t(batch) * layer.outputs, 0.25f), c(size_t(batch) * layer.hidden, -0.5f);
+  Answer answer{std::vector<float>(size_t(steps) * batch * layer.outputs), h, c};
+  const Call call{steps,   batch,           x.data(),        h.data(),       c.data(),
+                  nullptr, answer.y.data(), answer.h.data(), answer.c.data()};
+  for (int first = 0; first < batch; first += 16) rows(layer, call, first, std::min(first + 16, batch));
   return answer;
 }
 
 // Whether four threads at once give the serial answers, each for shapes of its own.
 template <typename Layer>
-bool same_on_threads(const Layer& layer) {
+bool same_on_threads(const Layer& layer, RunRows<Layer> rows) {
   constexpr int kThreads = 4;
   Answer serial[kThreads];
-  for (int t = 0; t < kThreads; ++t) serial[t] = run(layer, 3 + t, 1 + 9 * t, uint32_t(t));
+  for (int t = 0; t < kThreads; ++t) serial[t] = run(layer, rows, 3 + t, 1 + 9 * t, uint32_t(t));
   bool same[kThreads] = {};
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       bool all = true;
-      for (int repeat = 0; repeat < 20; ++repeat) all = run(layer, 3 + t, 1 + 9 * t, uint32_t(t)) == serial[t] && all;
+      for (int repeat = 0; repeat < 20; ++repeat)
+        all = run(layer, rows, 3 + t, 1 + 9 * t, uint32_t(t)) == serial[t] && all;
       same[t] = all;
     });
   }
@@ -90,7 +80,6 @@ bool same_on_threads(const Layer& layer) {
 int main() {
   constexpr int kInputs = 24, kHidden = 40;
   Lstm lstm;
-  lstm.peephole = Peephole::kFull;
   lstm.inputs = kInputs;
   lstm.hidden = lstm.outputs = kHidden;
   lstm.w = random_matrix(kInputs, 4 * kHidden, 4);
@@ -103,13 +92,15 @@ int main() {
 
   Gru gru;
   gru.inputs = kInputs;
-  gru.hidden = kHidden;
+  gru.hidden = gru.outputs = kHidden;
   gru.w = random_matrix(kInputs, 3 * kHidden, 3);
   gru.r = random_matrix(kHidden, 2 * kHidden, 2);
   gru.rn = random_matrix(kHidden, kHidden, 1);
   gru.bias = allocate<float>(gru.w.width());
 
-  if (!same_on_threads(lstm) || !same_on_threads(gru)) return 1;
-  std::printf("%s: four threads gave the serial bits\n", instruction_set().name);
+  const InstructionSet& set = instruction_set();
+  if (!same_on_threads(lstm, set.lstm[int(Precision::kInt8)][int(Peephole::kFull)])) return 1;
+  if (!same_on_threads(gru, set.gru[0][false])) return 1;
+  std::printf("%s: four threads gave the serial bits\n", set.name);
   return 0;
 }

@@ -36,7 +36,8 @@ inline V larger(V a, V b) { return a > b ? a : b; }
 // integer then stands in the low bits of the sum.
 constexpr float kRound = 12582912.0f;
 
-inline V exponential(V y) {
+// Inlined always: left to itself, the compiler calls it in some of the cells.
+[[gnu::always_inline]] inline V exponential(V y) {
   y = larger(all(-86.0f), y);  // the second where they do not compare: NaN stays NaN
   const V shifted = y * 0x1.715476p+0f + kRound;
   const V n = shifted - kRound;
@@ -47,12 +48,12 @@ inline V exponential(V y) {
   return p * from_bits(reinterpret_cast<VI>((reinterpret_cast<VU>(shifted) << 23) + (127u << 23)));
 }
 
-inline V sigmoid(V x) {
+[[gnu::always_inline]] inline V sigmoid(V x) {
   const V e = exponential(-absolute(x));
   return (x >= 0.0f ? all(1.0f) : e) / (1.0f + e);
 }
 
-inline V hyperbolic_tangent(V x) {
+[[gnu::always_inline]] inline V hyperbolic_tangent(V x) {
   const V e = exponential(absolute(x) * -2.0f);
   const V magnitude = (1.0f - e) / (1.0f + e);
   return from_bits(bits(magnitude) | (bits(x) & int32_t(0x80000000)));

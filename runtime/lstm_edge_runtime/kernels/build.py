@@ -29,9 +29,14 @@ _COMMON = (
     # g++ 12 raises the second in its own AVX-512 header; clang does not know it.
     *("-Wno-unknown-warning-option", "-Wno-maybe-uninitialized"),
 )
-# The file of each instruction set, by machine; the first two files are for every machine. isa_avxvnni.cpp is left
-# out where the compiler does not know the flag (g++ before 11), and dispatch.cpp is told whether it is there.
-_EVERYWHERE: tuple[tuple[str, tuple[str, ...]], ...] = (("operators.cpp", ()), ("isa_portable.cpp", ()))
+# The file of each instruction set, by machine. Those for every machine come first: of an inline function the linker
+# keeps the first file's copy, which must run on every processor. isa_avxvnni.cpp is left out where the compiler does
+# not know the flag (g++ before 11), and dispatch.cpp is told whether it is there.
+_EVERYWHERE: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("operators.cpp", ()),
+    ("scratch.cpp", ()),
+    ("isa_portable.cpp", ()),
+)
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma", "-mprefer-vector-width=512")
 _FILES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "x86_64": (

@@ -1,8 +1,8 @@
-// Which instruction set this processor has; and the scratch memory of a thread.
+// Which instruction set this processor has.
 #include <cstdlib>
 #include <cstring>
 
-#include "lstm.h"
+#include "layers.h"
 #if defined(__x86_64__)
 #include <cpuid.h>
 #elif defined(__aarch64__) && defined(__linux__)
@@ -29,7 +29,9 @@ Features read_features() {
   Features features;
   unsigned a = 0, b = 0, c = 0, d = 0;
   const auto has = [](unsigned word, int bit) { return (word >> bit & 1) != 0; };
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, 12) || !has(c, 27) || !has(c, 28)) return features;  // FMA, OSXSAVE, AVX
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, 12) || !has(c, 27) || !has(c, 28)) {  // FMA, OSXSAVE, AVX
+    return features;
+  }
   unsigned saved, high;
   __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
   if ((saved & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return features;
@@ -70,25 +72,11 @@ const InstructionSet& choose() {
   return kPortable;
 }
 
-struct Block {
-  Aligned<char> memory;
-  size_t bytes = 0;
-};
-thread_local Block block;
-
 }  // namespace
 
 const InstructionSet& instruction_set() {
   static const InstructionSet& chosen = choose();
   return chosen;
-}
-
-Scratch::Scratch(size_t bytes) {
-  if (bytes > block.bytes) {
-    block.memory = allocate<char>(bytes);
-    block.bytes = bytes;
-  }
-  next_ = block.memory.get();
 }
 
 }  // namespace lstm_edge

@@ -1,7 +1,7 @@
 // x86-64 with AVX2 and FMA.
 #include <immintrin.h>
 
-#include "lstm.h"
+#include "layers.h"
 
 #define VECTOR_BYTES 32
 
@@ -29,11 +29,10 @@ struct Multiply {
 
 using Isa = Dot256<Multiply>;
 
-#include "cell.h"
-#include "gru_cell.h"
+#include "functions.h"
 
 }  // namespace avx2
 
-const InstructionSet kAvx2 = {"avx2", avx2::Isa::kWeightOffset, avx2::lstm, avx2::gru, avx2::linear};
+constexpr InstructionSet kAvx2 = avx2::functions("avx2");
 
 }  // namespace lstm_edge

@@ -1,7 +1,7 @@
 // x86-64 with AVX-512 VNNI: 64 products of a byte with a byte in one instruction.
 #include <immintrin.h>
 
-#include "lstm.h"
+#include "layers.h"
 
 #define VECTOR_BYTES 64
 
@@ -11,8 +11,9 @@ namespace avx512vnni {
 #include "arithmetic.h"
 
 // How far ahead of the products int8 weights are fetched. Against none, 8 KiB took about a
-// tenth off a step at hidden 1024, and a fifth off one with a full peephole, whose 23 MB come from memory. Four-bit and float32 weights are read
-// no faster for it (float32 at hidden 512 takes 15 % longer), so they are left to the processor.
+// tenth off a step at hidden 1024, and a fifth off one with a full peephole, whose 23 MB come from memory. Four-bit and
+// float32 weights are read no faster for it (float32 at hidden 512 takes 15 % longer), so they are left to the
+// processor.
 constexpr int kAhead = 8192;
 
 struct Isa {
@@ -135,12 +136,10 @@ struct Isa {
   }
 };
 
-#include "cell.h"
-#include "gru_cell.h"
+#include "functions.h"
 
 }  // namespace avx512vnni
 
-const InstructionSet kAvx512Vnni = {
-    "avx512vnni", avx512vnni::Isa::kWeightOffset, avx512vnni::lstm, avx512vnni::gru, avx512vnni::linear};
+constexpr InstructionSet kAvx512Vnni = avx512vnni::functions("avx512vnni");
 
 }  // namespace lstm_edge

@@ -1,7 +1,7 @@
 // x86-64 with AVX-VNNI: the byte products of AVX-512 VNNI on 256-bit vectors, for processors without AVX-512.
 #include <immintrin.h>
 
-#include "lstm.h"
+#include "layers.h"
 
 #define VECTOR_BYTES 32
 
@@ -20,11 +20,10 @@ struct Multiply {
 
 using Isa = Dot256<Multiply>;
 
-#include "cell.h"
-#include "gru_cell.h"
+#include "functions.h"
 
 }  // namespace avxvnni
 
-const InstructionSet kAvxVnni = {"avxvnni", avxvnni::Isa::kWeightOffset, avxvnni::lstm, avxvnni::gru, avxvnni::linear};
+constexpr InstructionSet kAvxVnni = avxvnni::functions("avxvnni");
 
 }  // namespace lstm_edge

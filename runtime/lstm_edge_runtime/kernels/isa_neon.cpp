@@ -1,7 +1,7 @@
 // 64-bit ARM without the dot product instructions (Cortex-A53, A72: Raspberry Pi 3 and 4).
 #include <arm_neon.h>
 
-#include "lstm.h"
+#include "layers.h"
 
 #define VECTOR_BYTES 16
 
@@ -22,11 +22,10 @@ struct Multiply {
 
 using Isa = Dot128<Multiply>;
 
-#include "cell.h"
-#include "gru_cell.h"
+#include "functions.h"
 
 }  // namespace neon
 
-const InstructionSet kNeon = {"neon", neon::Isa::kWeightOffset, neon::lstm, neon::gru, neon::linear};
+constexpr InstructionSet kNeon = neon::functions("neon");
 
 }  // namespace lstm_edge

@@ -1,7 +1,7 @@
 // 64-bit ARM with the dot product instructions (Cortex-A76, Neoverse: Raspberry Pi 5 and newer).
 #include <arm_neon.h>
 
-#include "lstm.h"
+#include "layers.h"
 
 #define VECTOR_BYTES 16
 
@@ -17,12 +17,10 @@ struct Multiply {
 
 using Isa = Dot128<Multiply>;
 
-#include "cell.h"
-#include "gru_cell.h"
+#include "functions.h"
 
 }  // namespace neon_dot
 
-const InstructionSet kNeonDot = {
-    "neon-dot", neon_dot::Isa::kWeightOffset, neon_dot::lstm, neon_dot::gru, neon_dot::linear};
+constexpr InstructionSet kNeonDot = neon_dot::functions("neon-dot");
 
 }  // namespace lstm_edge

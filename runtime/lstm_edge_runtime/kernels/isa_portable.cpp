@@ -1,5 +1,5 @@
 // Any processor: plain C++ that a compiler may vectorize as it sees fit; the bits do not depend on that.
-#include "lstm.h"
+#include "layers.h"
 
 #define VECTOR_BYTES 16
 
@@ -30,7 +30,8 @@ struct Isa {
       for (int m = 0; m < M; ++m) {
         for (int i = 0; i < NV * kLanes; ++i) {
           for (int j = 0; j < 4; ++j) {
-            sums[m * NV * kLanes + i] += (w[i * 4 + j] & 15) * a[m][g * 8 + j] + (w[i * 4 + j] >> 4) * a[m][g * 8 + 4 + j];
+            sums[m * NV * kLanes + i] +=
+                (w[i * 4 + j] & 15) * a[m][g * 8 + j] + (w[i * 4 + j] >> 4) * a[m][g * 8 + 4 + j];
           }
         }
       }
@@ -48,12 +49,10 @@ struct Isa {
   }
 };
 
-#include "cell.h"
-#include "gru_cell.h"
+#include "functions.h"
 
 }  // namespace portable
 
-const InstructionSet kPortable = {
-    "portable", portable::Isa::kWeightOffset, portable::lstm, portable::gru, portable::linear};
+constexpr InstructionSet kPortable = portable::functions("portable");
 
 }  // namespace lstm_edge

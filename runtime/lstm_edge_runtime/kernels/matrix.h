@@ -24,10 +24,14 @@ struct Free {
 template <typename T>
 using Aligned = std::unique_ptr<T[], Free>;
 
+inline size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+// The size of a row of floats that is padded to whole vectors.
+inline size_t padded_floats(int count) { return padded(sizeof(float) * count) / sizeof(float); }
+
 // Zeroed memory at a multiple of 64 bytes. (Huge pages for large weights were tried: no difference at 4 and 14 MB.)
 template <typename T>
 Aligned<T> allocate(size_t count) {
-  const size_t bytes = (count * sizeof(T) + 63) / 64 * 64 + 64;
+  const size_t bytes = padded(count * sizeof(T)) + 64;
   void* memory = std::aligned_alloc(64, bytes);
   if (memory == nullptr) throw std::bad_alloc();
   std::memset(memory, 0, bytes);
@@ -37,12 +41,11 @@ Aligned<T> allocate(size_t count) {
 enum class Precision { kFloat, kInt8, kInt4 };
 
 struct Matrix {
-  Precision precision = Precision::kFloat;
-  int k = 0, n = 0;        // as in the operator: [K, N]
-  int vectors = 4;         // 16-column vectors of a tile
+  int k = 0, n = 0;  // as in the operator: [K, N]
+  int vectors = 4;   // 16-column vectors of a tile
   int tiles = 0;
-  int groups = 0;          // steps along k that one 64-byte vector holds: K/4, K/8 (int4), K (float), rounded up
-  int block = 0;           // int4: k of one scale; a multiple of 8 that divides the padded K
+  int groups = 0;  // steps along k that one 64-byte vector holds: K/4, K/8 (int4), K (float), rounded up
+  int block = 0;   // int4: k of one scale; a multiple of 8 that divides the padded K
   bool zero_points = false;
   Aligned<uint8_t> bytes;  // int8 as w + weight_offset, int4 as nibbles
   Aligned<float> floats;   // float weights
@@ -66,17 +69,6 @@ struct Columns {
   }
 };
 
-inline Matrix shaped(Precision precision, int k, int n, Columns columns, int per_group) {
-  Matrix matrix;
-  matrix.precision = precision;
-  matrix.k = k;
-  matrix.n = n;
-  matrix.vectors = columns.vectors();
-  matrix.tiles = columns.tiles();
-  matrix.groups = (k + per_group - 1) / per_group;
-  return matrix;
-}
-
 // Where the first k of each column lies among the packed elements, `depth` elements a column and tile.
 inline std::vector<size_t> starts(const Matrix& matrix, Columns columns, size_t depth, size_t element) {
   const size_t tile = size_t(matrix.vectors) * kLanes;
@@ -88,62 +80,73 @@ inline std::vector<size_t> starts(const Matrix& matrix, Columns columns, size_t 
   return result;
 }
 
-// All of these read the operator's matrix row by row, as it lies in memory: 14 MB of int8 take 8 ms.
-inline Matrix pack_float(const float* w, int k, int n, Columns columns) {
-  Matrix matrix = shaped(Precision::kFloat, k, n, columns, 1);
-  const size_t tile = size_t(matrix.vectors) * kLanes;
-  matrix.floats = allocate<float>(size_t(k) * matrix.width());
-  const std::vector<size_t> start = starts(matrix, columns, k, 1);
-  for (int row = 0; row < k; ++row) {
-    float* target = matrix.floats.get() + row * tile;
-    for (int column = 0; column < n; ++column) target[start[column]] = w[size_t(row) * n + column];
-  }
-  return matrix;
-}
+// A matrix [rows, columns] as the operator has it. `w`: float, int8, or nibbles [K, (N + 1) / 2] (column 2j in the low,
+// 2j + 1 in the high half of byte j); `scale`: of int8 [1, N], of int4 [blocks, N]; `zero`: of int4 [blocks, N] or,
+// where zero_stride is 0, one for all; null for 8 everywhere.
+struct Raw {
+  Precision precision;
+  const void* w;
+  int rows, columns;
+  const float* scale = nullptr;
+  int block = 0;
+  const uint8_t* zero = nullptr;
+  int zero_stride = 0;
 
-// `offset` is added to every weight (128 where the dot product takes unsigned weights); what pads a matrix is only
-// multiplied with zeros.
-inline Matrix pack_int8(const int8_t* w, const float* scale, int k, int n, Columns columns, int offset) {
-  Matrix matrix = shaped(Precision::kInt8, k, n, columns, 4);
-  const size_t tile = size_t(matrix.vectors) * kLanes, depth = 4 * size_t(matrix.groups);
-  matrix.bytes = allocate<uint8_t>(depth * matrix.width());
-  matrix.scales = allocate<float>(matrix.width());
-  for (int column = 0; column < n; ++column) matrix.scales[columns.packed(column)] = scale[column];
-  const std::vector<size_t> start = starts(matrix, columns, depth, 4);
-  for (int row = 0; row < k; ++row) {
-    uint8_t* target = matrix.bytes.get() + row / 4 * tile * 4 + row % 4;
-    for (int column = 0; column < n; ++column) target[start[column]] = uint8_t(w[size_t(row) * n + column] + offset);
+  template <typename T>
+  const T* row(int number, int first) const {
+    return static_cast<const T*>(w) + size_t(number) * columns + first;
   }
-  return matrix;
-}
+};
 
-// w: nibbles [K, (N + 1) / 2] (column 2j in the low, 2j + 1 in the high half of byte j); scale [blocks, N]; zero_point
-// [blocks, N] (zero_stride = N), one for all (zero_stride = 0), or null for 8 everywhere.
-inline Matrix pack_int4(const uint8_t* w, const float* scale, const uint8_t* zero_point, int zero_stride, int k, int n,
-                        int block, Columns columns) {
-  Matrix matrix = shaped(Precision::kInt4, k, n, columns, 8);
-  const size_t tile = size_t(matrix.vectors) * kLanes, depth = 4 * size_t(matrix.groups);
-  matrix.block = block;
-  matrix.zero_points = zero_point != nullptr;
-  const int blocks = matrix.blocks();
-  matrix.bytes = allocate<uint8_t>(depth * matrix.width());
-  matrix.scales = allocate<float>(blocks * matrix.width());
-  if (zero_point != nullptr) matrix.zeros = allocate<int32_t>(blocks * matrix.width());
+// Packs the columns from `first` on. `offset` is added to every int8 weight (128 where the dot product takes unsigned
+// weights); what pads a matrix is only multiplied with zeros. The operator's matrix is read row by row, as it lies in
+// memory: 14 MB of int8 take 8 ms.
+inline Matrix pack(const Raw& raw, int first, Columns columns, int offset) {
+  const int per_group = raw.precision == Precision::kFloat ? 1 : raw.precision == Precision::kInt8 ? 4 : 8;
+  Matrix matrix;
+  matrix.k = raw.rows;
+  matrix.n = columns.gates * columns.cells;
+  matrix.vectors = columns.vectors();
+  matrix.tiles = columns.tiles();
+  matrix.groups = (raw.rows + per_group - 1) / per_group;
+  matrix.block = raw.block;
+  matrix.zero_points = raw.zero != nullptr;
+  const size_t tile = size_t(matrix.vectors) * kLanes, blocks = matrix.blocks();
+  if (raw.scale != nullptr) matrix.scales = allocate<float>(blocks * matrix.width());
+  if (raw.zero != nullptr) matrix.zeros = allocate<int32_t>(blocks * matrix.width());
   const std::vector<size_t> scale_start = starts(matrix, columns, blocks, 1);
-  for (int b = 0; b < blocks; ++b) {
-    for (int column = 0; column < n; ++column) {
-      const size_t target = scale_start[column] + b * tile;
-      matrix.scales[target] = scale[size_t(b) * n + column];
-      if (zero_point != nullptr) matrix.zeros[target] = zero_point[zero_stride ? size_t(b) * n + column : 0];
+  for (size_t b = 0; raw.scale != nullptr && b < blocks; ++b) {
+    for (int column = 0; column < matrix.n; ++column) {
+      const size_t at = scale_start[column] + b * tile;
+      matrix.scales[at] = raw.scale[b * raw.columns + first + column];
+      if (raw.zero != nullptr) matrix.zeros[at] = raw.zero[raw.zero_stride ? b * raw.columns + first + column : 0];
     }
   }
+  if (raw.precision == Precision::kFloat) {
+    matrix.floats = allocate<float>(raw.rows * matrix.width());
+    const std::vector<size_t> start = starts(matrix, columns, raw.rows, 1);
+    for (int row = 0; row < raw.rows; ++row) {
+      float* target = matrix.floats.get() + row * tile;
+      const float* w = raw.row<float>(row, first);
+      for (int column = 0; column < matrix.n; ++column) target[start[column]] = w[column];
+    }
+    return matrix;
+  }
+  const size_t depth = 4 * size_t(matrix.groups);
+  matrix.bytes = allocate<uint8_t>(depth * matrix.width());
   const std::vector<size_t> start = starts(matrix, columns, depth, 4);
-  for (int row = 0; row < k; ++row) {
-    uint8_t* target = matrix.bytes.get() + row / 8 * tile * 4 + row % 4;
-    const int shift = row / 4 % 2 * 4;
-    for (int column = 0; column < n; ++column) {
-      const uint8_t pair = w[size_t(row) * ((n + 1) / 2) + column / 2];
-      target[start[column]] |= uint8_t((column % 2 ? pair >> 4 : pair & 15) << shift);
+  for (int row = 0; row < raw.rows; ++row) {
+    uint8_t* target = matrix.bytes.get() + row / per_group * tile * 4 + row % 4;
+    if (raw.precision == Precision::kInt8) {
+      const int8_t* w = raw.row<int8_t>(row, first);
+      for (int column = 0; column < matrix.n; ++column) target[start[column]] = uint8_t(w[column] + offset);
+    } else {
+      const uint8_t* pairs = static_cast<const uint8_t*>(raw.w) + size_t(row) * ((raw.columns + 1) / 2);
+      const int shift = row / 4 % 2 * 4;
+      for (int column = 0; column < matrix.n; ++column) {
+        const uint8_t pair = pairs[(first + column) / 2];
+        target[start[column]] |= uint8_t(((first + column) % 2 ? pair >> 4 : pair & 15) << shift);
+      }
     }
   }
   return matrix;

@@ -6,21 +6,25 @@
 #include <utility>
 #include <vector>
 
-#include "lstm.h"
+#include "layers.h"
 #include "ort_runtime.h"
 
 namespace lstm_edge {
 
-enum class Kind { kLstm, kGru, kLinear };
+class Kernel;
+struct Operator;
+using MakeKernel = std::unique_ptr<Kernel> (*)(const Runtime&, const Operator&, const OrtKernelInfo*);
 
 // The most that the magnitudes of an int8 column may sum to (docs/operators.md): with activations in -127..127 every
 // sum is then an integer below 2^24, which float32 holds, and which int32 holds whatever the order.
 constexpr int kLargestColumnSum = ((1 << 24) - 1) / 127;
 
-// An operator: its name and its inputs, in order; a quantized matrix is followed by its scales (and zero points).
+// An operator: its name, its inputs, in order (a quantized matrix is followed by its scales and zero points), and what
+// makes the kernel of a node that calls it.
 struct Operator : OrtCustomOp {
   std::string name;
-  Kind kind = Kind::kLstm;
+  MakeKernel make = nullptr;
+  size_t outputs = 1;
   bool projected = false, ragged = false, reset_after = false;
   Precision precision = Precision::kFloat;
   Peephole peephole = Peephole::kNone;
@@ -74,6 +78,27 @@ class Constants {
     return {pack(raw, 0, first, gates), pack(raw, first, raw.columns - first, 1)};
   }
 
+  // The next array [n] in the order of a matrix' packed columns.
+  Aligned<float> bias(const Matrix& matrix, Columns columns) {
+    Shape shape;
+    const float* values = take<float>({matrix.n}, shape);
+    Aligned<float> packed = allocate<float>(matrix.width());
+    for (int column = 0; column < matrix.n; ++column) packed[columns.packed(column)] = values[column];
+    return packed;
+  }
+
+  // The next array, the rows of its last axis padded to whole vectors.
+  Aligned<float> rows(std::initializer_list<int64_t> dims) {
+    Shape shape;
+    const float* values = take<float>(dims, shape);
+    const int size = int(shape.dims[shape.rank - 1]), count = int(shape.count() / size);
+    Aligned<float> result = allocate<float>(count * padded_floats(size));
+    for (int row = 0; row < count; ++row) {
+      std::memcpy(result.get() + row * padded_floats(size), values + row * size, sizeof(float) * size);
+    }
+    return result;
+  }
+
  private:
   // Scales must be finite and positive.
   const float* take_scales(std::initializer_list<int64_t> dims, Shape& shape) {
@@ -81,29 +106,17 @@ class Constants {
     const float* scale = take<float>(dims, shape);
     bool allowed = true;
     for (int64_t i = 0; i < shape.count(); ++i) allowed &= scale[i] > 0.0f && scale[i] <= 3.402823466e38f;
-    require(allowed, [&] { return op_.name + ": input " + op_.input_names[index] + " holds a scale that is not positive"; });
+    require(allowed,
+            [&] { return op_.name + ": input " + op_.input_names[index] + " holds a scale that is not positive"; });
     return scale;
   }
-
-  Columns layout(int columns, int gates) const {
-    require(columns % gates == 0, [&] { return op_.name + ": the columns do not divide into gates"; });
-    return Columns{gates, columns / gates};
-  }
-
-  // A matrix as it lies in the file: `w` float, int8 or nibbles; `zero` null for 8 everywhere, `zero_stride` 0 for one.
-  struct Raw {
-    const void* w;
-    const float* scale;
-    const uint8_t* zero;
-    int rows, columns, block, zero_stride;
-  };
 
   Raw read(int64_t k, int64_t n) {
     Shape shape;
     if (op_.precision == Precision::kInt4) return read_int4(k, n);
     if (op_.precision == Precision::kFloat) {
       const float* w = take<float>({k, n}, shape);
-      return {w, nullptr, nullptr, int(shape.dims[0]), int(shape.dims[1]), 0, 0};
+      return {op_.precision, w, int(shape.dims[0]), int(shape.dims[1])};
     }
     const char* name = op_.input_names[next_].c_str();
     const int8_t* w = take<int8_t>({k, n}, shape);
@@ -113,7 +126,7 @@ class Constants {
     for (int64_t i = 0; i < int64_t(rows) * columns; ++i) allowed &= w[i] != -128;
     require(allowed, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
     check_column_sums(name, w, rows, columns);
-    return {w, scale, nullptr, rows, columns, 0, 0};
+    return {op_.precision, w, rows, columns, scale};
   }
 
   // No weight is -128, and there are fewer than 2^24 rows, so a column's sum fits.
@@ -122,7 +135,7 @@ class Constants {
     std::vector<int32_t> sums(columns);
     for (int row = 0; row < rows; ++row) {
       const int8_t* values = w + size_t(row) * columns;
-      for (int column = 0; column < columns; ++column) sums[column] += values[column] < 0 ? -values[column] : values[column];
+      for (int column = 0; column < columns; ++column) sums[column] += std::abs(values[column]);
     }
     for (int column = 0; column < columns; ++column) {
       require(sums[column] <= kLargestColumnSum, [&] {
@@ -149,41 +162,12 @@ class Constants {
     require(one || (shape.dims[0] == blocks && shape.dims[1] == columns),
             [&] { return op_.name + ": zero points must be one, or one for each scale"; });
     const bool symmetric = one && zero[0] == 8;
-    return {w, scale, symmetric ? nullptr : zero, rows, columns, block, one ? 0 : columns};
+    return {op_.precision, w, rows, columns, scale, block, symmetric ? nullptr : zero, one ? 0 : columns};
   }
 
-  // Packs the columns first..first + count of a matrix; those of nibbles start at an even one.
   Matrix pack(const Raw& raw, int first, int count, int gates) const {
-    const Columns columns = layout(count, gates);
-    const int blocks = raw.block == 0 ? 1 : (raw.rows + raw.block - 1) / raw.block;
-    std::vector<float> scale_copy, float_copy;
-    std::vector<int8_t> int8_copy;
-    std::vector<uint8_t> nibbles_copy, zero_copy;
-    const float* scale = slice(raw.scale, blocks, raw.columns, first, count, scale_copy);
-    if (op_.precision == Precision::kInt4) {
-      const uint8_t* w = slice(static_cast<const uint8_t*>(raw.w), raw.rows, (raw.columns + 1) / 2, first / 2,
-                               (count + 1) / 2, nibbles_copy);
-      const uint8_t* zero =
-          raw.zero_stride ? slice(raw.zero, blocks, raw.columns, first, count, zero_copy) : raw.zero;
-      return pack_int4(w, scale, zero, raw.zero_stride ? count : 0, raw.rows, count, raw.block, columns);
-    }
-    if (op_.precision == Precision::kInt8) {
-      const int8_t* w = slice(static_cast<const int8_t*>(raw.w), raw.rows, raw.columns, first, count, int8_copy);
-      return pack_int8(w, scale, raw.rows, count, columns, instruction_set().weight_offset);
-    }
-    const float* w = slice(static_cast<const float*>(raw.w), raw.rows, raw.columns, first, count, float_copy);
-    return pack_float(w, raw.rows, count, columns);
-  }
-
-  // The columns first..first + count of a dense array [rows, width]: itself where these are all, else a copy.
-  template <typename T>
-  static const T* slice(const T* array, int rows, int width, int first, int count, std::vector<T>& copy) {
-    if (array == nullptr || count == width) return array;
-    copy.resize(size_t(rows) * count);
-    for (int row = 0; row < rows; ++row) {
-      std::memcpy(copy.data() + size_t(row) * count, array + size_t(row) * width + first, sizeof(T) * count);
-    }
-    return copy.data();
+    require(count % gates == 0, [&] { return op_.name + ": the columns do not divide into gates"; });
+    return lstm_edge::pack(raw, first, Columns{gates, count / gates}, instruction_set().weight_offset);
   }
 
   const Runtime& runtime_;

@@ -2,11 +2,14 @@
 //
 // A malformed node is an error that the session reports: its constants are checked when it is created (node.h),
 // everything that moves when it runs, always before a byte of it is read.
-#include <cstdio>
+#include <cstdlib>
+#include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
-#include "gru.h"
+#include "linear_kernel.h"
+#include "recurrent_kernel.h"
 
 namespace lstm_edge {
 namespace {
@@ -25,126 +28,45 @@ std::string cell_name(Precision precision, Peephole peephole, bool projected, bo
   return name + "V1";
 }
 
-void read_lstm(Kernel& kernel, const OrtKernelInfo* info) {
-  const Operator& op = kernel.op;
-  Constants constants(kernel.runtime, info, op, op.ragged ? 4 : 3);
-  Lstm& lstm = kernel.lstm;
-  lstm.precision = op.precision;
-  lstm.peephole = op.peephole;
-  lstm.projected = op.projected;
-  lstm.ragged = op.ragged;
-  lstm.w = constants.matrix(-1, -1, 4);
-  lstm.inputs = lstm.w.k;
-  lstm.hidden = lstm.w.n / 4;
-  lstm.r = constants.matrix(-1, lstm.w.n, 4);
-  lstm.outputs = lstm.r.k;
-  require(op.projected || lstm.outputs == lstm.hidden,
-          [&] { return op.name + ": r has rows for other than the hidden size"; });
-  Shape shape;
-  const float* bias = constants.take<float>({lstm.w.n}, shape);
-  lstm.bias = pack_bias(bias, lstm.w, Columns{4, lstm.hidden});
-  if (op.peephole == Peephole::kDiagonal) {
-    const float* p = constants.take<float>({3, lstm.hidden}, shape);
-    const size_t cells = padded(sizeof(float) * lstm.hidden) / sizeof(float);
-    lstm.diagonal = allocate<float>(3 * cells);
-    for (int gate = 0; gate < 3; ++gate) {
-      std::memcpy(lstm.diagonal.get() + gate * cells, p + gate * lstm.hidden, sizeof(float) * lstm.hidden);
-    }
-  } else if (op.peephole == Peephole::kFull) {
-    lstm.p = constants.matrix(lstm.hidden, 3 * lstm.hidden, 3);
-    lstm.po = constants.matrix(lstm.hidden, lstm.hidden, 1);
-  }
-  if (op.projected) lstm.v = constants.matrix(lstm.hidden, lstm.outputs, 1);
+std::string gru_name(Precision precision, bool reset_after, bool ragged) {
+  std::string name = "Gru";
+  if (reset_after) name += "ResetAfter";
+  if (ragged) name += "Ragged";
+  return name + (precision == Precision::kInt8 ? "Int8V1" : "Int4V1");
 }
 
-void read_linear(Kernel& kernel, const OrtKernelInfo* info) {
-  Constants constants(kernel.runtime, info, kernel.op, 1);
-  kernel.linear.precision = kernel.op.precision;
-  Shape shape;
-  kernel.linear.w = constants.matrix(-1, -1, 1);
-  const float* bias = constants.take<float>({kernel.linear.w.n}, shape);
-  kernel.linear.bias = pack_bias(bias, kernel.linear.w, Columns{1, kernel.linear.w.n});
+template <class Made>
+std::unique_ptr<Kernel> make(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info) {
+  return std::make_unique<Made>(runtime, op, info);
 }
 
-void compute_lstm(const Kernel& kernel, OrtKernelContext* context) {
-  const Runtime& runtime = kernel.runtime;
-  const Lstm& lstm = kernel.lstm;
-  const OrtValue* x = runtime.input(context, 0);
-  const auto [steps, batch] = read_sizes(kernel, x, lstm.inputs);
-  LstmCall call{int(steps), int(batch), runtime.data<float>(x), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-  call.h = read_state(kernel, runtime.input(context, 1), "h", batch, lstm.outputs);
-  call.c = read_state(kernel, runtime.input(context, 2), "c", batch, lstm.hidden);
-  if (lstm.ragged) call.lengths = read_lengths(kernel, runtime.input(context, 3), batch);
-  const int64_t y_dims[3] = {steps, batch, lstm.outputs};
-  const int64_t h_dims[3] = {1, batch, lstm.outputs}, c_dims[3] = {1, batch, lstm.hidden};
-  call.y = runtime.output(context, 0, y_dims, 3);
-  call.h_out = runtime.output(context, 1, h_dims, 3);
-  call.c_out = runtime.output(context, 2, c_dims, 3);
-  require(call.y && call.h_out && call.c_out, [&] { return kernel.op.name + ": an output is missing"; });
-  const double work = double(steps) * double(batch) * (double(lstm.inputs) + lstm.outputs) * 4 * lstm.hidden;
-  run_groups(runtime, context, kernel.set.lstm, lstm, call, work);
-}
+const Operator& self(const OrtCustomOp* op) { return *static_cast<const Operator*>(op); }
 
-void compute_linear(const Kernel& kernel, OrtKernelContext* context) {
-  const Runtime& runtime = kernel.runtime;
-  const OrtValue* x = runtime.input(context, 0);
-  Shape shape;
-  runtime.read_shape(x, shape);
-  const Matrix& w = kernel.linear.w;
-  require(shape.rank >= 1 && shape.rank <= 8 && shape.dims[shape.rank - 1] == w.k,
-          [&] { return kernel.op.name + ": the last axis of x is not " + std::to_string(w.k); });
-  const int64_t rows = shape.count() / w.k;
-  int64_t dims[8];
-  std::memcpy(dims, shape.dims, sizeof(int64_t) * shape.rank);
-  dims[shape.rank - 1] = w.n;
-  float* y = runtime.output(context, 0, dims, shape.rank);
-  if (y != nullptr) kernel.set.linear(kernel.linear, runtime.data<float>(x), y, rows);
-}
-
-constexpr const char* kOutOfMemory = "not enough memory for a kernel";
-
-// What onnxruntime calls; no exception leaves these.
-OrtStatus* create(const OrtCustomOp* op, const OrtApi* table, const OrtKernelInfo* info, void** result) {
-  *result = nullptr;
-  const Operator& own = *static_cast<const Operator*>(op);
+// Returns what went wrong in `work` as onnxruntime wants it: no exception may leave the library.
+template <typename Work>
+OrtStatus* guarded(const Api& api, const Work& work) {
   try {
-    auto kernel = std::make_unique<Kernel>(
-        Kernel{Runtime(table, has_shape_reference), own, instruction_set(), Lstm{}, Gru{}, Linear{}});
-    switch (own.kind) {
-      case Kind::kLstm: read_lstm(*kernel, info); break;
-      case Kind::kGru: read_gru(*kernel, info); break;
-      case Kind::kLinear: read_linear(*kernel, info); break;
-    }
-    *result = kernel.release();
+    work();
     return nullptr;
   } catch (const Failure& failure) {
-    return Api(table).error(failure.message.c_str());
+    return api.error(failure.message.c_str());
   } catch (const std::bad_alloc&) {
-    return Api(table).error(kOutOfMemory);
+    return api.error("not enough memory for a kernel");
   } catch (const std::exception& error) {
-    return Api(table).error(error.what());
+    return api.error(error.what());
   }
+}
+
+OrtStatus* create(const OrtCustomOp* op, const OrtApi* table, const OrtKernelInfo* info, void** result) {
+  *result = nullptr;
+  const Runtime runtime(table, has_shape_reference);
+  return guarded(runtime.api, [&] { *result = self(op).make(runtime, self(op), info).release(); });
 }
 
 OrtStatus* compute(void* data, OrtKernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(data);
-  try {
-    switch (kernel.op.kind) {
-      case Kind::kLstm: compute_lstm(kernel, context); break;
-      case Kind::kGru: compute_gru(kernel, context); break;
-      case Kind::kLinear: compute_linear(kernel, context); break;
-    }
-    return nullptr;
-  } catch (const Failure& failure) {
-    return kernel.runtime.api.error(failure.message.c_str());
-  } catch (const std::bad_alloc&) {
-    return kernel.runtime.api.error(kOutOfMemory);
-  } catch (const std::exception& error) {
-    return kernel.runtime.api.error(error.what());
-  }
+  return guarded(kernel.runtime.api, [&] { kernel.compute(context); });
 }
-
-const Operator& self(const OrtCustomOp* op) { return *static_cast<const Operator*>(op); }
 
 void fill(Operator& op) {
   op.version = kCustomOpVersion;
@@ -153,10 +75,7 @@ void fill(Operator& op) {
   op.GetInputType = [](const OrtCustomOp* o, size_t i) { return self(o).input_types[i]; };
   op.GetInputTypeCount = [](const OrtCustomOp* o) { return self(o).input_types.size(); };
   op.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return kFloat; };
-  op.GetOutputTypeCount = [](const OrtCustomOp* o) -> size_t {
-    const Kind kind = self(o).kind;
-    return kind == Kind::kLinear ? 1 : kind == Kind::kGru ? 2 : 3;
-  };
+  op.GetOutputTypeCount = [](const OrtCustomOp* o) { return self(o).outputs; };
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   op.GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return 0; };
   op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return 0; };
@@ -178,6 +97,8 @@ std::vector<std::unique_ptr<Operator>> make_operators() {
       op->peephole = Peephole(variant % 3);
       op->projected = variant / 3 % 2;
       op->ragged = variant / 6;
+      op->make = make<LstmKernel>;
+      op->outputs = 3;
       op->name = cell_name(precision, op->peephole, op->projected, op->ragged);
       for (const char* moving : {"x", "h", "c"}) op->add(moving, kFloat);
       if (op->ragged) op->add("lengths", kInt64);
@@ -193,7 +114,8 @@ std::vector<std::unique_ptr<Operator>> make_operators() {
   for (Precision precision : {Precision::kInt8, Precision::kInt4}) {
     for (int variant = 0; variant < 4; ++variant) {
       auto op = std::make_unique<Operator>();
-      op->kind = Kind::kGru;
+      op->make = make<GruKernel>;
+      op->outputs = 2;
       op->precision = precision;
       op->reset_after = variant % 2;
       op->ragged = variant / 2;
@@ -207,7 +129,7 @@ std::vector<std::unique_ptr<Operator>> make_operators() {
       operators.push_back(std::move(op));
     }
     auto op = std::make_unique<Operator>();
-    op->kind = Kind::kLinear;
+    op->make = make<LinearKernel>;
     op->precision = precision;
     op->name = precision == Precision::kInt8 ? "LinearInt8V1" : "LinearInt4V1";
     op->add("x", kFloat);
@@ -228,7 +150,7 @@ extern "C" __attribute__((visibility("default"))) const char* LstmEdgeInstructio
 }
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                              const OrtApiBase* base) {
+                                                                               const OrtApiBase* base) {
   using namespace lstm_edge;
   const OrtApi* table = base->GetApi(kOldestApi);
   if (table == nullptr) return nullptr;  // older than 1.18: the function bodies run
@@ -242,7 +164,8 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
   static OrtStatus* failure = nullptr;
   try {
     static OrtCustomOpDomain* const domain = [&]() -> OrtCustomOpDomain* {
-      // Asking an older onnxruntime for a newer table makes it complain on stderr: its version is read instead ("1.32.0").
+      // Asking an older onnxruntime for a newer table makes it complain on stderr: its version is read instead
+      // ("1.32.0").
       const char* version = base->GetVersionString();
       has_shape_reference = std::strncmp(version, "1.", 2) != 0 || std::atoi(version + 2) >= int(kShapeApi);
       const auto* operators = new std::vector<std::unique_ptr<Operator>>(make_operators());

@@ -61,7 +61,8 @@ class Runtime {
     }
     OrtTensorTypeAndShapeInfo* info = nullptr;
     check(api.call(kGetTensorTypeAndShape, value, &info));
-    OrtStatus* status = api.call(kGetTensorElementType, static_cast<const OrtTensorTypeAndShapeInfo*>(info), &shape.type);
+    OrtStatus* status =
+        api.call(kGetTensorElementType, static_cast<const OrtTensorTypeAndShapeInfo*>(info), &shape.type);
     if (status == nullptr) {
       status = api.call(kGetDimensionsCount, static_cast<const OrtTensorTypeAndShapeInfo*>(info), &shape.rank);
     }

@@ -1,0 +1,74 @@
+// What a kernel is made of, and the functions that each instruction set provides for it.
+#pragma once
+
+#include <algorithm>
+
+#include "scratch.h"
+
+namespace lstm_edge {
+
+enum class Peephole { kNone, kDiagonal, kFull };
+
+// What an LSTM and a GRU have in common; a layer never changes after it was made.
+struct Recurrent {
+  int inputs = 0, hidden = 0, outputs = 0;  // I, H, P (= H without projection)
+  Matrix w, r;                              // an LSTM's gates i f g o; a GRU's r z n (r without n, see Gru)
+  Aligned<float> bias;                      // [tiles][gates][16], as w's columns
+};
+
+struct Lstm : Recurrent {
+  static constexpr int kGates = 4;
+  static constexpr bool kHasCell = true;
+  bool projected = false;
+  Matrix p, po, v;
+  Aligned<float> diagonal;  // [3][H padded to 16]
+};
+
+// int8 or int4. The columns of n are a matrix for themselves where the reset gate comes before their product, since
+// they then see other rows.
+struct Gru : Recurrent {
+  static constexpr int kGates = 3;
+  static constexpr bool kHasCell = false;
+  Matrix rn;                      // n, where the reset gate comes before
+  Aligned<float> recurrent_bias;  // [H padded to 16]: rb
+};
+
+// int8 or int4.
+struct Linear {
+  Matrix w;
+  Aligned<float> bias;  // padded to w's columns
+};
+
+// One call, dense float32: x [T, B, I], h [B, P], c [B, H], lengths [B] or null; y [T, B, P], h_out, c_out. A GRU has
+// no c.
+struct Call {
+  int steps, batch;
+  const float *x, *h, *c;
+  const int64_t* lengths;
+  float *y, *h_out, *c_out;
+};
+
+// Runs the rows first..last of the batch, which are independent of all others.
+template <typename Layer>
+using RunRows = void (*)(const Layer&, const Call&, int first, int last);
+using RunLinear = void (*)(const Linear&, const float* x, float* y, int64_t rows);
+
+struct InstructionSet {
+  const char* name;
+  int weight_offset;         // what pack_int8 adds
+  RunRows<Lstm> lstm[3][3];  // [Precision][Peephole]
+  RunRows<Gru> gru[2][2];    // [int8, int4][whether the reset gate comes after the product]
+  RunLinear linear[2];       // [int8, int4]
+};
+
+// The best one that this processor has, or the one that the environment variable LSTM_EDGE_ISA names.
+const InstructionSet& instruction_set();
+
+extern const InstructionSet kPortable;
+#if defined(__x86_64__)
+extern const InstructionSet kAvx2, kAvxVnni, kAvx512Vnni;
+#elif defined(__aarch64__)
+extern const InstructionSet kNeon, kNeonDot;
+#endif
+
+}  // namespace lstm_edge

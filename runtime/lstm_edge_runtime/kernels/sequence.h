@@ -1,0 +1,86 @@
+// What the recurrent operators share on one instruction set: a group of rows, and the steps of a sequence.
+
+// A group of rows while a call runs. States are padded to whole vectors.
+struct Running {
+  Running(const Recurrent& layer, const Call& call, int first, int last)
+      : call(call),
+        first(first),
+        rows(last - first),
+        chunk(std::clamp(kChunkRows / rows, 1, call.steps)),
+        cells(padded_floats(layer.hidden)),
+        outputs(padded_floats(layer.outputs)) {}
+
+  const Call& call;
+  const int first, rows;
+  const int chunk;              // steps whose input projection is computed at once
+  const size_t cells, outputs;  // padded H and P
+  Row *x_rows, *h_rows;         // [chunk][rows], [rows]
+  float* z;                     // [chunk][rows][width of w]: x · w + b
+  float* h;                     // [rows][outputs]
+
+  // Whether a row's sequence still lasts.
+  bool inside(int row, int step) const {
+    if (call.lengths == nullptr) return true;
+    int64_t length;
+    std::memcpy(&length, call.lengths + first + row, sizeof length);
+    return step < length;
+  }
+
+  template <Precision P>
+  void take(Scratch& scratch, const Recurrent& layer) {
+    x_rows = make_rows<P>(scratch, rows * chunk, layer.inputs);
+    z = scratch.take<float>(rows * chunk * layer.w.width());
+    h = scratch.take<float>(rows * outputs);
+    h_rows = make_rows<P>(scratch, rows, layer.outputs);
+  }
+};
+
+// Copies a state between the dense rows of a caller's array and padded ones.
+inline void load_rows(float* padded_rows, const float* dense, int rows, int size) {
+  const size_t stride = padded_floats(size);
+  std::memset(padded_rows, 0, sizeof(float) * rows * stride);
+  for (int row = 0; row < rows; ++row) {
+    std::memcpy(padded_rows + row * stride, dense + size_t(row) * size, sizeof(float) * size);
+  }
+}
+inline void store_rows(float* dense, const float* padded_rows, int rows, int size) {
+  for (int row = 0; row < rows; ++row) {
+    std::memcpy(dense + size_t(row) * size, padded_rows + row * padded_floats(size), sizeof(float) * size);
+  }
+}
+
+// rows × matrix, where a tile is 64 columns for themselves: calls use(row, column, product) for each vector of the
+// first `columns`, for the rows whose sequence still lasts.
+template <Precision P, typename Use>
+[[gnu::always_inline]] inline void for_each_vector(const Matrix& matrix, const Row* rows, const Running& run, int step,
+                                                   size_t columns, const Use& use) {
+  for_each_tile<P, 4>(matrix, rows, run.rows, false, [&](int tile, int row, const float* product) {
+    if (!run.inside(row, step)) return;
+    const size_t start = size_t(tile) * 4 * kLanes;
+    for (size_t i = start; i < columns && i < start + 4 * kLanes; i += W) use(row, i, load(product + i - start));
+  });
+}
+
+// Runs all steps from the state in call.h: step(z [rows][width of w], number) goes from one run.h to the next.
+template <Precision P, int NV, typename Step>
+void run_steps(const Recurrent& layer, const Running& run, const Step& step) {
+  const Call& call = run.call;
+  load_rows(run.h, call.h + size_t(run.first) * layer.outputs, run.rows, layer.outputs);
+  for (int start = 0; start < call.steps; start += run.chunk) {
+    const int steps = std::min(run.chunk, call.steps - start);
+    for (int t = 0; t < steps; ++t) {
+      const float* x = call.x + (size_t(start + t) * call.batch + run.first) * layer.inputs;
+      prepare<P>(run.x_rows + t * run.rows, x, layer.inputs, run.rows, layer.w);
+    }
+    affine<P, NV>(layer.w, layer.bias.get(), run.x_rows, steps * run.rows, run.z);
+    for (int t = 0; t < steps; ++t) {
+      step(run.z + t * run.rows * layer.w.width(), start + t);
+      float* y = call.y + (size_t(start + t) * call.batch + run.first) * layer.outputs;
+      store_rows(y, run.h, run.rows, layer.outputs);
+      for (int row = 0; row < run.rows; ++row) {
+        if (!run.inside(row, start + t)) std::memset(y + size_t(row) * layer.outputs, 0, sizeof(float) * layer.outputs);
+      }
+    }
+  }
+  store_rows(call.h_out + size_t(run.first) * layer.outputs, run.h, run.rows, layer.outputs);
+}
