@@ -4,22 +4,21 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.bindings import Binding, Runner
-from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.checks import all_finite, check_array, check_finite, name_inputs, sum_of_squares
+from lstm_edge_runtime.contract import Contract
 from lstm_edge_runtime.errors import InputError, StreamingError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.state import State, state_shape
 
-if TYPE_CHECKING:
-    from lstm_edge_runtime.session import Session
-
-__all__ = ["Stream"]
+__all__ = ["OpenModel", "Stream"]
 
 
 # A plan holds the buffers of one shape of input. A stream sees one or two (its chunk, the ragged tail); eight leave
@@ -29,6 +28,20 @@ _MOST_PLANS = 8
 _ALIGNMENT = 16
 # The axes that a piece lacks: a chunk has all, a frame no time axis, and for one row it may lack the batch axis too.
 _FORMS: tuple[frozenset[str], ...] = (frozenset(), frozenset({TIME}), frozenset({TIME, BATCH}))
+
+
+class OpenModel(Protocol):
+    """What a stream asks of an opened model; a ``Session`` is one."""
+
+    card: ModelCard | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    lengths: str | None
+    onnxruntime_session: onnxruntime.InferenceSession
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """Return the state that a sequence starts from, for ``batch_size`` rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +78,7 @@ class Stream:
     A Stream belongs to one thread at a time; several may share one Session.
     """
 
-    def __init__(self, session: "Session", *, batch_size: int = 1, on_nonfinite: str = "refuse") -> None:
+    def __init__(self, session: OpenModel, *, batch_size: int = 1, on_nonfinite: str = "refuse") -> None:
         """Start at the initial state; see ``Session.stream``."""
         if on_nonfinite != "refuse":
             raise InputError(f"on_nonfinite must be 'refuse', got {on_nonfinite!r}")
@@ -74,6 +87,9 @@ class Stream:
         if batch_size != 1 and not any(BATCH in spec.axes for spec in session.inputs):
             raise InputError(f"batch_size is {batch_size}, and no input of the model has a dynamic batch axis")
         self._session = session
+        self._contract = Contract(
+            inputs=session.inputs, outputs=session.outputs, states=session.states, lengths=session.lengths
+        )
         self._batch_size = int(batch_size)
         self._runner = Runner(session.onnxruntime_session)
         self._run = self._runner.run
@@ -171,7 +187,7 @@ class Stream:
 
     def _load(self, x: Any) -> _Plan:
         """Check a piece of a shape that the last one did not have, find or make its plan, and fill the buffers."""
-        named = name_inputs(self._session._contract, x)
+        named = name_inputs(self._contract, x)
         arrays = {}
         for spec in self._session.inputs:
             value = named[spec.name]
@@ -245,7 +261,7 @@ class Stream:
         )
 
 
-def _check_streamable(session: "Session") -> None:
+def _check_streamable(session: OpenModel) -> None:
     if session.card is None:
         raise StreamingError(
             "the model cannot be streamed: it has no model card, so nothing says that chunks give the answer of the "
