@@ -31,6 +31,7 @@ __all__ = [
     "Quantization",
     "StateSpec",
     "Streaming",
+    "Task",
     "TensorSpec",
     "Text",
     "card_to_json",
@@ -49,6 +50,7 @@ _LONGEST_CARD = MOST_JSON_CHARACTERS
 _VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
 Extra = Mapping[str, Any]
+Task = Literal["classification", "tagging", "forecast", "language-model", "generic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +213,7 @@ class ModelCard:
     """
 
     schema: str = SCHEMA
-    task: str = "generic"
+    task: Task = "generic"
     producer: str = ""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -3,17 +3,19 @@
 import copy
 import json
 from pathlib import Path
+from typing import get_args
 
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_edge_runtime.card import SCHEMA, parse_card, serialize_card
+from lstm_edge_runtime.card import SCHEMA, Task, parse_card, serialize_card
 from lstm_edge_runtime.errors import CardError
 from lstm_edge_runtime.session import Session
 
 MODELS = Path(__file__).parent / "models"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "artifact.md"
 BARE = (MODELS / "no_card.onnx").read_bytes()
 TAGGER = Session(MODELS / "tagger.onnx")
 CARD = json.loads(serialize_card(TAGGER.card)) | {"schema": SCHEMA}
@@ -119,6 +121,18 @@ def test_a_word_that_is_not_one_of_the_known_ones_is_refused():
         CardError, match=r"^model card: card\.layers\[0\]\.cell must be one of 'lstm', 'gru', got 'rnn'$"
     ):
         parse_card(json.dumps(edit(("layers", 0, "cell"), "rnn")))
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_every_task_that_the_documents_name_is_read(task):
+    assert parse_card(json.dumps(edit(("task",), task))).task == task
+    [line] = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `task` |")]
+    assert f"`{task}`" in line
+
+
+def test_another_task_is_refused():
+    with pytest.raises(CardError, match=r"^model card: card\.task must be one of 'classification', .*, got 'walking'$"):
+        parse_card(json.dumps(edit(("task",), "walking")))
 
 
 def test_a_card_is_written_with_sorted_keys_and_its_own_characters():
