@@ -19,6 +19,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 LAYERS = "lstm_edge -> lstm_edge_exporters -> lstm_edge_runtime, never back"
 DEVICE = "the device runtime imports numpy and onnxruntime only"
 NO_TORCH = "what works on ONNX files needs no torch"
+ON_DEVICE = "data sets and validation run on the device"
 VIOLATIONS = [
     (LAYERS, "runtime/lstm_edge_runtime/stream.py", "import lstm_edge_exporters.gates"),
     (LAYERS, "exporters/lstm_edge_exporters/gates.py", "import lstm_edge.data"),
@@ -27,6 +28,8 @@ VIOLATIONS = [
     (NO_TORCH, "exporters/lstm_edge_exporters/artifact.py", "def _late():\n    from torch import nn"),
     (NO_TORCH, "exporters/lstm_edge_exporters/onnx_graph/fold.py", "import lstm_edge_exporters.pytorch.calls"),
     (NO_TORCH, "lstm_edge/validation/judge.py", "def _late():\n    import lstm_edge.checkpoint"),
+    (ON_DEVICE, "lstm_edge/validation/report.py", "import lstm_edge_exporters.gates"),
+    (ON_DEVICE, "lstm_edge/data/text.py", "def _late():\n    import onnx"),
 ]
 
 
@@ -42,7 +45,7 @@ def broken(folder: Path) -> set[str]:
         check=False,
         timeout=600,
     )
-    verdicts = dict(re.findall(r"^(.*) (KEPT|BROKEN)$", result.stdout, re.MULTILINE))
+    verdicts = dict(re.findall(r"^(.*) (KEPT|BROKEN)(?: \(.*\))?$", result.stdout, re.MULTILINE))
     assert set(verdicts) == {contract["name"] for contract in CONTRACTS}, result.stdout + result.stderr
     assert result.returncode == ("BROKEN" in verdicts.values())
     return {name for name, verdict in verdicts.items() if verdict == "BROKEN"}
