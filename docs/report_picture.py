@@ -3,13 +3,11 @@
 Run by ``make docs-report``. The picture ends with the layers' table, where the report goes on.
 """
 
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "tests" / "fixtures" / "quantization_report.json"
 PICTURE = ROOT / "docs" / "images" / "quantization-report.png"
 WIDTH, TALLEST = 1040, 6000
 
@@ -19,12 +17,13 @@ def main() -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "exporters"), str(ROOT / "runtime"), str(ROOT / "tests")]
     from PIL import Image
     from support.chromium import find_chromium, screenshot
+    from support.report_cases import example
 
     from lstm_edge.html_report import render_report
 
     if find_chromium() is None:
         sys.exit("no chromium: `make docs-report` installs Debian's when it runs as root")
-    text = render_report(json.loads(EXAMPLE.read_text()))
+    text = render_report(example())
     # Cut before the sensitivities, at any height that the parts before them have.
     shown, cut, _ = text.partition('<section aria-labelledby="sensitivity">')
     if not cut:

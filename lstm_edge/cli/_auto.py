@@ -126,10 +126,9 @@ def _write(report: "BudgetReport", path: Path | None) -> None:
         return
     from lstm_edge.html_report import render_report
 
-    values = report.to_json()
-    text = json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False)
+    text = json.dumps(report.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
     write_atomically(path.with_suffix(".json"), text.encode())
-    write_atomically(path, render_report(json.loads(text)).encode())
+    write_atomically(path, render_report(report).encode())
     progress(f"wrote {path} and {path.with_suffix('.json').name}")
 
 

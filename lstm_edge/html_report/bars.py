@@ -48,17 +48,15 @@ class Gauge:
     high: float | None
 
 
-def draw_histogram(edges: Sequence[float], counts: Sequence[int], *, width: int, height: int) -> Histogram | None:
-    """Lay the histogram out; None where nothing was counted.
+def draw_histogram(edges: Sequence[float], counts: Sequence[int], *, width: int, height: int) -> Histogram:
+    """Lay the histogram out.
 
     Args:
         edges: N + 1 ascending numbers, the bins' borders.
-        counts: N numbers of outputs.
+        counts: N numbers of outputs, not all of them 0.
         width: pixels.
         height: pixels.
     """
-    if not any(counts):
-        return None
     start, end = _MARGIN_LEFT, width - _MARGIN_RIGHT
     x = linear_axis(edges[0], edges[-1], start, end, count=max(4, round((end - start) / 90)), text=_plain)
     y = log_axis(_FLOOR, 1.5 * max(counts), height - _MARGIN_BOTTOM, _MARGIN_TOP, count=6, text=_count)

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lstm_edge.html_report.bars import Histogram, draw_histogram
 from lstm_edge.html_report.scatter import Point, Role, Scatter, draw_scatter
-from lstm_edge.html_report.summary import budget_text, final_evaluation
+from lstm_edge.html_report.summary import budget_text
 from lstm_edge.html_report.tables import parts_text
 from lstm_edge.html_report.words import NOT_MEASURED, Scale, ratio, size, step_time, tick_text
+from lstm_edge.precision_search import Evaluation
+from lstm_edge.precision_search.report import BudgetReport
+from lstm_edge.precision_search.space import Prefer
 
 __all__ = ["Drawing", "against_metric", "histograms"]
 
-Values = Mapping[str, Any]
 # Width and height in pixels: the phone's drawing is nearly square, so that its type and its points keep their size.
 _SCATTER = {"wide": (860, 430), "narrow": (344, 380)}
 _HISTOGRAM = {"wide": (860, 260), "narrow": (344, 240)}
@@ -32,17 +33,17 @@ class Drawing:
     beyond: int
 
 
-def against_metric(values: Values, scale: Scale, *, by: str) -> Drawing | None:
-    """Return the drawing of ``by`` (``bytes`` or ``step_us``) against the drop; None where nothing has both."""
-    points = _points(values, scale, by)
+def against_metric(report: BudgetReport, scale: Scale, *, by: Prefer) -> Drawing | None:
+    """Return the drawing of the size, or of the time of a step, against the drop; None where nothing has both."""
+    points = _points(report, scale, by)
     if not points:
         return None
-    text = size if by == "bytes" else step_time
+    text = size if by == "size" else step_time
     layouts = {
         name: draw_scatter(
             points,
-            budget=values["budget"]["allowed"],
-            budget_text=f"budget {values['budget']['text']}",
+            budget=report.budget.allowed,
+            budget_text=f"budget {report.budget.text}",
             width=width,
             height=height,
             x_text=lambda value: tick_text(text(value)),
@@ -50,69 +51,74 @@ def against_metric(values: Values, scale: Scale, *, by: str) -> Drawing | None:
         )
         for name, (width, height) in _SCATTER.items()
     }
-    what = "Size" if by == "bytes" else "Step time"
+    what = "Size" if by == "size" else "Step time"
     chosen = next((point.title for point in points if point.role == "chosen"), None)
     return Drawing(
         name=f"{what} against {scale.name}",
         layouts=layouts,
-        x_name="size of the file" if by == "bytes" else "time of a step on this machine",
+        x_name="size of the file" if by == "size" else "time of a step on this machine",
         y_name=scale.drop_axis,
         description=(
             f"{what} of {len(points)} files from {text(min(p.x for p in points))} to {text(max(p.x for p in points))} "
-            f"against their drop in {scale.name}; the budget is {budget_text(values, scale)}. "
+            f"against their drop in {scale.name}; the budget is {budget_text(report, scale)}. "
             + (f"The chosen file: {chosen}. " if chosen else "No file was chosen. ")
             + "The tables below have every figure."
         ),
         legend=_legend(points),
-        missing=sum(not item[by] or item["drop"] is None for item in values["evaluations"]),
+        missing=sum(not _amount(found, by) or found.drop is None for found in report.evaluations),
         beyond=layouts["wide"].beyond,
     )
 
 
-def histograms(values: Values) -> dict[str, Histogram]:
+def histograms(report: BudgetReport) -> dict[str, Histogram]:
     """Return the histogram of the output differences at each width, nothing where they were not measured."""
-    found = values["differences"]
-    drawn = {
-        name: draw_histogram(found["edges"], found["counts"], width=width, height=height)
-        for name, (width, height) in (_HISTOGRAM.items() if found else ())
+    found = report.differences
+    if found is None:
+        return {}
+    return {
+        name: draw_histogram(found.edges, found.counts, width=width, height=height)
+        for name, (width, height) in _HISTOGRAM.items()
     }
-    return {name: histogram for name, histogram in drawn.items() if histogram is not None}
 
 
-def _points(values: Values, scale: Scale, by: str) -> list[Point]:
+def _amount(found: Evaluation, by: Prefer) -> float | None:
+    return found.bytes if by == "size" else found.step_us
+
+
+def _points(report: BudgetReport, scale: Scale, by: Prefer) -> list[Point]:
     """Return what has both a place on the axis and a drop: baselines, evaluations, the chosen file on both data."""
-    final = final_evaluation(values)
-    found: list[tuple[Values, Role, str, str]] = []
-    for item in values["baselines"]:
-        share = f" {ratio(item['bytes'], values['source']['bytes'])}" if by == "bytes" else ""
-        found.append((item, "baseline", item["name"], f"{item['name']}{share}"))
+    answer = report.answer
+    marked: list[tuple[Evaluation, Role, str, str]] = []
+    for entry in report.baselines:
+        share = f" {ratio(entry.evaluation.bytes, report.source.bytes)}" if by == "size" else ""
+        marked.append((entry.evaluation, "baseline", entry.name, f"{entry.name}{share}"))
     # A baseline is also an evaluation, and is drawn once; so is a mix that was judged in two stages.
-    drawn = {(item["bytes"], item["drop"]) for item in values["baselines"]}
-    for item in values["evaluations"]:
-        title = f"number {item['number']}, {item['stage']}"
-        if item["stage"] == "held-out":
-            found.append((item, "held-out", title, "held-out data" if item is final else ""))
+    drawn = {(entry.evaluation.bytes, entry.evaluation.drop) for entry in report.baselines}
+    for found in report.evaluations:
+        title = f"number {found.number}, {found.stage}"
+        if found.stage == "held-out":
+            marked.append((found, "held-out", title, "held-out data" if found is answer else ""))
             continue
-        chosen, known = final is not None and item["parts"] == final["parts"], (item["bytes"], item["drop"])
-        if chosen and not any(role == "chosen" for _, role, _, _ in found):
-            found.append((item, "chosen", title, "chosen"))
+        chosen, known = answer is not None and found.parts == answer.parts, (found.bytes, found.drop)
+        if chosen and not any(role == "chosen" for _, role, _, _ in marked):
+            marked.append((found, "chosen", title, "chosen"))
         elif known not in drawn:
-            found.append((item, "sensitivity" if item["stage"] == "sensitivity" else "search", title, ""))
+            marked.append((found, "sensitivity" if found.stage == "sensitivity" else "search", title, ""))
         drawn.add(known)
     return [
         Point(
-            x=item[by],
-            drop=item["drop"],
-            low=item["low"],
-            high=item["high"],
+            x=amount,
+            drop=found.drop,
+            low=found.low,
+            high=found.high,
             role=role,
-            title=_title(item, name, scale),
+            title=_title(found, role, name, scale),
             label=label,
-            far=scale.drop(item["drop"]),
+            far=scale.drop(found.drop),
             tuned=role != "held-out",
         )
-        for item, role, name, label in found
-        if item[by] and item["drop"] is not None
+        for found, role, name, label in marked
+        if (amount := _amount(found, by)) and found.drop is not None
     ]
 
 
@@ -129,8 +135,8 @@ def _legend(points: list[Point]) -> tuple[tuple[str, str], ...]:
     return (("front", "Pareto front"), *((role, text) for role, text in texts.items() if role in roles))
 
 
-def _title(item: Values, name: str, scale: Scale) -> str:
-    interval = scale.interval(item["low"], item["high"])
+def _title(found: Evaluation, role: Role, name: str, scale: Scale) -> str:
+    interval = scale.interval(found.low, found.high)
     within = "" if interval == NOT_MEASURED else f" ({interval})"
-    parts = parts_text(item.get("parts", {}))
-    return f"{name}: {size(item['bytes'])}, drop {scale.drop(item['drop'])}{within}{': ' + parts if parts else ''}"
+    parts = "" if role == "baseline" else parts_text(found.parts)
+    return f"{name}: {size(found.bytes)}, drop {scale.drop(found.drop)}{within}{': ' + parts if parts else ''}"

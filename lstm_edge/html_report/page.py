@@ -1,24 +1,18 @@
-"""The page: the JSON object of report.json, laid out and put into the template."""
+"""The page: the report, laid out and put into the template."""
 
-from collections.abc import Mapping
+import dataclasses
 from pathlib import Path, PurePath
 from typing import Any
 
 import jinja2
 
 from lstm_edge.html_report.drawing import against_metric, histograms
-from lstm_edge.html_report.shape import check_report, visible
-from lstm_edge.html_report.summary import (
-    budget_text,
-    confidence_text,
-    data_sentence,
-    final_evaluation,
-    gauges,
-    tiles,
-    verdict,
-)
-from lstm_edge.html_report.tables import EvaluationRow, baseline_rows, evaluation_rows, layer_rows, sensitivity_rows
-from lstm_edge.html_report.words import NOT_MEASURED, Scale, seconds
+from lstm_edge.html_report.summary import budget_text, confidence_text, data_sentence, gauges, tiles, verdict
+from lstm_edge.html_report.tables import EvaluationRow, evaluation_row, layer_rows, sensitivity_rows
+from lstm_edge.html_report.visible import visible
+from lstm_edge.html_report.words import NOT_MEASURED, Scale, measured, seconds
+from lstm_edge.precision_search.report import SCHEMA, BudgetReport, FileNote
+from lstm_edge.precision_search.space import Prefer
 
 __all__ = ["render_report"]
 
@@ -28,16 +22,8 @@ _FIRST_ROWS = 12
 _GAUGE_WIDTHS = {"wide": 860, "narrow": 344}
 
 
-def render_report(values: Mapping[str, Any]) -> str:
-    """Return the report as one HTML text that asks for nothing from anywhere; equal values give equal text.
-
-    Args:
-        values: the JSON object of report.json, schema 1.x, with or without a result.
-
-    Raises:
-        DataError: it is not such an object; the message has the dotted path of what is wrong.
-    """
-    check_report(values)
+def render_report(report: BudgetReport) -> str:
+    """Return the report as one HTML text that asks for nothing from anywhere; equal reports give equal text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -45,86 +31,79 @@ def render_report(values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(_context(visible(values)))
+    return environment.get_template("report.html").render(_context(visible(report)))
 
 
-def _context(values: Mapping[str, Any]) -> dict[str, Any]:
+def _context(report: BudgetReport) -> dict[str, Any]:
     """Return what the template is filled with."""
-    metric, result = values["metric"], values["result"]
     scale = Scale(
-        name=metric["name"],
-        unit=metric["unit"],
-        more_is_better=metric["more_is_better"],
-        allowed=values["budget"]["allowed"],
+        name=report.metric.name,
+        unit=report.metric.unit,
+        more_is_better=report.metric.more_is_better,
+        allowed=report.budget.allowed,
     )
-    sensitivities = sensitivity_rows(values, scale)
-    first, second = ("step_us", "bytes") if values["prefer"] == "latency" else ("bytes", "step_us")
-    drawings = [against_metric(values, scale, by=by) for by in (first, second)]
+    sensitivities = sensitivity_rows(report, scale)
+    first: tuple[Prefer, Prefer] = ("latency", "size") if report.prefer == "latency" else ("size", "latency")
+    drawings = [against_metric(report, scale, by=by) for by in first]
     return {
-        "report": values,
+        "report": report,
+        "schema": SCHEMA,
         "scale": scale,
         "not_measured": NOT_MEASURED,
-        "names": [PurePath(file["path"]).name for file in (values["source"], result) if file is not None],
-        "verdict": verdict(values),
-        "tiles": tiles(values, scale),
-        "data_sentence": data_sentence(values),
-        "gauges": gauges(values, _GAUGE_WIDTHS),
-        "budget": budget_text(values, scale),
-        "confidence": confidence_text(values),
+        "names": [PurePath(file.path).name for file in (report.source, report.result) if file is not None],
+        "verdict": verdict(report),
+        "tiles": tiles(report, scale),
+        "data_sentence": data_sentence(report),
+        "gauges": gauges(report, _GAUGE_WIDTHS),
+        "budget": budget_text(report, scale),
+        "confidence": confidence_text(report.budget.confidence),
         "drawings": [drawing for drawing in drawings if drawing is not None],
-        "baselines": baseline_rows(values, scale),
-        "final": _final_row(values, scale),
-        "layers": layer_rows(values, scale),
+        "baselines": [(entry.name, evaluation_row(entry.evaluation, report, scale)) for entry in report.baselines],
+        "final": _final_row(report, scale),
+        "layers": layer_rows(report, scale),
         "sensitivities": (sensitivities[:_FIRST_ROWS], sensitivities[_FIRST_ROWS:]),
-        "evaluations": evaluation_rows(values, scale),
-        "timed": any(item["step_us"] is not None for item in (*values["baselines"], *values["evaluations"])),
-        "histograms": histograms(values),
-        "differences": _differences(values),
-        "inputs": _inputs(values),
-        "elapsed": seconds(values["elapsed_s"]),
+        "evaluations": [evaluation_row(found, report, scale) for found in report.evaluations],
+        "timed": any(found.step_us is not None for found in report.evaluations),
+        "histograms": histograms(report),
+        "differences": _differences(report),
+        "inputs": _inputs(report),
+        "elapsed": seconds(report.elapsed_s),
     }
 
 
-def _final_row(values: Mapping[str, Any], scale: Scale) -> EvaluationRow | None:
+def _final_row(report: BudgetReport, scale: Scale) -> EvaluationRow | None:
     """Return the chosen file with the size that was written: its card is a little longer than when it was judged."""
-    final = final_evaluation(values)
-    if final is None:
+    if report.answer is None or report.result is None:
         return None
-    return evaluation_rows({**values, "evaluations": [{**final, "bytes": values["result"]["bytes"]}]}, scale)[0]
+    return evaluation_row(dataclasses.replace(report.answer, bytes=report.result.bytes), report, scale)
 
 
-def _differences(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _differences(report: BudgetReport) -> list[tuple[str, str]]:
     """Return what is known of the outputs' differences, from the histogram and the validation, as rows."""
-    found, validation = values["differences"] or {}, values["validation"] or {}
-
-    def text(key: str, pattern: str) -> str:
-        value = validation.get(key)
-        return NOT_MEASURED if not isinstance(value, int | float) else pattern.format(value)
-
-    def number(key: str) -> str:
-        return NOT_MEASURED if found.get(key) is None else f"{found[key]:.3g}"
-
+    found, validation = report.differences, report.validation
+    worst, mean = (None, None) if found is None else (found.worst, found.mean)
+    snr, agreement = (None, None) if validation is None else (validation.snr_db, validation.agreement)
     return [
-        ("worst difference", number("worst")),
-        ("mean difference", number("mean")),
-        ("signal to noise", text("snr_db", "{:.1f} dB")),
-        ("same decision as float32", text("agreement", "{:.2%}")),
+        ("worst difference", measured(worst, "{:.3g}")),
+        ("mean difference", measured(mean, "{:.3g}")),
+        ("signal to noise", measured(snr, "{:.1f} dB")),
+        ("same decision as float32", measured(agreement, "{:.2%}")),
     ]
 
 
-def _inputs(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _inputs(report: BudgetReport) -> list[tuple[str, str, str]]:
     """Return files and data with their size and their SHA-256: what a second run must start from."""
-    rows = []
-    for name, file in (("source", values["source"]), ("result", values["result"])):
-        rows.append((name, NOT_MEASURED, "") if file is None else (name, _file(file), file["sha256"]))
-    for name, data in (("tuning data", values["tuning_data"]), ("held-out data", values["held_out_data"])):
-        text = NOT_MEASURED if data is None else f"{data['name']}, {data['samples']:,} {data['samples_are']}"
-        rows.append((name, text, "" if data is None else data["sha256"]))
-    calibration = values["calibration"]
-    if calibration is not None:
-        rows.append(("calibration", f"{calibration['samples']:,} samples", calibration["sha256"]))
-    return rows
+    result, calibration = report.result, report.calibration
+    return [
+        ("source", _file(report.source), report.source.sha256),
+        ("result", NOT_MEASURED, "") if result is None else ("result", _file(result), result.sha256),
+        *(
+            (name, f"{data.name}, {data.samples:,} {data.samples_are}", data.sha256)
+            for name, data in (("tuning data", report.tuning_data), ("held-out data", report.held_out_data))
+        ),
+        ("calibration", f"{calibration.samples:,} samples", calibration.sha256),
+    ]
 
 
-def _file(file: Mapping[str, Any]) -> str:
-    return f"{file['path']}, {file['bytes']:,} bytes"
+def _file(file: FileNote) -> str:
+    return f"{file.path}, {file.bytes:,} bytes"

@@ -1,24 +1,22 @@
 """The rows of the report's tables, as text and shares of a bar's length."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from lstm_edge.html_report.summary import bound
 from lstm_edge.html_report.words import NOT_MEASURED, Scale, ratio, size, step_time
+from lstm_edge.precision_search import Evaluation
+from lstm_edge.precision_search.report import BudgetReport, LayerNote, Sensitivity
 
 __all__ = [
     "EvaluationRow",
     "LayerRow",
-    "Sensitivity",
-    "baseline_rows",
-    "evaluation_rows",
+    "SensitivityRow",
+    "evaluation_row",
     "layer_rows",
     "parts_text",
     "sensitivity_rows",
 ]
-
-Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +29,13 @@ class LayerRow:
     before: str
     after: str
     ratio: str
-    share: float | None
+    share: float
     schemes: tuple[tuple[str, str], ...]
-    sensitivity: "Sensitivity | None"
+    sensitivity: "SensitivityRow | None"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity:
+class SensitivityRow:
     """One part in one scheme with all else float32; ``bar`` is its drop as a share of the largest, 0 when not worse."""
 
     part: str
@@ -67,45 +65,48 @@ class EvaluationRow:
     parts: str
 
 
-def layer_rows(values: Values, scale: Scale) -> tuple[LayerRow, ...]:
+def layer_rows(report: BudgetReport, scale: Scale) -> tuple[LayerRow, ...]:
     """Return the layers in the order of the model, each with the worst of its chosen schemes alone."""
-    sensitivities = _sensitivities(values, scale)
+    sensitivities = _sensitivities(report, scale)
     rows = []
-    for layer in values["layers"]:
+    for layer in report.layers:
         # The worst first, so the first of the layer's own that is in the result is the one to show.
-        found = (row for owner, row in sensitivities if owner == layer["name"] and row.chosen)
-        before, after = layer["bytes_before"], layer["bytes_after"]
+        found = (row for owner, row in sensitivities if owner == layer.name and row.chosen)
+        before, after = layer.bytes_before, layer.bytes_after
         rows.append(
             LayerRow(
-                name=layer["name"],
-                operator=layer["operator"],
-                parameters=f"{layer['parameters']:,}",
+                name=layer.name,
+                operator=layer.operator,
+                parameters=f"{layer.parameters:,}",
                 before=size(before),
                 after=size(after),
                 ratio=ratio(after, before),
-                share=None if after is None or not before else min(1.0, after / before),
-                schemes=tuple((_short(part, layer["name"]), scheme) for part, scheme in layer["parts"].items()),
+                share=min(1.0, after / before),
+                schemes=tuple((_short(part, layer.name), scheme) for part, scheme in layer.parts.items()),
                 sensitivity=next(found, None),
             )
         )
     return tuple(rows)
 
 
-def sensitivity_rows(values: Values, scale: Scale) -> tuple[Sensitivity, ...]:
-    """Return what each part loses alone, the worst first; what was not measured comes last."""
-    return tuple(row for _, row in _sensitivities(values, scale))
+def sensitivity_rows(report: BudgetReport, scale: Scale) -> tuple[SensitivityRow, ...]:
+    """Return what each part loses alone, the worst first."""
+    return tuple(row for _, row in _sensitivities(report, scale))
 
 
-def evaluation_rows(values: Values, scale: Scale) -> tuple[EvaluationRow, ...]:
-    """Return every file that was judged, in the order of judging."""
-    return tuple(_judged(item, values, scale) for item in values["evaluations"])
-
-
-def baseline_rows(values: Values, scale: Scale) -> tuple[EvaluationRow, ...]:
-    """Return the files that have one scheme throughout; ``number`` is empty, ``stage`` the scheme."""
-    return tuple(
-        _judged({"number": "", "stage": item["name"], "parts": {}, "passed": None, **item}, values, scale)
-        for item in values["baselines"]
+def evaluation_row(found: Evaluation, report: BudgetReport, scale: Scale) -> EvaluationRow:
+    """Return one file that was judged, or was built and not judged."""
+    return EvaluationRow(
+        number=str(found.number),
+        stage=found.stage,
+        size=size(found.bytes),
+        ratio=ratio(found.bytes, report.source.bytes),
+        value=scale.value(found.value),
+        drop=scale.drop(found.drop),
+        interval=scale.interval(found.low, found.high),
+        step=step_time(found.step_us),
+        passed=found.passed,
+        parts=parts_text(found.parts),
     )
 
 
@@ -114,48 +115,35 @@ def parts_text(parts: Mapping[str, str]) -> str:
     return ", ".join(f"{part} {scheme}" for part, scheme in parts.items())
 
 
-def _judged(item: Values, values: Values, scale: Scale) -> EvaluationRow:
-    return EvaluationRow(
-        number=str(item["number"]),
-        stage=item["stage"],
-        size=size(item["bytes"]),
-        ratio=ratio(item["bytes"], values["source"]["bytes"]),
-        value=scale.value(item["value"]),
-        drop=scale.drop(item["drop"]),
-        interval=scale.interval(item["low"], item["high"]),
-        step=step_time(item["step_us"]),
-        passed=item["passed"],
-        parts=parts_text(item["parts"]),
-    )
-
-
-def _sensitivities(values: Values, scale: Scale) -> list[tuple[str, Sensitivity]]:
+def _sensitivities(report: BudgetReport, scale: Scale) -> list[tuple[str, SensitivityRow]]:
     """Return (layer, row) sorted by the drop, the worst first."""
-    found = [(layer, item) for layer in values["layers"] for item in layer["sensitivity"]]
-    found.sort(key=lambda pair: (-_known(pair[1]["drop"]), pair[1]["part"], pair[1]["scheme"]))
-    largest = max((_known(item["drop"], 0.0) for _, item in found), default=0.0)
-    return [(layer["name"], _sensitivity(item, layer, largest, values, scale)) for layer, item in found]
+    found = [(layer, item) for layer in report.layers for item in layer.sensitivity]
+    found.sort(key=lambda pair: (-_known(pair[1].evaluation.drop), pair[1].part, pair[1].scheme))
+    largest = max((_known(item.evaluation.drop) for _, item in found), default=0.0)
+    return [(layer.name, _sensitivity(item, layer, largest, report, scale)) for layer, item in found]
 
 
-def _sensitivity(item: Values, layer: Values, largest: float, values: Values, scale: Scale) -> Sensitivity:
-    drop, high, snr = item["drop"], item["high"], item["snr_db"]
-    whole = values["source"]["bytes"]
-    return Sensitivity(
-        part=item["part"],
-        scheme=item["scheme"],
-        saved=NOT_MEASURED if item["bytes"] is None else size(whole - item["bytes"]),
+def _sensitivity(
+    item: Sensitivity, layer: LayerNote, largest: float, report: BudgetReport, scale: Scale
+) -> SensitivityRow:
+    found = item.evaluation
+    drop, snr = found.drop, found.snr_db
+    return SensitivityRow(
+        part=item.part,
+        scheme=item.scheme,
+        saved=size(report.source.bytes - found.bytes),
         drop=scale.drop(drop),
-        high=scale.drop(high),
-        # JSON has no infinity: where the outputs are equal the ratio is null, and the drop is exactly 0.
+        high=scale.drop(found.high),
+        # JSON has no infinity: where the outputs are equal the ratio is None, and the drop is exactly 0.
         snr=f"{snr:.1f} dB" if snr is not None else "outputs equal" if drop == 0 else NOT_MEASURED,
         bar=0.0 if drop is None or largest <= 0 else round(max(0.0, drop) / largest, 4),
-        over=_known(bound(values, item)) > values["budget"]["allowed"],
-        chosen=layer["parts"].get(item["part"]) == item["scheme"],
+        over=_known(found.high) > report.budget.allowed,
+        chosen=layer.parts.get(item.part) == item.scheme,
     )
 
 
-def _known(value: float | None, missing: float = -float("inf")) -> float:
-    return missing if value is None else value
+def _known(value: float | None) -> float:
+    return -math.inf if value is None else value
 
 
 def _short(part: str, layer: str) -> str:

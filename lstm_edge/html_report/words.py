@@ -3,7 +3,18 @@
 import math
 from dataclasses import dataclass
 
-__all__ = ["NOT_MEASURED", "Scale", "percent", "ratio", "seconds", "signed_percent", "size", "step_time", "tick_text"]
+__all__ = [
+    "NOT_MEASURED",
+    "Scale",
+    "measured",
+    "percent",
+    "ratio",
+    "seconds",
+    "signed_percent",
+    "size",
+    "step_time",
+    "tick_text",
+]
 
 NOT_MEASURED = "not measured"
 _MINUS = "\N{MINUS SIGN}"
@@ -73,10 +84,13 @@ class Scale:
         return "0" if float(text) == 0 else _minus(text)
 
 
-def size(count: float | None) -> str:
+def measured(value: float | None, pattern: str) -> str:
+    """Return a number as ``str.format`` writes it by a pattern, such as ``{:.1f} dB``; an infinite one is no figure."""
+    return NOT_MEASURED if value is None or not math.isfinite(value) else pattern.format(value)
+
+
+def size(count: float) -> str:
     """Return a number of bytes, three significant digits, in decimal units (a MB has 1,000,000 bytes)."""
-    if count is None:
-        return NOT_MEASURED
     if count < 0:
         return f"{_MINUS}{size(-count)}"
     for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
@@ -91,17 +105,13 @@ def tick_text(text: str) -> str:
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
 
 
-def ratio(part: float | None, whole: float | None) -> str:
+def ratio(part: float, whole: float) -> str:
     """Return how many times the whole a part is, as in ``0.26×``; three decimals below a tenth."""
-    if part is None or not whole:
-        return NOT_MEASURED
     return f"{part / whole:.{3 if part / whole < 0.0995 else 2}f}×"
 
 
-def percent(part: float | None, whole: float | None) -> str:
+def percent(part: float, whole: float) -> str:
     """Return the change from the whole to the part, as in ``−74%``."""
-    if part is None or not whole:
-        return NOT_MEASURED
     return _minus(f"{part / whole - 1:+.0%}")
 
 
@@ -115,10 +125,8 @@ def step_time(microseconds: float | None) -> str:
     return NOT_MEASURED if microseconds is None else f"{_three(microseconds)} µs"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: float) -> str:
     """Return a duration: seconds below two minutes, minutes below two hours, else hours."""
-    if value is None:
-        return NOT_MEASURED
     for unit, length in (("h", 3600), ("min", 60)):
         if value >= 2 * length:
             return f"{value / length:.1f} {unit}"

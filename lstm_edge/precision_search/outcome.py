@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +15,19 @@ from lstm_edge.precision_search.compose import Composer
 from lstm_edge.precision_search.data import Roles, Samples, calibration_feeds
 from lstm_edge.precision_search.environment import machine, versions
 from lstm_edge.precision_search.measure import Evaluation, Judged
-from lstm_edge.precision_search.report import Baseline, BudgetReport, DataNote, LayerNote, Sensitivity
+from lstm_edge.precision_search.report import (
+    Baseline,
+    BudgetNote,
+    BudgetReport,
+    CalibrationNote,
+    DataNote,
+    Differences,
+    FileNote,
+    LayerNote,
+    MetricNote,
+    ResultNote,
+    Sensitivity,
+)
 from lstm_edge.precision_search.request import BudgetRequest
 from lstm_edge.precision_search.space import SearchPart
 from lstm_edge.validation.judge import load_metric
@@ -72,28 +84,28 @@ def report_on(
     """
     validation = None if artifact is None else verify(artifact.data)
     reference, metric = outcome.reference, load_metric(request.metric)
+    assert reference.allowed is not None
+    assert composer.calibration_sha256 is not None
     return BudgetReport(
         command=request.command,
         versions=versions(),
         machine=machine(),
         seed=request.seed,
         prefer=request.prefer,
-        source={"path": os.fspath(request.source), **_file(composer.source, timer)},
-        result=None if artifact is None else {"path": os.fspath(request.output), **_result(artifact, timer)},
-        metric={"name": request.metric, "unit": reference.unit, "more_is_better": metric.more_is_better},
-        budget={
-            "text": request.max_drop,
-            "allowed": reference.allowed,
-            "confidence": request.confidence,
-            "held_out_confidence": request.look_confidence,
-        },
+        source=_file(request.source, composer.source, timer),
+        result=None if artifact is None else _result(request.output, artifact, timer),
+        metric=MetricNote(name=request.metric, unit=reference.unit, more_is_better=metric.more_is_better),
+        budget=BudgetNote(
+            text=request.max_drop,
+            allowed=reference.allowed,
+            confidence=request.confidence,
+            held_out_confidence=request.look_confidence,
+        ),
         tuning_data=_note(roles.tuning),
         held_out_data=_note(roles.held_out),
-        calibration={
-            "name": roles.calibration.name,
-            "samples": composer.runs,
-            "sha256": composer.calibration_sha256,
-        },
+        calibration=CalibrationNote(
+            name=roles.calibration.name, samples=composer.runs, sha256=composer.calibration_sha256
+        ),
         baselines=outcome.baselines,
         evaluations=tuple(evaluations),
         layers=tuple(_layer(layer, outcome, artifact) for layer in layers),
@@ -104,13 +116,18 @@ def report_on(
     )
 
 
-def _file(data: bytes, timer: Timer) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "step_us": round(timer(data), 2)}
+def _file(path: Path, data: bytes, timer: Timer) -> FileNote:
+    return FileNote(
+        path=os.fspath(path),
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        step_us=round(timer(data), 2),
+    )
 
 
-def _result(artifact: Artifact, timer: Timer) -> dict[str, Any]:
+def _result(path: Path, artifact: Artifact, timer: Timer) -> ResultNote:
     assert artifact.card.quantization is not None
-    return _file(artifact.data, timer) | {"scheme": artifact.card.quantization.scheme}
+    return ResultNote(**vars(_file(path, artifact.data, timer)), scheme=artifact.card.quantization.scheme)
 
 
 def _note(samples: Samples) -> DataNote:
@@ -132,12 +149,14 @@ def _layer(layer: LayerPart, outcome: Outcome, artifact: Artifact | None) -> Lay
         bytes_after=sum(after) if after else layer.bytes,
         parts={part: scheme for part, scheme in chosen.items() if part in own},
         sensitivity=tuple(
-            Sensitivity(part=part, evaluation=found) for (part, _), found in outcome.alone.items() if part in own
+            Sensitivity(part=part, scheme=scheme, evaluation=found)
+            for (part, scheme), found in outcome.alone.items()
+            if part in own
         ),
     )
 
 
-def _differences(source: bytes, result: bytes, request: BudgetRequest, roles: Roles) -> dict[str, Any]:
+def _differences(source: bytes, result: bytes, request: BudgetRequest, roles: Roles) -> Differences:
     """Count the differences of all output values over 64 held-out samples, in 41 bins around zero."""
     sessions = [Session(data, threads=request.threads) for data in (source, result)]
     found = []
@@ -148,9 +167,6 @@ def _differences(source: bytes, result: bytes, request: BudgetRequest, roles: Ro
     worst = float(np.abs(values).max())
     span = worst or 1.0
     counts, edges = np.histogram(values, bins=BINS, range=(-span, span))
-    return {
-        "edges": edges.tolist(),
-        "counts": counts.tolist(),
-        "worst": worst,
-        "mean": float(np.abs(values).mean()),
-    }
+    return Differences(
+        edges=tuple(edges.tolist()), counts=tuple(counts.tolist()), worst=worst, mean=float(np.abs(values).mean())
+    )

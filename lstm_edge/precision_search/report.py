@@ -6,16 +6,82 @@ from typing import Any
 
 from lstm_edge.precision_search.measure import Evaluation
 from lstm_edge.precision_search.request import LOOK_SHARES
+from lstm_edge.precision_search.space import Prefer
 from lstm_edge.validation.report import ValidationReport
 from lstm_edge_runtime.errors import BudgetError
 
-__all__ = ["SCHEMA", "Baseline", "BudgetReport", "DataNote", "LayerNote", "Sensitivity"]
+__all__ = [
+    "SCHEMA",
+    "Baseline",
+    "BudgetNote",
+    "BudgetReport",
+    "CalibrationNote",
+    "DataNote",
+    "Differences",
+    "FileNote",
+    "LayerNote",
+    "MetricNote",
+    "ResultNote",
+    "Sensitivity",
+]
 
 SCHEMA = "1.0"
 
 
+class _Note:
+    """A part of the report: a frozen dataclass whose JSON object has its fields in their order."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the note as JSON values."""
+        return {name: _json(value) for name, value in vars(self).items()}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, _Note | Evaluation | ValidationReport):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 @dataclass(frozen=True, kw_only=True)
-class DataNote:
+class FileNote(_Note):
+    """A model file: its path, SHA-256, size in bytes, and the median time of a step on this machine."""
+
+    path: str
+    sha256: str
+    bytes: int
+    step_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultNote(FileNote):
+    """The file that was written, and the schemes in it as the card describes them."""
+
+    scheme: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricNote(_Note):
+    """The metric that decides."""
+
+    name: str
+    unit: str
+    more_is_better: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetNote(_Note):
+    """The budget as it was given, the drop that it allows on the tuning data, and the confidences of the bounds."""
+
+    text: str
+    allowed: float
+    confidence: float
+    held_out_confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataNote(_Note):
     """Which data were used: their name, how many ``samples_are`` (sequences, characters), and their SHA-256."""
 
     name: str
@@ -23,16 +89,32 @@ class DataNote:
     samples_are: str
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the note as JSON values."""
-        return dict(vars(self))
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationNote(_Note):
+    """What activations were collected on: the data's name, how many samples of them, and the SHA-256 of these."""
+
+    name: str
+    samples: int
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity:
+class Differences(_Note):
+    """Histogram of the outputs' differences to float32: N + 1 ascending ``edges``, N ``counts``; magnitudes."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    worst: float
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity(_Note):
     """One part alone at one scheme: the file's bytes, the drop and its bound, the outputs' signal to noise."""
 
     part: str
+    scheme: str
     evaluation: Evaluation
 
     def to_json(self) -> dict[str, Any]:
@@ -40,7 +122,7 @@ class Sensitivity:
         found = self.evaluation
         return {
             "part": self.part,
-            "scheme": found.parts[self.part],
+            "scheme": self.scheme,
             "bytes": found.bytes,
             "drop": found.drop,
             "high": found.high,
@@ -50,7 +132,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline:
+class Baseline(_Note):
     """One scheme for every part that has it, judged on the tuning data."""
 
     name: str
@@ -64,7 +146,7 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerNote:
+class LayerNote(_Note):
     """One layer: its sizes, bytes before and after, the schemes that its parts got, and what they cost alone."""
 
     name: str
@@ -76,16 +158,9 @@ class LayerNote:
     parts: Mapping[str, str]
     sensitivity: tuple[Sensitivity, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the layer as JSON values."""
-        return dict(vars(self)) | {
-            "parts": dict(self.parts),
-            "sensitivity": [entry.to_json() for entry in self.sensitivity],
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetReport:
+class BudgetReport(_Note):
     """What ``quantize_to_budget`` found; ``to_json`` is ``report.json``.
 
     ``result`` is None where no mix kept within the budget on both data; ``validation`` is the verdict of the last look
@@ -96,18 +171,18 @@ class BudgetReport:
     versions: Mapping[str, str]
     machine: str
     seed: int
-    prefer: str
-    source: Mapping[str, Any]
-    result: Mapping[str, Any] | None
-    metric: Mapping[str, Any]
-    budget: Mapping[str, Any]
+    prefer: Prefer
+    source: FileNote
+    result: ResultNote | None
+    metric: MetricNote
+    budget: BudgetNote
     tuning_data: DataNote
     held_out_data: DataNote
-    calibration: Mapping[str, Any]
+    calibration: CalibrationNote
     baselines: tuple[Baseline, ...]
     evaluations: tuple[Evaluation, ...]
     layers: tuple[LayerNote, ...]
-    differences: Mapping[str, Any] | None
+    differences: Differences | None
     validation: ValidationReport | None
     exhaustive: bool
     elapsed_s: float
@@ -122,20 +197,14 @@ class BudgetReport:
         """The looks at the held-out data, in order."""
         return tuple(found for found in self.evaluations if found.stage == "held-out")
 
+    @property
+    def answer(self) -> Evaluation | None:
+        """The look that passed: how the mix of the written file was judged on the held-out data."""
+        return self.looks[-1] if self.passed else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {
-            "schema": SCHEMA,
-            **vars(self),
-            "versions": dict(self.versions),
-            "passed": self.passed,
-            "tuning_data": self.tuning_data.to_json(),
-            "held_out_data": self.held_out_data.to_json(),
-            "baselines": [entry.to_json() for entry in self.baselines],
-            "evaluations": [entry.to_json() for entry in self.evaluations],
-            "layers": [entry.to_json() for entry in self.layers],
-            "validation": None if self.validation is None else self.validation.to_json(),
-        }
+        return {"schema": SCHEMA} | super().to_json() | {"passed": self.passed}
 
     def sensitivity_rows(self) -> list[tuple[str, str, str, str, str]]:
         """Return a row for each part and scheme alone: part, scheme, bytes, drop, signal to noise."""
@@ -144,8 +213,7 @@ class BudgetReport:
             for entry in layer.sensitivity:
                 found = entry.evaluation
                 snr = "equal" if found.snr_db is None else f"{found.snr_db:.1f} dB"
-                scheme = found.parts[entry.part]
-                rows.append((entry.part, scheme, f"{found.bytes:,}", f"{self._value(found.drop)}", snr))
+                rows.append((entry.part, entry.scheme, f"{found.bytes:,}", self._value(found.drop), snr))
         return rows
 
     def layer_rows(self) -> list[tuple[str, str, str, str]]:
@@ -166,17 +234,16 @@ class BudgetReport:
             found = entry.evaluation
             rows.append((f"{entry.name} throughout", f"{found.bytes:,} bytes, drop {self._value(found.drop)}"))
         if self.result is not None and self.validation is not None:
-            share = self.result["bytes"] / self.source["bytes"]
+            share = self.result.bytes / self.source.bytes
             bound = self.validation.drop_bound
             rows += [
-                ("result", f"{self.result['bytes']:,} bytes, {share:.1%} of the source"),
-                (f"{self.metric['name']}, held out", self._value(self.validation.candidate)),
+                ("result", f"{self.result.bytes:,} bytes, {share:.1%} of the source"),
+                (f"{self.metric.name}, held out", self._value(self.validation.candidate)),
                 ("drop, held out", self._value(self.validation.drop)),
                 (f"drop, bound at {self.validation.confidence:g}", self._value(bound)),
-                (f"allowed drop ({self.budget['text']})", self._value(self.validation.max_drop)),
+                (f"allowed drop ({self.budget.text})", self._value(self.validation.max_drop)),
             ]
-            steps = (f"{side['step_us']:,.1f}" for side in (self.source, self.result))
-            rows.append(("step, source / result", f"{' / '.join(steps)} µs"))
+            rows.append(("step, source / result", f"{self.source.step_us:,.1f} / {self.result.step_us:,.1f} µs"))
         return rows
 
     def check(self) -> None:
@@ -197,10 +264,10 @@ class BudgetReport:
             reason = f" and is {better} than the source: {len(kept)} are within it, none of them {better}"
         else:
             reason = f"; the nearest of {len(judged)} may lose {min(bounds):.4g}" if bounds else ""
-        wanted = f"{self.budget['text']} ({self.budget['allowed']:.4g})"
+        wanted = f"{self.budget.text} ({self.budget.allowed:.4g})"
         raise BudgetError(
-            f"no mix of schemes keeps {self.metric['name']} within {wanted} at confidence "
-            f"{self.budget['confidence']:g} on {self.tuning_data.name}{reason}. Nothing was written"
+            f"no mix of schemes keeps {self.metric.name} within {wanted} at confidence "
+            f"{self.budget.confidence:g} on {self.tuning_data.name}{reason}. Nothing was written"
         )
 
     def _data(self, note: DataNote) -> str:
@@ -209,7 +276,7 @@ class BudgetReport:
     def _value(self, value: float | None) -> str:
         if value is None:
             return "not judged"
-        unit = self.metric["unit"]
+        unit = self.metric.unit
         return f"{value:.2%}" if unit == "share" else f"{value:.4g} {unit}".rstrip()
 
 

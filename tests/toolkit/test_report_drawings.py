@@ -1,6 +1,7 @@
 """The drawings of the HTML report lie where the values are, and its numbers are written for people."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,19 @@ from lstm_edge.html_report import render_report
 from lstm_edge.html_report.axes import linear_axis, log_axis
 from lstm_edge.html_report.bars import draw_gauge, draw_histogram
 from lstm_edge.html_report.scatter import Point, draw_scatter, pareto_front
-from lstm_edge.html_report.words import Scale, percent, ratio, seconds, signed_percent, size, step_time, tick_text
+from lstm_edge.html_report.words import (
+    Scale,
+    measured,
+    percent,
+    ratio,
+    seconds,
+    signed_percent,
+    size,
+    step_time,
+    tick_text,
+)
+from lstm_edge.precision_search import Evaluation
+from lstm_edge.precision_search.report import Baseline
 
 HAIR = 0.11  # pixels are rounded to a tenth
 
@@ -98,32 +111,31 @@ def test_a_single_file_and_a_budget_of_nothing_can_be_drawn():
 
 
 def test_what_was_not_judged_is_counted_and_what_is_there_twice_is_drawn_once():
-    report = failed()
-    judged = {"value": 3.0, "low": 0.0, "high": 0.1, "step_us": None}
-    report["baselines"] = [
-        {"name": name, "bytes": size, "drop": 0.01} | judged for name, size in (("a", 100), ("b", 50))
-    ]
+    judged = {"value": 3.0, "low": 0.0, "high": 0.1, "passed": False}
+
+    def built(number, size, drop):
+        known = {} if drop is None else judged | {"drop": drop}
+        parts = {"x": str(number)}
+        return Evaluation(number=number, stage="search", parts=parts, bytes=size, saved=0, step_us=None, **known)
+
+    baselines = tuple(Baseline(name=name, evaluation=built(9, size, 0.01)) for name, size in (("a", 100), ("b", 50)))
     tried = [(100, 0.01), (50, 0.01), (100, 0.02), (70, 0.02), (70, 0.02), (60, None)]
-    report["evaluations"] = [
-        {"number": number, "stage": "search", "parts": {"x": str(number)}, "bytes": size, "drop": drop, "passed": False}
-        | (judged if drop else dict.fromkeys(judged))
-        for number, (size, drop) in enumerate(tried)
-    ]
+    evaluations = tuple(built(number, size, drop) for number, (size, drop) in enumerate(tried))
+    report = replace(failed(), baselines=baselines, evaluations=evaluations)
     page = Page(render_report(report))
     assert "1 file was not judged or not timed, and has no mark." in page.text
     titles = [e["text"].split(":")[0] for e in page.all("title") if e["in"][-1] == "g"]
     drawn = ["number 2, search", "number 3, search", "a", "b"]
     assert Counter(titles) == Counter(drawn * 2)  # at both widths
-    report["evaluations"].pop()
-    assert "has no mark" not in Page(render_report(report)).text
+    assert "has no mark" not in Page(render_report(replace(report, evaluations=evaluations[:-1]))).text
 
 
 def test_the_chosen_file_is_marked_on_both_data():
     page = Page(render_report(example()))
-    chosen = next(e for e in example()["evaluations"] if e["stage"] == "held-out" and e["passed"])
-    tuned = next(e for e in example()["evaluations"] if e["stage"] != "held-out" and e["parts"] == chosen["parts"])
+    chosen, evaluations = example().answer, example().evaluations
+    tuned = next(e for e in evaluations if e.stage != "held-out" and e.parts == chosen.parts)
     description = page.all("desc")[0]["text"]
-    assert f"The chosen file: number {tuned['number']}, {tuned['stage']}" in description
+    assert f"The chosen file: number {tuned.number}, {tuned.stage}" in description
     labels = Counter(e["text"] for e in page.all("text") if "halo" in e.get("class", ""))
     assert labels["chosen"] == labels["held-out data"] == 2
     assert len(page.all("circle", **{"class": "ring"})) == 3  # two widths and the legend
@@ -160,7 +172,6 @@ def test_the_histogram_shows_single_outliers_and_no_empty_bins():
     assert abs((heights[2] - heights[0]) - (heights[1] - heights[2])) <= 3 * HAIR
     assert [bar.title for bar in drawing.bars] == ["-2 to -1: 1", "0 to 1: 10,000", "1 to 2: 100"]
     assert all(a.x < b.x for a, b in pairwise(drawing.bars))
-    assert draw_histogram([0.0, 1.0], [0], width=600, height=300) is None
 
 
 def test_the_gauge_has_the_drop_between_its_ends():
@@ -186,15 +197,16 @@ def test_the_gauge_has_the_drop_between_its_ends():
         (size(-152), "−152 bytes"),
         (size(-1_500), "−1.50 kB"),
         (size(0), "0 bytes"),
-        (size(None), "not measured"),
         (tick_text(size(1_500_000)), "1.5 MB"),
         (tick_text(size(700_000)), "700 kB"),
         (tick_text(step_time(25.0)), "25 µs"),
         (step_time(1234.5), "1,234 µs"),
         (step_time(None), "not measured"),
+        (measured(28.32, "{:.1f} dB"), "28.3 dB"),
+        (measured(float("inf"), "{:.1f} dB"), "not measured"),
+        (measured(None, "{:.1f} dB"), "not measured"),
         (ratio(26, 100), "0.26×"),
         (ratio(9, 100), "0.090×"),
-        (ratio(1, None), "not measured"),
         (percent(74, 100), "−26%"),
         (percent(120, 100), "+20%"),
         (signed_percent(-0.01, -2.0), "−0.50%"),
@@ -202,7 +214,6 @@ def test_the_gauge_has_the_drop_between_its_ends():
         (seconds(12.34), "12.3 s"),
         (seconds(150), "2.5 min"),
         (seconds(9000), "2.5 h"),
-        (seconds(None), "not measured"),
     ],
 )
 def test_numbers_are_written_for_people(found, expected):

@@ -1,0 +1,35 @@
+"""Text that other people chose, made fit to be shown."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+__all__ = ["visible"]
+
+T = TypeVar("T")
+
+
+def visible(value: T) -> T:
+    r"""Return a copy in which each character that is not shown as itself is written as its code, such as ``\u001b``.
+
+    Layers' names and paths come out of files that others made: a right-to-left override shows something else than what
+    is there, HTML has no way to write a control character, and half of a surrogate pair has no bytes in UTF-8.
+
+    Args:
+        value: a text, or frozen dataclasses, tuples and mappings that hold texts at any depth.
+    """
+    shown: Any = value
+    if isinstance(value, str):
+        shown = "".join(c if c.isprintable() else _escaped(c) for c in value)
+    elif isinstance(value, Mapping):
+        shown = {visible(key): visible(item) for key, item in value.items()}
+    elif isinstance(value, tuple):
+        shown = tuple(visible(item) for item in value)
+    elif dataclasses.is_dataclass(value):
+        shown = dataclasses.replace(shown, **{name: visible(item) for name, item in vars(value).items()})
+    return shown  # type: ignore[no-any-return]
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
