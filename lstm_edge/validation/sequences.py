@@ -51,7 +51,8 @@ class SequenceJudge:
         total = before + count
         old, old_estimate = self._run_reference(_offset(on_progress, 0, total))
         new = predict(candidate, self._data, threads=self._threads, on_sample=_offset(on_progress, before, total))
-        _check_alike(name_of(candidate), old, new, floats=self._is_float(old))
+        floats = old.outputs.dtype.kind == "f"
+        _check_alike(name_of(candidate), old, new, floats=floats)
         new_estimate = self._estimate(name_of(candidate), old, new)
         fields = weigh(self._metric, old_estimate, new_estimate, budget, confidence=confidence, seed=self._seed)
         return ValidationReport(
@@ -60,7 +61,9 @@ class SequenceJudge:
             samples=count if self._units is None else len(self._units),
             samples_are="sequences" if self._units is None else "steps",
             agreement=self._agreement(old, new),
-            **(_differences(old.outputs, new.outputs) if self._is_float(old) else _NO_DIFFERENCES),
+            max_abs_difference=max_abs_difference(old.outputs, new.outputs) if floats else None,
+            mean_abs_difference=mean_abs_difference(old.outputs, new.outputs) if floats else None,
+            snr_db=snr_db(old.outputs, new.outputs) if floats else None,
             reference_bytes=old.size_bytes,
             candidate_bytes=new.size_bytes,
         )
@@ -96,20 +99,6 @@ class SequenceJudge:
         if not self._data.is_classes or old.outputs.ndim != 2:
             return None
         return agreement(old.outputs, new.outputs)
-
-    def _is_float(self, old: Predictions) -> bool:
-        return bool(old.outputs.dtype.kind == "f")
-
-
-_NO_DIFFERENCES: dict[str, Any] = {"max_abs_difference": None, "mean_abs_difference": None, "snr_db": None}
-
-
-def _differences(old: NDArray[Any], new: NDArray[Any]) -> dict[str, Any]:
-    return {
-        "max_abs_difference": max_abs_difference(old, new),
-        "mean_abs_difference": mean_abs_difference(old, new),
-        "snr_db": snr_db(old, new),
-    }
 
 
 def _check_alike(name: str, old: Predictions, new: Predictions, *, floats: bool) -> None:
