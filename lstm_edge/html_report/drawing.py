@@ -7,7 +7,7 @@ from lstm_edge.html_report.bars import Histogram, draw_histogram
 from lstm_edge.html_report.scatter import Point, Role, Scatter, draw_scatter
 from lstm_edge.html_report.summary import budget_text
 from lstm_edge.html_report.tables import parts_text
-from lstm_edge.html_report.words import NOT_MEASURED, Scale, ratio, size, step_time, tick_text
+from lstm_edge.html_report.words import Scale, ratio, size, step_time, tick_text
 from lstm_edge.precision_search import Evaluation
 from lstm_edge.precision_search.report import BudgetReport
 from lstm_edge.precision_search.space import Prefer
@@ -136,7 +136,6 @@ def _legend(points: list[Point]) -> tuple[tuple[str, str], ...]:
 
 
 def _title(found: Evaluation, role: Role, name: str, scale: Scale) -> str:
-    interval = scale.interval(found.low, found.high)
-    within = "" if interval == NOT_MEASURED else f" ({interval})"
     parts = "" if role == "baseline" else parts_text(found.parts)
-    return f"{name}: {size(found.bytes)}, drop {scale.drop(found.drop)}{within}{': ' + parts if parts else ''}"
+    figures = f"{size(found.bytes)}, drop {scale.drop(found.drop)} ({scale.interval(found.low, found.high)})"
+    return f"{name}: {figures}{': ' + parts if parts else ''}"

@@ -63,7 +63,7 @@ class Scale:
     def interval(self, low: float | None, high: float | None) -> str:
         """Return the interval of a drop."""
         if low is None or high is None:
-            return NOT_MEASURED if high is None else f"up to {self.drop(high)}"
+            return NOT_MEASURED
         return f"{self.drop(low)} to {self.drop(high)}"
 
     def reference(self, value: float | None, drop: float | None) -> float | None:
