@@ -134,8 +134,10 @@ def test_what_was_not_judged_is_counted_and_what_is_there_twice_is_drawn_once():
 
 
 def test_the_chosen_file_is_marked_on_both_data():
-    page = Page(render_report(example()))
     chosen, evaluations = example().answer, example().evaluations
+    refused = replace(chosen, parts={"head": "int4"}, passed=False)
+    page = Page(render_report(replace(example(), evaluations=(*evaluations[:-1], refused, chosen))))
+    assert chosen == evaluations[-1]
     tuned = next(e for e in evaluations if e.stage != "held-out" and e.parts == chosen.parts)
     description = page.all("desc")[0]["text"]
     assert f"The chosen file: number {tuned.number}, {tuned.stage}" in description
