@@ -46,7 +46,7 @@ def main() -> None:
     train, test = (load(f"japanese-vowels:{split}", default_split="train") for split in ("train", "test"))
     budget = parameters(make_config(train, "none", arguments.hidden))
     print("| cell | hidden | parameters | test accuracy, float32: mean (lowest to highest) | int8 | ", end="")
-    print("int8 bytes | int8, µs a step | sequences a second in training |")
+    print("int8 bytes | int8, µs per step | training, sequences per second |")
     print("|---|---:|---:|---|---|---:|---:|---:|")
     for cell, name in CELLS.items():
         config = same_budget(train, cell, budget)

@@ -1,9 +1,9 @@
-"""``make bench-kernels``: the fused kernels against onnxruntime, as one table of ratios and floors.
+"""``make bench-kernels``: the fused kernels against onnxruntime, as one table of ratios and limits.
 
 All ratios come from one run: single thread, through ``Stream`` and ``Session`` from Python, medians, interleaved: a
 round gives each call a turn, whose first calls do not count, since they bring the weights of one model back into the
 caches after another's, as they are in a stream that runs for long. On a machine with AVX-512 VNNI the command exits 1
-when a floor is missed; elsewhere it prints. Two-layer LSTMs, batch 1 unless said, states that are not zero.
+when a limit is missed; elsewhere it prints. Two-layer LSTMs, batch 1 unless said, states that are not zero.
 """
 
 import argparse
@@ -28,9 +28,9 @@ import kernel_models as models  # noqa: E402
 from kernel_models import SIZES, Files  # noqa: E402
 
 # At most these ratios, in the order of SIZES.
-STEP_FLOORS = (0.40, 0.55, 0.70, 0.65)
-SEQUENCE_FLOORS = (0.75, 0.85, 0.95, 1.0)
-BATCH_FLOOR, INT4_FLOOR, INT4_SMALL_FLOOR, FULL_FLOOR, FLOAT_BODY_FLOOR = 0.35, 0.7, 1.1, 1.8, 0.7
+STEP_LIMITS = (0.40, 0.55, 0.70, 0.65)
+SEQUENCE_LIMITS = (0.75, 0.85, 0.95, 1.0)
+BATCH_LIMIT, INT4_LIMIT, INT4_SMALL_LIMIT, FULL_LIMIT, FLOAT_BODY_LIMIT = 0.35, 0.7, 1.1, 1.8, 0.7
 BATCH, STEPS = 16, 100
 # A turn: calls that do not count, until the caches hold this model's weights and not the last one's, and calls that do.
 SETTLING, BURST = 10, 20
@@ -40,13 +40,13 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table: microseconds of the two sides, their ratio and its floor, and the reading time."""
+    """One line of the table: microseconds of the two sides, their ratio and its limit, and the reading time."""
 
     what: str
     size: str
     ours_us: float
     other_us: float
-    floor: float | None
+    limit: float | None
     reading_us: float | None = None
 
     @property
@@ -56,12 +56,12 @@ class Row:
 
     @property
     def missed(self) -> bool:
-        """Whether the ratio is above its floor."""
-        return self.floor is not None and self.ratio > self.floor
+        """Whether the ratio is above its limit."""
+        return self.limit is not None and self.ratio > self.limit
 
     def cells(self) -> tuple[str, ...]:
         """The row as text."""
-        floor = "" if self.floor is None else f"{self.floor:.2f}{' MISSED' if self.missed else ''}"
+        limit = "" if self.limit is None else f"{self.limit:.2f}{' MISSED' if self.missed else ''}"
         reading = "" if self.reading_us is None else f"{self.reading_us:.1f}"
         return (
             self.what,
@@ -69,7 +69,7 @@ class Row:
             f"{self.ours_us:.1f}",
             f"{self.other_us:.1f}",
             f"{self.ratio:.2f}",
-            floor,
+            limit,
             reading,
         )
 
@@ -154,19 +154,19 @@ def step_rows(files: Files, index: int, bandwidth: Mapping[str, float]) -> list[
     small = hidden < 1024
     return [
         Row(what="int8 step / DynamicQuantizeLSTM", size=size, ours_us=t["int8"], other_us=t["dynamic"],
-            floor=STEP_FLOORS[index], reading_us=reading["int8"]),
+            limit=STEP_LIMITS[index], reading_us=reading["int8"]),
         Row(what=f"int8 step, batch {BATCH}, per stream / batch 1", size=size, ours_us=t["batch"] / BATCH,
-            other_us=t["int8"], floor=BATCH_FLOOR if hidden >= 256 else None, reading_us=reading["int8"] / BATCH),
+            other_us=t["int8"], limit=BATCH_LIMIT if hidden >= 256 else None, reading_us=reading["int8"] / BATCH),
         Row(what="int4 step (block 32) / int8 step", size=size, ours_us=t["int4"], other_us=t["int8"],
-            floor=INT4_SMALL_FLOOR if small else INT4_FLOOR, reading_us=reading["int4"]),
+            limit=INT4_SMALL_LIMIT if small else INT4_LIMIT, reading_us=reading["int4"]),
         Row(what="int4 step (block 128) / int8 step", size=size, ours_us=t["int4-128"], other_us=t["int8"],
-            floor=INT4_SMALL_FLOOR if small else INT4_FLOOR, reading_us=reading["int4_wide"]),
+            limit=INT4_SMALL_LIMIT if small else INT4_LIMIT, reading_us=reading["int4_wide"]),
         Row(what="full peephole int8 step / standard int8", size=size, ours_us=t["full"], other_us=t["int8"],
-            floor=FULL_FLOOR, reading_us=reading["full_int8"]),
-        Row(what="full peephole float32 step / its body", size=size, ours_us=t["full float"],
-            other_us=t["full body"], floor=FLOAT_BODY_FLOOR, reading_us=reading["full"]),
+            limit=FULL_LIMIT, reading_us=reading["full_int8"]),
+        Row(what="full peephole float32 step / function body", size=size, ours_us=t["full float"],
+            other_us=t["full body"], limit=FLOAT_BODY_LIMIT, reading_us=reading["full"]),
         Row(what="float32 step by a kernel / onnxruntime's LSTM", size=size, ours_us=t["float kernel"],
-            other_us=t["float stream"], floor=None, reading_us=reading["float32"]),
+            other_us=t["float stream"], limit=None, reading_us=reading["float32"]),
     ]  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def sequence_rows(files: Files, index: int, bandwidth: Mapping[str, float]) -> l
     recurrent = 2 * 4 * hidden * hidden  # bytes of both layers' recurrent weights: the others are read once a chunk
     return [
         Row(what=f"int8 T = {STEPS}, per step / DynamicQuantizeLSTM", size=f"{inputs}, {hidden}",
-            ours_us=t["int8"] / STEPS, other_us=t["dynamic"] / STEPS, floor=SEQUENCE_FLOORS[index],
+            ours_us=t["int8"] / STEPS, other_us=t["dynamic"] / STEPS, limit=SEQUENCE_LIMITS[index],
             reading_us=recurrent / bandwidth["int8"] * 1e6)
     ]  # fmt: skip
 
@@ -204,7 +204,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def main() -> None:
-    """Measure, print, and say by the exit code whether every floor holds."""
+    """Measure, print, and say by the exit code whether every limit holds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="0123", help="which of the four sizes to measure, as digits")
     digits = parser.parse_args().sizes
@@ -233,19 +233,19 @@ def main() -> None:
         noise = [models.signal_to_noise(files[index], *SIZES[index]) for index in chosen]
         print_table("Signal to noise against float32, dB", ("I, H", *models.NOISE), [line.cells() for line in noise])
         memory = [line for index in chosen for line in models.memory_rows(files[index], *SIZES[index])]
-        print_table("Memory and load time, each in a process of its own", models.MEMORY_COLUMNS, memory)
+        print_table("Memory and load time, each in a separate process", models.MEMORY_COLUMNS, memory)
         for index in chosen:
             step = next(row for row in rows if row.size == f"{SIZES[index][0]}, {SIZES[index][1]}")
             speed = models.weight_bytes(files[index].int8) / step.ours_us / 1e3
             reads = bandwidth[index]["int8"] / 1e9
             print(f"hidden {SIZES[index][1]}: an int8 push reads weights at {speed:.0f} GB/s, the machine {reads:.0f}")
-    missed = [f"{row.what} at {row.size}: {row.ratio:.2f} > {row.floor}" for row in rows if row.missed]
+    missed = [f"{row.what} at {row.size}: {row.ratio:.2f} > {row.limit}" for row in rows if row.missed]
     missed += [
         f"signal to noise at {line.size}: int8 {line.int8:.1f} dB < {line.dynamic:.1f} dB"
         for line in noise
         if line.int8 < line.dynamic
     ]
-    print("\nfloors missed:\n  " + "\n  ".join(missed) if missed else "\nall floors hold")
+    print("\nlimits missed:\n  " + "\n  ".join(missed) if missed else "\nall limits hold")
     sys.exit(1 if missed and library.instruction_set == "avx512vnni" else 0)
 
 

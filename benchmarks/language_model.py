@@ -78,9 +78,9 @@ def judge(folder: Path, recipe: str, training: dict[str, Any]) -> bool:
     speed = max(epoch["per_second"] for epoch in epochs)
     threads = training["options"]["threads"] or os.cpu_count()
     print(f"`lstm-edge train language-model {RECIPES[recipe]} -o kjv.safetensors`:")
-    print(f"{minutes:.1f} minutes with {threads} threads, {len(epochs)} epochs begun, {speed:,.0f} characters a second")
-    print(f"at best; {training['parameters']:,} parameters.\n")
-    print("| file | bytes | of float32 | perplexity, test part | bits a character | perplexity lost |")
+    print(f"{minutes:.1f} minutes with {threads} threads, {len(epochs)} epochs begun, at most {speed:,.0f} characters per")
+    print(f"second; {training['parameters']:,} parameters.\n")
+    print("| file | bytes | of float32 | perplexity, test split | bits per character | perplexity lost |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, file in files.items():
         value = report[name].candidate

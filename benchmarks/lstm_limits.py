@@ -196,7 +196,7 @@ def cost(sizes: Sizes) -> tuple[Figure, list[str]]:
     times = {kind: [step_us(kind[0], kind[1], hidden, sizes.steps) for hidden in sizes.cost_hidden] for kind in kinds}
     for colour, (kind, values) in enumerate(times.items()):
         plot.plot(sizes.cost_hidden, values, marker="o", color=f"C{colour}", label=f"{NAMES[kind[0]]}, {kind[1]}")
-    plot.set(xlabel="hidden size", ylabel="µs a step", xscale="log", yscale="log")
+    plot.set(xlabel="hidden size", ylabel="µs per step", xscale="log", yscale="log")
     plot.legend()
     names = " | ".join(f"{NAMES[cell]}, {scheme}" for cell, scheme in kinds)
     rows = [f"| hidden | recurrent weights, standard | {names} |", "|---:" * (2 + len(kinds)) + "|"]

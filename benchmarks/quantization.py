@@ -74,7 +74,7 @@ def vowels(folder: Path) -> list[str]:
         for name, path in forms(parent, "japanese-vowels").items():
             accuracies[name].append(judge.judge(path, max_drop="100pt").candidate)
             sizes[name].append(path.stat().st_size)
-    print("| form | accuracy, mean of five seeds | most lost by a seed | bytes |\n|---|---:|---:|---:|")
+    print("| form | accuracy, mean of five seeds | largest loss of a seed | bytes |\n|---|---:|---:|---:|")
     for name, values in accuracies.items():
         lost = max(before - after for before, after in zip(accuracies["float32"], values, strict=True))
         print(f"| {name} | {np.mean(values):.2%} | {100 * lost:.2f} points | {np.mean(sizes[name]):,.0f} |")
@@ -121,16 +121,12 @@ def budget(folder: Path) -> list[str]:
     chosen = report["validation"]
     saved = 1 - report["result"]["bytes"] / int8.stat().st_size
     print(f"`lstm-edge train language-model {TWO_LAYERS}`, then `lstm-edge quantize lm.onnx -o small.onnx {BUDGET}`:")
-    print(
-        f"{len(report['evaluations'])} files built in {report['elapsed_s'] / 60:.1f} minutes. Perplexity on the test "
-    )
-    print(
-        f"part {chosen['reference']:.4f} before, {chosen['candidate']:.4f} after; lost {chosen['drop']:.4f}, at most "
-    )
-    print(f"{chosen['drop_bound']:.4f} at confidence {chosen['confidence']:g}; allowed {chosen['max_drop']:.4f}.\n")
+    print(f"{len(report['evaluations'])} files built in {report['elapsed_s'] / 60:.1f} minutes. The perplexity on the test")
+    print(f"split was {chosen['reference']:.4f} before and {chosen['candidate']:.4f} after: {chosen['drop']:.4f} more, at")
+    print(f"most {chosen['drop_bound']:.4f} at confidence {chosen['confidence']:g}; {chosen['max_drop']:.4f} is allowed.\n")
     print_layers(report)
     print(f"| file | | {report['source']['bytes']:,} | {report['result']['bytes']:,} |\n")
-    print(f"The int8 file has {int8.stat().st_size:,} bytes: this one is {saved:.0%} smaller.")
+    print(f"The int8 file has {int8.stat().st_size:,} bytes: this file is {saved:.0%} smaller.")
     return [] if saved >= SMALLER_THAN_INT8 else [f"only {saved:.1%} smaller than int8"]
 
 

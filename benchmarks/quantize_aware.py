@@ -52,7 +52,7 @@ def fine_tune(parent: Path, scheme: Scheme, minutes: float) -> Path:
     epoch, how = training["best"], training["options"]
     tokens = epoch["updates"] * how["batch_size"] * how["window"]
     print(f"- `lstm-edge train language-model --data king-james --from kjv.safetensors {' '.join(options)}`:")
-    print(f"  {tokens:,} of {training['trained']:,} characters read, {epoch['per_second']:,.0f} a second")
+    print(f"  {tokens:,} of {training['trained']:,} characters read, {epoch['per_second']:,.0f} per second")
     return tuned
 
 
@@ -64,7 +64,7 @@ def judge(parent: Path, tuned: dict[Scheme, Path]) -> bool:
         files[f"parent, {scheme}"] = rounded(reference, scheme)
         files[f"fine-tuned, {scheme}"] = rounded(exported(model), scheme)
     whole, passed = reference.stat().st_size, True
-    print("\n| file | bytes | of float32 | perplexity, test part | bits a character | perplexity lost |")
+    print("\n| file | bytes | of float32 | perplexity, test split | bits per character | perplexity lost |")
     print("|---|---:|---:|---:|---:|---:|")
     for title, file in files.items():
         report = validate(file, reference, "king-james", metric="perplexity", max_drop="100%")

@@ -116,8 +116,8 @@ def table(rows: list[Row], calibration: Calibration, arguments: argparse.Namespa
     plain = next(fmean(row.losses) for row in rows if row.scheme.kind == "int4")
     lines = [
         f"`{Path(arguments.model).name}` on {first.data} ({first.samples:,} {first.samples_are}): {first.metric} in "
-        f"float32 {first.reference:.4f}. Calibrated on {arguments.calibration_samples} samples of the training part "
-        f"({calibration.rows:,} rows of activations or more for a matrix), drawn {arguments.seeds} times.\n",
+        f"float32 {first.reference:.4f}. Calibrated on {arguments.calibration_samples} samples of the training split "
+        f"(at least {calibration.rows:,} rows of activations per matrix), drawn {arguments.seeds} times.\n",
         f"| scheme | scales | clipping | compensation | {first.metric} | lost (lowest to highest) | of plain int4's "
         "loss | outputs, dB |",
         "|---|---|---|---|---:|---:|---:|---:|",

@@ -65,7 +65,7 @@ def _select(folder: Path, plot: list[str]) -> dict:
 
 def _table(report: dict) -> str:
     lines = [
-        "| hidden x layers | accuracy | standard error | parameters | int8 bytes | µs a step | |",
+        "| hidden x layers | accuracy | standard error | parameters | int8 bytes | µs per step | |",
         "|---|---|---|---|---|---|---|",
     ]
     for candidate in report["candidates"]:

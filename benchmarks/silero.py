@@ -348,7 +348,7 @@ def tables(rows: list[Row], streams: list[Streamed]) -> str:
             head,
             rule,
             *plain,
-            "\nAltered, this project's files alone:\n",
+            "\nAltered recordings, this project's files only:\n",
             *altered,
             "\nStreams, fed frame by frame, as recorded:\n",
             "| form | file | against | largest difference |\n|---|---|---|---:|",

@@ -95,7 +95,7 @@ def judge(folder: Path, sizes: Sizes) -> None:
     text = load_text("king-james:test").text
     if sizes.streams < Sizes.streams:
         text = text[:5000]
-    print("| reset probability | file | bits a character, state carried | from fresh states | stuck streams |")
+    print("| reset probability | file | bits per character, state carried | from fresh states | stuck streams |")
     print("|---:|---|---:|---:|---:|")
     files: list[tuple[str, Session]] = []
     for probability in PROBABILITIES:
@@ -108,7 +108,7 @@ def judge(folder: Path, sizes: Sizes) -> None:
             carried, fresh, stuck = over_the_text(session, text, sizes)
             print(f"{files[-1][0]}| {carried:.3f} | {fresh:.3f} | {stuck} |")
     print(
-        "\n| reset probability | file | unusual input | bits a character behind it, fresh state | carried state ",
+        "\n| reset probability | file | unusual input | bits per character after it, fresh state | carried state ",
         end="",
     )
     print(f"| worst stream | stuck, of {sizes.streams} |")

@@ -24,7 +24,7 @@ FLOOR = 0.9
 
 def main() -> None:
     """Measure, print, judge."""
-    print("| sequences | cell | ours, sequences a second | bare `nn.LSTM` loop | ratio |")
+    print("| sequences | cell | ours, sequences per second | bare `nn.LSTM` loop | ratio |")
     print("|---|---|---:|---:|---:|")
     worst = 1e9
     for name, lengths in (("all of 60 steps", np.full(SEQUENCES, STEPS)), ("of 20 to 60 steps", mixed_lengths())):
