@@ -1,9 +1,9 @@
-"""The three cells on Japanese Vowels with the same number of parameters: accuracy, bytes, step time, as Markdown.
+"""Compare the three cells on Japanese Vowels at one number of parameters: accuracy, bytes, step time, as Markdown.
 
-Run with lstm-edge installed: ``python benchmarks/cells.py``; about ten minutes on one core. The standard cell has the
-classifier's default size, the other two the hidden size whose number of parameters is nearest; more than 3 % apart is
-an error. Training is the default of ``lstm-edge train classification`` for all three, on the training split; the
-official test split (370 utterances) is read once for each finished model. No seed is left out.
+Run with lstm-edge installed: ``python benchmarks/cells.py``; it takes about ten minutes on one core. The standard cell
+has the classifier's default size. The other two have the hidden size whose number of parameters is nearest; a
+difference of more than 3 % is an error. All three train on the training split with the defaults of ``lstm-edge train
+classification``. The official test split (370 utterances) is read once for each finished model. No seed is left out.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CLOSE = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one trained model came to; accuracies are shares of the test split's utterances."""
+    """Results of one trained model; accuracies are shares of the test split's utterances."""
 
     float32: float
     int8: float
@@ -37,11 +37,11 @@ class Row:
 
 def main() -> None:
     """Choose the sizes, train, measure, print."""
-    parser = argparse.ArgumentParser(description="three cells, one number of parameters")
+    parser = argparse.ArgumentParser(description="compare the three cells at the same number of parameters")
     parser.add_argument("--hidden", type=int, default=64, help="hidden size of the standard cell")
-    parser.add_argument("--seeds", type=int, default=5, help="how many seeds, from 0")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, starting at 0")
     parser.add_argument("--epochs", type=int, default=TrainingOptions().epochs)
-    parser.add_argument("--steps", type=int, default=2000, help="timed steps")
+    parser.add_argument("--steps", type=int, default=2000, help="number of timed steps")
     arguments = parser.parse_args()
     train, test = (load(f"japanese-vowels:{split}", default_split="train") for split in ("train", "test"))
     budget = parameters(make_config(train, "none", arguments.hidden))
@@ -64,7 +64,7 @@ def same_budget(data: Dataset, cell: Peephole, budget: int) -> ClassifierConfig:
     """Return the configuration of a cell whose number of parameters is nearest to the budget.
 
     Raises:
-        ValueError: the nearest is more than 3 % away.
+        ValueError: the nearest number of parameters differs from the budget by more than 3 %.
     """
     sizes = range(2, 1025)
     low = max((hidden for hidden in sizes if parameters(make_config(data, cell, hidden)) <= budget), default=2)
@@ -90,7 +90,7 @@ def parameters(config: ClassifierConfig) -> int:
 
 
 def measure(train: Dataset, test: Dataset, config: ClassifierConfig, seed: int, arguments: argparse.Namespace) -> Row:
-    """Train one model, quantize it, judge both files on the test split and time the int8 one."""
+    """Train one model, quantize it, evaluate both files on the test split, and time the int8 file."""
     model, report = train_classifier(train, config, seed=seed, options=TrainingOptions(epochs=arguments.epochs))
     check_count(model, config)
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +110,7 @@ def measure(train: Dataset, test: Dataset, config: ClassifierConfig, seed: int, 
 
 
 def check_count(model: SequenceClassifier, config: ClassifierConfig) -> None:
-    """Hold the formula against the model.
+    """Compare the formula of ``parameters`` with the model.
 
     Raises:
         ValueError: they differ.

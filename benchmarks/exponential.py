@@ -1,8 +1,9 @@
 """Fit the polynomial of exp in docs/operators.md; run ``python benchmarks/exponential.py`` to print it and its error.
 
-exp(r) = 1 + r + r²·p(r) for |r| ≤ ln(2)/2. p, of degree 4, approximates (exp(r) - 1 - r) / r² such that the largest
-relative error of exp(r) is small: least squares on Chebyshev nodes, weighted anew 300 times towards the nodes where
-the error is largest (Lawson, "Contributions to the theory of linear least maximum approximation", 1961, softened).
+exp(r) = 1 + r + r²·p(r) for |r| ≤ ln(2)/2. p has degree 4 and approximates (exp(r) - 1 - r) / r² such that the largest
+relative error of exp(r) is small. The method is least squares on Chebyshev nodes, reweighted 300 times towards the
+nodes with the largest error (Lawson, "Contributions to the theory of linear least maximum approximation", 1961,
+softened).
 """
 
 import numpy as np
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 DEGREE = 4
 NODES = 3000
 ROUNDS = 300
-# A hair more than ln(2)/2: the reduction rounds n = y·log2(e) in float32, so |r| may end just outside.
+# Slightly more than ln(2)/2: the reduction rounds n = y·log2(e) in float32, so |r| may end just outside.
 HALF_WIDTH = np.log(2) / 2 * 1.0001
-# (exp(r) - 1 - r) / r² loses its digits in float64 where r is near 0; p is smooth there.
+# Near r = 0, (exp(r) - 1 - r) / r² loses its digits in float64. p is smooth there, so these nodes can be left out.
 NEAREST_TO_ZERO = 1e-3
 
 Float64 = NDArray[np.float64]

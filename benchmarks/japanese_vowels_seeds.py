@@ -1,7 +1,7 @@
-"""Test accuracy of the default classifier on Japanese Vowels, float32 and int8, seeds 0 to 4, as a Markdown table.
+"""Measure the default classifier's test accuracy on Japanese Vowels, float32 and int8, seeds 0 to 4, as Markdown.
 
-Run with lstm-edge installed: ``python benchmarks/japanese_vowels_seeds.py``; takes about a minute on one core.
-Each seed trains on the training split alone, with the defaults of ``lstm-edge train classification``; the official
+Run with lstm-edge installed: ``python benchmarks/japanese_vowels_seeds.py``; it takes about a minute on one core.
+Each seed trains on the training split only, with the defaults of ``lstm-edge train classification``. The official
 test split (370 utterances) is read once for each finished model. No seed is left out.
 """
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def compare_files(model: SequenceClassifier, data: Dataset) -> ValidationReport:
-    """Export a model, quantize the file to int8, and validate the one against the other."""
+    """Export a model, quantize the file to int8, and validate the int8 file against the float32 file."""
     with tempfile.TemporaryDirectory() as folder:
         float32, int8 = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         lstm_edge.export(model, None, float32)

@@ -1,4 +1,4 @@
-"""The models that benchmarks/kernels.py measures, and what is measured in them besides time."""
+"""Models for benchmarks/kernels.py, and the measurements of them other than latency."""
 
 import json
 import platform
@@ -48,7 +48,7 @@ class Files:
 
 
 def make_files(folder: Path, inputs: int, hidden: int) -> Files:
-    """Export a seeded two-layer LSTM, time-major, and quantize it in every way."""
+    """Export a seeded two-layer LSTM, time-major, and quantize it in every form."""
     torch.manual_seed(0)
     stem = str(folder / f"lstm{hidden}")
     files = Files(**{field.name: Path(f"{stem}.{field.name}.onnx") for field in fields(Files)})
@@ -106,12 +106,12 @@ def write_float_kernel(source: Path, target: Path, module: torch.nn.Module) -> N
 
 
 def weight_bytes(path: Path) -> int:
-    """Bytes of the file's matrices and scales: what a step reads once."""
+    """Return the bytes of the file's matrices and scales, which a step reads once."""
     return sum(len(t.raw_data) for t in onnx.load(path).graph.initializer if len(t.dims) >= 1)
 
 
 def bare_session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a file in stock onnxruntime: one thread, its own kernels and bodies only."""
+    """Open a file in stock onnxruntime: one thread, onnxruntime's own kernels and the function bodies only."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -120,7 +120,7 @@ def bare_session(path: Path) -> onnxruntime.InferenceSession:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseRow:
-    """Signal to noise of one size, dB, outputs and states together."""
+    """Signal-to-noise ratio in dB at one size, outputs and states together."""
 
     size: str
     int8: float
@@ -129,7 +129,7 @@ class NoiseRow:
     int4_wide: float
 
     def cells(self) -> tuple[str, ...]:
-        """The row as text."""
+        """Return the row as text."""
         return (self.size, *(f"{value:.1f}" for value in (self.int8, self.dynamic, self.int4, self.int4_wide)))
 
 
@@ -153,7 +153,7 @@ def signal_to_noise(files: Files, inputs: int, hidden: int) -> NoiseRow:
 
 
 def _answer(path: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The outputs of four rows; stock onnxruntime takes one row at a time, so that rows do not share a scale."""
+    """Return the outputs of four rows; each row runs alone, because DynamicQuantizeLSTM shares a scale between rows."""
     session = bare_session(path)
     rows = []
     for row in range(x.shape[1]):
@@ -191,7 +191,7 @@ print(json.dumps([resident() - before, load * 1e3]))
 
 
 def memory_rows(files: Files, inputs: int, hidden: int) -> list[tuple[str, ...]]:
-    """Resident memory that loading and one step add, and load time, each in a fresh process."""
+    """Measure the resident memory that loading and one step add, and the load time, each in a fresh process."""
     cases = (
         ("int8", files.int8, "required", "kernels"),
         ("int8", files.int8, "off", "function bodies"),
@@ -211,7 +211,7 @@ def memory_rows(files: Files, inputs: int, hidden: int) -> list[tuple[str, ...]]
 
 
 def machine() -> str:
-    """The processor's name, and the versions that were measured."""
+    """Return the name of the processor and the measured versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = names[0] if names else platform.machine()
@@ -219,7 +219,7 @@ def machine() -> str:
 
 
 def check_answers(files: Files, inputs: int) -> None:
-    """Make sure that what is timed also computes: the float32 kernel's answer is onnxruntime's."""
+    """Check that the timed float32 kernel gives onnxruntime's answers."""
     x = np.random.default_rng(5).standard_normal((7, 2, inputs)).astype(np.float32)
     ours, _ = Session(files.float_kernel, kernels="required").run(x)
     theirs, _ = Session(files.float32).run(x)

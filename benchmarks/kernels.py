@@ -1,9 +1,10 @@
-"""``make bench-kernels``: the fused kernels against onnxruntime, as one table of ratios and limits.
+"""``make bench-kernels``: compare the fused kernels with onnxruntime, in one table of ratios and limits.
 
-All ratios come from one run: single thread, through ``Stream`` and ``Session`` from Python, medians, interleaved: a
-round gives each call a turn, whose first calls do not count, since they bring the weights of one model back into the
-caches after another's, as they are in a stream that runs for long. On a machine with AVX-512 VNNI the command exits 1
-when a limit is missed; elsewhere it prints. Two-layer LSTMs, batch 1 unless said, states that are not zero.
+All ratios come from one run: single thread, through ``Stream`` and ``Session`` from Python, medians, interleaved. Each
+round gives every call a turn. The first calls of a turn do not count: they bring the weights of this model back into
+the caches, where a long stream would find them. On a machine with AVX-512 VNNI the command exits 1 if a limit is
+missed; elsewhere it only prints. The models are two-layer LSTMs with batch 1 unless stated, and states that are not
+zero.
 """
 
 import argparse
@@ -27,12 +28,12 @@ sys.path.insert(0, str(HERE))
 import kernel_models as models  # noqa: E402
 from kernel_models import SIZES, Files  # noqa: E402
 
-# At most these ratios, in the order of SIZES.
+# Largest accepted ratios, in the order of SIZES.
 STEP_LIMITS = (0.40, 0.55, 0.70, 0.65)
 SEQUENCE_LIMITS = (0.75, 0.85, 0.95, 1.0)
 BATCH_LIMIT, INT4_LIMIT, INT4_SMALL_LIMIT, FULL_LIMIT, FLOAT_BODY_LIMIT = 0.35, 0.7, 1.1, 1.8, 0.7
 BATCH, STEPS = 16, 100
-# A turn: calls that do not count, until the caches hold this model's weights and not the last one's, and calls that do.
+# Calls of a turn: first those that do not count, until the caches hold this model's weights, then those that count.
 SETTLING, BURST = 10, 20
 
 Call = Callable[[], Any]
@@ -40,7 +41,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table: microseconds of the two sides, their ratio and its limit, and the reading time."""
+    """One line of the table: microseconds of both sides, the largest accepted ratio, and the reading time."""
 
     what: str
     size: str
@@ -51,7 +52,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Ours to theirs: below 1 is faster."""
+        """Time of our side divided by that of the other side; below 1 ours is faster."""
         return self.ours_us / self.other_us
 
     @property
@@ -60,7 +61,7 @@ class Row:
         return self.limit is not None and self.ratio > self.limit
 
     def cells(self) -> tuple[str, ...]:
-        """The row as text."""
+        """Return the row as text."""
         limit = "" if self.limit is None else f"{self.limit:.2f}{' MISSED' if self.missed else ''}"
         reading = "" if self.reading_us is None else f"{self.reading_us:.1f}"
         return (
@@ -75,7 +76,7 @@ class Row:
 
 
 def medians(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
-    """Give every call a turn a round and return each call's median, in microseconds."""
+    """Give every call one turn per round, and return each call's median in microseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -89,7 +90,7 @@ def medians(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
 
 
 def streaming(path: Path, inputs: int, batch: int = 1, kernels: str = "required") -> Call:
-    """Return a push of one frame, the state warmed up by 20 random ones."""
+    """Return a push of one frame, with a state from 20 random frames."""
     from lstm_edge_runtime.session import Session
 
     rng = np.random.default_rng(1)
@@ -133,7 +134,7 @@ def bare_loop(path: Path, inputs: int, steps: int) -> Call:
 
 
 def step_rows(files: Files, index: int, bandwidth: Mapping[str, float]) -> list[Row]:
-    """Measure everything about single steps at one size."""
+    """Measure single steps at one size."""
     inputs, hidden = SIZES[index]
     size = f"{inputs}, {hidden}"
     calls = {
@@ -175,7 +176,7 @@ def sequence_rows(files: Files, index: int, bandwidth: Mapping[str, float]) -> l
     inputs, hidden = SIZES[index]
     calls = {"int8": sequences(files.int8, inputs), "dynamic": bare_loop(files.dynamic, inputs, STEPS)}
     t = medians(calls, 8 if hidden < 1024 else 4)
-    recurrent = 2 * 4 * hidden * hidden  # bytes of both layers' recurrent weights: the others are read once a chunk
+    recurrent = 2 * 4 * hidden * hidden  # bytes of both layers' recurrent weights; the others are read once per chunk
     return [
         Row(what=f"int8 T = {STEPS}, per step / DynamicQuantizeLSTM", size=f"{inputs}, {hidden}",
             ours_us=t["int8"] / STEPS, other_us=t["dynamic"] / STEPS, limit=SEQUENCE_LIMITS[index],
@@ -184,7 +185,7 @@ def sequence_rows(files: Files, index: int, bandwidth: Mapping[str, float]) -> l
 
 
 def measure_bandwidth(files: Files, folder: Path) -> dict[str, float]:
-    """Compile and run read_bandwidth.cpp; bytes per second for each file's weights, in the cache that they fit in."""
+    """Compile and run read_bandwidth.cpp; return bytes per second for a block of the size of each file's weights."""
     program = folder / "read_bandwidth"
     source = HERE / "read_bandwidth.cpp"
     compiler = shlex.split(os.environ.get("CXX", "g++"))
@@ -204,9 +205,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def main() -> None:
-    """Measure, print, and say by the exit code whether every limit holds."""
+    """Measure, print, and exit with a code that says whether every limit holds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", default="0123", help="which of the four sizes to measure, as digits")
+    parser.add_argument("--sizes", default="0123", help="sizes to measure, as digits 0 to 3")
     digits = parser.parse_args().sizes
     if not digits or set(digits) - set("0123"):
         parser.error(f"--sizes must be digits of 0123, got {digits!r}")

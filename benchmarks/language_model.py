@@ -1,10 +1,10 @@
-"""The character language model on the King James text: trained, exported, quantized, judged, prompted; as Markdown.
+"""Train, export, quantize, evaluate and prompt the character language model on the King James text; as Markdown.
 
     python benchmarks/language_model.py [--recipe quarter|long] [--keep FOLDER]
 
-``quarter`` trains for 14.5 minutes, ``long`` for 22, both on all cores: nothing else should run. The last 5 % of the
-text judge the finished model once. With ``--keep`` the trained model and its log stay in the folder, and are taken from
-there where they are: the table can be written again without training.
+``quarter`` trains for 14.5 minutes, ``long`` for 22, both on all cores: nothing else should run. The finished model is
+evaluated once on the last 5 % of the text. With ``--keep`` the trained model and its log are kept in the folder and
+reused, so the table can be written again without training.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from lstm_edge_runtime.fresh_python import python_command
 # `lstm-edge` in a fresh interpreter.
 CLI = "from lstm_edge.cli import main; main()"
 PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
-# Options of `lstm-edge train language-model`; the limit of 30 epochs is never met, the clock is.
+# Options of `lstm-edge train language-model`. The clock ends the training before the limit of 30 epochs.
 COMMON = "--data king-james --epochs 30"
 RECIPES = {
     "quarter": f"{COMMON} --dropout 0.1 --max-minutes 14.5",
     "long": f"{COMMON} --hidden 512 --dropout 0.15 --max-minutes 22",
 }
-# At most so many bits a character on the test part, and so many minutes.
+# Largest accepted bits per character on the test split, and minutes.
 LIMITS = {"quarter": (1.72, 15.0), "long": (math.inf, 60.0)}
 SCHEMES = {"int8": ["--scheme", "int8"], "int4, block 128": ["--scheme", "int4", "--block", "128"]}
 LARGEST_INT8_LOSS = 0.003
@@ -38,10 +38,10 @@ PROMPTS = (("And the LORD said unto Moses, ", 300, 0.7, 1), ("In the beginning "
 
 
 def main() -> None:
-    """Train or take up, judge, print; exit 1 when a goal is missed."""
+    """Train or reuse the model, evaluate it, print; exit 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description="the character language model on the King James text")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="quarter")
-    parser.add_argument("--keep", type=Path, help="a folder for the model and its log")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the model and its log")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.keep or Path(scratch)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def train(folder: Path, recipe: str) -> dict[str, Any]:
-    """Return the report of the training that left ``RECIPE.safetensors`` in the folder, now or before."""
+    """Train ``RECIPE.safetensors`` unless the folder has it, and return the report of its training."""
     model, log = folder / f"{recipe}.safetensors", folder / f"{recipe}.jsonl"
     if not (model.exists() and log.exists()):
         options = shlex.split(RECIPES[recipe])
@@ -78,8 +78,8 @@ def judge(folder: Path, recipe: str, training: dict[str, Any]) -> bool:
     speed = max(epoch["per_second"] for epoch in epochs)
     threads = training["options"]["threads"] or os.cpu_count()
     print(f"`lstm-edge train language-model {RECIPES[recipe]} -o kjv.safetensors`:")
-    print(f"{minutes:.1f} minutes with {threads} threads, {len(epochs)} epochs begun, at most {speed:,.0f} characters per")
-    print(f"second; {training['parameters']:,} parameters.\n")
+    print(f"{minutes:.1f} minutes with {threads} threads, {len(epochs)} epochs begun,")
+    print(f"at most {speed:,.0f} characters per second; {training['parameters']:,} parameters.\n")
     print("| file | bytes | of float32 | perplexity, test split | bits per character | perplexity lost |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, file in files.items():

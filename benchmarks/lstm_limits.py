@@ -1,11 +1,11 @@
-"""What LSTMs are bad at, measured: draws one figure, and prints one table as Markdown, for docs/limits-of-lstms.md.
+"""Measure what LSTMs are bad at: draw one figure and print one Markdown table for docs/limits-of-lstms.md.
 
     python benchmarks/lstm_limits.py gradients|adding|cost DRAWING.svg [--quick]
 
 ``gradients``: the gradient's norm against the lag, for the three cells. ``adding``: the adding problem (Hochreiter and
 Schmidhuber, Long Short-Term Memory, 1997, section 5.4) at three lengths. ``cost``: time of a step against the hidden
-size. One thread; all three together take under ten minutes on one core, with ``--quick`` (fewer and smaller of
-everything: to see that it runs, not what comes out) under a minute. Seeds are fixed.
+size. All three use one thread and together take under ten minutes on one core. ``--quick`` takes under a minute: its
+sizes are small, so its figures prove only that the script runs. Seeds are fixed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ CLIP_NORM = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is measured; the quick variant is for a test."""
+    """Sizes of the measurements; QUICK is for a test."""
 
     lags: tuple[int, ...] = (0, 10, 25, 50, 100, 199)
     gradient_hidden: int = 64
@@ -64,10 +64,10 @@ QUICK = Sizes(
 def main() -> None:
     """Measure one part, draw it, print its table."""
     parts = {"gradients": gradients, "adding": adding, "cost": cost}
-    parser = argparse.ArgumentParser(description="what LSTMs are bad at, measured")
+    parser = argparse.ArgumentParser(description="measure what LSTMs are bad at")
     parser.add_argument("part", choices=sorted(parts))
-    parser.add_argument("drawing", type=Path, help="where the figure goes, an .svg file")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("drawing", type=Path, help="the .svg file that the figure is written to")
+    parser.add_argument("--quick", action="store_true", help="use small sizes, to check that the script runs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     figure, rows = parts[arguments.part](QUICK if arguments.quick else Sizes())
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def gradients(sizes: Sizes) -> tuple[Figure, list[str]]:
-    """Norm of the last output's gradient with respect to the input ``lag`` steps before it, relative and clipped."""
+    """Measure the gradient norm of the last output with respect to the input ``lag`` steps before, raw and clipped."""
     figure = Figure(figsize=(9.0, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     header = " | ".join(f"lag {lag}" for lag in sizes.lags)
@@ -102,7 +102,7 @@ def gradients(sizes: Sizes) -> tuple[Figure, list[str]]:
 
 
 def gradient_norms(cell: Peephole, scale: float, sizes: Sizes) -> tuple[np.ndarray, float]:
-    """Return the norm for each lag, float64 ``[T]``, and that of all parameters together: medians over seeds.
+    """Return the gradient norm for each lag, float64 ``[T]``, and that of all parameters together: medians over seeds.
 
     The loss is the sum of the last output over the hidden units, its mean over 8 rows of standard normal inputs with 8
     features; ``scale`` multiplies the recurrent and the peephole matrices of a new layer.
@@ -126,7 +126,7 @@ def gradient_norms(cell: Peephole, scale: float, sizes: Sizes) -> tuple[np.ndarr
 
 
 def adding(sizes: Sizes) -> tuple[Figure, list[str]]:
-    """Train the standard cell on the adding problem, with the usual forget-gate bias and with one for the length."""
+    """Train the standard cell on the adding problem, with the default forget-gate bias and with the bias ln T."""
     figure = Figure(figsize=(9.0, 3.0), layout="constrained")
     plots = figure.subplots(1, len(sizes.lengths), sharey=True, squeeze=False)[0]
     rows = [
@@ -151,7 +151,7 @@ def adding(sizes: Sizes) -> tuple[Figure, list[str]]:
 
 
 def train_adding(length: int, bias: float, seed: int, sizes: Sizes) -> list[tuple[int, float]]:
-    """Return (updates, mean squared error on fresh sequences) ten times during the training of one layer."""
+    """Train one layer; return (updates, mean squared error on new sequences) at ten points of the training."""
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     layer, linear = LSTM(2, sizes.adding_hidden), nn.Linear(sizes.adding_hidden, 1)
@@ -177,9 +177,9 @@ def train_adding(length: int, bias: float, seed: int, sizes: Sizes) -> list[tupl
 
 
 def make_adding(generator: np.random.Generator, length: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Return sequences float32 ``[T, B, 2]`` of a number from 0 to 1 and a mark, and the marked two's sums ``[B]``.
+    """Return sequences float32 ``[T, B, 2]`` of a number from 0 to 1 and a mark, and the marked numbers' sums ``[B]``.
 
-    One mark lies in each half. Who always answers 1 has a mean squared error of 1/6.
+    Each half has one mark. A model that always answers 1 has a mean squared error of 1/6.
     """
     x = np.zeros((length, rows, 2), np.float32)
     x[:, :, 0] = generator.random((length, rows))
@@ -189,7 +189,7 @@ def make_adding(generator: np.random.Generator, length: int, rows: int) -> tuple
 
 
 def cost(sizes: Sizes) -> tuple[Figure, list[str]]:
-    """Time of a step of the device's stream against the hidden size: standard and full peephole, float32 and int8."""
+    """Measure the time of a stream's step against the hidden size: standard and full peephole, float32 and int8."""
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     plot = figure.subplots()
     kinds = [(cell, scheme) for cell in ("none", "full") for scheme in ("float32", "int8")]
@@ -207,7 +207,7 @@ def cost(sizes: Sizes) -> tuple[Figure, list[str]]:
 
 
 def step_us(cell: Peephole, scheme: str, hidden: int, steps: int) -> float:
-    """Return the median time of a step of a new classifier with 16 features, 10 classes and one layer."""
+    """Return the median step time in microseconds of a new classifier with 16 features, 10 classes and one layer."""
     torch.manual_seed(0)
     model = SequenceClassifier(ClassifierConfig(features=16, classes=10, hidden=hidden, peephole=cell)).eval()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
-"""What each way of quantizing costs and saves on the bundled data, as Markdown for docs/quantization.md.
+"""Measure what each scheme costs and saves on the bundled data, as Markdown for docs/quantization.md.
 
     python benchmarks/quantization.py vowels|language|budget [--keep FOLDER]
 
 ``vowels``: the default classifier on Japanese Vowels, five seeds. ``language``: the character model of the King James
 text that benchmarks/language_model.py trains (``FOLDER/quarter.safetensors``). ``budget``: ``--scheme auto`` on a model
-of two layers (``FOLDER/two_layers.safetensors``, trained for twelve minutes where it is not there); leaves its report
-there as report.json and report.html. Nothing else should run while models train.
+of two layers (``FOLDER/two_layers.safetensors``, trained for twelve minutes if it is missing). It writes its report to
+report.json and report.html in the folder. Nothing else should run while models train.
 """
 
 import argparse
@@ -38,17 +38,17 @@ FORMS = {
 SEEDS = range(5)
 TWO_LAYERS = "--data king-james --layers 2 --hidden 256 --dropout 0.1 --epochs 30 --max-minutes 12 --threads 1"
 BUDGET = "--scheme auto --data king-james --metric perplexity --max-drop 0.5%"
-# Goals of the project: what int8 may lose, and calibrated int4, also as a share of plain rounding's loss.
+# Goals of the project: the largest loss of int8, of calibrated int4, and of int4 as a share of plain rounding's loss.
 INT8_POINTS, INT8_SHARE, INT4_SHARE, OF_PLAIN = 0.003, 0.003, 0.015, 0.5
 INT8_SIZE, INT4_SIZE, SMALLER_THAN_INT8 = 0.27, 0.16, 0.2
 
 
 def main() -> None:
-    """Measure one part and print it; exit 1 when a goal is missed."""
+    """Measure one part and print it; exit 1 if a goal is missed."""
     parts = {"vowels": vowels, "language": language, "budget": budget}
-    parser = argparse.ArgumentParser(description="what quantization costs and saves")
+    parser = argparse.ArgumentParser(description="measure what quantization costs and saves")
     parser.add_argument("part", choices=sorted(parts))
-    parser.add_argument("--keep", type=Path, help="a folder for the models")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the models")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.keep or Path(scratch)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def vowels(folder: Path) -> list[str]:
-    """Accuracy on the test split of five classifiers in each form."""
+    """Measure the test accuracy of five classifiers in each form; return the missed goals."""
     import lstm_edge
 
     train, test = (load(f"japanese-vowels:{split}", default_split="train") for split in ("train", "test"))
@@ -83,7 +83,7 @@ def vowels(folder: Path) -> list[str]:
 
 
 def language(folder: Path) -> list[str]:
-    """Perplexity on the test part of the character model in each form."""
+    """Measure the perplexity of the character model on the test split in each form; return the missed goals."""
     parent = folder / "quarter.onnx"
     run("export", str(folder / "quarter.safetensors"), "-o", str(parent))
     judge, size = Judge(parent, "king-james", metric="perplexity"), parent.stat().st_size
@@ -108,7 +108,7 @@ def language(folder: Path) -> list[str]:
 
 
 def budget(folder: Path) -> list[str]:
-    """The smallest file of a model of two layers that keeps its perplexity within half a percent."""
+    """Find the smallest file of a model of two layers whose perplexity rises by at most half a percent."""
     model, parent, int8 = (folder / f"two_layers{suffix}" for suffix in (".safetensors", ".onnx", ".int8.onnx"))
     if not model.exists():
         run("train", "language-model", *shlex.split(TWO_LAYERS), "-o", str(model))
@@ -121,9 +121,10 @@ def budget(folder: Path) -> list[str]:
     chosen = report["validation"]
     saved = 1 - report["result"]["bytes"] / int8.stat().st_size
     print(f"`lstm-edge train language-model {TWO_LAYERS}`, then `lstm-edge quantize lm.onnx -o small.onnx {BUDGET}`:")
-    print(f"{len(report['evaluations'])} files built in {report['elapsed_s'] / 60:.1f} minutes. The perplexity on the test")
-    print(f"split was {chosen['reference']:.4f} before and {chosen['candidate']:.4f} after: {chosen['drop']:.4f} more, at")
-    print(f"most {chosen['drop_bound']:.4f} at confidence {chosen['confidence']:g}; {chosen['max_drop']:.4f} is allowed.\n")
+    minutes = report["elapsed_s"] / 60
+    print(f"{len(report['evaluations'])} files built in {minutes:.1f} minutes. The perplexity on the test split was")
+    print(f"{chosen['reference']:.4f} before and {chosen['candidate']:.4f} after: {chosen['drop']:.4f} more, at most")
+    print(f"{chosen['drop_bound']:.4f} at confidence {chosen['confidence']:g}; {chosen['max_drop']:.4f} is allowed.\n")
     print_layers(report)
     print(f"| file | | {report['source']['bytes']:,} | {report['result']['bytes']:,} |\n")
     print(f"The int8 file has {int8.stat().st_size:,} bytes: this file is {saved:.0%} smaller.")
@@ -141,7 +142,7 @@ def print_layers(report: dict[str, Any]) -> None:
 
 
 def forms(parent: Path, data: str) -> dict[str, Path]:
-    """Quantize a float32 file in every form; returns the files, the parent first."""
+    """Quantize a float32 file in every form; return the files, the parent first."""
     files = {"float32": parent}
     for number, (name, options) in enumerate(FORMS.items()):
         files[name] = parent.with_suffix(f".{number}.onnx")
@@ -150,7 +151,7 @@ def forms(parent: Path, data: str) -> dict[str, Path]:
 
 
 def run(*arguments: str | Sequence[str]) -> None:
-    """Run the command line; what it prints is not wanted here."""
+    """Run the command line and discard its output."""
     subprocess.run(python_command(CLI, *arguments, packages=PACKAGES), stdout=subprocess.DEVNULL, check=True)
 
 

@@ -1,10 +1,11 @@
-"""What quantization-aware fine-tuning brings: the King James model, four bits, rounded before and after, as Markdown.
+"""Measure quantization-aware fine-tuning: the King James model in four bits before and after it, as Markdown.
 
     python benchmarks/quantize_aware.py [--keep FOLDER] [--scheme int4 ...] [--max-minutes 6]
 
-The parent is the model of ``benchmarks/language_model.py --recipe quarter``: taken from the folder where it lies there,
-else trained now (15 minutes on all cores). Fine-tuning takes one thread. The last 5 % of the text judge each file once,
-against the float32 parent. Exits 1 when a fine-tuned file loses more than 0.5 % of the parent's perplexity.
+The parent is the model of ``benchmarks/language_model.py --recipe quarter``: taken from the folder if it is there, else
+trained now (15 minutes on all cores). Fine-tuning uses one thread. Each file is evaluated once on the last 5 % of the
+text, against the float32 parent. The exit code is 1 if a fine-tuned file loses more than 0.5 % of the parent's
+perplexity.
 """
 
 import argparse
@@ -25,10 +26,10 @@ LARGEST_LOSS = 0.005
 
 
 def main() -> None:
-    """Train or take up the parent, fine-tune for each scheme, judge, print."""
+    """Train or reuse the parent, fine-tune for each scheme, evaluate, print."""
     parser = argparse.ArgumentParser(description="quantization-aware fine-tuning of the King James model")
-    parser.add_argument("--keep", type=Path, help="a folder with quarter.safetensors, or for it")
-    parser.add_argument("--scheme", nargs="+", default=["int4", "int4:128"], help="as --quantize-aware takes it")
+    parser.add_argument("--keep", type=Path, help="folder that has or keeps quarter.safetensors")
+    parser.add_argument("--scheme", nargs="+", default=["int4", "int4:128"], help="schemes of --quantize-aware")
     parser.add_argument("--max-minutes", type=float, default=6.0)
     arguments = parser.parse_args()
     schemes = [Scheme.parse(text) for text in arguments.scheme]
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def fine_tune(parent: Path, scheme: Scheme, minutes: float) -> Path:
-    """Train the parent on for a scheme; print what was done, return the checkpoint."""
+    """Fine-tune the parent for a scheme; print the command, return the checkpoint."""
     tuned = parent.with_name(f"aware-{scheme.text.replace(':', '-')}.safetensors")
     options = ["--quantize-aware", scheme.text, *RECIPE.split(), "--max-minutes", f"{minutes:g}"]
     data = ["--data", "king-james", "--from", str(parent)]
@@ -57,7 +58,7 @@ def fine_tune(parent: Path, scheme: Scheme, minutes: float) -> Path:
 
 
 def judge(parent: Path, tuned: dict[Scheme, Path]) -> bool:
-    """Print the table; return whether every fine-tuned file keeps within the goal."""
+    """Print the table; return whether every fine-tuned file meets the goal."""
     reference = exported(parent)
     files: dict[str, Path] = {"parent, float32": reference}
     for scheme, model in tuned.items():
@@ -83,7 +84,7 @@ def exported(model: Path) -> Path:
 
 
 def rounded(source: Path, scheme: Scheme) -> Path:
-    """Quantize a file by plain rounding: the library's default, and what fine-tuning was for."""
+    """Quantize a file by plain rounding, the library's default, which fine-tuning trained for."""
     file = source.with_suffix(f".{scheme.text.replace(':', '-')}.onnx")
     quantize(source, file, scheme=scheme)
     return file

@@ -1,10 +1,11 @@
-"""What each part of the better rounding brings: a float32 model, quantized with every choice of the three, as Markdown.
+"""Measure the effect of each step of calibrated rounding: quantize a float32 model with every combination, as Markdown.
 
 ``python benchmarks/rounding_ablation.py MODEL.onnx --data king-james --metric perplexity`` (two to three minutes on one
-core for one layer of 384 cells). The rounding is calibrated on samples of the training part of the data, drawn anew for
-each seed; one draw moves the loss by a tenth of a percent, so no single one is shown. Judged on the test part, which
-nothing was chosen by. The first row is the floor: int8, whose activations are rounded as those of int4 are.
-``--write docs/quantization.md`` puts the table between the document's markers.
+core for one layer of 384 cells). The rounding is calibrated on samples of the training split, drawn again for each
+seed. One draw changes the loss by a tenth of a percent, so the table does not show a single draw. The models are
+evaluated on the test split, which influenced no choice. The first row is the smallest possible loss: int8, whose
+activations are rounded like those of int4. ``--write docs/quantization.md`` puts the table between the document's
+markers.
 """
 
 import argparse
@@ -29,12 +30,12 @@ from lstm_edge_runtime.session import Session
 PARTS = ("scales", "clipping", "compensation")
 BEGIN = "<!-- rounding: written by `benchmarks/rounding_ablation.py` -->\n"
 END = "<!-- rounding: end -->\n"
-HEADING = "## What each part of the rounding brings\n\n"
+HEADING = "## The effect of each step of the rounding\n\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Files of one scheme with the same parts of the rounding switched on, and how each draw of samples was judged."""
+    """Results of one scheme with the same steps of the rounding switched on: one report for each draw of samples."""
 
     scheme: Scheme
     parts: tuple[bool, bool, bool]
@@ -42,12 +43,12 @@ class Row:
 
     @property
     def losses(self) -> list[float]:
-        """How much worse than float32, as shares of its value."""
+        """Return the losses against float32, as shares of the float32 value."""
         return [report.drop / abs(report.reference) for report in self.reports]
 
 
 def main() -> None:
-    """Calibrate, quantize and judge each choice, print."""
+    """Calibrate, quantize and evaluate each combination, print."""
     arguments = parse()
     data = Path(arguments.model).read_bytes()
     name, _, part = arguments.data.partition(":")
@@ -73,16 +74,20 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="what each part of the better rounding brings")
+    parser = argparse.ArgumentParser(description="measure the effect of each step of calibrated rounding")
     parser.add_argument("model", metavar="MODEL.onnx", help="a float32 file")
     parser.add_argument("--data", required=True, help="king-james or japanese-vowels")
-    parser.add_argument("--metric", required=True, help="as for lstm-edge validate")
-    parser.add_argument("--block", type=int, default=32, choices=(32, 128), help="inputs of a scale")
+    parser.add_argument("--metric", required=True, help="a metric of lstm-edge validate")
+    parser.add_argument("--block", type=int, default=32, choices=(32, 128), help="inputs per scale")
     parser.add_argument("--zero-points", action="store_true", help="int4 with zero points")
-    parser.add_argument("--samples", type=int, help="judge by this many characters or sequences of the test part only")
-    parser.add_argument("--calibration-samples", type=int, default=128, help="sequences, or rows of 256 tokens")
-    parser.add_argument("--seeds", type=int, default=3, help="how many draws of calibration samples, from seed 0")
-    parser.add_argument("--write", metavar="DOC.md", help="put the table between this document's markers")
+    parser.add_argument("--samples", type=int, help="number of characters or sequences of the test split")
+    parser.add_argument(
+        "--calibration-samples", type=int, default=128, help="number of sequences, or of rows of 256 tokens"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="number of draws of calibration samples, starting at seed 0"
+    )
+    parser.add_argument("--write", metavar="DOC.md", help="put the table between the markers of this document")
     return parser.parse_args()
 
 
@@ -98,7 +103,7 @@ def shortened(data, count):
 def measured(
     data: bytes, calibrations: list[Calibration], judge: Judge, arguments: argparse.Namespace
 ) -> Iterator[Row]:
-    """Quantize and judge: int8 plain, then int4 with every choice of the parts, the plain one first."""
+    """Quantize and evaluate: plain int8, then int4 with every combination of the steps, the plain one first."""
     int4 = parse_scheme("int4", block=arguments.block, symmetric=not arguments.zero_points)
     choices = sorted(itertools.product((False, True), repeat=3), key=sum)
     for scheme, parts in [(parse_scheme("int8"), choices[0]), *((int4, choice) for choice in choices)]:
@@ -133,7 +138,7 @@ def table(rows: list[Row], calibration: Calibration, arguments: argparse.Namespa
 
 
 def fill(path: Path, content: str) -> None:
-    """Put the content between the markers of a document; a missing one is begun, one without markers is an error."""
+    """Put the content between the markers of a document; create a missing document, refuse one without markers."""
     text = path.read_text(encoding="utf-8") if path.exists() else f"{HEADING}{BEGIN}{END}"
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)

@@ -1,6 +1,6 @@
-"""Select on Japanese Vowels, then train the chosen size with five seeds; prints Markdown.
+"""Select a size on Japanese Vowels, then train it with five seeds; print Markdown.
 
-The grid is cross-validated on the 270 training utterances alone. The official test split (370 utterances) is read
+The grid is cross-validated on the 270 training utterances only. The official test split (370 utterances) is read
 once for each of the five finished models of the chosen size, and decides nothing.
 
     python benchmarks/selection.py [DRAWING.svg]
@@ -29,7 +29,7 @@ TARGET = 0.965
 
 
 def main() -> None:
-    """Run the command as the docs give it, and print its table and the five seeds."""
+    """Run the command of docs/selection.md, and print its table and the results of the five seeds."""
     with tempfile.TemporaryDirectory() as folder:
         report = _select(Path(folder), sys.argv[1:2])
     print(_table(report), end="\n\n")

@@ -1,8 +1,8 @@
-"""How long a person waits: `lstm-edge --help`, and the export of a 2-layer model of hidden size 256, as a table.
+"""Measure the waiting time of `lstm-edge --help` and of the export of a 2-layer model of hidden size 256, as Markdown.
 
-Run with lstm-edge installed: ``python benchmarks/startup.py``; takes about half a minute. Each command runs in a
-process of its own, five times for ``--help`` and three for the others, wall time with start-up and imports; the median
-and the worst are printed.
+Run with lstm-edge installed: ``python benchmarks/startup.py``; it takes about half a minute. Each command runs in a
+separate process, ``--help`` five times and the others three times. The table has the median and the worst wall time,
+start-up and imports included.
 """
 
 import subprocess
@@ -38,7 +38,7 @@ def make():
 
 
 def seconds(arguments: Sequence[str], folder: str, times: int) -> list[float]:
-    """Run `lstm-edge` with the arguments in a folder; returns the wall time of each run in seconds."""
+    """Run `lstm-edge` with the arguments in a folder; return the wall time of each run in seconds."""
     command = python_command(CLI, *arguments, packages=PACKAGES)
     found = []
     for _ in range(times):

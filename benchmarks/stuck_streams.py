@@ -1,13 +1,13 @@
-"""Does a carried state get stuck, and do random state resets in training help? A table, as Markdown.
+"""Measure whether a carried state gets stuck, and whether random state resets in training help; as Markdown.
 
     python benchmarks/stuck_streams.py [--keep FOLDER] [--train PROBABILITY] [--quick]
 
-Two character models of 512 cells, trained on the King James text for the same number of epochs, with one thread each:
-one with ``--reset-probability 0``, one with 0.05. Each is exported, and judged on the test part three ways: with the
-state carried through the whole of it; from fresh states; and with the state carried through a line of unusual input,
-against a fresh state behind it. With ``--keep`` the models stay in the folder, and are taken from there where they are;
-an interrupted training is resumed. ``--train 0.05`` only trains the one model, so that two processes may train both at
-once. ``--quick`` shrinks everything; it proves no figure.
+Two character models of 512 cells are trained on the King James text for the same number of epochs, with one thread
+each: one with ``--reset-probability 0``, one with 0.05. Each is exported and evaluated on the test split in three ways:
+with the state carried through all of it; from fresh states; and with the state carried through a line of unusual input,
+against a state that is fresh after the line. With ``--keep`` the models are kept in the folder and reused; an
+interrupted training is resumed. ``--train 0.05`` trains only that model, so that two processes can train both models at
+the same time. ``--quick`` makes everything small; its figures prove only that the script runs.
 """
 
 import argparse
@@ -33,17 +33,18 @@ Ids = NDArray[np.int64]
 Bits = NDArray[np.float64]
 
 PROBABILITIES = (0.0, 0.05)
-# A number of epochs, not of minutes: both models see the same text as often, however busy the machine is.
+# The number of epochs is fixed, not the minutes: both models see the same amount of text on a busy machine too.
 RECIPE = ["--data", "king-james", "--hidden", "512", "--dropout", "0.15", "--epochs", "8", "--threads", "1"]
 QUICK = ["--data", "king-james", "--hidden", "16", "--epochs", "1", "--max-updates", "20", "--threads", "1"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Characters in each part of a measurement.
+    """Number of streams, and characters in each section of a stream.
 
-    A stream reads ``before``, then the unusual line, then ``skipped`` characters in which a fresh state finds its feet,
-    then ``judged`` ones. ``streams`` of them start at places spread evenly over the test part.
+    A stream reads ``before`` characters, then the unusual line, then ``skipped`` characters in which a fresh state
+    settles, then ``judged`` characters. The ``streams`` start at places spread evenly over the test split. ``stretch``
+    is the number of characters between fresh states in the reading of the whole text.
     """
 
     streams: int = 64
@@ -53,16 +54,18 @@ class Sizes:
     stretch: int = 1000
 
 
-# A stream counts as stuck when it loses so many bits a character against a fresh state, over all judged characters.
+# A stream is stuck if it loses more bits per character than this against a fresh state, over all judged characters.
 STUCK_BITS = 0.5
 
 
 def main() -> None:
-    """Train what is missing; measure and print, unless asked only to train."""
-    parser = argparse.ArgumentParser(description="streams that get stuck, and random state resets in training")
-    parser.add_argument("--keep", type=Path, help="a folder for the models and their logs")
-    parser.add_argument("--train", type=float, metavar="PROBABILITY", help="only train the model of this probability")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the script")
+    """Train the missing models; measure and print, unless ``--train`` is given."""
+    parser = argparse.ArgumentParser(
+        description="measure stuck streams with and without random state resets in training"
+    )
+    parser.add_argument("--keep", type=Path, help="folder that keeps the models and their logs")
+    parser.add_argument("--train", type=float, metavar="PROBABILITY", help="train only the model with this probability")
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, to try the script")
     arguments = parser.parse_args()
     sizes = Sizes(streams=4, before=50, skipped=20, judged=1000, stretch=100) if arguments.quick else Sizes()
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,7 +83,7 @@ def main() -> None:
 
 
 def train(folder: Path, probability: float, recipe: list[str]) -> dict[str, Any]:
-    """Return the report of the training with this probability, run now, resumed, or found in the folder."""
+    """Return the report of the training with this probability: run, resumed, or read from the folder."""
     model, log = folder / f"reset-{probability:g}.safetensors", folder / f"reset-{probability:g}.jsonl"
     if not (model.exists() and log.exists()):
         resume = ["--resume"] if model.with_name(model.name + ".resume").exists() else []
@@ -115,18 +118,18 @@ def judge(folder: Path, sizes: Sizes) -> None:
     print("|---:|---|---|---:|---:|---:|---:|")
     for start, session in files:
         for name, make in UNUSUAL.items():
-            fresh_bits, bits = behind(session, text, make, sizes)
+            fresh_bits, bits = after_line(session, text, make, sizes)
             lost = bits - fresh_bits
             print(f"{start}| {name} | {fresh_bits.mean():.3f} | {bits.mean():.3f} ", end="")
             print(f"| {bits[lost.argmax()]:.3f} | {int((lost > STUCK_BITS).sum())} |")
 
 
 def capitals(text: str, length: int) -> str:
-    """Return the text's first characters in capitals, as a line."""
+    """Return the first characters of the text in capitals, as one line."""
     return text[:length].replace("\n", " ").upper() + "\n"
 
 
-# What comes between, made of the text at that place. The vocabulary has no digits: they are unknown characters.
+# The unusual line, made from the text at that place. The vocabulary has no digits, so they are unknown characters.
 UNUSUAL: dict[str, Callable[[str], str]] = {
     "none": lambda _: "",
     "a line of 100 capitals": lambda text: capitals(text, 100),
@@ -137,9 +140,9 @@ UNUSUAL: dict[str, Callable[[str], str]] = {
 
 
 def over_the_text(session: Session, text: str, sizes: Sizes) -> tuple[float, float, int]:
-    """Return the mean bits of one stream over the text and of fresh states, on the same characters; and stuck streams.
+    """Return the mean bits of a carried state and of fresh states on the same characters, and the stuck streams.
 
-    A fresh state starts with each stretch, and its first ``skipped`` characters are left out of both means.
+    Each stretch starts from a fresh state. Its first ``skipped`` characters are left out of both means.
     """
     ids = Vocabulary.from_card(session.card).encode(text)
     count = (len(ids) - 1) // sizes.stretch
@@ -150,10 +153,10 @@ def over_the_text(session: Session, text: str, sizes: Sizes) -> tuple[float, flo
     return carried[:, sizes.skipped :].mean(), fresh[:, sizes.skipped :].mean(), len(found.stuck)
 
 
-def behind(session: Session, text: str, make: Callable[[str], str], sizes: Sizes) -> tuple[Bits, Bits]:
-    """Return the mean bits of each stream behind the unusual line, float64 ``[streams]``.
+def after_line(session: Session, text: str, make: Callable[[str], str], sizes: Sizes) -> tuple[Bits, Bits]:
+    """Return the mean bits of each stream after the unusual line, float64 ``[streams]``.
 
-    First those of a state that is fresh behind the line, then those of the state that was carried through it.
+    The first array has a state that is fresh after the line, the second the state that was carried through the line.
     """
     vocabulary = Vocabulary.from_card(session.card)
     length = sizes.before + sizes.skipped + sizes.judged + 1
@@ -166,7 +169,7 @@ def behind(session: Session, text: str, make: Callable[[str], str], sizes: Sizes
 
 
 def bits_of(session: Session, ids: Ids) -> Bits:
-    """Return the bits of each predicted token, float64 ``[B, T - 1]``, of streams of ids ``[B, T]``."""
+    """Return the bits of each predicted token, float64 ``[B, T - 1]``, for streams of ids int64 ``[B, T]``."""
     stream = LanguageStream(session, len(ids))
     parts = []
     for start in range(0, ids.shape[1] - 1, stream.chunk):

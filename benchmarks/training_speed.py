@@ -1,8 +1,8 @@
-"""Training throughput at hidden 256 against a bare ``nn.LSTM`` loop with the same batches, as a Markdown table.
+"""Compare the training throughput at hidden 256 with a bare ``nn.LSTM`` loop on the same batches, as Markdown.
 
-Run with lstm-edge installed: ``python benchmarks/training_speed.py``; takes about a minute on one core, and exits 1
-when the standard cell is below 0.9 of the bare loop. Both run on one thread; each figure is the best of its epochs,
-since whatever else runs on the machine only ever makes one slower.
+Run with lstm-edge installed: ``python benchmarks/training_speed.py``; it takes about a minute on one core, and exits 1
+if the standard cell is below 0.9 of the bare loop. Both run on one thread. Each figure is that of the fastest epoch,
+because other load on the machine can only make an epoch slower.
 """
 
 import sys
@@ -23,7 +23,7 @@ FLOOR = 0.9
 
 
 def main() -> None:
-    """Measure, print, judge."""
+    """Measure, print, and exit 1 if the standard cell is too slow."""
     print("| sequences | cell | ours, sequences per second | bare `nn.LSTM` loop | ratio |")
     print("|---|---|---:|---:|---:|")
     worst = 1e9
@@ -40,27 +40,27 @@ def main() -> None:
 
 
 def mixed_lengths() -> np.ndarray:
-    """Return lengths from 20 to 60, the same ones every time."""
+    """Return int64 ``[SEQUENCES]`` lengths from 20 to 60, the same in every run."""
     return np.random.default_rng(0).integers(20, STEPS + 1, size=SEQUENCES)
 
 
 def make_data(lengths: np.ndarray) -> Dataset:
-    """Return sequences of noise: the speed does not depend on what is learnt."""
+    """Return sequences of noise: the speed does not depend on the data."""
     x = np.random.default_rng(1).normal(size=(int(lengths.sum()), FEATURES)).astype(np.float32)
     return Dataset(name="noise", x=x, lengths=lengths.astype(np.int64), y=np.arange(len(lengths)) % CLASSES)
 
 
 def measure_ours(data: Dataset, cell: Peephole, *, pack: bool) -> float:
-    """Return the best epoch's sequences a second of ``train_classifier``."""
+    """Return the sequences per second of ``train_classifier`` in its fastest epoch."""
     config = ClassifierConfig(features=FEATURES, classes=CLASSES, hidden=HIDDEN, peephole=cell, input_noise=0.0)
     options = TrainingOptions(epochs=EPOCHS, batch_size=BATCH, pack=pack)
-    # The same sequences are held out: all of them are trained on, as in the bare loop.
+    # All sequences are trained on, as in the bare loop, so the held-out data are the same sequences.
     _, report = train_classifier(data, config, options=options, validation=data)
     return max(epoch.per_second for epoch in report.history)
 
 
 def measure_bare(data: Dataset) -> float:
-    """Return the best epoch's sequences a second of a loop that does nothing but train."""
+    """Return the sequences per second of a bare training loop in its fastest epoch."""
     torch.set_num_threads(1)
     lstm, linear = nn.LSTM(FEATURES, HIDDEN, batch_first=True), nn.Linear(HIDDEN, CLASSES)
     parameters = [*lstm.parameters(), *linear.parameters()]
