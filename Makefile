@@ -1,4 +1,4 @@
-# Everything a fresh machine needs is set up by these targets themselves; see CONTRIBUTING.md.
+# The targets set up everything that a fresh machine needs; see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,33 +7,33 @@ KERNELS := runtime/lstm_edge_runtime/kernels
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
 TOOLS := build clang-format hatchling hypothesis import-linter keras mypy pre-commit "pyright[nodejs]" pytest pytest-cov pytest-xdist \
   pyyaml ruff types-protobuf ziglang
-# Debian's Chromium, with type to write in, where there is none and this is root.
+# Installs Debian's Chromium with fonts if it is missing and the user is root.
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
 .PHONY: bench-kernels benchmarks check clean coverage demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
-# Installed again when the pins or the dependencies change; the code itself is installed editable.
+# Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP_FLAGS) torch
 	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,report,postgresql,text]' $(TOOLS)
 	touch $@
 
-demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; prints one table
+demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; print one table
 	$(BIN)/python -m lstm_edge.demo
 
-test: $(VENV)/ready $(LIBRARY)  ## all tests
+test: $(VENV)/ready $(LIBRARY)  ## run all tests (eight minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-quick: $(VENV)/ready $(LIBRARY)  ## the tests of under a second each, for the loop of someone who changes a line (a minute of one core)
+test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
 	$(BIN)/python -m pytest -n 0 -q -m "not slow"
 
-coverage: $(VENV)/ready $(LIBRARY)  ## which lines and branches the tests reach; prints the files below nine tenths (ten minutes)
+coverage: $(VENV)/ready $(LIBRARY)  ## measure which lines and branches the tests reach; print the files below nine tenths (ten minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered --cov-report=html:.cache/coverage
 
-# The editable install compiles the kernels; again when a source changed. Without a compiler everything runs on the
-# function bodies.
+# The editable install compiles the kernels; this rule compiles them again when a source changes. Without a compiler
+# everything runs on the function bodies.
 $(LIBRARY): $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h $(KERNELS)/build.py) | $(VENV)/ready
 	-$(BIN)/python $(KERNELS)/build.py
 
@@ -42,57 +42,57 @@ kernels: $(LIBRARY)  ## compile the kernels for this machine
 wheels: $(VENV)/ready  ## build the manylinux wheels for x86-64 and 64-bit ARM, cross-compiled with zig
 	$(BIN)/python .ci/wheels.py dist
 
-test-arm64: $(VENV)/ready  ## the aarch64 wheel's kernels, byte for byte, on four emulated processors (three minutes)
+test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte on four emulated processors (three minutes)
 	$(BIN)/python .ci/wheels.py dist aarch64
 	tests/arm64/run.sh $(BIN)/python dist/lstm_edge-*-manylinux_2_28_aarch64.whl
 
-test-silero: $(VENV)/ready $(LIBRARY)  ## a published detector's files adopted, quantized and held to real speech (a minute; fetches 13 MB once)
+test-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
 
-test-sanitize: $(VENV)/ready  ## the kernel tests under the address, undefined behaviour and thread sanitizers
+test-sanitize: $(VENV)/ready  ## run the kernel tests under the address, undefined behaviour and thread sanitizers
 	tests/kernels/sanitize.sh $(BIN)/python
 
-# Of all fuzzers together; and cases that each of the first three runs whatever the time.
+# FUZZ_SECONDS: time of all fuzzers together. FUZZ_LEAST: cases that each of the first three runs in any case.
 FUZZ_SECONDS ?= 600
 FUZZ_LEAST ?= 0
-test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz what reads a stranger's file, and the kernels under sanitizers, emulated ARM too (ten minutes)
+test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files, and the kernels under sanitizers and on emulated ARM (ten minutes)
 	$(BIN)/python tests/fuzz/run.py walker artifact readers --seconds $$(($(FUZZ_SECONDS) * 2 / 5)) --least $(FUZZ_LEAST)
 	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 2 / 5))
 	tests/arm64/fuzz.sh $(BIN)/python $$(($(FUZZ_SECONDS) / 5))
 
 SOAK_SECONDS ?= 600
-test-soak: $(VENV)/ready $(LIBRARY)  ## streams of every kind beside noise and threads: equal bits, flat memory (ten minutes)
+test-soak: $(VENV)/ready $(LIBRARY)  ## run streams of every kind beside noise and threads: equal bits, constant memory (ten minutes)
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 
-test-select-kills: $(VENV)/ready  ## a selection killed at ten random points ends as an uninterrupted one does (five minutes)
+test-select-kills: $(VENV)/ready  ## kill a selection at ten random points and compare its result with an uninterrupted one (five minutes)
 	$(BIN)/python -m pytest -q tests/soak/selection_kills.py
 
-test-onnxruntime-versions: $(LIBRARY)  ## the device tests and the kernels' bits on onnxruntime 1.18 to the current one
+test-onnxruntime-versions: $(LIBRARY)  ## run the device tests and compare the kernels' bits on onnxruntime 1.18 to the current version
 	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
 
-test-postgresql: $(VENV)/ready  ## two processes on one study of a real PostgreSQL server; as root installs Debian's
+test-postgresql: $(VENV)/ready  ## run two processes on one study on a real PostgreSQL server; as root, install Debian's package
 	test -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" || command -v initdb >/dev/null || \
 	  { test "$$(id -u)" = 0 || { echo "no PostgreSQL server here: install Debian's postgresql, or run this as root" >&2; exit 1; }; \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
 	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py
 
-test-report: $(VENV)/ready  ## the HTML report in a real browser (a minute); as root installs Debian's Chromium
+test-report: $(VENV)/ready  ## test the HTML report in a real browser (a minute); as root, install Debian's Chromium
 	$(CHROMIUM)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/report tests/toolkit/test_report*.py
 
-check: $(VENV)/ready  ## linters, type checkers, import contracts
+check: $(VENV)/ready  ## run linters, type checkers and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python  # else it looks into whatever python is first on the path
+	$(BIN)/pyright --pythonpath $(BIN)/python  # otherwise pyright uses the first python on the path
 	$(BIN)/lint-imports
 
 format: $(VENV)/ready  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/ready  ## write docs/cli.md and the function digests again
+docs: $(VENV)/ready  ## regenerate docs/cli.md and the function digests
 	$(BIN)/python docs/generate.py
 
 docs-demo: $(VENV)/ready  ## run the demo and put its table into README.md
@@ -107,33 +107,33 @@ docs-limits: $(VENV)/ready  ## draw and fill docs/limits-of-lstms.md (ten minute
 docs-cells: $(VENV)/ready  ## compare the three cells at one number of parameters in docs/training.md (ten minutes)
 	$(BIN)/python docs/generate.py --cells
 
-docs-training-speed: $(VENV)/ready  ## throughput of training against a bare loop, in docs/training.md (a minute on a quiet machine)
+docs-training-speed: $(VENV)/ready  ## compare the throughput of training with a bare loop in docs/training.md (a minute, a quiet machine)
 	$(BIN)/python docs/generate.py --training-speed
 
-docs-stuck-streams: $(VENV)/ready  ## does a carried state get stuck, in docs/limits-of-lstms.md (two hours; ten minutes with trained models in KEEP)
+docs-stuck-streams: $(VENV)/ready  ## measure stuck streams for docs/limits-of-lstms.md (two hours; ten minutes with trained models in KEEP)
 	$(BIN)/python docs/generate.py --stuck-streams $(KEEP)
 
-docs-language-model: $(VENV)/ready  ## train the King James models by both recipes, fill docs/training.md and README.md (forty minutes, a quiet machine)
+docs-language-model: $(VENV)/ready  ## train the King James models with both recipes; fill docs/training.md and README.md (forty minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --language-model $(KEEP)
 
 docs-quantize-aware: $(VENV)/ready  ## fine-tune the King James model for int4 in docs/training.md (half an hour, a quiet machine)
 	$(BIN)/python docs/generate.py --quantize-aware $(KEEP)
 
-docs-quantization: $(VENV)/ready  ## what quantization costs, in docs/quantization.md (an hour on a quiet machine; models are kept in KEEP)
+docs-quantization: $(VENV)/ready  ## measure what quantization costs for docs/quantization.md (an hour, a quiet machine; models are kept in KEEP)
 	$(BIN)/python docs/generate.py --quantization $(or $(KEEP),.cache/models)
 
-docs-report: $(VENV)/ready  ## the picture of the example report, docs/images/quantization-report.png
+docs-report: $(VENV)/ready  ## draw the picture of the example report, docs/images/quantization-report.png
 	$(CHROMIUM)
 	$(BIN)/python docs/report_picture.py
 
-benchmarks: $(VENV)/ready  ## measure the figures in docs/numbers.md again (three minutes)
+benchmarks: $(VENV)/ready  ## regenerate the figures in docs/numbers.md (three minutes)
 	$(BIN)/python docs/generate.py --numbers
 
-silero: $(VENV)/ready $(LIBRARY)  ## write the table in docs/silero.md again
+silero: $(VENV)/ready $(LIBRARY)  ## regenerate the table in docs/silero.md
 	$(BIN)/python benchmarks/silero.py --write
 
-bench-kernels: $(LIBRARY)  ## the kernels against onnxruntime, with floors (three minutes on a quiet machine)
+bench-kernels: $(LIBRARY)  ## compare the kernels with onnxruntime and with their limits (three minutes, a quiet machine)
 	$(BIN)/python benchmarks/kernels.py
 
-clean:  ## remove what the targets above made
+clean:  ## remove the files that the targets above create
 	rm -rf $(VENV) $(LIBRARY) .cache build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,6 +1,6 @@
-"""Build the manylinux wheels with zig as cross compiler, and check what is in them; ``make wheels`` calls it.
+"""Build the manylinux wheels with zig as cross compiler, and check their contents; ``make wheels`` calls it.
 
-python .ci/wheels.py OUTPUT [x86_64] [aarch64]
+Usage: python .ci/wheels.py OUTPUT [x86_64] [aarch64]
 """
 
 import os
@@ -13,22 +13,22 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The oldest glibc that the wheels run on: that of Debian 10, RHEL 8 and Raspberry Pi OS 10.
+# Oldest supported glibc: the version of Debian 10, RHEL 8 and Raspberry Pi OS 10.
 GLIBC = (2, 28)
-# e_machine in the header of an ELF file.
+# Machine -> e_machine in the header of an ELF file.
 ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
 LIBRARY = "lstm_edge_runtime/kernels/liblstm_edge_kernels.so"
 
 
 def build(machine: str, output: Path) -> Path:
-    """Build the wheel of a machine with the build backend of this environment; returns its path."""
+    """Build the wheel for a machine with the build backend of this environment; return its path."""
     version = ".".join(map(str, GLIBC))
     environment = os.environ | {
         "CXX": f"{sys.executable} -I -m ziglang c++",
         "LSTM_EDGE_KERNELS": "1",
         "LSTM_EDGE_TARGET": f"{machine}-linux-gnu.{version}",
         "LSTM_EDGE_PLATFORM": tag(machine),
-        # zig compiles its C++ library once and keeps it.
+        # zig compiles its C++ library once and caches it.
         "ZIG_GLOBAL_CACHE_DIR": os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(ROOT / ".cache" / "zig")),
     }
     command = [sys.executable, "-I", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(ROOT)]
@@ -45,7 +45,7 @@ def tag(machine: str) -> str:
 
 
 def problems(wheel: Path, machine: str) -> list[str]:
-    """Say what is wrong with a wheel: its tags, its library's machine, and the versions of glibc it asks for."""
+    """Return the defects of a wheel: wrong tags, a library for another machine, a newer glibc, or a C++ library."""
     found = []
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -60,16 +60,16 @@ def problems(wheel: Path, machine: str) -> list[str]:
         found.append(f"its library is not for {machine}")
     asked = {(int(a), int(b)) for a, b in re.findall(rb"GLIBC_(\d+)\.(\d+)", library)}
     if not asked or max(asked) > GLIBC:
-        found.append(f"its library asks for glibc {max(asked, default=None)}, allowed is {GLIBC}")
+        found.append(f"its library needs glibc {max(asked, default=None)}, expected at most {GLIBC}")
     if re.search(rb"GLIBCXX_|libstdc\+\+\.so|libc\+\+\.so|libgcc_s\.so", library):
-        found.append("its library asks for a C++ library, which a device may not have")
+        found.append("its library needs a C++ library, which a device may lack")
     return found
 
 
 def check_bits(wheel: Path, folder: Path) -> None:
-    """Run the kernels of this machine's wheel on the golden files, with every instruction set that there is.
+    """Run the kernels of this machine's wheel on the golden files, with every available instruction set.
 
-    zig's compiler is another one than the tests' own: it must give the same bits.
+    zig's compiler differs from the compiler of the tests, and must give the same bits.
     """
     tests = ROOT / "tests" / "kernels"
     with zipfile.ZipFile(wheel) as archive:
@@ -82,7 +82,7 @@ def check_bits(wheel: Path, folder: Path) -> None:
 
 
 def _python(*arguments: str, **environment: str) -> str:
-    """Run a script; returns what it printed, nothing where the instruction set is not there."""
+    """Run a script; return its output, or "" if the processor lacks the instruction set."""
     command = [sys.executable, *arguments]
     result = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)  # noqa: S603
     if result.returncode != 0 and "LSTM_EDGE_ISA asks for" not in result.stderr:
@@ -91,7 +91,7 @@ def _python(*arguments: str, **environment: str) -> str:
 
 
 def main() -> None:
-    """Build and check the wheels that the arguments name; without names, both."""
+    """Build and check the wheels for the machines in the arguments; without arguments, for both."""
     output = Path(sys.argv[1])
     for machine in sys.argv[2:] or list(ELF_MACHINE):
         wheel = build(machine, output)

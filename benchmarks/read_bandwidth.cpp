@@ -1,5 +1,5 @@
-// How fast one thread of this machine reads memory that it has just read: the limit of a step, which reads each weight
-// once. Usage: read_bandwidth BYTES...; prints bytes per second for each, the fastest of several ways to read.
+// Measures how fast one thread reads memory that it has just read. That bounds a step, which reads each weight once.
+// Usage: read_bandwidth BYTES...; prints bytes per second for each block size, with the fastest of several read loops.
 #include <sys/mman.h>
 
 #include <chrono>

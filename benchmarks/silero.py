@@ -1,8 +1,9 @@
-"""The silero-vad package's ONNX files adopted, quantized and validated on real speech, as Markdown tables.
+"""Adopt, quantize and validate the silero-vad package's ONNX files on real speech, as Markdown tables.
 
-``python benchmarks/silero.py`` prints them, ``--write`` puts them into docs/silero.md (``make silero``), ``--fetch``
-only fetches; exit code 1 where a requirement is missed. Takes about 20 seconds on one core. silero-vad 6.2.3 (MIT)
-comes from PyPI, the recordings from Debian's pocketsphinx-testdata; both are checked by SHA-256 and kept in .cache.
+``python benchmarks/silero.py`` prints the tables, ``--write`` puts them into docs/silero.md (``make silero``), and
+``--fetch`` only downloads. The exit code is 1 if a requirement is missed. It takes about 20 seconds on one core.
+silero-vad 6.2.3 (MIT) comes from PyPI, the recordings from Debian's pocketsphinx-testdata. Both are checked by SHA-256
+and kept in .cache.
 """
 
 import hashlib
@@ -31,27 +32,27 @@ WHEEL = "silero_vad-6.2.3-py3-none-any.whl"
 WHEEL_SHA256 = "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8"
 PACKAGE = "pocketsphinx-testdata"
 RECORDINGS = "usr/share/pocketsphinx/test/data"
-# Of the 14 recordings, names and bytes in order: the Debian package may be rebuilt, the recordings stay.
+# SHA-256 of the names and bytes of the 14 recordings, in order: the Debian package may be rebuilt with the same files.
 RECORDINGS_SHA256 = "0915a8acd3d9aae2c19aaf7bed0a070893c11a9c7801c42aa7fae8569ddd0809"
 
-# The requirements: the share of frames whose decision is the original's, and differences of speech probabilities.
+# Requirements: the share of frames with the original's decision, and the difference of speech probabilities.
 LEAST_AGREEMENT = 0.995
 LARGEST_DIFFERENCE = 1e-5
 THRESHOLD = 0.5
 
-# Samples in a frame, and of the frame before that the model sees again, by sampling rate (silero_vad/sequence_vad.py).
+# Sampling rate -> samples per frame, and context samples from the frame before (silero_vad/sequence_vad.py).
 FRAMES = {16000: (512, 64), 8000: (256, 32)}
-NOISE_DB = -10.0  # of white noise against the recording's own power
+NOISE_DB = -10.0  # power of white noise relative to the recording
 
 Kernels = Literal["auto", "off"]
 
-# How the sequence form's files are streamed and run whole.
+# Files of the sequence form that are streamed and run whole -> kernels.
 STREAMED: Mapping[str, Kernels] = {"adopted": "auto", "int8": "auto", "int8, function bodies": "off"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One of the package's files: how its LSTM is written down, and the sampling rates that it takes."""
+    """One of the package's files: the form of its LSTM, and the sampling rates that it takes."""
 
     title: str
     file: str
@@ -60,7 +61,7 @@ class Form:
 
     @property
     def path(self) -> Path:
-        """Where the fetched file lies."""
+        """Path of the downloaded file."""
         return CACHE / self.file
 
 
@@ -73,10 +74,10 @@ FORMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One file on one condition, against the original file on the same frames.
+    """One file under one condition, compared with the original file on the same frames.
 
-    ``difference`` is the worst difference of two speech probabilities; ``ours`` says which requirement holds:
-    ``"float32"``, ``"int8"``, or nothing for the stock tool's files.
+    ``difference`` is the worst difference of two speech probabilities. ``ours`` says which requirement applies:
+    ``"float32"``, ``"int8"``, or ``""`` for the stock tool's files.
     """
 
     form: str
@@ -91,7 +92,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Streamed:
-    """The worst difference of a stream, fed frame by frame, to what a sequence form answers to whole recordings."""
+    """The worst difference between a stream, fed frame by frame, and a sequence form on whole recordings."""
 
     form: str
     file: str
@@ -100,7 +101,7 @@ class Streamed:
 
 
 def fetch() -> None:
-    """Put the package's files and the recordings into the cache, unless they are there; both are checked."""
+    """Download the package's files and the recordings into the cache if they are missing, and check both."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         if not all(form.path.exists() for form in FORMS):
@@ -114,7 +115,9 @@ def fetch() -> None:
         if not (CACHE / "speech").exists():
             download = ["apt-get", "download", "-q", PACKAGE]
             if subprocess.run(download, cwd=folder, check=False, stdout=sys.stderr).returncode:
-                subprocess.run(["apt-get", "update", "-q"], check=True, stdout=sys.stderr)  # an image without lists
+                subprocess.run(
+                    ["apt-get", "update", "-q"], check=True, stdout=sys.stderr
+                )  # the package lists were missing
                 subprocess.run(download, cwd=folder, check=True, stdout=sys.stderr)
             package = next(Path(folder).glob("*.deb"))
             subprocess.run(["dpkg", "-x", package.name, "root"], cwd=folder, check=True, stdout=sys.stderr)
@@ -124,9 +127,9 @@ def fetch() -> None:
 
 
 def check_digest(name: str, got: str, expected: str) -> None:
-    """Leave with a sentence where a fetched file is not the one that was measured."""
+    """Exit with a message if a downloaded file differs from the file that was measured."""
     if got != expected:
-        sys.exit(f"{name}: SHA-256 is {got}, expected {expected}; nothing of it was kept")
+        sys.exit(f"{name}: SHA-256 is {got}, expected {expected}; the download was discarded")
 
 
 def _paths(folder: Path) -> list[Path]:
@@ -141,12 +144,12 @@ def _digest_of(folder: Path) -> str:
 
 
 def missing() -> list[str]:
-    """Return what is not in the cache."""
+    """Return the paths that are missing in the cache."""
     return [str(path) for path in (*(form.path for form in FORMS), CACHE / "speech") if not path.exists()]
 
 
 def recordings() -> list[Array]:
-    """Return the recordings: float32 [samples] in -1..1 at 16 kHz, one after the other as they are named."""
+    """Return the recordings in the order of their names: float32 [samples] in -1..1 at 16 kHz."""
     return [_samples(path) for path in _paths(CACHE / "speech")]
 
 
@@ -170,7 +173,7 @@ def _halved(samples: Array) -> Array:
     return np.asarray(samples[: samples.size // 2 * 2].reshape(-1, 2).mean(axis=1, dtype=np.float32))
 
 
-# What is done to a recording, and the rate that it then has.
+# Condition -> the sampling rate after the change in Hz, and the change of a recording.
 CONDITIONS: Mapping[str, tuple[int, Callable[[Array], Array]]] = {
     "as recorded": (16000, lambda samples: samples),
     "noise at -10 dB": (16000, _noisy),
@@ -180,7 +183,7 @@ CONDITIONS: Mapping[str, tuple[int, Callable[[Array], Array]]] = {
 
 
 def frames_of(samples: Array, rate: int) -> Array:
-    """Cut float32 [samples] into frames [T, context + samples], as the package's own code does."""
+    """Cut float32 [samples] into frames float32 [T, context + samples], as the package's own code does."""
     size, context = FRAMES[rate]
     frames = np.zeros((-(-samples.size // size), size), np.float32)
     frames.reshape(-1)[: samples.size] = samples
@@ -189,7 +192,7 @@ def frames_of(samples: Array, rate: int) -> Array:
 
 
 def original(form: Form, data: bytes) -> Callable[[Array, int], Array]:
-    """Return what runs a file that has the original's interface: frames [T, N] and the rate to probabilities [T]."""
+    """Return a function that runs a file with the original's interface: (frames [T, N], rate) to probabilities [T]."""
     from lstm_edge_runtime.providers import open_session
 
     session = open_session(data)
@@ -210,7 +213,7 @@ def original(form: Form, data: bytes) -> Callable[[Array, int], Array]:
 
 
 def streamed(path: Path, kernels: Kernels = "auto") -> Callable[[Array, int], Array]:
-    """Return what streams an adopted file frame by frame; the rest as in ``original``."""
+    """Return a function that streams an adopted file frame by frame; arguments and result as in ``original``."""
     from lstm_edge_runtime.session import Session
 
     stream = Session(path, kernels=kernels).stream()
@@ -223,7 +226,7 @@ def streamed(path: Path, kernels: Kernels = "auto") -> Callable[[Array, int], Ar
 
 
 def _whole(path: Path, kernels: Kernels = "auto") -> Callable[[Array, int], Array]:
-    """Return what runs an adopted sequence form on all frames of a recording at once; the rest as in ``original``."""
+    """Return a function that runs an adopted sequence form on all frames at once; the rest as in ``original``."""
     from lstm_edge_runtime.session import Session
 
     session = Session(path, kernels=kernels)
@@ -231,9 +234,9 @@ def _whole(path: Path, kernels: Kernels = "auto") -> Callable[[Array, int], Arra
 
 
 def make_files(form: Form, rate: int, folder: Path) -> dict[str, Path]:
-    """Adopt and quantize a file by this project, and quantize the original by the stock tool.
+    """Adopt and quantize a file with this project, and quantize the original with the stock tool.
 
-    A file that takes two sampling rates becomes one adopted file for each.
+    A file that takes two sampling rates becomes one adopted file per rate.
 
     Returns:
         ``adopted``, ``int8``, ``stock int8, LSTM`` and ``stock int8, everything``.
@@ -250,8 +253,8 @@ def make_files(form: Form, rate: int, folder: Path) -> dict[str, Path]:
     else:
         adopt(form.path, files["adopted"], fixed={"sr": rate}, axes={"input": ("batch", sum(FRAMES[rate]))})
     quantize(files["adopted"], files["int8"], scheme="int8", layers="recurrent")
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends preparations at each call, on the root logger
-    # A copy: the tool leaves a file beside the one it reads for a moment, and two tests may read the cache at a time.
+    logging.getLogger().setLevel(logging.ERROR)  # quantize_dynamic logs a recommendation at each call
+    # A copy: the tool writes a temporary file beside its input, and two tests may use the cache at the same time.
     original = Path(shutil.copy(form.path, folder))
     for name, operators in (("stock int8, LSTM", ["LSTM"]), ("stock int8, everything", None)):
         quantize_dynamic(original, files[name], op_types_to_quantize=operators, weight_type=QuantType.QInt8)
@@ -259,7 +262,7 @@ def make_files(form: Form, rate: int, folder: Path) -> dict[str, Path]:
 
 
 def measure(folder: Path) -> tuple[list[Row], list[Streamed]]:
-    """Make all files in a folder and compare them with the originals on all conditions."""
+    """Make all files in a folder and compare them with the originals under all conditions."""
     spoken, rows, streams = recordings(), [], []
     cut = list(_cut(spoken, "as recorded"))
     sequence = original(FORMS[0], FORMS[0].path.read_bytes())
@@ -313,7 +316,7 @@ def _worst(got: Array, expected: Array) -> float:
 
 
 def failures(rows: list[Row], streams: list[Streamed]) -> list[str]:
-    """Return a sentence for each requirement that is missed."""
+    """Return one sentence for each missed requirement."""
     found = []
     for row in rows:
         where = f"{row.form}, {row.file}, {row.condition}"
@@ -365,7 +368,7 @@ def _line(row: Row, third: str) -> str:
 
 
 def main() -> None:
-    """Fetch, measure, print or write, and exit 1 where a requirement is missed."""
+    """Download, measure, print or write, and exit 1 if a requirement is missed."""
     fetch()
     if "--fetch" in sys.argv:
         return

@@ -1,6 +1,6 @@
-"""Draw docs/images/quantization-report.png: the example report (tests/fixtures) as Chromium shows it.
+"""Draw docs/images/quantization-report.png: a screenshot of the example report (tests/fixtures) in Chromium.
 
-Run by ``make docs-report``. The picture ends with the layers' table, where the report goes on.
+``make docs-report`` runs it. The picture ends after the table of layers; the report itself is longer.
 """
 
 import sys
@@ -13,7 +13,7 @@ WIDTH, TALLEST = 1040, 6000
 
 
 def main() -> None:
-    """Render, photograph, cut."""
+    """Render the report, take a screenshot, crop it."""
     sys.path[:0] = [str(ROOT), str(ROOT / "exporters"), str(ROOT / "runtime"), str(ROOT / "tests")]
     from PIL import Image
     from support.chromium import find_chromium, screenshot
@@ -22,12 +22,14 @@ def main() -> None:
     from lstm_edge.html_report import render_report
 
     if find_chromium() is None:
-        sys.exit("no chromium: `make docs-report` installs Debian's when it runs as root")
+        sys.exit("error: Chromium is missing; run `make docs-report` as root to install Debian's package")
     text = render_report(example())
-    # Cut before the sensitivities, at any height that the parts before them have.
+    # The cut depends on the HTML and not on pixels, because the height of the sections before it varies.
     shown, cut, _ = text.partition('<section aria-labelledby="sensitivity">')
     if not cut:
-        raise ValueError("the report has no section of sensitivities: where is the picture to end?")
+        raise ValueError(
+            "the report has no section 'sensitivity', before which the picture ends: update report_picture.py"
+        )
     PICTURE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         page, picture = Path(folder, "report.html"), Path(folder, "report.png")
@@ -35,7 +37,7 @@ def main() -> None:
         screenshot(page, picture, width=WIDTH, height=TALLEST)
         with Image.open(picture) as image:
             opaque = image.convert("RGB")
-            # The page's ground below the last card is one colour; a border of it is kept.
+            # Below the last card the page has one background colour; keep a border of it.
             ground = opaque.getpixel((2, TALLEST - 2))
             rows = opaque.resize((1, TALLEST), Image.Resampling.BOX)
             last = max(y for y in range(TALLEST) if rows.getpixel((0, y)) != ground)

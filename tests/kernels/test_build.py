@@ -54,7 +54,7 @@ def test_the_warning_gives_the_compilers_reason(tmp_path):
     failing = tmp_path / "failing"
     failing.write_text("#!/bin/sh\necho 'x.cpp: In function f' >&2\necho 'x.cpp:1: error: too old' >&2\nexit 1\n")
     failing.chmod(0o755)
-    reasons = {str(failing): "x.cpp:1: error: too old", '"g++': "CXX is no command (No closing quotation)"}
+    reasons = {str(failing): "x.cpp:1: error: too old", '"g++': "CXX is not a command (No closing quotation)"}
     for number, (command, reason) in enumerate(reasons.items()):
         name, _, said = build_wheel(tmp_path / str(number), CXX=command)
         assert name.endswith("-py3-none-any.whl")
@@ -158,7 +158,7 @@ def test_what_make_wheels_refuses(tmp_path):
     path = tmp_path / "a.whl"
     assert wheels.problems(wheel_of(tag, good, path), "aarch64") == []
     for changed, sentence in (
-        (good + b"GLIBC_2.29\0", r"its library asks for glibc (2, 29), allowed is (2, 28)"),
+        (good + b"GLIBC_2.29\0", r"its library needs glibc (2, 29), expected at most (2, 28)"),
         (good + b"GLIBCXX_3.4\0", "its library asks for a C++ library, which a device may not have"),
         (good.replace(elf, elf[:18] + b"\x3e\0"), "its library is not for aarch64"),
     ):
