@@ -1,7 +1,6 @@
 """From a graph to the file: functions, model card, golden vectors, integrity trailer; nothing is written in between."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -10,17 +9,15 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx_ir as ir
-import onnxruntime
 
 from lstm_edge_exporters.functions import DOMAIN, function_for
-from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_exporters.verify.parity import answers_of, random_lengths, random_state
-from lstm_edge_runtime.arrays import Array
+from lstm_edge_exporters.verify.inputs import InputMaker, random_feeds
+from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer
-from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, serialize_card
+from lstm_edge_runtime.card import CARD_KEY, ModelCard, serialize_card
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.golden import Golden, GoldenVector, encode_golden
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
+from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.writing import write_atomically
@@ -29,7 +26,6 @@ __all__ = [
     "MINIMUM_ONNXRUNTIME",
     "Artifact",
     "assemble",
-    "fewest_steps",
     "make_golden",
     "own_version",
     "serialize",
@@ -114,30 +110,18 @@ def _strip_tensors(graph: onnx.GraphProto) -> None:
         del tensor.metadata_props[:]
 
 
-def fewest_steps(parity: Parity | None) -> int:
-    """Return the fewest time steps that a model is run with: where parity found sequences refused, the fewest that ran.
-
-    What the original refuses may have no meaning in the file: a convolution or pooling that leaves no step gives
-    onnxruntime (1.32) a layer over zero steps, for which its LSTM invents an answer and its GRU ends the process.
-    """
-    if parity is None or not parity.refused:
-        return 1
-    ran = [int(steps) for shape in parity.shapes for steps in re.findall(rf"\b{TIME} (\d+)", shape)]
-    return min(ran, default=1)
-
-
-def make_golden(model: bytes, card: ModelCard, maker: InputMaker, *, least: int | None = None) -> Golden:
+def make_golden(model: OpenModel, card: ModelCard, maker: InputMaker, *, least: int = 1) -> Golden:
     """Run the model on a few inputs and keep the answers: two rows with a state, and one step from zero.
 
     Smaller shapes are taken where the vectors would not fit into 64 KiB; none of fewer steps than ``least``
-    (``fewest_steps`` of the card's parity where it is not given), and none whose answer is empty, is not finite, or is
-    another one the second time.
+    (``Comparison.fewest_steps``), and none whose answer is empty, is not finite, or is another one the second time.
+
+    Raises:
+        ArtifactError: no shape gives vectors.
     """
-    least = fewest_steps(card.parity) if least is None else least
-    session = open_session(model)
     # The last is for models that take no short sequences, such as a convolution over time without padding.
     for shapes in (((2, 5), (1, 1)), ((2, 2), (1, 1)), ((1, 2),), ((1, 1),), ((1, 23),)):
-        found = [_vector(session, card, maker, batch, time) for batch, time in shapes if time >= least]
+        found = [_vector(model, card, maker, batch, time) for batch, time in shapes if time >= least]
         vectors = tuple(vector for vector in found if vector is not None)
         if not vectors:
             continue
@@ -165,17 +149,12 @@ def _tolerance(vectors: Sequence[GoldenVector], *, quantized: bool) -> float:
     return (INT8_TOLERANCE if quantized else FLOAT_TOLERANCE) * max(1.0, largest)
 
 
-def _vector(
-    session: onnxruntime.InferenceSession, card: ModelCard, maker: InputMaker, batch: int, time: int
-) -> GoldenVector | None:
+def _vector(model: OpenModel, card: ModelCard, maker: InputMaker, batch: int, time: int) -> GoldenVector | None:
     """One input with its answer, or None where the model does not take this shape."""
     rng = np.random.default_rng(batch * 100 + time)
-    feeds: dict[str, Array] = dict(maker.make(rng, batch, time))
-    feeds |= random_state(card.states, rng, batch, zero=time == 1)
-    if card.lengths:
-        feeds[card.lengths] = random_lengths(rng, batch, time)
+    feeds = random_feeds(maker, card, rng, batch, time, zero_state=time == 1)
     try:
-        answers, again = answers_of(session, feeds), answers_of(session, feeds)
+        answers, again = model.answers(feeds), model.answers(feeds)
     except RUNTIME_ERRORS:
         return None
     sound = all(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.keras import KerasModel, load_keras
 from lstm_edge_exporters.pytorch.export import build
-from lstm_edge_exporters.verify.parity import answers_of
+from lstm_edge_exporters.verify.open_model import answers_of
 from lstm_edge_runtime.errors import LstmEdgeError
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_exporters.verify.parity import EXPORT, GRID, Case, answers_of, check_parity, random_lengths, random_state
+from lstm_edge_exporters.verify.cases import GRID, Case
+from lstm_edge_exporters.verify.inputs import InputMaker, random_lengths, random_state
+from lstm_edge_exporters.verify.open_model import OpenModel, answers_of
+from lstm_edge_exporters.verify.parity import EXPORT, check_parity
 from lstm_edge_runtime.card import StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, ParityError, QuantizationError
 from lstm_edge_runtime.providers import open_session
@@ -61,7 +63,7 @@ class Original:
 
 def check(original, *, lengths=None, example=None, model=None):
     model = file_of(lengths=lengths is not None) if model is None else model
-    return check_parity(model, original, InputMaker([X]), lengths=lengths, example=example)
+    return check_parity(OpenModel.of(model), original, InputMaker([X]), lengths=lengths, example=example)
 
 
 def shapes_of(original):
@@ -84,14 +86,14 @@ def test_a_right_file_gets_the_record_of_what_was_compared() -> None:
     parity = check(original, example=(2, 31))
     assert parity.against == "the PyTorch module, float32"
     assert (parity.max_abs_difference, parity.tolerance) == (0.0, EXPORT.absolute)
-    assert parity.shapes == (*(str(case) for case in GRID), "batch 2, time 31")
+    assert parity.ran == (*GRID, Case(batch=2, time=31))
     assert parity.refused == ()
     assert shapes_of(original) == [*((case.batch, case.time) for case in GRID), (2, 31)]
     for (_, state, lengths), case in zip(original.calls, GRID, strict=False):
         assert state["h"].shape == (1, case.batch, 3)
         assert (state["h"] == 0).all() == case.zero_state
         assert lengths is None
-    assert check(Original()).shapes == tuple(str(case) for case in GRID)
+    assert check(Original()).ran == GRID
 
 
 @pytest.mark.parametrize("case", GRID, ids=str)
@@ -133,9 +135,9 @@ def test_the_tolerance_grows_with_the_largest_output_above_1(largest: float, lim
 
         return Original(change)
 
-    check_parity(file_of(), off(0.99 * limit), Fixed([X]), lengths=None)
+    check_parity(OpenModel.of(file_of()), off(0.99 * limit), Fixed([X]), lengths=None)
     with pytest.raises(ParityError, match=f"^the captured model is not the module: y at .*, tolerance {limit:.1g};"):
-        check_parity(file_of(), off(1.01 * limit), Fixed([X]), lengths=None)
+        check_parity(OpenModel.of(file_of()), off(1.01 * limit), Fixed([X]), lengths=None)
 
 
 def test_other_outputs_are_refused() -> None:
@@ -162,8 +164,8 @@ def test_shapes_that_the_module_refuses_are_named_and_the_others_compared() -> N
         return answers
 
     parity = check(Original(change))
-    assert parity.refused == ("batch 1, time 11: ValueError", "batch 1, time 1: ValueError")
-    assert parity.shapes == tuple(str(case) for case in GRID if case.batch > 1)
+    assert parity.refused == tuple((case, "ValueError") for case in GRID if case.batch == 1)
+    assert parity.ran == tuple(case for case in GRID if case.batch > 1)
 
 
 def test_a_module_that_refuses_every_shape_is_refused() -> None:
@@ -191,7 +193,7 @@ def test_a_file_that_onnxruntime_does_not_run_at_a_shape_is_refused() -> None:
 @pytest.mark.parametrize("takes", [False, True], ids=["row by row", "takes lengths"])
 def test_with_lengths_rows_are_ragged(sorted_rows: bool, takes: bool) -> None:
     original = Original(rows=True, takes_lengths=takes, sorted_rows=sorted_rows)
-    assert len(check(original, lengths="n").shapes) == len(GRID)
+    assert len(check(original, lengths="n").ran) == len(GRID)
     ragged = falling = 0
     for (x, _, rows), case in zip(original.calls, GRID, strict=True):
         assert (rows.dtype, rows.shape) == (np.int64, (case.batch,))

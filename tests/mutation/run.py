@@ -56,7 +56,7 @@ TARGETS = {
         ),
     ),
     "parity": Target(
-        files=(f"{EXPORTERS}/verify/parity.py",),
+        files=(f"{EXPORTERS}/verify/parity.py", f"{EXPORTERS}/verify/cases.py", f"{EXPORTERS}/verify/inputs.py"),
         tests=("tests/exporters/test_parity.py",),
     ),
     "gates": Target(files=(f"{EXPORTERS}/gates.py",), tests=("tests/exporters/test_gates.py",)),

@@ -32,8 +32,10 @@ from lstm_edge_exporters.onnx_graph.opset import raise_opset
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.quantize import smallest_table
+from lstm_edge_exporters.verify.cases import Comparison
 from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check_file_parity
 from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
@@ -156,14 +158,14 @@ def adopt_bytes(
     subject = _Subject(model, made)
     subject.find(states or {})
     say("comparing with the original over the grid of shapes")
-    parity = subject.compare(original, constants)
-    streaming = subject.judge(parity)
+    compared = subject.compare(original, constants)
+    streaming = subject.judge(compared)
     if made and streaming.verdict in ("every-step", "last-step"):
-        parity = subject.compare_chunks(original, constants, parity)
+        compared = subject.compare_chunks(original, constants, compared)
     say("making golden vectors and running the self-test")
-    card = subject.card(parity, streaming)
-    body = subject.data
-    return Adopted(artifact=assemble(body, card, make_golden(body, card, subject.maker)), layers=layers, notes=notes)
+    card = subject.card(compared.for_card(), streaming)
+    golden = make_golden(subject.open, card, subject.maker, least=compared.fewest_steps)
+    return Adopted(artifact=assemble(subject.data, card, golden), layers=layers, notes=notes)
 
 
 def _rewrite(model: ir.Model) -> tuple[str, ...]:
@@ -244,29 +246,22 @@ class _Subject:
             for values in trial.choices()
         ]
 
-    def compare(self, original: Original, constants: Mapping[str, Array]) -> Parity:
+    def compare(self, original: Original, constants: Mapping[str, Array]) -> Comparison:
         """Compare with the original; afterwards ``maker`` makes inputs that both take."""
         makers, lengths = self.makers, self.lengths
         if lengths is not None:
             specs = [spec for spec in self.all_inputs if spec.name == lengths or spec in self.inputs]
             makers = [InputMaker(specs, ids_below=self.ids_below, values=m.values, lengths=self.ragged) for m in makers]
-        parity = check_file_parity(self.data, original, makers, states=self.recognized, made=self.made, fixed=constants)
-        working = next(
-            (m for m in self.makers if all(self._says(m, shape) for shape in parity.shapes[:1])), self.makers[0]
-        )
-        self.maker = working
-        return parity
+        self.open = OpenModel.of(self.data)
+        found = check_file_parity(self.open, original, makers, states=self.recognized, made=self.made, fixed=constants)
+        self.maker = next(maker for maker in self.makers if maker.numbers == found.ran[0].values)
+        return found
 
-    @staticmethod
-    def _says(maker: InputMaker, shape: str) -> bool:
-        return all(f", {name} {array.reshape(-1)[0]}" in shape for name, array in maker.values.items() if array.size)
-
-    def compare_chunks(self, original: Original, constants: Mapping[str, Array], parity: Parity) -> Parity:
+    def compare_chunks(self, original: Original, constants: Mapping[str, Array], found: Comparison) -> Comparison:
         """Compare two chunks with the original's whole sequence, and note it."""
-        import dataclasses
-
-        found = check_chunks(
-            self.data,
+        return check_chunks(
+            found,
+            self.open,
             original,
             self.maker,
             outputs=self.outputs,
@@ -275,26 +270,19 @@ class _Subject:
             fixed=constants,
             lengths=self.lengths,
         )
-        if found is None:
-            return parity
-        return dataclasses.replace(
-            parity,
-            max_abs_difference=max(parity.max_abs_difference, found),
-            shapes=(*parity.shapes, "batch 2, time 12 in chunks of 5 and 7"),
-        )
 
-    def judge(self, parity: Parity) -> Streaming:
+    def judge(self, found: Comparison) -> Streaming:
         """May it be fed piece by piece?"""
         layers, _ = card_layers(self.model)
         return judge(
-            self.data,
+            self.open,
             self.maker,
             find_layers(self.model),
             layers,
             outputs=self.outputs,
             states=self.states,
             lengths=self.lengths,
-            parity=parity,
+            fewest=found.fewest_steps,
         )
 
     def card(self, parity: Parity, streaming: Streaming) -> ModelCard:

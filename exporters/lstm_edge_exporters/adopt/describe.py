@@ -7,7 +7,8 @@ import onnx_ir as ir
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_runtime.card import BATCH, TIME, Layer, Parity, StateSpec, Streaming, TensorSpec
+from lstm_edge_exporters.verify.open_model import OpenModel
+from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, Streaming, TensorSpec
 
 __all__ = ["card_layers", "judge", "name_layers", "output_marks"]
 
@@ -61,7 +62,7 @@ def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
 
 
 def judge(
-    data: bytes,
+    model: OpenModel,
     maker: InputMaker,
     found: Sequence[FoundLayer],
     layers: Sequence[Layer],
@@ -69,7 +70,7 @@ def judge(
     outputs: Sequence[TensorSpec],
     states: Sequence[StateSpec],
     lengths: str | None,
-    parity: Parity,
+    fewest: int,
 ) -> Streaming:
     """Return how the adopted file may be fed piece by piece, and why not where it may not."""
     backward = [layer.name for layer in found if layer.direction != "forward"]
@@ -92,7 +93,7 @@ def judge(
         return Streaming(verdict="none", reason=f"the axis {free[0]!r} is neither batch nor time: --input names it")
     if not any(TIME in spec.axes for spec in maker.specs):
         return Streaming(verdict="each-call", reason="no input has a time axis: every call is one step")
-    return judge_streaming(data, maker, outputs=outputs, states=states, layers=layers, lengths=lengths, parity=parity)
+    return judge_streaming(model, maker, outputs=outputs, states=states, layers=layers, lengths=lengths, fewest=fewest)
 
 
 def _subject(names: Sequence[str], one: str, several: str) -> str:

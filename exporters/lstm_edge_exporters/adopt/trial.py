@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.graph import constant_of
-from lstm_edge_exporters.verify.parity import answers_of
+from lstm_edge_exporters.verify.open_model import answers_of
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line

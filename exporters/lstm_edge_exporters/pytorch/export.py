@@ -27,6 +27,7 @@ from lstm_edge_exporters.pytorch.original import Original
 from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
+from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_exporters.verify.parity import check_parity
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, InputError
@@ -150,10 +151,10 @@ def build(
     count = sum(len(recurrence.layers) for _, recurrence in layers.values())
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
     captured = capture(module, plan, maker, lengths=lengths)
-    model = serialize(captured.model, plain=plain)
+    model = OpenModel.of(serialize(captured.model, plain=plain))
 
     say("comparing onnxruntime with PyTorch over the grid of shapes")
-    parity = check_parity(model, original, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
+    compared = check_parity(model, original, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
 
     say("comparing chunks with the whole sequence")
     streaming = Streaming(verdict="each-call")
@@ -165,12 +166,12 @@ def build(
             states=captured.states,
             layers=captured.layers,
             lengths=captured.lengths,
-            parity=parity,
+            fewest=compared.fewest_steps,
         )
-    card = _card(captured, parity, streaming, description)
+    card = _card(captured, compared.for_card(), streaming, description)
 
     say("making golden vectors and running the self-test")
-    return assemble(model, card, make_golden(model, card, maker))
+    return assemble(model.data, card, make_golden(model, card, maker, least=compared.fewest_steps))
 
 
 def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:

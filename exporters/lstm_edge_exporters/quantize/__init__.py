@@ -15,7 +15,6 @@ from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
     Artifact,
     assemble,
-    fewest_steps,
     make_golden,
     serialize,
     write,
@@ -31,8 +30,10 @@ from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
+from lstm_edge_exporters.verify.cases import fewest_steps
 from lstm_edge_exporters.verify.difference import difference_to
 from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import Coverage, Layer, ModelCard, Quantization, Streaming
@@ -191,7 +192,7 @@ def quantize_bytes(
     check_rows(rows, allow_unquantized=allow_unquantized)
     drop_unused(model)
     strip(model)
-    body = serialize(model, plain=plain)
+    body = OpenModel.of(serialize(model, plain=plain))
     least = fewest_steps(card.parity)
 
     say("comparing with the float32 parent")
@@ -199,10 +200,10 @@ def quantize_bytes(
     card = card.replace(
         layers=_requantized(card.layers, model),
         quantization=_quantization(name, data, rows, calibration_sha256),
-        parity=difference_to(data, body, card, maker, least=least),
+        parity=difference_to(OpenModel.of(data), body, card, maker, least=least).for_card(),
     )
     say("making golden vectors and running the self-test")
-    return assemble(body, card, make_golden(body, card, maker, least=least))
+    return assemble(body.data, card, make_golden(body, card, maker, least=least))
 
 
 def parse_scheme(scheme: str | Scheme, *, block: int = 32, symmetric: bool = True) -> Scheme:

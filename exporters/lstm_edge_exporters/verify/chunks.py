@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lstm_edge_exporters.artifact import fewest_steps
 from lstm_edge_exporters.onnx_graph.graph import parse_model
-from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_exporters.verify.parity import EXPORT, answers_of, random_state
+from lstm_edge_exporters.verify.inputs import InputMaker, random_state
+from lstm_edge_exporters.verify.open_model import OpenModel
+from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import TIME, Layer, Parity, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.card import TIME, Layer, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import first_line
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
+from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
-__all__ = ["CUTS", "judge_streaming"]
+__all__ = ["CUTS", "cut_time", "join_time", "judge_streaming"]
 
 
 STEPS = 12
@@ -26,20 +26,21 @@ CUTS: tuple[tuple[int, ...], ...] = ((1,) * STEPS, (5, 7), (5, 5, 2))
 
 
 def judge_streaming(
-    model: bytes,
+    model: OpenModel,
     maker: InputMaker,
     *,
     outputs: Sequence[TensorSpec],
     states: Sequence[StateSpec],
     layers: Sequence[Layer],
     lengths: str | None,
-    parity: Parity | None = None,
+    fewest: int = 1,
 ) -> Streaming:
     """Return the verdict ``every-step``, ``last-step`` or ``none`` with its reason (see ``Streaming``).
 
-    ``parity`` says which sequences the original refuses: where it refuses a single step, nothing is tried.
+    ``fewest`` are the steps that the original needs (``Comparison.fewest_steps``): where a single one is too few,
+    nothing is tried.
     """
-    obstacle = _obstacle(maker, states, layers, fewest_steps(parity))
+    obstacle = _obstacle(maker, states, layers, fewest)
     if obstacle:
         return Streaming(verdict="none", reason=obstacle)
     trial = _Trial(model, maker, outputs, states, lengths)
@@ -97,14 +98,13 @@ class _Trial:
 
     def __init__(
         self,
-        model: bytes,
+        model: OpenModel,
         maker: InputMaker,
         outputs: Sequence[TensorSpec],
         states: Sequence[StateSpec],
         lengths: str | None,
     ) -> None:
         rng = np.random.default_rng(7)
-        self.session = open_session(model)
         self.model = model
         self.specs, self.outputs, self.states, self.lengths = maker.specs, outputs, states, lengths
         self.inputs = maker.make(rng, BATCH_SIZE, STEPS)
@@ -115,12 +115,7 @@ class _Trial:
         """Return why the pieces' answers differ from the whole's, or nothing when they agree."""
         state, start, pieces = self.state, 0, []
         for steps in cut:
-            part = {
-                spec.name: np.take(self.inputs[spec.name], range(start, start + steps), axis=spec.axes.index(TIME))
-                if TIME in spec.axes
-                else self.inputs[spec.name]  # a number for the whole call, such as a sample rate
-                for spec in self.specs
-            }
+            part = cut_time(self.specs, self.inputs, start, steps)
             try:
                 answers = self._run(part, state, steps)
             except RUNTIME_ERRORS as error:
@@ -133,8 +128,7 @@ class _Trial:
     def _difference(self, pieces: Sequence[Mapping[str, Array]], how: str) -> str:
         states: list[tuple[str, tuple[str | int, ...]]] = [(spec.output, ()) for spec in self.states]
         for name, axes in [*((spec.name, spec.axes) for spec in self.outputs), *states]:
-            answers = [piece[name] for piece in pieces]
-            joined = np.concatenate(answers, axis=axes.index(TIME)) if TIME in axes else answers[-1]
+            joined = join_time([piece[name] for piece in pieces], axes)
             whole = self.whole[name]
             if joined.shape != whole.shape:
                 return f"{how} give {name} of shape {list(joined.shape)}, the whole sequence {list(whole.shape)}"
@@ -142,7 +136,7 @@ class _Trial:
             if not distance <= EXPORT.absolute * max(1.0, float(np.max(np.abs(whole)))):
                 return (
                     f"{how} give another {name} than the whole sequence (difference {distance:.2g}): "
-                    f"{_likely_cause(self.model)}"
+                    f"{_likely_cause(self.model.data)}"
                 )
         return ""
 
@@ -150,4 +144,19 @@ class _Trial:
         feeds = {**inputs, **state}
         if self.lengths:
             feeds[self.lengths] = np.full(BATCH_SIZE, steps, np.int64)
-        return answers_of(self.session, feeds)
+        return self.model.answers(feeds)
+
+
+def cut_time(specs: Sequence[TensorSpec], inputs: Mapping[str, Array], start: int, steps: int) -> dict[str, Array]:
+    """Return the inputs of some steps; one without a time axis, such as a sample rate, is for every call."""
+    return {
+        spec.name: np.take(inputs[spec.name], range(start, start + steps), axis=spec.axes.index(TIME))
+        if TIME in spec.axes
+        else inputs[spec.name]
+        for spec in specs
+    }
+
+
+def join_time(pieces: Sequence[Array], axes: Sequence[str | int]) -> Array:
+    """Return the answers of pieces as one: joined along the time axis; without one, the last is the answer."""
+    return np.concatenate(pieces, axis=axes.index(TIME)) if TIME in axes else pieces[-1]

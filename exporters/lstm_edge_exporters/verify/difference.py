@@ -4,47 +4,46 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_exporters.verify.parity import answers_of, random_lengths, random_state
+from lstm_edge_exporters.verify.cases import Case, Comparison
+from lstm_edge_exporters.verify.inputs import InputMaker, random_feeds
+from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity
+from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import ArtifactError, ParityError, first_line
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
+from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
 __all__ = ["difference_to"]
 
 
-def difference_to(parent: bytes, candidate: bytes, card: ModelCard, maker: InputMaker, *, least: int) -> Parity:
+def difference_to(
+    parent: OpenModel, candidate: OpenModel, card: ModelCard, maker: InputMaker, *, least: int
+) -> Comparison:
     """Run both on a few random inputs of ``least`` steps or more; the result goes into the card without a verdict.
 
     Raises:
         ArtifactError: the parent runs on none of the inputs that were made from its description.
         ParityError: the quantized model gives NaN or infinity where the parent does not.
     """
-    sessions = [open_session(data) for data in (parent, candidate)]
     rng = np.random.default_rng(11)
-    worst, shapes, refused = 0.0, [], []
-    for batch, time in ((2, max(9, least)), (1, least), (1, max(23, least))):
-        feeds: dict[str, Array] = dict(maker.make(rng, batch, time)) | random_state(card.states, rng, batch, zero=False)
-        if card.lengths:
-            feeds[card.lengths] = random_lengths(rng, batch, time)
-        where = f"{BATCH} {batch}, {TIME} {time}"
+    worst, ran, refused = 0.0, [], []
+    for case in (Case(batch=batch, time=max(time, least)) for batch, time in ((2, 9), (1, 1), (1, 23))):
+        feeds = random_feeds(maker, card, rng, case.batch, case.time)
         try:
-            expected = answers_of(sessions[0], feeds)
+            expected = parent.answers(feeds)
         except RUNTIME_ERRORS as error:
-            refused.append(f"{where}: {first_line(error)}")
+            refused.append(f"{case}: {first_line(error)}")
             continue
-        worst = max(worst, _worst(answers_of(sessions[1], feeds), expected))
-        shapes.append(where)
-    if not shapes:
+        worst = max(worst, _worst(candidate.answers(feeds), expected))
+        ran.append(case)
+    if not ran:
         raise ArtifactError(
             "the model does not run on random inputs made from its own description, so nothing can be compared: "
             + "; ".join(refused)
         )
     if not np.isfinite(worst):
         raise ParityError("the quantized model gives NaN or infinity where its float32 parent does not")
-    return Parity(
-        against="the float32 parent, random inputs", max_abs_difference=worst, tolerance=None, shapes=tuple(shapes)
+    return Comparison(
+        against="the float32 parent, random inputs", max_abs_difference=worst, tolerance=None, ran=tuple(ran)
     )
 
 

@@ -1,6 +1,8 @@
 """Does a rewritten file answer as the one it was made from? Over the grid of shapes, states too; fails closed."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,12 +10,15 @@ import onnx
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.graph import parse_model, parse_proto
-from lstm_edge_exporters.verify.compare import Difference, compare, worst
-from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_exporters.verify.parity import EXPORT, GRID, Case, answers_of, random_state
+from lstm_edge_exporters.verify.cases import GRID, Case, Comparison
+from lstm_edge_exporters.verify.chunks import cut_time, join_time
+from lstm_edge_exporters.verify.compare import worst
+from lstm_edge_exporters.verify.inputs import InputMaker, random_state
+from lstm_edge_exporters.verify.open_model import OpenModel
+from lstm_edge_exporters.verify.parity import Refusal, Subjects, Trial, check_close, run_trials
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH, TIME, Parity, StateSpec, TensorSpec
-from lstm_edge_runtime.errors import ArtifactError, ParityError, first_line
+from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
+from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
 __all__ = ["Original", "check_chunks", "check_file_parity"]
@@ -84,14 +89,14 @@ def _batch_first(data: bytes, proto: onnx.ModelProto) -> tuple[_Runs, str]:
 
 
 def check_file_parity(
-    model: bytes,
+    model: OpenModel,
     original: Original,
     makers: Sequence[InputMaker],
     *,
     states: Sequence[StateSpec],
     made: Sequence[StateSpec],
     fixed: Mapping[str, Array],
-) -> Parity:
+) -> Comparison:
     """Compare a rewritten file with the original over the grid of shapes.
 
     Args:
@@ -102,75 +107,65 @@ def check_file_parity(
         made: the states that only the rewritten file has; they are zeros, as they are inside the original.
         fixed: inputs that only the original has.
 
-    Returns:
-        What was compared and the worst difference, for the model card.
-
     Raises:
         ParityError: a difference is over ``EXPORT``, or the rewritten file refuses what the original takes.
         ArtifactError: the original refuses every shape.
     """
-    session = open_session(model)
+    trials = _trials(original, makers, states=states, made=made, fixed=fixed)
+    found = run_trials(model, trials, _subjects(original))
+    if not found.ran:
+        tried = "; ".join(found.for_card().refused[:3])
+        raise ArtifactError(f"the original runs on none of the shapes that were tried: {tried}")
+    return found
+
+
+def _subjects(original: Original) -> Subjects:
+    return Subjects(file="the adopted file", original="the original", against=original.against, same_outputs=False)
+
+
+def _trials(
+    original: Original,
+    makers: Sequence[InputMaker],
+    *,
+    states: Sequence[StateSpec],
+    made: Sequence[StateSpec],
+    fixed: Mapping[str, Array],
+) -> Iterator[Trial]:
     rng = np.random.default_rng(2024)
-    differences: list[Difference] = []
-    seen: dict[str, bool] = {}
-    refused: list[str] = []
-    for maker, case in ((maker, case) for maker in makers for case in GRID):
-        where = f"{_where(case, maker)}{_suffix(maker)}"
-        if where in seen:
+    seen = set()
+    for maker, shape in ((maker, shape) for maker in makers for shape in GRID):
+        case = _within(shape, maker)
+        if case in seen:
             continue
-        inputs = maker.make(rng, case.batch, case.time)
-        given = random_state(states, rng, case.batch, zero=case.zero_state)
-        try:
-            expected = original.run({**inputs, **given, **fixed})
-        except ArtifactError as error:
-            seen[where] = False
-            refused.append(f"{where}: {str(error)[:160]}")
-            continue
-        seen[where] = True
-        zeros = random_state(made, rng, case.batch, zero=True)
-        try:
-            answers = answers_of(session, {**inputs, **given, **zeros})
-        except RUNTIME_ERRORS as error:
-            raise ParityError(
-                f"the adopted file does not run at {where}, which the original does: {first_line(error)}"
-            ) from error
-        differences += [_difference(name, where, answers, value) for name, value in expected.items()]
-    if not differences:
-        raise ArtifactError(f"the original runs on none of the shapes that were tried: {'; '.join(refused[:3])}")
-    return Parity(
-        against=original.against,
-        max_abs_difference=worst(differences).max_abs,
-        tolerance=EXPORT.absolute,
-        shapes=tuple(where for where, ran in seen.items() if ran),
-        refused=tuple(refused),
+        seen.add(case)
+        inputs = maker.make(rng, shape.batch, shape.time)
+        given = random_state(states, rng, shape.batch, zero=shape.zero_state)
+        zeros = random_state(made, rng, shape.batch, zero=True)
+        feeds = {**inputs, **given, **fixed}
+        yield Trial(case=case, feeds={**inputs, **given, **zeros}, ask=partial(_ask, original, feeds))
+
+
+def _ask(original: Original, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    try:
+        return original.run(feeds)
+    except ArtifactError as error:
+        raise Refusal(str(error)[:160]) from error
+
+
+def _within(shape: Case, maker: InputMaker) -> Case:
+    """The shape without the axes that the inputs do not have, and with the numbers that they are given."""
+    axes = {axis for spec in maker.specs for axis in spec.axes}
+    return dataclasses.replace(
+        shape,
+        batch=shape.batch if BATCH in axes else 0,
+        time=shape.time if TIME in axes else 0,
+        values=maker.numbers,
     )
 
 
-def _where(case: Case, maker: InputMaker) -> str:
-    """The case without the axes that the inputs do not have."""
-    axes = {axis for spec in maker.specs for axis in spec.axes}
-    parts = [f"{axis} {size}" for axis, size in ((BATCH, case.batch), (TIME, case.time)) if axis in axes]
-    return ", ".join(parts or ["fixed shapes"]) + ", zero state" * case.zero_state
-
-
-def _suffix(maker: InputMaker) -> str:
-    return "".join(f", {name} {array.reshape(-1)[0]}" for name, array in maker.values.items() if array.size)
-
-
-def _difference(name: str, where: str, answers: Mapping[str, Array], expected: Array) -> Difference:
-    if name not in answers:
-        raise ParityError(f"the adopted file has no output {name!r}, which the original has")
-    difference = compare(f"{name} at {where}", answers[name], expected)
-    limit = EXPORT.absolute * max(1.0, float(np.max(np.abs(expected.astype(np.float64)))))
-    if not difference.max_abs <= limit:
-        raise ParityError(
-            f"the adopted file is not the original: {difference}, tolerance {limit:.1g}; nothing was written"
-        )
-    return difference
-
-
 def check_chunks(
-    model: bytes,
+    found: Comparison,
+    model: OpenModel,
     original: Original,
     maker: InputMaker,
     *,
@@ -179,43 +174,43 @@ def check_chunks(
     made: Sequence[StateSpec],
     fixed: Mapping[str, Array],
     lengths: str | None,
-) -> float | None:
+) -> Comparison:
     """Feed the rewritten file two chunks and compare with the original's answer to the whole.
 
     ``lengths`` names both files' int64 [batch] input of lengths: rows are full, as those of a stream are.
 
     Returns:
-        The worst difference over the outputs, or None where the original does not take the whole.
+        ``found`` with this case added; unchanged where the original does not take the whole.
 
     Raises:
-        ParityError: it is over ``EXPORT``.
+        ParityError: the difference is over ``EXPORT``.
     """
-    batch, steps, cut = 2, 12, 5
+    case = Case(batch=2, time=12, chunks=(5, 7))
     rng = np.random.default_rng(31)
-    whole = maker.make(rng, batch, steps)
-    given = random_state(states, rng, batch, zero=False)
+    whole = maker.make(rng, case.batch, case.time)
+    given = random_state(states, rng, case.batch, zero=False)
     try:
-        expected = original.run({**whole, **given, **fixed, **_full(lengths, batch, steps)})
+        expected = original.run({**whole, **given, **fixed, **_full(lengths, case.batch, case.time)})
     except ArtifactError:
-        return None
-    session = open_session(model)
-    state, pieces = {**given, **random_state(made, rng, batch, zero=True)}, []
-    for start, end in ((0, cut), (cut, steps)):
-        part = {
-            spec.name: np.take(whole[spec.name], range(start, end), axis=spec.axes.index(TIME))
-            if TIME in spec.axes
-            else whole[spec.name]
-            for spec in maker.specs
-        }
-        answers = answers_of(session, {**part, **state, **_full(lengths, batch, end - start)})
+        return found
+    state, pieces, start = {**given, **random_state(made, rng, case.batch, zero=True)}, [], 0
+    for steps in case.chunks:
+        part = cut_time(maker.specs, whole, start, steps)
+        answers = model.answers({**part, **state, **_full(lengths, case.batch, steps)})
         state = {spec.input: answers[spec.output] for spec in (*states, *made)}
         pieces.append(answers)
-    found = []
-    for spec in outputs:
-        parts = [piece[spec.name] for piece in pieces]
-        joined = np.concatenate(parts, axis=spec.axes.index(TIME)) if TIME in spec.axes else parts[-1]
-        found.append(_difference(spec.name, f"{steps} steps in two chunks", {spec.name: joined}, expected[spec.name]))
-    return worst(found).max_abs
+        start += steps
+    differences = [
+        check_close(
+            f"{spec.name} at {case.time} steps in two chunks",
+            join_time([piece[spec.name] for piece in pieces], spec.axes),
+            expected[spec.name],
+            _subjects(original),
+        )
+        for spec in outputs
+    ]
+    furthest = max(found.max_abs_difference, worst(differences).max_abs)
+    return dataclasses.replace(found, max_abs_difference=furthest, ran=(*found.ran, case))
 
 
 def _full(lengths: str | None, batch: int, steps: int) -> dict[str, Array]:

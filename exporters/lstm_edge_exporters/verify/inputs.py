@@ -6,10 +6,10 @@ from collections.abc import Container, Mapping, Sequence
 import numpy as np
 
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["DTYPES", "InputMaker", "parse_input"]
+__all__ = ["DTYPES", "InputMaker", "parse_input", "random_feeds", "random_lengths", "random_state"]
 
 
 DTYPES = ("float32", "int64", "int32", "bool")
@@ -62,6 +62,11 @@ class InputMaker:
         self.values, self.lengths = dict(values or {}), tuple(lengths)
         self._moments = dict(moments or {})
 
+    @property
+    def numbers(self) -> tuple[tuple[str, str], ...]:
+        """The inputs in ``values`` and the first number of each, as text."""
+        return tuple((name, str(array.reshape(-1)[0])) for name, array in self.values.items() if array.size)
+
     def without(self, names: Container[str | None]) -> "InputMaker":
         """Return a maker of the other inputs; it takes none of them for lengths."""
         left = [spec for spec in self.specs if spec.name not in names]
@@ -88,3 +93,36 @@ class InputMaker:
             return np.asarray(mean + deviation * noise, spec.dtype)
         # asarray: without axes NumPy gives a scalar, which onnxruntime does not take.
         return np.asarray(rng.integers(0, self._ids_below, shape), spec.dtype)
+
+
+def random_state(specs: Sequence[StateSpec], rng: np.random.Generator, batch: int, *, zero: bool) -> dict[str, Array]:
+    """Return an array for each state: zeros, or normal values of deviation 0.5, float32 [directions, batch, size]."""
+    state: dict[str, Array] = {}
+    for spec in specs:
+        shape = [batch if axis == BATCH else int(axis) for axis in spec.axes]
+        values = np.zeros(shape) if zero else np.round(rng.standard_normal(shape) * 32) / 64
+        state[spec.input] = values.astype(np.float32)
+    return state
+
+
+def random_lengths(rng: np.random.Generator, batch: int, time: int) -> Array:
+    """Return lengths int64 [batch] between 1 and ``time``; the first row is full, so that T is what it seems."""
+    lengths = rng.integers(1, time + 1, batch)
+    lengths[0] = time
+    return lengths.astype(np.int64)
+
+
+def random_feeds(
+    maker: InputMaker,
+    card: ModelCard,
+    rng: np.random.Generator,
+    batch: int,
+    time: int,
+    *,
+    zero_state: bool = False,
+) -> dict[str, Array]:
+    """Return an array for each input of a file: the maker's, the states, and lengths where the card has them."""
+    feeds = maker.make(rng, batch, time) | random_state(card.states, rng, batch, zero=zero_state)
+    if card.lengths:
+        feeds[card.lengths] = random_lengths(rng, batch, time)
+    return feeds

@@ -1,0 +1,90 @@
+"""The shapes that a comparison has, and what it found: objects until the card is written, where they become text."""
+
+import re
+from dataclasses import dataclass
+
+from lstm_edge_runtime.card import BATCH, TIME, Parity
+
+__all__ = ["GRID", "Case", "Comparison", "fewest_steps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One shape that was compared; ``str`` is the form that a model card has.
+
+    Attributes:
+        batch: rows; 0 where no input has a batch axis.
+        time: steps; 0 where no input has a time axis.
+        zero_state: the initial state is zero.
+        values: names and numbers of the integer inputs that were given a fixed number, such as a sample rate.
+        chunks: the steps of each piece where the sequence was cut.
+    """
+
+    batch: int
+    time: int
+    zero_state: bool = False
+    values: tuple[tuple[str, str], ...] = ()
+    chunks: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        sizes = [f"{axis} {size}" for axis, size in ((BATCH, self.batch), (TIME, self.time)) if size]
+        values = "".join(f", {name} {number}" for name, number in self.values)
+        chunks = f" in chunks of {' and '.join(map(str, self.chunks))}" if self.chunks else ""
+        return ", ".join(sizes or ["fixed shapes"]) + ", zero state" * self.zero_state + values + chunks
+
+
+# Batch 1, one step, lengths on both sides of the traced one, and both kinds of initial state.
+GRID = (
+    Case(batch=3, time=7, zero_state=True),
+    Case(batch=2, time=5),
+    Case(batch=1, time=11),
+    Case(batch=4, time=1),
+    Case(batch=1, time=1),
+    Case(batch=5, time=23),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What was compared and how far it was apart.
+
+    Attributes:
+        against: what the answers were compared with.
+        max_abs_difference: the worst difference, in the outputs' unit.
+        tolerance: the largest one that is allowed, or None where the difference is only noted.
+        ran: the cases that were compared.
+        refused: the cases that the original refused, each with the reason.
+    """
+
+    against: str
+    max_abs_difference: float
+    tolerance: float | None
+    ran: tuple[Case, ...]
+    refused: tuple[tuple[Case, str], ...] = ()
+
+    @property
+    def fewest_steps(self) -> int:
+        """The fewest time steps that the model may be run with: where cases were refused, the fewest that ran.
+
+        What the original refuses may have no meaning in the file: a convolution or pooling that leaves no step gives
+        onnxruntime (1.32) a layer over zero steps, for which its LSTM invents an answer and its GRU ends the process.
+        """
+        return min((case.time for case in self.ran if case.time), default=1) if self.refused else 1
+
+    def for_card(self) -> Parity:
+        """Return the comparison as a model card has it."""
+        return Parity(
+            against=self.against,
+            max_abs_difference=self.max_abs_difference,
+            tolerance=self.tolerance,
+            shapes=tuple(map(str, self.ran)),
+            refused=tuple(f"{case}: {reason}" for case, reason in self.refused),
+        )
+
+
+def fewest_steps(parity: Parity | None) -> int:
+    """Return ``Comparison.fewest_steps`` of the comparison that a file's card notes: the file has its text alone."""
+    if parity is None or not parity.refused:
+        return 1
+    ran = [int(steps) for shape in parity.shapes for steps in re.findall(rf"\b{TIME} (\d+)", shape)]
+    return min(ran, default=1)

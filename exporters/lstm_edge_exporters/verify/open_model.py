@@ -1,0 +1,40 @@
+"""A model that is opened once for all its checks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnxruntime
+
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.providers import open_session
+
+__all__ = ["OpenModel", "answers_of"]
+
+
+def answers_of(session: onnxruntime.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a session; returns its outputs by name. onnxruntime's errors (``RUNTIME_ERRORS``) pass through."""
+    names = [output.name for output in session.get_outputs()]
+    answers: dict[str, Any] = dict(zip(names, session.run(None, dict(feeds)), strict=True))
+    return answers
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A serialized model and the session that runs it by the functions' bodies."""
+
+    data: bytes
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def of(cls, data: bytes) -> "OpenModel":
+        """Open a model.
+
+        Raises:
+            ArtifactError: onnxruntime cannot read it.
+        """
+        return cls(data, open_session(data))
+
+    def answers(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name; onnxruntime's errors (``RUNTIME_ERRORS``) pass through."""
+        return answers_of(self.session, feeds)
