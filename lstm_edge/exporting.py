@@ -5,11 +5,12 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lstm_edge._imports import current_folder_last, import_object
+from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError, first_line
 from lstm_edge_runtime.writing import check_target, write_atomically
@@ -36,11 +37,7 @@ class ExportRequest:
     source: str
     output: Path
     weights: Path | None = None
-    inputs: tuple[str, ...] = ()
-    output_names: tuple[str, ...] = ()
-    state: Literal["explicit", "hidden"] = "explicit"
-    lengths: bool = False
-    plain: bool = False
+    options: ExportOptions = field(default_factory=ExportOptions)
     scheme: str | None = None
     allow_unquantized: bool = False
     data: str | None = None
@@ -116,38 +113,31 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     dataset = _check_request(request)
     progress(f"loading {request.source}")
     from lstm_edge_exporters.pytorch.export import build
-    from lstm_edge_exporters.quantize import quantize_bytes
+    from lstm_edge_exporters.quantize import Parent, quantize_bytes
 
+    options = request.options
     module = load_source(request.source, request.weights)
     _say_of_other_scheme(module, request, progress)
-    if not request.inputs and not hasattr(module, "describe_model"):
+    if not options.inputs and not hasattr(module, "describe_model"):
         raise InputError(
             f"{request.source}: say what goes into forward, one --input for each argument, "
             'as --input "x: float32[batch, time, 40]"'
         )
-    if request.lengths and getattr(module, "masks", False):
+    if options.lengths and getattr(module, "masks", False):
         raise InputError(
             f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
         )
     # A forward of the user's may import on its first call.
     with current_folder_last() if _is_factory(request.source) else contextlib.nullcontext():
-        exported = build(
-            module,
-            None,
-            inputs=request.inputs,
-            state=request.state,
-            lengths=request.lengths,
-            plain=request.plain,
-            output_names=request.output_names or None,
-            progress=progress,
-        )
-    artifact, validation = exported, None
+        built = build(module, None, options, progress)
+    artifact = exported = built.artifact
+    validation = None
     if request.scheme is not None:
         artifact = quantize_bytes(
-            exported.data,
+            Parent.built(exported, built.proto),
             scheme=request.scheme,
             allow_unquantized=request.allow_unquantized,
-            plain=request.plain,
+            plain=options.plain,
             progress=progress,
         )
         if dataset is None:

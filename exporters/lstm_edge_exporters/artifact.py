@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -29,6 +29,8 @@ __all__ = [
     "make_golden",
     "own_version",
     "serialize",
+    "serialize_proto",
+    "to_proto",
     "with_card",
     "write",
 ]
@@ -47,10 +49,11 @@ INT8_TOLERANCE = 1e-2
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A finished model file in memory: its bytes and the card that they carry."""
+    """A finished model file in memory: its bytes, the card that they carry, and the session that tested the bodies."""
 
     data: bytes
     card: ModelCard
+    session: Session = field(repr=False, compare=False)
 
 
 def own_version() -> str:
@@ -62,7 +65,18 @@ def own_version() -> str:
 
 
 def serialize(model: ir.Model, *, plain: bool = False) -> bytes:
-    """Serialize a graph with the functions it calls; deterministic, without metadata.
+    """Serialize a graph with the functions it calls; arguments and errors as ``to_proto``."""
+    return serialize_proto(to_proto(model, plain=plain))
+
+
+def serialize_proto(proto: onnx.ModelProto) -> bytes:
+    """Return the bytes of a model; the same for the same model."""
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+def to_proto(model: ir.Model, *, plain: bool = False) -> onnx.ModelProto:
+    """Return a graph with the functions it calls as onnx has it, without metadata.
 
     Args:
         model: the graph; calls of ``lstm_edge::`` operators get their functions.
@@ -93,8 +107,7 @@ def serialize(model: ir.Model, *, plain: bool = False) -> bytes:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
         raise ArtifactError(f"the model does not pass ONNX's checker: {str(error).splitlines()[0][:300]}") from error
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
+    return proto
 
 
 def _strip_tensors(graph: onnx.GraphProto) -> None:
@@ -179,15 +192,22 @@ def assemble(model: bytes, card: ModelCard, golden: Golden) -> Artifact:
     if len(data) > LARGEST_BYTES - 1024:
         raise ArtifactError(f"the model is {len(data)} bytes: an ONNX file holds at most {LARGEST_BYTES}")
     data = append_trailer(data)
+    bodies = Session(data, kernels="off")
+    _test(bodies)
     # The function bodies are what every device can run; where kernels are at hand, they must pass too.
-    sessions = [Session(data, kernels="off"), Session(data)]
-    for session in sessions if sessions[1].kernels is not None else sessions[:1]:
-        report = self_test(session)
-        if not report.passed:
-            raise ArtifactError(
-                f"the new file fails its own self-test with {report.kind}: worst difference {report.worst:.3g}"
-            )
-    return Artifact(data=data, card=card)
+    if bodies.operators:
+        fused = Session(data)
+        if fused.kernels is not None:
+            _test(fused)
+    return Artifact(data=data, card=card, session=bodies)
+
+
+def _test(session: Session) -> None:
+    report = self_test(session)
+    if not report.passed:
+        raise ArtifactError(
+            f"the new file fails its own self-test with {report.kind}: worst difference {report.worst:.3g}"
+        )
 
 
 def with_card(artifact: Artifact, card: ModelCard) -> Artifact:
@@ -197,13 +217,13 @@ def with_card(artifact: Artifact, card: ModelCard) -> Artifact:
         ArtifactError: the artifact has no golden vectors, or the new file does not pass its own self-test.
         CardError: the card contradicts the graph.
     """
-    golden = Session(artifact.data, kernels="off").golden()
+    golden = artifact.session.golden()
     if golden is None:
         raise ArtifactError("the model has no golden vectors, so its card cannot be replaced")
     proto = onnx.ModelProto()
     proto.ParseFromString(artifact.data)
     del proto.metadata_props[:]
-    return assemble(proto.SerializeToString(deterministic=True), card, golden)
+    return assemble(serialize_proto(proto), card, golden)
 
 
 def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:

@@ -105,6 +105,7 @@ def export(
 ) -> None:
     """Parse, call the library, print."""
     from lstm_edge.exporting import ExportRequest, run_export
+    from lstm_edge_exporters.pytorch.options import ExportOptions
 
     if state is not None:
         say_renamed("--state", "states")
@@ -113,11 +114,13 @@ def export(
         source=source,
         output=output,
         weights=weights,
-        inputs=tuple(inputs or ()),
-        output_names=tuple(output_names or ()),
-        state=states.value,
-        lengths=lengths,
-        plain=plain,
+        options=ExportOptions(
+            inputs=tuple(inputs or ()),
+            output_names=tuple(output_names or ()),
+            state=states.value,
+            lengths=lengths,
+            plain=plain,
+        ),
         scheme=None if scheme is None else scheme.value,
         allow_unquantized=allow_unquantized,
         data=data,

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from support.networks import seeded
+from support.networks import build, seeded
 from torch import Tensor, nn
 
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.errors import CaptureError, InputError
 from lstm_edge_runtime.session import Session

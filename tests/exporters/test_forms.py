@@ -18,8 +18,8 @@ from support.forms_layers import LAYER_FORMS
 from support.forms_networks import NETWORK_FORMS
 from support.forms_packed import PACKED_FORMS
 from support.forms_refused import REFUSALS, Refusal
+from support.networks import build
 
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.verify.compare import Tolerance, assert_close
 from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.errors import CaptureError, ParityError

@@ -13,11 +13,11 @@ import pytest
 import torch
 from support.keras_cases import CASES, Case
 from support.keras_run import run_keras
+from support.networks import build
 from torch import Tensor, nn
 
 from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.keras import KerasModel, load_keras
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.verify.open_model import answers_of
 from lstm_edge_runtime.errors import LstmEdgeError
 from lstm_edge_runtime.providers import open_session

@@ -27,9 +27,9 @@ from support.keras_files import (
     refusal,
     sequential,
 )
+from support.networks import build
 
 from lstm_edge_exporters.keras import hdf5, load_keras
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_runtime.errors import ArtifactError, CaptureError
 from lstm_edge_runtime.session import Session
 

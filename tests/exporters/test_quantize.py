@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from support.networks import (
     NETWORKS,
+    build,
     exported,
     operators,
     parsed,
@@ -25,7 +26,6 @@ from support.networks import (
 from torch import Tensor, nn
 
 from lstm_edge_exporters.functions import function_for
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize, quantize_bytes
 from lstm_edge_runtime.artifact import append_trailer
 from lstm_edge_runtime.errors import (

@@ -7,12 +7,11 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
-from support.networks import operators, parsed, seeded, snr_db
+from support.networks import build, operators, parsed, seeded, snr_db
 from support.onnx_files import FLIP, FLOAT, B, H, I, assert_close_int8, both, feeds_of, gru_model, gru_weights, model
 
 from lstm_edge_exporters.functions import GruVariant
 from lstm_edge_exporters.functions import simulation as numpy_model
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.gru import gru_operator_weights
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix

@@ -11,9 +11,8 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from support.networks import NETWORKS, exported, input_spec, quantized
+from support.networks import NETWORKS, build, exported, input_spec, quantized
 
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime.card import CARD_KEY
 

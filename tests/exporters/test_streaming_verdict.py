@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from support.networks import NETWORKS, exported, quantized, random_inputs, seeded, session_of
+from support.networks import NETWORKS, build, exported, quantized, random_inputs, seeded, session_of
 from torch import Tensor, nn
 
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.verify.compare import STREAM, assert_close
 from lstm_edge_runtime.errors import StreamingError
 from lstm_edge_runtime.session import Session

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lstm_edge.layers import LSTM
-from lstm_edge_exporters.pytorch.export import build
+from lstm_edge_exporters.artifact import Artifact
+from lstm_edge_exporters.pytorch import export as exporting
+from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.session import Session
@@ -26,6 +28,7 @@ __all__ = [
     "LanguageModel",
     "LastStep",
     "Tagger",
+    "build",
     "exported",
     "operators",
     "quantized",
@@ -134,6 +137,11 @@ def input_spec(name: str) -> str:
         return "ids: int64[batch, time]"
     features = module.enter.in_features if isinstance(module, Tagger) else getattr(module, "lstm", module).input_size
     return f"x: float32[batch, time, {features}]"
+
+
+def build(module: nn.Module, example: Any = None, **options: Any) -> Artifact:
+    """Export a module in memory, with ``ExportOptions``."""
+    return exporting.build(module, example, ExportOptions(**options)).artifact
 
 
 @functools.cache

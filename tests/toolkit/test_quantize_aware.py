@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.networks import build
 from support.training_cases import model_of
 
 from lstm_edge.layers import LSTM
@@ -11,7 +12,6 @@ from lstm_edge.training.quantize_aware.layers import QuantizedLSTM
 from lstm_edge.training.quantize_aware.product import product, round_activations, round_weight
 from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.functions import simulation as arbiter
-from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.rounding import round_matrix, round_rows
 from lstm_edge_runtime.session import Session

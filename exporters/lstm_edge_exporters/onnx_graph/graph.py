@@ -31,6 +31,7 @@ __all__ = [
     "parse_model",
     "parse_proto",
     "read_again",
+    "read_proto",
     "replace_node",
     "root_of",
     "unique_name",
@@ -69,7 +70,7 @@ def parse_model(data: bytes) -> ir.Model:
         named = [tensor.name for tensor in external_tensors(proto)]
         what = f"weight {named[0]!r}" if named else f"the tensor {reading.external[0]}"
         raise ArtifactError(f"{what} lies in another file: load and save the model as one file first")
-    return _read(proto)
+    return read_proto(proto)
 
 
 def parse_proto(data: bytes) -> tuple[onnx.ModelProto, ModelReading]:
@@ -95,7 +96,12 @@ def parse_proto(data: bytes) -> tuple[onnx.ModelProto, ModelReading]:
     return proto, reading
 
 
-def _read(proto: onnx.ModelProto) -> ir.Model:
+def read_proto(proto: onnx.ModelProto) -> ir.Model:
+    """Return a model of ours for rewriting; one that somebody else wrote goes through ``parse_model``.
+
+    Raises:
+        ArtifactError: onnx_ir cannot read it.
+    """
     try:
         with quiet():
             model = ir.from_proto(proto)
@@ -112,7 +118,7 @@ def read_again(model: ir.Model) -> ir.Model:
     Nodes of a branch that was folded away still count as users of the weights around it (onnx_ir 1.1), so that
     ``drop_unused`` alone keeps those: 0.5 to 0.9 MB of a published VAD.
     """
-    copy = _read(ir.to_proto(model))
+    copy = read_proto(ir.to_proto(model))
     drop_unused(copy)
     return copy
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -16,13 +17,15 @@ from lstm_edge_exporters.artifact import (
     assemble,
     make_golden,
     own_version,
-    serialize,
+    serialize_proto,
+    to_proto,
     write,
 )
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.pytorch.calls import Layers, recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding
+from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.original import Original
 from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
 from lstm_edge_exporters.verify.chunks import judge_streaming
@@ -30,12 +33,13 @@ from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_exporters.verify.parity import check_parity
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
-from lstm_edge_runtime.errors import CaptureError, InputError
+from lstm_edge_runtime.errors import CaptureError
 from lstm_edge_runtime.writing import check_target
 
-__all__ = ["ExportReport", "build", "export"]
+__all__ = ["Built", "ExportReport", "build", "export"]
 
 Progress = Callable[[str], None]
+DEFAULTS = ExportOptions()
 Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
@@ -47,6 +51,14 @@ class ExportReport:
     size_bytes: int
     card: ModelCard
     elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A finished export in memory: the file, and its graph as onnx has it, for what goes on working on it."""
+
+    artifact: Artifact
+    proto: onnx.ModelProto
 
 
 def export(
@@ -72,9 +84,9 @@ def export(
             recurrent layers have (``batch_first``).
         path: where the file goes.
         inputs: instead of guessing axes from the examples, each input as ``"x: float32[batch, time, 40]"``.
-        state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
-        lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
-        plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
+        state: see ``ExportOptions``, as for the rest of these.
+        lengths: add an input of lengths.
+        plain: inline the functions.
         output_names: names for the outputs, in order.
         progress: called with one line for each thing that is being done.
 
@@ -89,16 +101,10 @@ def export(
     """
     start = time.monotonic()
     check_target(path, ".onnx")
-    artifact = build(
-        module,
-        example_inputs,
-        inputs=inputs,
-        state=state,
-        lengths=lengths,
-        plain=plain,
-        output_names=output_names,
-        progress=progress,
+    options = ExportOptions(
+        inputs=tuple(inputs or ()), state=state, lengths=lengths, plain=plain, output_names=tuple(output_names or ())
     )
+    artifact = build(module, example_inputs, options, progress).artifact
     write(artifact, path)
     return ExportReport(
         path=os.fspath(path), size_bytes=len(artifact.data), card=artifact.card, elapsed_s=time.monotonic() - start
@@ -109,22 +115,15 @@ def export(
 def build(
     module: nn.Module,
     example_inputs: Examples | None,
-    *,
-    inputs: Sequence[str | TensorSpec] | None = None,
-    state: Literal["explicit", "hidden"] = "explicit",
-    lengths: bool = False,
-    plain: bool = False,
-    output_names: Sequence[str] | None = None,
+    options: ExportOptions = DEFAULTS,
     progress: Progress | None = None,
-) -> Artifact:
+) -> Built:
     """Make the file in memory; arguments and errors as ``export``."""
     say = progress or (lambda _message: None)
     _check_module(module)
-    if state not in ("explicit", "hidden"):
-        raise InputError(f"state must be 'explicit' or 'hidden', got {state!r}")
     description = _description(module)
     layers = recurrent_modules(module)
-    specs, examples = _inputs(module, layers, example_inputs, inputs or description.get("inputs"))
+    specs, examples = _inputs(module, layers, example_inputs, options.inputs or description.get("inputs"))
     if not layers:
         raise CaptureError(
             "the module has no recurrent layer (nn.LSTM, nn.GRU, their cells, lstm_edge.LSTM): there is nothing to "
@@ -141,17 +140,18 @@ def build(
         layers,
         specs,
         everything,
-        explicit_state=state == "explicit",
-        output_names=output_names or description.get("outputs"),
+        explicit_state=options.state == "explicit",
+        output_names=options.output_names or description.get("outputs"),
     )
     original = Original(module, plan)
-    lengths = _wants_lengths(module, plan, asked=lengths)
+    lengths = _wants_lengths(module, plan, asked=options.lengths)
     maker = everything.without({spec.input for spec in plan.states} | {plan.lengths})
 
     count = sum(len(recurrence.layers) for _, recurrence in layers.values())
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
     captured = capture(module, plan, maker, lengths=lengths)
-    model = OpenModel.of(serialize(captured.model, plain=plain))
+    proto = to_proto(captured.model, plain=options.plain)
+    model = OpenModel.of(serialize_proto(proto))
 
     say("comparing onnxruntime with PyTorch over the grid of shapes")
     compared = check_parity(model, original, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
@@ -171,7 +171,8 @@ def build(
     card = _card(captured, compared.for_card(), streaming, description)
 
     say("making golden vectors and running the self-test")
-    return assemble(model.data, card, make_golden(model, card, maker, least=compared.fewest_steps))
+    golden = make_golden(model, card, maker, least=compared.fewest_steps)
+    return Built(artifact=assemble(model.data, card, golden), proto=proto)
 
 
 def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
@@ -95,10 +94,10 @@ def output_specs(
 
 
 def _dtype(name: str, tensor: Tensor) -> str:
-    dtype = str(tensor.dtype).removeprefix("torch.")
     try:
-        return str(np.dtype(dtype))
+        return str(tensor.numpy().dtype)
     except TypeError as error:
+        dtype = str(tensor.dtype).removeprefix("torch.")
         raise CaptureError(f"output {name} is {dtype}, which NumPy does not have: return float32") from error
 
 

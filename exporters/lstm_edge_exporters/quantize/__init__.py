@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from lstm_edge_exporters.artifact import (
@@ -20,7 +21,7 @@ from lstm_edge_exporters.artifact import (
     write,
 )
 from lstm_edge_exporters.functions import DOMAIN
-from lstm_edge_exporters.onnx_graph.graph import constant_of, drop_unused, parse_model, with_weights
+from lstm_edge_exporters.onnx_graph.graph import constant_of, drop_unused, parse_model, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.quantize.dense import is_embedding
@@ -46,6 +47,7 @@ __all__ = [
     "SCHEMES",
     "LayerPart",
     "MatrixRounder",
+    "Parent",
     "QuantizationReport",
     "Scheme",
     "describe_parts",
@@ -152,9 +154,32 @@ def report_of(artifact: Artifact, path: str | os.PathLike[str], *, parent_bytes:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parent:
+    """A float32 model to quantize: its file, its graph, which is rewritten, and a session of the file."""
+
+    data: bytes
+    model: ir.Model
+    session: Session
+
+    @classmethod
+    def read(cls, data: bytes) -> "Parent":
+        """Read a file that anybody may have written.
+
+        Raises:
+            ArtifactError, IntegrityError: it cannot be read.
+        """
+        return cls(data=data, model=parse_model(data), session=Session(data, kernels="off"))
+
+    @classmethod
+    def built(cls, artifact: Artifact, proto: onnx.ModelProto) -> "Parent":
+        """Take what was just exported: it is neither parsed nor opened again."""
+        return cls(data=artifact.data, model=read_proto(proto), session=artifact.session)
+
+
 @quiet()
 def quantize_bytes(
-    data: bytes,
+    source: bytes | Parent,
     *,
     scheme: str | Scheme = "int8",
     layers: str = "all",
@@ -170,14 +195,14 @@ def quantize_bytes(
     chosen = parse_scheme(scheme)
     if layers not in LAYERS:
         raise QuantizationError(f"layers is {layers!r}; known ones are {', '.join(LAYERS)}")
-    model = parse_model(data)
+    parent = source if isinstance(source, Parent) else Parent.read(source)
+    model, session = parent.model, parent.session
     opset = model.opset_imports.get("", 0)
     if opset < LEAST_OPSET:
         raise QuantizationError(
             f"the model has opset {opset}, quantization needs {LEAST_OPSET}: "
             "convert it first with onnx.version_converter"
         )
-    session = Session(data, kernels="off")
     card = session.card or _inferred_card(session)
     _refuse_quantized(model, card)
     found = find_layers(model)
@@ -196,11 +221,12 @@ def quantize_bytes(
     least = fewest_steps(card.parity)
 
     say("comparing with the float32 parent")
+    opened = OpenModel(parent.data, session.onnxruntime_session)
     maker = InputMaker(card.inputs, ids_below=ids_below, values=settings_of(session))
     card = card.replace(
         layers=_requantized(card.layers, model),
-        quantization=_quantization(name, data, rows, calibration_sha256),
-        parity=difference_to(OpenModel.of(data), body, card, maker, least=least).for_card(),
+        quantization=_quantization(name, parent.data, rows, calibration_sha256),
+        parity=difference_to(opened, body, card, maker, least=least).for_card(),
     )
     say("making golden vectors and running the self-test")
     return assemble(body.data, card, make_golden(body, card, maker, least=least))

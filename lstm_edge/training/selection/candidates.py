@@ -155,13 +155,14 @@ def _config(dataset: Dataset, architecture: Architecture, settings: SelectionSet
 
 def _write(dataset: Dataset, architecture: Architecture, settings: SelectionSettings, path: Path) -> tuple[Path, int]:
     from lstm_edge_exporters.pytorch.export import build
-    from lstm_edge_exporters.quantize import quantize_bytes
+    from lstm_edge_exporters.quantize import Parent, quantize_bytes
 
     config = _config(dataset, architecture, settings, 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = _model(config).eval()
-    path.write_bytes(quantize_bytes(build(model, None).data, scheme="int8").data)
+    built = build(model, None)
+    path.write_bytes(quantize_bytes(Parent.built(built.artifact, built.proto), scheme="int8").data)
     return path, sum(parameter.numel() for parameter in model.parameters())
 
 

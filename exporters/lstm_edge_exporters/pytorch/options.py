@@ -1,0 +1,37 @@
+"""What an export may be asked for; imports no torch, so that a command line can make it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lstm_edge_runtime.card import TensorSpec
+from lstm_edge_runtime.errors import InputError
+
+__all__ = ["ExportOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """The options of an export.
+
+    Attributes:
+        inputs: each input of forward in order, as ``"x: float32[batch, time, 40]"``; without any, the axes are guessed
+            from the examples.
+        state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
+        lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
+        plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
+        output_names: names for the outputs, in order; without any, they are named after their place in the result.
+
+    Raises:
+        InputError: ``state`` is neither of the two.
+    """
+
+    inputs: Sequence[str | TensorSpec] = ()
+    state: Literal["explicit", "hidden"] = "explicit"
+    lengths: bool = False
+    plain: bool = False
+    output_names: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.state not in ("explicit", "hidden"):
+            raise InputError(f"state must be 'explicit' or 'hidden', got {self.state!r}")
