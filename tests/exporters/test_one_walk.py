@@ -76,6 +76,20 @@ def test_a_type_that_numpy_lacks_is_refused():
         plan_of(Counted(torch.bfloat16).eval())
 
 
+def test_other_results_at_another_shape_are_refused():
+    class Shapely(Counted):
+        def forward(self, x):
+            y = self.lstm(x)[0]
+            return {"y": y, "more": y} if len(x) > 3 else {"y": y}
+
+    with pytest.raises(CaptureError) as caught:
+        plan_of(Shapely().eval())
+    assert str(caught.value) == (
+        "forward returns other tensors for 5 rows or 11 steps than for 3 rows and 7 steps (y of 3 axes; y of 3 axes, "
+        "more of 3 axes; y of 3 axes): return the same ones for every shape"
+    )
+
+
 @pytest.mark.slow
 def test_a_layer_is_described_once(monkeypatch):
     read, real = Counter(), recurrent.read_lstm

@@ -7,13 +7,14 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import answers_of
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
-__all__ = ["Trial", "length_inputs", "make_feeds", "scalar_values"]
+__all__ = ["Trial", "length_inputs", "scalar_values"]
 
 
 # An integer input without dynamic axes is tried with the constants that the graph compares it with, then with these.
@@ -74,36 +75,12 @@ def length_inputs(model: ir.Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def make_feeds(
-    specs: Sequence[TensorSpec],
-    sizes: Mapping[str, int],
-    rng: np.random.Generator,
-    *,
-    values: Mapping[str, Array],
-    ids_below: int,
-) -> dict[str, Array]:
-    """Make an array for each input: given values, random floats, ids below a bound, booleans.
-
-    Raises:
-        ArtifactError: an input would have over 256 MB.
-    """
-    feeds: dict[str, Array] = {}
+def _check_sizes(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> None:
     for spec in specs:
-        if spec.name in values:
-            feeds[spec.name] = values[spec.name]
-            continue
         shape = [axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes]
-        dtype = np.dtype(spec.dtype)
-        size = int(np.prod([float(axis) for axis in shape])) * dtype.itemsize
+        size = int(np.prod([float(axis) for axis in shape])) * np.dtype(spec.dtype).itemsize
         if size > LARGEST_INPUT_BYTES:
             raise ArtifactError(f"input {spec.name!r} has the shape {shape}, {size} bytes: too large to try the file")
-        if dtype.kind == "f":
-            feeds[spec.name] = (np.round(rng.standard_normal(shape) * 64) / 64).astype(dtype)
-        elif dtype.kind == "b":
-            feeds[spec.name] = np.asarray(rng.random(shape) < 0.5)
-        else:
-            feeds[spec.name] = np.asarray(rng.integers(0, ids_below, shape), dtype)
-    return feeds
 
 
 class Trial:
@@ -127,10 +104,15 @@ class Trial:
         seed: int = 0,
         given: Mapping[str, Array] | None = None,
     ) -> dict[str, Array] | None:
-        """Return the outputs by name, from the first choice of integers that runs; None where none does."""
+        """Return the outputs by name, from the first choice of integers that runs; None where none does.
+
+        Raises:
+            ArtifactError: an input would have over 256 MB.
+        """
         for values in self.choices():
-            rng = np.random.default_rng(seed)
-            feeds = make_feeds(specs, sizes, rng, values=values, ids_below=self._ids_below) | dict(given or {})
+            _check_sizes([spec for spec in specs if spec.name not in values], sizes)
+            maker = InputMaker(specs, ids_below=self._ids_below, values=values)
+            feeds = maker.make_sized(np.random.default_rng(seed), sizes) | dict(given or {})
             try:
                 return answers_of(self.session, feeds)
             except RUNTIME_ERRORS as error:

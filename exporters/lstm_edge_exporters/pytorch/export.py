@@ -84,9 +84,9 @@ def export(
             recurrent layers have (``batch_first``).
         path: where the file goes.
         inputs: instead of guessing axes from the examples, each input as ``"x: float32[batch, time, 40]"``.
-        state: see ``ExportOptions``, as for the rest of these.
-        lengths: add an input of lengths.
-        plain: inline the functions.
+        state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
+        lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
+        plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
         output_names: names for the outputs, in order.
         progress: called with one line for each thing that is being done.
 

@@ -76,8 +76,16 @@ def output_specs(
         longer: those of ``LONGER`` steps.
 
     Raises:
-        CaptureError: an output's elements are of a type that NumPy lacks, such as bfloat16.
+        CaptureError: an output's elements are of a type that NumPy lacks, such as bfloat16, or what forward returns
+            depends on the shape.
     """
+    ranks = [{name: tensor.ndim for name, tensor in run.items()} for run in (base, wider, longer)]
+    if ranks[0] != ranks[1] or ranks[0] != ranks[2]:
+        shown = "; ".join(", ".join(f"{name} of {rank} axes" for name, rank in run.items()) for run in ranks)
+        raise CaptureError(
+            f"forward returns other tensors for {WIDER} rows or {LONGER} steps than for {TRACED[BATCH]} rows and "
+            f"{TRACED[TIME]} steps ({shown}): return the same ones for every shape"
+        )
     specs = []
     for name, tensor in base.items():
         axes: list[str | int] = []

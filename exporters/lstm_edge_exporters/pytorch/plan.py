@@ -49,6 +49,7 @@ class Plan:
         takes_lengths: forward itself deals with lengths: in that input, or in a parameter ``lengths``.
         packs: forward packs sequences.
         sorted_rows: it wants rows in order of falling lengths.
+        keeps_one: a state may be the module's answer too, as a cell's is.
     """
 
     layers: Layers
@@ -63,11 +64,7 @@ class Plan:
     takes_lengths: bool
     packs: bool
     sorted_rows: bool
-
-    @property
-    def keeps_one(self) -> bool:
-        """Say whether a state may be the module's answer too, as a cell's is."""
-        return any(recurrence.single_step for _, recurrence in self.layers.values())
+    keeps_one: bool
 
 
 @dataclass
@@ -151,6 +148,7 @@ def watch(
         takes_lengths=keyword or lengths is not None,
         packs=bool(packs.lengths),
         sorted_rows=packs.enforced,
+        keeps_one=keep_one,
     )
 
 

@@ -74,7 +74,11 @@ class InputMaker:
 
     def make(self, rng: np.random.Generator, batch: int, time: int) -> dict[str, Array]:
         """Return an array for each input; axes with other names than batch and time get 3 elements."""
-        return {spec.name: self._one(spec, rng, {BATCH: batch, TIME: time}) for spec in self.specs}
+        return self.make_sized(rng, {BATCH: batch, TIME: time})
+
+    def make_sized(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[str, Array]:
+        """Return an array for each input, of the sizes of the named axes; 3 elements where a name has none."""
+        return {spec.name: self._one(spec, rng, sizes) for spec in self.specs}
 
     def _one(self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[str, int]) -> Array:
         shape = [axis if isinstance(axis, int) else sizes.get(axis, 3) for axis in spec.axes]
