@@ -10,7 +10,6 @@ from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import AsJson
 from lstm_edge.cli._renamed import with_old_names
-from lstm_edge.cli.train._run import check_output
 from lstm_edge.cli.train.options import (
     BatchSize,
     Bidirectional,
@@ -114,6 +113,7 @@ def select(
     """
     from lstm_edge.amounts import parse_amount, parse_sizes
     from lstm_edge.checkpoint import save_checkpoint
+    from lstm_edge.commands.train import check_output
     from lstm_edge.data import load, parse_columns
     from lstm_edge.training.plot import check_plot
     from lstm_edge.training.selection import Limits, plot_selection, retrain, sqlite_url

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
 from lstm_edge.cli._options import METRIC_NAMES
-from lstm_edge.cli.train import Peephole, classification
+from lstm_edge.cli.train import Peephole, make_command
 from lstm_edge.cli.validate import validate as validate_command
 from lstm_edge.data import load
 from lstm_edge.training import Epoch, TrainingOptions, train_classifier
@@ -120,7 +120,7 @@ def test_train_takes_a_file(tmp_path):
 )
 def test_train_refuses_before_it_trains(tmp_path, monkeypatch, options, data, sentence):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lstm_edge.training.train_classifier", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr("lstm_edge.training.tasks.run_training", lambda *_, **__: pytest.fail("it trained"))
     result = train(*options, data=data)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(sentence)
@@ -185,7 +185,10 @@ def test_validate_names_a_missing_model(models, tmp_path):
 
 
 def test_the_commands_defaults_are_the_librarys():
-    given = {name: parameter.default for name, parameter in inspect.signature(classification).parameters.items()}
+    given = {
+        name: parameter.default
+        for name, parameter in inspect.signature(make_command("classification")).parameters.items()
+    }
     options, config = TrainingOptions(), ClassifierConfig(features=1, classes=2)
     assert {name: given[name] for name in ("epochs", "batch_size", "learning_rate")} == {
         "epochs": options.epochs,

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
-from lstm_edge.cli.train import TASKS, classification, forecast, language_model, tagging
+from lstm_edge.cli.train import TASKS, make_command
 from lstm_edge.training import Checkpoint, LanguageOptions, TrainingOptions
 from lstm_edge.training.models import ClassifierConfig, ForecasterConfig, LanguageModelConfig, TaggerConfig
 
@@ -195,16 +195,16 @@ def test_help_has_examples_and_fits_80_columns(task, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("command", "config", "options"),
+    ("task", "config", "options"),
     [
-        (classification, ClassifierConfig(features=1, classes=2), TrainingOptions()),
-        (tagging, TaggerConfig(features=1, classes=2), TrainingOptions(bucket=True, pack=False)),
-        (forecast, ForecasterConfig(features=1), TrainingOptions(bucket=True, pack=False, loss="mse")),
-        (language_model, LanguageModelConfig(tokens=2), LanguageOptions()),
+        ("classification", ClassifierConfig(features=1, classes=2), TrainingOptions()),
+        ("tagging", TaggerConfig(features=1, classes=2), TrainingOptions(bucket=True, pack=False)),
+        ("forecast", ForecasterConfig(features=1), TrainingOptions(bucket=True, pack=False, loss="mse")),
+        ("language-model", LanguageModelConfig(tokens=2), LanguageOptions()),
     ],
 )
-def test_the_commands_defaults_are_the_librarys(command, config, options):
-    given = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
+def test_the_commands_defaults_are_the_librarys(task, config, options):
+    given = {name: parameter.default for name, parameter in inspect.signature(make_command(task)).parameters.items()}
     for source in (config, options):
         for name in source.to_json():
             if name in given and name not in ("embedding", "vocabulary"):

@@ -1,10 +1,17 @@
 """Ready-made models around ``lstm_edge.layers.LSTM``: one for each task of ``lstm-edge train``."""
 
-from lstm_edge.training.models.classifier import ClassifierConfig, SequenceClassifier
-from lstm_edge.training.models.forecaster import ForecasterConfig, SequenceForecaster
 from lstm_edge.training.models.language import LanguageModel, LanguageModelConfig
-from lstm_edge.training.models.recurrent import RecurrentConfig, SequenceModel, set_forget_bias
-from lstm_edge.training.models.tagger import SequenceTagger, TaggerConfig
+from lstm_edge.training.models.recurrent import RecurrentConfig, set_forget_bias
+from lstm_edge.training.models.sequence import (
+    ClassifierConfig,
+    ForecasterConfig,
+    SequenceClassifier,
+    SequenceConfig,
+    SequenceForecaster,
+    SequenceModel,
+    SequenceTagger,
+    TaggerConfig,
+)
 
 __all__ = [
     "ClassifierConfig",
@@ -13,6 +20,7 @@ __all__ = [
     "LanguageModelConfig",
     "RecurrentConfig",
     "SequenceClassifier",
+    "SequenceConfig",
     "SequenceForecaster",
     "SequenceModel",
     "SequenceTagger",

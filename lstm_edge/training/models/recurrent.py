@@ -1,12 +1,11 @@
-"""What the ready-made models share: the checked sizes of a recurrent stack, and standardized inputs before it."""
+"""What the ready-made models share: the checked sizes of a recurrent stack."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, get_args
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lstm_edge.layers import LSTM, Peephole
 from lstm_edge_runtime.errors import InputError
@@ -14,7 +13,6 @@ from lstm_edge_runtime.errors import InputError
 __all__ = [
     "LARGEST_SIZE",
     "RecurrentConfig",
-    "SequenceModel",
     "check_flag",
     "check_integer",
     "check_names",
@@ -94,112 +92,6 @@ class RecurrentConfig:
                     raise InputError(f"{cls.noun}: {name} is {arguments[name]!r}, expected a list of text")
                 arguments[name] = tuple(arguments[name])
         return cls(**arguments)
-
-
-class SequenceModel(nn.Module):
-    """Standardized inputs, the recurrent layers and one linear layer: what classifier, tagger and forecaster share.
-
-    The standardization ``(x - mean) / std`` is part of the model, so that the exported graph takes raw inputs.
-    ``mean`` and ``std`` are float32 buffers ``[features]``, 0 and 1 until ``set_standardization`` is called.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self, config: RecurrentConfig, *, features: int, outputs: int, bidirectional: bool, input_noise: float
-    ) -> None:
-        super().__init__()
-        self.noun = config.noun
-        self.trained_for = config.trained_for
-        self.features = features
-        self.bidirectional = bidirectional
-        # Whether training packs rows of different lengths: see TrainingOptions.pack.
-        self.pack = True
-        self.input_noise = input_noise
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("std", torch.ones(features))
-        self.lstm = make_lstm(features, config, bidirectional=bidirectional)
-        self.dropout = nn.Dropout(config.dropout)
-        self.linear = nn.Linear((config.projection or config.hidden) * (2 if bidirectional else 1), outputs)
-
-    def set_standardization(self, mean: Tensor, std: Tensor) -> None:
-        """Set the statistics of the inputs, each ``[features]``; a feature that never varies (std 0) gets std 1.
-
-        Raises:
-            InputError: a shape is not ``[features]``, or a value is negative (std), NaN or infinite.
-        """
-        self._copy_statistics(("mean", self.mean, mean), ("std", self.std, std))
-
-    def _copy_statistics(self, mean: tuple[str, Tensor, Tensor], std: tuple[str, Tensor, Tensor]) -> None:
-        for name, buffer, value in (mean, std):
-            if value.shape != buffer.shape:
-                raise InputError(f"{self.noun}: {name} has shape {list(value.shape)}, expected {list(buffer.shape)}")
-            if not bool(torch.isfinite(value).all()):
-                raise InputError(f"{self.noun}: {name} holds NaN or infinity, expected finite numbers")
-        if bool((std[2] < 0).any()):
-            raise InputError(f"{self.noun}: {std[0]} holds a negative number, expected 0 or more")
-        mean[1].copy_(mean[2])
-        std[1].copy_(torch.where(std[2] > 0, std[2], torch.ones_like(std[2])))
-
-    def standardize(self, x: Tensor) -> Tensor:
-        """Return ``(x - mean) / std``, in training with the input noise added; float32 ``[B, T, F]``."""
-        x = (x - self.mean) / self.std
-        if self.training and self.input_noise > 0:
-            x = x + self.input_noise * torch.randn_like(x)
-        return x
-
-    def run_steps(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the last layer's output of every step, float32 ``[B, T, D * P]``; padding's means nothing."""
-        if self._trains_padded(lengths):
-            return self._run_padded(x, lengths)
-        y, _ = self.lstm(self.standardize(x), lengths=lengths)
-        steps: Tensor = y
-        return steps
-
-    def run_to_end(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the last layer's final output of each row, float32 ``[B, D * P]``.
-
-        It is taken from the layer's final state, not gathered from its outputs: so a chunk's answer continues the
-        chunk before it.
-        """
-        if self._trains_padded(lengths):
-            # Training alone: an export must keep the layer's final state, and its lengths may be 0.
-            assert lengths is not None
-            return self._run_padded(x, lengths)[torch.arange(len(x), device=x.device), lengths - 1]
-        _, (hidden, _) = self.lstm(self.standardize(x), lengths=lengths)
-        # hidden is [layers * directions, B, P], the last layer's directions last.
-        last: Tensor = torch.cat((hidden[-2], hidden[-1]), dim=-1) if self.bidirectional else hidden[-1]
-        return last
-
-    def _trains_padded(self, lengths: Tensor | None) -> bool:
-        """Say whether what comes after a row's end may run through the layers: no earlier step can see it."""
-        return (
-            lengths is not None
-            and self.training
-            and not self.pack
-            and not self.bidirectional
-            and self.lstm.peephole == "none"
-        )
-
-    def _run_padded(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        assert lengths is not None
-        past = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
-        # A NaN in the padding would come back in the gradients: 0 * NaN is NaN.
-        y, _ = self.lstm(self.standardize(x.masked_fill(past.unsqueeze(-1), 0.0)))
-        steps: Tensor = y
-        return steps
-
-    def describe_inputs(self) -> dict[str, Any]:
-        """Return what the model card says of the inputs, what the graph does to them, and what it was trained for."""
-        return {
-            "trained_for": self.trained_for,
-            "preprocessing": (
-                f"inside the graph: x is standardized to (x - mean) / std with {self.features} means and "
-                "standard deviations of the training data",
-            ),
-            "inputs": [f"x: float32[batch, time, {self.features}]"],
-        }
 
 
 def make_lstm(input_size: int, config: RecurrentConfig, *, bidirectional: bool = False) -> LSTM:

@@ -5,21 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 
 from lstm_edge.data import Dataset, collate
-from lstm_edge.training import TrainingReport, train_classifier, train_forecaster, train_tagger
-from lstm_edge.training.models import (
-    ClassifierConfig,
-    ForecasterConfig,
-    SequenceClassifier,
-    SequenceForecaster,
-    SequenceTagger,
-    TaggerConfig,
-)
+from lstm_edge.training import TASKS, TrainingReport
+from lstm_edge.training.models import SequenceClassifier, SequenceConfig, SequenceForecaster, SequenceTagger
 from lstm_edge.training.selection.settings import Architecture, SelectionSettings
 from lstm_edge.validation.judge import default_metric
 from lstm_edge_runtime.errors import InputError
@@ -28,7 +20,6 @@ from lstm_edge_runtime.metrics import METRICS, Metric, get_metric
 __all__ = ["Measured", "measure", "metric_for", "score", "train"]
 
 Model = SequenceClassifier | SequenceTagger | SequenceForecaster
-Config = ClassifierConfig | TaggerConfig | ForecasterConfig
 
 # Timings in turn, so that whatever else the machine does meets every candidate; the median of them counts.
 _ROUNDS = 3
@@ -80,12 +71,11 @@ def train(
     Raises:
         DataError, InputError: as the task's own training.
     """
-    config = _config(dataset, architecture, settings, classes)
-    if isinstance(config, ForecasterConfig):
-        return train_forecaster(dataset, config, options=settings.options, seed=settings.seed)
-    if isinstance(config, TaggerConfig):
-        return train_tagger(dataset, config, options=settings.options, seed=settings.seed)
-    return train_classifier(dataset, config, options=settings.options, seed=settings.seed)
+    config = _config(dataset, architecture, settings, **({"classes": classes} if classes else {}))
+    trained: tuple[Model, TrainingReport] = TASKS[dataset.task](
+        dataset, config, options=settings.options, seed=settings.seed
+    )
+    return trained
 
 
 def score(model: Model, dataset: Dataset, metric: Metric) -> float:
@@ -145,31 +135,23 @@ def measure(
     }
 
 
-def _config(dataset: Dataset, architecture: Architecture, settings: SelectionSettings, classes: int) -> Config:
-    sizes: dict[str, Any] = {"hidden": architecture.hidden, "layers": architecture.layers, **settings.model}
-    if dataset.task == "forecast":
-        return ForecasterConfig(features=dataset.features, targets=dataset.targets, **sizes)
-    make = ClassifierConfig if dataset.task == "classification" else TaggerConfig
-    return make(features=dataset.features, classes=classes or dataset.classes, labels=dataset.labels, **sizes)
+def _config(dataset: Dataset, architecture: Architecture, settings: SelectionSettings, **sizes: int) -> SequenceConfig:
+    chosen = {"hidden": architecture.hidden, "layers": architecture.layers, **settings.model} | sizes
+    config: SequenceConfig = TASKS[dataset.task].config.for_data(dataset, **chosen)
+    return config
 
 
 def _write(dataset: Dataset, architecture: Architecture, settings: SelectionSettings, path: Path) -> tuple[Path, int]:
     from lstm_edge_exporters.pytorch.export import build
     from lstm_edge_exporters.quantize import Parent, quantize_bytes
 
-    config = _config(dataset, architecture, settings, 0)
+    config = _config(dataset, architecture, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = _model(config).eval()
+        model = TASKS[dataset.task].model(config).eval()
     built = build(model, None)
     path.write_bytes(quantize_bytes(Parent.built(built.artifact, built.proto), scheme="int8").data)
     return path, sum(parameter.numel() for parameter in model.parameters())
-
-
-def _model(config: Config) -> Model:
-    if isinstance(config, ForecasterConfig):
-        return SequenceForecaster(config)
-    return SequenceTagger(config) if isinstance(config, TaggerConfig) else SequenceClassifier(config)
 
 
 def _time(path: Path, length: int) -> tuple[float, bool]:

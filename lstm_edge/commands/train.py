@@ -1,0 +1,300 @@
+"""``lstm-edge train``: load the data, train a ready-made model, write it."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from lstm_edge.amounts import parse_amount
+from lstm_edge.checkpoint import load_checkpoint_of, save_checkpoint
+from lstm_edge.commands.task_options import RUN, TASK_OPTIONS
+from lstm_edge.data import Dataset, Task, load, parse_columns
+from lstm_edge.training import (
+    TASKS,
+    Checkpoint,
+    Epoch,
+    LanguageOptions,
+    TrainingReport,
+    plot_curves,
+    train_language_model,
+)
+from lstm_edge.training.corpus import check_device_bytes, load_corpus
+from lstm_edge.training.distributed import is_main, process_group
+from lstm_edge.training.models import LanguageModel, LanguageModelConfig
+from lstm_edge.training.plot import check_plot
+from lstm_edge.training.record import TaskName
+from lstm_edge.training.sequences import check_sizes
+from lstm_edge.training.state import check_checkpoint
+from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.writing import beside, check_target
+
+__all__ = ["check_output", "train"]
+
+AnyPath = str | os.PathLike[str]
+Say = Callable[[str], None]
+
+
+def train(
+    task: TaskName,
+    *,
+    data: str,
+    output: AnyPath,
+    held_out_data: str | None = None,
+    columns: str | None = None,
+    held_out: float | None = None,
+    pad: Literal["post", "pre", "random"] | None = None,
+    truncate: Literal["post", "pre", "random"] | None = None,
+    max_length: int | None = None,
+    bucket: bool | None = None,
+    pack: bool | None = None,
+    vocabulary: Literal["character", "byte", "word", "bpe"] | None = None,
+    vocabulary_size: int | None = None,
+    max_vocabulary: int | None = None,
+    max_bytes: str | float | None = None,
+    lines: bool | None = None,
+    embedding: int | None = None,
+    hidden: int | None = None,
+    layers: int | None = None,
+    peephole: Literal["none", "diagonal", "full"] | None = None,
+    projection: int | None = None,
+    bidirectional: bool | None = None,
+    tied: bool | None = None,
+    dropout: float | None = None,
+    input_noise: float | None = None,
+    forget_bias: float | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    window: int | None = None,
+    reset_probability: float | None = None,
+    loss: Literal["cross-entropy", "mse", "mae"] | None = None,
+    label_smoothing: float | None = None,
+    optimizer: Literal["sgd", "adam", "adamw"] | None = None,
+    learning_rate: float | None = None,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
+    schedule: Literal["constant", "cosine", "step", "plateau"] | None = None,
+    warmup: float | None = None,
+    step_epochs: int | None = None,
+    step_factor: float | None = None,
+    clip_norm: float | None = None,
+    patience: int | None = None,
+    max_minutes: float | None = None,
+    max_updates: int | None = None,
+    quantize_aware: str | None = None,
+    start: AnyPath | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    resume_file: AnyPath | None = None,
+    resume: bool = False,
+    plot: AnyPath | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    progress: Say | None = None,
+) -> TrainingReport:
+    """Train a ready-made model and write it; what ``lstm-edge train TASK`` does.
+
+    The same arguments give the same weights, bit for bit, on the same machine (without ``max_minutes``). Under
+    ``torchrun`` every process calls it; the first one writes, and calls back. An option that is None has the task's
+    default (``lstm_edge.commands.task_options``).
+
+    Args:
+        task: ``"classification"``, ``"tagging"``, ``"forecast"`` or ``"language-model"``.
+        data: a bundled set, a file of sequences (``x`` float32 ``[steps, features]``, see docs/data.md), or for a
+            language model a text.
+        output: the ``.safetensors`` file to write.
+        held_out_data: held out for early stopping instead of a part of ``data``.
+        columns: which columns of a CSV file mean what, as ``sequence=id,step=t,target=y,features=a+b``.
+        held_out: share of ``data`` that is held out.
+        pad: where padding goes; never changes an answer.
+        truncate: which steps over ``max_length`` are dropped.
+        max_length: the most steps of a sequence.
+        bucket: batches of similar lengths.
+        pack: pack sequences of different lengths: slower, no padding computed.
+        vocabulary: what a token of a text is.
+        vocabulary_size: tokens that are kept, the most frequent first.
+        max_vocabulary: refuse a larger vocabulary.
+        max_bytes: refuse a model of more bytes as int8: a number, or a text such as ``"100k"``.
+        lines: each line of the text is a text by itself, closed by an end token.
+        embedding: size of a token's vector; by default 64, or with ``tied`` the size of the recurrent output.
+        hidden: size of the hidden state.
+        layers: number of LSTM layers.
+        peephole: connections from the cell state to the gates.
+        projection: size of the projected output; 0: no projection.
+        bidirectional: read in both directions.
+        tied: use the embedding as the last layer's matrix too.
+        dropout: share dropped between layers and before the last one.
+        input_noise: standard deviation of the noise added to the standardized inputs.
+        forget_bias: first bias of the forget gates.
+        epochs: the most epochs.
+        batch_size: sequences in a batch, or rows of text read side by side.
+        window: tokens that the gradient goes back through.
+        reset_probability: with which a row of text starts a window from the initial state.
+        loss: ``"cross-entropy"`` for classes, ``"mse"`` or ``"mae"`` for values.
+        label_smoothing: share of probability spread over all classes.
+        optimizer: what makes the steps.
+        learning_rate: at the start.
+        momentum: of ``"sgd"``.
+        weight_decay: of the matrices.
+        schedule: how the learning rate falls.
+        warmup: share of the training in which the learning rate rises from 0.
+        step_epochs: epochs between cuts (``"step"``), or without gain (``"plateau"``).
+        step_factor: of a cut.
+        clip_norm: bound of the norm of all gradients together; 0 leaves them as they are.
+        patience: epochs without a lower held-out loss before training stops.
+        max_minutes: stop after this time; the result then depends on the machine's speed.
+        max_updates: stop after so many updates in all.
+        quantize_aware: scheme whose arithmetic the forward pass has, such as ``"int8"`` or ``"int4:128"``.
+        threads: PyTorch's threads.
+        start: a trained ``.safetensors`` model of the same task and sizes to start from.
+        seed: decides first weights, order, noise and the held-out part.
+        resume_file: where the state is kept while it trains; by default ``output`` with ``.resume`` behind.
+        resume: go on from that state.
+        plot: a ``.svg``, ``.png`` or ``.pdf`` file to draw the curves into.
+        on_epoch: called after every epoch.
+        on_progress: called after every update with (updates done, updates at most).
+        progress: called with one line for each thing that is being done.
+
+    Returns:
+        The report: the epochs, the best one, the configuration, seconds.
+
+    Raises:
+        InputError: an option is not one of the task's or out of its range, the loss became infinite or NaN, or there is
+            nothing to resume.
+        DataError: the data cannot be loaded, or are not for the task.
+        ArtifactError: ``start`` or the state is damaged, or of another training.
+        OutputError: a file cannot be written, or an interrupted training would be lost.
+    """
+    # First of all: these are the arguments and nothing else.
+    given = {name: value for name, value in locals().items() if value is not None}
+    callbacks = {name: given.pop(name, None) for name in ("on_epoch", "on_progress", "progress")}
+    _check_options(given.pop("task"), given)
+    with process_group():
+        run = _open(task, given, callbacks)
+        model, report = _train_text(run) if task == "language-model" else _train_sequences(run)
+        if is_main():
+            save_checkpoint(model, run.output)
+            run.checkpoint.path.unlink(missing_ok=True)
+            if plot is not None:
+                plot_curves(report, Path(plot))
+        return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A training that has passed all checks of its paths; ``callbacks`` are those of the process that writes."""
+
+    task: TaskName
+    given: Mapping[str, Any]
+    output: Path
+    checkpoint: Checkpoint
+    callbacks: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        seed: int = self.given["seed"]
+        return seed
+
+    def say(self, message: str) -> None:
+        if self.callbacks["progress"] is not None:
+            self.callbacks["progress"](message)
+
+    def chosen(self, kind: type) -> dict[str, Any]:
+        """Return the options that were given and are fields of a class; a norm of 0 means no clipping."""
+        names = {field.name for field in fields(kind)}
+        values = {name: value for name, value in self.given.items() if name in names}
+        return values | ({"clip_norm": values["clip_norm"] or None} if "clip_norm" in values else {})
+
+    def watched(self, model: Any) -> dict[str, Any]:
+        """Return the seed, the callbacks, the state and the model to start from, as keywords of a training."""
+        start = self.given.get("start")
+        if start is not None:
+            self.say(f"starting from {start}")
+        watched = {name: self.callbacks[name] for name in ("on_epoch", "on_progress")}
+        loaded = None if start is None else load_checkpoint_of(model, start)
+        return watched | {"seed": self.seed, "checkpoint": self.checkpoint, "start": loaded}
+
+
+def check_output(output: Path) -> None:
+    """Refuse a path that cannot be written, or whose name belongs to another kind of file, such as an exported model.
+
+    Raises:
+        OutputError: it is one.
+    """
+    if output.suffix != ".safetensors":
+        raise OutputError(
+            f"{output}: the name of a trained model must end in .safetensors; lstm-edge export makes the .onnx of it"
+        )
+    check_target(output)
+
+
+def _check_options(task: str, given: Mapping[str, Any]) -> None:
+    if task not in TASK_OPTIONS:
+        raise InputError(f"task {task!r}: unknown; expected one of {', '.join(TASK_OPTIONS)}")
+    for name in given:
+        if name not in TASK_OPTIONS[task] and name not in RUN[:2]:
+            raise InputError(f"{name} is not an option of {task}; leave it out")
+
+
+def _open(task: TaskName, given: Mapping[str, Any], callbacks: Mapping[str, Any]) -> _Run:
+    """Refuse paths that cannot be written before anything slow starts."""
+    output = Path(given["output"])
+    check_output(output)
+    if "plot" in given:
+        check_plot(Path(given["plot"]))
+    state = Path(given["resume_file"]) if "resume_file" in given else beside(output, ".resume")
+    if os.path.realpath(state) == os.path.realpath(output):
+        raise OutputError(f"{state}: --resume-file must not be the model that -o writes: give it another name")
+    checkpoint = Checkpoint(path=state, resume=given["resume"])
+    if is_main():
+        check_checkpoint(checkpoint)
+    heard = callbacks if is_main() else dict.fromkeys(callbacks)
+    return _Run(task=task, given=given, output=output, checkpoint=checkpoint, callbacks=heard)
+
+
+def _train_sequences(run: _Run) -> tuple[Any, TrainingReport]:
+    task = cast(Task, run.task)  # a language model is trained by _train_text
+    training = TASKS[task]
+    dataset, held_out = _load_parts(run, task)
+    config = training.config.for_data(dataset, **run.chosen(training.config))
+    options = replace(training.options, **run.chosen(type(training.options)))
+    size = getattr(dataset, config.outputs_are)
+    run.say(f"training on {dataset.name}: {len(dataset)} sequences, {size} {config.outputs_are}, seed {run.seed}")
+    return training(dataset, config, options=options, validation=held_out, **run.watched(training.model))
+
+
+def _load_parts(run: _Run, task: Task) -> tuple[Dataset, Dataset | None]:
+    """Load the training data and, where it was named, the data to hold out, with the training data's labels."""
+    named = None if "columns" not in run.given else parse_columns(run.given["columns"])
+    dataset = load(run.given["data"], default_split="train", task=task, columns=named)
+    check_sizes(dataset, task, {})
+    if "held_out_data" not in run.given:
+        return dataset, None
+    other = run.given["held_out_data"]
+    labels = dataset.labels or None
+    return dataset, load(other, default_split="test", task=task, columns=named, labels=labels)
+
+
+def _train_text(run: _Run) -> tuple[Any, TrainingReport]:
+    given = run.given
+    corpus = load_corpus(
+        given["data"],
+        validation=given.get("held_out_data"),
+        kind=given.get("vocabulary", "character"),
+        size=given.get("vocabulary_size"),
+        max_size=given.get("max_vocabulary"),
+        lines=given.get("lines", False),
+    )
+    chosen = run.chosen(LanguageModelConfig)
+    if given.get("tied"):
+        chosen.setdefault("embedding", chosen.get("projection") or chosen.get("hidden", LanguageModelConfig.hidden))
+    words = corpus.vocabulary
+    config = LanguageModelConfig(**chosen | {"tokens": len(words), "vocabulary": words.tokens, "text": words.text})
+    most = given.get("max_bytes")
+    check_device_bytes(config, parse_amount("--max-bytes", most) if isinstance(most, str) else most)
+    options = LanguageOptions(**run.chosen(LanguageOptions))
+    run.say(
+        f"training on {corpus.name}: {len(corpus.train):,} tokens, {len(words):,} in the vocabulary, seed {run.seed}"
+    )
+    watched = run.watched(LanguageModel)
+    return train_language_model(corpus.train, corpus.held_out, config, options=options, data=corpus.name, **watched)
