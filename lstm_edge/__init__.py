@@ -1,35 +1,85 @@
 """lstm-edge: bring LSTMs to embedded Linux, from PyTorch to a verified, quantized, streaming ONNX file.
 
-The names below are loaded when they are first used: importing this package imports neither torch nor onnxruntime.
+Each command of ``lstm-edge`` is a function of its name here, with the same options under the same names, and returns a
+report: ``export``, ``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``, ``train`` and
+``select``. The names below are loaded when they are first used: importing this package imports neither torch nor
+onnxruntime.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lstm_edge.commands.adopt import adopt
+    from lstm_edge.commands.device import bench, check, inspect
+    from lstm_edge.commands.export import export
+    from lstm_edge.commands.quantize import quantize
+    from lstm_edge.commands.run import run
+    from lstm_edge.commands.select import select
+    from lstm_edge.commands.train import train
+    from lstm_edge.commands.validate import validate
     from lstm_edge.layers import LSTM
     from lstm_edge.training import train_classifier, train_forecaster, train_language_model, train_tagger
     from lstm_edge.training.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
-    from lstm_edge.validation.judge import validate
-    from lstm_edge_exporters.pytorch.export import export
-    from lstm_edge_exporters.quantize import quantize
+    from lstm_edge_runtime.errors import (
+        ArtifactError,
+        BudgetError,
+        CaptureError,
+        CardError,
+        CoverageError,
+        DataError,
+        InputError,
+        IntegrityError,
+        LstmEdgeError,
+        MissingExtraError,
+        OutputError,
+        ParityError,
+        ProviderError,
+        QuantizationError,
+        StreamingError,
+    )
     from lstm_edge_runtime.selftest import self_test
     from lstm_edge_runtime.session import Session
     from lstm_edge_runtime.state import State
     from lstm_edge_runtime.stream import Stream
 
+    __version__: str
+
 __all__ = [
     "LSTM",
+    "ArtifactError",
+    "BudgetError",
+    "CaptureError",
+    "CardError",
+    "CoverageError",
+    "DataError",
+    "InputError",
+    "IntegrityError",
     "LanguageModel",
+    "LstmEdgeError",
+    "MissingExtraError",
+    "OutputError",
+    "ParityError",
+    "ProviderError",
+    "QuantizationError",
     "SequenceClassifier",
     "SequenceForecaster",
     "SequenceTagger",
     "Session",
     "State",
     "Stream",
+    "StreamingError",
+    "__version__",
+    "adopt",
+    "bench",
+    "check",
     "export",
+    "inspect",
     "quantize",
+    "run",
+    "select",
     "self_test",
+    "train",
     "train_classifier",
     "train_forecaster",
     "train_language_model",
@@ -37,6 +87,8 @@ __all__ = [
     "validate",
 ]
 
+# No module of this package may have the name of a function: importing it would put the module in the function's place.
+_COMMANDS = ("adopt", "export", "quantize", "run", "select", "train", "validate")
 _HOME = {
     "LSTM": "lstm_edge.layers",
     "LanguageModel": "lstm_edge.training.models",
@@ -46,27 +98,27 @@ _HOME = {
     "Session": "lstm_edge_runtime.session",
     "State": "lstm_edge_runtime.state",
     "Stream": "lstm_edge_runtime.stream",
-    "export": "lstm_edge_exporters.pytorch.export",
-    "quantize": "lstm_edge_exporters.quantize",
     "self_test": "lstm_edge_runtime.selftest",
-    "train_classifier": "lstm_edge.training",
-    "train_forecaster": "lstm_edge.training",
-    "train_language_model": "lstm_edge.training",
-    "train_tagger": "lstm_edge.training",
-    "validate": "lstm_edge.validation.judge",
+    **{name: f"lstm_edge.commands.{name}" for name in _COMMANDS},
+    **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge.commands.device"),
+    **dict.fromkeys(
+        ("train_classifier", "train_forecaster", "train_language_model", "train_tagger"), "lstm_edge.training"
+    ),
+    **{name: "lstm_edge_runtime.errors" for name in __all__ if name.endswith("Error")},
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("lstm-edge")
+        except PackageNotFoundError:
+            return "uninstalled: a checkout on the path"
     if name not in _HOME:
         raise AttributeError(f"module 'lstm_edge' has no attribute {name!r}")
-    try:
-        module = importlib.import_module(_HOME[name])
-    except ModuleNotFoundError as error:
-        from lstm_edge._imports import missing_extra
-
-        raise missing_extra(error, f"lstm_edge.{name}") from error
-    return getattr(module, name)
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

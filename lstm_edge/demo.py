@@ -34,12 +34,14 @@ def _train_and_export(folder: Path) -> Rows:
     from lstm_edge.checkpoint import load_checkpoint, save_checkpoint
     from lstm_edge.data import load
     from lstm_edge.training import train_classifier
+    from lstm_edge_exporters.quantize import QuantizationReport
 
     progress("training SequenceClassifier, hidden 64, seed 0 (about 10 s)")
     model, report = train_classifier(load("japanese-vowels", default_split="train"), seed=0)
     save_checkpoint(model, folder / "model.safetensors")
     exported = export(load_checkpoint(folder / "model.safetensors"), None, folder / "model.onnx", progress=progress)
     quantized = quantize(folder / "model.onnx", folder / "model.int8.onnx", progress=progress)
+    assert isinstance(quantized, QuantizationReport)  # what it returns for one scheme
     parity = exported.card.parity
     assert parity is not None
     return [

@@ -31,11 +31,13 @@ Progress = Callable[[str], None]
 class ExportRequest:
     """What `lstm-edge export` was asked for; the fields are its options.
 
-    ``metric`` and ``max_drop`` are None where they were not given: they only mean something with ``data``.
+    ``source`` may be a module, with ``example_inputs`` for it. ``metric`` and ``max_drop`` are None where they were not
+    given: they only mean something with ``data``.
     """
 
-    source: str
+    source: "str | nn.Module"
     output: Path
+    example_inputs: Any = None
     weights: Path | None = None
     options: ExportOptions = field(default_factory=ExportOptions)
     scheme: str | None = None
@@ -111,25 +113,20 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     """
     start = time.monotonic()
     dataset = _check_request(request)
-    progress(f"loading {request.source}")
+    if isinstance(request.source, str):
+        progress(f"loading {request.source}")
     from lstm_edge_exporters.pytorch.export import build
     from lstm_edge_exporters.quantize import Parent, quantize_bytes
 
-    options = request.options
-    module = load_source(request.source, request.weights)
+    module = _load(request)
     _say_of_other_scheme(module, request, progress)
-    if not options.inputs and not hasattr(module, "describe_model"):
-        raise InputError(
-            f"{request.source}: say what goes into forward, one --input for each argument, "
-            'as --input "x: float32[batch, time, 40]"'
-        )
-    if options.lengths and getattr(module, "masks", False):
-        raise InputError(
-            f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
-        )
     # A forward of the user's may import on its first call.
-    with current_folder_last() if _is_factory(request.source) else contextlib.nullcontext():
-        built = build(module, None, options, progress)
+    with (
+        current_folder_last()
+        if isinstance(request.source, str) and _is_factory(request.source)
+        else contextlib.nullcontext()
+    ):
+        built = build(module, request.example_inputs, request.options, progress)
     artifact = exported = built.artifact
     validation = None
     if request.scheme is not None:
@@ -137,7 +134,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
             Parent.built(exported, built.proto),
             scheme=request.scheme,
             allow_unquantized=request.allow_unquantized,
-            plain=options.plain,
+            plain=request.options.plain,
             progress=progress,
         )
         if dataset is None:
@@ -186,11 +183,31 @@ def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData 
     return dataset
 
 
+def _load(request: ExportRequest) -> "nn.Module":
+    """Return the module to export; refuse options that cannot go with it."""
+    if not isinstance(request.source, str):
+        if request.weights is not None:
+            raise InputError("--weights goes with package.module:factory; a module carries its own")
+        return request.source
+    module = load_source(request.source, request.weights)
+    if not request.options.inputs and not hasattr(module, "describe_model"):
+        raise InputError(
+            f"{request.source}: say what goes into forward, one --input for each argument, "
+            'as --input "x: float32[batch, time, 40]"'
+        )
+    if request.options.lengths and getattr(module, "masks", False):
+        raise InputError(
+            f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
+        )
+    return module
+
+
 def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: Progress) -> None:
     """Say where a model that was trained for one scheme is quantized to another: it may lose more than it need."""
     trained_for = getattr(getattr(module, "config", None), "trained_for", None)
     if request.scheme is not None and trained_for is not None and trained_for != request.scheme:
-        progress(f"{request.source} was trained quantization-aware for {trained_for}, and becomes {request.scheme}")
+        name = request.source if isinstance(request.source, str) else "the module"
+        progress(f"{name} was trained quantization-aware for {trained_for}, and becomes {request.scheme}")
 
 
 def _validate(

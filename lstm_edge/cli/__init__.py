@@ -30,12 +30,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        import lstm_edge
 
-        try:
-            typer.echo(version("lstm-edge"))
-        except PackageNotFoundError:
-            typer.echo("uninstalled: a checkout on the path")
+        typer.echo(lstm_edge.__version__)
         raise typer.Exit
 
 

@@ -1,6 +1,8 @@
 """Options that several commands share, each written once: one name, one meaning, one grammar."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +20,7 @@ __all__ = [
     "Provider",
     "StatePairs",
     "Threads",
+    "arguments",
 ]
 
 # Repeats the keys of lstm_edge_runtime.metrics.METRICS, which would load NumPy before `--help`; a test compares.
@@ -34,6 +37,13 @@ METRIC_NAMES = (
     "word-error-rate",
     "character-error-rate",
 )
+
+
+def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what typer read as the arguments of the command's function: choices as text, without what is not given."""
+    plain = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+    return {name: value for name, value in plain.items() if value is not None}
+
 
 Model = Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")]
 

@@ -1,7 +1,7 @@
 """`lstm-edge adopt`: any ONNX file with recurrent layers becomes one that describes itself."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,48 +62,25 @@ def adopt(
 ) -> None:
     """Parse, call the library, print."""
     from lstm_edge.cli._frame import print_json, progress
-    from lstm_edge_exporters.adopt import adopt as run
-    from lstm_edge_exporters.adopt.axes import parse_axes, parse_inputs
-    from lstm_edge_exporters.adopt.recognize import parse_pairs
-    from lstm_edge_exporters.onnx_graph.fold import parse_fixed
-    from lstm_edge_runtime.errors import ArtifactError
+    from lstm_edge.commands.adopt import adopt as run
+    from lstm_edge_exporters.adopt.axes import parse_axes
 
     if axes:
         progress('--axes "x=batch,time,64" is the old form of --input "x: float32[batch, time, 64]"')
-    fixed, named, states = parse_fixed(fix or []), parse_axes(axes or []), parse_pairs(state or [])
-    try:
-        report = run(
-            source,
-            output,
-            stateful=stateful,
-            fixed=fixed,
-            inputs=parse_inputs(inputs or []),
-            axes=named,
-            states=states,
-            progress=progress,
-        )
-    except ArtifactError as error:
-        # What parses the bytes does not know which file they came from.
-        raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error
+    report = run(
+        source,
+        output,
+        stateful=stateful,
+        fix=fix or (),
+        inputs=inputs or (),
+        state=state or (),
+        axes=parse_axes(axes or []),
+        progress=progress,
+    )
     if as_json:
-        print_json(_to_json(report))
+        print_json(report.to_json())
     else:
         _print(report)
-
-
-def _to_json(report: "AdoptReport") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from lstm_edge_runtime.card import card_to_json
-
-    return {
-        "path": report.path,
-        "size_bytes": report.size_bytes,
-        "elapsed_s": report.elapsed_s,
-        "layers": [asdict(layer) for layer in report.layers],
-        "notes": list(report.notes),
-        "card": card_to_json(report.card),
-    }
 
 
 def _print(report: "AdoptReport") -> None:

@@ -43,7 +43,7 @@ def bench(
         lstm-edge bench model.onnx --kernels off --batch-size 16 --json
     """
     from lstm_edge.cli._frame import print_json, print_table, progress
-    from lstm_edge_runtime.bench import bench as measure
+    from lstm_edge.commands.device import bench as measure
 
     began = time.monotonic()
 

@@ -38,21 +38,14 @@ def check(
         lstm-edge check model.onnx --json
     """
     from lstm_edge.cli._frame import print_json
-    from lstm_edge_runtime.errors import ParityError
-    from lstm_edge_runtime.selftest import self_test
-    from lstm_edge_runtime.session import Session
+    from lstm_edge.commands.device import check as run
 
-    session = Session(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
-    report = self_test(session)
+    report = run(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
     if as_json:
         print_json(report.to_json())
     else:
-        print_report(report, session.notes)
-    if not report.passed:
-        raise ParityError(
-            f"{model}: the worst difference {report.worst:.3g} is over the file's tolerance {report.tolerance:.3g}; "
-            "this device does not give the answers that the file was made with"
-        )
+        print_report(report.test, report.notes)
+    report.check()
 
 
 def print_report(report: "SelfTestReport", notes: tuple[str, ...]) -> None:

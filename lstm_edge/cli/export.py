@@ -15,6 +15,7 @@ from lstm_edge.cli._options import (
     MaxDrop,
     MetricName,
     Threads,
+    arguments,
 )
 from lstm_edge.cli._renamed import say_renamed
 
@@ -104,33 +105,13 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
-    from lstm_edge.exporting import ExportRequest, run_export
-    from lstm_edge_exporters.pytorch.options import ExportOptions
-
     if state is not None:
         say_renamed("--state", "states")
         states = state
-    request = ExportRequest(
-        source=source,
-        output=output,
-        weights=weights,
-        options=ExportOptions(
-            inputs=tuple(inputs or ()),
-            output_names=tuple(output_names or ()),
-            state=states.value,
-            lengths=lengths,
-            plain=plain,
-        ),
-        scheme=None if scheme is None else scheme.value,
-        allow_unquantized=allow_unquantized,
-        data=data,
-        columns=columns,
-        threads=threads,
-        metric=metric,
-        max_drop=max_drop,
-        confidence=confidence,
-    )
-    report = run_export(request, progress)
+    values = arguments({name: value for name, value in locals().items() if name not in ("as_json", "state")})
+    from lstm_edge.commands.export import export as run
+
+    report = run(**values, progress=progress)
     if as_json:
         print_json(report.to_json())
     else:

@@ -2,17 +2,17 @@
 
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from lstm_edge.cli._options import AsJson, Model, Provider
 
 if TYPE_CHECKING:
+    from lstm_edge.commands.device import InspectReport
     from lstm_edge_runtime.card import ModelCard, Quantization, TensorSpec
-    from lstm_edge_runtime.session import Session
 
-__all__ = ["add_to", "describe", "print_notes", "print_session"]
+__all__ = ["add_to", "print_notes", "print_session"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,41 +38,21 @@ def inspect(
         lstm-edge inspect model.onnx --json
     """
     from lstm_edge.cli._frame import print_json
-    from lstm_edge_runtime.session import Session
+    from lstm_edge.commands.device import inspect as run
 
-    session = Session(model, provider=provider)
+    report = run(model, provider=provider)
     if as_json:
-        print_json(describe(session))
+        print_json(report.to_json())
     else:
-        print_session(session, model)
+        print_session(report)
 
 
-def describe(session: "Session") -> dict[str, Any]:
-    """Return what is known about an open file as JSON values; ``card`` is None for a file without one."""
-    from lstm_edge_runtime._json import encode
-
-    return {
-        "size_bytes": session.size_bytes,
-        "verified": session.verified,
-        "provider": session.provider,
-        "kernels": session.kernels,
-        "operators": session.operators,
-        "inputs": [encode(spec) for spec in session.inputs],
-        "outputs": [encode(spec) for spec in session.outputs],
-        "states": [encode(spec) for spec in session.states],
-        "lengths": session.lengths,
-        "card": encode(session.card),
-        "placement": None if session.placement is None else [encode(node) for node in session.placement],
-        "notes": list(session.notes),
-    }
-
-
-def print_session(session: "Session", model: str) -> None:
+def print_session(session: "InspectReport") -> None:
     """Print everything about an open file as tables that fit 80 columns."""
     from lstm_edge.cli._frame import print_table
 
     card = session.card
-    _say(f"{model}: {session.size_bytes:,} bytes, {'verified' if session.verified else 'unverified'}")
+    _say(f"{session.path}: {session.size_bytes:,} bytes, {'verified' if session.verified else 'unverified'}")
     if card is not None:
         _say(f"task {card.task}, made by {card.producer or 'unknown'}, onnxruntime >= {card.minimum_onnxruntime}")
     tensors = list(_rows("input", session.inputs)) + list(_rows("output", session.outputs))

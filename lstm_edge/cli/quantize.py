@@ -1,18 +1,20 @@
 """`lstm-edge quantize`: a new file in one scheme, or in the mix that keeps the task's metric; and what was covered."""
 
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_edge.cli._auto import Auto, quantize_automatically
-from lstm_edge.cli._frame import print_json, print_table, progress, shortened
-from lstm_edge.cli._options import AllowUnquantized, AsJson
+from lstm_edge.cli._bar import progress_bar
+from lstm_edge.cli._frame import print_error, progress
+from lstm_edge.cli._options import AllowUnquantized, AsJson, arguments
+from lstm_edge.cli._quantized import may_overwrite, print_quantization, print_search
 from lstm_edge.cli._renamed import with_old_names
 
 if TYPE_CHECKING:
-    from lstm_edge_exporters.quantize import Scheme
+    from lstm_edge.precision_search import Evaluation
 
 __all__ = ["add_to"]
 
@@ -41,6 +43,11 @@ Examples:
         --data king-james --metric perplexity --max-drop 0.5%
 """
 
+# An interrupted search is a result that is not there, not one over the budget (1): a script may call it with --resume.
+INTERRUPTED = 2
+# Repeats the default of BudgetRequest, for the length of the bar.
+MOST_EVALUATIONS = 200
+
 CALIBRATION, BUDGET = "Rounding that knows the data", "With --scheme auto"
 
 
@@ -66,14 +73,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def quantize(
-    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The file to quantize.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     *,
     scheme: Annotated[SchemeName, typer.Option(help="How to quantize.")] = SchemeName.INT8,
-    part: Annotated[
+    parts: Annotated[
         list[str] | None,
         typer.Option(
+            "--part",
             metavar="PART=SCHEME",
             help="A scheme for a part: LAYER, of an LSTM also LAYER.W, LAYER.R and their gates (LAYER.R.f); float32, "
             "float16, int8, int4, int4:128, int4:32:zero, int4:128:zero. May be given several times.",
@@ -176,128 +183,33 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
-    automatic = {
-        "--held-out-data": held_out_data,
-        "--metric": metric,
-        "--max-drop": max_drop,
-        "--confidence": confidence,
-        "--prefer": prefer,
-        "--gates": gates,
-        "--max-evaluations": max_evaluations,
-        "--threads": threads,
-        "--report": report,
-        "--force": force,
-        "--resume": resume,
-    }
-    calibrated = {
-        "--columns": columns,
-        "--calibration-samples": calibration_samples,
-        "--no-compensate": not compensate,
-        "--no-scale-search": not scale_search,
-        "--no-clip": not clip,
-        "--seed": seed,
-    }
-    parts = _parts(part or [])
-    rounding = {"compensate": compensate, "search_scales": scale_search, "clip": clip} | _given(seed=seed)
-    if scheme is SchemeName.AUTO:
-        fixed = {"--block": block != 32, "--zero-points": zero_points, "--allow-unquantized": allow_unquantized}
-        _refuse(fixed, "goes with a scheme of its own, not with --scheme auto")
-        _require({"--data": data, "--max-drop": max_drop})
-        options = rounding | _given(
-            held_out=held_out_data,
-            threads=threads,
-            confidence=confidence,
-            prefer=None if prefer is None else prefer.value,
-            max_evaluations=max_evaluations,
-            calibration_samples=calibration_samples,
-        )
-        required = {"source": source, "output": output, "data": data, "metric": metric, "max_drop": max_drop}
-        options |= required | {"gates": gates, "layers": layer_kinds, "parts": parts, "resume": resume}
-        quantize_automatically(
-            Auto(options=options, columns=columns, report=report, force=force, as_json=as_json), context
-        )
-        return
-    _refuse(automatic, "goes with --scheme auto")
-    if data is None:
-        _refuse(calibrated, "is about rounding that knows the data: say with --data which")
+    given = {name: value for name, value in locals().items() if name != "as_json"}
+    if report is not None and not force and may_overwrite(report.with_suffix(".json")):
+        given["force"] = True
+    from lstm_edge.commands.quantize import quantize as run
+    from lstm_edge_exporters.quantize import QuantizationReport
+    from lstm_edge_runtime.writing import beside
+
+    values = arguments(given)
+    with ExitStack() as stack:
+        bar: list[Any] = []
+
+        def on_evaluation(found: "Evaluation") -> None:
+            if not bar:
+                bar.append(stack.enter_context(progress_bar("searching", max_evaluations or MOST_EVALUATIONS)))
+            bar[0](found.number, f"{found.stage}, {found.bytes:,} bytes")
+
+        try:
+            result = run(**values, on_evaluation=on_evaluation, progress=progress)
+        except KeyboardInterrupt:
+            if scheme is not SchemeName.AUTO:
+                raise
+            journal = beside(output, ".search")
+            kept = f"{journal} keeps what was measured; go on from it with --resume"
+            print_error(f"interrupted: {kept if journal.exists() else 'nothing was measured yet'}")
+            raise typer.Exit(INTERRUPTED) from None
+    if isinstance(result, QuantizationReport):
+        print_quantization(result, as_json=as_json)
     else:
-        rounding |= _given(samples=calibration_samples)
-    from lstm_edge_exporters.quantize import parse_scheme
-
-    chosen = parse_scheme(scheme.value, block=block, symmetric=not zero_points)
-    more = {"layers": layer_kinds, "allow_unquantized": allow_unquantized, "parts": parts}
-    if data is not None:
-        more |= _calibrated(source, data, columns, rounding)
-    _quantize_plainly(source, output, chosen, more, as_json=as_json)
-
-
-def _quantize_plainly(source: Path, output: Path, scheme: "Scheme", more: dict[str, Any], *, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from lstm_edge_exporters.quantize import Scheme, quantize
-    from lstm_edge_runtime.errors import ArtifactError
-
-    parts = {name: Scheme.parse(text) for name, text in more.pop("parts").items()}
-    try:
-        report = quantize(source, output, scheme=scheme, parts=parts, progress=progress, **more)
-    except ArtifactError as error:
-        # What parses the bytes does not know which file they came from.
-        raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error
-    if as_json:
-        print_json(asdict(report))
-        return
-    rows = [
-        (name, row.operator, row.scheme, f"{row.bytes_before:,}", f"{row.bytes_after:,}")
-        for name, row in zip(shortened([row.layer for row in report.coverage]), report.coverage, strict=True)
-    ]
-    rows.append(("file", "", "", f"{report.parent_bytes:,}", f"{report.size_bytes:,}"))
-    print_table(("layer", "operator", "scheme", "bytes before", "after"), rows)
-    typer.echo(f"worst difference to the float32 file on random inputs: {report.max_abs_difference:.2g}")
-
-
-def _calibrated(source: Path, data: str, columns: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the rounder and the hash of what it was calibrated on, as keywords of ``quantize``."""
-    from lstm_edge.data import parse_columns
-    from lstm_edge.precision_search.compose import rounder_for
-
-    named = None if columns is None else parse_columns(columns)
-    rounder, sha256 = rounder_for(source, data, columns=named, say=progress, **options)
-    return {"rounder": rounder, "calibration_sha256": sha256}
-
-
-def _parts(texts: list[str]) -> dict[str, str]:
-    """Read ``PART=SCHEME``; a part's name may hold an equals sign, a scheme's does not."""
-    from lstm_edge_runtime.errors import InputError
-
-    parts: dict[str, str] = {}
-    for text in texts:
-        part, equals, scheme = text.rpartition("=")
-        if not (part and equals and scheme):
-            raise InputError(f"--part {text!r}: expected PART=SCHEME, such as lstm.R=int4:128")
-        if part in parts:
-            raise InputError(f"--part {text!r}: {part} was given a scheme before ({parts[part]}); name it once")
-        parts[part] = scheme
-    return parts
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    """Return the options that were given; the library has the defaults of the others."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _refuse(options: dict[str, Any], reason: str) -> None:
-    from lstm_edge_runtime.errors import InputError
-
-    for option, value in options.items():
-        if value not in (None, False):
-            raise InputError(f"{option} {reason}; leave it out")
-
-
-def _require(options: dict[str, Any]) -> None:
-    from lstm_edge_runtime.errors import InputError
-
-    missing = [option for option, value in options.items() if value is None]
-    if missing:
-        raise InputError(
-            f"--scheme auto needs {', '.join(missing)}: what to tune on, and how much of the metric may be lost"
-        )
+        print_search(result, as_json=as_json)
+        result.check()

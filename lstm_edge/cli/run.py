@@ -1,18 +1,19 @@
 """``lstm-edge run``: run a model on a file of arrays, stream JSON lines through it, or write and score text."""
 
+import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lstm_edge.cli._frame import print_json, printable, progress
 from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
 from lstm_edge.cli._renamed import with_old_names
-from lstm_edge.cli._text import PromptOptions, print_continuation, print_scores
 
 if TYPE_CHECKING:
-    from lstm_edge_runtime.library import KernelChoice
-    from lstm_edge_runtime.session import Session
-    from lstm_edge_runtime.state import State
+    from lstm_edge.commands.run import TextScore, TokenScore
+    from lstm_edge_runtime.text import Vocabulary
 
 __all__ = ["add_to"]
 
@@ -81,138 +82,95 @@ def run(
 
         lstm-edge run lm.onnx --score text.txt
     """
-    from lstm_edge_runtime.generate import check_drawing
-    from lstm_edge_runtime.session import Session
+    from lstm_edge.commands.run import run as compute
 
-    drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
-    _check_mode(inputs, stream=stream, prompt=prompt, score=score)
-    arrays = {"-o": output, "--row-lengths": row_lengths, "--load-state": load_state, "--save-state": save_state}
-    _check_options(prompt=prompt, score=score, stream=stream, drawing=given, arrays=arrays)
-    if prompt is not None:
-        options = PromptOptions(**given)
-        check_drawing(options.tokens, options.temperature, options.top_k, options.top_p, options.seed)
-    session = Session(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
-    if prompt is not None:
-        print_continuation(session, prompt, PromptOptions(**given), as_json=as_json)
-        return
-    if score is not None:
-        print_scores(session, score, as_json=as_json)
-        return
-    _check_targets(session, output, save_state)
-    start = None if load_state is None else _read_state(session, load_state)
-    if stream:
-        last = _run_stream(session, start, batch_size)
-    else:
-        last = _run_file(session, str(inputs), start, _parse_lengths(row_lengths), output)
-    if save_state is not None:
-        from lstm_edge_runtime.files import write_arrays
+    options: dict[str, Any] = {
+        "output": output,
+        "batch_size": batch_size,
+        "load_state": load_state,
+        "save_state": save_state,
+        "row_lengths": row_lengths,
+        "prompt": prompt,
+        "tokens": tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "score": score,
+        "provider": provider,
+        "threads": threads,
+        "kernels": kernels,
+    }
+    table = _Scores(as_json=as_json)
+    report = compute(
+        model,
+        inputs,
+        **options,
+        stream=typer.get_binary_stream("stdin") if stream else None,
+        # typer.echo flushes: a consumer sees each answer at once.
+        on_line=typer.echo,
+        on_text=None if as_json else lambda piece: typer.echo(_shown(piece), nl=False),
+        on_score=table.add,
+        progress=_without_drawing if as_json else progress,
+    )
+    if report.score is not None:
+        table.finish(report.score)
+    elif report.text is not None and not as_json:
+        typer.echo("")
+    elif report.lines is None and (report.path is None or as_json):
+        print_json(report.to_json())
 
-        write_arrays(save_state, last.to_arrays())
+
+def _without_drawing(message: str) -> None:
+    """Print progress, but not how a text is drawn: the JSON object says it."""
+    if not message.startswith("at most "):
+        progress(message)
 
 
-def _check_mode(inputs: str | None, *, stream: bool, prompt: str | None, score: str | None) -> None:
-    """Refuse anything but one of the four things that the command does."""
-    from lstm_edge_runtime.errors import InputError
+class _Scores:
+    """Prints each token's log-probability as a line of a table or of JSON, and the figures of the whole text last."""
 
-    modes = {"INPUT": inputs, "--stream": stream or None, "--prompt": prompt, "--score": score}
-    chosen = [name for name, value in modes.items() if value is not None]
-    if len(chosen) > 1:
-        raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
-    if not chosen:
-        raise InputError(
-            "give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input; for a language model "
-            "--prompt TEXT or --score FILE"
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.lines: list[str] = []
+        self.begun = as_json
+
+    def add(self, token: "TokenScore", vocabulary: "Vocabulary") -> None:
+        if self.as_json:
+            values = {"position": token.position, "id": token.id, "token": vocabulary.tokens[token.id]}
+            values["log_probability_nats"] = token.log_probability_nats
+            self.lines.append(printable(json.dumps(values, ensure_ascii=False)))
+        else:
+            # For people the text: byte pairs name a space otherwise.
+            text = repr(vocabulary.decode([token.id]))
+            figures = f"{token.position:>10}  {token.id:>7}  {token.log_probability_nats:>12.4f}"
+            self.lines.append(f"{figures}  {text}")
+        if len(self.lines) >= 256:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self.begun:
+            typer.echo(f"{'position':>10}  {'id':>7}  {'log p (nats)':>12}  token")
+            self.begun = True
+        if self.lines:
+            typer.echo("\n".join(self.lines))
+            self.lines.clear()
+
+    def finish(self, score: "TextScore") -> None:
+        self._flush()
+        if self.as_json:
+            typer.echo(json.dumps(vars(score)))
+            return
+        shown = "over e^709" if score.perplexity is None else f"{score.perplexity:.4f}"
+        typer.echo(
+            f"{score.tokens:,} tokens scored: perplexity {shown}, {score.bits_per_character:.4f} bits per character, "
+            f"{score.unknown_tokens:,} unknown tokens in the text"
         )
 
 
-def _check_options(
-    *,
-    prompt: str | None,
-    score: str | None,
-    stream: bool,
-    drawing: dict[str, Any],
-    arrays: dict[str, Path | str | None],
-) -> None:
-    """Refuse options that belong to another mode, rather than ignore them."""
-    from lstm_edge_runtime.errors import InputError
+def _shown(text: str) -> str:
+    """Text without what a terminal would obey: a vocabulary comes out of a file that others made.
 
-    text_mode = "--prompt" if prompt is not None else "--score" if score is not None else None
-    if prompt is None and drawing:
-        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} goes with --prompt")
-    misplaced = [name for name, value in arrays.items() if value is not None]
-    if text_mode is not None and misplaced:
-        raise InputError(f"{misplaced[0]} goes with arrays, {text_mode} is about text: leave it out")
-    if stream and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
-        raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
-
-
-def _check_targets(session: "Session", output: Path | None, save_state: Path | None) -> None:
-    """Refuse unwritable paths before anything runs: no half of the results is left behind."""
-    from lstm_edge_runtime.errors import OutputError
-    from lstm_edge_runtime.files import check_array_target
-
-    if output is not None:
-        check_array_target(output, len(session.outputs))
-    if save_state is not None:
-        if not session.states:
-            raise OutputError(f"{save_state}: the model has no explicit state to save")
-        if save_state.suffix != ".npz":
-            raise OutputError(f"{save_state}: a state is saved as .npz")
-        check_array_target(save_state, len(session.states))
-
-
-def _read_state(session: "Session", path: Path) -> "State":
-    from lstm_edge_runtime.errors import InputError
-    from lstm_edge_runtime.files import read_arrays
-    from lstm_edge_runtime.state import State
-
-    arrays = read_arrays(path)
-    if not isinstance(arrays, dict):
-        raise InputError(f"{path}: expected an .npz file with an array for each state, as --save-state writes it")
-    try:
-        return State.from_arrays(session.states, arrays)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _parse_lengths(text: str | None) -> list[int] | None:
-    from lstm_edge_runtime.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--row-lengths must be integers with commas between them, as 5,3; got {text!r}") from error
-
-
-def _run_file(
-    session: "Session", path: str, state: "State | None", lengths: list[int] | None, output: Path | None
-) -> "State":
-    from lstm_edge.cli._frame import print_json
-    from lstm_edge_runtime.errors import InputError
-    from lstm_edge_runtime.files import read_arrays, write_arrays
-    from lstm_edge_runtime.lines import to_json
-
-    try:
-        outputs, last = session.run(read_arrays(path), state, lengths)
-    except InputError as error:
-        raise error if str(error).startswith(path) else InputError(f"{path}: {error}") from error
-    if output is None:
-        print_json(to_json(outputs))
-    else:
-        write_arrays(output, outputs)
-    return last
-
-
-def _run_stream(session: "Session", state: "State | None", batch_size: int) -> "State":
-    from lstm_edge_runtime.lines import stream_lines
-
-    stream = session.stream(batch_size)
-    if state is not None:
-        stream.state = state
-    # typer.echo flushes: a consumer sees each answer at once.
-    for line in stream_lines(stream, session.inputs, typer.get_binary_stream("stdin")):
-        typer.echo(line)
-    return stream.state
+    Tabs and the joiners that scripts are written with (zero width, U+200C and U+200D) stay.
+    """
+    return re.sub(r"[^\t\u200c\u200d]+", lambda match: printable(match[0]), text)

@@ -1,5 +1,6 @@
 """`lstm-edge select`: choose the hidden size and the layers for a device by cross-validation."""
 
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +9,7 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
-from lstm_edge.cli._options import AsJson
+from lstm_edge.cli._options import AsJson, arguments
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train.options import (
     BatchSize,
@@ -27,9 +28,7 @@ from lstm_edge.cli.train.options import (
 )
 
 if TYPE_CHECKING:
-    from lstm_edge.data import Dataset
-    from lstm_edge.training.options import Loss
-    from lstm_edge.training.selection import SelectionReport, SelectionSettings
+    from lstm_edge.training.selection import SelectionReport
 
 __all__ = ["add_to"]
 
@@ -111,81 +110,22 @@ def select(
     Each candidate is exported to int8 and timed on this machine, then cross-validated; the chosen one is trained again
     on all of the data. The limits exclude candidates. An interrupted run goes on when the same command is given again.
     """
-    from lstm_edge.amounts import parse_amount, parse_sizes
-    from lstm_edge.checkpoint import save_checkpoint
-    from lstm_edge.commands.train import check_output
-    from lstm_edge.data import load, parse_columns
-    from lstm_edge.training.plot import check_plot
-    from lstm_edge.training.selection import Limits, plot_selection, retrain, sqlite_url
-    from lstm_edge.training.selection import select as run_selection
-    from lstm_edge_runtime.writing import beside
+    values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    from lstm_edge.commands.select import select as run
 
-    check_output(output)
-    if plot is not None:
-        check_plot(plot)
-    limits = Limits(
-        max_bytes=None if max_bytes is None else parse_amount("--max-bytes", max_bytes),
-        max_step_us=None if max_step_us is None else parse_amount("--max-step-us", max_step_us),
-    )
-    sizes, depths = parse_sizes("--hidden-sizes", hidden_sizes), parse_sizes("--layer-counts", layer_counts)
-    named = None if columns is None else parse_columns(columns)
-    dataset = load(data, default_split="train", task=None if task is None else task.value, columns=named)
-    settings = _settings(
-        dataset,
-        {"hidden": sizes, "layers": depths, "folds": folds, "metric": metric, "seed": seed},
-        split=split,
-        model={"peephole": peephole.value, "bidirectional": bidirectional, "dropout": dropout},
-        options={
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "patience": patience,
-            "threads": threads,
-        },
-    )
-    # Its name says what it is for, also to whoever finds it months later.
-    where = storage or sqlite_url(beside(output.with_name(output.stem), ".selection-study.sqlite3"))
-    total = len(settings.architectures) * folds
-    with progress_bar("cross-validating", total) as update:
-        report = run_selection(
-            dataset, settings, storage=where, limits=limits, say=progress, on_progress=_noted(update)
-        )
-    progress(f"training {report.chosen} on all {len(dataset)} sequences")
-    model, training = retrain(dataset, report.chosen, settings)
-    save_checkpoint(model, output)
-    if plot is not None:
-        plot_selection(report, plot)
+    with ExitStack() as stack:
+        bar: list[Any] = []
+
+        def on_progress(done: int, total: int) -> None:
+            if not bar:
+                bar.append(stack.enter_context(progress_bar("cross-validating", total)))
+            bar[0](done, "trials of earlier runs and other processes count")
+
+        report = run(**values, on_progress=on_progress, progress=progress)
     if as_json:
-        print_json(report.to_json() | {"training": training.to_json(), "file": str(output)})
+        print_json(report.to_json())
     else:
-        _print(report, str(output), output.stat().st_size)
-
-
-def _settings(
-    dataset: "Dataset",
-    values: dict[str, Any],
-    *,
-    split: SplitName | None,
-    model: dict[str, Any],
-    options: dict[str, Any],
-) -> "SelectionSettings":
-    from lstm_edge.training import TrainingOptions
-    from lstm_edge.training.selection import SelectionSettings
-
-    loss: Loss = "cross-entropy" if dataset.is_classes else "mse"
-    return SelectionSettings(
-        **values,
-        split=None if split is None else split.value,
-        model=model,
-        options=TrainingOptions(loss=loss, **options),
-    )
-
-
-def _noted(update: Any) -> Any:
-    def on_progress(done: int, _total: int) -> None:
-        update(done, "trials of earlier runs and other processes count")
-
-    return on_progress
+        _print(report.selection, str(output), output.stat().st_size)
 
 
 def _print(report: "SelectionReport", output: str, size: int) -> None:

@@ -1,13 +1,14 @@
 """`lstm-edge validate`: a candidate against a reference, on the task's own metric."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
-from lstm_edge.cli._options import AsJson, ColumnSpec, Confidence, MaxDrop, MetricName, Threads
+from lstm_edge.cli._options import AsJson, ColumnSpec, Confidence, MaxDrop, MetricName, Threads, arguments
 
 __all__ = ["add_to"]
 
@@ -58,26 +59,18 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
-    from lstm_edge.data import parse_columns
-    from lstm_edge.data.text import TextData
-    from lstm_edge.validation.judge import load_data
-    from lstm_edge.validation.judge import validate as compare
+    values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    from lstm_edge.commands.validate import validate as run
 
-    dataset = load_data(data, metric, columns=None if columns is None else parse_columns(columns))
-    unit = "characters" if isinstance(dataset, TextData) else "sequences"
-    progress(f"validating on {dataset.name}: {len(dataset):,} {unit}, seed {seed}")
-    with progress_bar("validating", 2 * len(dataset)) as update:
-        report = compare(
-            candidate,
-            against,
-            dataset,
-            metric=metric,
-            max_drop=max_drop,
-            confidence=confidence,
-            seed=seed,
-            threads=threads,
-            on_progress=lambda done, total: update(done * 2 * len(dataset) // total),
-        )
+    with ExitStack() as stack:
+        bar: list[Any] = []
+
+        def on_progress(done: int, total: int) -> None:
+            if not bar:
+                bar.append(stack.enter_context(progress_bar("validating", total)))
+            bar[0](done)
+
+        report = run(**values, on_progress=on_progress, progress=progress)
     if as_json:
         print_json(report.to_json())
     else:

@@ -19,7 +19,7 @@ from sandbox import Tally, run_cases
 from walker import CHANGES, KEEPING, changed
 from wire import BYTES, NUMBERS, Item, Node, encode, places, replace, take_apart, varint
 
-from lstm_edge.cli.inspect import describe
+from lstm_edge.commands.device import describe
 from lstm_edge.data import Dataset
 from lstm_edge.data.text import TextData
 from lstm_edge.validation.judge import Judge
@@ -293,7 +293,7 @@ def check(case: tuple[str, str, bytes]) -> str:
         session = Session(data, kernels="auto" if len(data) % 2 else "off")
     except LstmEdgeError as error:
         return "refused" if str(error) else f"fault: an empty message ({done})"
-    json.dumps(describe(session))
+    json.dumps(describe(session).to_json())
     came = [
         word
         for word, step in (("run", _run), ("stream", _stream), ("self-test", self_test), ("validate", None))

@@ -134,7 +134,7 @@ def test_the_text_is_seen_as_it_is_written(model, monkeypatch):
             yield int(index)
         seen.append(screen.seen)
 
-    monkeypatch.setattr("lstm_edge_runtime.generate.generate", watched)
+    monkeypatch.setattr("lstm_edge.commands.run.generate", watched)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(screen), "utf-8"))
     app(["run", str(model), "--prompt", "bad"], standalone_mode=False)
     assert seen == [b"bad", b"badc", b"badca", b"badcaf", b"badcafe"]

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lstm_edge.cli import _auto, app
-from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge.cli import _quantized, app
 from lstm_edge_runtime.fresh_python import python_command
 
 TAGGER = Path(__file__).parents[1] / "device" / "models" / "tagger.onnx"
@@ -88,19 +87,22 @@ def test_on_a_terminal_the_command_asks(tmp_path, answer, goes_on):
     assert process.returncode == 2
 
 
-def test_the_answer_is_looked_for_once_and_only_where_it_is_needed(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(_auto, "_may_overwrite", lambda path: asked.append(path.name) or False)
-    _auto._check_report(tmp_path / "r.html", force=False)
-    _auto._check_report(None, force=False)
-    assert asked == []
-    with pytest.raises(InputError, match=r"--force goes with --report; leave it out"):
-        _auto._check_report(None, force=True)
+def test_the_answer_is_looked_for_only_where_it_is_needed(tmp_path, monkeypatch):
+    page = ["--report", str(tmp_path / "r.html")]
+    command = ["quantize", "none.onnx", "-o", str(tmp_path / "q.onnx"), "--scheme", "auto", "--data", "d.npz"]
+    command += ["--metric", "accuracy", "--max-drop", "1pt"]
     (tmp_path / "r.json").symlink_to(tmp_path / "kept.json")
-    (tmp_path / "kept.json").touch()
-    with pytest.raises(OutputError, match=r"r\.json: this file exists"):
-        _auto._check_report(tmp_path / "r.html", force=False)
-    assert asked == ["r.json"]
-    monkeypatch.undo()
-    monkeypatch.setattr(_auto.typer, "echo", lambda *_, **__: pytest.fail("there is no terminal"))
-    assert not _auto._may_overwrite(tmp_path / "r.json")
+    for figures, more, sentence in (
+        (False, page, "none.onnx: no such file"),
+        (False, ["--force"], "--force goes with --report; leave it out"),
+        (True, page, "r.json: this file exists, and --report writes"),
+        (True, [*page, "--force"], "none.onnx: no such file"),
+    ):
+        (tmp_path / "kept.json").unlink(missing_ok=True)
+        if figures:
+            (tmp_path / "kept.json").touch()
+        result = CliRunner().invoke(app, [*command, *more])
+        assert result.exit_code == 2
+        assert sentence in result.stderr
+    monkeypatch.setattr(_quantized.typer, "echo", lambda *_, **__: pytest.fail("there is no terminal"))
+    assert not _quantized.may_overwrite(tmp_path / "r.json")

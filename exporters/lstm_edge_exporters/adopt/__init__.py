@@ -3,8 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -38,7 +39,7 @@ from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
-from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec, card_to_json
 from lstm_edge_runtime.errors import ArtifactError, OutputError
 from lstm_edge_runtime.writing import check_target
 
@@ -69,6 +70,11 @@ class AdoptReport:
     layers: tuple[FoundLayer, ...]
     notes: tuple[str, ...]
     elapsed_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        layers = [asdict(layer) for layer in self.layers]
+        return vars(self) | {"layers": layers, "notes": list(self.notes), "card": card_to_json(self.card)}
 
 
 def adopt(

@@ -1,0 +1,60 @@
+"""How `lstm-edge quantize` prints what it did, and what it asks before it overwrites a file."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lstm_edge.cli._frame import print_json, print_table, printable, shortened
+
+if TYPE_CHECKING:
+    from lstm_edge.precision_search import BudgetReport
+    from lstm_edge_exporters.quantize import QuantizationReport
+
+__all__ = ["may_overwrite", "print_quantization", "print_search"]
+
+
+def may_overwrite(path: Path) -> bool:
+    """Ask on a terminal whether a file that exists may be overwritten. Without one, return False."""
+    if not (path.exists() and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    # typer.confirm would print a space on standard output, which is for results.
+    typer.echo(f"{printable(str(path))} exists. Overwrite it? [y/N] ", nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def print_quantization(report: "QuantizationReport", *, as_json: bool) -> None:
+    """Print the coverage table of one scheme."""
+    if as_json:
+        print_json(asdict(report))
+        return
+    rows = [
+        (name, row.operator, row.scheme, f"{row.bytes_before:,}", f"{row.bytes_after:,}")
+        for name, row in zip(shortened([row.layer for row in report.coverage]), report.coverage, strict=True)
+    ]
+    rows.append(("file", "", "", f"{report.parent_bytes:,}", f"{report.size_bytes:,}"))
+    print_table(("layer", "operator", "scheme", "bytes before", "after"), rows)
+    typer.echo(f"worst difference to the float32 file on random inputs: {report.max_abs_difference:.2g}")
+
+
+def print_search(report: "BudgetReport", *, as_json: bool) -> None:
+    """Print what a search found: each part alone, the layers of the result, the summary."""
+    if as_json:
+        print_json(report.to_json())
+        return
+    alone = report.sensitivity_rows()
+    names = shortened([row[0] for row in alone])
+    print_table(
+        ("part alone", "scheme", "bytes", "drop", "signal to noise"),
+        [(name, *row[1:]) for name, row in zip(names, alone, strict=True)],
+    )
+    if report.passed:
+        rows = report.layer_rows()
+        names = shortened([row[0] for row in rows])
+        print_table(
+            ("layer", "scheme", "bytes before", "after"),
+            [(name, *row[1:]) for name, row in zip(names, rows, strict=True)],
+        )
+    print_table(("budget", ""), report.rows())

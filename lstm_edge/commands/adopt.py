@@ -1,0 +1,70 @@
+"""``lstm-edge adopt``: an ONNX file that another tool made becomes one that describes itself."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from lstm_edge_exporters.adopt import AdoptReport
+from lstm_edge_exporters.adopt import adopt as run
+from lstm_edge_exporters.adopt.axes import parse_inputs
+from lstm_edge_exporters.adopt.recognize import parse_pairs
+from lstm_edge_exporters.onnx_graph.fold import parse_fixed
+from lstm_edge_runtime.card import TensorSpec
+from lstm_edge_runtime.errors import ArtifactError
+
+__all__ = ["adopt"]
+
+AnyPath = str | os.PathLike[str]
+
+
+def adopt(
+    source: AnyPath,
+    output: AnyPath,
+    *,
+    stateful: bool = False,
+    fix: Mapping[str, float] | Sequence[str] = (),
+    inputs: Sequence[str | TensorSpec] = (),
+    state: Mapping[str, str] | Sequence[str] = (),
+    axes: Mapping[str, tuple[str | int, ...]] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> AdoptReport:
+    """Find a file's recurrent layers, states and axes, verify it, and write it with a model card; ``lstm-edge adopt``.
+
+    The file appears only when its answers agree with those of the original, which is never changed.
+
+    Args:
+        source: an ONNX file; weights in files beside it are read with it.
+        output: the ``.onnx`` file to write; another one than ``source``.
+        stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
+        fix: numbers for inputs that become constants: ``{"sr": 16000}`` or ``["sr=16000"]``.
+        inputs: dtype and axes of inputs whose axes cannot be found, as ``"x: float32[batch, time, 64]"``: names are
+            dynamic axes, numbers fixed ones.
+        state: outputs by input for states that cannot be recognized: ``{"h": "hn"}`` or ``["h=hn"]``.
+        axes: axes alone, without a dtype, such as ``{"x": ("batch", "time", 64)}``.
+        progress: called with one line for each thing that is being done.
+
+    Returns:
+        Where the file is, its size in bytes, its card, the layers found, notes, seconds.
+
+    Raises:
+        ArtifactError, IntegrityError: the file cannot be read, or something in it cannot be adopted; the message
+            names it and says why.
+        InputError: an option cannot be read, or names what the file does not have.
+        ParityError: the adopted file's answers are not the original's; nothing is written.
+        OutputError: the path cannot be written, or is the source.
+    """
+    texts = [spec for spec in inputs if isinstance(spec, str)]
+    specs = [*parse_inputs(texts), *(spec for spec in inputs if not isinstance(spec, str))]
+    try:
+        return run(
+            source,
+            output,
+            stateful=stateful,
+            fixed=fix if isinstance(fix, Mapping) else parse_fixed(fix),
+            inputs=specs,
+            axes=axes,
+            states=state if isinstance(state, Mapping) else parse_pairs(state),
+            progress=progress,
+        )
+    except ArtifactError as error:
+        # What parses the bytes does not know which file they came from.
+        raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error

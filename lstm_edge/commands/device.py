@@ -1,0 +1,164 @@
+"""``lstm-edge inspect``, ``check`` and ``bench``: what a device asks of a file; numpy and onnxruntime only."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lstm_edge_runtime._json import encode
+from lstm_edge_runtime.bench import BenchReport
+from lstm_edge_runtime.bench import bench as measure
+from lstm_edge_runtime.card import ModelCard, StateSpec, TensorSpec
+from lstm_edge_runtime.errors import ParityError
+from lstm_edge_runtime.library import KernelChoice
+from lstm_edge_runtime.selftest import SelfTestReport, self_test
+from lstm_edge_runtime.session import Session
+
+__all__ = ["CheckReport", "InspectReport", "bench", "check", "describe", "inspect"]
+
+AnyPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectReport:
+    """What is known about a file; the attributes are those of ``Session``.
+
+    ``size_bytes``: of the file. ``verified``: its integrity trailer was there and right. ``kernels``: the name of the
+    fused kernels that run its operators, None without them. ``operators``: nodes of the domain ``lstm_edge``.
+    ``lengths``: the input that takes valid steps, or None. ``card``: None for a file without one. ``placement``: the
+    nodes that stay on the CPU under CUDA, else None.
+    """
+
+    path: str
+    size_bytes: int
+    verified: bool
+    provider: str
+    kernels: str | None
+    operators: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    lengths: str | None
+    card: ModelCard | None
+    placement: tuple[Any, ...] | None
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        values: dict[str, Any] = {name: encode(value) for name, value in vars(self).items() if name != "path"}
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What the golden vectors of a file gave on this device, and what the session notes about the file."""
+
+    path: str
+    test: SelfTestReport
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the worst difference is within the file's tolerance."""
+        return self.test.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the self-test's report as JSON values."""
+        return self.test.to_json()
+
+    def check(self) -> None:
+        """Raise when the self-test did not pass.
+
+        Raises:
+            ParityError: with the worst difference and the file's tolerance.
+        """
+        if not self.passed:
+            raise ParityError(
+                f"{self.path}: the worst difference {self.test.worst:.3g} is over the file's tolerance "
+                f"{self.test.tolerance:.3g}; this device does not give the answers that the file was made with"
+            )
+
+
+def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport:
+    """Open a file as the device would and return what it says about itself; what ``lstm-edge inspect`` does.
+
+    Args:
+        model: the ``.onnx`` file.
+        provider: ``"cpu"``, or ``"cuda"`` to see which nodes stay on the CPU.
+
+    Raises:
+        ArtifactError, IntegrityError, CardError: the file cannot be read, is damaged, or its card contradicts it.
+        ProviderError: the provider is unknown or not there.
+    """
+    return describe(Session(model, provider=provider), path=os.fspath(model))
+
+
+def describe(session: Session, *, path: str = "") -> InspectReport:
+    """Return what is known about an open file."""
+    names = [name for name in InspectReport.__dataclass_fields__ if name != "path"]
+    values = {name: getattr(session, name) for name in names}
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return InspectReport(path=path, **(values | lists))
+
+
+def check(model: AnyPath, *, provider: str = "cpu", threads: int = 1, kernels: KernelChoice = "auto") -> CheckReport:
+    """Run a file's golden vectors on this device; what ``lstm-edge check`` does. ``check()`` of the report raises.
+
+    Args:
+        model: the ``.onnx`` file.
+        provider: ``"cpu"`` or ``"cuda"``.
+        threads: threads that compute.
+        kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
+
+    Raises:
+        ArtifactError, IntegrityError, CardError: the file cannot be read, is damaged, or carries no golden vectors.
+        ProviderError: the provider is unknown or not there, or the kernels are required and missing.
+        InputError: ``threads`` is not a positive integer.
+    """
+    session = Session(model, provider=provider, threads=threads, kernels=kernels)
+    return CheckReport(path=os.fspath(model), test=self_test(session), notes=tuple(session.notes))
+
+
+def bench(
+    model: AnyPath,
+    *,
+    batch_size: int = 1,
+    time_steps: int = 100,
+    steps: int = 1000,
+    repeats: int = 50,
+    provider: str = "cpu",
+    threads: int = 1,
+    kernels: KernelChoice = "auto",
+    progress: Callable[[str], None] | None = None,
+) -> BenchReport:
+    """Measure a file on this device: a streaming step, a sequence, opening, memory; what ``lstm-edge bench`` does.
+
+    Args:
+        model: the ``.onnx`` file.
+        batch_size: rows side by side.
+        time_steps: length of the sequences.
+        steps: streaming steps that are timed.
+        repeats: sequences that are timed.
+        provider: ``"cpu"`` or ``"cuda"``.
+        threads: threads that compute.
+        kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
+        progress: called with one line for each thing that is being done.
+
+    Returns:
+        Medians and tails in microseconds, memory in bytes.
+
+    Raises:
+        InputError: a number is not a positive integer, or the model refuses inputs made from its own description.
+        ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened so.
+    """
+    return measure(
+        model,
+        provider=provider,
+        threads=threads,
+        kernels=kernels,
+        batch_size=batch_size,
+        time_steps=time_steps,
+        steps=steps,
+        repeats=repeats,
+        progress=progress,
+    )

@@ -1,0 +1,105 @@
+"""``lstm-edge export``: a module, a checkpoint, a Keras file or a factory becomes one verified ``.onnx`` file."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lstm_edge.commands.old_names import accept_old_names
+from lstm_edge.exporting import ExportRequest, PipelineReport, run_export
+from lstm_edge_exporters.pytorch.options import ExportOptions
+from lstm_edge_runtime.card import TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["export"]
+
+AnyPath = str | os.PathLike[str]
+
+
+@accept_old_names(module="source", path="output", state="states")
+def export(
+    source: "nn.Module | AnyPath",
+    example_inputs: "Tensor | Sequence[Tensor] | Mapping[str, Tensor] | None" = None,
+    output: AnyPath = "",
+    *,
+    weights: AnyPath | None = None,
+    inputs: Sequence[str | TensorSpec] | None = None,
+    output_names: Sequence[str] | None = None,
+    states: Literal["explicit", "hidden"] = "explicit",
+    lengths: bool = False,
+    plain: bool = False,
+    scheme: Literal["float16", "int8", "int4"] | None = None,
+    allow_unquantized: bool = False,
+    data: str | None = None,
+    columns: str | None = None,
+    metric: str | None = None,
+    max_drop: str | None = None,
+    confidence: float | None = None,
+    threads: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> PipelineReport:
+    """Export a model to one verified ``.onnx`` file that describes itself; what ``lstm-edge export`` does.
+
+    The file appears only when onnxruntime's answers agreed with the module's over a grid of shapes and, with ``scheme``
+    and ``data``, when the quantized model kept within ``max_drop`` (else the report says so, and its ``check()``
+    raises).
+
+    Args:
+        source: a module around ``nn.LSTM``, ``nn.GRU`` or ``lstm_edge.LSTM``, in evaluation mode, float32 on the CPU;
+            the path of a checkpoint (``.safetensors``) or a Keras file; or ``"package.module:factory"``.
+        example_inputs: of a module: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of
+            forward's arguments, batch and time first in the order of the recurrent layers; None where ``inputs``, or
+            the model itself, says it all.
+        output: the ``.onnx`` file to write.
+        weights: for a factory: a ``.safetensors`` file, or a ``.pt`` file of tensors.
+        inputs: each input as ``"x: float32[batch, time, 40]"``: names are dynamic axes, numbers fixed ones.
+        output_names: names of the outputs, in order.
+        states: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial states inside.
+        lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
+        plain: inline the ``lstm_edge`` functions, for consumers that know no local functions.
+        scheme: quantize to this; see ``lstm_edge.quantize``.
+        allow_unquantized: accept recurrent layers that stay float32.
+        data: what the quantized model is validated on; see ``lstm_edge.validate``.
+        columns: for a CSV file, which columns mean what.
+        metric: see ``lstm_edge.validate``.
+        max_drop: see ``lstm_edge.validate``.
+        confidence: see ``lstm_edge.validate``.
+        threads: onnxruntime's threads in the validation.
+        progress: called with one line for each thing that is being done.
+
+    Returns:
+        Where the file is, its size in bytes, its card, the validation if there was one, seconds.
+
+    Raises:
+        CaptureError: the source cannot be loaded or captured; the message says what to change.
+        ParityError: onnxruntime's answers are not the module's; nothing is written.
+        CoverageError: a recurrent layer stayed float32, and ``allow_unquantized`` is False.
+        InputError: an option cannot be read, or goes with another one.
+        ArtifactError: a file is missing or damaged.
+        DataError: the data cannot be loaded.
+        OutputError: the path cannot be written.
+    """
+    request = ExportRequest(
+        source=os.fspath(source) if isinstance(source, str | os.PathLike) else source,
+        output=Path(output),
+        example_inputs=example_inputs,
+        weights=None if weights is None else Path(weights),
+        options=ExportOptions(
+            inputs=tuple(inputs or ()),
+            output_names=tuple(output_names or ()),
+            state=states,
+            lengths=lengths,
+            plain=plain,
+        ),
+        scheme=scheme,
+        allow_unquantized=allow_unquantized,
+        data=data,
+        columns=columns,
+        metric=metric,
+        max_drop=max_drop,
+        confidence=confidence,
+        threads=threads,
+    )
+    return run_export(request, progress or (lambda _message: None))

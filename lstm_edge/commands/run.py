@@ -1,0 +1,332 @@
+"""``lstm-edge run``: a model on arrays, on a stream of JSON lines, or on text; numpy and onnxruntime only."""
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.files import check_array_target, read_arrays, write_arrays
+from lstm_edge_runtime.generate import check_drawing, check_language_model, generate, score_in_chunks
+from lstm_edge_runtime.library import KernelChoice
+from lstm_edge_runtime.lines import stream_lines, to_json
+from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.state import State
+from lstm_edge_runtime.text import Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Drawing", "RunReport", "TextScore", "TokenScore", "run"]
+
+AnyPath = str | os.PathLike[str]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How a language model writes on: at most ``tokens``, drawn as ``lstm_edge_runtime.generate.generate`` says."""
+
+    tokens: int = 200
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_drawing(self.tokens, self.temperature, self.top_k, self.top_p, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScore:
+    """One token of a scored text: its place from 0, its id, and its log-probability in nats given those before it."""
+
+    position: int
+    id: int
+    log_probability_nats: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextScore:
+    """The figures of a scored text; ``perplexity`` is None where it is over e to the 709, which no float64 holds."""
+
+    tokens: int
+    log_probability_nats: float
+    perplexity: float | None
+    bits_per_character: float
+    unknown_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunReport:
+    """What a model gave.
+
+    Attributes:
+        outputs: of arrays: the outputs by name, float32 or as the file has them; None in the other modes.
+        path: where the outputs were written, or None.
+        state: of arrays and of a stream: the last state, None for a text.
+        lines: of a stream: how many were answered.
+        prompt, text, ids, seed: of a prompt: what was given, what was written on, its token ids, the seed.
+        score: of a text that was scored.
+    """
+
+    outputs: Mapping[str, Array] | None = None
+    path: str | None = None
+    state: State | None = None
+    lines: int | None = None
+    prompt: str | None = None
+    text: str | None = None
+    ids: tuple[int, ...] | None = None
+    seed: int | None = None
+    score: TextScore | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return as JSON values: the outputs by name, or what the other modes gave; NaN and infinity become None."""
+        if self.path is not None:
+            return {"file": self.path}
+        if self.outputs is not None:
+            values: dict[str, Any] = to_json(self.outputs)
+            return values
+        if self.score is not None:
+            return dict(vars(self.score))
+        if self.lines is not None:
+            return {"lines": self.lines}
+        return {"prompt": self.prompt, "text": self.text, "ids": list(self.ids or ()), "seed": self.seed}
+
+
+def run(
+    model: AnyPath,
+    inputs: AnyPath | Array | Mapping[str, Array] | None = None,
+    *,
+    output: AnyPath | None = None,
+    stream: Iterable[bytes] | None = None,
+    batch_size: int = 1,
+    load_state: AnyPath | State | None = None,
+    save_state: AnyPath | None = None,
+    row_lengths: Sequence[int] | str | None = None,
+    prompt: str | None = None,
+    tokens: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    score: str | None = None,
+    provider: str = "cpu",
+    threads: int = 1,
+    kernels: KernelChoice = "auto",
+    on_line: Say | None = None,
+    on_text: Say | None = None,
+    on_score: Callable[[TokenScore, Vocabulary], None] | None = None,
+    progress: Say | None = None,
+) -> RunReport:
+    """Run a model on arrays, on a stream of JSON lines, or on text; what ``lstm-edge run`` does.
+
+    Give one of ``inputs``, ``stream``, ``prompt`` and ``score``.
+
+    Args:
+        model: the ``.onnx`` file.
+        inputs: the model's input, float32 ``[batch, time, features]`` in the file's order of axes (or token ids), a
+            mapping of inputs by name, or the path of an ``.npy`` or ``.npz`` file of them.
+        output: an ``.npy`` or ``.npz`` file to write the outputs to.
+        stream: lines of JSON, each a frame, a chunk, an object of inputs by name, or ``{"reset": true}``.
+        batch_size: rows side by side in the stream.
+        load_state: the state to start from, or the ``.npz`` file of one.
+        save_state: an ``.npz`` file to write the last state to.
+        row_lengths: valid steps of each row, ``[5, 3]`` or ``"5,3"``.
+        prompt: a text that a language model continues.
+        tokens: the most tokens to write, 200 by default.
+        temperature: below 1 more careful, above 1 bolder, 0 the most probable; 1 by default.
+        top_k: draw only from the k most probable tokens.
+        top_p: draw only from the most probable tokens that have this share together.
+        seed: of the draws, 0 by default.
+        score: a bundled text or a text file, or ``"-"`` for standard input, whose tokens get their log-probabilities.
+        provider: ``"cpu"`` or ``"cuda"``.
+        threads: threads that compute.
+        kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
+        on_line: called with each answer of the stream, a line of JSON.
+        on_text: called with each piece of text as it is written.
+        on_score: called with each token's score and the vocabulary.
+        progress: called with one line for each thing that is being done.
+
+    Returns:
+        What the model gave.
+
+    Raises:
+        InputError: not one of the four was given, an option belongs to another of them, or an input does not fit.
+        DataError: the text cannot be read.
+        StreamingError: the model cannot be streamed.
+        ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened so.
+        OutputError: a file cannot be written.
+    """
+    modes = {"INPUT": inputs, "--stream": stream, "--prompt": prompt, "--score": score}
+    drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
+    arrays = {"-o": output, "--row-lengths": row_lengths, "--load-state": load_state, "--save-state": save_state}
+    _check_options(modes, given, arrays)
+    how = Drawing(**given) if prompt is not None else None
+    session = Session(model, provider=provider, threads=threads, kernels=kernels)
+    if prompt is not None and how is not None:
+        return _continue(session, prompt, how, on_text=on_text, say=progress)
+    if score is not None:
+        return _score(session, score, on_score=on_score, say=progress)
+    _check_targets(session, output, save_state)
+    start = load_state if load_state is None or isinstance(load_state, State) else _read_state(session, load_state)
+    if stream is not None:
+        report = _stream(session, stream, start, batch_size, on_line)
+    else:
+        assert inputs is not None
+        report = _run_arrays(session, inputs, start, _parse_lengths(row_lengths), output)
+    if save_state is not None and report.state is not None:
+        write_arrays(save_state, report.state.to_arrays())
+    return report
+
+
+def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Refuse anything but one of the four modes, and options that belong to another, rather than ignore them."""
+    chosen = [name for name, value in modes.items() if value is not None]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
+    if not chosen:
+        raise InputError(
+            "give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input; for a language model "
+            "--prompt TEXT or --score FILE"
+        )
+    [mode] = chosen
+    if drawing and mode != "--prompt":
+        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} goes with --prompt")
+    misplaced = [name for name, value in arrays.items() if value is not None]
+    if mode in ("--prompt", "--score") and misplaced:
+        raise InputError(f"{misplaced[0]} goes with arrays, {mode} is about text: leave it out")
+    if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
+        raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
+
+
+def _check_targets(session: Session, output: AnyPath | None, save_state: AnyPath | None) -> None:
+    """Refuse unwritable paths before anything runs: no half of the results is left behind."""
+    if output is not None:
+        check_array_target(output, len(session.outputs))
+    if save_state is not None:
+        if not session.states:
+            raise OutputError(f"{save_state}: the model has no explicit state to save")
+        if Path(save_state).suffix != ".npz":
+            raise OutputError(f"{save_state}: a state is saved as .npz")
+        check_array_target(save_state, len(session.states))
+
+
+def _read_state(session: Session, path: AnyPath) -> State:
+    arrays = read_arrays(path)
+    if not isinstance(arrays, dict):
+        raise InputError(f"{path}: expected an .npz file with an array for each state, as --save-state writes it")
+    try:
+        return State.from_arrays(session.states, arrays)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _parse_lengths(given: Sequence[int] | str | None) -> list[int] | None:
+    if given is None:
+        return None
+    try:
+        return [int(part) for part in (given.split(",") if isinstance(given, str) else given)]
+    except ValueError as error:
+        raise InputError(f"--row-lengths must be integers with commas between them, as 5,3; got {given!r}") from error
+
+
+def _run_arrays(
+    session: Session,
+    inputs: AnyPath | Array | Mapping[str, Array],
+    state: State | None,
+    lengths: list[int] | None,
+    output: AnyPath | None,
+) -> RunReport:
+    from_file = isinstance(inputs, str | os.PathLike)
+    try:
+        outputs, last = session.run(read_arrays(inputs) if from_file else inputs, state, lengths)  # type: ignore[arg-type]
+    except InputError as error:
+        known = not from_file or str(error).startswith(str(inputs))
+        raise error if known else InputError(f"{inputs}: {error}") from error
+    if output is not None:
+        write_arrays(output, outputs)
+    return RunReport(outputs=outputs, path=None if output is None else os.fspath(output), state=last)
+
+
+def _stream(
+    session: Session, lines: Iterable[bytes], state: State | None, batch_size: int, on_line: Say | None
+) -> RunReport:
+    stream = session.stream(batch_size)
+    if state is not None:
+        stream.state = state
+    count = 0
+    for line in stream_lines(stream, session.inputs, lines):
+        count += 1
+        if on_line is not None:
+            on_line(line)
+    return RunReport(state=stream.state, lines=count)
+
+
+def _continue(session: Session, prompt: str, how: Drawing, *, on_text: Say | None, say: Say | None) -> RunReport:
+    check_language_model(session)
+    vocabulary = Vocabulary.from_card(session.card)
+    ids = vocabulary.encode(prompt)
+    _count_unknown(vocabulary, ids, "the prompt", say)
+    options = {field.name: getattr(how, field.name) for field in fields(how) if field.name != "tokens"}
+    continuation = generate(session, ids, how.tokens, **options)
+    if say is not None:
+        say(f"at most {how.tokens} tokens, temperature {how.temperature:g}, seed {how.seed}")
+    decoder, written, pieces = vocabulary.decoder(), [], []
+    tell = on_text or (lambda _piece: None)
+    tell(prompt)
+    for index in continuation:
+        written.append(index)
+        pieces.append(decoder.push(index))
+        tell(pieces[-1])
+    pieces.append(decoder.finish())
+    tell(pieces[-1])
+    return RunReport(prompt=prompt, text="".join(pieces), ids=tuple(written), seed=how.seed)
+
+
+def _score(
+    session: Session,
+    source: str,
+    *,
+    on_score: Callable[[TokenScore, Vocabulary], None] | None,
+    say: Say | None,
+) -> RunReport:
+    from lstm_edge.data.text import decode_text, load_text
+
+    check_language_model(session)
+    vocabulary = Vocabulary.from_card(session.card)
+    text = decode_text(sys.stdin.buffer.read, "standard input") if source == "-" else load_text(source).text
+    ids = vocabulary.encode(text)
+    parts = score_in_chunks(session, ids)
+    unknown = _count_unknown(vocabulary, ids, source, say)
+    position, total = 1, 0.0
+    for part in parts:
+        total += float(part.sum())
+        for at, value in enumerate(part, start=position):
+            if on_score is not None:
+                on_score(TokenScore(position=at, id=int(ids[at]), log_probability_nats=float(value)), vocabulary)
+        position += len(part)
+    tokens = position - 1
+    mean = total / tokens
+    score = TextScore(
+        tokens=tokens,
+        log_probability_nats=mean * tokens,
+        perplexity=math.exp(-mean) if -mean < 709 else None,
+        bits_per_character=-mean / math.log(2.0) * (len(ids) / len(text)),
+        unknown_tokens=unknown,
+    )
+    return RunReport(score=score)
+
+
+def _count_unknown(vocabulary: Vocabulary, ids: "NDArray[np.int64]", what: str, say: Say | None) -> int:
+    """Return how many tokens the model does not know, and say so."""
+    unknown = 0 if vocabulary.unknown_id is None else int((ids == vocabulary.unknown_id).sum())
+    if unknown and say is not None:
+        say(f"{what}: {unknown:,} of {len(ids):,} tokens are not in the model's vocabulary, they are read as unknown")
+    return unknown

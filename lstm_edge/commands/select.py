@@ -1,0 +1,151 @@
+"""``lstm-edge select``: choose a model's size for a device by cross-validation, and train it on all of the data."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lstm_edge.amounts import parse_amount, parse_sizes
+from lstm_edge.checkpoint import save_checkpoint
+from lstm_edge.commands.train import check_output
+from lstm_edge.data import Columns, Task, load, parse_columns
+from lstm_edge.training import TrainingOptions, TrainingReport
+from lstm_edge.training.plot import check_plot
+from lstm_edge.training.selection import (
+    Limits,
+    SelectionReport,
+    SelectionSettings,
+    Split,
+    plot_selection,
+    retrain,
+    sqlite_url,
+)
+from lstm_edge.training.selection import select as run_selection
+from lstm_edge_runtime.writing import beside
+
+__all__ = ["SelectReport", "select"]
+
+AnyPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectReport:
+    """The comparison of all candidates, the training of the chosen one, and where it was written."""
+
+    selection: SelectionReport
+    training: TrainingReport
+    path: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return self.selection.to_json() | {"training": self.training.to_json(), "file": self.path}
+
+
+def select(
+    *,
+    data: str,
+    output: AnyPath,
+    hidden_sizes: str | Sequence[int] = "16,32,64,128",
+    layer_counts: str | Sequence[int] = "1",
+    folds: int = 5,
+    split: Split | None = None,
+    metric: str | None = None,
+    max_bytes: str | float | None = None,
+    max_step_us: str | float | None = None,
+    task: Task | None = None,
+    columns: Columns | str | None = None,
+    storage: str | None = None,
+    seed: int = 0,
+    peephole: Literal["none", "diagonal", "full"] = "none",
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    epochs: int = 80,
+    batch_size: int = 16,
+    learning_rate: float = 3e-3,
+    patience: int = 30,
+    threads: int = 1,
+    plot: AnyPath | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> SelectReport:
+    """Choose the smallest model within one standard error of the best, and train it; what ``lstm-edge select`` does.
+
+    Each candidate is exported to int8 and timed on this machine, then cross-validated. An interrupted run goes on when
+    it is called again with the same arguments.
+
+    Args:
+        data: a bundled set or a file of sequences: ``x`` float32 ``[steps, features]`` (docs/data.md).
+        output: the ``.safetensors`` file to write.
+        hidden_sizes: sizes of the hidden state to compare, ``(16, 32)`` or ``"16,32"``.
+        layer_counts: numbers of layers to compare, likewise.
+        folds: of the cross-validation, 2 or more.
+        split: how sequences are put into folds; None: as the data ask.
+        metric: a name from ``lstm_edge_runtime.metrics``; None: accuracy for classes, mean-squared-error for values.
+        max_bytes: the most bytes of the int8 file, a number or ``"100k"``.
+        max_step_us: the most microseconds of a step on this machine.
+        task: what the targets are for; None: what the file has.
+        columns: for a CSV file, which columns mean what, as ``sequence=id,step=t,target=y,features=a+b``.
+        storage: URL of the database of the trials; None: an SQLite file beside ``output``.
+        seed: of the folds and of every training.
+        peephole: connections from the cell state to the gates.
+        bidirectional: read in both directions.
+        dropout: share dropped between layers and before the last one.
+        epochs: the most epochs of a training.
+        batch_size: sequences in a batch.
+        learning_rate: at the start.
+        patience: epochs without a lower held-out loss before a training stops.
+        threads: PyTorch's threads.
+        plot: a ``.svg``, ``.png`` or ``.pdf`` file to draw the metric against the size into.
+        on_progress: called with (trials done, trials), those of earlier runs and other processes included.
+        progress: called with one line for each thing that is being done.
+
+    Raises:
+        BudgetError: no candidate is within the limits.
+        DataError: the data cannot be loaded or split so.
+        InputError: an option is out of its range, the metric is not for the data, or the storage cannot be opened.
+        OutputError: a file cannot be written.
+        LstmEdgeError: as training, export and quantization.
+    """
+    output = Path(output)
+    check_output(output)
+    if plot is not None:
+        check_plot(Path(plot))
+    limits = Limits(
+        max_bytes=parse_amount("--max-bytes", max_bytes) if isinstance(max_bytes, str) else max_bytes,
+        max_step_us=parse_amount("--max-step-us", max_step_us) if isinstance(max_step_us, str) else max_step_us,
+    )
+    sizes, counts = _sizes("--hidden-sizes", hidden_sizes), _sizes("--layer-counts", layer_counts)
+    named = parse_columns(columns) if isinstance(columns, str) else columns
+    dataset = load(data, default_split="train", task=task, columns=named)
+    settings = SelectionSettings(
+        hidden=sizes,
+        layers=counts,
+        folds=folds,
+        split=split,
+        metric=metric,
+        seed=seed,
+        model={"peephole": peephole, "bidirectional": bidirectional, "dropout": dropout},
+        options=TrainingOptions(
+            loss="cross-entropy" if dataset.is_classes else "mse",
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+            threads=threads,
+        ),
+    )
+    # Its name says what it is for, also to whoever finds it months later.
+    where = storage or sqlite_url(beside(output.with_name(output.stem), ".selection-study.sqlite3"))
+    report = run_selection(dataset, settings, storage=where, limits=limits, say=progress, on_progress=on_progress)
+    if progress is not None:
+        progress(f"training {report.chosen} on all {len(dataset)} sequences")
+    model, training = retrain(dataset, report.chosen, settings)
+    save_checkpoint(model, output)
+    if plot is not None:
+        plot_selection(report, str(plot))
+    return SelectReport(selection=report, training=training, path=str(output))
+
+
+def _sizes(name: str, given: str | Sequence[int]) -> tuple[int, ...]:
+    return parse_sizes(name, given) if isinstance(given, str) else tuple(given)

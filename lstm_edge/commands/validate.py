@@ -1,0 +1,61 @@
+"""``lstm-edge validate``: a candidate against a reference, on the task's own metric."""
+
+from collections.abc import Callable
+
+from lstm_edge.commands.old_names import accept_old_names
+from lstm_edge.data import Columns, parse_columns
+from lstm_edge.data.text import TextData
+from lstm_edge.validation.judge import AnyData, Judge, load_data
+from lstm_edge.validation.predictions import Source
+from lstm_edge.validation.report import ValidationReport
+
+__all__ = ["validate"]
+
+
+@accept_old_names(reference="against", dataset="data")
+def validate(
+    candidate: Source,
+    against: Source,
+    data: AnyData | str,
+    *,
+    columns: Columns | str | None = None,
+    metric: str | None = None,
+    max_drop: str | None = None,
+    confidence: float | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ValidationReport:
+    """Compare a candidate with a reference on the task's own metric; what ``lstm-edge validate`` does.
+
+    The report says whether the candidate kept within the budget; its ``check()`` raises when it did not.
+
+    Args:
+        candidate: path of the ``.onnx`` file to judge, or its bytes.
+        against: the reference, likewise.
+        data: a bundled name, the path of a file (docs/data.md), or loaded data: sequences ``x`` float32
+            ``[steps, features]`` with targets, transcripts, or a text.
+        columns: for a CSV file, which columns mean what, as ``sequence=id,step=t,target=y,features=a+b``.
+        metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function``; None: accuracy for classes,
+            mean-squared-error for values, perplexity for a text.
+        max_drop: how much worse the candidate may be, such as ``"0.5pt"`` or ``"0.5%"``; None: ``"0.5pt"`` of a metric
+            that is named, and of accuracy.
+        confidence: None: the estimated drop decides; a share such as 0.95: the upper bound of a paired bootstrap.
+        seed: of the bootstrap.
+        threads: onnxruntime's threads.
+        on_progress: called with (sequences or tokens run, sequences or tokens to run), over both models.
+        progress: called with one line for each thing that is being done.
+
+    Raises:
+        InputError: an argument is not allowed, the data does not fit the metric or a model, or an output is NaN.
+        DataError: the data cannot be loaded.
+        ArtifactError, IntegrityError: a model cannot be opened.
+    """
+    if isinstance(data, str):
+        data = load_data(data, metric, columns=parse_columns(columns) if isinstance(columns, str) else columns)
+    if progress is not None:
+        unit = "characters" if isinstance(data, TextData) else "sequences"
+        progress(f"validating on {data.name}: {len(data):,} {unit}, seed {seed}")
+    judge = Judge(against, data, metric=metric, seed=seed, threads=threads)
+    return judge.judge(candidate, max_drop=max_drop, confidence=confidence, on_progress=on_progress)
