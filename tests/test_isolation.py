@@ -31,6 +31,11 @@ for name in names:
     importlib.import_module(name)
 """
 WITHOUT_TORCH = (
+    "lstm_edge.commands.adopt",
+    "lstm_edge.commands.device",
+    "lstm_edge.commands.quantize",
+    "lstm_edge.commands.run",
+    "lstm_edge.commands.validate",
     "lstm_edge.precision_search",
     "lstm_edge.validation",
     "lstm_edge_exporters.adopt",

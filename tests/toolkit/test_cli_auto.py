@@ -4,32 +4,25 @@ import hashlib
 import itertools
 import json
 import os
-import re
-import subprocess
-import sys
 
-import numpy as np
 import pytest
+from support.auto_cases import DROP, METRIC, SCHEMES, clock, command, no_timer, request, search
 from support.budget_models import write_classifier, write_data
 from support.report_cases import read_report
-from support.text_models import CHARACTERS, exported_model
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app
 from lstm_edge.html_report import render_report
-from lstm_edge.precision_search import BudgetRequest, quantize_to_budget
+from lstm_edge.precision_search import quantize_to_budget
 from lstm_edge.precision_search.compose import Composer
 from lstm_edge.precision_search.data import calibration_feeds, load_roles
 from lstm_edge.validation.judge import Judge
 from lstm_edge_exporters.quantize import Scheme, quantize_bytes
-from lstm_edge_runtime.errors import BudgetError, InputError, QuantizationError
+from lstm_edge_runtime.errors import BudgetError
 from lstm_edge_runtime.session import Session
 
 pytestmark = pytest.mark.slow
 
-# Three parts of the model, three schemes: 27 mixes.
-SCHEMES = ("int8", "int4")
-METRIC, DROP = "cross-entropy", "0.5%"
 NEAR = 1.02
 
 
@@ -54,30 +47,6 @@ def whole(files, few_schemes, tmp_path_factory):
     report = search(files, folder)
     assert os.listdir(folder) == ["out.onnx"]
     return report, (folder / "out.onnx").read_bytes()
-
-
-def no_timer(_data):
-    return 1.0
-
-
-def request(files, tmp_path, **more):
-    known = {"source": files[0], "output": tmp_path / "out.onnx", "data": str(files[1]), "metric": METRIC}
-    return BudgetRequest(**(known | {"max_drop": DROP, "max_evaluations": 60, "calibration_samples": 40} | more))
-
-
-def search(files, tmp_path, **more):
-    return quantize_to_budget(request(files, tmp_path, **more), timer=no_timer)
-
-
-def command(*arguments, exit_code=0):
-    """Run `lstm-edge quantize`; asserts the exit code, one sentence of error on stderr, and no traceback."""
-    result = CliRunner().invoke(app, ["quantize", *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    assert result.exit_code == exit_code, result.output
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == (1 if exit_code else 0), result.stderr
-    return result
 
 
 def brute_force(files, tmp_path):
@@ -234,13 +203,6 @@ def test_an_interrupt_is_one_sentence_and_exit_2(files, tmp_path, monkeypatch):
     monkeypatch.undo()
 
 
-def clock(data):
-    """Say that an int8 layer takes a unit of time, an int4 layer four, any other three."""
-    quantization = Session(data).card.quantization if Session(data).card is not None else None
-    schemes = [] if quantization is None else list(quantization.parts.values())
-    return 20.0 - 2 * schemes.count("int8") + schemes.count("int4")
-
-
 def test_the_fastest_is_not_the_smallest(files, tmp_path):
     asked = request(files, tmp_path, prefer="latency", max_drop="50%")
     fast = quantize_to_budget(asked, timer=clock)
@@ -359,74 +321,3 @@ def test_inspect_shows_what_the_file_was_found_to_keep(whole, tmp_path):
     assert f"calibrated on data with SHA-256 {report.calibration.sha256}" in text
     # A path is never broken, however long.
     assert max(len(line) for line in result.stdout.splitlines() if "/" not in line) <= 80
-
-
-def test_a_fixed_part_stays_as_it_was_asked(files, tmp_path):
-    report = search(files, tmp_path, parts={"lstm.R": "float16"}, max_drop="50%")
-    assert all(found.parts["lstm.R"] == "float16" for found in report.evaluations[1:])
-    assert report.looks[-1].parts.keys() == {"lstm.R", "lstm.W", "head"}
-    kept = search(files, tmp_path, output=tmp_path / "kept.onnx", parts={"head": "float32"}, max_drop="50%")
-    assert kept.looks[-1].parts["head"] == "float32"
-    assert kept.looks[-1].parts.keys() == {"lstm.R", "lstm.W", "head"}
-    with pytest.raises(BudgetError, match="Nothing was written"):
-        search(files, tmp_path, output=tmp_path / "no.onnx", parts={"head": "float32"}, max_drop="0%").check()
-    with pytest.raises(QuantizationError, match="no layer that the search could quantize and that --part does not nam"):
-        search(files, tmp_path, parts={"lstm": "int8", "head": "int8"})
-    with pytest.raises(InputError, match="prefer is 'speed', expected one of size, latency"):
-        search(files, tmp_path, prefer="speed")
-
-
-def test_a_part_goes_with_any_scheme_and_data_calibrate_the_rounding(files, tmp_path):
-    model, data = files
-    plain, mixed, known, again = (tmp_path / name for name in ("a.onnx", "b.onnx", "c.onnx", "d.onnx"))
-    command(model, "-o", plain, "--scheme", "int4")
-    assert plain.read_bytes() == quantize_bytes(model.read_bytes(), scheme="int4").data, "without data: as before"
-    result = command(model, "-o", mixed, "--scheme", "int8", "--part", "lstm.R=int4:128", "--part", "head=float32")
-    assert "R int4" in " ".join(result.stdout.split())
-    card = Session(mixed).card.quantization
-    assert card.scheme == "mixed"
-    assert card.parts["lstm.R"] == "int4:128"
-    command(model, "-o", known, "--scheme", "int4", "--data", data)
-    off = ["--no-compensate", "--no-scale-search", "--no-clip"]
-    command(model, "-o", again, "--scheme", "int4", "--data", data, *off)
-    cards = [Session(path).card.quantization for path in (plain, known, again)]
-    assert cards[0].calibration_sha256 is None
-    assert re.fullmatch("[0-9a-f]{64}", cards[1].calibration_sha256)
-    assert cards[1].calibration_sha256 == cards[2].calibration_sha256
-    x = np.random.default_rng(5).normal(size=(6, 40, 12)).astype(np.float32)
-    exact, *others = (Session(path).run(x)[0]["logits"] for path in (model, plain, known, again))
-    assert np.array_equal(others[0], others[2]), "all three off is plain rounding"
-    assert np.square(others[1] - exact).sum() < np.square(others[0] - exact).sum()
-
-
-def test_help_stays_light():
-    code = (
-        "import sys; from lstm_edge.cli import app; print([m for m in ('numpy', 'onnx', 'torch') if m in sys.modules])"
-    )
-    paths = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": paths}
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_a_language_model_is_tuned_and_verified_on_halves_of_a_text(tmp_path):
-    model, text = tmp_path / "lm.onnx", tmp_path / "text.txt"
-    model.write_bytes(exported_model())
-    random = np.random.default_rng(0)
-    text.write_text("".join(random.choice(list(CHARACTERS.tokens[2:]), 24_000)))
-    asked = {"source": model, "data": str(text), "metric": "perplexity", "max_drop": "30%", "max_evaluations": 40}
-    small = quantize_to_budget(BudgetRequest(output=tmp_path / "small.onnx", **asked), timer=no_timer)
-    assert (small.tuning_data.samples, small.held_out_data.samples) == (12_000, 12_000)
-    assert small.tuning_data.samples_are == "characters"
-    # Stretches of 256 tokens, of the 128 that were asked for as many as the first half has.
-    assert small.calibration.samples == 12_000 // 256
-    assert {layer.kind for layer in small.layers} == {"embedding", "recurrent", "linear"}
-    # Of so few weights a quantized file is no smaller: the operators' bodies take more than they save.
-    with pytest.raises(BudgetError, match=r" and is smaller than the source: \d+ are within it, none of them smaller"):
-        small.check()
-    fast = quantize_to_budget(BudgetRequest(output=tmp_path / "fast.onnx", prefer="latency", **asked), timer=clock)
-    assert fast.validation is not None
-    assert fast.validation.samples_are == "tokens"
-    assert fast.passed
-    assert os.listdir(tmp_path).count("fast.onnx") == 1

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_edge.cli import COMMANDS, app
+from lstm_edge.cli.train import TASKS
 from lstm_edge_runtime.errors import LstmEdgeError
 
 ROOT = Path(__file__).parents[2]
@@ -192,3 +193,13 @@ def test_a_shell_completes_commands_and_values(words, expected):
     environment = os.environ | asked | {"PYTHONPATH": PATHS}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
     assert result.stdout.split() == expected
+
+
+@pytest.mark.parametrize("words", [*([name] for name in COMMANDS if name != "train"), *(["train", t] for t in TASKS)])
+def test_every_help_has_an_example_and_fits_80_columns(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = invoke(*words, "--help").stdout
+    usage = f"Usage: lstm-edge {' '.join(words)} [OPTIONS]"
+    assert usage in text
+    assert text.count(f"lstm-edge {' '.join(words)} ") > 1, "an example besides the usage"
+    assert max(map(len, text.splitlines())) <= 80
