@@ -159,7 +159,7 @@ def test_what_make_wheels_refuses(tmp_path):
     assert wheels.problems(wheel_of(tag, good, path), "aarch64") == []
     for changed, sentence in (
         (good + b"GLIBC_2.29\0", r"its library needs glibc (2, 29), expected at most (2, 28)"),
-        (good + b"GLIBCXX_3.4\0", "its library asks for a C++ library, which a device may not have"),
+        (good + b"GLIBCXX_3.4\0", "its library needs a C++ library, which a device may lack"),
         (good.replace(elf, elf[:18] + b"\x3e\0"), "its library is not for aarch64"),
     ):
         assert wheels.problems(wheel_of(tag, changed, path), "aarch64") == [sentence]
