@@ -96,9 +96,10 @@ def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport:
 def describe(session: Session, *, path: str = "") -> InspectReport:
     """Return what is known about an open file."""
     names = [name for name in InspectReport.__dataclass_fields__ if name != "path"]
-    values = {name: getattr(session, name) for name in names}
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return InspectReport(path=path, **(values | lists))
+    values: dict[str, Any] = {name: getattr(session, name) for name in names}
+    for name in ("placement", "notes"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    return InspectReport(path=path, **values)
 
 
 def check(model: AnyPath, *, provider: str = "cpu", threads: int = 1, kernels: KernelChoice = "auto") -> CheckReport:
