@@ -84,6 +84,7 @@ test-report: $(VENV)/ready  ## test the HTML report in a real browser (a minute)
 check: $(VENV)/ready  ## run linters, type checkers and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python  # otherwise pyright uses the first python on the path
 	$(BIN)/lint-imports
@@ -91,6 +92,7 @@ check: $(VENV)/ready  ## run linters, type checkers and import contracts
 format: $(VENV)/ready  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp
 
 docs: $(VENV)/ready  ## regenerate docs/cli.md and the function digests
 	$(BIN)/python docs/generate.py

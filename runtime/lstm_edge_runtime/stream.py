@@ -42,6 +42,7 @@ class OpenModel(Protocol):
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return the state that a sequence starts from, for ``batch_size`` rows."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
