@@ -29,7 +29,6 @@ __all__ = [
     "make_golden",
     "own_version",
     "serialize",
-    "serialize_proto",
     "to_proto",
     "with_card",
     "write",
@@ -66,12 +65,7 @@ def own_version() -> str:
 
 def serialize(model: ir.Model, *, plain: bool = False) -> bytes:
     """Serialize a graph with the functions it calls; arguments and errors as ``to_proto``."""
-    return serialize_proto(to_proto(model, plain=plain))
-
-
-def serialize_proto(proto: onnx.ModelProto) -> bytes:
-    """Return the bytes of a model; the same for the same model."""
-    data: bytes = proto.SerializeToString(deterministic=True)
+    data: bytes = to_proto(model, plain=plain).SerializeToString(deterministic=True)
     return data
 
 
@@ -223,7 +217,7 @@ def with_card(artifact: Artifact, card: ModelCard) -> Artifact:
     proto = onnx.ModelProto()
     proto.ParseFromString(artifact.data)
     del proto.metadata_props[:]
-    return assemble(serialize_proto(proto), card, golden)
+    return assemble(proto.SerializeToString(deterministic=True), card, golden)
 
 
 def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:

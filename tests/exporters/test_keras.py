@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.keras import KerasModel, load_keras
-from lstm_edge_exporters.verify.open_model import answers_of
+from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.errors import LstmEdgeError
-from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session
 
 # Not importorskip: keras imports its backend, TensorFlow unless told otherwise, and slows every other test.
@@ -122,14 +121,14 @@ def export_group(folder: Path, made: dict[str, Artifact], group: str) -> Artifac
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if case.own_graph])
 def test_the_exported_file_gives_what_keras_gives(folder: Path, exported: dict[str, Artifact], case: Case) -> None:
     artifact = export_group(folder, exported, group_of(case))
-    session, card = open_session(artifact.data), artifact.card
+    model, card = OpenModel.of(artifact.data), artifact.card
     prefix = case.name.replace("-", "_")
     outputs = [spec.name for spec in card.outputs if spec.name.startswith(f"{prefix}__")]
     for x, expected in read_answers(folder, case):
         feeds = {card.inputs[0].name: x}
         for spec in card.states:
             feeds[spec.input] = np.zeros([x.shape[0] if axis == "batch" else axis for axis in spec.axes], np.float32)
-        got = answers_of(session, feeds)
+        got = model.answers(feeds)
         names = iter(outputs)
         for k, value in enumerate(expected):
             state = dict(case.states).get(k)

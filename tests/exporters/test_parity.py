@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from lstm_edge_exporters.pytorch.parity import check_parity
 from lstm_edge_exporters.verify.cases import GRID, Case
 from lstm_edge_exporters.verify.inputs import InputMaker, random_lengths, random_state
-from lstm_edge_exporters.verify.open_model import OpenModel, answers_of
-from lstm_edge_exporters.verify.parity import EXPORT, check_parity
+from lstm_edge_exporters.verify.open_model import OpenModel
+from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.card import StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, ParityError, QuantizationError
-from lstm_edge_runtime.providers import open_session
 
 X = TensorSpec(name="x", dtype="float32", axes=("batch", "time", 2))
 STATE = StateSpec(input="h", output="h_out", kind="h", module="lstm", layer=0, axes=(1, "batch", 3), initial="zeros")
@@ -51,6 +51,7 @@ class Original:
 
     def __init__(self, change=None, *, rows=False, takes_lengths=False, sorted_rows=False):
         self.change, self.rows, self.takes_lengths, self.sorted_rows = change, rows, takes_lengths, sorted_rows
+        self.plan = self  # what the module is known by, here itself
         self.calls = []
 
     def run(self, inputs, state, lengths=None):
@@ -248,7 +249,7 @@ def test_random_lengths_take_every_value_and_the_first_row_is_full() -> None:
 
 def test_answers_are_by_the_files_names() -> None:
     feeds = {"x": np.ones((1, 2, 2), np.float32), "h": np.full((1, 1, 3), 4, np.float32)}
-    answers = answers_of(open_session(file_of()), feeds)
+    answers = OpenModel.of(file_of()).answers(feeds)
     assert list(answers) == ["y", "h_out"]
     np.testing.assert_array_equal(answers["y"], 2 * feeds["x"])
     np.testing.assert_array_equal(answers["h_out"], 2 * feeds["h"])

@@ -56,7 +56,9 @@ TARGETS = {
         ),
     ),
     "parity": Target(
-        files=(f"{EXPORTERS}/verify/parity.py", f"{EXPORTERS}/verify/cases.py", f"{EXPORTERS}/verify/inputs.py"),
+        files=tuple(
+            f"{EXPORTERS}/{name}.py" for name in ("pytorch/parity", "verify/parity", "verify/cases", "verify/inputs")
+        ),
         tests=("tests/exporters/test_parity.py",),
     ),
     "gates": Target(files=(f"{EXPORTERS}/gates.py",), tests=("tests/exporters/test_gates.py",)),

@@ -8,11 +8,11 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.graph import constant_of
 from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_exporters.verify.open_model import answers_of
+from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line
-from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
+from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
 __all__ = ["Trial", "length_inputs", "scalar_values"]
 
@@ -87,7 +87,7 @@ class Trial:
     """A model that is run to learn about it; ``failure`` is what onnxruntime said last."""
 
     def __init__(self, data: bytes, *, scalars: Mapping[str, Sequence[Array]], ids_below: int) -> None:
-        self.session = open_session(data)
+        self._model = OpenModel.of(data)
         self._scalars, self._ids_below = scalars, ids_below
         self.failure = ""
 
@@ -114,7 +114,7 @@ class Trial:
             maker = InputMaker(specs, ids_below=self._ids_below, values=values)
             feeds = maker.make_sized(np.random.default_rng(seed), sizes) | dict(given or {})
             try:
-                return answers_of(self.session, feeds)
+                return self._model.answers(feeds)
             except RUNTIME_ERRORS as error:
                 self.failure = first_line(error)
         return None

@@ -17,7 +17,6 @@ from lstm_edge_exporters.artifact import (
     assemble,
     make_golden,
     own_version,
-    serialize_proto,
     to_proto,
     write,
 )
@@ -27,11 +26,11 @@ from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.original import Original
+from lstm_edge_exporters.pytorch.parity import check_parity
 from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
 from lstm_edge_exporters.verify.open_model import OpenModel
-from lstm_edge_exporters.verify.parity import check_parity
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 from lstm_edge_runtime.writing import check_target
@@ -151,7 +150,7 @@ def build(
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
     captured = capture(module, plan, maker, lengths=lengths)
     proto = to_proto(captured.model, plain=options.plain)
-    model = OpenModel.of(serialize_proto(proto))
+    model = OpenModel.of(proto.SerializeToString(deterministic=True))
 
     say("comparing onnxruntime with PyTorch over the grid of shapes")
     compared = check_parity(model, original, maker, lengths=captured.lengths, example=_example_shape(specs, examples))

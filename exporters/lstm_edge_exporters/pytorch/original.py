@@ -16,7 +16,7 @@ from lstm_edge_exporters.pytorch.calls import Call, Tracker, call_module, check_
 from lstm_edge_exporters.pytorch.outputs import flatten_outputs
 from lstm_edge_exporters.pytorch.plan import Plan
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH, TIME, StateSpec
+from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["Original"]
@@ -29,21 +29,6 @@ class Original:
     module: nn.Module
     plan: Plan
 
-    @property
-    def states(self) -> tuple[StateSpec, ...]:
-        """The explicit states; none where they stay hidden."""
-        return self.plan.states
-
-    @property
-    def sorted_rows(self) -> bool:
-        """Say whether rows must come in order of falling lengths, as ``pack_padded_sequence`` wants by default."""
-        return self.plan.sorted_rows
-
-    @property
-    def takes_lengths(self) -> bool:
-        """Say whether forward itself deals with lengths."""
-        return self.plan.takes_lengths
-
     def run(
         self, inputs: Mapping[str, Array], state: Mapping[str, Array], lengths: Array | None = None
     ) -> dict[str, Array]:
@@ -54,7 +39,7 @@ class Original:
         """
         if lengths is None:
             return self._call(inputs, state, None)
-        if self.takes_lengths:
+        if self.plan.takes_lengths:
             answers = self._call(inputs, state, lengths)
             if self.plan.states:
                 # A forward that does not hand its lengths on to the layer leaves the state after step T there.
@@ -133,7 +118,7 @@ class Original:
         for row, length in enumerate(lengths):
             sliced = {name: _cut(array, axes[name], row, int(length)) for name, array in inputs.items()}
             entering = {name: _cut(array, axes[name], row, None) for name, array in state.items()}
-            rows.append(self._call(sliced, entering, lengths[row : row + 1] if self.takes_lengths else None))
+            rows.append(self._call(sliced, entering, lengths[row : row + 1] if self.plan.takes_lengths else None))
         names = [name for name in rows[0] if only is None or name in only]
         return {name: _joined([row[name] for row in rows], axes[name], longest) for name in names}
 

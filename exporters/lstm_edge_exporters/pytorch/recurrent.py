@@ -17,7 +17,7 @@ from lstm_edge_runtime.errors import CaptureError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Cell", "Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_gru", "read_lstm"]
+__all__ = ["Cell", "Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_lstm"]
 
 Float32 = npt.NDArray[np.float32]
 Cell = Literal["lstm", "gru"]
@@ -148,7 +148,7 @@ def describe(module: "torch.nn.Module") -> Recurrence | None:
         return _described(module, own_description())
     readers: dict[type[nn.Module], Callable[[Any], Recurrence]] = {
         nn.LSTM: read_lstm,
-        nn.GRU: read_gru,
+        nn.GRU: lambda gru: _read_stack(gru, "gru"),
         nn.LSTMCell: lambda cell: _read_cell(cell, "lstm"),
         nn.GRUCell: lambda cell: _read_cell(cell, "gru"),
     }
@@ -179,34 +179,19 @@ def read_lstm(module: "torch.nn.LSTM", *, peephole: Peephole = "none") -> Recurr
     Raises:
         CaptureError: a weight is not float32 or has not the shape that the module's sizes say.
     """
-    width = module.hidden_size if not module.proj_size else module.proj_size
+    return _read_stack(module, "lstm", peephole)
+
+
+def _read_stack(module: "torch.nn.LSTM | torch.nn.GRU", cell: Cell, peephole: Peephole = "none") -> Recurrence:
     suffixes = ("", "_reverse") if module.bidirectional else ("",)
     layers = tuple(
         RecurrentLayer(
-            input_size=module.input_size if k == 0 else width * len(suffixes),
+            input_size=module.input_size if k == 0 else (module.proj_size or module.hidden_size) * len(suffixes),
             hidden_size=module.hidden_size,
             projection_size=module.proj_size,
             peephole=peephole,
             directions=tuple(_read_direction(module, f"_l{k}{suffix}", peephole) for suffix in suffixes),
-        )
-        for k in range(module.num_layers)
-    )
-    return Recurrence(layers=layers, batch_first=module.batch_first)
-
-
-def read_gru(module: "torch.nn.GRU") -> Recurrence:
-    """Read the weights of an ``nn.GRU``; ``bias=False`` reads as zeros.
-
-    Raises:
-        CaptureError: a weight is not float32.
-    """
-    suffixes = ("", "_reverse") if module.bidirectional else ("",)
-    layers = tuple(
-        RecurrentLayer(
-            input_size=module.input_size if k == 0 else module.hidden_size * len(suffixes),
-            hidden_size=module.hidden_size,
-            directions=tuple(_read_direction(module, f"_l{k}{suffix}", "none") for suffix in suffixes),
-            cell="gru",
+            cell=cell,
         )
         for k in range(module.num_layers)
     )

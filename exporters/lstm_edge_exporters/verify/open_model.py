@@ -9,14 +9,7 @@ import onnxruntime
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.providers import open_session
 
-__all__ = ["OpenModel", "answers_of"]
-
-
-def answers_of(session: onnxruntime.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Run a session; returns its outputs by name. onnxruntime's errors (``RUNTIME_ERRORS``) pass through."""
-    names = [output.name for output in session.get_outputs()]
-    answers: dict[str, Any] = dict(zip(names, session.run(None, dict(feeds)), strict=True))
-    return answers
+__all__ = ["OpenModel"]
 
 
 @dataclass(frozen=True)
@@ -37,4 +30,6 @@ class OpenModel:
 
     def answers(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs by name; onnxruntime's errors (``RUNTIME_ERRORS``) pass through."""
-        return answers_of(self.session, feeds)
+        names = [output.name for output in self.session.get_outputs()]
+        answers: dict[str, Any] = dict(zip(names, self.session.run(None, dict(feeds)), strict=True))
+        return answers

@@ -1,26 +1,22 @@
 """Is the file what it was made from? onnxruntime's answers against the original's, over a grid of shapes; fails closed.
 
-The original is a module that its framework runs (``check_parity``) or another file (``file_parity``). Both make trials:
-an input, and a call that gives the original's answer to it.
+The original is a PyTorch module (``pytorch/parity.py``) or another file (``file_parity.py``). Both make trials: an
+input, and a call that gives the original's answer to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
 import numpy as np
 
-from lstm_edge_exporters.verify.cases import GRID, Case, Comparison
+from lstm_edge_exporters.verify.cases import Case, Comparison
 from lstm_edge_exporters.verify.compare import Difference, Tolerance, compare, worst
-from lstm_edge_exporters.verify.inputs import InputMaker, random_lengths, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import StateSpec
-from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, ParityError, first_line
+from lstm_edge_runtime.errors import ParityError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
-__all__ = ["EXPORT", "OriginalModule", "Refusal", "Subjects", "Trial", "check_close", "check_parity", "run_trials"]
+__all__ = ["EXPORT", "Refusal", "Subjects", "Trial", "check_close", "run_trials"]
 
 
 EXPORT = Tolerance(
@@ -29,11 +25,6 @@ EXPORT = Tolerance(
     reason="two float32 evaluations of one network that sum in different orders: seen 5e-7 at hidden 128 and 1.3e-6 "
     "at hidden 1024 on outputs of order one; a wrong equation is off by 1e-2 and more. Scaled by the largest output "
     "above 1",
-)
-# What a module that knows nothing of lengths does wrong most often.
-PAST_THE_END = (
-    ". With lengths, forward must not look past a row's last valid step, as y[:, -1] does: use h_n, the state after "
-    "that step, or give forward a parameter lengths"
 )
 
 
@@ -62,89 +53,6 @@ class Subjects:
     against: str
     hint: str = ""
     same_outputs: bool = True
-
-
-class OriginalModule(Protocol):
-    """The module that a file was made from, run by its own framework."""
-
-    @property
-    def states(self) -> Sequence[StateSpec]:
-        """Its explicit states."""
-        ...
-
-    @property
-    def sorted_rows(self) -> bool:
-        """Say whether rows must come in order of falling lengths."""
-        ...
-
-    @property
-    def takes_lengths(self) -> bool:
-        """Say whether its forward itself deals with lengths."""
-        ...
-
-    def run(
-        self, inputs: Mapping[str, Array], state: Mapping[str, Array], lengths: Array | None = None
-    ) -> Mapping[str, Array]:
-        """Return outputs and leaving states by name; ``lengths`` is int64 [batch]."""
-        ...
-
-
-def check_parity(
-    model: OpenModel,
-    original: OriginalModule,
-    maker: InputMaker,
-    *,
-    lengths: str | None,
-    example: tuple[int, int] | None = None,
-) -> Comparison:
-    """Compare a model with the module that it was captured from over the grid (and the example's own shape).
-
-    Raises:
-        ParityError: a difference is over ``EXPORT``, or onnxruntime does not run the model.
-        CaptureError: the module itself accepts none of the shapes.
-    """
-    subjects = Subjects(
-        file="the captured model",
-        original="the module",
-        against="the PyTorch module, float32",
-        hint=PAST_THE_END if lengths and not original.takes_lengths else "",
-    )
-    grid = GRID if example is None else (*GRID, Case(batch=example[0], time=example[1]))
-    found = run_trials(model, _module_trials(original, maker, grid, lengths), subjects)
-    if not found.ran:
-        tried = "; ".join(found.for_card().refused)
-        raise CaptureError(f"the module itself fails on every shape tried: {tried}")
-    return found
-
-
-def _module_trials(
-    original: OriginalModule, maker: InputMaker, grid: Sequence[Case], lengths: str | None
-) -> Iterator[Trial]:
-    rng = np.random.default_rng(2024)
-    for case in grid:
-        inputs = maker.make(rng, case.batch, case.time)
-        state = random_state(original.states, rng, case.batch, zero=case.zero_state)
-        rows = random_lengths(rng, case.batch, case.time) if lengths else None
-        if rows is not None and original.sorted_rows:
-            rows = -np.sort(-rows)
-        given = rows
-        if rows is None and original.takes_lengths:
-            # A module that takes lengths is always given some: its forward may not know what None means.
-            given = np.full(case.batch, case.time, np.int64)
-
-        feeds = {**inputs, **state, **({lengths: rows} if lengths and rows is not None else {})}
-        yield Trial(case=case, feeds=feeds, ask=partial(_ask, original, inputs, state, given))
-
-
-def _ask(
-    original: OriginalModule, inputs: Mapping[str, Array], state: Mapping[str, Array], lengths: Array | None
-) -> Mapping[str, Array]:
-    try:
-        return original.run(inputs, state, lengths)
-    except LstmEdgeError:
-        raise
-    except Exception as error:  # the user's own module: whatever it raises, it refuses this shape
-        raise Refusal(type(error).__name__) from error
 
 
 def run_trials(model: OpenModel, trials: Iterable[Trial], subjects: Subjects) -> Comparison:
