@@ -13,7 +13,7 @@ from lstm_edge.data import Columns
 from lstm_edge.precision_search.data import calibration_feeds, load_calibration
 from lstm_edge.precision_search.measure import Built
 from lstm_edge_exporters.artifact import Artifact
-from lstm_edge_exporters.onnx_graph.graph import with_weights
+from lstm_edge_exporters.onnx_graph.reading import with_weights
 from lstm_edge_exporters.quantize import Scheme, quantize_bytes
 from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder

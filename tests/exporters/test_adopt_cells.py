@@ -30,7 +30,7 @@ from support.fallen_cells import (
     random,
 )
 
-from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.verify.compare import assert_close
 from lstm_edge_runtime.arrays import Array

@@ -25,7 +25,7 @@ from support.fallen_cells import (
 )
 
 from lstm_edge_exporters.adopt.cells import fold_cells
-from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 
 LSTM_MUTATIONS = {
     "another activation of i": (

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstm_edge_exporters.adopt import adopt_bytes
 from lstm_edge_exporters.gates import GRU_ONNX, GRU_PYTORCH, LSTM_ONNX, LSTM_PYTORCH, reorder_gates
-from lstm_edge_exporters.onnx_graph.graph import parse_model
 from lstm_edge_exporters.onnx_graph.layout import rewrite_layout
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.providers import open_session

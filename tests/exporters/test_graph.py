@@ -8,15 +8,9 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lstm_edge_exporters.onnx_graph.graph import (
-    add_constant,
-    add_node,
-    constant_of,
-    drop_unused,
-    owner,
-    parse_model,
-    replace_node,
-)
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, drop_unused, owner, replace_node
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.providers import open_session

@@ -22,7 +22,7 @@ from support.hostile_files import FILES
 from support.onnx_files import H, I
 
 from lstm_edge.cli._frame import printable
-from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.function_check import check_functions
 

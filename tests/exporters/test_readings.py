@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
 import walker
 
-from lstm_edge_exporters.onnx_graph.graph import parse_model, with_weights
+from lstm_edge_exporters.onnx_graph.reading import parse_model, with_weights
 from lstm_edge_runtime.errors import ArtifactError
 
 

@@ -9,7 +9,8 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from lstm_edge_exporters.adopt.cells import fold_cells
-from lstm_edge_exporters.onnx_graph.graph import drop_unused, parse_model
+from lstm_edge_exporters.onnx_graph.edit import drop_unused
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.verify.compare import Tolerance, assert_close
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.providers import open_session

@@ -27,10 +27,10 @@ from lstm_edge_exporters.artifact import (
     write,
 )
 from lstm_edge_exporters.onnx_graph.fold import fix_inputs, fold
-from lstm_edge_exporters.onnx_graph.graph import parse_model, read_again, with_weights
 from lstm_edge_exporters.onnx_graph.layout import rewrite_layout
 from lstm_edge_exporters.onnx_graph.opset import raise_opset
 from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_exporters.onnx_graph.reading import parse_model, read_again, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.quantize import smallest_table
 from lstm_edge_exporters.verify.cases import Comparison

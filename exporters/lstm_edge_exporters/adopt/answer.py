@@ -2,6 +2,9 @@
 
 import onnx_ir as ir
 
+from lstm_edge_exporters.onnx_graph.edit import add_output
+from lstm_edge_exporters.onnx_graph.names import unique_name
+
 __all__ = ["copy_answer"]
 
 
@@ -15,14 +18,6 @@ def copy_answer(model: ir.Model) -> str:
         The new output's name: ``y``, else ``y_1``, ...
     """
     first = model.graph.outputs[0]
-    taken = {value.name for value in (*model.graph.inputs, *model.graph.initializers.values())}
-    for node in model.graph.all_nodes():
-        taken |= {node.name, *(value.name for value in node.outputs)}
-    name, count = "y", 1
-    while name in taken:
-        name, count = f"y_{count}", count + 1
-    node = ir.node("Identity", [first], name=f"{name}/Identity")
-    node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = name, first.shape, first.type
-    model.graph.append(node)
-    model.graph.outputs.append(node.outputs[0])
+    name = unique_name(model.graph, "y")
+    add_output(model.graph, first, name, kind=first.type, shape=first.shape)
     return name

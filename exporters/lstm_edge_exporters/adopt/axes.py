@@ -10,8 +10,9 @@ from onnx_ir.passes import common
 
 from lstm_edge_exporters.adopt.find import layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
+from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
-from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.verify.inputs import parse_input
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
@@ -215,11 +216,10 @@ def _instrumented(model: ir.Model, scalars: Mapping[str, Sequence[Array]], ids_b
     for index, (where, node) in enumerate(layer_nodes(copy)):
         if where or node.inputs[0] is None:
             continue
-        shape = ir.node("Shape", [node.inputs[0]], name=f"lstm_edge.probe.{index}")
-        shape.outputs[0].name = f"lstm_edge.probe.{index}"
-        shape.outputs[0].type, shape.outputs[0].shape = ir.TensorType(ir.DataType.INT64), ir.Shape([3])
-        copy.graph.append(shape)
-        copy.graph.outputs.append(shape.outputs[0])
+        name = f"lstm_edge.probe.{index}"
+        sizes = append_node(copy.graph, "Shape", node.inputs[0], name=name, output=name)
+        sizes.type, sizes.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([3])
+        copy.graph.outputs.append(sizes)
     try:
         return Trial(ir.to_proto(copy).SerializeToString(), scalars=scalars, ids_below=ids_below)
     except ArtifactError as error:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
+from lstm_edge_exporters.onnx_graph.names import Names
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
@@ -23,15 +24,12 @@ def name_layers(model: ir.Model, known: Sequence[str] = ()) -> None:
         ends = [name for name in known if (node.name or "").endswith(f"_{name}")]
         if node.name not in known and ends:
             node.name = max(ends, key=len)
-    taken = {node.name for node in model.graph.all_nodes() if node.name}
+    names = Names(node.name for node in model.graph.all_nodes())
     seen: set[str] = set()
     for _where, node in layer_nodes(model):
-        base, count = node.name or node.op_type.lower(), 1
-        name = base
-        while name in seen or (name in taken and name != node.name):
-            name, count = f"{base}_{count}", count + 1
-        node.name = name
-        seen.add(name)
+        if not node.name or node.name in seen:
+            node.name = names.take(node.name or node.op_type.lower())
+        seen.add(node.name)
 
 
 def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:

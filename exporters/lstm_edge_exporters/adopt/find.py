@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["CELLS", "FoundLayer", "Initial", "find_layers", "is_zero", "layer_nodes"]

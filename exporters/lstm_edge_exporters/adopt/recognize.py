@@ -13,7 +13,9 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.find import CELLS, STATES, layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
-from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, owner, parse_model, replace_node
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, replace_node
+from lstm_edge_exporters.onnx_graph.names import unique_names
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
@@ -66,7 +68,8 @@ def recognize_states(
     done = {spec.input for spec in known} | {spec.output for spec in known}
     open_inputs = [spec for spec in inputs if spec.name not in done]
     model = parse_model(data)
-    layers = _hand_on(model)
+    with unique_names(model):
+        layers = _hand_on(model)
     trial = Trial(ir.to_proto(model).SerializeToString(), scalars=scalars, ids_below=ids_below)
     runs = _runs(trial, inputs, [spec for spec in open_inputs if spec.dtype == "float32" and spec.axes])
     outputs = {} if runs is None else {name: a for name, a in runs[0][1].items() if name not in done}

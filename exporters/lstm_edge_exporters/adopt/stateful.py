@@ -8,12 +8,16 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lstm_edge_exporters.adopt.find import CELLS, STATES, is_zero, layer_nodes
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_output, append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
-from lstm_edge_exporters.onnx_graph.graph import constant_of, owner
+from lstm_edge_exporters.onnx_graph.names import name_in, unique_name, unique_names
 from lstm_edge_runtime.card import BATCH, StateSpec
 from lstm_edge_runtime.errors import ArtifactError
 
 __all__ = ["make_stateful"]
+
+FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,26 +52,32 @@ def make_stateful(model: ir.Model) -> tuple[StateSpec, ...]:
     _refuse_functions(model)
     forget_shapes(model)
     common.ShapeInferencePass()(model)  # a batch that is fixed in the file is fixed in its states too
-    specs = []
-    for port in _ports(model.graph, ""):
-        entering = _input(model.graph, f"{port.layer}.{port.kind}", (1, port.batch, port.size))
-        for node in port.nodes:
-            position = STATES[CELLS[node.op_type]][port.kind]
-            if position >= len(node.inputs):
-                node.resize_inputs(position + 1)
-            node.replace_input_with(position, entering)
-        leaving = _output(model.graph, port.leaving, f"{port.layer}.{port.kind}_out", (1, port.batch, port.size))
-        specs.append(
-            StateSpec(
-                input=str(entering.name),
-                output=str(leaving.name),
-                kind="h" if port.kind == "h" else "c",
-                module=port.layer,
-                layer=0,
-                axes=(1, port.batch, port.size),
-            )
-        )
-    return tuple(specs)
+    ports = _ports(model.graph, "")
+    with unique_names(model):
+        return tuple(_connect(model.graph, port) for port in ports)
+
+
+def _connect(graph: ir.Graph, port: _Port) -> StateSpec:
+    """Give a port its input and its output."""
+    name, axes = f"{port.layer}.{port.kind}", (1, port.batch, port.size)
+    entering = ir.Value(name=unique_name(graph, name), shape=ir.Shape(list(axes)), type=FLOAT)
+    graph.inputs.append(entering)
+    name_in(graph, added=[entering])
+    for node in port.nodes:
+        position = STATES[CELLS[node.op_type]][port.kind]
+        if position >= len(node.inputs):
+            node.resize_inputs(position + 1)
+        node.replace_input_with(position, entering)
+    free = unique_name(graph, f"{name}_out")
+    leaving = add_output(graph, port.leaving, free, kind=FLOAT, shape=ir.Shape(list(axes)))
+    return StateSpec(
+        input=str(entering.name),
+        output=str(leaving.name),
+        kind="h" if port.kind == "h" else "c",
+        module=port.layer,
+        layer=0,
+        axes=axes,
+    )
 
 
 def _refuse_functions(model: ir.Model) -> None:
@@ -203,13 +213,9 @@ def _branches(node: ir.Node, nested: "dict[str, ir.Graph]", path: str) -> list[_
         for name, port in (("then_branch", one), ("else_branch", other)):
             leaving = port.leaving
             if leaving.is_graph_output():
-                last = leaving.producer()
-                assert last is not None
-                copy = ir.node("Identity", [leaving], num_outputs=1, name=f"{port.layer}/{port.kind}_out/Identity")
-                copy.outputs[0].name = f"{leaving.name}:copy"
-                owner(last).append(copy)
-                leaving = copy.outputs[0]
-            leaving.shape, leaving.type = ir.Shape([1, None, port.size]), ir.TensorType(ir.DataType.FLOAT)
+                title = f"{port.layer}/{port.kind}_out/Identity"
+                leaving = append_node(nested[name], "Identity", leaving, name=title, output=f"{leaving.name}:copy")
+            leaving.shape, leaving.type = ir.Shape([1, None, port.size]), FLOAT
             nested[name].outputs.append(leaving)
         node.resize_outputs(len(node.outputs) + 1)
         node.outputs[-1].name = f"{one.layer}:{one.kind}_out:chosen"
@@ -225,33 +231,3 @@ def _branches(node: ir.Node, nested: "dict[str, ir.Graph]", path: str) -> list[_
             )
         )
     return ports
-
-
-def _input(graph: ir.Graph, name: str, axes: tuple[str | int, ...]) -> ir.Value:
-    value = ir.Value(name=_free(graph, name), shape=ir.Shape(list(axes)), type=ir.TensorType(ir.DataType.FLOAT))
-    graph.inputs.append(value)
-    return value
-
-
-def _output(graph: ir.Graph, leaving: ir.Value, name: str, axes: tuple[str | int, ...]) -> ir.Value:
-    """Make a value a graph output under a name of its own; one that is an output already keeps its name and a copy."""
-    name = _free(graph, name)
-    if leaving.is_graph_output():
-        last = leaving.producer()
-        assert last is not None
-        copy = ir.node("Identity", [leaving], num_outputs=1, name=f"{name}/Identity")
-        graph.append(copy)
-        leaving = copy.outputs[0]
-    leaving.name = name
-    leaving.shape, leaving.type = ir.Shape(list(axes)), ir.TensorType(ir.DataType.FLOAT)
-    graph.outputs.append(leaving)
-    return leaving
-
-
-def _free(graph: ir.Graph, name: str) -> str:
-    taken = {value.name for value in (*graph.inputs, *graph.outputs, *graph.initializers.values())}
-    taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
-    free, count = name, 1
-    while free in taken:
-        free, count = f"{name}_{count}", count + 1
-    return free

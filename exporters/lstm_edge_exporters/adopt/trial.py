@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array

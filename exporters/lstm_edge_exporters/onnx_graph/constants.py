@@ -1,19 +1,27 @@
-"""Constant nodes evaluated one by one, with the size of each answer known before it is computed."""
+"""Constants, wherever they come from: initializers, ``Constant`` nodes, and what other nodes make of those.
+
+One bound holds for all that is computed from a file's constants (``Room``); no more than it is ever allocated on a
+file's word. ``constant_of`` reads and changes nothing, ``fold.fold`` rewrites the graph.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from lstm_edge_exporters.onnx_graph.edit import owner
+from lstm_edge_exporters.onnx_graph.names import root_of
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.providers import CPU_ARGUMENTS, RUNTIME_ERRORS, session_options
 
-__all__ = ["evaluate"]
+__all__ = ["Room", "constant_of", "output_bytes"]
 
-
+# How far back a constant is followed; exporters produce chains of about ten nodes.
+LONGEST_CHAIN = 64
+_RANDOM = ("Random", "Bernoulli", "Multinomial")
 # A chain that moves, joins or converts stored weights holds a few copies of them (int8 to float32 is four); one that
 # makes much of little holds no weights. 64 MiB leave room for a layer of zeros made by ConstantOfShape.
 MOST_COPIES = 8
@@ -22,44 +30,102 @@ MOST_BYTES_FROM_NOTHING = 64 * 2**20
 LARGEST_BYTES = 2**31
 # Shapes, axes and pads are what a node's output size can depend on; longer arrays are only declared to the inference.
 MOST_SHAPE_ELEMENTS = 1024
+# Their outputs' sizes depend on what they pick, and hold at most an index an axis and three more for each element.
+_PICKS = ("Compress", "NonZero", "Unique")
 
 
-def evaluate(nodes: Sequence[ir.Node], value: ir.Value, *, opset: int) -> Array | None:
-    """Compute a value from initializers and nodes that depend on nothing else.
+class Room:
+    """How many bytes may still be computed from constants: seven times those that are stored, and 64 MiB."""
 
-    Args:
-        nodes: the nodes, in order; ``value`` is an output of the last.
-        value: what is wanted.
-        opset: version of ONNX's own operators in the model.
+    def __init__(self, stored: Iterable[ir.TensorProtocol]) -> None:
+        size = sum(tensor.nbytes for tensor in stored)
+        self._left = min((MOST_COPIES - 1) * size + MOST_BYTES_FROM_NOTHING, LARGEST_BYTES)
+
+    def admits(self, node: ir.Node, known: Mapping[str, Array], opset: int) -> bool:
+        """Say whether a node may be computed, and take what it makes from what is left.
+
+        Args:
+            node: an operator of ONNX itself.
+            known: its inputs by name.
+            opset: version of ONNX's own operators in the model.
+        """
+        size = output_bytes(node, known, opset)
+        if size is None or size > self._left:
+            return False
+        self._left -= size
+        return True
+
+
+def constant_of(value: ir.Value | None) -> Array | None:
+    """Return the constant that a value always has, or None when it depends on an input of the graph.
+
+    Initializers and ``Constant`` nodes are read; chains of other nodes between constants and the value (``Slice``,
+    ``Concat``, ``Transpose``, ``Unsqueeze``, ... as exporters leave them) are evaluated by onnxruntime, within
+    limits (see ``Room``).
+    """
+    if value is None:
+        return None
+    if value.is_graph_input():  # an initializer that is an input too (IR version 3) is only a default
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return tensor.numpy()
+    nodes = _constant_ancestors(value)
+    if nodes is None:
+        return None
+    return _evaluate(nodes, value, opset=root_of(owner(nodes[0])).opset_imports.get("", 18))
+
+
+def _constant_ancestors(value: ir.Value) -> list[ir.Node] | None:
+    """Nodes that compute the value from constants alone, in order; None when it depends on something else."""
+    ordered: list[ir.Node] = []
+    seen: set[ir.Node] = set()
+
+    def visit(current: ir.Value, depth: int) -> bool:
+        if ir.convenience.get_const_tensor(current) is not None:
+            return not current.is_graph_input()
+        node = current.producer()
+        if node is None or depth > LONGEST_CHAIN or node.domain not in ("", "ai.onnx"):
+            return False
+        if node in seen:
+            return True
+        if node.op_type.startswith(_RANDOM) or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+            return False
+        if not all(parent is None or visit(parent, depth + 1) for parent in node.inputs):
+            return False
+        seen.add(node)
+        ordered.append(node)
+        return True
+
+    return ordered if visit(value, 0) else None
+
+
+def _evaluate(nodes: Sequence[ir.Node], value: ir.Value, *, opset: int) -> Array | None:
+    """Compute a value, an output of the last node, from constants and nodes that depend on nothing else.
 
     Returns:
-        The constant; None where it cannot be computed, or would hold more than eight times the bytes that it is made
-        of and 64 MiB. Nothing over that limit is allocated on the way.
+        The constant; None where it cannot be computed, or there is no ``Room`` for it.
     """
     leaves = {
-        parent.name: parent.const_value
+        str(parent.name): tensor
         for node in nodes
         for parent in node.inputs
-        if parent is not None and parent.is_initializer() and parent.const_value is not None
+        if parent is not None and (tensor := ir.convenience.get_const_tensor(parent)) is not None
     }
-    stored = sum(tensor.nbytes for tensor in leaves.values())
-    room = min(MOST_COPIES * stored + MOST_BYTES_FROM_NOTHING, LARGEST_BYTES) - stored
-    known = {str(name): tensor.numpy() for name, tensor in leaves.items()}
+    room = Room(leaves.values())
+    known = {name: tensor.numpy() for name, tensor in leaves.items()}
     for node in nodes:
-        outputs = [str(output.name) for output in node.outputs if output.name]
-        model = _model_of(node, known, outputs, opset)
-        size = _output_bytes(model, known, outputs)
-        if size is None or size > room:
+        if not room.admits(node, known, opset):
             return None
+        model = _model_of(node, known, opset)
         arrays = _run(model, {name: known[name] for name in (entry.name for entry in model.graph.input)})
         if arrays is None:
             return None
-        known |= dict(zip(outputs, arrays, strict=True))
-        room -= size
+        known |= dict(zip((entry.name for entry in model.graph.output), arrays, strict=True))
     return known[str(value.name)]
 
 
-def _model_of(node: ir.Node, known: Mapping[str, Array], outputs: Sequence[str], opset: int) -> onnx.ModelProto:
+def _model_of(node: ir.Node, known: Mapping[str, Array], opset: int) -> onnx.ModelProto:
     """A model of this node alone; its inputs are inputs of the model."""
     names = dict.fromkeys(str(parent.name) for parent in node.inputs if parent is not None)
     graph = onnx.helper.make_graph(
@@ -71,23 +137,28 @@ def _model_of(node: ir.Node, known: Mapping[str, Array], outputs: Sequence[str],
             )
             for name in names
         ],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [onnx.ValueInfoProto(name=output.name) for output in node.outputs if output.name],
     )
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
 
 
-def _output_bytes(model: onnx.ModelProto, known: Mapping[str, Array], outputs: Sequence[str]) -> int | None:
-    """Bytes of a node's outputs by ONNX's shape inference, which allocates none of them; None where it is unsure."""
-    asked = onnx.ModelProto()
-    asked.CopyFrom(model)
-    small = [entry.name for entry in model.graph.input if known[entry.name].size <= MOST_SHAPE_ELEMENTS]
-    asked.graph.initializer.extend(onnx.numpy_helper.from_array(known[name], name) for name in small)
+def output_bytes(node: ir.Node, known: Mapping[str, Array], opset: int) -> int | None:
+    """Return the bytes of a node's outputs, or a bound of them; None where there is none.
+
+    ONNX's shape inference says them, which allocates none of them; arguments as for ``Room.admits``.
+    """
+    if node.op_type in _PICKS:
+        arrays = [known[str(value.name)] for value in node.inputs if value is not None]
+        return sum(array.size * (array.itemsize + 8 * (array.ndim + 3)) for array in arrays)
     try:
+        asked = _model_of(node, known, opset)
+        small = [entry.name for entry in asked.graph.input if known[entry.name].size <= MOST_SHAPE_ELEMENTS]
+        asked.graph.initializer.extend(onnx.numpy_helper.from_array(known[name], name) for name in small)
         inferred = onnx.shape_inference.infer_shapes(asked)
         total = 0
         for entry in inferred.graph.output:
             tensor = entry.type.tensor_type
-            if entry.name not in outputs or not tensor.HasField("shape"):
+            if not tensor.HasField("shape"):
                 return None
             if not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
                 return None

@@ -1,12 +1,14 @@
 """Constant folding: fixed inputs, weights behind other nodes, and the branches that they choose."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from lstm_edge_exporters.onnx_graph.graph import add_constant, constant_of, drop_unused
+from lstm_edge_exporters.onnx_graph.constants import Room, constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, drop_unused
+from lstm_edge_exporters.onnx_graph.names import nest, unique_names
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import ArtifactError, InputError
@@ -16,8 +18,6 @@ __all__ = ["fix_inputs", "fold", "forget_shapes", "parse_fixed"]
 
 # Folding a branch away can make the next condition constant; exporters nest four deep (a published VAD).
 MOST_ROUNDS = 8
-# The largest constant that folding makes; weights of more cells than any published recurrent layer has.
-LARGEST_CONSTANT_BYTES = 2**29
 
 # Nodes that only move or convert elements: folding them changes no answer. Arithmetic on floats is left to
 # onnxruntime, so that its sums stay what they are.
@@ -108,19 +108,21 @@ def fix_inputs(model: ir.Model, fixed: Mapping[str, float]) -> dict[str, Array]:
 def fold(model: ir.Model) -> None:
     """Fold what depends on constants alone, and remove the branches that it chooses; in place.
 
-    Weights behind Constant, Unsqueeze, Slice, Concat, Transpose or Cast become initializers of the outermost graph,
-    of any size; nodes that ask for a shape that is known become constants too.
+    Weights behind Constant, Unsqueeze, Slice, Concat, Transpose or Cast become initializers of the outermost graph;
+    nodes that ask for a shape that is known become constants too. What there is no ``Room`` for stays as it is.
 
     Raises:
         ArtifactError: the graph cannot be folded.
     """
     from onnxscript.optimizer import fold_constants
 
+    opset = model.opset_imports.get("", 18)
+    room = Room(_stored(model))
     try:
         for _ in range(MOST_ROUNDS):
             forget_shapes(model)
             before = sum(1 for _ in model.graph.all_nodes())
-            fold_constants(model, onnx_shape_inference=True, should_fold=_may_fold)
+            fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: _may_fold(node, room, opset))
             _adopt_nested(model)
             drop_unused(model)
             if sum(1 for _ in model.graph.all_nodes()) == before:
@@ -134,36 +136,22 @@ def fold(model: ir.Model) -> None:
         raise ArtifactError(f"the graph's constants cannot be folded: {reason}") from error
 
 
-def _may_fold(node: ir.Node) -> bool:
-    """Say whether a node whose inputs are all constant is folded: it only moves elements, or it counts."""
+def _stored(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """The constants that a file holds: initializers and ``Constant`` nodes."""
+    values = [value for graph in (model.graph, *model.graph.subgraphs()) for value in graph.initializers.values()]
+    values += [node.outputs[0] for node in model.graph.all_nodes() if node.op_type == "Constant"]
+    tensors = (ir.convenience.get_const_tensor(value) for value in values)
+    yield from (tensor for tensor in tensors if tensor is not None)
+
+
+def _may_fold(node: ir.Node, room: Room, opset: int) -> bool:
+    """Say whether a node whose inputs are all constant is folded: it only moves elements, or it counts; and fits."""
     if node.domain not in ("", "ai.onnx"):
         return False
-    arrays = [value.const_value for value in node.inputs if value is not None and value.const_value is not None]
-    if node.op_type not in _MOVES and any(array.dtype.is_floating_point() for array in arrays):
+    tensors = {str(v.name): v.const_value for v in node.inputs if v is not None and v.const_value is not None}
+    if node.op_type not in _MOVES and any(tensor.dtype.is_floating_point() for tensor in tensors.values()):
         return False
-    if node.op_type in ("ConstantOfShape", "Expand", "Tile", "Pad", "Range"):
-        return _output_bytes(node) <= LARGEST_CONSTANT_BYTES
-    return sum(array.nbytes for array in arrays) <= LARGEST_CONSTANT_BYTES
-
-
-def _output_bytes(node: ir.Node) -> float:
-    """An upper bound of what a node makes that can make much of little; its inputs are constant."""
-    arrays = [None if v is None or v.const_value is None else v.const_value.numpy() for v in node.inputs]
-    first = arrays[0]
-    if first is None or any(array is not None and array.size > 2**20 for array in arrays[1:]):
-        return float("inf")
-    if node.op_type == "ConstantOfShape":
-        return float(np.prod(first.astype(np.float64))) * 8
-    if node.op_type == "Range":
-        start, limit, delta = (float(array) if array is not None else 0.0 for array in arrays)
-        return abs(limit - start) / max(abs(delta), 1e-9) * 8
-    second = arrays[1]
-    if second is None:
-        return float("inf")
-    if node.op_type == "Pad":
-        grown = np.abs(second.astype(np.float64)).sum() + 1
-        return float(first.nbytes + 8) * float(grown) ** max(first.ndim, 1)
-    return float(first.nbytes + 8) * float(np.prod(np.abs(second.astype(np.float64)) + 1e-9))
+    return room.admits(node, {name: tensor.numpy() for name, tensor in tensors.items()}, opset)
 
 
 def forget_shapes(model: ir.Model) -> None:
@@ -183,7 +171,7 @@ def forget_shapes(model: ir.Model) -> None:
 def _adopt_nested(model: ir.Model) -> None:
     """Tell nested graphs again what they are nested in, for names that must be unique in all of them."""
     for nested in model.graph.subgraphs():
-        nested.meta["lstm_edge.root"] = model.graph
+        nest(nested, model.graph)
 
 
 _INPUTS = ("X", "W", "R", "B", "rows", "h", "c", "P", "Ws", "Wz", "Rs", "Rz")
@@ -194,12 +182,11 @@ _WEIGHTS = {"LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3), "DynamicQu
 
 def _fold_weights(model: ir.Model) -> None:
     """Weights that arithmetic stands before (a bias added up, a transposed gate) become initializers too."""
-    for node in list(model.graph.all_nodes()):
-        for index in _WEIGHTS.get(node.op_type, ()):
-            value = node.inputs[index] if index < len(node.inputs) else None
-            if value is None or value.is_initializer():
-                continue
-            array = constant_of(value)
-            if array is not None:
-                name = f"{node.name or node.op_type}.{_INPUTS[index]}"
-                node.replace_input_with(index, add_constant(model.graph, name, array))
+    with unique_names(model):
+        for node in list(model.graph.all_nodes()):
+            for index in _WEIGHTS.get(node.op_type, ()):
+                value = node.inputs[index] if index < len(node.inputs) else None
+                array = None if value is None or value.is_initializer() else constant_of(value)
+                if array is not None:
+                    name = f"{node.name or node.op_type}.{_INPUTS[index]}"
+                    node.replace_input_with(index, add_constant(model.graph, name, array))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.graph import add_node, replace_node
+from lstm_edge_exporters.onnx_graph.edit import add_node, owner, replace_node
+from lstm_edge_exporters.onnx_graph.names import rename, unique_names
 
 __all__ = ["rewrite_layout"]
 
@@ -27,10 +28,9 @@ def rewrite_layout(model: ir.Model) -> tuple[str, ...]:
     Returns:
         One sentence for each node that was rewritten, or that stands in a local function and stays as it is.
     """
-    sentences = []
-    for node in [node for graph in (model.graph, *model.graph.subgraphs()) for node in graph]:
-        if _is_batch_first(node):
-            sentences.append(_rewrite(node))
+    nodes = [node for graph in (model.graph, *model.graph.subgraphs()) for node in graph if _is_batch_first(node)]
+    with unique_names(model):
+        sentences = [_rewrite(node) for node in nodes]
     for function in model.functions.values():
         sentences += [
             f"{function.name}/{node.name} ({node.op_type}): layout is 1, which onnxruntime does not run, and stays: "
@@ -53,7 +53,7 @@ def _rewrite(node: ir.Node) -> str:
         if position < len(inputs) and inputs[position] is not None:
             inputs[position] = _transposed(node, inputs[position], _SWAP)
     # The new node takes the old one's name: cards and coverage tables call layers by it.
-    node.name = f"{name}/layout=1"
+    rename(owner(node), node, f"{name}/layout=1")
     outputs = add_node(
         node,
         node.op_type,
@@ -67,7 +67,7 @@ def _rewrite(node: ir.Node) -> str:
     for old, new, order in zip(node.outputs, outputs, orders, strict=False):
         used = bool(old.uses()) or old.is_graph_output()
         if not used:
-            new.name = ""  # an output that nobody asked for stays absent
+            rename(owner(node), new, "")  # an output that nobody asked for stays absent
         turned.append(_transposed(node, new, order) if used else None)
     replace_node(node, turned)
     return (

@@ -8,7 +8,9 @@ nodes whose operator means the same in both opsets, nearly all of a recurrent mo
 import onnx
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, replace_node
+from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_runtime.errors import ArtifactError
 
 __all__ = ["LEAST_OPSET", "raise_opset"]
@@ -46,7 +48,8 @@ def raise_opset(model: ir.Model) -> tuple[str, ...]:
             "inline them first (onnx.inliner.inline_local_functions)"
         )
     changed = [node for node in list(model.graph.all_nodes()) if _has_changed(node, source)]
-    rewritten = [node.op_type for node in changed if _convert(node, source)]
+    with unique_names(model):
+        rewritten = [node.op_type for node in changed if _convert(node, source)]
     model.opset_imports[""] = LEAST_OPSET
     names = ", ".join(sorted(set(rewritten)))
     return (f"opset {source} was brought to {LEAST_OPSET}" + (f": {names} rewritten" if names else ""),)
@@ -117,8 +120,6 @@ def _same(old: ir.Node, new: ir.Node) -> bool:
 
 
 def _splice(node: ir.Node, single: ir.Model) -> None:
-    from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, owner, replace_node
-
     graph = owner(node)
     inside = {value.name: value for value in node.inputs if value is not None}
     for name, value in single.graph.initializers.items():

@@ -7,7 +7,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lstm_edge_exporters.functions.names import DOMAIN
-from lstm_edge_exporters.onnx_graph.graph import add_constant, constant_of, replace_node
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, drop_unused, replace_node
+from lstm_edge_exporters.onnx_graph.names import Names, unique_names
 
 __all__ = ["strip", "tidy"]
 
@@ -29,10 +31,11 @@ def tidy(model: ir.Model, *, prefix: str, root: str) -> None:
         if name.startswith(prefix):
             path = name.removeprefix(prefix)
             value.name = f"{root}.{path}" if path.split(".")[0].split("_")[0].isdecimal() else path
-    _pick_pieces(model.graph)
-    taken: set[str] = set()
+    with unique_names(model):
+        _pick_pieces(model.graph)
+    names = Names()
     for node in model.graph:
-        node.name = _unique(_node_name(node, prefix), taken)
+        node.name = names.take(_node_name(node, prefix))
         if node.op_type == "MatMul" and "/" in node.name:
             _name_weight(model.graph, node)
     strip(model)
@@ -67,14 +70,6 @@ def _node_name(node: ir.Node, prefix: str) -> str:
     return f"{paths[-1]}/{node.op_type}" if paths else node.op_type
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        candidate, count = f"{name}_{count}", count + 1
-    taken.add(candidate)
-    return candidate
-
-
 def _name_weight(graph: ir.Graph, node: ir.Node) -> None:
     """Call a folded weight of a linear layer by the layer's name again: torch transposed it into a new constant."""
     weight = node.inputs[1]
@@ -103,9 +98,7 @@ def _drop_identities(model: ir.Model) -> None:
 def strip(model: ir.Model) -> None:
     """Remove what names this machine or is not needed: source lines, paths, doc strings, unused parts; in place."""
     _drop_identities(model)
-    common.RemoveUnusedNodesPass()(model)
-    common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]  # onnx_ir leaves its __init__ bare
-    common.RemoveUnusedOpsetsPass()(model)
+    drop_unused(model)
     common.ClearMetadataAndDocStringPass()(model)
     model.metadata_props.clear()
     model.doc_string = None

@@ -13,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from lstm_edge_exporters.onnx_graph.graph import add_constant, constant_of, replace_node
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, replace_node
 from lstm_edge_exporters.pytorch.stepwise import Stuck, apply_stepwise
 from lstm_edge_runtime.errors import CaptureError
 

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from lstm_edge_exporters.onnx_graph.graph import add_constant
+from lstm_edge_exporters.onnx_graph.edit import add_constant
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 
 __all__ = ["mask_outputs", "masked"]

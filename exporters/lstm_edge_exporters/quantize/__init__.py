@@ -21,8 +21,10 @@ from lstm_edge_exporters.artifact import (
     write,
 )
 from lstm_edge_exporters.functions import DOMAIN
-from lstm_edge_exporters.onnx_graph.graph import constant_of, drop_unused, parse_model, read_proto, with_weights
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import drop_unused
 from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_exporters.onnx_graph.reading import parse_model, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.quantize.dense import is_embedding
 from lstm_edge_exporters.quantize.parts import LayerKind, LayerPart, describe_parts, find_layers, resolve

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, parse_cell_name
 from lstm_edge_exporters.functions.simulation import sigmoid, tanh
-from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.quantize.dense import is_linear, layer_name
 from lstm_edge_exporters.quantize.nodes import DIRECTIONS, optional_inputs, sides_of
 from lstm_edge_exporters.quantize.recurrent import is_recurrent
@@ -89,10 +90,9 @@ def _expose(graph: ir.Graph, value: ir.Value, name: str) -> str:
     kind = ir.DataType.INT64 if name.endswith(".lengths") else ir.DataType.FLOAT
     if not value.name:  # an output that nobody uses has no name
         value.name = f"{name}.value"
-    node = ir.node("Cast", [value], {"to": kind.value}, name=name)
-    node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(kind)
-    graph.append(node)
-    graph.outputs.append(node.outputs[0])
+    output = append_node(graph, "Cast", value, name=name, output=name, attributes={"to": kind.value})
+    output.type = ir.TensorType(kind)
+    graph.outputs.append(output)
     return name
 
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions.simulation import quantize_rows
-from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.quantize.activations import add_taps, find_taps
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH

@@ -8,7 +8,8 @@ disk and transfer, not time.
 import numpy as np
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner
 from lstm_edge_exporters.quantize.dense import layer_name
 from lstm_edge_exporters.quantize.nodes import Outcome
 from lstm_edge_exporters.quantize.schemes import Scheme

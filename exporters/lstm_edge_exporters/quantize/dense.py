@@ -4,7 +4,8 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8
-from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner, remove_node, replace_node
 from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_exporters.quantize.storage import float16_value, round_table, to_float16, unpacked_rows
@@ -67,7 +68,7 @@ def quantize_linear(node: ir.Node, scheme: Scheme, rounder: MatrixRounder) -> Ou
     y = add_node(node, operator, [node.inputs[0], *constants], domain=DOMAIN, outputs=("y",), name=title)
     if last is not node:
         replace_node(last, y)
-        graph.remove(node, safe=True)
+        remove_node(node)
     else:
         replace_node(node, y)
     before = weight.nbytes + (0 if bias is None else bias.nbytes)

@@ -13,16 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8, CellVariant, function_for
-from lstm_edge_exporters.onnx_graph.graph import (
-    add_constant,
-    add_node,
-    add_shared,
-    nest,
-    owner,
-    replace_node,
-    root_of,
-    unique_name,
-)
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, insert_body, owner, replace_node
+from lstm_edge_exporters.onnx_graph.names import root_of, unique_name
 from lstm_edge_exporters.quantize.request import GATES, LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder
 from lstm_edge_exporters.quantize.schemes import Scheme
@@ -134,16 +126,8 @@ def add_mixed(before: ir.Node, path: str, cell: MixedCell, moving: Sequence[ir.V
     graph = owner(before)
     title = unique_name(graph, f"{path}/mixed")
     function = function_for(cell.variant.name, root_of(graph).opset_imports.get("", 18))
-    body = ir.serde.deserialize_function(function)
-    _rename(body, title)
-    for nested in body.subgraphs():
-        nest(nested, graph)
-    outputs = tuple(body.outputs)
-    body.outputs.clear()
-    formals = dict(zip(cell.variant.inputs, body.inputs, strict=True))
-    nodes = list(body)
-    body.remove(nodes)
-    graph.insert_before(before, nodes)
+    inputs, outputs = insert_body(before, function, title)
+    formals = dict(zip(cell.variant.inputs, inputs, strict=True))
     constants = {name: add_shared(graph, f"{path}.mixed.{name}", array) for name, array in cell.constants.items()}
     for name, value in (*zip(cell.variant.inputs, moving, strict=False), *constants.items()):
         assert value is not None
@@ -152,17 +136,6 @@ def add_mixed(before: ir.Node, path: str, cell: MixedCell, moving: Sequence[ir.V
         for product, _ in list(formals[name].uses()):
             _split_product(product, f"{path}.mixed.{name}", pieces)
     return outputs
-
-
-def _rename(body: ir.Function, title: str) -> None:
-    """Give everything in a function's body names that begin with the title; the Scan has the title itself."""
-    for graph in (body.graph, *body.subgraphs()):
-        for value in graph.inputs:
-            value.name = f"{title}:{value.name}"
-    for count, node in enumerate(body.all_nodes()):
-        node.name = title if node.op_type == "Scan" else f"{title}/{node.op_type}_{count}"
-        for value in node.outputs:
-            value.name = f"{title}:{value.name}"
 
 
 def _split_product(product: ir.Node, path: str, pieces: Sequence[Piece]) -> None:

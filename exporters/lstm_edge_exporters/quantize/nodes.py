@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, GruVariant
-from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner, replace_node
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner, replace_node
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_runtime.arrays import Array
 

@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.functions import DOMAIN
-from lstm_edge_exporters.onnx_graph.graph import constant_of, parse_model
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.quantize.convolution import convolution_bytes, is_convolution
 from lstm_edge_exporters.quantize.dense import is_embedding, is_linear, layer_name, linear_bytes
 from lstm_edge_exporters.quantize.dynamic import DYNAMIC_DOMAIN

@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, parse_cell_name
 from lstm_edge_exporters.gates import LSTM_ONNX, LSTM_PYTORCH, PEEPHOLE_ONNX, PEEPHOLE_PYTORCH, reorder_gates
-from lstm_edge_exporters.onnx_graph.graph import add_node, add_shared, constant_of, owner, replace_node
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_node, add_shared, owner, replace_node
 from lstm_edge_exporters.quantize.dynamic import DYNAMIC_DOMAIN, DYNAMIC_LSTM, quantize_dynamic_lstm
 from lstm_edge_exporters.quantize.gru import quantize_gru
 from lstm_edge_exporters.quantize.mixed import add_mixed, mixed_bytes, round_mixed

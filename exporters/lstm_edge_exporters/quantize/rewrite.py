@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from lstm_edge_exporters.functions import DOMAIN
+from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_exporters.quantize.convolution import quantize_convolution
 from lstm_edge_exporters.quantize.dense import quantize_embedding, quantize_linear
 from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
@@ -61,11 +62,13 @@ def rewrite(
     Raises:
         QuantizationError: a weight holds NaN or infinity.
     """
-    rows = []
-    for layer, request in zip(layers, requests, strict=True):
-        if layer.kind == "convolution" and not request.named:
-            continue
-        rows.append(_rewrite_layer(layer, request, rounder))
+    pairs = zip(layers, requests, strict=True)
+    with unique_names(model):
+        rows = [
+            _rewrite_layer(layer, request, rounder)
+            for layer, request in pairs
+            if layer.kind != "convolution" or request.named
+        ]
     for function in model.functions.values():
         for node in function.all_nodes():
             if is_recurrent(node):

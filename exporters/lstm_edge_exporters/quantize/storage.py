@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, add_shared, constant_of, owner
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner
 from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
 from lstm_edge_exporters.quantize.rounding import Scheme, round_blocks, round_rows
 from lstm_edge_runtime.arrays import Array

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lstm_edge_exporters.onnx_graph.graph import parse_model
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_exporters.verify.parity import EXPORT

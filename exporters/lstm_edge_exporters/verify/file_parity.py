@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.graph import parse_model, parse_proto
+from lstm_edge_exporters.onnx_graph.reading import parse_model, parse_proto
 from lstm_edge_exporters.verify.cases import GRID, Case, Comparison
 from lstm_edge_exporters.verify.chunks import cut_time, join_time
 from lstm_edge_exporters.verify.compare import worst

@@ -7,6 +7,7 @@ from lstm_edge_exporters.adopt.cells.build import Builder
 from lstm_edge_exporters.adopt.cells.gru import looks_like_gru, read_gru
 from lstm_edge_exporters.adopt.cells.lstm import looks_like_lstm, read_lstm
 from lstm_edge_exporters.adopt.cells.shapes import known_shapes
+from lstm_edge_exporters.onnx_graph.names import unique_names
 
 __all__ = ["fold_cells"]
 
@@ -28,20 +29,21 @@ def fold_cells(model: ir.Model) -> tuple[str, ...]:
     if not found:
         return ()
     builder = Builder(shapes=dict(known_shapes(model)))
-    left = []
-    for node in found:
-        kind = "LSTM" if looks_like_lstm(node) else "GRU"
-        try:
-            if kind == "LSTM":
-                cell = read_lstm(node, builder.shapes, builder.partners)
-            else:
-                cell = read_gru(node, builder.shapes)
-        except Stop as stop:
-            left.append(f"{kind} cell at {label(node)}: recognized, but not folded: {stop}")
-            continue
-        builder.fold(cell)
+    with unique_names(model):
+        left = [sentence for node in found if (sentence := _fold(node, builder))]
     folded = [_folded(kind, names) for (_, _, kind), names in builder.names.items()]
     return (*folded, *left)
+
+
+def _fold(node: ir.Node, builder: Builder) -> str:
+    """Fold the cell whose update a node is; return why not, or nothing."""
+    lstm = looks_like_lstm(node)
+    try:
+        read = read_lstm(node, builder.shapes, builder.partners) if lstm else read_gru(node, builder.shapes)
+    except Stop as stop:
+        return f"{'LSTM' if lstm else 'GRU'} cell at {label(node)}: recognized, but not folded: {stop}"
+    builder.fold(read)
+    return ""
 
 
 def _folded(kind: str, names: list[str]) -> str:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
-from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Affine", "Stop", "is_op", "label", "read_affine", "through"]

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.cells.cell import Cell
 from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
-from lstm_edge_exporters.onnx_graph.graph import add_constant, add_node, owner, replace_node, root_of
+from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, remove_node, replace_node
+from lstm_edge_exporters.onnx_graph.names import rename, root_of
 
 __all__ = ["Builder"]
 
@@ -50,7 +51,7 @@ class Builder:
             outputs=("Y", "Y_h", "Y_c")[: len(states) + 1],
             name=name,
         )
-        outputs[0].name = ""  # one step: Y has nothing that Y_h does not have
+        rename(owner(anchor), outputs[0], "")  # one step: Y has nothing that Y_h does not have
         node = outputs[1].producer()
         assert node is not None
         self._remember(cell, node.name or name)
@@ -72,7 +73,7 @@ class Builder:
         left = {node for node in cell.nodes if node.graph is not None}
         while unused := [node for node in left if not any(v.uses() or v.is_graph_output() for v in node.outputs)]:
             for node in unused:
-                owner(node).remove(node, safe=True)
+                remove_node(node)
                 left.discard(node)
 
     def _weights(self, cell: Cell, name: str) -> tuple[ir.Value, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import onnx
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.graph import constant_of
+from lstm_edge_exporters.onnx_graph.constants import constant_of
 
 __all__ = ["Shape", "known_shapes", "shape_of"]
 
