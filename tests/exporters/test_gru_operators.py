@@ -125,7 +125,7 @@ def test_onnxs_gru_is_the_same_cell(reset_after: bool) -> None:
     )
     variant = GruVariant(reset_after=reset_after)
     feeds = random_feeds(variant, inputs, H, B, T)
-    weights = gru_operator_weights(arrays["W"][0], arrays["R"][0], arrays["B"][0], reset_after=reset_after)
+    weights = gru_operator_weights({name: arrays[name][0] for name in "WRB"}, reset_after=reset_after)
     assert set(weights) == {"w", "r", "b"} | ({"rb"} if reset_after else set())
     expected = run_reference(variant, weights, feeds)
     y, h = open_session(data).run(None, feeds)

@@ -43,7 +43,8 @@ def composed(data: bytes, feeds: dict[str, np.ndarray], scheme: Scheme) -> dict[
     for side, reverse in enumerate(backward):
         bias = arrays["B"][side] if "B" in arrays else np.zeros(6 * H, np.float32)
         rounded: dict[str, np.ndarray] = {}
-        floats = gru_operator_weights(arrays["W"][side], arrays["R"][side], bias, reset_after=after)
+        stored = {"W": arrays["W"][side], "R": arrays["R"][side], "B": bias}
+        floats = gru_operator_weights(stored, reset_after=after)
         for name, array in floats.items():
             parts = round_matrix(name, array, scheme) if variant.is_quantized(name) else {"": array}
             rounded |= {f"{name}{suffix}": part for suffix, part in parts.items()}

@@ -24,9 +24,7 @@ from support.onnx_files import (
 from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.quantize import quantize_bytes
-from lstm_edge_exporters.quantize.recurrent import (
-    _operator_weights,
-)  # private: the layout only, the answers are not its
+from lstm_edge_exporters.quantize.lstm import lstm_operator_weights
 from lstm_edge_exporters.quantize.rounding import round_columns
 from lstm_edge_runtime.errors import ArtifactError, CoverageError
 from lstm_edge_runtime.providers import open_session
@@ -44,8 +42,8 @@ def composed(data: bytes, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     ys, hs, cs = [], [], []
     for side, reverse in enumerate(backward):
         bias = arrays["B"][side] if "B" in arrays else np.zeros(8 * H, np.float32)
-        peephole = arrays["P"][side] if "P" in arrays else None
-        floats = _operator_weights(arrays["W"][side], arrays["R"][side], bias, peephole)
+        stored = {name: arrays[name][side] for name in ("W", "R", "P") if name in arrays} | {"B": bias}
+        floats = lstm_operator_weights(stored)
         rounded: dict[str, np.ndarray] = {}
         for name, array in floats.items():
             if variant.is_quantized(name):

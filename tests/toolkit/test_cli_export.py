@@ -15,7 +15,7 @@ from lstm_edge.cli import app
 from lstm_edge.data import load
 from lstm_edge.training import TrainingOptions, train_classifier
 from lstm_edge.training.models import ClassifierConfig
-from lstm_edge_exporters.quantize.recurrent import Refusal
+from lstm_edge_exporters.quantize.layer import Refusal
 from lstm_edge_runtime.session import Session
 
 X = "x: float32[batch, time, 3]"
@@ -141,10 +141,10 @@ def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypatch):
-    def refuse(node, request, rounder):
+    def refuse(reader, request, rounder):
         raise Refusal("its weights are odd")
 
-    monkeypatch.setattr(sys.modules["lstm_edge_exporters.quantize.rewrite"], "quantize_recurrent", refuse)
+    monkeypatch.setattr(sys.modules["lstm_edge_exporters.quantize.rewrite"], "emit", refuse)
     result = export(f"{nets}:tagger", "--input", X, "-o", "out.onnx", "--scheme", "int8", exit_code=1)
     assert "(LSTM) stays float32: its weights are odd. Nothing was written" in result.stderr
     assert files() == []

@@ -21,14 +21,14 @@ from lstm_edge_exporters.artifact import (
     write,
 )
 from lstm_edge_exporters.functions import DOMAIN
-from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import drop_unused
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.reading import parse_model, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
-from lstm_edge_exporters.quantize.dense import is_embedding
-from lstm_edge_exporters.quantize.parts import LayerKind, LayerPart, describe_parts, find_layers, resolve
-from lstm_edge_exporters.quantize.recurrent import is_recurrent_operator
+from lstm_edge_exporters.quantize.feedforward import Embedding
+from lstm_edge_exporters.quantize.layer import LayerKind
+from lstm_edge_exporters.quantize.layers import find_layers
+from lstm_edge_exporters.quantize.parts import LayerPart, describe_parts, resolve
 from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
@@ -214,7 +214,7 @@ def quantize_bytes(
     ids_below = smallest_table(model)
     with np.errstate(all="ignore"):  # a weight that is NaN or infinite is refused in a sentence, without a warning
         rows = rewrite(model, found, requests, rounder, default=chosen)
-    if layers == "recurrent" and not any(is_recurrent_operator(row.coverage.operator) for row in rows):
+    if layers == "recurrent" and not any(row.recurrent for row in rows):
         raise QuantizationError("the model has no recurrent layer, and only such were asked for: nothing to quantize")
     check_rows(rows, allow_unquantized=allow_unquantized)
     drop_unused(model)
@@ -301,8 +301,8 @@ def _refuse_quantized(model: ir.Model, card: ModelCard) -> None:
 
 def smallest_table(model: ir.Model) -> int:
     """Rows of the smallest embedding table: integer inputs are drawn below it."""
-    tables = [constant_of(node.inputs[0]) for node in model.graph.all_nodes() if is_embedding(node)]
-    return min((table.shape[0] for table in tables if table is not None), default=2)
+    readers = (reader for reader in find_layers(model) if isinstance(reader, Embedding))
+    return min((len(reader.weight) for reader in readers), default=2)
 
 
 def settings_of(session: Session) -> dict[str, Array]:

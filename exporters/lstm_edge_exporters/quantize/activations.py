@@ -14,13 +14,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.functions import DOMAIN, CellVariant, parse_cell_name
+from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.functions.simulation import sigmoid, tanh
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import append_node
-from lstm_edge_exporters.quantize.dense import is_linear, layer_name
-from lstm_edge_exporters.quantize.nodes import DIRECTIONS, optional_inputs, sides_of
-from lstm_edge_exporters.quantize.recurrent import is_recurrent
+from lstm_edge_exporters.quantize.dynamic import DynamicLstm
+from lstm_edge_exporters.quantize.feedforward import Linear
+from lstm_edge_exporters.quantize.gru import Gru
+from lstm_edge_exporters.quantize.layer import Reader
+from lstm_edge_exporters.quantize.layers import find_layers
+from lstm_edge_exporters.quantize.lstm import Lstm, OwnCell
+from lstm_edge_exporters.quantize.recurrent import DIRECTIONS
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Tap", "add_taps", "find_taps"]
@@ -55,14 +59,14 @@ def find_taps(model: ir.Model) -> tuple[tuple[Tap, ...], dict[str, str]]:
     """
     taps: list[Tap] = []
     missing: dict[str, str] = {}
-    for node in model.graph.all_nodes():
-        tap = _tap(node)
+    for reader in find_layers(model):
+        tap = _tap(reader)
         if tap is None:
             continue
-        if node.graph is not model.graph:
+        if reader.node.graph is not model.graph:
             missing |= dict.fromkeys(tap.names, NESTED)
             continue
-        if node.op_type == "GRU" and not _resets_after(node):
+        if isinstance(reader, Gru) and not reader.resets_after:
             missing |= {name: RESET_BEFORE for name in tap.names if name.endswith(".r")}
         taps.append(tap)
     digests: dict[str, set[str]] = {}
@@ -96,37 +100,35 @@ def _expose(graph: ir.Graph, value: ir.Value, name: str) -> str:
     return name
 
 
-def _tap(node: ir.Node) -> Tap | None:
-    """The tap of a node; None where it has no matrix that a rounder would see."""
-    if is_linear(node):
-        name = f"{layer_name(node)}.weight"
+def _tap(reader: Reader) -> Tap | None:
+    """The tap of a layer; None where it has no matrix that a rounder would see."""
+    node = reader.node
+    if isinstance(reader, Linear):
+        name = f"{reader.name}.weight"
         return _made(node, (name,), {"x": node.inputs[0]}, partial(_linear_rows, name), node.inputs[1:2])
-    if not is_recurrent(node) or node.op_type == "RNN":
+    if isinstance(reader, OwnCell):
+        return _cell_tap(reader)
+    if not isinstance(reader, Lstm | Gru | DynamicLstm):
         return None
-    if node.domain == DOMAIN:
-        return _cell_tap(node)
-    x, w, r, _, lengths, h, *_ = optional_inputs(node, 8)
-    layer = node.name or ("gru" if node.op_type == "GRU" else "lstm")
-    paths = (layer, f"{layer}_reverse")[: sides_of(node)]
+    x, w, r, _, lengths, h = reader.inputs(6)
+    paths = (reader.path, f"{reader.path}_reverse")[: reader.sides]
     names = tuple(f"{path}.{matrix}" for path in paths for matrix in "wr")
-    direction = node.attributes["direction"].as_string() if "direction" in node.attributes else "forward"
-    backward = DIRECTIONS.get(direction, (False,))
+    backward = DIRECTIONS.get(reader.attribute("direction", "forward"), (False,))
     values = {"x": x, "y": node.outputs[0], "h": h, "lengths": lengths}
     return _made(node, names, values, partial(_operator_rows, paths, backward), (w, r))
 
 
-def _cell_tap(node: ir.Node) -> Tap | None:
-    variant = parse_cell_name(node.op_type)
-    assert variant is not None
-    inputs = dict(zip(variant.inputs, node.inputs, strict=True))
+def _cell_tap(reader: OwnCell) -> Tap | None:
+    variant, inputs = reader.variant, reader.by_name
     weights = {name: array for name in variant.weights if (array := constant_of(inputs[name])) is not None}
     if len(weights) < len(variant.weights):
         return None
-    layer = node.name or node.op_type
-    names = tuple(f"{layer}.{name}" for name in variant.weights if variant.is_quantized(name))
-    values = {role: inputs[role] for role in ("x", "h", "c", "lengths") if role in inputs} | {"y": node.outputs[0]}
-    constants = [inputs[name] for name in variant.weights if variant.is_quantized(name)]
-    return _made(node, names, values, partial(_cell_rows, layer, variant, weights), constants)
+    matrices = [name for name in variant.weights if variant.is_quantized(name)]
+    names = tuple(f"{reader.path}.{name}" for name in matrices)
+    values: dict[str, ir.Value | None] = {role: inputs[role] for role in ("x", "h", "c")}
+    values |= {"lengths": inputs.get("lengths"), "y": reader.node.outputs[0]}
+    rows = partial(_cell_rows, reader.path, variant, weights)
+    return _made(reader.node, names, values, rows, [inputs[name] for name in matrices])
 
 
 def _made(
@@ -144,10 +146,6 @@ def _made(
         digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     present = {role: value for role, value in values.items() if value is not None}
     return Tap(names=names, values=present, rows=rows, digest=digest.hexdigest())
-
-
-def _resets_after(node: ir.Node) -> bool:
-    return "linear_before_reset" in node.attributes and node.attributes["linear_before_reset"].as_int() != 0
 
 
 def _linear_rows(name: str, arrays: Mapping[str, Array]) -> Rows:

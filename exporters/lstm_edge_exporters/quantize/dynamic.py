@@ -6,83 +6,84 @@ they and their scales carry over; all else is made float and rounded anew. The a
 from here on, as in all of our operators.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-import onnx_ir as ir
 
 from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.gates import LSTM_ONNX, LSTM_PYTORCH, reorder_gates
-from lstm_edge_exporters.quantize.nodes import (
-    Outcome,
-    Refusal,
-    RoundedLayer,
-    check_attributes,
-    constant_inputs,
-    optional_inputs,
-    place,
-    round_weights,
-    sides_of,
-)
-from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, LEVELS, MatrixRounder, Scheme
+from lstm_edge_exporters.quantize.layer import RecurrentLayer, Refusal
+from lstm_edge_exporters.quantize.lstm import lstm_operator_weights
+from lstm_edge_exporters.quantize.recurrent import Recurrent, check_attributes, constant_inputs
+from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, LEVELS
+from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["DYNAMIC_DOMAIN", "DYNAMIC_LSTM", "quantize_dynamic_lstm"]
+__all__ = ["DYNAMIC_DOMAIN", "DYNAMIC_LSTM", "DynamicLstm"]
 
 DYNAMIC_DOMAIN = "com.microsoft"
 DYNAMIC_LSTM = "DynamicQuantizeLSTM"
 
-ToOperator = Callable[[Array, Array, Array, Array | None], dict[str, Array]]
+_SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
 _BYTES = (np.int8, np.uint8)
 _KINDS = {"W": _BYTES, "R": _BYTES, "W_zero_point": _BYTES, "R_zero_point": _BYTES}
 
 
-def quantize_dynamic_lstm(node: ir.Node, scheme: Scheme, rounder: MatrixRounder, to_operator: ToOperator) -> Outcome:
-    """Replace a DynamicQuantizeLSTM by one operator for each direction; the note says what became of the weights.
+class DynamicLstm(Recurrent):
+    """onnxruntime's ``DynamicQuantizeLSTM``."""
 
-    Args:
-        node: the node.
-        scheme: int8, or int4, which always rounds anew.
-        rounder: rounds a matrix where it is rounded anew.
-        to_operator: puts one direction's float W [4H, I], R [4H, H], B [8H] and P [3H] into the operators' layout.
+    @property
+    def path(self) -> str:
+        """As an LSTM's."""
+        return self.node.name or "lstm"
 
-    Raises:
-        Refusal: an attribute or input cannot be honoured; the graph is as it was.
-    """
-    if scheme.kind == "float16":
+    @property
+    def left(self) -> str:
+        """Not float32: the layer was int8 before."""
+        return "as it is"
+
+    def schemes(self) -> tuple[Scheme, ...]:
+        """Every one but float16; float32 leaves the layer, which is int8 already, as it is."""
+        return tuple(scheme for scheme in EVERY_SCHEME if scheme.kind != "float16")
+
+    def stored(self) -> Mapping[int, tuple[str, str]]:
+        """Refuse: float16 is larger than what the layer has."""
         raise Refusal("its weights are int8 or uint8, which float16 would only enlarge")
-    _, w, r, b, rows, h0, c0, p, *rest = optional_inputs(node, 12)
-    values = {"W": w, "R": r, "B": b, "P": p}
-    values |= dict(zip(("W_scale", "W_zero_point", "R_scale", "R_zero_point"), rest, strict=True))
-    constants = constant_inputs(values, [name for name in values if name not in "BP"], _KINDS)
-    arrays = {name: array for name, array in constants.items() if array is not None}
-    hidden, sides = arrays["R"].shape[-1] // 4, sides_of(node)
-    direction = check_attributes(node, activations=("Sigmoid", "Tanh", "Tanh"))
-    _check_shapes(arrays, sides, hidden)
-    before = sum(array.nbytes for array in arrays.values())
-    arrays.setdefault("B", np.zeros((sides, 8 * hidden), np.float32))
-    for name in ("W_scale", "W_zero_point", "R_scale", "R_zero_point"):
-        # One a direction, or one a column: from here on one a column.
-        arrays[name] = np.broadcast_to(arrays[name].reshape(sides, -1), (sides, 4 * hidden))
-    reason = "four bits" if scheme.kind == "int4" else _inexact(arrays)
-    variant = CellVariant(
-        peephole="diagonal" if "P" in arrays else "none",
-        ragged=rows is not None,
-        int8=scheme.kind == "int8",
-        int4=scheme.kind == "int4",
-    )
-    name = node.name or "lstm"
-    weights = []
-    for i in range(sides):
-        side = {key: array[i] for key, array in arrays.items()}
-        floats = to_operator(_dequantized(side, "W").T, _dequantized(side, "R").T, side["B"], side.get("P"))
-        if reason:
-            weights.append(round_weights(f"{name}_reverse" if i else name, variant, floats, scheme, rounder))
-        else:
-            weights.append({key: floats[key] for key in ("b", "p") if key in floats} | _carried(side))
-    layer = RoundedLayer(variant=variant, weights=tuple(weights), direction=direction, hidden_size=hidden)
-    note = f"dequantized and rounded anew, because of {reason}" if reason else "weights and scales carried over exactly"
-    return Outcome(before, place(node, layer, lengths=rows, states=(h0, c0), kind=scheme.kind), note)
+
+    def read(self) -> RecurrentLayer:
+        """Read the node.
+
+        Raises:
+            Refusal: an attribute or input cannot be honoured.
+        """
+        _, w, r, b, rows, h0, c0, p, *rest = self.inputs(12)
+        values = {"W": w, "R": r, "B": b, "P": p} | dict(zip(_SCALES, rest, strict=True))
+        arrays = constant_inputs(values, [name for name in values if name not in "BP"], _KINDS)
+        hidden, count = arrays["R"].shape[-1] // 4, self.sides
+        direction = check_attributes(self, activations=("Sigmoid", "Tanh", "Tanh"))
+        _check_shapes(arrays, count, hidden)
+        size = sum(array.nbytes for array in arrays.values())
+        arrays.setdefault("B", np.zeros((count, 8 * hidden), np.float32))
+        for name in _SCALES:
+            # Broadcast per-direction scales to one per column.
+            arrays[name] = np.broadcast_to(arrays[name].reshape(count, -1), (count, 4 * hidden))
+        inexact = _inexact(arrays)
+        sides = [{key: array[side] for key, array in arrays.items()} for side in range(count)]
+        floats = [
+            lstm_operator_weights(side | {name: _dequantized(side, name).T for name in ("W", "R")}) for side in sides
+        ]
+        return RecurrentLayer(
+            path=self.path,
+            title=self.title,
+            variant=CellVariant(peephole="diagonal" if "P" in arrays else "none", ragged=rows is not None),
+            sides=tuple(floats),
+            direction=direction,
+            lengths=rows,
+            states=(h0, c0),
+            size_bytes=size,
+            carried=() if inexact else tuple(f | _carried(side) for f, side in zip(floats, sides, strict=True)),
+            inexact=inexact,
+        )
 
 
 def _check_shapes(arrays: Mapping[str, Array], sides: int, hidden: int) -> None:

@@ -1,98 +1,59 @@
-"""ONNX's ``GRU`` to quantized functions: all that the node can say is honoured, or refused by name."""
+"""ONNX's ``GRU``, read into the operators' terms: all that the node can say is honoured, or refused by name."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
-import onnx_ir as ir
 
 from lstm_edge_exporters.functions import GruVariant
 from lstm_edge_exporters.gates import GRU_ONNX, GRU_PYTORCH, reorder_gates
-from lstm_edge_exporters.quantize.nodes import (
-    Outcome,
-    Refusal,
-    RoundedLayer,
-    check_attributes,
-    constant_inputs,
-    optional_inputs,
-    place,
-    round_weights,
-    sides_of,
-)
-from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
+from lstm_edge_exporters.quantize.layer import RecurrentLayer
+from lstm_edge_exporters.quantize.recurrent import Recurrent, check_attributes, check_shapes, constant_inputs
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["ReadGru", "gru_operator_weights", "quantize_gru", "read_gru"]
+__all__ = ["Gru", "gru_operator_weights"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReadGru:
-    """What a GRU node says: the form of its cell, and for each direction the operators' arrays in float32."""
+class Gru(Recurrent):
+    """ONNX's ``GRU``."""
 
-    reset_after: bool
-    weights: tuple[dict[str, Array], ...]
-    direction: str
-    hidden_size: int
-    lengths: ir.Value | None
-    states: tuple[ir.Value | None, ...]
-    size_bytes: int
+    @property
+    def resets_after(self) -> bool:
+        """Whether the reset gate follows the product with R: "when set to a nonzero value" that comes first."""
+        return bool(self.attribute("linear_before_reset", 0) != 0)
 
+    def read(self) -> RecurrentLayer:
+        """Read the node.
 
-def read_gru(node: ir.Node) -> ReadGru:
-    """Read a GRU node.
-
-    Raises:
-        Refusal: an attribute or input has no quantized form.
-    """
-    _, w, r, b, rows, h0 = optional_inputs(node, 6)
-    constants = constant_inputs({"W": w, "R": r, "B": b}, "WR", {})
-    W, R, B = constants.values()
-    assert W is not None
-    assert R is not None
-    hidden, sides = R.shape[-1], sides_of(node)
-    direction = check_attributes(node, activations=("Sigmoid", "Tanh"))
-    shapes = {"W": (sides, 3 * hidden, W.shape[-1]), "R": (sides, 3 * hidden, hidden), "B": (sides, 6 * hidden)}
-    for name, shape in shapes.items():
-        array = constants[name]
-        if array is not None and array.shape != shape:
-            raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, expected float32 {list(shape)}")
-    biases = B if B is not None else np.zeros((sides, 6 * hidden), np.float32)
-    before_reset = node.attributes["linear_before_reset"].as_int() if "linear_before_reset" in node.attributes else 0
-    # ONNX: "when set to a nonzero value" the product comes first, which is the reset gate after it.
-    after = before_reset != 0
-    return ReadGru(
-        reset_after=after,
-        weights=tuple(gru_operator_weights(W[i], R[i], biases[i], reset_after=after) for i in range(sides)),
-        direction=direction,
-        hidden_size=hidden,
-        lengths=rows,
-        states=(h0,),
-        size_bytes=sum(array.nbytes for array in constants.values() if array is not None),
-    )
+        Raises:
+            Refusal: an attribute or input has no quantized form.
+        """
+        _, w, r, b, rows, h0 = self.inputs(6)
+        constants = constant_inputs({"W": w, "R": r, "B": b}, "WR", {})
+        hidden = constants["R"].shape[-1]
+        direction = check_attributes(self, activations=("Sigmoid", "Tanh"))
+        check_shapes(constants, self.sides, 3)
+        arrays = {"B": np.zeros((self.sides, 6 * hidden), np.float32)} | constants
+        after = self.resets_after
+        return RecurrentLayer(
+            path=self.path,
+            title=self.title,
+            variant=GruVariant(reset_after=after, ragged=rows is not None),
+            sides=tuple(
+                gru_operator_weights({name: array[side] for name, array in arrays.items()}, reset_after=after)
+                for side in range(self.sides)
+            ),
+            direction=direction,
+            lengths=rows,
+            states=(h0,),
+            size_bytes=sum(array.nbytes for array in constants.values()),
+        )
 
 
-def quantize_gru(node: ir.Node, scheme: Scheme, rounder: MatrixRounder) -> Outcome:
-    """Replace a GRU node by one int8 or int4 operator for each direction, in place.
-
-    Raises:
-        Refusal: an attribute or input cannot be honoured; the graph is as it was.
-    """
-    read, name = read_gru(node), node.name or "gru"
-    variant = GruVariant(reset_after=read.reset_after, ragged=read.lengths is not None, int4=scheme.kind == "int4")
-    weights = tuple(
-        round_weights(f"{name}_reverse" if side else name, variant, arrays, scheme, rounder)
-        for side, arrays in enumerate(read.weights)
-    )
-    layer = RoundedLayer(variant=variant, weights=weights, direction=read.direction, hidden_size=read.hidden_size)
-    return Outcome(read.size_bytes, place(node, layer, lengths=read.lengths, states=read.states, kind=scheme.kind))
-
-
-def gru_operator_weights(W: Array, R: Array, B: Array, *, reset_after: bool) -> dict[str, Array]:
+def gru_operator_weights(side: Mapping[str, Array], *, reset_after: bool) -> dict[str, Array]:
     """From ONNX's layout (zrh rows) to the operators' (columns r z n), one direction.
 
     Args:
-        W: float32 [3H, I].
-        R: float32 [3H, H].
-        B: float32 [6H], the input's biases before the recurrent ones.
+        side: float32 W [3H, I], R [3H, H] and B [6H], the input's biases before the recurrent ones.
         reset_after: the candidate's recurrent bias stays apart (``rb``), because the reset gate scales it.
 
     Returns:
@@ -102,9 +63,10 @@ def gru_operator_weights(W: Array, R: Array, B: Array, *, reset_after: bool) -> 
     def gates(array: Array) -> Array:
         return reorder_gates(array, src=GRU_ONNX, dst=GRU_PYTORCH)
 
-    hidden = R.shape[-1]
-    b, recurrent = gates(B[: 3 * hidden]), gates(B[3 * hidden :])
+    hidden = side["R"].shape[-1]
+    b, recurrent = gates(side["B"][: 3 * hidden]), gates(side["B"][3 * hidden :])
+    arrays = {"w": gates(side["W"]).T, "r": gates(side["R"]).T}
     if not reset_after:
-        return {"w": gates(W).T, "r": gates(R).T, "b": b + recurrent}
+        return {**arrays, "b": b + recurrent}
     b[: 2 * hidden] += recurrent[: 2 * hidden]
-    return {"w": gates(W).T, "r": gates(R).T, "b": b, "rb": recurrent[2 * hidden :]}
+    return {**arrays, "b": b, "rb": recurrent[2 * hidden :]}

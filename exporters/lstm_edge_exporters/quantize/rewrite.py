@@ -5,18 +5,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lstm_edge_exporters.functions import DOMAIN
 from lstm_edge_exporters.onnx_graph.names import unique_names
-from lstm_edge_exporters.quantize.convolution import quantize_convolution
-from lstm_edge_exporters.quantize.dense import quantize_embedding, quantize_linear
-from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
-from lstm_edge_exporters.quantize.parts import FoundLayer, layer_bytes
-from lstm_edge_exporters.quantize.recurrent import (
-    constant_bytes,
-    is_recurrent,
-    is_recurrent_operator,
-    quantize_recurrent,
-)
+from lstm_edge_exporters.quantize.emit import emit
+from lstm_edge_exporters.quantize.layer import Reader, Refusal
+from lstm_edge_exporters.quantize.layers import layers_in_functions
 from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder
 from lstm_edge_exporters.quantize.schemes import Scheme
@@ -34,13 +26,14 @@ class Row:
 
     coverage: Coverage
     parts: Mapping[str, str]
+    recurrent: bool
     refused: bool = False
     named: bool = False
 
 
 def rewrite(
     model: ir.Model,
-    layers: Sequence[FoundLayer],
+    readers: Sequence[Reader],
     requests: Sequence[LayerRequest],
     rounder: MatrixRounder,
     *,
@@ -50,7 +43,7 @@ def rewrite(
 
     Args:
         model: the model.
-        layers: what ``find_layers`` found in it.
+        readers: what ``find_layers`` found in it.
         requests: one for each layer.
         rounder: rounds the matrices of recurrent and linear layers.
         default: what a recurrent layer becomes that no part names.
@@ -62,19 +55,23 @@ def rewrite(
     Raises:
         QuantizationError: a weight holds NaN or infinity.
     """
-    pairs = zip(layers, requests, strict=True)
+    pairs = zip(readers, requests, strict=True)
     with unique_names(model):
         rows = [
-            _rewrite_layer(layer, request, rounder)
-            for layer, request in pairs
-            if layer.kind != "convolution" or request.named
+            _rewrite_layer(reader, request, rounder)
+            for reader, request in pairs
+            if reader.kind != "convolution" or request.named
         ]
-    for function in model.functions.values():
-        for node in function.all_nodes():
-            if is_recurrent(node):
-                reason = f"{_left(node)}: it stands inside a local function"
-                coverage = _coverage(f"{function.name}/{node.name}", node.op_type, reason, 0, 0)
-                rows.append(Row(coverage=coverage, parts={}, refused=default != FLOAT32))
+    for function, reader in layers_in_functions(model):
+        reason = f"{reader.left}: it stands inside a local function"
+        coverage = Coverage(
+            layer=f"{function.name}/{reader.node.name}",
+            operator=reader.node.op_type,
+            scheme=reason,
+            bytes_before=0,
+            bytes_after=0,
+        )
+        rows.append(Row(coverage=coverage, parts={}, recurrent=True, refused=default != FLOAT32))
     return tuple(rows)
 
 
@@ -87,9 +84,7 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
     """
     if not rows:
         raise QuantizationError("the model has no float32 recurrent, linear or embedding layer: nothing to quantize")
-    stayed = [
-        row.coverage for row in rows if row.refused and (row.named or is_recurrent_operator(row.coverage.operator))
-    ]
+    stayed = [row.coverage for row in rows if row.refused and (row.named or row.recurrent)]
     if stayed and not allow_unquantized:
         reasons = "; ".join(f"{row.layer} ({row.operator}) stays {row.scheme}" for row in stayed)
         raise CoverageError(f"{reasons}. Nothing was written; --allow-unquantized accepts that")
@@ -97,41 +92,42 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
         raise QuantizationError("every layer is to stay float32: nothing to quantize")
 
 
-def _rewrite_layer(layer: FoundLayer, request: LayerRequest, rounder: MatrixRounder) -> Row:
-    node, operator = layer.node, layer.operator
-    size = layer_bytes(layer)
+def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Row:
     if request.reason:
-        # As ever: the bias of a MatMul, which stands in an Add of its own, is not counted.
-        bare = constant_bytes(node)
-        coverage = _coverage(layer.name, operator, f"{_left(node)}: {request.reason}", bare, bare)
-        return Row(coverage=coverage, parts={layer.name: FLOAT32.text})
+        return _left(reader, request.reason, reader.input_bytes)
     if not request.gates and request.scheme == FLOAT32:
-        coverage = _coverage(layer.name, operator, _left(node), size, size)
-        return Row(coverage=coverage, parts={layer.name: FLOAT32.text})
+        return _left(reader, "", reader.size_bytes)
+    bare = reader.input_bytes
     try:
-        before, after, note = _quantize(layer, request, rounder)
+        before, after, note = emit(reader, request, rounder)
     except Refusal as refusal:
-        bare = constant_bytes(node)
-        coverage = _coverage(layer.name, operator, f"{_left(node)}: {refusal}", bare, bare)
-        return Row(coverage=coverage, parts={layer.name: FLOAT32.text}, refused=True, named=request.named)
-    coverage = _coverage(layer.name, operator, f"{request}: {note}" if note else str(request), before, after)
-    return Row(coverage=coverage, parts=request.texts(layer.name))
+        return _left(reader, str(refusal), bare, refused=True, named=request.named)
+    text = f"{request}: {note}" if note else str(request)
+    return _row(reader, text, before, after, request.texts(reader.name))
 
 
-def _quantize(layer: FoundLayer, request: LayerRequest, rounder: MatrixRounder) -> Outcome:
-    if layer.kind == "recurrent":
-        return quantize_recurrent(layer.node, request, rounder)
-    if layer.kind == "linear":
-        return quantize_linear(layer.node, request.scheme, rounder)
-    if layer.kind == "embedding":
-        return quantize_embedding(layer.node, request.scheme)
-    return quantize_convolution(layer.node, request.scheme)
+def _left(reader: Reader, reason: str, size: int, *, refused: bool = False, named: bool = False) -> Row:
+    """The row of a layer that stays as it is."""
+    text = f"{reader.left}: {reason}" if reason else reader.left
+    return _row(reader, text, size, size, {reader.name: FLOAT32.text}, refused=refused, named=named)
 
 
-def _left(node: ir.Node) -> str:
-    """What a layer is that was not quantized; ``DynamicQuantizeLSTM`` was int8 before."""
-    return FLOAT32.text if node.domain in ("", "ai.onnx", DOMAIN) else "as it is"
-
-
-def _coverage(layer: str, operator: str, scheme: str, before: int, after: int) -> Coverage:
-    return Coverage(layer=layer, operator=operator, scheme=scheme, bytes_before=before, bytes_after=after)
+def _row(
+    reader: Reader,
+    scheme: str,
+    before: int,
+    after: int,
+    parts: Mapping[str, str],
+    *,
+    refused: bool = False,
+    named: bool = False,
+) -> Row:
+    return Row(
+        coverage=Coverage(
+            layer=reader.name, operator=reader.operator, scheme=scheme, bytes_before=before, bytes_after=after
+        ),
+        parts=parts,
+        recurrent=reader.kind == "recurrent",
+        refused=refused,
+        named=named,
+    )

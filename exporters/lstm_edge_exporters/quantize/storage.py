@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner
-from lstm_edge_exporters.quantize.nodes import Outcome, Refusal
+from lstm_edge_exporters.quantize.layer import Outcome, Reader, Refusal
 from lstm_edge_exporters.quantize.rounding import Scheme, round_blocks, round_rows
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import QuantizationError
@@ -48,26 +48,25 @@ def float16_value(before: ir.Node, name: str, rounded: NDArray[np.float16]) -> i
     return add_node(before, "Cast", [stored], attributes={"to": FLOAT}, name=f"{name}/Cast")[0]
 
 
-def float16_inputs(node: ir.Node, layer: str, matrices: Mapping[int, str], size: int) -> Outcome:
-    """Store constant inputs of a node as float16; the node stays what it is.
+def float16_inputs(reader: Reader, stored: Mapping[int, tuple[str, str]]) -> Outcome:
+    """Store constant inputs of a layer's node as float16; the node stays what it is.
 
     Args:
-        node: the node.
-        layer: the layer's name.
-        matrices: the inputs' positions, each with the name that its constant gets behind the layer's.
-        size: bytes of all of the layer's constants.
+        reader: of the layer.
+        stored: some of the inputs that ``Reader.stored`` returns.
 
     Raises:
         Refusal: a value is beyond float16's range, or an input is not constant float32; the graph is as it was.
     """
-    rounded = {}
-    for position, name in matrices.items():
+    node, size, rounded = reader.node, reader.size_bytes, {}
+    for position, (name, weight) in stored.items():
         array = constant_of(node.inputs[position])
         if array is None or array.dtype != np.float32:
             raise Refusal(f"input {name} is not a float32 constant")
-        rounded[position] = to_float16(f"{layer}.{name}", array)
-    for position, name in matrices.items():
-        node.replace_input_with(position, float16_value(node, f"{layer}.float16.{name}", rounded[position]))
+        rounded[position] = to_float16(f"{reader.name}.{weight}", array)
+    for position, (name, _) in stored.items():
+        value = float16_value(node, f"{reader.name}.float16.{name}", rounded[position])
+        node.replace_input_with(position, value)
     return Outcome(size, size - sum(array.nbytes for array in rounded.values()))
 
 
