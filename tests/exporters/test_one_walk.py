@@ -114,7 +114,7 @@ def test_an_export_opens_its_model_once_and_its_file_once(sessions):
 def test_export_to_int8_neither_parses_nor_opens_again_what_it_built(sessions, monkeypatch, tmp_path):
     parsed = []
     for name in ("parse_model", "parse_proto"):
-        monkeypatch.setattr(f"lstm_edge_exporters.onnx_graph.graph.{name}", parsed.append)
+        monkeypatch.setattr(f"lstm_edge_exporters.onnx_graph.reading.{name}", parsed.append)
     monkeypatch.setattr("lstm_edge_exporters.quantize.parse_model", parsed.append)
     monkeypatch.setattr(exporting, "load_source", lambda _source, _weights: Counted().eval())
     output = tmp_path / "int8.onnx"

@@ -1,4 +1,7 @@
-"""Foreign ONNX files: found, rewritten and described, so that the rest of the toolkit can work on them."""
+"""Foreign ONNX files: found, rewritten and described, so that the rest of the toolkit can work on them.
+
+May import ``functions``, ``onnx_graph``, ``verify``, ``quantize``, ``artifact`` and ``gates``; never torch.
+"""
 
 import os
 import time
@@ -23,7 +26,6 @@ from lstm_edge_exporters.artifact import (
     assemble,
     make_golden,
     own_version,
-    serialize,
     write,
 )
 from lstm_edge_exporters.onnx_graph.fold import fix_inputs, fold
@@ -32,6 +34,7 @@ from lstm_edge_exporters.onnx_graph.opset import raise_opset
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.reading import parse_model, read_again, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
+from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize import smallest_table
 from lstm_edge_exporters.verify.cases import Comparison
 from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check_file_parity

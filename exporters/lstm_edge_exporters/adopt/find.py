@@ -155,17 +155,11 @@ def _initial(value: ir.Value | None) -> Initial:
         return "zeros"
     if constant_of(value) is not None:
         return "constant"
-    stack, seen = [value], set()
-    moved = True
-    while stack:  # an input, perhaps cut out of a larger one or given another shape
-        current = stack.pop()
-        node = current.producer()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        moved = moved and node.op_type in _MOVES
-        stack += [parent for parent in node.inputs[:1] if parent is not None]
-    return "input" if moved else "computed"
+    node = value.producer()
+    while node is not None and node.op_type in _MOVES:  # an input, perhaps cut out of a larger one or reshaped
+        first = node.inputs[0] if node.inputs else None
+        node = None if first is None else first.producer()
+    return "input" if node is None else "computed"
 
 
 def is_zero(value: ir.Value | None) -> bool:

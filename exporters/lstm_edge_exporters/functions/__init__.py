@@ -1,4 +1,7 @@
-"""The ``lstm_edge::`` operators as model-local functions; ``docs/operators.md`` is normative."""
+"""The ``lstm_edge::`` operators as model-local functions; ``docs/operators.md`` is normative.
+
+May import onnx and NumPy; nothing else of the exporters.
+"""
 
 import functools
 import hashlib

@@ -1,1 +1,4 @@
-"""Reading and rewriting ONNX graphs: the only place for ONNX surgery. Imports onnx and NumPy, never torch."""
+"""ONNX graphs read, edited, folded and written: the only place for ONNX surgery.
+
+May import onnx, onnx_ir, onnxruntime, NumPy, ``functions`` and the runtime; never torch.
+"""

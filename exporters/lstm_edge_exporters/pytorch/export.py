@@ -17,10 +17,10 @@ from lstm_edge_exporters.artifact import (
     assemble,
     make_golden,
     own_version,
-    to_proto,
     write,
 )
 from lstm_edge_exporters.onnx_graph.quiet import quiet
+from lstm_edge_exporters.onnx_graph.writing import to_proto
 from lstm_edge_exporters.pytorch.calls import Layers, recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding

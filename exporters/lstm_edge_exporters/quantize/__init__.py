@@ -1,4 +1,7 @@
-"""Quantization of any ONNX file with recurrent layers, whatever wrote it: a new file and a coverage table."""
+"""Quantization of any ONNX file with recurrent layers, whatever wrote it: a new file and a coverage table.
+
+May import ``functions``, ``onnx_graph``, ``verify``, ``artifact``, ``gates`` and the runtime; never torch.
+"""
 
 import dataclasses
 import hashlib
@@ -17,7 +20,6 @@ from lstm_edge_exporters.artifact import (
     Artifact,
     assemble,
     make_golden,
-    serialize,
     write,
 )
 from lstm_edge_exporters.functions import DOMAIN
@@ -25,6 +27,7 @@ from lstm_edge_exporters.onnx_graph.edit import drop_unused
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.reading import parse_model, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
+from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize.feedforward import Embedding
 from lstm_edge_exporters.quantize.layer import LayerKind
 from lstm_edge_exporters.quantize.layers import find_layers
