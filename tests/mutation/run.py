@@ -51,6 +51,7 @@ TARGETS = {
         files=(f"{RUNTIME}/stream.py",),
         tests=(
             "tests/device/test_stream.py",
+            "tests/device/test_stream_pieces.py",
             "tests/device/test_interrupts.py",
             "tests/device/test_ownership.py::test_every_array_that_was_lent_is_alive",
         ),
@@ -59,7 +60,9 @@ TARGETS = {
         files=tuple(
             f"{EXPORTERS}/{name}.py" for name in ("pytorch/parity", "verify/parity", "verify/cases", "verify/inputs")
         ),
-        tests=("tests/exporters/test_parity.py",),
+        tests=tuple(
+            f"tests/exporters/test_{name}.py" for name in ("parity", "inputs", "golden_shapes", "parity_table")
+        ),
     ),
     "gates": Target(files=(f"{EXPORTERS}/gates.py",), tests=("tests/exporters/test_gates.py",)),
     "bootstrap": Target(
