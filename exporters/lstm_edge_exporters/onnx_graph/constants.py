@@ -1,6 +1,6 @@
 """Constants, wherever they come from: initializers, ``Constant`` nodes, and what other nodes make of those.
 
-One bound holds for all that is computed from a file's constants (``Room``); no more than it is ever allocated on a
+One bound holds for all that is computed from a file's constants (``room_for``); no more than it is ever allocated on a
 file's word. ``constant_of`` reads and changes nothing, ``fold.fold`` rewrites the graph.
 """
 
@@ -17,7 +17,7 @@ from lstm_edge_exporters.onnx_graph.names import root_of
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.providers import CPU_ARGUMENTS, RUNTIME_ERRORS, session_options
 
-__all__ = ["Room", "constant_of", "output_bytes"]
+__all__ = ["constant_of", "output_bytes", "room_for"]
 
 # How far back a constant is followed; exporters produce chains of about ten nodes.
 LONGEST_CHAIN = 64
@@ -30,30 +30,14 @@ MOST_BYTES_FROM_NOTHING = 64 * 2**20
 LARGEST_BYTES = 2**31
 # Shapes, axes and pads are what a node's output size can depend on; longer arrays are only declared to the inference.
 MOST_SHAPE_ELEMENTS = 1024
-# Their outputs' sizes depend on what they pick, and hold at most an index an axis and three more for each element.
+# Their outputs' sizes depend on what they pick: the element, an index for each axis and three more at most.
 _PICKS = ("Compress", "NonZero", "Unique")
 
 
-class Room:
-    """How many bytes may still be computed from constants: seven times those that are stored, and 64 MiB."""
-
-    def __init__(self, stored: Iterable[ir.TensorProtocol]) -> None:
-        size = sum(tensor.nbytes for tensor in stored)
-        self._left = min((MOST_COPIES - 1) * size + MOST_BYTES_FROM_NOTHING, LARGEST_BYTES)
-
-    def admits(self, node: ir.Node, known: Mapping[str, Array], opset: int) -> bool:
-        """Say whether a node may be computed, and take what it makes from what is left.
-
-        Args:
-            node: an operator of ONNX itself.
-            known: its inputs by name.
-            opset: version of ONNX's own operators in the model.
-        """
-        size = output_bytes(node, known, opset)
-        if size is None or size > self._left:
-            return False
-        self._left -= size
-        return True
+def room_for(stored: Iterable[ir.TensorProtocol]) -> int:
+    """Return how many bytes may be computed from stored constants: seven times theirs, and 64 MiB."""
+    size = sum(tensor.nbytes for tensor in stored)
+    return min((MOST_COPIES - 1) * size + MOST_BYTES_FROM_NOTHING, LARGEST_BYTES)
 
 
 def constant_of(value: ir.Value | None) -> Array | None:
@@ -61,7 +45,7 @@ def constant_of(value: ir.Value | None) -> Array | None:
 
     Initializers and ``Constant`` nodes are read; chains of other nodes between constants and the value (``Slice``,
     ``Concat``, ``Transpose``, ``Unsqueeze``, ... as exporters leave them) are evaluated by onnxruntime, within
-    limits (see ``Room``).
+    limits (see ``room_for``).
     """
     if value is None:
         return None
@@ -104,7 +88,7 @@ def _evaluate(nodes: Sequence[ir.Node], value: ir.Value, *, opset: int) -> Array
     """Compute a value, an output of the last node, from constants and nodes that depend on nothing else.
 
     Returns:
-        The constant; None where it cannot be computed, or there is no ``Room`` for it.
+        The constant; None where it cannot be computed, or there is no room for it (``room_for``).
     """
     leaves = {
         str(parent.name): tensor
@@ -112,11 +96,13 @@ def _evaluate(nodes: Sequence[ir.Node], value: ir.Value, *, opset: int) -> Array
         for parent in node.inputs
         if parent is not None and (tensor := ir.convenience.get_const_tensor(parent)) is not None
     }
-    room = Room(leaves.values())
+    room = room_for(leaves.values())
     known = {name: tensor.numpy() for name, tensor in leaves.items()}
     for node in nodes:
-        if not room.admits(node, known, opset):
+        size = output_bytes(node, known, opset)
+        if size is None or size > room:
             return None
+        room -= size
         model = _model_of(node, known, opset)
         arrays = _run(model, {name: known[name] for name in (entry.name for entry in model.graph.input)})
         if arrays is None:
@@ -145,7 +131,12 @@ def _model_of(node: ir.Node, known: Mapping[str, Array], opset: int) -> onnx.Mod
 def output_bytes(node: ir.Node, known: Mapping[str, Array], opset: int) -> int | None:
     """Return the bytes of a node's outputs, or a bound of them; None where there is none.
 
-    ONNX's shape inference says them, which allocates none of them; arguments as for ``Room.admits``.
+    ONNX's shape inference says them, which allocates none of them.
+
+    Args:
+        node: an operator of ONNX itself.
+        known: its inputs by name.
+        opset: version of ONNX's own operators in the model.
     """
     if node.op_type in _PICKS:
         arrays = [known[str(value.name)] for value in node.inputs if value is not None]

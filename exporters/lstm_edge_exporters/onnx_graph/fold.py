@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from lstm_edge_exporters.onnx_graph.constants import Room, constant_of
+from lstm_edge_exporters.onnx_graph.constants import constant_of, output_bytes, room_for
 from lstm_edge_exporters.onnx_graph.edit import add_constant, drop_unused
 from lstm_edge_exporters.onnx_graph.names import nest, unique_names
 from lstm_edge_exporters.onnx_graph.quiet import quiet
@@ -109,7 +109,7 @@ def fold(model: ir.Model) -> None:
     """Fold what depends on constants alone, and remove the branches that it chooses; in place.
 
     Weights behind Constant, Unsqueeze, Slice, Concat, Transpose or Cast become initializers of the outermost graph;
-    nodes that ask for a shape that is known become constants too. What there is no ``Room`` for stays as it is.
+    nodes that ask for a shape that is known become constants too. What has no room (``room_for``) stays as it is.
 
     Raises:
         ArtifactError: the graph cannot be folded.
@@ -117,7 +117,7 @@ def fold(model: ir.Model) -> None:
     from onnxscript.optimizer import fold_constants
 
     opset = model.opset_imports.get("", 18)
-    room = Room(_stored(model))
+    room = room_for(_stored(model))
     try:
         for _ in range(MOST_ROUNDS):
             forget_shapes(model)
@@ -144,14 +144,15 @@ def _stored(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     yield from (tensor for tensor in tensors if tensor is not None)
 
 
-def _may_fold(node: ir.Node, room: Room, opset: int) -> bool:
-    """Say whether a node whose inputs are all constant is folded: it only moves elements, or it counts; and fits."""
+def _may_fold(node: ir.Node, room: int, opset: int) -> bool:
+    """Say whether a node whose inputs are all constant is folded: it only moves elements, or it counts, and fits."""
     if node.domain not in ("", "ai.onnx"):
         return False
     tensors = {str(v.name): v.const_value for v in node.inputs if v is not None and v.const_value is not None}
     if node.op_type not in _MOVES and any(tensor.dtype.is_floating_point() for tensor in tensors.values()):
         return False
-    return room.admits(node, {name: tensor.numpy() for name, tensor in tensors.items()}, opset)
+    size = output_bytes(node, {name: tensor.numpy() for name, tensor in tensors.items()}, opset)
+    return size is not None and size <= room
 
 
 def forget_shapes(model: ir.Model) -> None:

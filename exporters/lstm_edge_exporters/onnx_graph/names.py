@@ -52,7 +52,7 @@ class Names:
             del self._taken[name]
             base, _, number = (name or "").rpartition("_")
             if base in self._next and number.isdecimal() and len(number) <= _MOST_DIGITS:
-                self._next[base] = min(self._next[base], int(number))
+                self._next[base] = min(self._next[base], max(int(number), 1))
 
 
 def names_of(nodes: Iterable[ir.Node]) -> Iterator[str | None]:
