@@ -94,7 +94,7 @@ format: $(VENV)/ready  ## format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp
 
-docs: $(VENV)/ready  ## regenerate docs/cli.md and the function digests
+docs: $(VENV)/ready  ## regenerate docs/cli/ and the function digests
 	$(BIN)/python docs/generate.py
 
 docs-demo: $(VENV)/ready  ## run the demo and put its table into README.md
