@@ -14,9 +14,9 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from lstm_edge import export
 from lstm_edge.layers import LSTM
 from lstm_edge_exporters.functions import DOMAIN, CellVariant, function_for
-from lstm_edge_exporters.pytorch.export import export
 from lstm_edge_exporters.pytorch.recurrent import describe
 from lstm_edge_exporters.pytorch.standin import operator_weights
 from lstm_edge_exporters.quantize import Scheme, quantize

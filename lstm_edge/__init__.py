@@ -118,7 +118,10 @@ def __getattr__(name: str) -> Any:
             return "uninstalled: a checkout on the path"
     if name not in _HOME:
         raise AttributeError(f"module 'lstm_edge' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    from lstm_edge._imports import extra_named
+
+    with extra_named(f"lstm_edge.{name}"):
+        return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

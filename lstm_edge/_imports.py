@@ -18,7 +18,7 @@ from typing import Any
 
 from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError, first_line
 
-__all__ = ["current_folder_last", "import_object", "missing_extra"]
+__all__ = ["current_folder_last", "extra_named", "import_object", "missing_extra"]
 
 # The extra of lstm-edge that installs a package.
 EXTRA_OF = {
@@ -101,6 +101,19 @@ class _InFolder(MetaPathFinder):
         found = PathFinder.find_spec(fullname, [self._folder], target)
         # A folder without __init__.py may be anything, such as the data of an installed package of that name.
         return found if found is not None and found.loader is not None else None
+
+
+@contextmanager
+def extra_named(what: str) -> Iterator[None]:
+    """Name the extra where ``what`` imports a package that is not installed.
+
+    Raises:
+        MissingExtraError: it does.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, what) from error
 
 
 def missing_extra(error: ModuleNotFoundError, what: str = "this command") -> MissingExtraError:

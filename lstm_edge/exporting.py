@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lstm_edge._imports import current_folder_last, import_object
+from lstm_edge._imports import current_folder_last, extra_named, import_object
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError, first_line
@@ -115,8 +115,11 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     dataset = _check_request(request)
     if isinstance(request.source, str):
         progress(f"loading {request.source}")
-    from lstm_edge_exporters.pytorch.export import build
-    from lstm_edge_exporters.quantize import Parent, quantize_bytes
+    with extra_named("export"):
+        import torch  # noqa: F401  first: its extra installs the other packages too
+
+        from lstm_edge_exporters.pytorch.export import build
+        from lstm_edge_exporters.quantize import Parent, quantize_bytes
 
     module = _load(request)
     _say_of_other_scheme(module, request, progress)

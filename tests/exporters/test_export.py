@@ -21,9 +21,9 @@ from support.networks import (
 )
 from torch import Tensor, nn
 
+from lstm_edge import export
 from lstm_edge.layers import LSTM
 from lstm_edge.training.models import ClassifierConfig, SequenceClassifier
-from lstm_edge_exporters.pytorch.export import export
 from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.card import parse_card, serialize_card

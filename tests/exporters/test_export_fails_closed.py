@@ -10,8 +10,8 @@ from support.cases import build_layer, case_named
 from support.networks import NETWORKS, seeded
 
 import lstm_edge_exporters.pytorch.standin
+from lstm_edge import export
 from lstm_edge.layers import LSTM
-from lstm_edge_exporters.pytorch.export import export
 from lstm_edge_runtime.errors import OutputError, ParityError
 
 pytestmark = pytest.mark.slow

@@ -145,7 +145,8 @@ def test_the_budget_can_be_checked_on_the_device(lstm_edge, device):
 )
 def test_a_command_that_the_device_lacks_names_its_extra(lstm_edge, device, arguments, package, extra):
     result = run(*lstm_edge, *arguments, cwd=device, exit_code=2)
-    pattern = rf"error: this command needs '({package})', which is not installed: pip install 'lstm-edge\[{extra}\]'"
+    what = r"this command|export|lstm_edge\.\w+"
+    pattern = rf"error: ({what}) needs '({package})', which is not installed: pip install 'lstm-edge\[{extra}\]'"
     assert re.search(pattern, result.stderr.splitlines()[-1]), result.stderr
     assert not (device / "m.safetensors").exists()
 

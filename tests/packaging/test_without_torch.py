@@ -85,13 +85,21 @@ def test_the_smallest_model_is_found_on_data(lstm_edge, folder):
 def test_a_command_that_needs_torch_names_its_extra(lstm_edge, source):
     result = lstm_edge("export", source, "-o", "m.onnx", "--input", "x: float32[batch, time, 3]", exit_code=2)
     assert result.stderr.splitlines()[-1] == (
-        "error: this command needs 'torch', which is not installed: pip install 'lstm-edge[export]'"
+        "error: export needs 'torch', which is not installed: pip install 'lstm-edge[export]'"
     )
 
 
-@pytest.mark.parametrize("name", ["export", "LSTM", "train_classifier"])
-def test_a_function_that_needs_torch_names_its_extra(python, name):
-    code = f"try:\n    from lstm_edge import {name}\nexcept ImportError as error:\n    print(error)"
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("import lstm_edge\n    lstm_edge.export('m.safetensors', output='m.onnx')", "export"),
+        ("from lstm_edge import LSTM", "lstm_edge.LSTM"),
+        ("from lstm_edge import train", "lstm_edge.train"),
+        ("from lstm_edge import train_classifier", "lstm_edge.train_classifier"),
+    ],
+)
+def test_a_function_that_needs_torch_names_its_extra(python, code, what):
+    code = f"try:\n    {code}\nexcept ImportError as error:\n    print(error)"
     assert python("-c", code).stdout == (
-        f"lstm_edge.{name} needs 'torch', which is not installed: pip install 'lstm-edge[export]'\n"
+        f"{what} needs 'torch', which is not installed: pip install 'lstm-edge[export]'\n"
     )

@@ -1,11 +1,9 @@
-"""Export: an ``nn.Module`` becomes one verified ``.onnx`` file."""
+"""Export: an ``nn.Module`` becomes one verified file in memory."""
 
 import inspect
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import torch
@@ -17,7 +15,6 @@ from lstm_edge_exporters.artifact import (
     assemble,
     make_golden,
     own_version,
-    write,
 )
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.writing import to_proto
@@ -33,23 +30,12 @@ from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
-from lstm_edge_runtime.writing import check_target
 
-__all__ = ["Built", "ExportReport", "build", "export"]
+__all__ = ["Built", "build"]
 
 Progress = Callable[[str], None]
 DEFAULTS = ExportOptions()
 Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportReport:
-    """What export did: where the file is, its size in bytes, its card, and how long it took in seconds."""
-
-    path: str
-    size_bytes: int
-    card: ModelCard
-    elapsed_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,56 +46,6 @@ class Built:
     proto: onnx.ModelProto
 
 
-def export(
-    module: nn.Module,
-    example_inputs: Examples | None,
-    path: str | os.PathLike[str],
-    *,
-    inputs: Sequence[str | TensorSpec] | None = None,
-    state: Literal["explicit", "hidden"] = "explicit",
-    lengths: bool = False,
-    plain: bool = False,
-    output_names: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> ExportReport:
-    """Export a module to one verified ``.onnx`` file that describes itself.
-
-    The file appears only when onnxruntime's answers agreed with the module's over a grid of shapes.
-
-    Args:
-        module: any module around ``nn.LSTM`` or ``lstm_edge.LSTM``, in evaluation mode, float32 on the CPU.
-        example_inputs: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of forward's
-            positional arguments; may be None where ``inputs`` says it all. Batch and time lead, in the order that the
-            recurrent layers have (``batch_first``).
-        path: where the file goes.
-        inputs: instead of guessing axes from the examples, each input as ``"x: float32[batch, time, 40]"``.
-        state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
-        lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
-        plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
-        output_names: names for the outputs, in order.
-        progress: called with one line for each thing that is being done.
-
-    Returns:
-        What was written.
-
-    Raises:
-        CaptureError: the module cannot be captured; the message says what to change.
-        ParityError: onnxruntime's answers are not the module's; nothing is written.
-        OutputError: the path cannot be written.
-        InputError: an entry of ``inputs`` cannot be read.
-    """
-    start = time.monotonic()
-    check_target(path, ".onnx")
-    options = ExportOptions(
-        inputs=tuple(inputs or ()), state=state, lengths=lengths, plain=plain, output_names=tuple(output_names or ())
-    )
-    artifact = build(module, example_inputs, options, progress).artifact
-    write(artifact, path)
-    return ExportReport(
-        path=os.fspath(path), size_bytes=len(artifact.data), card=artifact.card, elapsed_s=time.monotonic() - start
-    )
-
-
 @quiet()
 def build(
     module: nn.Module,
@@ -117,7 +53,21 @@ def build(
     options: ExportOptions = DEFAULTS,
     progress: Progress | None = None,
 ) -> Built:
-    """Make the file in memory; arguments and errors as ``export``."""
+    """Export a module to a verified file in memory.
+
+    Args:
+        module: any module around ``nn.LSTM``, ``nn.GRU`` or ``lstm_edge.LSTM``, in evaluation mode, float32 on the CPU.
+        example_inputs: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of forward's
+            positional arguments; may be None where ``options.inputs`` says it all. Batch and time lead, in the order
+            that the recurrent layers have (``batch_first``).
+        options: see ``ExportOptions``.
+        progress: called with one line for each thing that is being done.
+
+    Raises:
+        CaptureError: the module cannot be captured; the message says what to change.
+        ParityError: onnxruntime's answers are not the module's.
+        InputError: an entry of ``options.inputs`` cannot be read.
+    """
     say = progress or (lambda _message: None)
     _check_module(module)
     description = _description(module)
