@@ -4,6 +4,7 @@ A part is addressed by text: ``LAYER``, for an LSTM also ``LAYER.W``, ``LAYER.R`
 of one name (a module that is called twice) are one layer here. The most specific part of a request wins.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,8 +82,12 @@ def _describe(readers: Sequence[Reader]) -> LayerPart:
 
 def _addresses(readers: Sequence[Reader]) -> tuple[str, ...]:
     name = readers[0].name
-    within = _WITHIN if all(reader.gated and reader.schemes() == EVERY_SCHEME for reader in readers) else ()
-    return (name, *(f"{name}.{part}" for part in within))
+    return (name, *(f"{name}.{part}" for part in (_WITHIN if _has_gates(readers) else ())))
+
+
+def _has_gates(readers: Sequence[Reader]) -> bool:
+    """Whether matrices and gates of a layer can have schemes of their own: an LSTM's that can be read."""
+    return all(reader.gated and reader.schemes() == EVERY_SCHEME for reader in readers)
 
 
 def resolve(
@@ -100,10 +105,12 @@ def resolve(
             for parts of two layers.
     """
     layers = _by_name(readers)
+    gated = functools.cache(lambda name: name in layers and _has_gates(layers[name]))
     own: dict[str, dict[str, Scheme]] = {}
     for part, scheme in parts.items():
-        names = [part, *(part.removesuffix(f".{within}") for within in _WITHIN if part.endswith(f".{within}"))]
-        owners = [name for name in names if name in layers and part in _addresses(layers[name])]
+        owners = [part] if part in layers else []
+        outer = [part.removesuffix(f".{within}") for within in _WITHIN if part.endswith(f".{within}")]
+        owners += [name for name in outer if gated(name)]
         if not owners:
             raise QuantizationError(_unknown(part, {name: _addresses(found) for name, found in layers.items()}))
         if len(owners) > 1:
