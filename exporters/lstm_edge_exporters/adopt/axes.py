@@ -12,6 +12,7 @@ from lstm_edge_exporters.adopt.find import layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
 from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
+from lstm_edge_exporters.onnx_graph.nodes import inputs_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.verify.inputs import parse_input
 from lstm_edge_runtime.arrays import Array
@@ -197,7 +198,7 @@ def _traced(model: ir.Model, specs: Sequence[TensorSpec]) -> dict[str, str]:
     common.ShapeInferencePass(data_prop=False)(model)
     dynamic, roles, torn = set(_dynamic(specs)), dict[str, str](), set()
     for _where, node in layer_nodes(model):
-        inputs = [*node.inputs, *[None] * (12 - len(node.inputs))]
+        inputs = inputs_of(node, 12)
         places = [(inputs[0], 0, TIME), (inputs[0], 1, BATCH), (inputs[4], 0, BATCH)]
         places += [(inputs[5], 1, BATCH), (inputs[6], 1, BATCH)]
         for value, index, role in places:

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
 from lstm_edge_exporters.onnx_graph.names import Names
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
@@ -42,7 +43,7 @@ def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
             sentences.append(f"the layer {found.name!r} ({found.operator}) {why}: the card does not describe it")
             continue
         peephole = found.cell == "lstm" and len(node.inputs) > 7 and node.inputs[7] is not None
-        after = "linear_before_reset" in node.attributes and node.attributes["linear_before_reset"].as_int() != 0
+        after = attribute_of(node, "linear_before_reset", 0) != 0
         layers.append(
             Layer(
                 name=found.name,

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["CELLS", "FoundLayer", "Initial", "find_layers", "is_zero", "layer_nodes"]
@@ -102,10 +103,10 @@ def find_layers(model: ir.Model) -> tuple[FoundLayer, ...]:
 
 def _describe(where: str, node: ir.Node) -> FoundLayer:
     cell = CELLS[node.op_type]
-    inputs = [*node.inputs, *[None] * (12 - len(node.inputs))]
+    inputs = inputs_of(node, 12)
     weight, recurrent = (_sizes(value) for value in inputs[1:3])
     turned = node.op_type == "DynamicQuantizeLSTM"  # its weights are [D, I, 4H]
-    hidden = node.attributes["hidden_size"].as_int() if "hidden_size" in node.attributes else None
+    hidden = attribute_of(node, "hidden_size")
     if hidden is None and recurrent is not None:
         hidden = recurrent[1 if turned else 2]
     return FoundLayer(
@@ -115,7 +116,7 @@ def _describe(where: str, node: ir.Node) -> FoundLayer:
         cell=cell,
         input_size=None if weight is None else weight[1 if turned else 2],
         hidden_size=hidden,
-        direction=node.attributes["direction"].as_string() if "direction" in node.attributes else "forward",
+        direction=attribute_of(node, "direction", "forward"),
         weights=_storage([value for value in inputs[1:4] if value is not None]),
         initial={kind: _initial(inputs[position]) for kind, position in STATES[cell].items()},
     )

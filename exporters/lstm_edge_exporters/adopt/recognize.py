@@ -15,6 +15,7 @@ from lstm_edge_exporters.adopt.find import CELLS, STATES, layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, replace_node
 from lstm_edge_exporters.onnx_graph.names import unique_names
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
@@ -188,9 +189,9 @@ def _hand_on(model: ir.Model) -> list[str]:
         if where.startswith("function "):
             continue
         graph, x = owner(node), node.inputs[0]
-        hidden = node.attributes["hidden_size"].as_int() if "hidden_size" in node.attributes else None
+        hidden = attribute_of(node, "hidden_size")
         states = STATES[CELLS[node.op_type]]
-        inputs = [*node.inputs, *[None] * (12 - len(node.inputs))]
+        inputs = inputs_of(node, 12)
         replacements: list[ir.Value | None] = [None] * len(node.outputs)
         for kind, position in states.items():
             place = 1 if kind == "h" else 2
@@ -198,7 +199,7 @@ def _hand_on(model: ir.Model) -> list[str]:
                 continue
             number = add_constant(graph, f"{node.name}.number", np.asarray(2 * index + place, np.float32))
             replacements[place] = add_node(node, "Add", [inputs[position], number])[0]
-        both = "direction" in node.attributes and node.attributes["direction"].as_string() == "bidirectional"
+        both = attribute_of(node, "direction") == "bidirectional"
         if hidden is None:
             continue
         for place, value in enumerate(node.outputs):

@@ -12,6 +12,7 @@ from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import add_output, append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.names import name_in, unique_name, unique_names
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
 from lstm_edge_runtime.card import BATCH, StateSpec
 from lstm_edge_runtime.errors import ArtifactError
 
@@ -91,7 +92,7 @@ def _refuse_functions(model: ir.Model) -> None:
 
 def _hidden_kinds(node: ir.Node) -> list[str]:
     positions = STATES[CELLS[node.op_type]]
-    inputs = [*node.inputs, *[None] * (12 - len(node.inputs))]
+    inputs = inputs_of(node, 12)
     return [kind for kind, at in positions.items() if inputs[at] is None or is_zero(inputs[at])]
 
 
@@ -124,7 +125,7 @@ def _refuse_inside(graphs: Iterable[ir.Graph], node: ir.Node, path: str) -> None
 
 def _layer_port(node: ir.Node, kind: str) -> _Port:
     layer = node.name or node.op_type
-    direction = node.attributes["direction"].as_string() if "direction" in node.attributes else "forward"
+    direction = attribute_of(node, "direction", "forward")
     if direction != "forward":
         which = (
             "is bidirectional: its reverse direction needs"

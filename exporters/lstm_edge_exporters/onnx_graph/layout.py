@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.edit import add_node, owner, replace_node
 from lstm_edge_exporters.onnx_graph.names import rename, unique_names
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 
 __all__ = ["rewrite_layout"]
 
@@ -42,9 +43,8 @@ def rewrite_layout(model: ir.Model) -> tuple[str, ...]:
 
 
 def _is_batch_first(node: ir.Node) -> bool:
-    if node.domain not in ("", "ai.onnx") or node.op_type not in _INPUTS or "layout" not in node.attributes:
-        return False
-    return bool(node.attributes["layout"].value == 1)
+    known = node.domain in ("", "ai.onnx") and node.op_type in _INPUTS
+    return known and bool(attribute_of(node, "layout", 0) == 1)
 
 
 def _rewrite(node: ir.Node) -> str:

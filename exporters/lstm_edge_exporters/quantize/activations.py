@@ -18,6 +18,7 @@ from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.functions.simulation import sigmoid, tanh
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import append_node
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
 from lstm_edge_exporters.quantize.dynamic import DynamicLstm
 from lstm_edge_exporters.quantize.feedforward import Linear
 from lstm_edge_exporters.quantize.gru import Gru
@@ -110,10 +111,10 @@ def _tap(reader: Reader) -> Tap | None:
         return _cell_tap(reader)
     if not isinstance(reader, Lstm | Gru | DynamicLstm):
         return None
-    x, w, r, _, lengths, h = reader.inputs(6)
+    x, w, r, _, lengths, h = inputs_of(node, 6)
     paths = (reader.path, f"{reader.path}_reverse")[: reader.sides]
     names = tuple(f"{path}.{matrix}" for path in paths for matrix in "wr")
-    backward = DIRECTIONS.get(reader.attribute("direction", "forward"), (False,))
+    backward = DIRECTIONS.get(attribute_of(node, "direction", "forward"), (False,))
     values = {"x": x, "y": node.outputs[0], "h": h, "lengths": lengths}
     return _made(node, names, values, partial(_operator_rows, paths, backward), (w, r))
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from lstm_edge_exporters.functions import CellVariant
 from lstm_edge_exporters.gates import LSTM_ONNX, LSTM_PYTORCH, reorder_gates
+from lstm_edge_exporters.onnx_graph.nodes import inputs_of
 from lstm_edge_exporters.quantize.layer import RecurrentLayer, Refusal
 from lstm_edge_exporters.quantize.lstm import lstm_operator_weights
-from lstm_edge_exporters.quantize.recurrent import Recurrent, check_attributes, constant_inputs
+from lstm_edge_exporters.quantize.recurrent import Recurrent, constant_inputs
 from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM, LEVELS
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.arrays import Array
@@ -56,11 +57,11 @@ class DynamicLstm(Recurrent):
         Raises:
             Refusal: an attribute or input cannot be honoured.
         """
-        _, w, r, b, rows, h0, c0, p, *rest = self.inputs(12)
+        _, w, r, b, rows, h0, c0, p, *rest = inputs_of(self.node, 12)
         values = {"W": w, "R": r, "B": b, "P": p} | dict(zip(_SCALES, rest, strict=True))
         arrays = constant_inputs(values, [name for name in values if name not in "BP"], _KINDS)
         hidden, count = arrays["R"].shape[-1] // 4, self.sides
-        direction = check_attributes(self, activations=("Sigmoid", "Tanh", "Tanh"))
+        direction = self.direction("Sigmoid", "Tanh", "Tanh")
         _check_shapes(arrays, count, hidden)
         size = sum(array.nbytes for array in arrays.values())
         arrays.setdefault("B", np.zeros((count, 8 * hidden), np.float32))
@@ -73,8 +74,6 @@ class DynamicLstm(Recurrent):
             lstm_operator_weights(side | {name: _dequantized(side, name).T for name in ("W", "R")}) for side in sides
         ]
         return RecurrentLayer(
-            path=self.path,
-            title=self.title,
             variant=CellVariant(peephole="diagonal" if "P" in arrays else "none", ragged=rows is not None),
             sides=tuple(floats),
             direction=direction,

@@ -11,7 +11,7 @@ from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner, remove_node, replace_node
 from lstm_edge_exporters.quantize.layer import Arrays, Outcome, Reader, RecurrentLayer, WeightLayer
 from lstm_edge_exporters.quantize.mixed import add_mixed, mixed_bytes, round_mixed
-from lstm_edge_exporters.quantize.recurrent import DIRECTIONS
+from lstm_edge_exporters.quantize.recurrent import DIRECTIONS, Recurrent
 from lstm_edge_exporters.quantize.request import MATRICES, LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_exporters.quantize.storage import float16_inputs, round_table, to_float16, unpacked_rows
@@ -47,7 +47,8 @@ def emit(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Outco
         return float16_inputs(reader, halves)
     layer = reader.read()
     if isinstance(layer, RecurrentLayer):
-        return _emit_recurrent(reader.node, layer, request, rounder)
+        assert isinstance(reader, Recurrent)
+        return _emit_recurrent(reader, layer, request, rounder)
     if reader.kind == "linear":
         return _emit_linear(reader, layer, request.scheme, rounder)
     if reader.kind == "embedding":
@@ -69,16 +70,16 @@ def _halves(reader: Reader, request: LayerRequest) -> dict[int, tuple[str, str]]
     return {position: names for (position, names), kind in kinds.items() if kind == "float16"}
 
 
-def _emit_recurrent(node: ir.Node, layer: RecurrentLayer, request: LayerRequest, rounder: MatrixRounder) -> Outcome:
+def _emit_recurrent(reader: Recurrent, layer: RecurrentLayer, request: LayerRequest, rounder: MatrixRounder) -> Outcome:
     """Replace a recurrent node by one operator, or the equations of one, for each direction."""
     if request.gates:
-        operator, after, note = _mixed(node, layer, request, rounder)
+        operator, after, note = _mixed(reader, layer, request, rounder)
     else:
-        operator, after, note = _uniform(node, layer, request.scheme, rounder)
+        operator, after, note = _uniform(reader, layer, request.scheme, rounder)
     if layer.moving is None:
-        _connect_sides(node, layer, operator)
+        _connect_sides(reader.node, layer, operator)
     else:
-        replace_node(node, operator(0, layer.moving))
+        replace_node(reader.node, operator(0, layer.moving))
     return Outcome(layer.size_bytes, after, note)
 
 
@@ -88,28 +89,30 @@ def _paths(name: str) -> tuple[str, str]:
 
 
 def _mixed(
-    node: ir.Node, layer: RecurrentLayer, request: LayerRequest, rounder: MatrixRounder
+    reader: Recurrent, layer: RecurrentLayer, request: LayerRequest, rounder: MatrixRounder
 ) -> tuple[Operator, int, str]:
     """What adds the equations of each direction, the bytes of their constants, and a note; all directions are alike."""
     assert isinstance(layer.variant, CellVariant)
-    paths = _paths(layer.path)
+    paths = _paths(reader.path)
     cells = [
         round_mixed(paths[side], layer.variant, arrays, request, rounder) for side, arrays in enumerate(layer.sides)
     ]
 
     def operator(side: int, moving: Sequence[ir.Value | None]) -> tuple[ir.Value, ...]:
-        return add_mixed(node, paths[side], cells[side], moving)
+        return add_mixed(reader.node, paths[side], cells[side], moving)
 
     return operator, mixed_bytes(cells), ""
 
 
-def _uniform(node: ir.Node, layer: RecurrentLayer, scheme: Scheme, rounder: MatrixRounder) -> tuple[Operator, int, str]:
+def _uniform(
+    reader: Recurrent, layer: RecurrentLayer, scheme: Scheme, rounder: MatrixRounder
+) -> tuple[Operator, int, str]:
     """What adds the operator of each direction, the bytes of their constants, and a note."""
-    sides, note = _rounded(layer, scheme, rounder)
-    variant, kind = _quantized(layer.variant, scheme), scheme.kind
+    sides, note = _rounded(reader.path, layer, scheme, rounder)
+    node, variant, kind = reader.node, _quantized(layer.variant, scheme), scheme.kind
 
     def operator(side: int, moving: Sequence[ir.Value | None]) -> tuple[ir.Value, ...]:
-        title = _paths(layer.title)[side]
+        title = _paths(reader.title)[side]
         constants = [add_shared(owner(node), f"{title}.{kind}.{name}", sides[side][name]) for name in variant.weights]
         return add_node(
             node,
@@ -123,12 +126,14 @@ def _uniform(node: ir.Node, layer: RecurrentLayer, scheme: Scheme, rounder: Matr
     return operator, sum(array.nbytes for arrays in sides for array in arrays.values()), note
 
 
-def _rounded(layer: RecurrentLayer, scheme: Scheme, rounder: MatrixRounder) -> tuple[Sequence[Arrays], str]:
+def _rounded(
+    layer_path: str, layer: RecurrentLayer, scheme: Scheme, rounder: MatrixRounder
+) -> tuple[Sequence[Arrays], str]:
     """The operator's constants by name for each direction, matrices with their scales, and a note."""
     if layer.carried and scheme.kind == "int8":
         return layer.carried, "weights and scales carried over exactly"
     sides = []
-    for path, arrays in zip(_paths(layer.path), layer.sides, strict=False):
+    for path, arrays in zip(_paths(layer_path), layer.sides, strict=False):
         rounded: dict[str, Array] = {}
         for name, array in arrays.items():
             if layer.variant.is_quantized(name):

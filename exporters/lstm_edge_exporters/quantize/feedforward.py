@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.quantize.layer import LayerKind, Reader, Refusal, WeightLayer, constants_of
 from lstm_edge_runtime.arrays import Array
 
@@ -119,8 +120,7 @@ class Embedding(_Weighted):
         """Say whether a node looks rows up in a constant float32 table."""
         if node.op_type != "Gather":
             return False
-        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-        return axis == 0 and _is_matrix(constant_of(node.inputs[0]))
+        return attribute_of(node, "axis", 0) == 0 and _is_matrix(constant_of(node.inputs[0]))
 
     def stored(self) -> Mapping[int, tuple[str, str]]:
         """Return nothing: rows are converted behind the ``Gather``, not the whole table."""

@@ -1,52 +1,37 @@
-"""ONNX's ``GRU``, read into the operators' terms: all that the node can say is honoured, or refused by name."""
+"""ONNX's ``GRU``, read into the operators' terms."""
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import ClassVar
 
 from lstm_edge_exporters.functions import GruVariant
 from lstm_edge_exporters.gates import GRU_ONNX, GRU_PYTORCH, reorder_gates
-from lstm_edge_exporters.quantize.layer import RecurrentLayer
-from lstm_edge_exporters.quantize.recurrent import Recurrent, check_attributes, check_shapes, constant_inputs
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of
+from lstm_edge_exporters.quantize.recurrent import FloatCell
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Gru", "gru_operator_weights"]
 
 
-class Gru(Recurrent):
+class Gru(FloatCell):
     """ONNX's ``GRU``."""
+
+    activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
+    gates: ClassVar[int] = 3
+    states: ClassVar[int] = 1
 
     @property
     def resets_after(self) -> bool:
         """Whether the reset gate follows the product with R: "when set to a nonzero value" that comes first."""
-        return bool(self.attribute("linear_before_reset", 0) != 0)
+        return bool(attribute_of(self.node, "linear_before_reset", 0) != 0)
 
-    def read(self) -> RecurrentLayer:
-        """Read the node.
+    def variant(self, *, ragged: bool, peephole: bool) -> GruVariant:
+        """Return the operator."""
+        assert not peephole
+        return GruVariant(reset_after=self.resets_after, ragged=ragged)
 
-        Raises:
-            Refusal: an attribute or input has no quantized form.
-        """
-        _, w, r, b, rows, h0 = self.inputs(6)
-        constants = constant_inputs({"W": w, "R": r, "B": b}, "WR", {})
-        hidden = constants["R"].shape[-1]
-        direction = check_attributes(self, activations=("Sigmoid", "Tanh"))
-        check_shapes(constants, self.sides, 3)
-        arrays = {"B": np.zeros((self.sides, 6 * hidden), np.float32)} | constants
-        after = self.resets_after
-        return RecurrentLayer(
-            path=self.path,
-            title=self.title,
-            variant=GruVariant(reset_after=after, ragged=rows is not None),
-            sides=tuple(
-                gru_operator_weights({name: array[side] for name, array in arrays.items()}, reset_after=after)
-                for side in range(self.sides)
-            ),
-            direction=direction,
-            lengths=rows,
-            states=(h0,),
-            size_bytes=sum(array.nbytes for array in constants.values()),
-        )
+    def to_operator(self, side: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the arrays of one direction in the operators' layout."""
+        return gru_operator_weights(side, reset_after=self.resets_after)
 
 
 def gru_operator_weights(side: Mapping[str, Array], *, reset_after: bool) -> dict[str, Array]:

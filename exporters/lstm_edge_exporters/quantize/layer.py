@@ -44,8 +44,6 @@ class RecurrentLayer:
     """A recurrent layer in the operators' terms.
 
     Attributes:
-        path: what the names of its matrices begin with, for a rounder.
-        title: what the names of its nodes and constants begin with.
         variant: the operator, before its matrices are rounded.
         sides: for each direction its arrays in float32, by the operator's names.
         direction: ``forward``, ``reverse`` or ``bidirectional``.
@@ -58,8 +56,6 @@ class RecurrentLayer:
         inexact: why a layer that holds integers must be rounded anew; None where the layer is float32.
     """
 
-    path: str
-    title: str
     variant: CellVariant | GruVariant
     sides: tuple[Arrays, ...]
     direction: str

@@ -1,56 +1,37 @@
 """ONNX's ``LSTM`` and our own float32 cells, read into the operators' terms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.functions import CellVariant, parse_cell_name
 from lstm_edge_exporters.gates import LSTM_ONNX, LSTM_PYTORCH, PEEPHOLE_ONNX, PEEPHOLE_PYTORCH, reorder_gates
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.quantize.layer import RecurrentLayer, Refusal
-from lstm_edge_exporters.quantize.recurrent import Recurrent, check_attributes, check_shapes, constant_inputs
+from lstm_edge_exporters.quantize.recurrent import FloatCell, Recurrent
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Lstm", "OwnCell", "lstm_operator_weights"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lstm(Recurrent):
+class Lstm(FloatCell):
     """ONNX's ``LSTM``."""
 
     gated: ClassVar[bool] = True
+    activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")
+    gates: ClassVar[int] = 4
+    states: ClassVar[int] = 2
 
-    def read(self) -> RecurrentLayer:
-        """Read the node.
+    def variant(self, *, ragged: bool, peephole: bool) -> CellVariant:
+        """Return the operator."""
+        return CellVariant(peephole="diagonal" if peephole else "none", ragged=ragged)
 
-        Raises:
-            Refusal: an attribute or input has no quantized form.
-        """
-        _, w, r, b, rows, h0, c0, p = self.inputs(8)
-        constants = constant_inputs({"W": w, "R": r, "B": b, "P": p}, "WR", {})
-        hidden = constants["R"].shape[-1]
-        direction = check_attributes(self, activations=("Sigmoid", "Tanh", "Tanh"))
-        check_shapes(constants, self.sides, 4)
-        arrays = {"B": np.zeros((self.sides, 8 * hidden), np.float32)} | constants
-        return RecurrentLayer(
-            path=self.path,
-            title=self.title,
-            variant=CellVariant(peephole="diagonal" if "P" in arrays else "none", ragged=rows is not None),
-            sides=tuple(
-                lstm_operator_weights({name: array[side] for name, array in arrays.items()})
-                for side in range(self.sides)
-            ),
-            direction=direction,
-            lengths=rows,
-            states=(h0, c0),
-            size_bytes=sum(array.nbytes for array in constants.values()),
-        )
+    def to_operator(self, side: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the arrays of one direction in the operators' layout."""
+        return lstm_operator_weights(side)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class OwnCell(Recurrent):
     """A float32 operator of ours: a cell that ONNX's ``LSTM`` cannot express."""
 
@@ -98,8 +79,6 @@ class OwnCell(Recurrent):
                 raise Refusal(f"input {name} is not constant")
             arrays[name] = constant
         return RecurrentLayer(
-            path=self.path,
-            title=self.title,
             variant=variant,
             sides=(arrays,),
             direction="forward",

@@ -1,4 +1,4 @@
-"""What readers of recurrent nodes share: states and constants by name, attributes honoured or refused by name."""
+"""What readers of recurrent nodes share: attributes and constants honoured, or refused by name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,17 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from lstm_edge_exporters.functions import CellVariant, GruVariant
 from lstm_edge_exporters.onnx_graph.constants import constant_of
-from lstm_edge_exporters.quantize.layer import LayerKind, Reader, RecurrentLayer, Refusal
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
+from lstm_edge_exporters.quantize.layer import Layer, LayerKind, Reader, RecurrentLayer, Refusal
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["DIRECTIONS", "FLOAT_SCHEMES", "Recurrent", "Rnn", "check_attributes", "check_shapes", "constant_inputs"]
+__all__ = ["DIRECTIONS", "FloatCell", "Recurrent", "Rnn", "constant_inputs"]
 
 # For each direction of a node whether it runs backwards.
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-FLOAT_SCHEMES = tuple(scheme for scheme in EVERY_SCHEME if scheme.kind in ("float32", "float16"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,16 +43,8 @@ class Recurrent(Reader):
 
     @property
     def sides(self) -> int:
-        """How many directions the node has; one for a direction that ``check_attributes`` will refuse."""
-        return 2 if self.attribute("direction", "forward") == "bidirectional" else 1
-
-    def attribute(self, name: str, default: Any) -> Any:
-        """Return an attribute's value."""
-        return self.node.attributes[name].value if name in self.node.attributes else default
-
-    def inputs(self, count: int) -> list[ir.Value | None]:
-        """Return the first inputs, those left out at the end as None."""
-        return [*self.node.inputs, *[None] * count][:count]
+        """How many directions the node has; one for a direction that ``direction`` refuses."""
+        return 2 if attribute_of(self.node, "direction", "forward") == "bidirectional" else 1
 
     def schemes(self) -> tuple[Scheme, ...]:
         """Return every scheme, but only float32 and float16 of a node that cannot be read."""
@@ -59,55 +52,91 @@ class Recurrent(Reader):
             with np.errstate(all="ignore"):  # biases that are infinite are refused in a sentence, without a warning
                 self.read()
         except Refusal:
-            return FLOAT_SCHEMES
+            return tuple(scheme for scheme in EVERY_SCHEME if scheme.kind in ("float32", "float16"))
         return EVERY_SCHEME
 
     def stored(self) -> Mapping[int, tuple[str, str]]:
         """Return the two matrices."""
         return {1: ("W", "W"), 2: ("R", "R")}
 
-    def read(self) -> RecurrentLayer:
-        """Read the node; errors as ``Reader.read``."""
-        raise NotImplementedError
+    def direction(self, *activations: str) -> str:
+        """Honour or refuse, by name, each attribute of ONNX's LSTM and GRU (opset 14) but ``linear_before_reset``.
+
+        ``hidden_size`` says what the weights' shapes say; onnxruntime runs no node in which it is another.
+
+        Args:
+            activations: the only ones that our operators have, of one direction.
+
+        Returns:
+            The direction.
+
+        Raises:
+            Refusal: an attribute cannot be honoured.
+        """
+        attributes = {name: attribute.value for name, attribute in self.node.attributes.items()}
+        if attributes.get("layout", 0) != 0:
+            raise Refusal("attribute layout is 1, which onnxruntime does not run either")
+        if "clip" in attributes:
+            raise Refusal(f"attribute clip ({attributes['clip']}) has no int8 form")
+        if attributes.get("input_forget", 0) != 0:
+            raise Refusal("attribute input_forget has no int8 form")
+        found = list(attributes.get("activations", [])) or [*activations] * self.sides
+        if [str(name).lower() for name in found] != [name.lower() for name in activations] * self.sides:
+            raise Refusal(f"attribute activations is {', '.join(map(str, found))}: only {', '.join(activations)}")
+        direction = str(attributes.get("direction", "forward"))
+        if direction not in DIRECTIONS:
+            raise Refusal(f"attribute direction is {direction!r}")
+        return direction
 
 
 class Rnn(Recurrent):
     """ONNX's ``RNN``, whose weights can be stored as float16 and no more."""
 
-    def read(self) -> RecurrentLayer:
+    def read(self) -> Layer:
         """Refuse: no operator of ours is an RNN."""
         raise Refusal(f"operator {self.node.op_type} has no quantized form in this version")
 
 
-def check_attributes(reader: Recurrent, *, activations: Sequence[str]) -> str:
-    """Honour or refuse, by name, each attribute of ONNX's LSTM and GRU (opset 14) but ``linear_before_reset``.
+class FloatCell(Recurrent):
+    """ONNX's ``LSTM`` or ``GRU``: X, W, R, B, sequence_lens, initial_h and, of LSTM, initial_c and P."""
 
-    ``hidden_size`` says what the weights' shapes say; onnxruntime runs no node in which it is another.
+    activations: ClassVar[tuple[str, ...]]
+    gates: ClassVar[int]
+    states: ClassVar[int]
 
-    Args:
-        reader: of the recurrent node.
-        activations: the only ones that our operators have, of one direction.
+    def variant(self, *, ragged: bool, peephole: bool) -> CellVariant | GruVariant:
+        """Return the operator; a diagonal peephole is an LSTM's."""
+        raise NotImplementedError
 
-    Returns:
-        The direction.
+    def to_operator(self, side: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the arrays W, R, B and perhaps P of one direction in the operators' layout."""
+        raise NotImplementedError
 
-    Raises:
-        Refusal: an attribute cannot be honoured.
-    """
-    attributes = {name: attribute.value for name, attribute in reader.node.attributes.items()}
-    if attributes.get("layout", 0) != 0:
-        raise Refusal("attribute layout is 1, which onnxruntime does not run either")
-    if "clip" in attributes:
-        raise Refusal(f"attribute clip ({attributes['clip']}) has no int8 form")
-    if attributes.get("input_forget", 0) != 0:
-        raise Refusal("attribute input_forget has no int8 form")
-    found = list(attributes.get("activations", [])) or [*activations] * reader.sides
-    if [str(name).lower() for name in found] != [name.lower() for name in activations] * reader.sides:
-        raise Refusal(f"attribute activations is {', '.join(map(str, found))}: only {', '.join(activations)}")
-    direction = str(attributes.get("direction", "forward"))
-    if direction not in DIRECTIONS:
-        raise Refusal(f"attribute direction is {direction!r}")
-    return direction
+    def read(self) -> RecurrentLayer:
+        """Read the node.
+
+        Raises:
+            Refusal: an attribute or input has no quantized form.
+        """
+        _, w, r, b, rows, h0, c0, p = inputs_of(self.node, 8)
+        constants = constant_inputs({"W": w, "R": r, "B": b, "P": p}, "WR", {})
+        hidden, columns, sides = constants["R"].shape[-1], constants["W"].shape[-1], self.sides
+        direction, height = self.direction(*self.activations), self.gates * hidden
+        shapes = {"W": (sides, height, columns), "R": (sides, height, hidden), "B": (sides, 2 * height)}
+        shapes |= {"P": (sides, 3 * hidden)}
+        for name, array in constants.items():
+            if array.shape != shapes[name]:
+                expected = list(shapes[name])
+                raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, expected float32 {expected}")
+        arrays = {"B": np.zeros(shapes["B"], np.float32)} | constants
+        return RecurrentLayer(
+            variant=self.variant(ragged=rows is not None, peephole="P" in constants),
+            sides=tuple(self.to_operator({name: a[side] for name, a in arrays.items()}) for side in range(sides)),
+            direction=direction,
+            lengths=rows,
+            states=(h0, c0)[: self.states],
+            size_bytes=sum(array.nbytes for array in constants.values()),
+        )
 
 
 def constant_inputs(
@@ -137,14 +166,3 @@ def constant_inputs(
             raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, without elements")
         constants[name] = array
     return constants
-
-
-def check_shapes(arrays: Mapping[str, Array], sides: int, gates: int) -> None:
-    """Refuse constants of ONNX's LSTM (4 gates) or GRU (3) whose shapes are not those that R [sides, G, H] asks for."""
-    hidden = arrays["R"].shape[-1]
-    rows = gates * hidden
-    shapes = {"W": (sides, rows, arrays["W"].shape[-1]), "R": (sides, rows, hidden), "B": (sides, 2 * rows)}
-    shapes |= {"P": (sides, 3 * hidden)}
-    for name, array in arrays.items():
-        if array.shape != shapes[name]:
-            raise Refusal(f"input {name} is {array.dtype} {list(array.shape)}, expected float32 {list(shapes[name])}")

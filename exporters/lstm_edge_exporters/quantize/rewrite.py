@@ -93,41 +93,24 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
 
 
 def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Row:
+    text, parts, refused = reader.left, {reader.name: FLOAT32.text}, False
+    before = after = reader.size_bytes
     if request.reason:
-        return _left(reader, request.reason, reader.input_bytes)
-    if not request.gates and request.scheme == FLOAT32:
-        return _left(reader, "", reader.size_bytes)
-    bare = reader.input_bytes
-    try:
-        before, after, note = emit(reader, request, rounder)
-    except Refusal as refusal:
-        return _left(reader, str(refusal), bare, refused=True, named=request.named)
-    text = f"{request}: {note}" if note else str(request)
-    return _row(reader, text, before, after, request.texts(reader.name))
-
-
-def _left(reader: Reader, reason: str, size: int, *, refused: bool = False, named: bool = False) -> Row:
-    """The row of a layer that stays as it is."""
-    text = f"{reader.left}: {reason}" if reason else reader.left
-    return _row(reader, text, size, size, {reader.name: FLOAT32.text}, refused=refused, named=named)
-
-
-def _row(
-    reader: Reader,
-    scheme: str,
-    before: int,
-    after: int,
-    parts: Mapping[str, str],
-    *,
-    refused: bool = False,
-    named: bool = False,
-) -> Row:
+        text = f"{reader.left}: {request.reason}"
+        before = after = reader.input_bytes
+    elif request.gates or request.scheme != FLOAT32:
+        bare = reader.input_bytes
+        try:
+            before, after, note = emit(reader, request, rounder)
+            text, parts = f"{request}: {note}" if note else str(request), request.texts(reader.name)
+        except Refusal as refusal:
+            text, before, after, refused = f"{reader.left}: {refusal}", bare, bare, True
     return Row(
         coverage=Coverage(
-            layer=reader.name, operator=reader.operator, scheme=scheme, bytes_before=before, bytes_after=after
+            layer=reader.name, operator=reader.operator, scheme=text, bytes_before=before, bytes_after=after
         ),
         parts=parts,
         recurrent=reader.kind == "recurrent",
         refused=refused,
-        named=named,
+        named=request.named,
     )
