@@ -1,9 +1,8 @@
 """lstm-edge: bring LSTMs to embedded Linux, from PyTorch to a verified, quantized, streaming ONNX file.
 
-Each command of ``lstm-edge`` is a function of its name here, with the same options under the same names, and returns a
-report: ``export``, ``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``, ``train`` and
-``select``. The names below are loaded when they are first used: importing this package imports neither torch nor
-onnxruntime.
+Each command of ``lstm-edge`` is a function of the same name with the same options, and returns a report: ``export``,
+``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``, ``train`` and ``select``. Names are
+loaded on first use: importing this package imports neither torch nor onnxruntime.
 """
 
 import importlib
@@ -87,7 +86,7 @@ __all__ = [
     "validate",
 ]
 
-# No module of this package may have the name of a function: importing it would put the module in the function's place.
+# No module of this package may have the name of a function: importing the module would replace the function.
 _COMMANDS = ("adopt", "export", "quantize", "run", "select", "train", "validate")
 _HOME = {
     "LSTM": "lstm_edge.layers",

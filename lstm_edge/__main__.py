@@ -1,7 +1,7 @@
-"""``python -m lstm_edge`` is the command line: what ``torchrun -m lstm_edge`` starts.
+"""The command line as ``python -m lstm_edge``, which ``torchrun -m lstm_edge`` starts.
 
-Python itself puts the current folder first on the path for ``-m``, unless ``PYTHONSAFEPATH=1`` is set; the installed
-``lstm-edge`` leaves it out.
+With ``-m`` Python puts the current folder first on the path, unless ``PYTHONSAFEPATH=1`` is set. The installed
+``lstm-edge`` does not.
 """
 
 from lstm_edge.cli import main

@@ -10,7 +10,7 @@ from lstm_edge.cli._frame import CommandGroup, print_error
 
 __all__ = ["app", "main"]
 
-# The order in `lstm-edge --help`: the way of a model from training to the device.
+# Order in `lstm-edge --help`: a model's path from training to the device.
 COMMANDS = ("train", "select", "export", "adopt", "quantize", "validate", "inspect", "check", "run", "bench")
 
 
@@ -39,7 +39,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(
-        False, "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
     ),
 ) -> None:
     pass
@@ -53,7 +53,7 @@ def main() -> None:
     """Run the command line; the exit code is 0, 1 (a check or budget failed) or 2 (usage or environment)."""
     try:
         sys.exit(app())
-    except Exception as error:  # the outermost frame: what nobody foresaw still ends in one sentence
+    except Exception as error:  # the outermost frame: an unforeseen error becomes one sentence too
         if os.environ.get("LSTM_EDGE_DEBUG"):
             raise
         print_error(

@@ -11,7 +11,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Draw a bar while the block runs.
 
     Yields:
-        ``update(done, note="")``: move the bar to ``done`` of ``total``, with a note behind it.
+        ``update(done, note="")``: move the bar to ``done`` of ``total``, followed by a note.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -14,13 +14,13 @@ from lstm_edge_runtime.errors import LstmEdgeError
 
 __all__ = ["CommandGroup", "print_error", "print_json", "print_table", "printable", "progress", "shortened"]
 
-# A layer's name in a table, as wide as the tables of `inspect` leave at 80 columns, and how much is the beginning.
+# Characters that the tables of `inspect` leave for a layer's name at 80 columns, and how many of them start it.
 _LONGEST_NAME = 23
 _BEGINNING = 8
 
 
 class CommandGroup(TyperGroup):
-    """The group of commands; turns what a command raises into one sentence on stderr and an exit code."""
+    """The group of commands; turns an exception of a command into one sentence on stderr and an exit code."""
 
     order: tuple[str, ...] = ()
 
@@ -40,7 +40,7 @@ class CommandGroup(TyperGroup):
         except ModuleNotFoundError as error:
             _fail(str(missing_extra(error)), 2)
         except BrokenPipeError:
-            # The reader of our output went away (`| head`): nothing is left to say.
+            # The reader of the output has closed the pipe (`| head`): this is not an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except OSError as error:
@@ -55,7 +55,7 @@ def _fail(message: str, code: int) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print an error on stderr, on one line: messages of other libraries may have several."""
+    """Print an error on one line of stderr; messages of other libraries may have several lines."""
     typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
 
 
@@ -65,10 +65,10 @@ def progress(message: str) -> None:
 
 
 def printable(text: str) -> str:
-    r"""Return text with each character that is not shown as itself written as ``\u001b``; line breaks stay.
+    r"""Return text with each non-printable character escaped, such as ``\u001b``; line breaks stay.
 
-    Names come out of files that others made: an escape sequence would be obeyed by the terminal, and a right-to-left
-    override shows something else than what is there. In JSON the text means the same as before.
+    Names come from files that others made: a terminal would execute an escape sequence, and a right-to-left override
+    would disguise the text. In JSON the escaped text has the same meaning.
     """
     if text.isprintable():
         return text
@@ -80,10 +80,10 @@ def printable(text: str) -> str:
 
 
 def shortened(names: Sequence[str]) -> tuple[str, ...]:
-    """Return layers' names that fit a table of 80 columns: of a long one its beginning and its end.
+    """Return layer names that fit a table of 80 columns: a long name keeps its beginning and its end.
 
-    Names of layers that stood in nested bodies have 50 characters and more. Where two would look the same, all stay
-    whole; ``--json`` has them whole anyway.
+    Names of layers in nested bodies have 50 characters and more. If two short names would be equal, all names stay
+    whole. ``--json`` always prints whole names.
     """
     end = _LONGEST_NAME - _BEGINNING - 1
     short = [name if len(name) <= _LONGEST_NAME else f"{name[:_BEGINNING]}…{name[-end:]}" for name in names]

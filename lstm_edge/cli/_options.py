@@ -40,12 +40,12 @@ METRIC_NAMES = (
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what typer read as the arguments of the command's function: choices as text, without what is not given."""
+    """Return typer's values as arguments of the command's function: choices as text, options that are None left out."""
     plain = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
     return {name: value for name, value in plain.items() if value is not None}
 
 
-Model = Annotated[str, typer.Argument(help="The .onnx file.", metavar="MODEL.onnx")]
+Model = Annotated[str, typer.Argument(help="The .onnx file to open.", metavar="MODEL.onnx")]
 
 AllowUnquantized = Annotated[
     bool, typer.Option("--allow-unquantized", help="Accept recurrent layers that stay float32.")
@@ -53,35 +53,37 @@ AllowUnquantized = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 ColumnSpec = Annotated[
     str | None,
-    typer.Option(help="Which columns of a CSV mean what, as `sequence=id,step=t,target=y,features=a+b`."),
+    typer.Option(help="Roles of the CSV columns, as `sequence=id,step=t,target=y,features=a+b`."),
 ]
 Confidence = Annotated[
     float | None,
     typer.Option(
-        help="Let the bound of a paired bootstrap at this confidence decide, such as 0.95. The report has "
-        "two-sided intervals at this confidence, or at 0.95."
+        help="Decide by the upper bound of a paired bootstrap at this confidence level, such as 0.95. Also the level "
+        "of the report's two-sided intervals. By default the estimate decides, and the intervals have 0.95."
     ),
 ]
 Kernels = Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")]
 MaxDrop = Annotated[
     str | None,
     typer.Option(
-        help="How much worse the candidate may be: `0.5pt` in points of the metric (accuracy: percentage points), "
-        "`0.5%` of the reference's value. By default 0.5pt of a metric that is named, and of accuracy.",
+        help="Budget, the largest allowed loss: `0.5pt` in points of the metric (accuracy: percentage points), or "
+        "`0.5%` of the reference's value. By default 0.5pt for a named metric and for accuracy.",
     ),
 ]
 MetricName = Annotated[
     str | None,
     typer.Option(
-        help=f"One of {', '.join(METRIC_NAMES)}; or a function of your own, `package.module:function`, with "
-        "`:more` or `:less` behind it for what is better (docs/data.md). By default accuracy for classes, "
+        help=f"Metric: {', '.join(METRIC_NAMES)}; or your own function, `package.module:function`, followed by "
+        "`:more` or `:less` for the better direction (docs/data.md). By default accuracy for classes, "
         "mean-squared-error for values, perplexity for a text.",
     ),
 ]
 Provider = Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")]
 StatePairs = Annotated[
     list[str] | None,
-    typer.Option("--state", metavar="IN=OUT", help="An input that is the state left by an output. Repeatable."),
+    typer.Option(
+        "--state", metavar="IN=OUT", help="Declare input IN as the state that output OUT returns. Repeatable."
+    ),
 ]
-Threads = Annotated[int, typer.Option(help="Threads that compute.", min=1)]
-BatchSize = Annotated[int, typer.Option(help="Rows side by side.", min=1)]
+Threads = Annotated[int, typer.Option(help="Number of compute threads.", min=1)]
+BatchSize = Annotated[int, typer.Option(help="Rows in a batch.", min=1)]

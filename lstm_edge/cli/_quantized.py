@@ -1,4 +1,4 @@
-"""How `lstm-edge quantize` prints what it did, and what it asks before it overwrites a file."""
+"""Prints the reports of `lstm-edge quantize`, and asks before a file is overwritten."""
 
 import sys
 from dataclasses import asdict
@@ -17,10 +17,10 @@ __all__ = ["may_overwrite", "print_quantization", "print_search"]
 
 
 def may_overwrite(path: Path) -> bool:
-    """Ask on a terminal whether a file that exists may be overwritten. Without one, return False."""
+    """Ask on a terminal whether an existing file may be overwritten. Without a terminal, return False."""
     if not (path.exists() and sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    # typer.confirm would print a space on standard output, which is for results.
+    # typer.confirm prints a space on standard output, which is reserved for results.
     typer.echo(f"{printable(str(path))} exists. Overwrite it? [y/N] ", nl=False, err=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -12,8 +12,8 @@ from lstm_edge_runtime.errors import InputError
 
 __all__ = ["OLD_NAMES", "say_renamed", "with_old_names"]
 
-# Command -> old name -> the parameter that has the value now; `train` stands for all its tasks.
-# `adopt --axes` and `export --state` had another grammar too: their commands read them.
+# Command -> old name -> the parameter that replaced it; `train` covers all its tasks. `adopt --axes` and `export
+# --state` also had another grammar: their commands parse them.
 OLD_NAMES: Mapping[str, Mapping[str, str]] = {
     "train": {"--validation-data": "held_out_data", "--checkpoint": "resume_file"},
     "select": {"--hidden": "hidden_sizes", "--layers": "layer_counts"},
@@ -27,7 +27,7 @@ def with_old_names(command: Callable[..., None], name: str) -> Callable[..., Non
     """Return a command that also takes the old names of its options.
 
     Args:
-        command: what typer calls; its options are keyword arguments.
+        command: the function that typer calls; its options are keyword arguments.
         name: the key in ``OLD_NAMES``.
     """
     old = {flag: new for flag, new in OLD_NAMES[name].items() if new in inspect.signature(command).parameters}

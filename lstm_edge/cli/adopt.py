@@ -1,4 +1,4 @@
-"""`lstm-edge adopt`: any ONNX file with recurrent layers becomes one that describes itself."""
+"""`lstm-edge adopt`: rewrite any ONNX file with recurrent layers as a file with a model card."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +14,10 @@ __all__ = ["add_to"]
 
 HELP = """Adopt an .onnx file that another tool made: find its recurrent layers, states and axes, and verify the result.
 
-Layers are found in nested If, Loop and Scan bodies too; weights behind other nodes become plain ones, older opsets are
-brought to 18, and cells that fell apart are folded back where that is certain. The new file has a model card, golden
-vectors, and gave the original's answers over a grid of shapes; IN.onnx is never changed. What could not be found out
-is listed. Exit code 1: the answers differ; 2: wrong usage, or a file that cannot be adopted, with the reason.
+Layers in nested If, Loop and Scan bodies are found too. Weights that other nodes compute become constants, older
+opsets become 18, and decomposed cells become one node where the match is exact. The new file has a model card and
+golden vectors, and gave the original's answers over a grid of shapes. IN.onnx is never changed. What could not be
+found is listed. Exit code 1: the answers differ; 2: wrong usage, or a file that cannot be adopted, with the reason.
 
 Examples:
 
@@ -53,7 +53,8 @@ def adopt(
         typer.Option(
             "--input",
             metavar="SPEC",
-            help='An input, as "x: float32[batch, time, 64]": names are dynamic axes, numbers fixed ones. Repeatable.',
+            help='Declare an input, as "x: float32[batch, time, 64]": names are dynamic axes, numbers fixed. '
+            "Repeatable.",
         ),
     ] = None,
     axes: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
@@ -95,7 +96,7 @@ def _print(report: "AdoptReport") -> None:
         print_table(("layer", "operator", "features", "weights", "initial state"), rows)
     for layer in report.layers:
         if layer.where:
-            typer.echo(printable(f"{layer.name} stands in {layer.where}"))
+            typer.echo(printable(f"{layer.name} is in {layer.where}"))
     if card.states:
         print_table(("state", "output", "kind"), [(spec.input, spec.output, spec.kind) for spec in card.states])
     streaming = f"streaming: {card.streaming.verdict}" + f" ({card.streaming.reason})" * bool(card.streaming.reason)

@@ -23,9 +23,9 @@ def bench(
     model: Model,
     *,
     batch_size: BatchSize = 1,
-    time_steps: Annotated[int, typer.Option(help="Length of the sequences.")] = 100,
-    steps: Annotated[int, typer.Option(help="Streaming steps that are timed.")] = 1000,
-    repeats: Annotated[int, typer.Option(help="Sequences that are timed.")] = 50,
+    time_steps: Annotated[int, typer.Option(help="Steps in a sequence.")] = 100,
+    steps: Annotated[int, typer.Option(help="Number of streaming steps to time.")] = 1000,
+    repeats: Annotated[int, typer.Option(help="Number of sequences to time.")] = 50,
     provider: Provider = "cpu",
     threads: Threads = 1,
     kernels: Kernels = "auto",
@@ -33,8 +33,8 @@ def bench(
 ) -> None:
     """Measure a model on this device: a streaming step, a whole sequence, load time and memory.
 
-    Inputs are random and the state is not zero. Latencies are those of a call from Python; memory is what a fresh
-    process adds when it opens the file and runs it once.
+    Inputs are random and the state is not zero. Latencies are those of a call from Python. Memory is the growth of a
+    fresh process that opens the file and runs it once.
 
     For example:
 
@@ -48,7 +48,7 @@ def bench(
     began = time.monotonic()
 
     def say(message: str) -> None:
-        # A short run needs no commentary; the first part alone takes less than two seconds for a small model.
+        # A short run prints no progress; the first measurement takes less than two seconds for a small model.
         if time.monotonic() - began > 2 or max(steps * batch_size, repeats * batch_size * time_steps) > 20_000:
             progress(message)
 

@@ -26,10 +26,10 @@ def check(
     kernels: Kernels = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Run the file's golden vectors here and compare the answers with those it was made with.
+    """Run the file's golden vectors on this device and compare the outputs with the stored ones.
 
-    Exit code 1 when the worst difference is over the file's tolerance or the file is damaged, 2 when it cannot be
-    read or carries no golden vectors.
+    Exit code 1: the worst difference is over the file's tolerance, or the file is damaged. Exit code 2: the file cannot
+    be read, or has no golden vectors.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""`lstm-edge export`: from a checkpoint or a factory to one verified file, quantized and validated if asked."""
+"""`lstm-edge export`: export a checkpoint or a factory to one verified file; optionally quantize and validate it."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -21,14 +21,14 @@ from lstm_edge.cli._renamed import say_renamed
 
 __all__ = ["add_to"]
 
-HELP = """Export a PyTorch or Keras model to one verified .onnx file; with --scheme, quantize it too.
+HELP = """Export a PyTorch or Keras model to one verified .onnx file; --scheme also quantizes it.
 
-SOURCE is a checkpoint that `lstm-edge train` wrote, a Keras file (.keras or .h5), or `package.module:factory`: a
-callable without arguments that returns the module, in the current folder or installed. A factory needs an --input for
+SOURCE is a checkpoint of `lstm-edge train`, a Keras file (.keras or .h5), or `package.module:factory`: a callable
+without arguments, in the current folder or installed, that returns the module. A factory needs an --input for
 each argument of forward.
 
-The file appears only when onnxruntime agreed with PyTorch over a grid of shapes and, with --scheme and --data, when
-the quantized model kept within --max-drop. Exit code 1: one of these did not hold; 2: wrong usage or input.
+The file is written only if onnxruntime agrees with PyTorch over a grid of shapes and, with --scheme and --data, if the
+quantized model stays within --max-drop. Exit code 1: one of these checks failed; 2: wrong usage or input.
 
 Examples:
 
@@ -71,32 +71,37 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     *,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights for a factory: .safetensors, or .pt that holds tensors only.")
+        Path | None, typer.Option(help="Weights for a factory: a .safetensors file, or a .pt file of tensors only.")
     ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
             "--input",
             metavar="SPEC",
-            help='An input of forward, as "x: float32[batch, time, 40]": names are dynamic axes, numbers fixed ones. '
-            "Once for each, in order.",
+            help='An input of forward, as "x: float32[batch, time, 40]": names are dynamic axes, numbers fixed. '
+            "Repeatable, in order.",
         ),
     ] = None,
     output_names: Annotated[
         list[str] | None,
-        typer.Option("--output-name", metavar="NAME", help="Name of an output. Once for each, in order."),
+        typer.Option("--output-name", metavar="NAME", help="Name of an output. Repeatable, in order."),
     ] = None,
     states: Annotated[
-        States, typer.Option(help="explicit: states go in and out, for streaming; hidden: zeros inside.")
+        States,
+        typer.Option(
+            help="explicit: states are inputs and outputs, for streaming; hidden: states start at zero inside."
+        ),
     ] = States.EXPLICIT,
     state: Annotated[States | None, typer.Option(hidden=True)] = None,
     lengths: Annotated[bool, typer.Option("--lengths", help="Add an input for the valid length of each row.")] = False,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Inline the lstm_edge functions, for tools that know no local functions.")
+        bool, typer.Option("--plain", help="Inline the lstm_edge functions, for tools without local functions.")
     ] = False,
-    scheme: Annotated[Scheme | None, typer.Option(help="Quantize.")] = None,
+    scheme: Annotated[Scheme | None, typer.Option(help="Quantize to this scheme.")] = None,
     allow_unquantized: AllowUnquantized = False,
-    data: Annotated[str | None, typer.Option(help="Validate the quantized model on this, as `validate` does.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data to validate the quantized model on, as for `validate`.")
+    ] = None,
     columns: ColumnSpec = None,
     metric: MetricName = None,
     max_drop: MaxDrop = None,

@@ -1,4 +1,4 @@
-"""``lstm-edge inspect``: what a model file says about itself."""
+"""``lstm-edge inspect``: print what a model file contains."""
 
 import textwrap
 from collections.abc import Iterable
@@ -28,8 +28,8 @@ def inspect(
 ) -> None:
     """Print the model card: inputs, outputs, states, layers, streaming, quantization, parity, sizes.
 
-    The file is opened as the device would open it, so its integrity and its card are checked on the way. With
-    --provider cuda it says which nodes stay on the CPU.
+    The file is opened as on the device, so its integrity and its card are checked. With --provider cuda the nodes that
+    stay on the CPU are listed.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""`lstm-edge quantize`: a new file in one scheme, or in the mix that keeps the task's metric; and what was covered."""
+"""`lstm-edge quantize`: quantize to one scheme, or to the smallest assignment of schemes that keeps the metric."""
 
 from contextlib import ExitStack
 from enum import StrEnum
@@ -20,12 +20,13 @@ __all__ = ["add_to"]
 
 HELP = """Quantize any .onnx file that has LSTM or GRU layers; the input file is never changed.
 
-Recurrent and linear layers get int8 or four-bit weights, and activation scales per row and step, so that an answer does
-not depend on the batch, on how a sequence is cut, or on threads; embeddings become int8 rows. Prints what was covered,
-and exits 1 when a recurrent layer stayed float32 without --allow-unquantized. `lstm-edge validate` says what it cost.
+Recurrent and linear layers get int8 or four-bit weights, and activation scales per row and step, so an answer does
+not depend on the batch, on the chunks of a sequence, or on threads. Embeddings become int8 rows. The coverage is
+printed. Exit code 1: a recurrent layer stayed float32 without --allow-unquantized. `lstm-edge validate` measures the
+loss.
 
-With --scheme auto it finds the smallest mix of schemes whose --metric keeps within --max-drop, tuned on one part of
---data and verified on another; exit code 1: there is none, and nothing was written.
+--scheme auto searches the smallest assignment of schemes whose --metric stays within --max-drop, on one part of
+--data, and verifies it on another part. Exit code 1: none was found, and nothing was written.
 
 Examples:
 
@@ -43,12 +44,12 @@ Examples:
         --data king-james --metric perplexity --max-drop 0.5%
 """
 
-# An interrupted search is a result that is not there, not one over the budget (1): a script may call it with --resume.
+# Not 1, which means over the budget: a script may run an interrupted search again with --resume.
 INTERRUPTED = 2
-# Repeats the default of BudgetRequest, for the length of the bar.
+# Repeats the default of BudgetRequest: it is the length of the progress bar.
 MOST_EVALUATIONS = 200
 
-CALIBRATION, BUDGET = "Rounding that knows the data", "With --scheme auto"
+CALIBRATION, BUDGET = "Calibration", "With --scheme auto"
 
 
 class SchemeName(StrEnum):
@@ -76,109 +77,120 @@ def quantize(
     source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The file to quantize.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     *,
-    scheme: Annotated[SchemeName, typer.Option(help="How to quantize.")] = SchemeName.INT8,
+    scheme: Annotated[SchemeName, typer.Option(help="Weight scheme.")] = SchemeName.INT8,
     parts: Annotated[
         list[str] | None,
         typer.Option(
             "--part",
             metavar="PART=SCHEME",
-            help="A scheme for a part: LAYER, of an LSTM also LAYER.W, LAYER.R and their gates (LAYER.R.f); float32, "
-            "float16, int8, int4, int4:128, int4:32:zero, int4:128:zero. May be given several times.",
+            help="Scheme of one part: LAYER, or in an LSTM LAYER.W, LAYER.R or one gate (LAYER.R.f); float32, "
+            "float16, int8, int4, int4:128, int4:32:zero, int4:128:zero. Repeatable.",
         ),
     ] = None,
-    block: Annotated[int, typer.Option(help="int4: inputs that share a scale, 32 or 128.")] = 32,
+    block: Annotated[int, typer.Option(help="int4: number of inputs that share a scale, 32 or 128.")] = 32,
     zero_points: Annotated[
-        bool, typer.Option("--zero-points", help="int4: give each block a zero point (not symmetric).")
+        bool, typer.Option("--zero-points", help="int4: give each block a zero point (asymmetric).")
     ] = False,
     layer_kinds: Annotated[
-        str, typer.Option(help="all, or recurrent: leave linear layers and embeddings float32.")
+        str, typer.Option(help="Layers to quantize: all, or recurrent (linear layers and embeddings stay float32).")
     ] = "all",
     allow_unquantized: AllowUnquantized = False,
     data: Annotated[
         str | None,
         typer.Option(
             rich_help_panel=CALIBRATION,
-            help="What activations are collected on, and with `--scheme auto` what the mix is tuned on: "
-            "`japanese-vowels` (training split), `king-james`, or a file as for `validate`.",
+            help="Calibration data, and the tuning data of `--scheme auto`: `japanese-vowels` (training split), "
+            "`king-james`, or a file as for `validate`.",
         ),
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(rich_help_panel=CALIBRATION, help="Which columns of a CSV mean what, as for `validate`."),
+        typer.Option(rich_help_panel=CALIBRATION, help="Roles of the CSV columns, as for `validate`."),
     ] = None,
     calibration_samples: Annotated[
         int | None,
-        typer.Option(rich_help_panel=CALIBRATION, min=1, help="Sequences, or stretches of 256 tokens. [default: 128]"),
+        typer.Option(
+            rich_help_panel=CALIBRATION, min=1, help="Number of sequences, or of chunks of 256 tokens. [default: 128]"
+        ),
     ] = None,
     compensate: Annotated[
         bool,
         typer.Option(
-            "--compensate/--no-compensate", rich_help_panel=CALIBRATION, help="Make up for the errors of other weights."
+            "--compensate/--no-compensate",
+            rich_help_panel=CALIBRATION,
+            help="Compensate the rounding errors of earlier weights.",
         ),
     ] = True,
     scale_search: Annotated[
         bool,
         typer.Option(
-            "--scale-search/--no-scale-search", rich_help_panel=CALIBRATION, help="Search scales, not extremes alone."
+            "--scale-search/--no-scale-search",
+            rich_help_panel=CALIBRATION,
+            help="Search the scales instead of taking the extremes.",
         ),
     ] = True,
     clip: Annotated[
-        bool, typer.Option("--clip/--no-clip", rich_help_panel=CALIBRATION, help="Cut outlier weights off.")
+        bool, typer.Option("--clip/--no-clip", rich_help_panel=CALIBRATION, help="Clip outlier weights.")
     ] = True,
     seed: Annotated[
         int | None,
-        typer.Option(rich_help_panel=CALIBRATION, min=0, help="Of every draw. [default: 0]"),
+        typer.Option(rich_help_panel=CALIBRATION, min=0, help="Random seed. [default: 0]"),
     ] = None,
     held_out_data: Annotated[
         str | None,
         typer.Option(
             rich_help_panel=BUDGET,
-            help="What the result is verified on, never tuned on. By default the test part of a bundled set, of a file "
-            "one half.",
+            help="Data that verifies the result and is never used for tuning. By default the test part of a bundled "
+            "set, or one half of a file.",
         ),
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(rich_help_panel=BUDGET, help="As for `validate`; by default the one that `validate` takes."),
+        typer.Option(rich_help_panel=BUDGET, help="Metric, as for `validate`. By default that of `validate`."),
     ] = None,
     max_drop: Annotated[
         str | None,
-        typer.Option(rich_help_panel=BUDGET, help="The budget: `0.5pt` in points, `0.5%` of the source's value."),
+        typer.Option(rich_help_panel=BUDGET, help="Budget: `0.5pt` in points, or `0.5%` of the source's value."),
     ] = None,
     confidence: Annotated[
         float | None,
         typer.Option(
-            rich_help_panel=BUDGET, help="Of the bootstrap's bound that must keep within the budget. [default: 0.95]"
+            rich_help_panel=BUDGET,
+            help="Confidence level of the upper bound that must stay within the budget. [default: 0.95]",
         ),
     ] = None,
     prefer: Annotated[
         PreferName | None,
         typer.Option(
             rich_help_panel=BUDGET,
-            help="The smallest file, or the lowest measured time of a step on this machine. [default: size]",
+            help="Prefer the smallest file, or the lowest step time measured on this machine. [default: size]",
         ),
     ] = None,
     gates: Annotated[
-        bool, typer.Option("--gates", rich_help_panel=BUDGET, help="Let the four gates of an LSTM differ.")
+        bool, typer.Option("--gates", rich_help_panel=BUDGET, help="Allow a different scheme for each gate of an LSTM.")
     ] = False,
     max_evaluations: Annotated[
         int | None,
-        typer.Option(rich_help_panel=BUDGET, min=1, help="Files that are built and judged at most. [default: 200]"),
+        typer.Option(
+            rich_help_panel=BUDGET,
+            min=1,
+            help="Largest number of candidate files to build and evaluate. [default: 200]",
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(rich_help_panel=BUDGET, min=1, help="Threads that compute. [default: 1]")
+        int | None, typer.Option(rich_help_panel=BUDGET, min=1, help="Number of compute threads. [default: 1]")
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(rich_help_panel=BUDGET, help="Write a report, FILE.html, and FILE.json beside it."),
+        typer.Option(rich_help_panel=BUDGET, help="Write a report to FILE.html, and its figures to FILE.json."),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", rich_help_panel=BUDGET, help="Overwrite the FILE.json of --report without asking."),
+        typer.Option("--force", rich_help_panel=BUDGET, help="Overwrite the FILE.json of --report."),
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", rich_help_panel=BUDGET, help="Go on with the interrupted search of this OUTPUT."),
+        typer.Option("--resume", rich_help_panel=BUDGET, help="Continue the interrupted search of this OUTPUT."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -205,7 +217,7 @@ def quantize(
             if scheme is not SchemeName.AUTO:
                 raise
             journal = beside(output, ".search")
-            kept = f"{journal} keeps what was measured; go on from it with --resume"
+            kept = f"{journal} keeps the measurements; continue with --resume"
             print_error(f"interrupted: {kept if journal.exists() else 'nothing was measured yet'}")
             raise typer.Exit(INTERRUPTED) from None
     if isinstance(result, QuantizationReport):

@@ -26,49 +26,55 @@ def add_to(app: typer.Typer) -> None:
 def run(
     model: Model,
     inputs: Annotated[
-        str | None, typer.Argument(help="An .npy array, or an .npz of arrays by name.", metavar="INPUT.npy|.npz")
+        str | None, typer.Argument(help="An .npy array, or an .npz file of named arrays.", metavar="INPUT.npy|.npz")
     ] = None,
     *,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the outputs here (.npy or .npz) instead of as JSON.")
+        Path | None, typer.Option("-o", "--output", help="Write the outputs to this .npy or .npz file instead of JSON.")
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="JSON lines on standard input and output.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read and write JSON lines on standard input and output.")
+    ] = False,
     batch_size: BatchSize = 1,
     load_state: Annotated[Path | None, typer.Option(help="Start from the state in this .npz file.")] = None,
-    save_state: Annotated[Path | None, typer.Option(help="Write the last state to this .npz file.")] = None,
-    row_lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, for example 5,3.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="A language model writes on from this text.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="With --prompt: the most tokens to write. [default: 200]")] = None,
+    save_state: Annotated[Path | None, typer.Option(help="Write the final state to this .npz file.")] = None,
+    row_lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, such as 5,3.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text that the language model continues.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="With --prompt: largest number of tokens to generate. [default: 200]")
+    ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(help="With --prompt: below 1 more careful, above 1 bolder, 0 the most probable. [default: 1]"),
+        typer.Option(
+            help="With --prompt: sampling temperature; below 1 favours probable tokens, 0 takes the most probable. "
+            "[default: 1]"
+        ),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="With --prompt: of the k most probable tokens only.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="With --prompt: sample from the k most probable tokens.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="With --prompt: of the most probable tokens with this share together.")
+        float | None,
+        typer.Option(help="With --prompt: sample from the most probable tokens with this total probability."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="With --prompt: of the draws. [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="With --prompt: random seed. [default: 0]")] = None,
     score: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE|-", help="How probable each token of a text is: .txt, .xz, .gz, or - for standard input."
-        ),
+        typer.Option(metavar="FILE|-", help="Score each token of this text: .txt, .xz, .gz, or - for standard input."),
     ] = None,
     as_json: AsJson = False,
     provider: Provider = "cpu",
     threads: Threads = 1,
     kernels: Kernels = "auto",
 ) -> None:
-    """Run a model on an array file, stream JSON lines through it, or write and score text with a language model.
+    """Run a model on an array file or a stream of JSON lines, or generate or score text with a language model.
 
-    Without -o the outputs are printed as one JSON object. With --stream a line of standard input is a frame or a chunk
-    (a list), or an object of named inputs; each gives one line. {"reset": true} starts anew. The first bad line (NaN,
-    a wrong shape, no JSON) is named with its number and ends the command with exit code 2. NaN and infinity in an
-    output are printed as null.
+    Without -o the outputs are printed as one JSON object. With --stream each line of standard input is a frame or a
+    chunk (a list), or an object of named inputs, and gives one line of output. {"reset": true} resets the state. The
+    first invalid line (NaN, a wrong shape, not JSON) is reported with its number and ends the command with exit code 2.
+    NaN and infinity in an output are printed as null.
 
-    With --prompt a language model writes on, its text is printed as it comes, or with --json as one object at the end.
-    With --score each token of a text gets a line with its log-probability (with --json a line of JSON), and the last
-    line has perplexity and bits per character; the first token has nothing before it and is not scored.
+    With --prompt a language model continues a text. The text is printed as it is generated, or with --json as one
+    object at the end. With --score each token of a text gets a line with its log-probability (with --json a line of
+    JSON). The last line has perplexity and bits per character. The first token has no context and is not scored.
 
     For example:
 
@@ -122,13 +128,13 @@ def run(
 
 
 def _without_drawing(message: str) -> None:
-    """Print progress, but not how a text is drawn: the JSON object says it."""
+    """Print progress except the sampling options, which the JSON object contains."""
     if not message.startswith("at most "):
         progress(message)
 
 
 class _Scores:
-    """Prints each token's log-probability as a line of a table or of JSON, and the figures of the whole text last."""
+    """Prints each token's log-probability as a line of a table or of JSON, then the figures of the whole text."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -141,7 +147,7 @@ class _Scores:
             values["log_probability_nats"] = token.log_probability_nats
             self.lines.append(printable(json.dumps(values, ensure_ascii=False)))
         else:
-            # For people the text: byte pairs name a space otherwise.
+            # The table shows the text of a token; byte pairs encode a space as another character.
             text = repr(vocabulary.decode([token.id]))
             figures = f"{token.position:>10}  {token.id:>7}  {token.log_probability_nats:>12.4f}"
             self.lines.append(f"{figures}  {text}")
@@ -169,8 +175,8 @@ class _Scores:
 
 
 def _shown(text: str) -> str:
-    """Text without what a terminal would obey: a vocabulary comes out of a file that others made.
+    """Return text without terminal control sequences: the vocabulary comes from a file that others made.
 
-    Tabs and the joiners that scripts are written with (zero width, U+200C and U+200D) stay.
+    Tabs and the zero-width joiners of some scripts (U+200C and U+200D) stay.
     """
     return re.sub(r"[^\t\u200c\u200d]+", lambda match: printable(match[0]), text)

@@ -1,4 +1,4 @@
-"""`lstm-edge select`: choose the hidden size and the layers for a device by cross-validation."""
+"""`lstm-edge select`: choose the hidden size and the number of layers for a device by cross-validation."""
 
 from contextlib import ExitStack
 from enum import StrEnum
@@ -41,7 +41,7 @@ Examples:
 
 `lstm-edge select --data mine.csv --hidden-sizes 8,16 --layer-counts 1,2 --max-bytes 100k -o m.safetensors`
 
-Several machines on one study: the same command on each, with `--storage postgresql://user@host/database`.
+To use several machines, run the same command on each with `--storage postgresql://user@host/database`.
 """
 
 
@@ -77,23 +77,29 @@ def select(
     layer_counts: Annotated[str, typer.Option(help="Numbers of layers to compare.", rich_help_panel=CHOICE)] = "1",
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", rich_help_panel=CHOICE)] = 5,
     split: Annotated[
-        SplitName | None, typer.Option(help="How folds are made; by default as the data ask.", rich_help_panel=CHOICE)
+        SplitName | None,
+        typer.Option(
+            help="Way to split the data into folds. By default it follows from the data.", rich_help_panel=CHOICE
+        ),
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="The task's metric; by default the one that `validate` takes.", rich_help_panel=CHOICE),
+        typer.Option(help="Metric of the task. By default that of `validate`.", rich_help_panel=CHOICE),
     ] = None,
     max_bytes: MaxBytes = None,
     max_step_us: Annotated[
-        str | None, typer.Option(help="The longest step on this machine, in microseconds.", rich_help_panel=DEVICE)
+        str | None,
+        typer.Option(help="Largest time of a step on this machine, in microseconds.", rich_help_panel=DEVICE),
     ] = None,
-    task: Annotated[TaskName | None, typer.Option(help="What the targets are for.")] = None,
+    task: Annotated[
+        TaskName | None, typer.Option(help="Task of the targets. By default it follows from the data.")
+    ] = None,
     columns: ColumnSpec = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Where trials are kept: `postgresql://...`; by default an SQLite file beside the output."),
+        typer.Option(help="Database of the trials, `postgresql://...`. By default an SQLite file beside the output."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the folds and of every training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the folds and of every training.")] = 0,
     peephole: PeepholeKind = Peephole.NONE,
     bidirectional: Bidirectional = False,
     dropout: Dropout = 0.0,
@@ -102,13 +108,13 @@ def select(
     learning_rate: LearningRate = 3e-3,
     patience: Patience = 30,
     threads: Threads = 1,
-    plot: Annotated[Path | None, typer.Option(help="Draw the metric against the size: .svg, .png or .pdf.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot the metric against the size: .svg, .png or .pdf.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose the hidden size for a device: the smallest model within one standard error of the best.
 
-    Each candidate is exported to int8 and timed on this machine, then cross-validated; the chosen one is trained again
-    on all of the data. The limits exclude candidates. An interrupted run goes on when the same command is given again.
+    Each candidate is exported to int8, timed on this machine and cross-validated. The chosen one is trained again on
+    all of the data. Candidates over a limit are excluded. The same command continues an interrupted run.
     """
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
     from lstm_edge.commands.select import select as run

@@ -1,4 +1,4 @@
-"""`lstm-edge validate`: a candidate against a reference, on the task's own metric."""
+"""`lstm-edge validate`: compare a candidate with a reference on the task's metric."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +13,7 @@ from lstm_edge.cli._options import AsJson, ColumnSpec, Confidence, MaxDrop, Metr
 __all__ = ["add_to"]
 
 EPILOG = """
-Exit code 0: within the budget; 1: the budget is broken; 2: wrong usage or input.
+Exit code 0: within the budget; 1: over the budget; 2: wrong usage or input.
 
 Examples:
 
@@ -39,15 +39,15 @@ def add_to(app: typer.Typer) -> None:
 def validate(
     *,
     candidate: Annotated[
-        Path, typer.Argument(metavar="CANDIDATE.onnx", help="The `.onnx` file to judge.", show_default=False)
+        Path, typer.Argument(metavar="CANDIDATE.onnx", help="The `.onnx` file to evaluate.", show_default=False)
     ],
-    against: Annotated[Path, typer.Option(help="The reference, an `.onnx` file.")],
+    against: Annotated[Path, typer.Option(help="Reference `.onnx` file.")],
     data: Annotated[
         str,
         typer.Option(
-            help="`japanese-vowels` (its test split), or a file of sequences: `.npz`, `.csv`, `.jsonl` "
-            "(docs/data.md says what they hold). For a language model `king-james` (its test part) or a text file "
-            "(`.txt`, `.xz`, `.gz`; with `:test` its last 5 %). For error rates a `.jsonl` file with `x` and `text`."
+            help="Data: `japanese-vowels` (its test split), or a file of sequences: `.npz`, `.csv`, `.jsonl` "
+            "(docs/data.md). For a language model `king-james` (its test part) or a text file (`.txt`, `.xz`, `.gz`; "
+            "`:test` means its last 5 %). For error rates a `.jsonl` file with `x` and `text`."
         ),
     ],
     columns: ColumnSpec = None,
@@ -58,7 +58,7 @@ def validate(
     threads: Threads = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a candidate with a reference on the task's own metric; exit 1 when it loses too much."""
+    """Compare a candidate with a reference on the task's metric; exit code 1 if the loss is over the budget."""
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
     from lstm_edge.commands.validate import validate as run
 

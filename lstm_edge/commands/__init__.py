@@ -1,4 +1,4 @@
-"""What each command of ``lstm-edge`` does, one module a command; ``lstm_edge`` has each as a function of its name.
+"""The commands of ``lstm-edge``, one module per command; ``lstm_edge`` exports each as a function of the same name.
 
 The command line reads the options, calls the function and prints what it returns.
 """

@@ -1,4 +1,4 @@
-"""``lstm-edge adopt``: an ONNX file that another tool made becomes one that describes itself."""
+"""``lstm-edge adopt``: rewrite an ONNX file of another tool as a file with a model card."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,27 +29,27 @@ def adopt(
 ) -> AdoptReport:
     """Find a file's recurrent layers, states and axes, verify it, and write it with a model card; ``lstm-edge adopt``.
 
-    The file appears only when its answers agree with those of the original, which is never changed.
+    The file is written only if its answers agree with those of the original. The original is never changed.
 
     Args:
-        source: an ONNX file; weights in files beside it are read with it.
-        output: the ``.onnx`` file to write; another one than ``source``.
+        source: an ONNX file; external data files are read with it.
+        output: the ``.onnx`` file to write; must differ from ``source``.
         stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
-        fix: numbers for inputs that become constants: ``{"sr": 16000}`` or ``["sr=16000"]``.
-        inputs: dtype and axes of inputs whose axes cannot be found, as ``"x: float32[batch, time, 64]"``: names are
+        fix: values of inputs that become constants: ``{"sr": 16000}`` or ``["sr=16000"]``.
+        inputs: dtype and axes of inputs whose axes cannot be derived, as ``"x: float32[batch, time, 64]"``: names are
             dynamic axes, numbers fixed ones.
         state: outputs by input for states that cannot be recognized: ``{"h": "hn"}`` or ``["h=hn"]``.
         axes: axes alone, without a dtype, such as ``{"x": ("batch", "time", 64)}``.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step of the work.
 
     Returns:
-        Where the file is, its size in bytes, its card, the layers found, notes, seconds.
+        The path of the file, its size in bytes, its card, the layers found, notes, seconds.
 
     Raises:
         ArtifactError, IntegrityError: the file cannot be read, or something in it cannot be adopted; the message
             names it and says why.
-        InputError: an option cannot be read, or names what the file does not have.
-        ParityError: the adopted file's answers are not the original's; nothing is written.
+        InputError: an option is malformed, or names something that the file does not have.
+        ParityError: the adopted file's answers differ from the original's; nothing is written.
         OutputError: the path cannot be written, or is the source.
     """
     texts = [spec for spec in inputs if isinstance(spec, str)]
@@ -66,5 +66,5 @@ def adopt(
             progress=progress,
         )
     except ArtifactError as error:
-        # What parses the bytes does not know which file they came from.
+        # The parser sees only bytes, so the message gets the path here.
         raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error

@@ -1,4 +1,4 @@
-"""``lstm-edge inspect``, ``check`` and ``bench``: what a device asks of a file; numpy and onnxruntime only."""
+"""``lstm-edge inspect``, ``check`` and ``bench``, which also run on a device: numpy and onnxruntime only."""
 
 import os
 from collections.abc import Callable
@@ -21,11 +21,13 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, kw_only=True)
 class InspectReport:
-    """What is known about a file; the attributes are those of ``Session``.
+    """What a file contains; the attributes are those of ``Session``.
 
-    ``size_bytes``: of the file. ``verified``: its integrity trailer was there and right. ``kernels``: the name of the
+    ``size_bytes``: size of the file. ``verified``: whether the integrity trailer is present and correct. ``kernels``:
+        the name of the
     fused kernels that run its operators, None without them. ``operators``: nodes of the domain ``lstm_edge``.
-    ``lengths``: the input that takes valid steps, or None. ``card``: None for a file without one. ``placement``: the
+    ``lengths``: name of the input for the valid steps of each row, or None. ``card``: None for a file without one.
+        ``placement``: the
     nodes that stay on the CPU under CUDA, else None.
     """
 
@@ -51,7 +53,7 @@ class InspectReport:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What the golden vectors of a file gave on this device, and what the session notes about the file."""
+    """The self-test of a file on this device, and the session's notes about the file."""
 
     path: str
     test: SelfTestReport
@@ -75,12 +77,12 @@ class CheckReport:
         if not self.passed:
             raise ParityError(
                 f"{self.path}: the worst difference {self.test.worst:.3g} is over the file's tolerance "
-                f"{self.test.tolerance:.3g}; this device does not give the answers that the file was made with"
+                f"{self.test.tolerance:.3g}; this device does not reproduce the answers of the golden vectors"
             )
 
 
 def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport:
-    """Open a file as the device would and return what it says about itself; what ``lstm-edge inspect`` does.
+    """Open a file as on the device and return what it contains; implements ``lstm-edge inspect``.
 
     Args:
         model: the ``.onnx`` file.
@@ -88,13 +90,13 @@ def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport:
 
     Raises:
         ArtifactError, IntegrityError, CardError: the file cannot be read, is damaged, or its card contradicts it.
-        ProviderError: the provider is unknown or not there.
+        ProviderError: the provider is unknown or not available.
     """
     return describe(Session(model, provider=provider), path=os.fspath(model))
 
 
 def describe(session: Session, *, path: str = "") -> InspectReport:
-    """Return what is known about an open file."""
+    """Return what an open file contains."""
     names = [name for name in InspectReport.__dataclass_fields__ if name != "path"]
     values: dict[str, Any] = {name: getattr(session, name) for name in names}
     for name in ("placement", "notes"):
@@ -103,7 +105,7 @@ def describe(session: Session, *, path: str = "") -> InspectReport:
 
 
 def check(model: AnyPath, *, provider: str = "cpu", threads: int = 1, kernels: KernelChoice = "auto") -> CheckReport:
-    """Run a file's golden vectors on this device; what ``lstm-edge check`` does. ``check()`` of the report raises.
+    """Run a file's golden vectors on this device; implements ``lstm-edge check``. The report's ``check()`` raises.
 
     Args:
         model: the ``.onnx`` file.
@@ -113,7 +115,7 @@ def check(model: AnyPath, *, provider: str = "cpu", threads: int = 1, kernels: K
 
     Raises:
         ArtifactError, IntegrityError, CardError: the file cannot be read, is damaged, or carries no golden vectors.
-        ProviderError: the provider is unknown or not there, or the kernels are required and missing.
+        ProviderError: the provider is unknown or not available, or the kernels are required and missing.
         InputError: ``threads`` is not a positive integer.
     """
     session = Session(model, provider=provider, threads=threads, kernels=kernels)
@@ -132,25 +134,25 @@ def bench(
     kernels: KernelChoice = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> BenchReport:
-    """Measure a file on this device: a streaming step, a sequence, opening, memory; what ``lstm-edge bench`` does.
+    """Measure a file on this device: a streaming step, a sequence, load time, memory; implements ``lstm-edge bench``.
 
     Args:
         model: the ``.onnx`` file.
-        batch_size: rows side by side.
-        time_steps: length of the sequences.
-        steps: streaming steps that are timed.
-        repeats: sequences that are timed.
+        batch_size: rows in a batch.
+        time_steps: steps in a sequence.
+        steps: number of streaming steps to time.
+        repeats: number of sequences to time.
         provider: ``"cpu"`` or ``"cuda"``.
         threads: threads that compute.
         kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step of the work.
 
     Returns:
         Medians and tails in microseconds, memory in bytes.
 
     Raises:
-        InputError: a number is not a positive integer, or the model refuses inputs made from its own description.
-        ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened so.
+        InputError: a number is not a positive integer, or the model rejects inputs made from its own description.
+        ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened with these options.
     """
     return measure(
         model,

@@ -1,4 +1,4 @@
-"""``lstm-edge export``: a module, a checkpoint, a Keras file or a factory becomes one verified ``.onnx`` file."""
+"""``lstm-edge export``: export a module, a checkpoint, a Keras file or a factory to one verified ``.onnx`` file."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -40,43 +40,43 @@ def export(
     threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> PipelineReport:
-    """Export a model to one verified ``.onnx`` file that describes itself; what ``lstm-edge export`` does.
+    """Export a model to one verified ``.onnx`` file with a model card; implements ``lstm-edge export``.
 
-    The file appears only when onnxruntime's answers agreed with the module's over a grid of shapes and, with ``scheme``
-    and ``data``, when the quantized model kept within ``max_drop`` (else the report says so, and its ``check()``
-    raises).
+    The file is written only if onnxruntime's answers agree with the module's over a grid of shapes and, with ``scheme``
+    and ``data``, if the quantized model stays within ``max_drop``. Otherwise the report says so, and its ``check()``
+    raises.
 
     Args:
         source: a module around ``nn.LSTM``, ``nn.GRU`` or ``lstm_edge.LSTM``, in evaluation mode, float32 on the CPU;
             the path of a checkpoint (``.safetensors``) or a Keras file; or ``"package.module:factory"``.
-        example_inputs: of a module: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of
-            forward's arguments, batch and time first in the order of the recurrent layers; None where ``inputs``, or
-            the model itself, says it all.
+        example_inputs: for a module: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of
+            forward's arguments. Batch and time come first, in the order of the recurrent layers. None if ``inputs`` or
+            the model itself describes the inputs.
         output: the ``.onnx`` file to write.
         weights: for a factory: a ``.safetensors`` file, or a ``.pt`` file of tensors.
         inputs: each input as ``"x: float32[batch, time, 40]"``: names are dynamic axes, numbers fixed ones.
         output_names: names of the outputs, in order.
         states: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial states inside.
-        lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
-        plain: inline the ``lstm_edge`` functions, for consumers that know no local functions.
-        scheme: quantize to this; see ``lstm_edge.quantize``.
+        lengths: add an int64 ``[batch]`` input ``lengths``; outputs after a row's length are zero.
+        plain: inline the ``lstm_edge`` functions, for consumers without local functions.
+        scheme: quantize to this scheme; see ``lstm_edge.quantize``.
         allow_unquantized: accept recurrent layers that stay float32.
-        data: what the quantized model is validated on; see ``lstm_edge.validate``.
-        columns: for a CSV file, which columns mean what.
+        data: the data to validate the quantized model on; see ``lstm_edge.validate``.
+        columns: roles of the columns of a CSV file.
         metric: see ``lstm_edge.validate``.
         max_drop: see ``lstm_edge.validate``.
         confidence: see ``lstm_edge.validate``.
         threads: onnxruntime's threads in the validation.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step of the work.
 
     Returns:
-        Where the file is, its size in bytes, its card, the validation if there was one, seconds.
+        The path of the file, its size in bytes, its card, the validation or None, seconds.
 
     Raises:
         CaptureError: the source cannot be loaded or captured; the message says what to change.
-        ParityError: onnxruntime's answers are not the module's; nothing is written.
+        ParityError: onnxruntime's answers differ from the module's; nothing is written.
         CoverageError: a recurrent layer stayed float32, and ``allow_unquantized`` is False.
-        InputError: an option cannot be read, or goes with another one.
+        InputError: an option is malformed, or requires another option.
         ArtifactError: a file is missing or damaged.
         DataError: the data cannot be loaded.
         OutputError: the path cannot be written.

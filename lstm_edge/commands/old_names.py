@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def accept_old_names(**old: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that lets a function take old names of its keyword arguments; ``old`` has the current ones."""
+    """Return a decorator that accepts old keyword names; ``old`` maps each old name to the current one."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

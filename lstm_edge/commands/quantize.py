@@ -1,4 +1,4 @@
-"""``lstm-edge quantize``: one scheme, with or without data, or the smallest mix that keeps the task's metric."""
+"""``lstm-edge quantize``: quantize to one scheme, or to the smallest assignment of schemes within a budget."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ AnyPath = str | os.PathLike[str]
 Say = Callable[[str], None]
 Parts = Mapping[str, Scheme | str] | Sequence[str]
 
-# What is left out of the command that a report shows: it says how to do it again, not how to go on.
+# Options that the report's command leaves out: the command repeats the search from the start.
 _NOT_REPEATED = ("source", "output", "resume", "force", "rounder", "calibration_sha256", "progress", "on_evaluation")
 
 
@@ -62,57 +62,58 @@ def quantize(
     on_evaluation: "Callable[[Evaluation], None] | None" = None,
     progress: Say | None = None,
 ) -> "QuantizationReport | BudgetReport":
-    """Quantize a file that has LSTM or GRU layers; what ``lstm-edge quantize`` does. The source is never changed.
+    """Quantize a file that has LSTM or GRU layers; implements ``lstm-edge quantize``. The source is never changed.
 
     Args:
-        source: any ONNX file with recurrent layers; weights in a file beside it are read with it.
-        output: the ``.onnx`` file to write; another one than ``source``.
-        scheme: ``"int8"``, ``"int4"`` (or a text such as ``"int4:128"``), ``"float16"``; ``"float32"``: only what
-            ``parts`` names changes; ``"auto"``: the smallest mix whose metric keeps within ``max_drop``.
+        source: any ONNX file with recurrent layers; external data files are read with it.
+        output: the ``.onnx`` file to write; must differ from ``source``.
+        scheme: ``"int8"``, ``"int4"`` (or a text such as ``"int4:128"``), ``"float16"``; ``"float32"``: only ``parts``
+            change; ``"auto"``: the smallest assignment of schemes whose metric stays within ``max_drop``.
         parts: schemes of layers, or of the matrices and gates of an LSTM: ``{"lstm.R": "int4:128"}`` or
             ``["lstm.R=int4:128"]``.
-        block: of int4: inputs that share a scale, 32 or 128.
-        zero_points: of int4: give each block a zero point.
-        layer_kinds: ``"all"``, or ``"recurrent"`` to leave linear layers and embeddings as they are.
+        block: for int4: number of inputs that share a scale, 32 or 128.
+        zero_points: for int4: give each block a zero point.
+        layer_kinds: ``"all"``, or ``"recurrent"`` to keep linear layers and embeddings unchanged.
         allow_unquantized: accept recurrent layers that stay float32.
-        data: what activations are collected on (``x`` float32 ``[steps, features]``, or a text), and with ``"auto"``
-            what the mix is tuned on; a bundled name or a file (docs/data.md).
-        columns: for a CSV file, which columns mean what.
-        calibration_samples: sequences, or stretches of 256 tokens; 128 by default.
-        compensate: with data: let rounding make up for the errors of other weights.
+        data: calibration data (``x`` float32 ``[steps, features]``, or a text), and with ``"auto"`` the tuning data; a
+            bundled name or a file (docs/data.md).
+        columns: roles of the columns of a CSV file.
+        calibration_samples: number of sequences, or of chunks of 256 tokens; 128 by default.
+        compensate: with data: compensate the rounding errors of earlier weights.
         scale_search: with data: search scales instead of taking the extremes.
-        clip: with data: let scales cut outlier weights off.
-        seed: of the random draws, 0 by default.
-        held_out_data: with ``"auto"``: what the result is verified on; by default the test part of a bundled set, one
+        clip: with data: allow scales that clip outlier weights.
+        seed: random seed, 0 by default.
+        held_out_data: with ``"auto"``: data that verifies the result; by default the test part of a bundled set, or one
             half of a file.
         metric: with ``"auto"``: see ``lstm_edge.validate``.
         max_drop: with ``"auto"``: the budget, ``"0.5pt"`` in points or ``"0.5%"`` of the source's value.
-        confidence: with ``"auto"``: of the bound that must keep within the budget, 0.95 by default.
+        confidence: with ``"auto"``: confidence level of the upper bound that must stay within the budget, 0.95 by
+            default.
         prefer: with ``"auto"``: ``"size"`` (the default), or ``"latency"``.
-        gates: with ``"auto"``: let the four gates of an LSTM have different schemes.
-        max_evaluations: with ``"auto"``: files that are built and judged at most, 200 by default.
+        gates: with ``"auto"``: allow a different scheme for each gate of an LSTM.
+        max_evaluations: with ``"auto"``: largest number of candidate files to build and evaluate, 200 by default.
         threads: with ``"auto"``: onnxruntime's threads, 1 by default.
         report: with ``"auto"``: an ``.html`` file to write a report to, and its figures as ``.json`` beside it.
         force: overwrite that ``.json``.
-        resume: with ``"auto"``: go on with the interrupted search of this ``output``.
-        rounder: rounds the matrices, instead of ``data``; see ``lstm_edge_exporters.quantize``.
-        calibration_sha256: of the data that the rounder was made with.
-        on_evaluation: with ``"auto"``: called after each file that was built and judged.
-        progress: called with one line for each thing that is being done.
+        resume: with ``"auto"``: continue the interrupted search of this ``output``.
+        rounder: rounds the matrices; replaces ``data``; see ``lstm_edge_exporters.quantize``.
+        calibration_sha256: SHA-256 of the data that the rounder was made with.
+        on_evaluation: with ``"auto"``: called after each evaluation of a candidate file.
+        progress: called with one line for each step of the work.
 
     Returns:
-        A ``QuantizationReport``; with ``"auto"`` a ``BudgetReport``, whose ``check()`` raises where no mix keeps
-        within the budget (nothing is written then).
+        A ``QuantizationReport``; with ``"auto"`` a ``BudgetReport``, whose ``check()`` raises if no assignment of
+        schemes stays within the budget. Nothing is written then.
 
     Raises:
-        InputError: an option is out of its range, or goes with another scheme.
+        InputError: an option is out of its range, or belongs to another scheme.
         CoverageError: a recurrent layer stayed float32, and ``allow_unquantized`` is False.
         QuantizationError: unknown scheme, part or kind of layers, or nothing in the file to quantize.
-        DataError: the data cannot be loaded, or there are too few.
+        DataError: the data cannot be loaded, or has too few samples.
         ArtifactError, IntegrityError: the file cannot be read.
         OutputError: a file cannot be written, or is the source.
     """
-    # First of all: these are the arguments and nothing else.
+    # This must stay the first statement: locals() then holds the arguments and nothing else.
     given = dict(locals())
     schemes = _parse_parts(parts)
     named = parse_columns(columns) if isinstance(columns, str) else columns
@@ -137,12 +138,12 @@ def quantize(
             **options,
         )
     except ArtifactError as error:
-        # What parses the bytes does not know which file they came from.
+        # The parser sees only bytes, so the message gets the path here.
         raise error if str(error).startswith(str(source)) else type(error)(f"{source}: {error}") from error
 
 
 def _parse_parts(parts: Parts) -> dict[str, Scheme | str]:
-    """Read ``PART=SCHEME``; a part's name may hold an equals sign, a scheme's does not."""
+    """Parse ``PART=SCHEME``; a part's name may contain an equals sign, a scheme's cannot."""
     if isinstance(parts, Mapping):
         return dict(parts)
     found: dict[str, Scheme | str] = {}
@@ -151,7 +152,7 @@ def _parse_parts(parts: Parts) -> dict[str, Scheme | str]:
         if not (part and equals and scheme):
             raise InputError(f"--part {text!r}: expected PART=SCHEME, such as lstm.R=int4:128")
         if part in found:
-            raise InputError(f"--part {text!r}: {part} was given a scheme before ({found[part]}); name it once")
+            raise InputError(f"--part {text!r}: {part} already has the scheme {found[part]}; give each part once")
         found[part] = scheme
     return found
 
@@ -161,7 +162,7 @@ def _texts(parts: Mapping[str, Scheme | str]) -> dict[str, str]:
 
 
 def _refuse(given: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
-    """Refuse options that were given though they do nothing here."""
+    """Refuse options that have no effect here."""
     defaults = inspect.signature(quantize).parameters
     for name in names:
         if given[name] != defaults[name].default:
@@ -171,12 +172,12 @@ def _refuse(given: Mapping[str, Any], names: Sequence[str], reason: str) -> None
 
 def _check_plain(given: Mapping[str, Any]) -> None:
     searched = ("held_out_data", "metric", "max_drop", "confidence", "prefer", "gates", "max_evaluations", "threads")
-    _refuse(given, (*searched, "report", "force", "resume"), "goes with --scheme auto")
+    _refuse(given, (*searched, "report", "force", "resume"), "requires --scheme auto")
     if given["data"] is None:
         about_data = ("columns", "calibration_samples", "compensate", "scale_search", "clip", "seed")
-        _refuse(given, about_data, "is about rounding that knows the data: say with --data which")
+        _refuse(given, about_data, "requires calibration data: give --data")
     elif given["rounder"] is not None:
-        raise InputError("rounder is given, and data would make another one: leave one of the two out")
+        raise InputError("got both rounder and data, which makes another rounder: leave one of them out")
 
 
 def _calibrate(given: Mapping[str, Any], columns: Columns | None, say: Say | None) -> tuple[MatrixRounder, str]:
@@ -199,12 +200,10 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
     from lstm_edge.validation.judge import default_metric, load_data
 
     own = ("block", "zero_points", "allow_unquantized", "rounder", "calibration_sha256")
-    _refuse(given, own, "goes with a scheme of its own, not with --scheme auto")
+    _refuse(given, own, "requires a fixed scheme, not --scheme auto")
     missing = [f"--{name.replace('_', '-')}" for name in ("data", "max_drop") if given[name] is None]
     if missing:
-        raise InputError(
-            f"--scheme auto needs {', '.join(missing)}: what to tune on, and how much of the metric may be lost"
-        )
+        raise InputError(f"--scheme auto needs {', '.join(missing)}: the data to tune on, and the budget")
     same = ("data", "max_drop", "compensate", "clip", "gates", "resume")
     asked = ("confidence", "prefer", "max_evaluations", "calibration_samples", "seed", "threads")
     values = {name: given[name] for name in (*same, *asked) if given[name] is not None}
@@ -223,7 +222,7 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
 
 
 def _command_line(given: Mapping[str, Any], parts: Mapping[str, Scheme | str]) -> str:
-    """Return how to do it again on the command line: the options that differ from their defaults."""
+    """Return the command line that repeats the call: the options that differ from their defaults."""
     words = ["lstm-edge", "quantize", os.fspath(given["source"]), "--output", os.fspath(given["output"])]
     for name, parameter in inspect.signature(quantize).parameters.items():
         value = given[name]
@@ -264,10 +263,10 @@ def _search(
 
 
 def _check_report(path: Path | None, *, force: bool) -> None:
-    """Refuse a report that cannot be written, or whose ``.json``, which nobody named, would be overwritten."""
+    """Refuse a report that cannot be written, or whose ``.json`` file already exists."""
     if path is None:
         if force:
-            raise InputError("--force goes with --report; leave it out")
+            raise InputError("--force requires --report; leave it out")
         return
     if path.suffix != ".html":
         raise OutputError(f"{path}: the name of a report must end in .html")
@@ -276,8 +275,8 @@ def _check_report(path: Path | None, *, force: bool) -> None:
         check_target(target)
     if figures.exists() and not force:
         raise OutputError(
-            f"{figures}: this file exists, and --report writes the report's figures under that name; give the report "
-            "another name, or overwrite the file with --force"
+            f"{figures}: file exists, and --report would write the report's figures to it; give the report another "
+            "name, or overwrite the file with --force"
         )
-    # Not after an hour of searching: the extra that draws may be missing.
+    # Checked before the search, which may take an hour: the extra for reports may be missing.
     from lstm_edge.html_report import render_report  # noqa: F401

@@ -1,4 +1,4 @@
-"""``lstm-edge run``: a model on arrays, on a stream of JSON lines, or on text; numpy and onnxruntime only."""
+"""``lstm-edge run``: run a model on arrays, on a stream of JSON lines, or on text; numpy and onnxruntime only."""
 
 import math
 import os
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """How a language model writes on: at most ``tokens``, drawn as ``lstm_edge_runtime.generate.generate`` says."""
+    """Sampling options of a language model: at most ``tokens`` tokens; see ``lstm_edge_runtime.generate.generate``."""
 
     tokens: int = 200
     temperature: float = 1.0
@@ -44,7 +44,7 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenScore:
-    """One token of a scored text: its place from 0, its id, and its log-probability in nats given those before it."""
+    """One token of a scored text: position from 0, id, and log-probability in nats given the earlier tokens."""
 
     position: int
     id: int
@@ -53,7 +53,7 @@ class TokenScore:
 
 @dataclass(frozen=True, kw_only=True)
 class TextScore:
-    """The figures of a scored text; ``perplexity`` is None where it is over e to the 709, which no float64 holds."""
+    """The figures of a scored text; ``perplexity`` is None above e to the 709, which overflows float64."""
 
     tokens: int
     log_probability_nats: float
@@ -64,15 +64,15 @@ class TextScore:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunReport:
-    """What a model gave.
+    """The results of a run.
 
     Attributes:
-        outputs: of arrays: the outputs by name, float32 or as the file has them; None in the other modes.
-        path: where the outputs were written, or None.
-        state: of arrays and of a stream: the last state, None for a text.
-        lines: of a stream: how many were answered.
-        prompt, text, ids, seed: of a prompt: what was given, what was written on, its token ids, the seed.
-        score: of a text that was scored.
+        outputs: for arrays: the outputs by name, float32 or the dtype of the file; None in the other modes.
+        path: the file of the outputs, or None.
+        state: for arrays and a stream: the final state; None for a text.
+        lines: for a stream: number of answered lines.
+        prompt, text, ids, seed: for a prompt: the given text, the generated text, its token ids, the seed.
+        score: for a scored text: its figures.
     """
 
     outputs: Mapping[str, Array] | None = None
@@ -86,7 +86,7 @@ class RunReport:
     score: TextScore | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return as JSON values: the outputs by name, or what the other modes gave; NaN and infinity become None."""
+        """Return the outputs by name, or the other modes' results, as JSON values; NaN and infinity become None."""
         if self.path is not None:
             return {"file": self.path}
         if self.outputs is not None:
@@ -124,7 +124,7 @@ def run(
     on_score: Callable[[TokenScore, Vocabulary], None] | None = None,
     progress: Say | None = None,
 ) -> RunReport:
-    """Run a model on arrays, on a stream of JSON lines, or on text; what ``lstm-edge run`` does.
+    """Run a model on arrays, on a stream of JSON lines, or on text; implements ``lstm-edge run``.
 
     Give one of ``inputs``, ``stream``, ``prompt`` and ``score``.
 
@@ -134,33 +134,34 @@ def run(
             mapping of inputs by name, or the path of an ``.npy`` or ``.npz`` file of them.
         output: an ``.npy`` or ``.npz`` file to write the outputs to.
         stream: lines of JSON, each a frame, a chunk, an object of inputs by name, or ``{"reset": true}``.
-        batch_size: rows side by side in the stream.
-        load_state: the state to start from, or the ``.npz`` file of one.
-        save_state: an ``.npz`` file to write the last state to.
+        batch_size: rows of a batch in the stream.
+        load_state: the initial state, or the ``.npz`` file of one.
+        save_state: an ``.npz`` file to write the final state to.
         row_lengths: valid steps of each row, ``[5, 3]`` or ``"5,3"``.
         prompt: a text that a language model continues.
-        tokens: the most tokens to write, 200 by default.
-        temperature: below 1 more careful, above 1 bolder, 0 the most probable; 1 by default.
-        top_k: draw only from the k most probable tokens.
-        top_p: draw only from the most probable tokens that have this share together.
-        seed: of the draws, 0 by default.
-        score: a bundled text or a text file, or ``"-"`` for standard input, whose tokens get their log-probabilities.
+        tokens: largest number of tokens to generate, 200 by default.
+        temperature: sampling temperature; below 1 favours probable tokens, 0 takes the most probable; 1 by default.
+        top_k: sample only from the k most probable tokens.
+        top_p: sample only from the most probable tokens with this total probability.
+        seed: random seed, 0 by default.
+        score: text to score: a bundled text, a text file, or ``"-"`` for standard input.
         provider: ``"cpu"`` or ``"cuda"``.
         threads: threads that compute.
         kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
         on_line: called with each answer of the stream, a line of JSON.
-        on_text: called with each piece of text as it is written.
+        on_text: called with each piece of generated text.
         on_score: called with each token's score and the vocabulary.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step of the work.
 
     Returns:
-        What the model gave.
+        The results.
 
     Raises:
-        InputError: not one of the four was given, an option belongs to another of them, or an input does not fit.
+        InputError: not exactly one of the four modes is given, an option belongs to another mode, or an input does not
+            fit.
         DataError: the text cannot be read.
         StreamingError: the model cannot be streamed.
-        ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened so.
+        ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened with these options.
         OutputError: a file cannot be written.
     """
     modes = {"INPUT": inputs, "--stream": stream, "--prompt": prompt, "--score": score}
@@ -187,7 +188,7 @@ def run(
 
 
 def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Refuse anything but one of the four modes, and options that belong to another, rather than ignore them."""
+    """Require exactly one of the four modes, and refuse options of the other modes."""
     chosen = [name for name, value in modes.items() if value is not None]
     if len(chosen) > 1:
         raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
@@ -198,30 +199,30 @@ def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays:
         )
     [mode] = chosen
     if drawing and mode != "--prompt":
-        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} goes with --prompt")
+        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} requires --prompt")
     misplaced = [name for name, value in arrays.items() if value is not None]
     if mode in ("--prompt", "--score") and misplaced:
-        raise InputError(f"{misplaced[0]} goes with arrays, {mode} is about text: leave it out")
+        raise InputError(f"{misplaced[0]} requires an array input, but {mode} takes text: leave it out")
     if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
         raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
 
 
 def _check_targets(session: Session, output: AnyPath | None, save_state: AnyPath | None) -> None:
-    """Refuse unwritable paths before anything runs: no half of the results is left behind."""
+    """Refuse unwritable paths before anything runs, so that results are written completely or not at all."""
     if output is not None:
         check_array_target(output, len(session.outputs))
     if save_state is not None:
         if not session.states:
             raise OutputError(f"{save_state}: the model has no explicit state to save")
         if Path(save_state).suffix != ".npz":
-            raise OutputError(f"{save_state}: a state is saved as .npz")
+            raise OutputError(f"{save_state}: the name of a state file must end in .npz")
         check_array_target(save_state, len(session.states))
 
 
 def _read_state(session: Session, path: AnyPath) -> State:
     arrays = read_arrays(path)
     if not isinstance(arrays, dict):
-        raise InputError(f"{path}: expected an .npz file with an array for each state, as --save-state writes it")
+        raise InputError(f"{path}: expected an .npz file of --save-state, with an array for each state")
     try:
         return State.from_arrays(session.states, arrays)
     except InputError as error:
@@ -234,7 +235,7 @@ def _parse_lengths(given: Sequence[int] | str | None) -> list[int] | None:
     try:
         return [int(part) for part in (given.split(",") if isinstance(given, str) else given)]
     except ValueError as error:
-        raise InputError(f"--row-lengths must be integers with commas between them, as 5,3; got {given!r}") from error
+        raise InputError(f"--row-lengths is {given!r}, expected integers separated by commas, such as 5,3") from error
 
 
 def _run_arrays(
@@ -325,8 +326,10 @@ def _score(
 
 
 def _count_unknown(vocabulary: Vocabulary, ids: "NDArray[np.int64]", what: str, say: Say | None) -> int:
-    """Return how many tokens the model does not know, and say so."""
+    """Return the number of unknown tokens, and report it as progress."""
     unknown = 0 if vocabulary.unknown_id is None else int((ids == vocabulary.unknown_id).sum())
     if unknown and say is not None:
-        say(f"{what}: {unknown:,} of {len(ids):,} tokens are not in the model's vocabulary, they are read as unknown")
+        say(
+            f"{what}: {unknown:,} of {len(ids):,} tokens are not in the model's vocabulary and become the unknown token"
+        )
     return unknown

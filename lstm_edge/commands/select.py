@@ -1,4 +1,4 @@
-"""``lstm-edge select``: choose a model's size for a device by cross-validation, and train it on all of the data."""
+"""``lstm-edge select``: choose a model's size for a device by cross-validation, and train it on all data."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, kw_only=True)
 class SelectReport:
-    """The comparison of all candidates, the training of the chosen one, and where it was written."""
+    """The comparison of all candidates, the training of the chosen one, and the path of its file."""
 
     selection: SelectionReport
     training: TrainingReport
@@ -69,43 +69,43 @@ def select(
     on_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> SelectReport:
-    """Choose the smallest model within one standard error of the best, and train it; what ``lstm-edge select`` does.
+    """Choose the smallest model within one standard error of the best, and train it; implements ``lstm-edge select``.
 
-    Each candidate is exported to int8 and timed on this machine, then cross-validated. An interrupted run goes on when
-    it is called again with the same arguments.
+    Each candidate is exported to int8 and timed on this machine, then cross-validated. A call with the same arguments
+    continues an interrupted run.
 
     Args:
         data: a bundled set or a file of sequences: ``x`` float32 ``[steps, features]`` (docs/data.md).
         output: the ``.safetensors`` file to write.
         hidden_sizes: sizes of the hidden state to compare, ``(16, 32)`` or ``"16,32"``.
         layer_counts: numbers of layers to compare, likewise.
-        folds: of the cross-validation, 2 or more.
-        split: how sequences are put into folds; None: as the data ask.
+        folds: number of folds of the cross-validation, 2 or more.
+        split: way to split the sequences into folds; None: follows from the data.
         metric: a name from ``lstm_edge_runtime.metrics``; None: accuracy for classes, mean-squared-error for values.
-        max_bytes: the most bytes of the int8 file, a number or ``"100k"``.
-        max_step_us: the most microseconds of a step on this machine.
-        task: what the targets are for; None: what the file has.
-        columns: for a CSV file, which columns mean what, as ``sequence=id,step=t,target=y,features=a+b``.
+        max_bytes: largest size of the int8 file in bytes, a number or ``"100k"``.
+        max_step_us: largest time of a step on this machine, in microseconds.
+        task: task of the targets; None: follows from the file.
+        columns: roles of the columns of a CSV file, as ``sequence=id,step=t,target=y,features=a+b``.
         storage: URL of the database of the trials; None: an SQLite file beside ``output``.
-        seed: of the folds and of every training.
+        seed: random seed of the folds and of every training.
         peephole: connections from the cell state to the gates.
-        bidirectional: read in both directions.
-        dropout: share dropped between layers and before the last one.
-        epochs: the most epochs of a training.
+        bidirectional: process each sequence in both directions.
+        dropout: dropout probability between layers and before the last one.
+        epochs: largest number of epochs of a training.
         batch_size: sequences in a batch.
-        learning_rate: at the start.
+        learning_rate: initial learning rate.
         patience: epochs without a lower held-out loss before a training stops.
         threads: PyTorch's threads.
-        plot: a ``.svg``, ``.png`` or ``.pdf`` file to draw the metric against the size into.
+        plot: a ``.svg``, ``.png`` or ``.pdf`` file for the plot of the metric against the size.
         on_progress: called with (trials done, trials), those of earlier runs and other processes included.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step of the work.
 
     Raises:
         BudgetError: no candidate is within the limits.
-        DataError: the data cannot be loaded or split so.
+        DataError: the data cannot be loaded, or cannot be split this way.
         InputError: an option is out of its range, the metric is not for the data, or the storage cannot be opened.
         OutputError: a file cannot be written.
-        LstmEdgeError: as training, export and quantization.
+        LstmEdgeError: the errors of training, export and quantization.
     """
     output = Path(output)
     check_output(output)
@@ -135,7 +135,7 @@ def select(
             threads=threads,
         ),
     )
-    # Its name says what it is for, also to whoever finds it months later.
+    # The name tells a later reader what the database is for.
     where = storage or sqlite_url(beside(output.with_name(output.stem), ".selection-study.sqlite3"))
     report = run_selection(dataset, settings, storage=where, limits=limits, say=progress, on_progress=on_progress)
     if progress is not None:

@@ -1,7 +1,7 @@
-"""Which options each task of ``lstm-edge train`` has, and their defaults; it loads nothing that is slow to load.
+"""The options of each task of ``lstm-edge train`` and their defaults; imports nothing that loads slowly.
 
-The defaults repeat those of the configurations and options in ``lstm_edge.training``, which would load torch before
-``--help``; a test holds them together.
+The defaults repeat those of the configurations and options in ``lstm_edge.training``, which would load torch for
+``--help``; a test compares them.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["OPTIONS", "REQUIRED", "RUN", "TASK_OPTIONS"]
 
-# What every task needs, and what decides where a training reads, starts and writes.
+# Required by every task; then the options that decide where a training reads, starts and writes.
 REQUIRED = ("data", "output")
 RUN = (*REQUIRED, "held_out_data", "columns", "start", "seed", "resume_file", "resume", "plot")
 

@@ -1,4 +1,4 @@
-"""``lstm-edge train``: load the data, train a ready-made model, write it."""
+"""``lstm-edge train``: load the data, train a ready-made model and write it."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -92,10 +92,10 @@ def train(
     on_progress: Callable[[int, int], None] | None = None,
     progress: Say | None = None,
 ) -> TrainingReport:
-    """Train a ready-made model and write it; what ``lstm-edge train TASK`` does.
+    """Train a ready-made model and write it; implements ``lstm-edge train TASK``.
 
     The same arguments give the same weights, bit for bit, on the same machine (without ``max_minutes``). Under
-    ``torchrun`` every process calls it; the first one writes, and calls back. An option that is None has the task's
+    ``torchrun`` every process calls this function; the first one writes and runs the callbacks. None means the task's
     default (``lstm_edge.commands.task_options``).
 
     Args:
@@ -103,69 +103,69 @@ def train(
         data: a bundled set, a file of sequences (``x`` float32 ``[steps, features]``, see docs/data.md), or for a
             language model a text.
         output: the ``.safetensors`` file to write.
-        held_out_data: held out for early stopping instead of a part of ``data``.
-        columns: which columns of a CSV file mean what, as ``sequence=id,step=t,target=y,features=a+b``.
+        held_out_data: data for early stopping; replaces a held-out share of ``data``.
+        columns: roles of the columns of a CSV file, as ``sequence=id,step=t,target=y,features=a+b``.
         held_out: share of ``data`` that is held out.
-        pad: where padding goes; never changes an answer.
-        truncate: which steps over ``max_length`` are dropped.
-        max_length: the most steps of a sequence.
-        bucket: batches of similar lengths.
-        pack: pack sequences of different lengths: slower, no padding computed.
-        vocabulary: what a token of a text is.
-        vocabulary_size: tokens that are kept, the most frequent first.
+        pad: side of the padding; it never changes an answer.
+        truncate: side at which steps over ``max_length`` are dropped.
+        max_length: largest number of steps in a sequence.
+        bucket: group sequences of similar lengths into batches.
+        pack: pack sequences of different lengths: slower, but skips the padding.
+        vocabulary: kind of token.
+        vocabulary_size: keep only this number of the most frequent tokens.
         max_vocabulary: refuse a larger vocabulary.
-        max_bytes: refuse a model of more bytes as int8: a number, or a text such as ``"100k"``.
-        lines: each line of the text is a text by itself, closed by an end token.
-        embedding: size of a token's vector; by default 64, or with ``tied`` the size of the recurrent output.
+        max_bytes: largest size of the int8 model in bytes: a number, or a text such as ``"100k"``.
+        lines: treat each line as a separate text that ends with an end token.
+        embedding: size of a token's embedding; by default 64, or with ``tied`` the size of the recurrent output.
         hidden: size of the hidden state.
         layers: number of LSTM layers.
         peephole: connections from the cell state to the gates.
         projection: size of the projected output; 0: no projection.
-        bidirectional: read in both directions.
-        tied: use the embedding as the last layer's matrix too.
-        dropout: share dropped between layers and before the last one.
+        bidirectional: process each sequence in both directions.
+        tied: share the embedding matrix with the last layer.
+        dropout: dropout probability between layers and before the last one.
         input_noise: standard deviation of the noise added to the standardized inputs.
-        forget_bias: first bias of the forget gates.
-        epochs: the most epochs.
-        batch_size: sequences in a batch, or rows of text read side by side.
-        window: tokens that the gradient goes back through.
-        reset_probability: with which a row of text starts a window from the initial state.
+        forget_bias: initial bias of the forget gates.
+        epochs: largest number of epochs.
+        batch_size: sequences in a batch, or rows of text in a batch.
+        window: length of truncated back-propagation, in tokens.
+        reset_probability: probability that a row of text starts a window from the initial state.
         loss: ``"cross-entropy"`` for classes, ``"mse"`` or ``"mae"`` for values.
         label_smoothing: share of probability spread over all classes.
-        optimizer: what makes the steps.
-        learning_rate: at the start.
-        momentum: of ``"sgd"``.
-        weight_decay: of the matrices.
-        schedule: how the learning rate falls.
+        optimizer: name of the optimizer.
+        learning_rate: initial learning rate.
+        momentum: momentum of ``"sgd"``.
+        weight_decay: weight decay of the matrices; biases do not decay.
+        schedule: name of the learning-rate schedule.
         warmup: share of the training in which the learning rate rises from 0.
-        step_epochs: epochs between cuts (``"step"``), or without gain (``"plateau"``).
-        step_factor: of a cut.
-        clip_norm: bound of the norm of all gradients together; 0 leaves them as they are.
+        step_epochs: epochs between reductions of the rate (``"step"``), or without a lower loss (``"plateau"``).
+        step_factor: factor of each reduction.
+        clip_norm: largest norm of the gradient; 0: no clipping.
         patience: epochs without a lower held-out loss before training stops.
-        max_minutes: stop after this time; the result then depends on the machine's speed.
-        max_updates: stop after so many updates in all.
-        quantize_aware: scheme whose arithmetic the forward pass has, such as ``"int8"`` or ``"int4:128"``.
+        max_minutes: time limit in minutes; the result then depends on the machine's speed.
+        max_updates: largest number of updates in all.
+        quantize_aware: scheme of quantization-aware training, such as ``"int8"`` or ``"int4:128"``.
         threads: PyTorch's threads.
         start: a trained ``.safetensors`` model of the same task and sizes to start from.
-        seed: decides first weights, order, noise and the held-out part.
-        resume_file: where the state is kept while it trains; by default ``output`` with ``.resume`` behind.
-        resume: go on from that state.
-        plot: a ``.svg``, ``.png`` or ``.pdf`` file to draw the curves into.
+        seed: random seed of the initial weights, the order, the noise and the held-out part.
+        resume_file: file of the training state during training; by default ``output`` with ``.resume`` appended.
+        resume: continue an interrupted training from that file.
+        plot: a ``.svg``, ``.png`` or ``.pdf`` file for the plot of the curves.
         on_epoch: called after every epoch.
         on_progress: called after every update with (updates done, updates at most).
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step of the work.
 
     Returns:
         The report: the epochs, the best one, the configuration, seconds.
 
     Raises:
-        InputError: an option is not one of the task's or out of its range, the loss became infinite or NaN, or there is
-            nothing to resume.
-        DataError: the data cannot be loaded, or are not for the task.
-        ArtifactError: ``start`` or the state is damaged, or of another training.
+        InputError: the task does not have an option, an option is out of its range, the loss became infinite or NaN, or
+            there is nothing to resume.
+        DataError: the data cannot be loaded, or does not fit the task.
+        ArtifactError: ``start`` or the state is damaged, or belongs to another training.
         OutputError: a file cannot be written, or an interrupted training would be lost.
     """
-    # First of all: these are the arguments and nothing else.
+    # This must stay the first statement: locals() then holds the arguments and nothing else.
     given = {name: value for name, value in locals().items() if value is not None}
     callbacks = {name: given.pop(name, None) for name in ("on_epoch", "on_progress", "progress")}
     _check_options(given.pop("task"), given)
@@ -182,7 +182,7 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """A training that has passed all checks of its paths; ``callbacks`` are those of the process that writes."""
+    """A training whose paths have been checked; only the process that writes has ``callbacks``."""
 
     task: TaskName
     given: Mapping[str, Any]
@@ -200,13 +200,13 @@ class _Run:
             self.callbacks["progress"](message)
 
     def chosen(self, kind: type) -> dict[str, Any]:
-        """Return the options that were given and are fields of a class; a norm of 0 means no clipping."""
+        """Return the given options that are fields of a class; a norm of 0 becomes None (no clipping)."""
         names = {field.name for field in fields(kind)}
         values = {name: value for name, value in self.given.items() if name in names}
         return values | ({"clip_norm": values["clip_norm"] or None} if "clip_norm" in values else {})
 
     def watched(self, model: Any) -> dict[str, Any]:
-        """Return the seed, the callbacks, the state and the model to start from, as keywords of a training."""
+        """Return the seed, the callbacks, the state and the model to start from as keyword arguments."""
         start = self.given.get("start")
         if start is not None:
             self.say(f"starting from {start}")
@@ -216,14 +216,14 @@ class _Run:
 
 
 def check_output(output: Path) -> None:
-    """Refuse a path that cannot be written, or whose name belongs to another kind of file, such as an exported model.
+    """Refuse a path that cannot be written, or whose name does not end in ``.safetensors``.
 
     Raises:
-        OutputError: it is one.
+        OutputError: the path is refused.
     """
     if output.suffix != ".safetensors":
         raise OutputError(
-            f"{output}: the name of a trained model must end in .safetensors; lstm-edge export makes the .onnx of it"
+            f"{output}: the name of a trained model must end in .safetensors; lstm-edge export converts it to .onnx"
         )
     check_target(output)
 
@@ -237,14 +237,14 @@ def _check_options(task: str, given: Mapping[str, Any]) -> None:
 
 
 def _open(task: TaskName, given: Mapping[str, Any], callbacks: Mapping[str, Any]) -> _Run:
-    """Refuse paths that cannot be written before anything slow starts."""
+    """Check the paths before anything slow starts."""
     output = Path(given["output"])
     check_output(output)
     if "plot" in given:
         check_plot(Path(given["plot"]))
     state = Path(given["resume_file"]) if "resume_file" in given else beside(output, ".resume")
     if os.path.realpath(state) == os.path.realpath(output):
-        raise OutputError(f"{state}: --resume-file must not be the model that -o writes: give it another name")
+        raise OutputError(f"{state}: --resume-file is the same file as -o: give it another name")
     checkpoint = Checkpoint(path=state, resume=given["resume"])
     if is_main():
         check_checkpoint(checkpoint)
@@ -253,7 +253,7 @@ def _open(task: TaskName, given: Mapping[str, Any], callbacks: Mapping[str, Any]
 
 
 def _train_sequences(run: _Run) -> tuple[Any, TrainingReport]:
-    task = cast(Task, run.task)  # a language model is trained by _train_text
+    task = cast(Task, run.task)  # _train_text trains language models
     training = TASKS[task]
     dataset, held_out = _load_parts(run, task)
     config = training.config.for_data(dataset, **run.chosen(training.config))
@@ -264,7 +264,7 @@ def _train_sequences(run: _Run) -> tuple[Any, TrainingReport]:
 
 
 def _load_parts(run: _Run, task: Task) -> tuple[Dataset, Dataset | None]:
-    """Load the training data and, where it was named, the data to hold out, with the training data's labels."""
+    """Load the training data and the held-out data, if given, with the labels of the training data."""
     named = None if "columns" not in run.given else parse_columns(run.given["columns"])
     dataset = load(run.given["data"], default_split="train", task=task, columns=named)
     check_sizes(dataset, task, {})

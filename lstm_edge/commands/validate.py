@@ -1,4 +1,4 @@
-"""``lstm-edge validate``: a candidate against a reference, on the task's own metric."""
+"""``lstm-edge validate``: compare a candidate with a reference on the task's metric."""
 
 from collections.abc import Callable
 
@@ -27,25 +27,24 @@ def validate(
     on_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ValidationReport:
-    """Compare a candidate with a reference on the task's own metric; what ``lstm-edge validate`` does.
+    """Compare a candidate with a reference on the task's metric; implements ``lstm-edge validate``.
 
-    The report says whether the candidate kept within the budget; its ``check()`` raises when it did not.
+    The report says whether the candidate stayed within the budget; its ``check()`` raises if not.
 
     Args:
-        candidate: path of the ``.onnx`` file to judge, or its bytes.
-        against: the reference, likewise.
+        candidate: path of the ``.onnx`` file to evaluate, or its bytes.
+        against: the reference, a path or bytes.
         data: a bundled name, the path of a file (docs/data.md), or loaded data: sequences ``x`` float32
             ``[steps, features]`` with targets, transcripts, or a text.
-        columns: for a CSV file, which columns mean what, as ``sequence=id,step=t,target=y,features=a+b``.
+        columns: roles of the columns of a CSV file, as ``sequence=id,step=t,target=y,features=a+b``.
         metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function``; None: accuracy for classes,
             mean-squared-error for values, perplexity for a text.
-        max_drop: how much worse the candidate may be, such as ``"0.5pt"`` or ``"0.5%"``; None: ``"0.5pt"`` of a metric
-            that is named, and of accuracy.
+        max_drop: the budget, such as ``"0.5pt"`` or ``"0.5%"``; None: ``"0.5pt"`` for a named metric and for accuracy.
         confidence: None: the estimated drop decides; a share such as 0.95: the upper bound of a paired bootstrap.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
         threads: onnxruntime's threads.
         on_progress: called with (sequences or tokens run, sequences or tokens to run), over both models.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step of the work.
 
     Raises:
         InputError: an argument is not allowed, the data does not fit the metric or a model, or an output is NaN.

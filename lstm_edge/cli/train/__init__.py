@@ -1,4 +1,4 @@
-"""`lstm-edge train`: train a ready-made model; one command for each task, made from one table."""
+"""`lstm-edge train`: train a ready-made model; one command for each task, generated from one table."""
 
 import inspect
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from lstm_edge.commands.task_options import REQUIRED, TASK_OPTIONS
 
 __all__ = ["TASKS", "Peephole", "add_to", "make_command"]
 
-HELP = """Train a model; one file for each, `.safetensors`.
+HELP = """Train a model and write it to a `.safetensors` file.
 
-An interrupted training goes on with --resume; `torchrun --nproc-per-node 2 -m lstm_edge train ...` trains with several
+--resume continues an interrupted training. `torchrun --nproc-per-node 2 -m lstm_edge train ...` trains with several
 processes. docs/training.md has the recipes.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task's command: its help, the examples under it, and options that differ from the others' in kind."""
+    """A task's command: its help, its examples, and the options whose type differs from the other tasks'."""
 
     help: str
     examples: tuple[str, ...]
@@ -35,7 +35,7 @@ TASKS = {
     "classification": Task(
         help="""Train a classifier of whole sequences.
 
-        A tenth of every class is held out of the training data for early stopping; a test split is never read.
+        A tenth of every class is held out of the training data for early stopping. A test split is never read.
         """,
         examples=(
             "--data japanese-vowels -o model.safetensors",
@@ -46,7 +46,7 @@ TASKS = {
         help="""Train a tagger: a label for every step of a sequence.
 
         A tenth of the sequences (of the groups, where there are any; the latest, where they have times) is held out for
-        early stopping. With --bidirectional a step sees what comes after it; the model can then not be streamed.
+        early stopping. With --bidirectional a step also depends on later steps, so the model cannot be streamed.
         """,
         examples=(
             "--data frames.npz -o tagger.safetensors --bidirectional",
@@ -57,7 +57,7 @@ TASKS = {
         help="""Train a forecaster: a number or a vector for a whole sequence.
 
         A tenth of the sequences (of the groups, where there are any; the latest, where they have times) is held out for
-        early stopping. The targets are standardized for the loss; the model answers in their own units.
+        early stopping. The targets are standardized for the loss; the model's outputs have the units of the targets.
         """,
         examples=(
             "--data machines.npz -o forecast.safetensors",
@@ -68,7 +68,7 @@ TASKS = {
     "language-model": Task(
         help="""Train a language model: the next token, at every step.
 
-        The recurrent state goes on from one window of the text to the next; the gradient stays inside a window.
+        The recurrent state is carried from one window of the text to the next; the gradient stays inside a window.
         """,
         examples=(
             "--data king-james -o kjv.safetensors --max-minutes 14",
@@ -91,7 +91,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def make_command(name: str) -> Callable[..., None]:
-    """Return the function that typer reads a task's options from: those of the table, with the task's defaults."""
+    """Return a function whose signature has a task's options and defaults, for typer to read."""
     task = TASKS[name]
     kinds = KINDS | task.kinds
     options = dict.fromkeys(REQUIRED, inspect.Parameter.empty) | dict(TASK_OPTIONS[name]) | {"as_json": False}

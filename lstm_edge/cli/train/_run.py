@@ -1,4 +1,4 @@
-"""What every task does around its training: shows progress, prints, and stays silent on processes but the first."""
+"""Shows the progress and prints the report of a training; only the first process prints."""
 
 import os
 from contextlib import ExitStack
@@ -17,9 +17,9 @@ __all__ = ["run_task"]
 
 
 def run_task(task: Any, values: dict[str, Any]) -> None:
-    """Train, with a bar from the first update on; print the report.
+    """Train with a progress bar from the first update on, and print the report.
 
-    An error on a process other than the first leaves without a word: the first has said it.
+    An error on another process than the first ends it silently: the first process prints the error.
     """
     from lstm_edge.commands.train import train
 
