@@ -1,7 +1,7 @@
-"""Batches of sequences of different lengths: which rows go together, how they are padded and cut.
+"""Batches of sequences of different lengths: grouping, padding and truncation.
 
-What is padding is known by ``Batch.starts`` and ``Batch.lengths`` (or ``Batch.mask``), never by a value: a zero in the
-data stays data.
+``Batch.starts`` and ``Batch.lengths`` (or ``Batch.mask``) mark the padding. No value marks it: a zero in the data stays
+data.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,22 @@ Rows = Sequence[int] | NDArray[np.int64]
 Pad = Literal["post", "pre", "random"]
 Truncate = Literal["post", "pre", "random"]
 
-# Batches that are sorted by length together. Fewer mix the rows better, more waste less: with lengths from 7 to 29 and
-# batches of 16, 8 leave 7 % of the steps to padding, 1 (no bucketing) leaves 35 %.
+# Batches per pool that is sorted by length. A smaller pool shuffles the rows better, a larger one pads less: with
+# lengths from 7 to 29 and batches of 16, a pool of 8 has 7 % padding steps, a pool of 1 (no bucketing) 35 %.
 _POOL = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """B padded sequences; T is the longest one's length after truncation.
+    """B padded sequences; T is the largest length after truncation.
 
     Attributes:
         x: float32 ``[B, T, F]``, zeros in the padding.
         starts: int64 ``[B]``, the first valid step of each row; 0 everywhere for ``pad="post"``.
-        lengths: int64 ``[B]``, valid steps of each row, from its start on, without a gap.
-        y: the targets, dtype as in the data set: ``[B]`` or ``[B, K]``; for targets of steps ``[B, T]`` or
-            ``[B, T, K]``, zeros in the padding.
-        rows: int64 ``[B]``, the numbers of the sequences in the data set.
+        lengths: int64 ``[B]``, number of consecutive valid steps of each row, from its start.
+        y: the targets, dtype as in the data set: ``[B]`` or ``[B, K]``; for targets per step ``[B, T]`` or ``[B, T,
+            K]``, zeros in the padding.
+        rows: int64 ``[B]``, the indices of the sequences in the data set.
     """
 
     x: NDArray[np.float32]
@@ -53,7 +53,7 @@ class Batch:
 
 
 def pad(rows: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Stack sequences into one batch, zeros after each one's end.
+    """Stack sequences into one batch, padded with zeros after each sequence.
 
     Args:
         rows: B sequences, float32 ``[T_b, F]`` each.
@@ -86,16 +86,16 @@ def collate(
     """Put sequences of a data set into one batch.
 
     Args:
-        dataset: where they are from.
-        rows: their numbers, B of them.
-        pad: where the padding goes: after the row (``post``), before it (``pre``), or before and after it in shares
-            drawn anew for each row (``random``).
+        dataset: the data set.
+        rows: B indices of sequences.
+        pad: side of the padding: after the row (``post``), before it (``pre``), or split at random for each row
+            (``random``).
         truncate: which steps of a row longer than ``max_length`` are dropped: those at its end (``post``), at its
-            beginning (``pre``), or those around a window drawn anew for each row (``random``). Targets of steps are
-            cut with their steps.
-        max_length: the most steps a row keeps; None keeps all, and ``truncate`` then means nothing.
-        rng: what ``random`` draws from; make one for each epoch (``np.random.default_rng([seed, epoch])``) so that
-            every epoch draws anew and a repeated run draws the same.
+            beginning (``pre``), or those around a random window of each row (``random``). Targets per step are
+            truncated with their steps.
+        max_length: largest number of steps of a row; None keeps all steps and ignores ``truncate``.
+        rng: generator for ``random``. Make one for each epoch (``np.random.default_rng([seed, epoch])``), so that
+            epochs differ and a repeated run draws the same numbers.
 
     Raises:
         DataError: no rows.
@@ -122,20 +122,20 @@ def collate(
 def bucketed_batches(
     lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int = 0
 ) -> list[NDArray[np.int64]]:
-    """Cut the rows of one epoch into batches of similar lengths, in a shuffled order.
+    """Split the rows of one epoch into batches of similar lengths, in shuffled order.
 
-    The rows are shuffled, cut into pools of 8 batches, sorted by length within each pool and cut into batches; then
-    the batches are shuffled. The same arguments give the same batches on every machine; every row comes once. All
-    batches are of ``batch_size`` but one, which may be smaller.
+    The rows are shuffled, split into pools of 8 batches, sorted by length within each pool and split into batches; then
+    the batches are shuffled. The same arguments give the same batches on every machine. Every row occurs once. One
+    batch may be smaller than ``batch_size``.
 
     Args:
         lengths: int64 ``[N]``, steps of each row.
         batch_size: rows in a batch, at least 1.
-        seed: decides the order, with ``epoch``.
-        epoch: from 0; every epoch has an order of its own.
+        seed: random seed of the order, together with ``epoch``.
+        epoch: number of the epoch, from 0; the order depends on it.
 
     Returns:
-        Row numbers, int64 ``[batch_size]`` each.
+        Row indices, int64 ``[batch_size]`` each.
 
     Raises:
         InputError: ``batch_size`` is below 1, or ``seed`` or ``epoch`` below 0.
@@ -161,18 +161,18 @@ def _check_padding(pad: str, truncate: str, max_length: int | None, rng: np.rand
         raise InputError(f"max_length is {max_length}, expected 1 or more")
     if rng is None and (pad == "random" or (truncate == "random" and max_length is not None)):
         name = "pad" if pad == "random" else "truncate"
-        raise InputError(f"{name}='random' draws numbers: give rng, a numpy.random.Generator")
+        raise InputError(f"{name}='random' needs random numbers: give rng, a numpy.random.Generator")
 
 
 def _draw(room: NDArray[np.int64], where: str, rng: np.random.Generator | None) -> NDArray[np.int64]:
-    """Return for each row how far in it begins: 0 (first), its whole room (last), or anything from 0 to its room."""
+    """Return the offset of each row: 0 (first), ``room`` (last), or a random integer from 0 to ``room``."""
     if where == "random" and rng is not None:
         return rng.integers(0, room, endpoint=True)
     return room if where == "last" else np.zeros_like(room)
 
 
 def _place(rows: Sequence[Array], starts: NDArray[np.int64], T: int) -> Array:
-    """Return zeros ``[B, T, ...]`` with each row from its start on."""
+    """Return zeros ``[B, T, ...]`` with each row copied to its start."""
     batch = np.zeros((len(rows), T, *rows[0].shape[1:]), dtype=rows[0].dtype)
     for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
         batch[number, start : start + len(row)] = row

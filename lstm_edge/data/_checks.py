@@ -1,4 +1,4 @@
-"""What the arrays of a ``Dataset`` must be; every refusal is one sentence."""
+"""Checks of the arrays of a ``Dataset``; each error is one sentence."""
 
 import numpy as np
 
@@ -29,14 +29,14 @@ def check_lengths(name: str, lengths: Array, steps: int) -> None:
         raise DataError(
             f"data {name}: lengths[{index}] is {lengths[index]}; expected every sequence to have 1 step or more"
         )
-    # Python's integers: a sum of damaged lengths may not fit into int64.
+    # Python integers, because a sum of damaged lengths may overflow int64.
     total = sum(lengths.tolist())
     if total != steps:
         raise DataError(f"data {name}: lengths add up to {total}, but x has {steps} rows; expected the same number")
 
 
 def check_y(name: str, y: Array, count: int, labels: tuple[str, ...], per_step: bool) -> None:
-    """Refuse targets of another dtype, shape or number than ``count``, classes out of range, and values not finite."""
+    """Refuse targets of a wrong dtype, shape or number (``count``), classes out of range, and non-finite values."""
     axis = "steps" if per_step else "samples"
     expected = f"int64 [{axis}] (classes) or float32 [{axis}] or [{axis}, targets]"
     known = (y.dtype == np.int64 and y.ndim == 1) or (y.dtype == np.float32 and y.ndim in (1, 2))
@@ -59,7 +59,7 @@ def check_y(name: str, y: Array, count: int, labels: tuple[str, ...], per_step: 
 
 
 def check_groups(name: str, samples: int, groups: Array | None, times: Array | None, ids: tuple[str, ...]) -> None:
-    """Refuse groups that are not int64 ``[samples]``, times that are not finite float64 ``[samples]``, other ids."""
+    """Refuse groups that are not int64 ``[samples]``, non-finite times, and a wrong number of ids."""
     if groups is not None:
         good = groups.dtype == np.int64 and groups.shape == (samples,)
         _expect(name, "groups", groups, f"int64 [{samples}], one for each sequence", good)

@@ -1,4 +1,4 @@
-"""Which columns of a CSV file mean what."""
+"""The roles of the columns of a CSV file."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from lstm_edge_runtime.errors import InputError
 
 __all__ = ["Columns", "Places", "find_places", "parse_columns"]
 
-# A column is a feature; the layers of a model have at most 16,384 inputs.
+# A column may be a feature, and the layers of a model have at most 16,384 inputs.
 MOST_COLUMNS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which columns of a CSV file mean what.
+    """The roles of the columns of a CSV file.
 
-    ``sequence`` names the sequence of a line and ``step`` (integers) its place in it. ``target`` names one column, or
-    several whose numbers together are one target. ``group`` and ``time`` are the sequences' group and moment; the
-    columns of these two names are read where there are any, and must be there when another name is given.
-    ``features``: the columns of ``x`` in their order; by default every column that is none of the others.
+    ``sequence`` names the sequence of a line and ``step`` (integers) its position in the sequence. ``target`` names one
+    column, or several whose numbers together are one target. ``group`` and ``time`` are the group and the time of a
+    sequence; columns with these names are optional, and columns with other names must exist. ``features``: the columns
+    of ``x`` in their order; by default all other columns.
     """
 
     sequence: str = "sequence"
@@ -33,7 +33,7 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where the columns are in a line, from 0; None for an optional one that is not there."""
+    """The index of each column in a line, from 0; None for an absent optional column."""
 
     sequence: int
     step: int
@@ -44,10 +44,10 @@ class Places:
 
 
 def parse_columns(text: str) -> Columns:
-    """Read ``sequence=utterance,step=frame,target=speaker,features=a+b+c``; ``+`` joins several names.
+    """Parse ``sequence=utterance,step=frame,target=speaker,features=a+b+c``; ``+`` joins several names.
 
     Raises:
-        InputError: a part is not of that form, or names no or too many columns.
+        InputError: a part is malformed, or names no column or too many columns.
     """
     given: dict[str, tuple[str, ...]] = {}
     for part in text.split(","):
@@ -72,13 +72,13 @@ def find_places(name: str, header: list[str], columns: Columns) -> Places:
     """Find the columns in a header.
 
     Raises:
-        DataError: a column is missing or there twice, or none is left for features.
+        DataError: a column is missing or duplicate, or no column is left for features.
     """
     if len(header) > MOST_COLUMNS:
         raise at(name, 1, f"the header has {len(header):,} columns, expected at most {MOST_COLUMNS:,}")
     twice = [column for column, count in Counter(header).items() if count > 1]
     if twice:
-        raise at(name, 1, f"the column {min(twice)[:40]!r} is there twice")
+        raise at(name, 1, f"the column {min(twice)[:40]!r} is given twice")
     defaults = Columns()
     optional = {key for key in ("group", "time") if getattr(columns, key) == getattr(defaults, key)}
     wanted = [("sequence", columns.sequence), ("step", columns.step)]
@@ -87,7 +87,7 @@ def find_places(name: str, header: list[str], columns: Columns) -> Places:
     wanted += [("features", column) for column in columns.features]
     for key, column in wanted:
         if column not in header:
-            raise at(name, 1, f"no column {column!r} ({key}); found {_shown(header)}. Say with columns which one it is")
+            raise at(name, 1, f"no column {column!r} ({key}); found {_shown(header)}. Give its name with columns")
     places = {column: place for place, column in enumerate(header)}
     others = {columns.sequence, columns.step, *columns.target, columns.group, columns.time}
     chosen = columns.features or tuple(column for column in header if column not in others)

@@ -20,7 +20,7 @@ __all__ = ["load_csv"]
 
 @dataclass(kw_only=True)
 class _Lines:
-    """All lines of the file ``name``, in its order; one entry of each list for each line."""
+    """All lines of the file ``name``, in the file's order; each list has one entry for each line."""
 
     name: str
     sequence: list[str] = field(default_factory=list)
@@ -33,7 +33,7 @@ class _Lines:
 
 
 class _Counted:
-    """Lines of which one record, whose cells may hold line breaks, has no more characters than one line may have."""
+    """Lines of bounded records: a record, whose cells may contain line breaks, is at most as long as a line."""
 
     def __init__(self, name: str, lines: Lines) -> None:
         self.characters = 0
@@ -52,7 +52,7 @@ class _Counted:
 
 @dataclass(frozen=True, kw_only=True)
 class _Order:
-    """The lines sorted by sequence and step: their numbers, and where each sequence starts and how many it has."""
+    """The line numbers sorted by sequence and step, and the first entry and the length of each sequence."""
 
     lines: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -68,19 +68,20 @@ def load_csv(
 ) -> Dataset:
     """Read a CSV file (``.csv`` or ``.csv.gz``): commas, a header, one line for each step; see docs/data.md.
 
-    Lines may be in any order: steps are sorted, and must follow each other by 1 from any first number. Sequences stay
-    in the order in which they first appear. A target that is the same on all lines of each sequence is one of the
-    sequence, unless ``task`` is ``tagging``; any other is one of each step.
+    Lines may be in any order. Steps are sorted, and must be consecutive integers from any first number. Sequences stay
+    in the order in which they first appear. A target that is constant within each sequence is a target per sequence,
+    unless ``task`` is ``tagging``; any other target is a target per step.
 
     Args:
         path: the file.
-        columns: which column means what.
-        task: what the targets are for; None: integers and texts are classes, numbers with a decimal point values.
+        columns: roles of the columns.
+        task: task of the targets; None: integers and texts are classes, numbers with a decimal point are values.
         labels: the only labels allowed, in their order; None: those of the file, sorted.
 
     Raises:
-        DataError: one sentence with the file and the line: a column is missing, a line too short or too long, a cell
-            no finite number, a step twice or missing, a label never seen, the file empty or not readable.
+        DataError: one sentence with the file and the line: a column is missing, a line is too short or too long, a cell
+            is not a finite number, a step is duplicate or missing, a label was never seen, or the file is empty or
+            cannot be read.
     """
     with translated(DataError, f"data {path}: cannot be read"):
         return _load(path, columns or Columns(), task, labels)
@@ -137,7 +138,7 @@ def _add(lines: _Lines, cells: list[str], header: list[str], places: Places, lin
     if len(cells) != len(header):
         raise at(lines.name, line, f"has {len(cells)} cells, expected {len(header)} as in the header")
     step = cells[places.step].strip()
-    # 18 digits always fit into 64 bits.
+    # 18 digits always fit into int64.
     if not (step.isascii() and step.removeprefix("-").isdecimal() and len(step) <= 18):
         raise at(lines.name, line, f"{header[places.step].strip()} is {step[:40]!r}, expected an integer")
     for place in places.features:
@@ -185,7 +186,7 @@ def _target(name: str, cells: tuple[str, ...], line: int, task: Task | None) -> 
     if len(cells) == 1:
         return cells[0]
     if task not in (None, "forecast"):
-        raise at(name, line, f"{len(cells)} columns are the target, expected one for {task}")
+        raise at(name, line, f"got {len(cells)} target columns, expected one for {task}")
     numbers = [parse_number(cell) for cell in cells]
     good = tuple(number for number in numbers if number is not None)
     if len(good) < len(cells):
@@ -207,7 +208,7 @@ def _is_per_step(name: str, targets: Sequence[Target], order: _Order, task: Task
 
 
 def _first_change(values: Sequence[object], order: _Order) -> int | None:
-    """Return the place of the first value that is not its sequence's first, or None."""
+    """Return the index of the first value that differs from the first value of its sequence, or None."""
     for start, length in zip(order.starts.tolist(), order.lengths.tolist(), strict=True):
         for place in range(start + 1, start + length):
             if values[place] != values[start]:
@@ -216,7 +217,7 @@ def _first_change(values: Sequence[object], order: _Order) -> int | None:
 
 
 def _constant(lines: _Lines, key: str, order: _Order) -> list[tuple[str, int]]:
-    """Return the text and the line of ``key`` for each sequence; it must not change within one."""
+    """Return the text and the line of ``key`` for each sequence; it must be constant within a sequence."""
     texts = getattr(lines, key)
     if not texts:
         return []
@@ -242,6 +243,8 @@ def _times(lines: _Lines, order: _Order) -> NDArray[np.float64] | None:
     for text, line in cells:
         time = parse_number(text)
         if time is None:
-            raise at(lines.name, line, f"the time is {text!r}, expected a number: the sequence's moment, in any unit")
+            raise at(
+                lines.name, line, f"the time is {text!r}, expected a number: the time of the sequence, in any unit"
+            )
         times.append(time)
     return np.array(times, dtype=np.float64) if cells else None

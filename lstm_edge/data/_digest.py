@@ -1,4 +1,4 @@
-"""One number for what a data set holds, so that a figure can say what it was measured on."""
+"""A digest of the contents of a data set, to record which data a figure was measured on."""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ __all__ = ["data_sha256"]
 
 
 def data_sha256(dataset: Dataset | Transcripts | TextData) -> str:
-    """Return the SHA-256 of what a model is judged by: 64 hexadecimal digits, equal on every machine.
+    """Return the SHA-256 of the data that a model is evaluated on: 64 hexadecimal digits, equal on every machine.
 
-    Of sequences the steps, their lengths, the targets and the classes' names; of transcribed sequences the steps,
-    lengths and texts; of a text its UTF-8. Names of the set, groups, times and ids do not count: they change no
-    figure.
+    For sequences it covers the steps, the lengths, the targets and the class names; for transcribed sequences the
+    steps, the lengths and the texts; for a text its UTF-8. It does not cover the name of the set, groups, times and
+    ids, which change no figure.
     """
     digest = hashlib.sha256()
     if isinstance(dataset, TextData):
@@ -40,13 +40,13 @@ def data_sha256(dataset: Dataset | Transcripts | TextData) -> str:
 
 
 def _add(digest: "_Hash", array: NDArray[np.float32] | NDArray[np.int64]) -> None:
-    """Add dtype, shape and numbers, lowest byte first."""
+    """Add dtype, shape and numbers in little-endian order."""
     little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     digest.update(f"{array.dtype.name} {list(array.shape)}\n".encode())
     digest.update(little.tobytes())
 
 
 def _add_texts(digest: "_Hash", texts: tuple[str, ...]) -> None:
-    """Add texts, each after its length, so that no two lists look alike."""
+    """Add texts, each after its length, so that different lists give different bytes."""
     for text in (text.encode("utf-8", "surrogatepass") for text in texts):
         digest.update(b"%d\n" % len(text) + text)

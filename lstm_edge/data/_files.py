@@ -1,4 +1,4 @@
-"""Where data sets come from: the ones bundled with the package, ``.npz`` files without pickles, and text files."""
+"""Loading of data sets: the bundled ones, ``.npz`` files without pickles, and text files."""
 
 import os
 import zipfile
@@ -27,7 +27,7 @@ BUNDLED = ("japanese-vowels",)
 SUFFIXES = (".npz", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
 SPEAKERS = tuple(f"speaker {number}" for number in range(1, 10))
 
-# More class names would be more classes than a model has weights for.
+# A model has at most this number of classes.
 MOST_LABELS = 1_000_000
 
 
@@ -44,20 +44,20 @@ def load(
     Args:
         spec: ``japanese-vowels``, ``japanese-vowels:train``, ``japanese-vowels:test``, or the path of a file (its
             contents: see docs/data.md).
-        default_split: the split that a bundled name without one means: ``train`` where a model is trained,
-            ``test`` where it is judged.
-        task: what the targets must be for; None takes what the file has.
-        columns: for CSV files, which columns mean what.
+        default_split: split of a bundled name without one: ``train`` for training, ``test`` for evaluation.
+        task: task that the targets must fit; None accepts any.
+        columns: roles of the columns of a CSV file.
         labels: for text files, the only labels allowed, in their order (those of a trained model).
 
     Raises:
-        DataError: no such set, split or file, or the file's contents are not as documented, or not for ``task``.
+        DataError: the set, split or file does not exist, or the file's contents are not as documented or do not fit
+            ``task``.
         InputError: ``columns`` was given for another kind of file.
     """
     name, colon, split = spec.partition(":")
     suffix = next((ending for ending in SUFFIXES if spec.endswith(ending)), None)
     if columns is not None and suffix not in (".csv", ".csv.gz"):
-        raise InputError(f"data {spec}: columns are for .csv files, leave them out")
+        raise InputError(f"data {spec}: columns require a .csv file, leave them out")
     if name in BUNDLED:
         if colon and split not in SPLITS:
             raise DataError(f"data {spec!r}: {name} has no split {split!r}; expected one of {', '.join(SPLITS)}")
@@ -77,23 +77,24 @@ def load(
 def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:
     """Load an ``.npz`` file with the keys documented in ``lstm_edge.data``; pickled objects are refused.
 
-    ``y`` is of steps where it has ``sum(lengths)`` entries, of sequences where it has ``samples``; where every
-    sequence is one step long these are the same, and it is of sequences unless ``task`` is ``tagging``.
+    ``y`` has targets per step if it has ``sum(lengths)`` entries, and targets per sequence if it has ``samples``
+    entries. If every sequence has one step, both numbers are equal: then ``y`` has targets per sequence, unless
+    ``task`` is ``tagging``.
 
     Raises:
-        DataError: the file is missing or damaged, a key, dtype or shape is not as documented, or ``y`` is not for
+        DataError: the file is missing or damaged, a key, dtype or shape is not as documented, or ``y`` does not fit
             ``task``.
     """
     name = str(path)
     arrays = _read(Path(path), required=("x", "lengths", "y"), optional=("labels", "groups", "times"))
-    # What is left to raise: a label that is no text (a code point beyond Unicode), and too little memory.
+    # Two errors remain: a label that is not text (a code point beyond Unicode), and too little memory.
     with translated(DataError, f"data {name}: cannot be read"):
         return _for_task(_make(name, arrays, task), task)
 
 
 def _make(name: str, arrays: dict[str, NDArray[Any]], task: Task | None) -> Dataset:
     steps = arrays["x"].shape[0] if arrays["x"].ndim else 0
-    # Counted before they are made wider: int8 to int64 takes eight times as much.
+    # Counted before the conversion from int8 to int64, which takes eight times the memory.
     for key, most, of in (("lengths", steps, "x has"), ("y", max(steps, arrays["lengths"].size), "x or lengths has")):
         if arrays[key].ndim and len(arrays[key]) > max(most, 2**20):
             raise DataError(f"data {name}: {key} has {len(arrays[key])} entries, more than {of}: {most}")
@@ -132,7 +133,7 @@ def _for_task(dataset: Dataset, task: Task | None) -> Dataset:
 
 
 def _exact_float32(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
-    # float32 holds every integer up to 2^24.
+    # float32 represents every integer up to 2^24 exactly.
     if y.size and np.abs(y).max() > 2**24:
         raise DataError(f"data {name}: y holds {np.abs(y).max()}, not exact in float32; expected at most 16,777,216")
     return y.astype(np.float32)
@@ -146,8 +147,8 @@ def _japanese_vowels(split: str) -> Dataset:
 
 
 def _widen(array: NDArray[Any]) -> NDArray[Any]:
-    # The bundled lengths are uint8: their sum would wrap at 256. A uint64 too large for int64 stays as it is
-    # and is refused by its dtype.
+    # The bundled lengths are uint8, whose sum would overflow at 256. A uint64 too large for int64 keeps its dtype,
+    # which is refused later.
     if array.dtype.kind not in "iu" or (array.dtype == np.uint64 and array.size and array.max() > 2**63 - 1):
         return array
     return array.astype(np.int64)
@@ -175,7 +176,7 @@ def _read_array(path: Path, key: str, member: Member) -> NDArray[Any]:
     with member.open() as stream:
         if member.declared_bytes < len(MAGIC) or not stream.peek(len(MAGIC)).startswith(MAGIC):
             raise DataError(f"data {path}: {key} is not a NumPy array; expected one in .npy format")
-        # The archive's own budget counts the bytes already.
+        # The archive's own limit counts the bytes already.
         return read_npy(stream, Budget(MOST_ARRAY_BYTES), kinds=NUMBERS_AND_TEXT, available=member.declared_bytes)
 
 

@@ -21,7 +21,7 @@ _KEYS = ("x", "y", "y_vector", "id", "group", "time")
 
 @dataclass(kw_only=True)
 class _Lines:
-    """What was read: steps of all sequences, one entry of the other lists for each sequence, targets flat."""
+    """The file's contents: flat steps and targets; the other lists have one entry for each sequence."""
 
     x: list[np.ndarray[Any, np.dtype[np.float32]]] = field(default_factory=list)
     target: list[Target] = field(default_factory=list)
@@ -35,13 +35,12 @@ def load_json_lines(path: str | Path, *, task: Task | None = None, labels: Seque
     """Read a JSON Lines file (``.jsonl`` or ``.jsonl.gz``): one object for each sequence; see docs/data.md.
 
     ``{"x": [[...], ...], "y": ...}``; ``y`` is text or a number for the sequence, or a list with an entry for each
-    step, itself text, a number, or a list of numbers. A list of numbers that is the one target of the sequence stands
-    under ``y_vector`` instead. Optional on all lines or none: ``id`` and ``group`` (text or integer), ``time`` (a
-    number).
+    step: text, a number, or a list of numbers. A list of numbers that is one target of the whole sequence has the key
+    ``y_vector`` instead. Optional, on all lines or none: ``id`` and ``group`` (text or integer), ``time`` (a number).
 
     Args:
         path: the file.
-        task: what the targets are for; None: integers and texts are classes, numbers with a decimal point values.
+        task: task of the targets; None: integers and texts are classes, numbers with a decimal point are values.
         labels: the only labels allowed, in their order; None: those of the file, sorted.
 
     Raises:
@@ -100,7 +99,8 @@ def read_object(name: str, line: int, text: str, keys: Sequence[str]) -> dict[st
     """Read the object on one line of a file.
 
     Raises:
-        DataError: it is not JSON, no object, holds NaN or infinity, a key twice, or one that is none of ``keys``.
+        DataError: the line is not JSON or not an object, contains NaN or infinity, or has a duplicate key or a key
+            outside ``keys``.
     """
 
     def refuse(constant: str) -> NoReturn:
@@ -110,7 +110,7 @@ def read_object(name: str, line: int, text: str, keys: Sequence[str]) -> dict[st
         value = dict(pairs)
         if len(value) < len(pairs):
             twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-            raise at(name, line, f"the key {min(twice)[:40]!r} is there twice")
+            raise at(name, line, f"the key {min(twice)[:40]!r} is given twice")
         return value
 
     try:
@@ -127,8 +127,8 @@ def read_object(name: str, line: int, text: str, keys: Sequence[str]) -> dict[st
 
 
 def _hint(key: str) -> str:
-    """Say where a key is read that is in other files of sequences."""
-    return " (a text is for word-error-rate and character-error-rate)" if key == "text" else ""
+    """Return a hint for a key that belongs to another kind of file."""
+    return " (text is read for word-error-rate and character-error-rate only)" if key == "text" else ""
 
 
 def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:
@@ -144,8 +144,8 @@ def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:
             raise at(
                 name,
                 line,
-                f"y has {len(y)} entries, but x {len(x)} steps; expected one for each "
-                "(several numbers for a whole sequence stand under y_vector)",
+                f"y has {len(y)} entries, but x has {len(x)} steps; expected one for each (a vector for a whole "
+                "sequence has the key y_vector)",
             )
         lines.target += [(_target(name, line, entry), line) for entry in y]
     else:
@@ -160,15 +160,15 @@ def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:
 
 
 def read_steps(name: str, line: int, value: Any, *, features: int | None) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Read the steps of one sequence, float32 ``[T, F]``; ``features`` is F as it was before, None at the first.
+    """Parse the steps of one sequence, float32 ``[T, F]``; ``features`` is the F of earlier lines, or None.
 
     Raises:
-        DataError: they are no list of lists of finite numbers, or have other features.
+        DataError: the value is not a list of lists of finite numbers, or has another number of features.
     """
     if not isinstance(value, list) or not value:
         got = "an empty list" if value == [] else type(value).__name__
         raise at(name, line, f"x is {got}, expected a list of at least one step, each a list of numbers")
-    # Flat, without an object for each number: 32 MiB of a line hold eight million steps of one digit.
+    # Flat, without an object for each number: a line of 32 MiB may have eight million steps of one digit.
     flat, width = array("d"), 0
     for place, step in enumerate(value):
         row = _vector(name, line, step, f"x[{place}]")
@@ -177,7 +177,7 @@ def read_steps(name: str, line: int, value: Any, *, features: int | None) -> np.
             raise at(name, line, f"x[{place}] has {len(row)} numbers, expected {width} as x[0]")
         flat.extend(row)
     if features is not None and width != features:
-        raise at(name, line, f"x has {width} features, expected {features} as before")
+        raise at(name, line, f"x has {width} features, expected {features} as on the lines before")
     return np.frombuffer(flat, np.float64).astype(np.float32).reshape(-1, width)
 
 
@@ -195,7 +195,7 @@ def _number(name: str, line: int, value: Any, what: str) -> float:
 
 
 def shown(value: Any) -> Any:
-    """Return what a message shows of a value: of a list or an object the kind alone, which may be deep and long."""
+    """Return a value for a message; a list or an object, which may be deep and long, becomes its type."""
     if isinstance(value, list | dict):
         return type(value).__name__
     return value[:40] if isinstance(value, str) else value

@@ -23,23 +23,23 @@ TASKS: tuple[Task, ...] = ("classification", "tagging", "forecast")
 class Dataset:
     """Sequences of different lengths and their targets; N sequences, T_i steps of sequence i, F features, K values.
 
-    The arrays must not be written to.
+    The arrays are read-only.
 
     Attributes:
-        name: what messages call the set.
-        x: float32 ``[sum(lengths), F]``, the steps of all sequences one after the other. Zeros in it are data:
-            nothing here is padding.
+        name: the name of the set in messages.
+        x: float32 ``[sum(lengths), F]``, the steps of all sequences one after the other. There is no padding: zeros are
+            data.
         lengths: int64 ``[N]``, steps of each, at least 1.
         y: classes int64, or values float32; ``[N]`` or (values only) ``[N, K]``, one for each sequence, or with
             ``per_step`` ``[sum(lengths)]`` or ``[sum(lengths), K]``, one for each step.
-        labels: the classes' names, or empty.
+        labels: the class names, or empty.
         per_step: whether ``y`` has a target for each step.
-        groups: int64 ``[N]``, sequences that must not be torn apart by a split (one speaker, one machine), or None.
-        times: float64 ``[N]``, when each sequence was recorded, in any unit: what a split in time goes by; or None.
-        ids: the sequences' names, or empty.
+        groups: int64 ``[N]``, sequences of one group (one speaker, one machine) stay together in a split; or None.
+        times: float64 ``[N]``, time of each sequence in any unit, used by a split in time; or None.
+        ids: the names of the sequences, or empty.
 
     Raises:
-        DataError: an array has another dtype or shape, the set is empty, or a number is NaN or infinite.
+        DataError: an array has a wrong dtype or shape, the set is empty, or a number is NaN or infinite.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Dataset:
     def target(self, index: int) -> Array:
         """Return the target of sequence ``index``: its entry of ``y``; with ``per_step`` a view ``[T]`` or ``[T, K]``.
 
-        The entry is a NumPy array as well: of shape ``[]`` or ``[K]``.
+        The entry of ``y`` is also a NumPy array, of shape ``[]`` or ``[K]``.
         """
         if not self.per_step:
             return np.asarray(self.y[index])
@@ -83,34 +83,34 @@ class Dataset:
 
     @property
     def task(self) -> Task:
-        """What the targets are for: ``classification`` (a class a sequence), ``tagging`` (a step) or ``forecast``."""
+        """The task: ``classification`` (a class per sequence), ``tagging`` (a class per step) or ``forecast``."""
         if not self.is_classes:
             return "forecast"
         return "tagging" if self.per_step else "classification"
 
     @property
     def features(self) -> int:
-        """Features of each step, F."""
+        """Number of features, F."""
         return int(self.x.shape[1])
 
     @property
     def targets(self) -> int:
-        """Values of one target: K of ``[..., K]``, and 1 where ``y`` has no such axis."""
+        """Values per target: K of ``[..., K]``, or 1 if ``y`` has no such axis."""
         return int(self.y.shape[1]) if self.y.ndim == 2 else 1
 
     @property
     def is_classes(self) -> bool:
-        """Whether ``y`` holds classes, of sequences or of steps."""
+        """Whether ``y`` holds classes, per sequence or per step."""
         return self.y.dtype == np.int64
 
     @property
     def is_classification(self) -> bool:
-        """Whether ``y`` holds one class for each sequence."""
+        """Whether ``y`` holds one class per sequence."""
         return self.is_classes and not self.per_step
 
     @property
     def classes(self) -> int:
-        """Number of classes: of ``labels`` where there are any, else the largest class plus one.
+        """Number of classes: the number of ``labels``, or without labels the largest class plus one.
 
         Raises:
             DataError: ``y`` holds values, not classes.
@@ -120,7 +120,7 @@ class Dataset:
         return len(self.labels) if self.labels else int(self.y.max()) + 1
 
     def subset(self, rows: Sequence[int] | NDArray[np.int64], *, name: str | None = None) -> "Dataset":
-        """Return the sequences ``rows`` (numbers from 0, none twice) as a set of their own, in that order, copied.
+        """Return the sequences ``rows`` (distinct indices from 0) as a new set in that order; the data are copied.
 
         ``labels`` stay, so that a class keeps its number; without labels ``classes`` may become smaller.
 
@@ -129,7 +129,7 @@ class Dataset:
         """
         index = np.asarray(rows, dtype=np.int64)
         if not len(index):
-            raise DataError(f"data {self.name}: asked for a part with no sequences, expected at least one")
+            raise DataError(f"data {self.name}: got a subset without sequences, expected at least one")
         steps = np.concatenate([np.arange(int(self.lengths[i])) + self._starts[i] for i in index])
         return Dataset(
             name=name or self.name,
@@ -144,18 +144,18 @@ class Dataset:
         )
 
     def for_model(self, labels: Sequence[str], classes: int) -> "Dataset":
-        """Return the set with its classes numbered as the model that shall judge it numbers them.
+        """Return the set with the class numbers of a model.
 
-        A file's own names are numbered in sorted order, so a file that lacks a class numbers the later ones
-        differently than the file that the model was trained on. Names are matched by name; classes without names
-        are the model's own numbers, and names such as ``"3"`` are numbers for a model without names.
+        The class names of a file are numbered in sorted order. A file without one of the classes therefore numbers the
+        later ones differently than the training file. Classes are matched by name. Classes without names keep their
+        numbers, and names such as ``"3"`` become numbers for a model without names.
 
         Args:
             labels: the model's names, or none.
-            classes: how many classes the model knows.
+            classes: number of classes of the model.
 
         Raises:
-            DataError: ``y`` holds values; or a class is one that the model never saw.
+            DataError: ``y`` holds values, or the model does not have a class.
         """
         own, present = self.labels, np.unique(self.y) if self.is_classes else np.arange(0)
         if self.classes and not own:

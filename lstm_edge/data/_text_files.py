@@ -1,6 +1,6 @@
-"""What the readers of text files (CSV, JSON Lines) share: opening, numbers, and targets that become ``y``.
+"""Shared code of the CSV and JSON Lines readers: opening, numbers, and the conversion of targets to ``y``.
 
-Every refusal names the file and the line, counted from 1.
+Every error names the file and the line, counted from 1.
 """
 
 import gzip
@@ -30,18 +30,18 @@ from lstm_edge_runtime.reading import (
 
 __all__ = ["Lines", "Target", "at", "build_targets", "finite", "is_class", "number_ids", "open_text", "parse_number"]
 
-# One target as a file has it: the text of a class or of a number, or several numbers; and the line that it is on.
+# A target in a file: the text of a class or of a number, or several numbers; and its line number.
 Target = tuple[str | tuple[float, ...], int]
 
 _LARGEST = float(np.finfo(np.float32).max)
-# In memory a line of a table takes up to thirty times the room that it has in the file.
+# In memory a line of a table takes up to thirty times its size in the file.
 _MOST_BYTES = 2**32
 _LEAST_UNPACKED_BYTES = 2**26
 _MOST_BLANK_LINES = 2**20
 
 
 class Lines:
-    """The lines of an open text file, each within a bound; ``number`` is that of the last one, from 1."""
+    """The lines of an open text file, each of bounded length; ``number`` is the number of the last line, from 1."""
 
     def __init__(self, name: str, file: io.TextIOWrapper) -> None:
         self.number = 0
@@ -75,8 +75,8 @@ def open_text(path: Path) -> Iterator[Lines]:
     """Open a UTF-8 text file, or one compressed with gzip (``.gz``); a byte order mark is skipped.
 
     Raises:
-        DataError: no such text file, not UTF-8, over a bound (see ``lstm_edge_runtime.reading``), or a damaged archive,
-            also where that shows only while reading; or there is not enough memory for what is in it.
+        DataError: the file does not exist, is not UTF-8, exceeds a limit (see ``lstm_edge_runtime.reading``), is a
+            damaged archive, or does not fit into memory. Some of these errors are raised only while reading.
     """
     name = f"data {path}"
     with (
@@ -100,7 +100,7 @@ def open_text(path: Path) -> Iterator[Lines]:
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number that a text says, or None for what is no finite float32: NaN, infinity, ``1_000``, nothing."""
+    """Return the number in a text, or None if it is not a finite float32: NaN, infinity, ``1_000``, an empty text."""
     try:
         value = float(text)
     except ValueError:
@@ -109,7 +109,7 @@ def parse_number(text: str) -> float | None:
 
 
 def finite(value: float) -> float | None:
-    """Return a number as a float, or None where float32 has none: NaN, infinity, 1e39, an integer of 400 digits."""
+    """Return a number as a float, or None if it is no finite float32: NaN, infinity, 1e39, 400 digits."""
     try:
         number = float(value)
     except OverflowError:
@@ -120,11 +120,11 @@ def finite(value: float) -> float | None:
 def is_class(task: Task | None, targets: Sequence[Target], name: str) -> bool:
     """Decide whether targets are classes.
 
-    The task decides where it is given. Else: several numbers are values; integers, and texts that are no numbers, are
-    classes; numbers of which one has a decimal point are values.
+    A given task decides. Without a task, vectors are values; integers and non-numeric texts are classes; numbers are
+    values if one of them has a decimal point.
 
     Raises:
-        DataError: some are numbers with a decimal point and some no numbers at all, and no task says what is meant.
+        DataError: some targets have a decimal point, others are not numbers, and no task is given.
     """
     if task is not None:
         return task != "forecast"
@@ -135,8 +135,7 @@ def is_class(task: Task | None, targets: Sequence[Target], name: str) -> bool:
         raise at(
             name,
             kinds["text"],
-            f"the target is no number, but that on line {kinds['value']} is one with a decimal point; "
-            "say with a task what is meant",
+            f"the target is not a number, but the target on line {kinds['value']} has a decimal point; give the task",
         )
     return "value" not in kinds
 
@@ -147,8 +146,8 @@ def build_targets(
     """Turn targets into ``y``.
 
     Args:
-        name: the file, for messages.
-        targets: what the file has, one for each sequence or step.
+        name: the file name for messages.
+        targets: the targets of the file, one for each sequence or step.
         classes: whether they are classes.
         labels: the classes that are allowed (those of a model), in the model's order; None: those of the file, sorted,
             by value where all are integers.
@@ -157,7 +156,8 @@ def build_targets(
         int64 ``[n]`` and the names of the classes; or float32 ``[n]`` or ``[n, K]`` and nothing.
 
     Raises:
-        DataError: a label is none of ``labels``; a value is no finite number, or not of the first one's size.
+        DataError: a label is not in ``labels``, or a value is not a finite number or has another size than the first
+            one.
     """
     if not classes:
         return _values(name, targets), ()
@@ -175,8 +175,8 @@ def build_targets(
 
 
 def number_ids(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Return int64 ``[n]``: equal texts get equal numbers, from 0, in sorted order."""
-    # Not as an array of texts: that gives each the room of the longest one.
+    """Return int64 ``[n]``: equal texts get equal numbers, counted from 0 in sorted order."""
+    # Not an array of texts, in which each text takes the memory of the longest one.
     numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
     return np.array([numbers[text] for text in texts], dtype=np.int64)
 
@@ -192,7 +192,7 @@ def _values(name: str, targets: Sequence[Target]) -> Array:
         else:
             row = value
         if rows and len(row) != len(rows[0]):
-            raise at(name, line, f"the target has {len(row)} numbers, expected {len(rows[0])} as before")
+            raise at(name, line, f"the target has {len(row)} numbers, expected {len(rows[0])} as on the lines before")
         rows.append(row)
     single = all(isinstance(value, str) for value, _ in targets)
     y = np.array(rows, dtype=np.float32)

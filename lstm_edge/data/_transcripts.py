@@ -1,4 +1,4 @@
-"""Sequences with a text each, as speech or handwriting has them, and their JSON Lines files."""
+"""Sequences with a transcript each, such as speech or handwriting, and their JSON Lines files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,16 +20,16 @@ _KEYS = ("x", "text", "id", "group", "time")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Transcripts:
-    """Sequences of different lengths and the text of each; N sequences, F features. The arrays must not be written to.
+    """Sequences of different lengths and the text of each; N sequences, F features. The arrays are read-only.
 
     Attributes:
-        name: what messages call the set.
+        name: the name of the set in messages.
         x: float32 ``[sum(lengths), F]``, the steps of all sequences one after the other.
         lengths: int64 ``[N]``, steps of each, at least 1.
-        texts: N texts; a sequence of which nothing was said has an empty one, but not all have.
+        texts: N texts; a silent sequence has an empty text, but at least one text is not empty.
 
     Raises:
-        DataError: an array has another dtype or shape, a number is NaN or infinite, or there is not a text for each.
+        DataError: an array has a wrong dtype or shape, a number is NaN or infinite, or the number of texts differs.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Transcripts:
                 "expected one for each"
             )
         if not any(text.split() for text in self.texts):
-            raise DataError(f"data {self.name}: no text has a word; expected one at least")
+            raise DataError(f"data {self.name}: no text has a word; expected at least one")
         object.__setattr__(self, "_starts", np.cumsum(self.lengths) - self.lengths)
 
     def __len__(self) -> int:
@@ -63,17 +63,17 @@ class Transcripts:
 
     @property
     def features(self) -> int:
-        """Features of each step, F."""
+        """Number of features, F."""
         return int(self.x.shape[1])
 
     def subset(self, rows: Sequence[int] | NDArray[np.int64], *, name: str | None = None) -> "Transcripts":
-        """Return the sequences ``rows`` (numbers from 0) as a set of their own, in that order, copied.
+        """Return the sequences ``rows`` (indices from 0) as a new set in that order; the data are copied.
 
         Raises:
             DataError: no rows, or none of them has a word.
         """
         if not len(rows):
-            raise DataError(f"data {self.name}: asked for a part with no sequences, expected at least one")
+            raise DataError(f"data {self.name}: got a subset without sequences, expected at least one")
         return Transcripts(
             name=name or self.name,
             x=np.concatenate([self[int(row)] for row in rows]),
@@ -83,9 +83,9 @@ class Transcripts:
 
 
 def load_transcripts(path: str | Path) -> Transcripts:
-    """Read a JSON Lines file (``.jsonl`` or ``.jsonl.gz``) of ``{"x": [[...], ...], "text": "..."}``, one a line.
+    """Read a JSON Lines file (``.jsonl`` or ``.jsonl.gz``) of ``{"x": [[...], ...], "text": "..."}``, one per line.
 
-    ``id``, ``group`` and ``time`` may stand beside them, as in other files of sequences; they are not used.
+    The keys ``id``, ``group`` and ``time`` are allowed, as in other files of sequences, but not used.
 
     Raises:
         DataError: one sentence with the file and the line.

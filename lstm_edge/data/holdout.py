@@ -1,4 +1,4 @@
-"""A held-out part of a data set: of every class the same share, whole groups, or the latest in time."""
+"""Splitting off held-out data: the same share of every class, whole groups, or the latest sequences."""
 
 from typing import Any
 
@@ -18,17 +18,17 @@ def hold_out(y: NDArray[Any], share: float, *, seed: int, name: str = "training"
 
     Args:
         y: int64 ``[N]``, the classes.
-        share: of each class, how much is held out, above 0 and at most 0.5; at least one sample of every class that
-            has two or more, none of a class with one.
-        seed: which samples are drawn.
-        name: what messages call the data.
+        share: held-out share of each class, above 0 and at most 0.5. At least one sample of a class with two or more
+            samples is held out, and none of a class with one sample.
+        seed: random seed of the selection.
+        name: the name of the data in messages.
 
     Returns:
-        Two sorted int64 arrays of sample numbers: to train on, held out.
+        Two sorted int64 arrays of sample indices: training, held out.
 
     Raises:
         InputError: ``share`` is out of its range.
-        DataError: no class has two samples, so that nothing can be held out.
+        DataError: no class has two samples, so nothing can be held out.
     """
     _check_share(share)
     generator = np.random.default_rng(seed)
@@ -43,17 +43,18 @@ def hold_out(y: NDArray[Any], share: float, *, seed: int, name: str = "training"
 
 
 def hold_out_sequences(dataset: Dataset, share: float, *, seed: int) -> tuple[Indices, Indices]:
-    """Split the sequences of a data set as the data ask.
+    """Split the sequences of a data set by groups, times or classes.
 
-    Where sequences belong to groups, whole groups are held out; where they have times, the latest; where each has a
-    class, the same share of every class (``hold_out``); else any.
+    If the sequences have groups, whole groups are held out. Else, if they have times, the latest are held out. Else, if
+    each sequence has a class, the same share of every class is held out (``hold_out``). Else random sequences are held
+    out.
 
     Returns:
-        Two sorted int64 arrays of sequence numbers: to train on, held out.
+        Two sorted int64 arrays of sequence indices: training, held out.
 
     Raises:
         InputError: ``share`` is out of its range.
-        DataError: there are too few sequences, groups or members of a class to hold any out.
+        DataError: there are too few sequences, groups or samples of a class to hold any out.
     """
     _check_share(share)
     if dataset.groups is not None:

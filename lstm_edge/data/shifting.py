@@ -1,8 +1,8 @@
-"""Padding before a row, for PyTorch: move rows to the front, and outputs back. The rest of the package needs no torch.
+"""Padding before a row, for PyTorch: move rows to the front, and outputs back. No other module here needs torch.
 
-A recurrent layer with ``lengths`` reads each row from step 0. Rows whose padding lies elsewhere are moved there, run,
-and the outputs are moved back, so one code path serves every padding. Both moves copy numbers and compute nothing:
-an answer cannot depend on them.
+A recurrent layer with ``lengths`` reads each row from step 0. Rows with padding in front are moved to step 0 and the
+outputs are moved back, so one code path serves every padding. Both moves only copy numbers, so they cannot change an
+answer.
 """
 
 import torch
@@ -19,7 +19,7 @@ def to_front(x: Tensor, starts: Tensor) -> Tensor:
         starts: int64 ``[B]``, from 0 to T - 1.
 
     Returns:
-        ``[B, T, ...]``; what was before the start comes after the end, as padding that must not be read.
+        ``[B, T, ...]``; the steps before the start move after the end, as padding that must not be read.
     """
     return _take(x, _steps(x, starts, direction=1))
 
@@ -29,7 +29,7 @@ def to_place(y: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
 
     Args:
         y: ``[B, T, ...]``, valid from step 0 on.
-        starts: int64 ``[B]``, where each row's first step goes.
+        starts: int64 ``[B]``, new position of each row's first step.
         lengths: int64 ``[B]``, valid steps of each row; ``starts + lengths`` is at most T.
     """
     step = torch.arange(y.shape[1], device=y.device) - starts.unsqueeze(1)
@@ -40,7 +40,7 @@ def to_place(y: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _steps(x: Tensor, starts: Tensor, *, direction: int) -> Tensor:
-    """Return int64 ``[B, T]``: which step goes to each place, counted around the row's end."""
+    """Return int64 ``[B, T]``: the source step of each position, modulo T."""
     T = x.shape[1]
     return (torch.arange(T, device=x.device) + direction * starts.unsqueeze(1)) % T
 

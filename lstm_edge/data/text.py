@@ -1,8 +1,8 @@
-"""Texts: the bundled King James Bible, text files, parts by position, and streams of ids for a language model.
+"""Texts: the bundled King James Bible, text files, parts by position, and batches of token ids for a language model.
 
-NumPy only: it runs on the device. A text is named ``king-james``, or by the path of a file of UTF-8 (``.xz`` and
-``.gz`` are unpacked), each with ``:train``, ``:validation`` or ``:test`` for a part: the first 90 %, the next 5 % and
-the last 5 % of its characters.
+Imports only NumPy, so it also runs on the device. A text is ``king-james`` or the path of a UTF-8 file (``.xz`` and
+``.gz`` are unpacked). The suffix ``:train``, ``:validation`` or ``:test`` selects a part: the first 90 %, the next 5 %
+or the last 5 % of its characters.
 """
 
 import os
@@ -23,23 +23,23 @@ PARTS: tuple[str, ...] = ("train", "validation", "test")
 
 # Percent of a text's characters at which the second and the third part start.
 _CUTS = (90, 95)
-# So that 5 % are at least one character.
+# With fewer characters 5 % would be less than one character.
 LEAST_CHARACTERS = 20
-# A text is held in memory, with 8 bytes for each id: more than a gigabyte of it is a mistake.
+# A text is held in memory, with 8 bytes for each id, so more than a gigabyte is refused.
 LARGEST_BYTES = 2**30
-# What a small file may unpack to; text shrinks to a quarter, a bomb to a seven-thousandth.
+# Allowed size after decompression: text compresses to about a quarter, a decompression bomb to 1/7000.
 _LEAST_UNPACKED_BYTES = 2**27
 _PIECE = 2**20
 _FILES = {"king-james": "kjv.txt.xz"}
 _PACKED = (".xz", ".gz")
 _SUFFIXES = (".txt", *_PACKED)
-# Those of lstm_edge.data.load, which reads sequences of numbers.
+# The suffixes of lstm_edge.data.load, which reads sequences of numbers.
 _TABLES = (".csv.gz", ".jsonl.gz")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextData:
-    """A text with the name that it was asked for by; at least one character, none of them NUL."""
+    """A text and the name it was loaded by; at least one character, no NUL."""
 
     name: str
     text: str
@@ -49,7 +49,7 @@ class TextData:
 
 
 def is_text(spec: str) -> bool:
-    """Say whether a name means a text: a bundled one, or a path that ends in ``.txt``, ``.xz`` or ``.gz``."""
+    """Return whether a name denotes a text: a bundled one, or a path that ends in ``.txt``, ``.xz`` or ``.gz``."""
     path, _ = _parse(spec)
     return path in TEXTS or (path.endswith(_SUFFIXES) and not path.endswith(_TABLES))
 
@@ -58,13 +58,13 @@ def load_text(spec: str, *, default_part: str | None = None) -> TextData:
     """Load a text, or a part of one.
 
     Args:
-        spec: ``king-james`` or the path of a UTF-8 file, ``.xz`` and ``.gz`` unpacked, any other read as it is; with
-            ``:train``, ``:validation`` or ``:test`` for a part. A byte order mark is skipped, nothing else is changed.
-        default_part: the part that a bundled name without one means; None: the whole.
+        spec: ``king-james`` or the path of a UTF-8 file, ``.xz`` and ``.gz`` are unpacked; the suffix ``:train``,
+            ``:validation`` or ``:test`` selects a part. A byte order mark is skipped, nothing else is changed.
+        default_part: part of a bundled name without a suffix; None: the whole text.
 
     Raises:
-        DataError: no such text or file, or it is damaged, empty, not UTF-8, over a bound (see
-            ``lstm_edge_runtime.reading``), or holds a NUL; too short to be cut into parts.
+        DataError: the text or file does not exist, is damaged, empty or not UTF-8, exceeds a limit (see
+            ``lstm_edge_runtime.reading``), contains a NUL, or is too short to be split.
     """
     path, part = _parse(spec)
     if path in TEXTS:
@@ -78,14 +78,14 @@ def load_text(spec: str, *, default_part: str | None = None) -> TextData:
 
 
 def split_text(text: str, *, name: str = "text") -> tuple[str, str, str]:
-    """Cut a text by position into training (90 % of its characters), validation (5 %) and test part (5 %).
+    """Split a text by position into training (90 % of its characters), validation (5 %) and test part (5 %).
 
     Raises:
-        DataError: the text has fewer than 20 characters, so that 5 % of it are less than one.
+        DataError: the text has fewer than 20 characters, so 5 % of it are less than one.
     """
     if len(text) < LEAST_CHARACTERS:
         raise DataError(
-            f"data {name}: the text has {len(text)} characters, expected {LEAST_CHARACTERS} or more to cut it into "
+            f"data {name}: the text has {len(text)} characters, expected {LEAST_CHARACTERS} or more to split it into "
             "90/5/5 %"
         )
     first, second = (len(text) * percent // 100 for percent in _CUTS)
@@ -93,19 +93,19 @@ def split_text(text: str, *, name: str = "text") -> tuple[str, str, str]:
 
 
 def text_batches(ids: NDArray[np.int64], batch_size: int, window: int) -> Iterator[NDArray[np.int64]]:
-    """Cut ids into parallel streams, and these into windows, for truncated back-propagation with the state carried.
+    """Split ids into parallel rows and windows, for truncated back-propagation with a carried state.
 
-    The ids are cut into ``batch_size`` stretches of equal length, one a row; up to ``batch_size - 1`` ids at the end
-    are left out. Row b of a window goes on where row b of the window before ended: the last column of one is the first
-    of the next, so ``window[:, :-1]`` are inputs and ``window[:, 1:]`` their targets.
+    The ids are split into ``batch_size`` rows of equal length; up to ``batch_size - 1`` ids at the end are left out.
+    Row b of a window continues row b of the previous window: the last column of a window is the first column of the
+    next, so ``window[:, :-1]`` are inputs and ``window[:, 1:]`` their targets.
 
     Args:
         ids: int64 ``[N]``, at least ``batch_size + 1``.
-        batch_size: B, rows.
-        window: T, steps of a window; the last one may be shorter.
+        batch_size: B, the number of rows.
+        window: T, the steps of a window; the last window may be shorter.
 
     Yields:
-        int64 ``[B, T + 1]``, in the order of the text; a view must not be written to.
+        int64 ``[B, T + 1]``, in the order of the text; read-only views.
 
     Raises:
         DataError: too few ids, or a size below 1.
@@ -158,11 +158,11 @@ def decode_text(read: Callable[[int], bytes], name: str, damaged: str = "cannot 
 
     Args:
         read: returns at most that many bytes, and none at the end, as the method of an open file does.
-        name: what messages call it.
-        damaged: what they say where ``read`` raises.
+        name: the name of the text in messages.
+        damaged: the message if ``read`` raises.
 
     Raises:
-        DataError: it is empty, not UTF-8, over 1 GiB, or holds a NUL; or there is not enough memory for it.
+        DataError: the text is empty, not UTF-8, over 1 GiB, contains a NUL, or does not fit into memory.
     """
     with translated(DataError, f"data {name}: {damaged}"):
         try:
@@ -179,7 +179,7 @@ def decode_text(read: Callable[[int], bytes], name: str, damaged: str = "cannot 
 
 
 def _read_all(read: Callable[[int], bytes], name: str) -> bytearray:
-    """Read to the end, or to the first NUL: an endless device of zeros is no text from its first byte on."""
+    """Read to the end, or to the first NUL: an endless device such as /dev/zero fails at its first byte."""
     data, budget = bytearray(), Budget(LARGEST_BYTES, "text")
     while piece := read(_PIECE):
         if 0 in piece:

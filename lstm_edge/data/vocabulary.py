@@ -13,11 +13,11 @@ __all__ = ["END", "KINDS", "UNKNOWN", "VocabularyKind", "build_vocabulary"]
 VocabularyKind = Literal["character", "byte", "word", "bpe"]
 KINDS: tuple[VocabularyKind, ...] = ("character", "byte", "word", "bpe")
 
-# Unicode's replacement character is one character and means just this; words have a text of their own for it.
+# U+FFFD is one character and means an unknown character; word vocabularies use a separate text.
 UNKNOWN = {"character": "\N{REPLACEMENT CHARACTER}", "word": "<unknown>"}
 END = "<end>"
 BYTES = 256
-# Enough that common words of one language are one or two tokens; a float32 embedding of 64 is then 0.5 MB.
+# With this size common words of one language are one or two tokens, and a float32 embedding of 64 takes 0.5 MB.
 BPE_SIZE = 2048
 
 
@@ -32,29 +32,29 @@ def build_vocabulary(
 ) -> Vocabulary:
     """Build the vocabulary of a text.
 
-    Ids go to the unknown token first (characters and words), then to the end token where there is one, then to
-    characters by code point; words by count, equal counts by code point; byte pairs as ``tokenizers`` numbers them. The
-    id of a byte is its value, an end token comes after them.
+    The unknown token has the first id (characters and words), then comes the end token if there is one, then the
+    characters by code point, or the words by count and, for equal counts, by code point. Byte pairs keep the ids of
+    ``tokenizers``. The id of a byte is its value, and the end token follows the bytes.
 
     Args:
         text: the training text.
         kind: ``character``, ``byte``, ``word`` or ``bpe``.
-        size: how many tokens it may have, those for unknown and end included: the most frequent ones stay. None: all
-            characters or words; 2048 for ``bpe``. ``byte`` has always 256, and the end token.
-        min_count: leave out characters and words that come less often, and pairs of bytes likewise.
-        end: have an end token, ``<end>``.
-        max_size: the most tokens that the device has room for: a larger vocabulary is refused.
+        size: largest number of tokens, including the unknown and the end token; the most frequent ones are kept. None:
+            all characters or words; 2048 for ``bpe``. ``byte`` always has 256 tokens and the end token.
+        min_count: leave out characters, words and byte pairs that occur less often.
+        end: add an end token, ``<end>``.
+        max_size: limit of the device, in tokens; a larger vocabulary is refused.
 
     Raises:
         InputError: an option is out of its range, or the vocabulary is larger than ``max_size``.
-        MissingExtraError: ``bpe``, and the package ``tokenizers`` is not installed.
+        MissingExtraError: ``bpe`` without the package ``tokenizers``.
     """
     if kind not in KINDS:
         raise InputError(f"vocabulary {kind!r}: unknown; expected one of {', '.join(KINDS)}")
     if not text:
         raise InputError("vocabulary: the text is empty, expected at least one character")
     if max_size is not None and max_size < 1:
-        raise InputError(f"vocabulary: the most tokens (--max-vocabulary) are {max_size}, expected 1 or more")
+        raise InputError(f"vocabulary: --max-vocabulary is {max_size}, expected 1 or more")
     if min_count < 1:
         raise InputError(f"vocabulary: the least count is {min_count}, expected 1 or more")
     special = [UNKNOWN[kind]] if kind in UNKNOWN else []
@@ -78,7 +78,7 @@ def build_vocabulary(
 
 
 def _tokens(text: str, kind: str, room: int | None, min_count: int, special: list[str]) -> list[str]:
-    """Return the tokens but the special ones."""
+    """Return the tokens without the special ones."""
     if kind == "byte":
         return [byte_token(value) for value in range(BYTES)]
     units: Iterable[str] = text if kind == "character" else (match[0] for match in WORD.finditer(text))
@@ -91,7 +91,9 @@ def _check_size(kind: str, size: int | None, special: int) -> None:
     if size is None:
         return
     if kind == "byte" and size != BYTES + special:
-        raise InputError(f"vocabulary: byte has always {BYTES + special} tokens, got the size {size}: leave it out")
+        raise InputError(
+            f"vocabulary: got size {size}, but byte always has {BYTES + special} tokens: leave the size out"
+        )
     least = (BYTES if kind == "bpe" else 1) + special
     if size < least:
         raise InputError(f"vocabulary: the size is {size}, expected at least {least} for {kind}")
@@ -111,7 +113,7 @@ def _byte_pairs(text: str, size: int, min_count: int, special: list[str]) -> Voc
         vocab_size=size,
         min_frequency=min_count,
         special_tokens=special,
-        # Every byte, so that nothing is ever unknown.
+        # All 256 bytes, so no text has an unknown token.
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

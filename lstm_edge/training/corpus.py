@@ -1,4 +1,4 @@
-"""A text as the ids that a language model trains on: parts, vocabulary, device budget."""
+"""The token ids that a language model trains on: parts of the text, vocabulary, device budget."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corpus:
-    """A training text and a held-out text as ids, int64 ``[N]`` and ``[M]``, and the vocabulary of the first."""
+    """A training and a held-out text as ids, int64 ``[N]`` and ``[M]``, and the training text's vocabulary."""
 
     name: str
     vocabulary: Vocabulary
@@ -38,18 +38,18 @@ def load_corpus(
     """Load a text, build the vocabulary of its training part, and encode both parts.
 
     Args:
-        data: what ``lstm_edge.data.text.load_text`` takes; without ``validation`` the first 90 % of its characters are
-            trained on, the next 5 % held out, and the last 5 % left alone.
-        validation: a text to hold out, likewise; then all of ``data`` is trained on.
+        data: a name for ``lstm_edge.data.text.load_text``. Without ``validation`` the first 90 % of its characters are
+            trained on, the next 5 % held out, and the last 5 % not read.
+        validation: name of a held-out text; then all of ``data`` is trained on.
         kind: ``character``, ``byte``, ``word`` or ``bpe``.
-        size: the most tokens, the most frequent ones stay; None: see ``build_vocabulary``.
-        max_size: the most tokens that the device has room for: more are refused.
-        lines: every line is a text of its own, closed by the end token.
+        size: largest number of tokens; the most frequent ones are kept; None: see ``build_vocabulary``.
+        max_size: limit of the device, in tokens; a larger vocabulary is refused.
+        lines: treat each line as a separate text that ends with the end token.
 
     Raises:
         DataError: a text is missing, damaged or too short.
         InputError: the vocabulary is larger than ``max_size``, or an option is out of its range.
-        MissingExtraError: ``bpe``, and the package ``tokenizers`` is not installed.
+        MissingExtraError: ``bpe`` without the package ``tokenizers``.
     """
     if validation is None:
         base = data.removesuffix(":train")
@@ -66,7 +66,7 @@ def load_corpus(
 
 
 def encode_text(vocabulary: Vocabulary, text: str, *, lines: bool) -> Ids:
-    """Return a text's ids, int64 ``[N]``; with ``lines`` each line's, without its line break, and the end token."""
+    """Return a text's ids, int64 ``[N]``; with ``lines`` the ids of each non-empty line and an end token."""
     if not lines:
         return vocabulary.encode(text)
     assert vocabulary.end_id is not None
@@ -79,14 +79,14 @@ def check_device_bytes(config: LanguageModelConfig, max_bytes: float | None) -> 
     """Refuse a model whose int8 weights are larger than the device's budget.
 
     Raises:
-        InputError: they are; the message says what the vocabulary's part is.
+        InputError: the weights are larger; the message has the vocabulary's part of them.
     """
     if max_bytes is None or config.device_bytes <= max_bytes:
         return
     size = config.projection or config.hidden
     part = config.tokens * (config.embedding + 4 + size + 4 + 4)
     raise InputError(
-        f"language model: its weights take {config.device_bytes:,} bytes as int8, {part:,} of them for the vocabulary "
-        f"of {config.tokens:,} tokens, but the device's budget is {max_bytes:,.0f}: choose a smaller "
+        f"language model: the weights take {config.device_bytes:,} bytes as int8, {part:,} of them for the vocabulary "
+        f"of {config.tokens:,} tokens, but --max-bytes is {max_bytes:,.0f}: choose a smaller "
         "--vocabulary-size, --embedding or --hidden"
     )

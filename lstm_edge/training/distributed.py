@@ -1,4 +1,4 @@
-"""Several processes on one training: what ``torchrun`` starts. Without it every function does nothing.
+"""Training with several processes that ``torchrun`` starts. Without ``torchrun`` these functions have no effect.
 
 Each process takes its share of every batch, ``DistributedDataParallel`` averages the gradients, and process 0 alone
 evaluates, decides, writes and prints.
@@ -15,13 +15,13 @@ from torch import Tensor, distributed, nn
 
 __all__ = ["agree", "agree_on", "is_main", "process_group", "processes", "rank", "total", "wrap"]
 
-# The others wait while process 0 evaluates and writes; an hour is more than any held-out part takes.
+# The other processes wait while process 0 evaluates and writes, which takes less than an hour for any held-out data.
 _PATIENCE = timedelta(hours=1)
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started (its environment has WORLD_SIZE above 1), by gloo, while inside."""
+    """Join the process group of ``torchrun`` (WORLD_SIZE above 1 in the environment), with gloo, during the block."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
@@ -30,14 +30,14 @@ def process_group() -> Iterator[None]:
         yield
         distributed.barrier()
     finally:
-        # What DistributedDataParallel left behind keeps gloo's threads alive: one that wants Python's lock while the
-        # interpreter shuts down aborts the process (seen in 3 of 17 runs, and in none of 32 since).
+        # Garbage of DistributedDataParallel keeps gloo's threads alive, and a thread that takes the GIL during shutdown
+        # aborts the process (seen in 3 of 17 runs without the collection, in none of 32 with it).
         gc.collect()
         distributed.destroy_process_group()
 
 
 def processes() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -47,7 +47,7 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Say whether this is the process that evaluates, writes and prints."""
+    """Return whether this is the process that evaluates, writes and prints."""
     return rank() == 0
 
 

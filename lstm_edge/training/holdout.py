@@ -1,4 +1,4 @@
-"""A held-out part of a training set, of which no class is held out alone."""
+"""Splitting a training set into training and held-out data; no class may be in the held-out data only."""
 
 import numpy as np
 
@@ -13,17 +13,17 @@ __all__ = ["class_name", "only_held_out", "split_sequences"]
 def split_sequences(
     dataset: Dataset, options: TrainingOptions, *, seed: int, where: str = ""
 ) -> tuple[Dataset, Dataset]:
-    """Return what to train on, and what to hold out of a data set (``hold_out_sequences``).
+    """Return the indices of the training and the held-out sequences (see ``hold_out_sequences``).
 
     Args:
         dataset: the data.
-        options: the share to hold out, and how training cuts sequences.
-        seed: which sequences are drawn.
-        where: what the message adds to the name of the data, such as ", fold 2".
+        options: the share to hold out, and the truncation of training sequences.
+        seed: random seed of the selection.
+        where: text after the name of the data in messages, such as ", fold 2".
 
     Raises:
         InputError: the share is out of its range.
-        DataError: nothing can be held out, or a class would be held out that the rest has no target of.
+        DataError: nothing can be held out, or all targets of a class would be held out.
     """
     train_rows, held_out_rows = hold_out_sequences(dataset, options.held_out, seed=seed)
     train, held_out = dataset.subset(train_rows), dataset.subset(held_out_rows)
@@ -32,15 +32,15 @@ def split_sequences(
         raise DataError(
             f"data {dataset.name}{where}: the class {class_name(dataset, unseen)} is only in the {len(held_out)} "
             f"sequences that are held out{_why(dataset)}, so training would never see it; add sequences of that "
-            "class, or hold out others: validation data, another share or another seed"
+            "class, or give held-out data, another share or another seed"
         )
     return train, held_out
 
 
 def only_held_out(train: Dataset, held_out: Dataset, options: TrainingOptions) -> int | None:
-    """Return the lowest class that targets of the held-out part have and no target that is trained on; else None.
+    """Return the lowest class that only the held-out targets have, or None.
 
-    Steps that ``max_length`` always cuts off are not trained on; held-out sequences are never cut.
+    Steps that ``max_length`` always truncates are not trained on; held-out sequences are never truncated.
     """
     if not train.is_classes:
         return None
@@ -55,7 +55,7 @@ def only_held_out(train: Dataset, held_out: Dataset, options: TrainingOptions) -
 
 
 def class_name(dataset: Dataset, number: int) -> str:
-    """Return what messages call a class: its label in quotes, or its number."""
+    """Return the name of a class for messages: its label in quotes, or its number."""
     return repr(dataset.labels[number]) if dataset.labels else str(number)
 
 

@@ -1,10 +1,10 @@
 """Training of a ``LanguageModel``: truncated back-propagation through time over one long text.
 
-The text is laid out in B rows of equal length that are read side by side, window after window: the gradient stays
-inside a window, the recurrent state goes on from one to the next (Williams and Peng, An Efficient Gradient-Based
-Algorithm for On-Line Training of Recurrent Network Trajectories, 1990). An epoch starts at the beginning of the rows
-with a zero state. With ``reset_probability`` single rows start again from it at random windows, so that the model also
-learns to answer from a fresh state, and meets fewer states that it alone has led itself into. T tokens in a window.
+The text is split into B rows of equal length that are read in parallel, window after window. The gradient stays inside
+a window; the recurrent state is carried to the next one (Williams and Peng, An Efficient Gradient-Based Algorithm for
+On-Line Training of Recurrent Network Trajectories, 1990). An epoch starts at the beginning of the rows with a zero
+state. With ``reset_probability`` single rows are reset to it at random windows, so that the model also learns to
+predict from a fresh state, and trains less on states that only its own errors cause. T tokens in a window.
 """
 
 import math
@@ -33,8 +33,8 @@ __all__ = ["LanguageTask", "train_language_model"]
 
 Ids = NDArray[np.int64]
 
-# The held-out text is read in as many rows side by side: fast, and with texts of over 16 * 1000 tokens the missing
-# context at the rows' beginnings does not show. `lstm-edge validate` does likewise; `run --score` reads a text as one.
+# Rows of the held-out text. Parallel rows are fast, and with texts of over 16 * 1000 tokens the missing context at the
+# start of a row is negligible. `lstm-edge validate` also uses rows; `run --score` reads a text as one row.
 EVALUATED_ROWS = 16
 EVALUATED_WINDOW = 250
 
@@ -55,11 +55,11 @@ class LanguageTask:
         self._state: LstmState | None = None
 
     def batches(self, number: int) -> Iterator[Batch]:
-        """Yield the windows from the beginning of the rows to their end; which rows are reset depends on ``number``."""
+        """Yield the windows from the beginning of the rows to their end; ``number`` decides which rows are reset."""
         self._state = None
         mine = slice(distributed.rank(), None, distributed.processes())
-        # Seeded by the epoch, because a resumed training starts with an epoch: it then draws the same resets. All
-        # rows are drawn on every process, so a row's resets do not depend on the number of processes.
+        # Seeded by the epoch, so a resumed training, which starts at an epoch, draws the same resets. Every process
+        # draws for all rows, so the resets do not depend on the number of processes.
         generator = np.random.default_rng([self.seed, number])
         for x, y in _windows(self.train, self.options.batch_size, self.options.window, mine):
             if self.options.reset_probability:
@@ -69,14 +69,14 @@ class LanguageTask:
             yield Batch(x=x, y=y, lengths=None, count=y.numel(), total=total, items=total)
 
     def _reset(self, rows: Tensor) -> None:
-        """Put the initial state, zeros, in place of the carried one where ``rows``, bool ``[B]``, is true."""
+        """Replace the carried state by the initial state, zeros, where ``rows``, bool ``[B]``, is true."""
         if self._state is not None:
             h, c = self._state
-            # Not a product with 0, which keeps NaN.
+            # A product with 0 would keep NaN.
             self._state = (h.masked_fill(rows[:, None], 0.0), c.masked_fill(rows[:, None], 0.0))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy of a window in nats; the state goes on from the window before."""
+        """Return the mean cross-entropy of a window in nats; the state continues from the previous window."""
         logits, (h, c) = _run(model, batch.x, self._state)
         self._state = (h.detach(), c.detach())
         return self.criterion(logits, batch.y)
@@ -113,24 +113,23 @@ def train_language_model(
         train: the training text, int64 ``[N]``, ids below ``config.tokens``.
         held_out: the text for early stopping, int64 ``[M]``.
         config: the model.
-        options: how to train.
-        seed: decides the first weights, the dropout and the random resets. PyTorch's global random state is left as it
-            was.
-        data: what the report calls the text.
+        options: the training options.
+        seed: random seed of the initial weights, the dropout and the resets. PyTorch's global random state is restored.
+        data: the name of the text in the report.
         on_epoch: called after every epoch.
         on_progress: called after every update with (updates done, updates at most).
-        checkpoint: where the state is kept after every epoch; the file stays when training is done.
+        checkpoint: the file of the training state, written after every epoch; it stays after the training.
         start: a trained model of the same configuration to start from.
 
     Returns:
         The model in evaluation mode, and the report.
 
     Raises:
-        DataError: a text is no int64 array, too short, or has ids that the model does not know.
+        DataError: a text is not an int64 array, is too short, or has ids outside the model's vocabulary.
         InputError: ``seed`` is out of its range, the loss became infinite or NaN, or ``start`` has another
             configuration.
-        ArtifactError: the checkpoint is damaged, or of another training.
-        OutputError: the checkpoint cannot be written, or would be lost.
+        ArtifactError: the checkpoint is damaged, or belongs to another training.
+        OutputError: the checkpoint cannot be written, or an interrupted training would be lost.
     """
     options = options or LanguageOptions()
     check_loss(options.loss, "language-model")
@@ -171,16 +170,16 @@ def train_language_model(
 def _windows(ids: Ids, rows: int, window: int, share: slice) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield inputs and targets, int64 ``[B, T]``, of the rows in ``share``; a target is the token after its input."""
     for both in text_batches(ids, rows, window):
-        # Copies: the windows are views that overlap, and PyTorch warns of arrays that must not be written to.
+        # Copies, because the windows are overlapping read-only views, about which PyTorch warns.
         text = torch.from_numpy(both[share].copy())
         yield text[:, :-1], text[:, 1:]
 
 
 def check_ids(what: str, ids: Any, tokens: int, *, least: int, why: str) -> None:
-    """Refuse a text that a model of ``tokens`` tokens cannot read, or one of fewer than ``least``, and say ``why``.
+    """Refuse ids outside a vocabulary of ``tokens`` tokens, or fewer than ``least`` ids; the message has ``why``.
 
     Raises:
-        DataError: it is.
+        DataError: the text is refused.
     """
     if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 1:
         found = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__

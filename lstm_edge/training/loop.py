@@ -1,4 +1,4 @@
-"""The loop over epochs, one for all tasks: updates, gradient norms, early stopping, the state to go on from."""
+"""The training loop of all tasks: updates, gradient norms, early stopping, resumable state."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from lstm_edge.training.state import Checkpoint, Past, restore, store
 
 __all__ = ["Batch", "Task", "Watch", "fit"]
 
-# Updates between two looks at the loss: reading a value every time would make a graphics card wait.
+# Updates between two reads of the loss: each read makes a GPU wait.
 CHECK_EVERY = 32
 
 
@@ -27,9 +27,9 @@ class Batch:
     """This process's share of a batch.
 
     Attributes:
-        x: what goes into the model, rows first.
+        x: the inputs of the model, rows first.
         y: the targets.
-        lengths: int64 ``[B]``, or None where every row is full.
+        lengths: int64 ``[B]``, or None if every row is full.
         count: terms of the mean that is this process's loss (sequences, steps or tokens).
         total: terms of all processes together.
         items: sequences or tokens of all processes, for the throughput.
@@ -44,12 +44,12 @@ class Batch:
 
 
 class Task(Protocol):
-    """What the loop asks of a task."""
+    """The interface between the loop and a task."""
 
     name: TaskName
-    # Updates in an epoch.
+    # Number of updates in an epoch.
     updates: int
-    # Whether the inputs get noise, so that less of it may cure a loss that became infinite.
+    # Whether the inputs get noise: then an infinite loss leads to the hint to use less noise.
     noisy: bool
 
     def batches(self, number: int) -> Iterator[Batch]:
@@ -67,7 +67,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Who is told of what, and where the state is kept; all of it optional.
+    """Callbacks of a training, and the file of its state; all optional.
 
     ``on_epoch`` gets every epoch's record; ``on_progress`` (updates done, updates at most) after every update.
     """
@@ -78,7 +78,7 @@ class Watch:
 
 
 class _Objective(nn.Module):
-    """The loss as a module: what ``DistributedDataParallel`` wraps, so that a task may call its model as it likes."""
+    """The loss as a module for ``DistributedDataParallel``, so that a task may call any method of its model."""
 
     def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
@@ -94,22 +94,22 @@ def fit(
 ) -> tuple[list[Epoch], float]:
     """Train ``model`` in place and leave it with the weights of the epoch with the lowest held-out loss.
 
-    PyTorch's global generator must have been seeded: noise, dropout and order are drawn from it.
+    PyTorch's global generator must be seeded: noise, dropout and order are drawn from it.
 
     Args:
         model: in any mode; its parameters are equal on all processes.
         task: batches, loss and held-out part.
-        options: how to train.
-        seed: of the processes other than the first.
-        identity: what makes this training this one, as JSON values; a checkpoint of another is refused.
-        watch: who is told, and where the state is kept.
+        options: the training options.
+        seed: random seed of the processes other than the first.
+        identity: JSON values that identify this training; a checkpoint with another identity is refused.
+        watch: callbacks, and the file of the state.
 
     Returns:
-        The epochs, and the seconds spent, those before an interruption included.
+        The epochs, and the seconds spent, including those before an interruption.
 
     Raises:
         InputError: the loss or a gradient became infinite or NaN.
-        ArtifactError: the checkpoint is damaged or of another training.
+        ArtifactError: the checkpoint is damaged or belongs to another training.
         OutputError: the checkpoint cannot be written.
     """
     run = _Run(model, task, options, watch)
@@ -117,7 +117,7 @@ def fit(
         run.go_on(restore(watch.checkpoint.path, identity=identity, model=model, optimizer=run.optimizer))
     while not run.is_over():
         if not distributed.is_main():
-            # Noise of their own, the same after an interruption.
+            # Each process has its own noise, reproducible after an interruption.
             torch.manual_seed((seed + 1_000_003 * distributed.rank() + 10_007 * len(run.history)) % 2**63)
         run.add_epoch()
         if watch.checkpoint is not None and distributed.is_main():
@@ -154,16 +154,16 @@ class _Run:
         return time.perf_counter() - self.started
 
     def share_used(self, updates: int = 0) -> float:
-        """Share of the budgets of time and of updates that is used, the larger one; 0 without a budget.
+        """Used share of the time limit or of the update limit, whichever is larger; 0 without a limit.
 
         Args:
-            updates: of the epoch that is under way.
+            updates: updates done in the current epoch.
         """
         done = updates + sum(epoch.updates for epoch in self.history)
         return max(self._time_share(), 0.0 if self.options.max_updates is None else done / self.options.max_updates)
 
     def _time_share(self) -> float:
-        """Share of the time budget that is used, with the last evaluation kept in hand; 0 without a budget."""
+        """Used share of the time limit less the time of one evaluation; 0 without a limit."""
         if self.options.max_minutes is None:
             return 0.0
         usable = 60 * self.options.max_minutes - self.evaluation_seconds
@@ -179,7 +179,7 @@ class _Run:
     def add_epoch(self) -> None:
         began = time.perf_counter()
         self.model.train()
-        # For the carried state and dropout the wrapper's mode is the model's.
+        # The carried state and dropout follow the wrapper's mode.
         self.objective.train()
         pass_ = _Pass(self)
         for batch in self.task.batches(len(self.history) + 1):
@@ -243,7 +243,7 @@ class _Pass:
         if distributed.processes() == 1:
             torch.autograd.backward(loss)
         else:
-            # Gradients are averaged over the processes, whose shares may differ in size.
+            # DistributedDataParallel averages the gradients over processes whose shares may differ in size.
             torch.autograd.backward(loss * (batch.count * distributed.processes() / batch.total))
         norm = clip_gradients(run.parameters, options.clip_norm)
         run.optimizer.step()

@@ -1,4 +1,4 @@
-"""The losses by name, and the metric that goes with each; padding is left out of both.
+"""The losses by name, and the metric of each; both ignore padding.
 
 B rows, T steps, C classes, K targets.
 """
@@ -18,12 +18,12 @@ __all__ = ["IGNORED", "Criterion", "Measure", "accuracy", "check_loss", "cross_e
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Measure = Callable[[Tensor, Tensor], float]
 
-# The class of a step of padding: PyTorch's own default of `ignore_index`.
+# The class of a padding step: PyTorch's default `ignore_index`.
 IGNORED = -100
 
 
 def cross_entropy(label_smoothing: float = 0.0) -> Criterion:
-    """Return the mean cross-entropy, nats, of logits ``[..., C]`` and classes int64 ``[...]`` but ``IGNORED`` ones."""
+    """Return the mean cross-entropy, nats, of logits ``[..., C]`` and int64 classes ``[...]`` except ``IGNORED``."""
 
     def loss(logits: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(
@@ -34,7 +34,7 @@ def cross_entropy(label_smoothing: float = 0.0) -> Criterion:
 
 
 def accuracy(logits: Tensor, y: Tensor) -> float:
-    """Return the share of classes int64 ``[...]`` that logits ``[..., C]`` are right about, ``IGNORED`` left out."""
+    """Return the accuracy of logits ``[..., C]`` for int64 classes ``[...]`` except ``IGNORED``."""
     valid = y != IGNORED
     return (logits.argmax(dim=-1) == y)[valid].double().mean().item()
 
@@ -46,7 +46,7 @@ def value_loss(name: Loss, std: Tensor) -> Criterion:
 
 
 def value_error(name: Loss) -> Measure:
-    """Return the mean squared (``mse``) or absolute (``mae``) error in the targets' own units, computed in float64."""
+    """Return the mean squared (``mse``) or absolute (``mae``) error in the targets' units, computed in float64."""
 
     def measure(outputs: Tensor, y: Tensor) -> float:
         difference = outputs.double() - y.double()
@@ -56,21 +56,21 @@ def value_error(name: Loss) -> Measure:
 
 
 def check_loss(loss: Loss, task: Literal["classification", "tagging", "forecast", "language-model"]) -> None:
-    """Refuse a loss that a task has no use for.
+    """Refuse a loss that a task does not have.
 
     Raises:
-        InputError: it is not one of the task's.
+        InputError: the task does not have the loss.
     """
     known = ("mse", "mae") if task == "forecast" else ("cross-entropy",)
     if loss not in known:
-        raise InputError(f"training: loss is {loss}, but {task} takes {' or '.join(known)}")
+        raise InputError(f"training: loss is {loss}, expected {' or '.join(known)} for {task}")
 
 
 def check_finite(value: float, what: str, learning_rate: float, *, noisy: bool) -> None:
-    """Refuse a loss or a gradient norm that is NaN or infinite: the weights are of no use any more.
+    """Refuse a loss or a gradient norm that is NaN or infinite: the weights are then unusable.
 
     Raises:
-        InputError: it is.
+        InputError: the value is NaN or infinite.
     """
     if not torch.isfinite(torch.tensor(value)):
         hint = ", or less input noise" if noisy else ""

@@ -1,4 +1,4 @@
-"""Optimizers by name, over one or two groups of parameters: those that decay and those that do not."""
+"""Optimizers by name, over two groups of parameters: with and without weight decay."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["clip_gradients", "make_optimizer"]
 
 
 def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """Return the optimizer that the options name, at the schedule's first rate.
+    """Return the optimizer of the options, with the schedule's initial rate.
 
     Weight decay is for matrices: pulling a bias (the forget gate's 1) or a diagonal peephole towards 0 is not
     regularization.
@@ -32,10 +32,10 @@ def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Op
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float | None) -> Tensor:
-    """Scale all gradients together down to norm ``limit`` where theirs is larger; None only measures.
+    """Scale the gradients so that their total norm is at most ``limit``; None only measures the norm.
 
     Returns:
-        The norm before, a tensor of shape ``[]``: reading its value is left to the caller.
+        The norm before scaling, a tensor of shape ``[]``; the caller decides when to read its value.
     """
     if limit is not None:
         return nn.utils.clip_grad_norm_(parameters, limit)

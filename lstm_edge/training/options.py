@@ -1,4 +1,4 @@
-"""How to train: one frozen value for every task, with a variant for text whose defaults are for text."""
+"""Training options: one frozen dataclass for all tasks, and a variant with defaults for text."""
 
 import dataclasses
 import math
@@ -18,37 +18,39 @@ Granularity = Literal["epoch", "update"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How to train. The defaults are those of ``train_classifier``; forecasting and text have their own.
+    """Training options. The defaults are those of ``train_classifier``; forecasting and text have other defaults.
 
     Attributes:
-        epochs: the most epochs there will be, and the length of the schedule.
-        batch_size: sequences in a batch (of text: rows that are read side by side).
-        loss: ``cross-entropy`` for classes, ``mse`` or ``mae`` for values (of standardized targets).
-        label_smoothing: share of a class's probability that training spreads over all, 0 up to, not including, 1.
-        optimizer: ``adam``, ``adamw`` (weight decay apart from the gradient), or ``sgd`` with ``momentum``.
-        learning_rate: at the start of the schedule, above 0 and at most 1.
-        momentum: of ``sgd``, 0 up to, not including, 1.
-        weight_decay: of the matrices; biases and diagonal peepholes are left alone.
-        schedule: ``constant``; ``cosine``, half a wave down to 0; ``step``, times ``step_factor`` every
-            ``step_epochs``; ``plateau``, times ``step_factor`` whenever ``step_epochs`` epochs brought no lower
+        epochs: largest number of epochs, and the length of the schedule.
+        batch_size: sequences in a batch (for text: rows that are read in parallel).
+        loss: ``cross-entropy`` for classes, ``mse`` or ``mae`` of the standardized targets for values.
+        label_smoothing: share of the target probability that is spread over all classes, 0 or more and below 1.
+        optimizer: ``adam``, ``adamw`` (decoupled weight decay), or ``sgd`` with ``momentum``.
+        learning_rate: initial rate of the schedule, above 0 and at most 1.
+        momentum: momentum of ``sgd``, 0 or more and below 1.
+        weight_decay: weight decay of the matrices; biases and diagonal peepholes do not decay.
+        schedule: ``constant``; ``cosine``, half a cosine down to 0; ``step``, multiply by ``step_factor`` every
+            ``step_epochs``; ``plateau``, multiply by ``step_factor`` after ``step_epochs`` epochs without a lower
             held-out loss.
-        schedule_by: whether ``cosine`` moves at every ``epoch`` or every ``update``.
-        warmup: share of the training, 0 up to, not including, 1, in which the rate rises linearly from 0; the
-            cosine takes the rest.
-        clip_norm: bound of the norm of all gradients together; None leaves them as they are.
-        forget_bias: the forget gates' first bias.
-        held_out: share of the data kept from training, unless validation data is given.
+        schedule_by: whether ``cosine`` changes the rate at every ``epoch`` or every ``update``.
+        warmup: share of the training, 0 or more and below 1, in which the rate rises linearly from 0; the cosine covers
+            the rest.
+        clip_norm: largest norm of the gradient; None: no clipping.
+        forget_bias: initial bias of the forget gates.
+        held_out: held-out share of the data, unless validation data is given.
         patience: epochs without a lower held-out loss after which training ends.
-        max_minutes: training ends after that time, and the schedule follows the share of it that is used, where that
-            is larger than the share of the epochs. The result then depends on the machine's speed.
-        max_updates: training ends after so many updates of all epochs together, and the schedule follows likewise.
-        quantize_aware: the scheme whose arithmetic the forward pass has, as ``int8``, ``int4``, ``int4:128`` or
+        max_minutes: training ends after this time, and the schedule follows the used share of it if that is larger than
+            the share of the epochs. The result then depends on the machine's speed.
+        max_updates: training ends after this number of updates in all, and the schedule follows in the same way.
+        quantize_aware: the scheme that the forward pass simulates, such as ``int8``, ``int4``, ``int4:128`` or
             ``int4:32:zero`` (see ``lstm_edge.training.quantize_aware``); None trains in float32.
-        threads: PyTorch's threads; None leaves its own setting.
-        bucket: batches of similar lengths (see ``lstm_edge.data.bucketed_batches``) instead of random ones.
-        pack: run rows of different lengths as PyTorch's packed sequences. False lets the standard cell in one direction
-            run over the padding too, which no answer depends on: 2.5 to 5 times faster (hidden 256 to 16, batches
-            of 16, one thread), because PyTorch's fused kernel takes no packed sequences. The other cells never pack.
+        threads: PyTorch's threads; None keeps PyTorch's setting.
+        bucket: group sequences of similar lengths into batches (see ``lstm_edge.data.bucketed_batches``) instead of
+            random ones.
+        pack: run rows of different lengths as PyTorch's packed sequences. With False the standard cell in one direction
+            also runs over the padding, which does not change the answers. That is 2.5 to 5 times faster (hidden 256 to
+            16, batches of 16, one thread), because PyTorch's fused kernel does not support packed sequences. The other
+            cells never pack.
         pad, truncate, max_length: see ``lstm_edge.data.collate``.
 
     Raises:
@@ -101,7 +103,7 @@ class TrainingOptions:
         for name, kind in (*choices, ("pad", Pad), ("truncate", Truncate)):
             _check(name, getattr(self, name), getattr(self, name) in get_args(kind), ", ".join(get_args(kind)))
         if self.label_smoothing and self.loss != "cross-entropy":
-            raise InputError(f"training: label_smoothing goes with cross-entropy, the loss is {self.loss}")
+            raise InputError(f"training: label_smoothing requires cross-entropy, got the loss {self.loss}")
         if self.quantize_aware is not None:
             from lstm_edge.training.quantize_aware.scheme import parse_scheme
 
@@ -114,12 +116,12 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageOptions(TrainingOptions):
-    """How to train a language model.
+    """Training options of a language model.
 
-    ``window``: tokens that the gradient goes back through; the state goes on from one window to the next.
-    ``reset_probability``: before each window each row starts again from the initial state with this probability, 0 to
-    1; with 0 the state is carried through the whole epoch. ``held_out``, ``bucket``, ``pack`` and padding mean nothing
-    here: the held-out text is given, and windows are all equally long.
+    ``window``: length of truncated back-propagation, in tokens; the state is carried from one window to the next.
+    ``reset_probability``: probability, 0 to 1, that a row is reset to the initial state before a window; with 0 the
+    state is carried through the whole epoch. ``held_out``, ``bucket``, ``pack`` and the padding options have no effect:
+    the held-out text is given, and all windows have the same length.
     """
 
     epochs: int = 10

@@ -1,4 +1,4 @@
-"""The curves of a training as one drawing: losses, the held-out metric and the gradient norm against the epoch."""
+"""Plot of a training: losses, held-out metric and gradient norm against the epoch."""
 
 import io
 from pathlib import Path
@@ -13,23 +13,23 @@ FORMATS = ("svg", "png", "pdf")
 
 
 def check_plot(path: str | Path) -> None:
-    """Refuse, before any work is done, a path that no drawing can be written to.
+    """Refuse a path that a plot cannot be written to, before any work is done.
 
     Raises:
-        OutputError: its ending is not one of the formats', or it is not writable.
+        OutputError: the file name has an unknown suffix, or the path is not writable.
         ModuleNotFoundError: matplotlib is not installed.
     """
     if Path(path).suffix.lstrip(".") not in FORMATS:
-        raise OutputError(f"{path}: the name of a drawing must end in {', '.join('.' + name for name in FORMATS)}")
+        raise OutputError(f"{path}: the name of a plot must end in {', '.join('.' + name for name in FORMATS)}")
     check_target(path)
     import matplotlib as mpl  # noqa: F401  before hours of training, not after
 
 
 def plot_curves(report: TrainingReport, path: str | Path) -> None:
-    """Draw the curves of a training; equal reports give equal bytes of an ``.svg``, but for the times in them.
+    """Plot the curves of a training; reports that are equal except for their times give equal bytes of an ``.svg``.
 
     Raises:
-        OutputError: the name has another ending than .svg, .png or .pdf, or cannot be written.
+        OutputError: the name does not end in .svg, .png or .pdf, or the file cannot be written.
     """
     check_plot(path)
     import matplotlib as mpl
@@ -55,7 +55,7 @@ def plot_curves(report: TrainingReport, path: str | Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
     buffer = io.BytesIO()
     kind = Path(path).suffix.lstrip(".")
-    # A fixed salt and no date: the ids of an .svg and its metadata are otherwise new every time.
+    # Without a fixed salt and with a date the ids and the metadata of an .svg would differ every time.
     with mpl.rc_context({"svg.hashsalt": "lstm-edge", "svg.fonttype": "none"}):
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, buffer.getvalue())

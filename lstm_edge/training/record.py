@@ -1,4 +1,4 @@
-"""What training leaves behind: a record for each epoch, and a report of the whole."""
+"""Records of a training: one for each epoch, and a report of the whole."""
 
 import dataclasses
 import json
@@ -16,18 +16,18 @@ TaskName = Literal["classification", "tagging", "forecast", "language-model"]
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One pass over the training part. Two records are equal when everything but their times is.
+    """One epoch. Two records are equal if all fields except their times are equal.
 
     Attributes:
         number: from 1.
-        train_loss: mean over the pass, with noise, dropout and label smoothing, while the weights move.
-        held_out_loss: after the pass, without these.
-        held_out_metric: the task's own metric on the held-out part (``TrainingReport.metric`` names it).
-        grad_norm_mean, grad_norm_max: of the updates' gradient norms, before clipping.
-        learning_rate: of the last update.
-        updates: how many there were: fewer than in other epochs where the time was over.
-        seconds: of the pass and the evaluation.
-        per_second: sequences or tokens trained on in a second, evaluation aside.
+        train_loss: mean over the epoch, with noise, dropout and label smoothing, while the weights change.
+        held_out_loss: loss after the epoch, without these.
+        held_out_metric: the task's metric on the held-out data (``TrainingReport.metric`` names it).
+        grad_norm_mean, grad_norm_max: mean and maximum of the gradient norms before clipping.
+        learning_rate: learning rate of the last update.
+        updates: number of updates; smaller if the time limit ended the epoch.
+        seconds: time of the updates and the evaluation.
+        per_second: sequences or tokens trained on per second, without the evaluation.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
-    """What was trained on what, and what came of it; ``best`` is the epoch whose weights were kept.
+    """Task, data, configuration and epochs of a training; ``best`` is the epoch whose weights were kept.
 
     ``trained`` and ``held_out`` count ``unit``: sequences, or tokens of text.
     """

@@ -1,4 +1,4 @@
-"""The learning rate as a function of how far training is: nothing to save, nothing to restore."""
+"""The learning rate as a function of the training progress, without state to save or restore."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ __all__ = ["Position", "learning_rate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """How far training is.
+    """The progress of a training.
 
     Attributes:
-        epochs_done: whole epochs behind.
-        updates_done: updates behind in this epoch.
-        updates: updates in an epoch.
-        time_share: share of ``max_minutes`` or ``max_updates`` that is used, the larger one; 0 without either.
-        held_out_losses: of the epochs behind.
+        epochs_done: completed epochs.
+        updates_done: completed updates in this epoch.
+        updates: number of updates in an epoch.
+        time_share: used share of ``max_minutes`` or ``max_updates``, whichever is larger; 0 without either.
+        held_out_losses: held-out losses of the completed epochs.
     """
 
     epochs_done: int
@@ -34,7 +34,7 @@ def learning_rate(options: TrainingOptions, position: Position) -> float:
     share = min(1.0, max(by_update, position.time_share))
     warmup = 1.0
     if share < options.warmup:
-        # The first update of all would have the rate 0, and do nothing.
+        # With a rate of 0 the first update would have no effect.
         warmup = (share + 1 / (position.updates * options.epochs)) / options.warmup
     return options.learning_rate * min(1.0, warmup) * _factor(options, position, share)
 
@@ -53,7 +53,7 @@ def _factor(options: TrainingOptions, position: Position, share: float) -> float
 
 
 def _plateaus(losses: Sequence[float], patience: int) -> int:
-    """Count how often ``patience`` epochs in a row brought no lower loss than the best before."""
+    """Count the runs of ``patience`` epochs without a loss lower than the best before."""
     best, waited, found = math.inf, 0, 0
     for loss in losses:
         best, waited = (loss, 0) if loss < best else (best, waited + 1)

@@ -1,4 +1,4 @@
-"""Training on data sets of sequences: what classification, tagging and forecasting share.
+"""Training on data sets of sequences: code shared by classification, tagging and forecasting.
 
 B rows, T steps, F features.
 """
@@ -33,15 +33,15 @@ __all__ = ["Judgement", "SequenceTask", "check_sizes", "run_training", "split", 
 M = TypeVar("M", bound=nn.Module)
 Rows = NDArray[np.int64]
 
-# Held-out sequences, and steps of them with their padding, that are evaluated together: bounds the memory, not the
-# answer. With hidden 256 the outputs of so many steps are 67 MB.
+# Held-out sequences, and their steps including padding, that are evaluated together. The limits bound the memory and do
+# not change the answer. With hidden 256 the outputs of this number of steps take 67 MB.
 EVALUATED_TOGETHER = 512
 EVALUATED_STEPS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """How answers are judged: the loss that training lowers, the plain one of the held-out part, and the metric."""
+    """Training loss, loss of the held-out data, and metric."""
 
     train: Criterion
     held_out: Criterion
@@ -72,13 +72,13 @@ class SequenceTask:
         self.updates = -(-len(train) // options.batch_size)
 
     def batches(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of epoch ``number``; their order is drawn from PyTorch's generator, or by length."""
+        """Yield the batches of epoch ``number``; the order is random (PyTorch's generator) or bucketed by length."""
         generator = np.random.default_rng([self.seed, number])
         steps = np.minimum(self.train.lengths, self.options.max_length or self.train.lengths.max())
         counts = steps if self.train.per_step else np.ones(len(self.train), np.int64)
         for rows in self._order(number):
             mine = rows[distributed.rank() :: distributed.processes()]
-            # A last batch of fewer rows than processes: those without one take part with weight 0.
+            # If the last batch has fewer rows than processes, the processes without a row take part with weight 0.
             batch = make_batch(self.train, mine if len(mine) else rows[:1], self.options, generator)
             yield Batch(
                 x=batch.x,
@@ -101,7 +101,7 @@ class SequenceTask:
         return self.judgement.train(model(batch.x, batch.lengths), batch.y)
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
-        """Return the mean loss and the metric of the held-out set, padded after each row and never cut."""
+        """Return the mean loss and the metric of the held-out set, padded after each row and never truncated."""
         plain = TrainingOptions()
         loss = metric = 0.0
         terms = self.held_out.x.shape[0] if self.held_out.per_step else len(self.held_out)
@@ -117,9 +117,9 @@ class SequenceTask:
 
 
 def make_batch(dataset: Dataset, rows: Rows, options: TrainingOptions, generator: np.random.Generator | None) -> Batch:
-    """Return rows of a data set as tensors, each row's first step at step 0 wherever its padding was.
+    """Return rows of a data set as tensors; each row starts at step 0, wherever its padding was.
 
-    ``lengths`` is None where every row is full: the layer then needs no packing. Classes of padding are ``IGNORED``.
+    ``lengths`` is None if every row is full: the layer then needs no packing. Padding has the class ``IGNORED``.
     """
     found = collate(
         dataset, rows, pad=options.pad, truncate=options.truncate, max_length=options.max_length, rng=generator
@@ -140,11 +140,11 @@ def make_batch(dataset: Dataset, rows: Rows, options: TrainingOptions, generator
 def split(
     dataset: Dataset, validation: Dataset | None, options: TrainingOptions, *, seed: int
 ) -> tuple[Dataset, Dataset]:
-    """Return what to train on and what to hold out: the validation set where there is one, else a part.
+    """Return the training and the held-out set: the validation set if given, else a share of the data.
 
     Raises:
-        DataError: nothing can be held out, or the validation set has other features or targets, or the part that is
-            held out has a class that no target of the training part has.
+        DataError: nothing can be held out, or the validation set has other features or targets, or only the held-out
+            data has a class.
     """
     if validation is None:
         return split_sequences(dataset, options, seed=seed)
@@ -157,7 +157,7 @@ def split(
     matched = validation.for_model(dataset.labels, dataset.classes)
     unseen = only_held_out(dataset, matched, options)
     if unseen is not None:
-        # A class that the training data's numbers or labels leave room for, and that no target there has.
+        # A class below the number of classes of the training data that none of its targets has.
         cut = "" if options.max_length is None else f" in the {options.max_length} steps that --max-length keeps"
         raise DataError(
             f"data {validation.name}: the label {class_name(dataset, unseen)} was never seen in training; expected one "
@@ -167,15 +167,15 @@ def split(
 
 
 def check_sizes(dataset: Dataset, task: str, sizes: dict[str, tuple[int, int]]) -> None:
-    """Refuse data that is for another task, or that a model of other sizes was configured for.
+    """Refuse data of another task, or of other sizes than the model's.
 
     Args:
         dataset: the data.
-        task: what it shall train.
-        sizes: for each word of the message what the data has and what the model expects.
+        task: the task to train.
+        sizes: by noun of the message: the size of the data and the size that the model expects.
 
     Raises:
-        DataError: it does not fit.
+        DataError: the data do not fit.
     """
     expected = {
         "classification": "integer classes to train a classifier, one for each sequence",
@@ -209,23 +209,23 @@ def run_training(
     watch: Watch,
     start: M | None = None,
 ) -> tuple[M, list[Epoch], float]:
-    """Seed, build, fit; PyTorch's random state and threads are left as they were.
+    """Seed, build and fit a model; PyTorch's random state and threads are restored.
 
     Args:
-        make_model: builds the model; its first weights come from PyTorch's generator, seeded before.
-        task: what the loop asks.
-        options: how to train.
-        identity: ``seed`` and what else makes this training this one.
-        watch: who is told.
-        start: a model of the same configuration whose weights (and statistics of inputs and targets) training starts
-            with.
+        make_model: builds the model; PyTorch's seeded generator draws the initial weights.
+        task: the task for the loop.
+        options: the training options.
+        identity: ``seed`` and the other values that identify this training.
+        watch: callbacks, and the file of the state.
+        start: a model of the same configuration; training starts with its weights and its statistics of inputs and
+            targets.
 
     Returns:
         The model in evaluation mode, the epochs, the seconds.
     """
     seed = identity["seed"]
     with torch.random.fork_rng(devices=[]), threads(options.threads), warnings.catch_warnings():
-        # PyTorch says once a process that it runs float32 projections by its own kernel.
+        # PyTorch warns once per process that its own kernel runs float32 projections.
         warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
         torch.manual_seed(seed)
         model = make_model()
@@ -245,7 +245,7 @@ def run_training(
 
 
 def check_run(seed: int, watch: Watch) -> None:
-    """Refuse a seed out of its range, and a checkpoint that cannot be written or gone on from.
+    """Refuse a seed out of its range, and a checkpoint that cannot be written or resumed.
 
     Raises:
         InputError: the seed is negative or too large, or there is nothing to resume.
@@ -258,7 +258,7 @@ def check_run(seed: int, watch: Watch) -> None:
 
 
 def identify(config: RecurrentConfig, seed: int, train: Dataset, held_out: Dataset) -> dict[str, Any]:
-    """Return what makes a training this one, besides the options: model, seed and data, as JSON values."""
+    """Return the JSON values that identify a training besides its options: model, seed and data."""
     arrays = [array for part in (train, held_out) for array in (part.x, part.lengths, part.y)]
     return {"seed": seed, "config": config.to_json(), "data": fingerprint(*arrays)}
 
@@ -294,7 +294,7 @@ def summarize(
 
 
 def fingerprint(*arrays: NDArray[Any]) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of arrays: whether data is the same data."""
+    """Return 16 hexadecimal digits of the SHA-256 of arrays, to recognize the same data."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape} ".encode())
@@ -304,10 +304,10 @@ def fingerprint(*arrays: NDArray[Any]) -> str:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Run PyTorch on that many threads, so that the number of cores does not change the sums; None changes nothing.
+    """Run PyTorch on ``count`` threads, so that the number of cores does not change the sums; None keeps the setting.
 
-    Batches as small as a data set's of short sequences gain nothing from a second thread, and lose a factor of 5 or
-    more where another process wants the same core (seen: 20 s instead of 4 s for the default classifier on two cores).
+    Small batches of short sequences gain nothing from a second thread, and lose a factor of 5 or more if another
+    process uses the same core (measured: 20 s instead of 4 s for the default classifier on two cores).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

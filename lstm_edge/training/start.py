@@ -1,4 +1,4 @@
-"""Where a training starts from: new weights, or a trained model of the same configuration; and what it is for."""
+"""The start of a training: new weights, or a trained model of the same configuration; and its quantization scheme."""
 
 import json
 from dataclasses import replace
@@ -15,23 +15,23 @@ __all__ = ["prepare"]
 
 C = TypeVar("C", bound=RecurrentConfig)
 
-# What may differ from the model that training starts from: how it is trained, not what it is.
+# Fields that may differ from the model that training starts from: they concern training, not the architecture.
 HOW = ("dropout", "input_noise", "trained_for")
 
 
 def prepare(config: C, options: TrainingOptions, start: nn.Module | None) -> C:
-    """Return the configuration of the trained model: ``config``, with the scheme that its training is aware of.
+    """Return the configuration of the trained model: ``config`` with the scheme of quantization-aware training.
 
     Raises:
-        InputError: ``start`` has another configuration, dropout and input noise aside; or a first forget bias was given
-            beside it.
+        InputError: ``start`` has another configuration (except dropout and input noise), or an initial forget bias is
+            given with it.
     """
     if start is not None:
         _check_start(config, start)
         if options.forget_bias != TrainingOptions.forget_bias:
             raise InputError(
-                f"training: forget_bias is {options.forget_bias:g}, but a model to start from brings its own; leave it "
-                "out"
+                f"training: forget_bias is {options.forget_bias:g}, but the model to start from has its own biases; "
+                "leave it out"
             )
     scheme = None if options.quantize_aware is None else parse_scheme(options.quantize_aware).text
     return replace(config, trained_for=scheme)

@@ -1,8 +1,8 @@
-"""The state of an unfinished training in one ``.safetensors`` file, from which it goes on to the same bits.
+"""The state of an unfinished training in one ``.safetensors`` file; a resumed training gives the same bits.
 
 Tensors: ``model.*``, ``best.*`` (the weights of the best epoch so far), ``optimizer.<number>.<name>`` and ``generator``
-(PyTorch's random state). The metadata key ``lstm_edge.training`` holds an object with ``version``, ``identity`` (what
-was trained on what and how: another training is refused), ``history`` and ``seconds``. Nothing in it is ever unpickled.
+(PyTorch's random state). The metadata key ``lstm_edge.training`` holds an object with ``version``, ``identity`` (task,
+data and options: another training is refused), ``history`` and ``seconds``. Nothing is unpickled.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ VERSION = "1"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Where a training keeps its state after every epoch, and whether it goes on from what lies there."""
+    """The file of the training state after every epoch, and whether to resume from it."""
 
     path: Path
     resume: bool = False
@@ -38,7 +38,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Past:
-    """What went before: the epochs, the weights of the best one, and the seconds spent."""
+    """The past of a training: the epochs, the weights of the best one, and the seconds spent."""
 
     history: tuple[Epoch, ...]
     best_weights: Mapping[str, Tensor]
@@ -46,17 +46,18 @@ class Past:
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> None:
-    """Refuse, before any work is done, to lose an interrupted training or to go on from none.
+    """Refuse to overwrite an interrupted training or to resume a missing one, before any work is done.
 
     Raises:
-        OutputError: the path cannot be written, or an interrupted training lies there and is not asked for.
-        InputError: there is nothing to go on from.
+        OutputError: the path cannot be written, or has an interrupted training and ``resume`` is False.
+        InputError: there is nothing to resume.
     """
     check_target(checkpoint.path)
     found = checkpoint.path.is_file()
     if found and not checkpoint.resume:
         raise OutputError(
-            f"{checkpoint.path}: an interrupted training lies here; go on from it with --resume, or delete the file"
+            f"{checkpoint.path}: this is the state of an interrupted training; continue it with --resume, or delete "
+            "the file"
         )
     if checkpoint.resume and not found:
         raise InputError(f"{checkpoint.path}: no such file, so there is nothing to resume; leave --resume out")
@@ -82,18 +83,18 @@ def store(
         "seconds": past.seconds,
     }
     metadata = {TRAINING_KEY: json.dumps(description, sort_keys=True, ensure_ascii=False, allow_nan=False)}
-    # Copies: safetensors refuses tensors that share memory.
+    # Copies, because safetensors refuses tensors that share memory.
     write_atomically(path, save({name: value.detach().clone() for name, value in tensors.items()}, metadata=metadata))
 
 
 def restore(path: Path, *, identity: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> Past:
-    """Put the state that ``store`` wrote into the model, the optimizer and PyTorch's generator.
+    """Load the state that ``store`` wrote into the model, the optimizer and PyTorch's generator.
 
     Raises:
-        ArtifactError: the file is damaged, or it is the state of another training.
+        ArtifactError: the file is damaged, or has the state of another training.
     """
     text, tensors = _read(path)
-    with translated(ArtifactError, f"{path}: not a state of training that this version of lstm-edge reads"):
+    with translated(ArtifactError, f"{path}: not a training state that this version of lstm-edge reads"):
         description = parse_json(text)
         history = tuple(Epoch(**epoch) for epoch in description["history"])
         found, seconds = description["identity"], float(description["seconds"])
@@ -124,7 +125,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _check_identity(path: Path, found: Any, expected: Mapping[str, Any]) -> None:
-    """Refuse the state of another training, and say in what it differs."""
+    """Refuse the state of another training; the message names the difference."""
     known = found if isinstance(found, dict) else {}
     if known.get("task") != expected["task"]:
         raise ArtifactError(

@@ -1,8 +1,8 @@
-"""Training on data sets of sequences: one row for each task, one way through all of them.
+"""Training on data sets of sequences: a table of tasks with one code path.
 
-How the classifier's defaults were chosen: by five-fold cross-validation inside the Japanese Vowels training split,
-never on the test split. Batches of 16 with input noise 1.2 had the lowest held-out cross-entropy (0.05 nats after 60
-epochs, against 0.07 with batches of 32, 0.09 with noise 0.9 and 0.19 with noise 0.3).
+The classifier's defaults were chosen by five-fold cross-validation inside the Japanese Vowels training split, never on
+the test split. Batches of 16 with input noise 1.2 had the lowest held-out cross-entropy (0.05 nats after 60 epochs,
+against 0.07 with batches of 32, 0.09 with noise 0.9 and 0.19 with noise 0.3).
 """
 
 from collections.abc import Callable, Mapping
@@ -51,13 +51,13 @@ VALUE_METRICS = {"mse": "mean-squared-error", "mae": "mean-absolute-error"}
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceTraining(Generic[C, M]):
-    """The training of one task: call it as a function.
+    """The training of one task, a callable.
 
     Attributes:
-        task: its name.
+        task: the name of the task.
         config: the class of the model's configuration.
         model: the class of the model.
-        options: how to train by default.
+        options: the default training options.
     """
 
     task: Task
@@ -82,29 +82,29 @@ class SequenceTraining(Generic[C, M]):
 
         Args:
             dataset: the training set: in ``y`` a class for each sequence (classification), a class for each step
-                (tagging), or a number or a vector for each sequence (forecast). A part of it is held out for early
-                stopping (see ``hold_out_sequences``); the inputs are standardized with the statistics of the rest, and
-                so are values to forecast, for the loss: the model answers in their own units.
+                (tagging), or a number or a vector for each sequence (forecast). A share is held out for early stopping
+                (see ``hold_out_sequences``). The inputs are standardized with the statistics of the rest. Forecast
+                targets are standardized for the loss only: the model's outputs have the units of the targets.
             config: the model; by default one layer of 64 with the sizes and labels of ``dataset``.
-            options: how to train; by default on one thread, whatever PyTorch's setting is, and in buckets, unpacked
-                (tagging and forecast) with ``mse`` (forecast).
-            seed: decides the first weights, the order, the noise and the held-out part. PyTorch's global random state
-                is left as it was.
-            validation: held out instead of a part of ``dataset``.
+            options: the training options; by default one thread, whatever PyTorch's setting is, buckets without packing
+                (tagging and forecast) and ``mse`` (forecast).
+            seed: random seed of the initial weights, the order, the noise and the held-out data. PyTorch's global
+                random state is restored.
+            validation: held-out data; replaces a share of ``dataset``.
             on_epoch: called after every epoch.
             on_progress: called after every update with (updates done, updates at most).
-            checkpoint: where the state is kept after every epoch; the file stays when training is done.
-            start: a trained model of the same configuration to start from: its weights and its statistics.
+            checkpoint: the file of the training state, written after every epoch; it stays after the training.
+            start: a trained model of the same configuration; training starts with its weights and its statistics.
 
         Returns:
             The model in evaluation mode, and the report.
 
         Raises:
-            DataError: ``dataset`` has no targets of the task, or not the sizes of ``config``.
-            InputError: ``seed`` is out of its range, the loss is not for the task, it became infinite or NaN,
+            DataError: ``dataset`` has no targets of the task, or other sizes than ``config``.
+            InputError: ``seed`` is out of its range, the task does not have the loss, the loss became infinite or NaN,
                 or ``start`` has another configuration.
-            ArtifactError: the checkpoint is damaged, or of another training.
-            OutputError: the checkpoint cannot be written, or would be lost.
+            ArtifactError: the checkpoint is damaged, or belongs to another training.
+            OutputError: the checkpoint cannot be written, or an interrupted training would be lost.
         """
         options = options or self.options
         check_sizes(dataset, self.task, {})
@@ -135,7 +135,7 @@ class SequenceTraining(Generic[C, M]):
 
 
 def _judgement(train: Dataset, options: TrainingOptions) -> tuple[Judgement, str]:
-    """Return how answers are judged, and the metric's name."""
+    """Return losses and metric of a task, and the metric's name."""
     if train.is_classes:
         judged = Judgement(train=cross_entropy(options.label_smoothing), held_out=cross_entropy(), metric=accuracy)
         return judged, "accuracy"
