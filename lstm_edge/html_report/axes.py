@@ -1,4 +1,4 @@
-"""Axes of a drawing: from values to pixels, and the ticks that people expect."""
+"""Axes of a drawing: mapping of values to pixels, and ticks at round numbers."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["Axis", "Tick", "linear_axis", "log_axis"]
 
-# Digits that a step between ticks may have.
+# Leading digits of the step between ticks.
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 # Ticks of a logarithmic axis: the coarsest set with at least four of them in the range is taken.
 _LOG_DIGITS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
@@ -14,7 +14,7 @@ _LOG_DIGITS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A tick: where, in pixels, and its text."""
+    """A tick: its position in pixels and its text."""
 
     at: float
     text: str
@@ -32,7 +32,7 @@ class Axis:
     ticks: tuple[Tick, ...] = ()
 
     def at(self, value: float) -> float:
-        """Return a value's place in pixels, at the edge where it lies beyond."""
+        """Return a value's position in pixels, clipped to the axis."""
         inside = min(max(value, self.low), self.high)
         low, high = self._scaled(self.low), self._scaled(self.high)
         return round(self.start + (self._scaled(inside) - low) / (high - low) * (self.end - self.start), 1)
@@ -44,7 +44,7 @@ class Axis:
 def linear_axis(
     low: float, high: float, start: float, end: float, *, count: int, text: Callable[[float, int], str]
 ) -> Axis:
-    """Return an axis with about ``count`` round ticks; ``text(value, decimals)`` writes one."""
+    """Return an axis with about ``count`` round ticks; ``text(value, decimals)`` formats a tick."""
     if high <= low:
         low, high = low - 1.0, high + 1.0
     step = _step(high - low, count)

@@ -9,13 +9,13 @@ from lstm_edge.html_report.axes import Axis, linear_axis, log_axis
 __all__ = ["Bar", "Gauge", "Histogram", "draw_gauge", "draw_histogram"]
 
 _MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 50.0, 14.0, 12.0, 30.0
-# Where a bar of a count begins on the logarithmic axis, so that a count of one is seen.
+# Start of a bar on the logarithmic axis, below 1, so that a count of one is visible.
 _FLOOR = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A bar in pixels, and its text for a pointer that rests on it."""
+    """A bar in pixels, and its tooltip."""
 
     x: float
     y: float
@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """A drawing of ``width`` x ``height``; the counts' axis is logarithmic, so that single outliers are seen."""
+    """A drawing of ``width`` x ``height``; the axis of the counts is logarithmic, to show single outliers."""
 
     width: int
     height: int
@@ -96,7 +96,7 @@ def _plain(value: float, decimals: int) -> str:
 
 
 def _count(value: float) -> str:
-    """Return a count for the axis, where nine digits have no place."""
+    """Return a count for the axis, abbreviated because nine digits do not fit."""
     for unit, power in (("G", 9), ("M", 6), ("k", 3)):
         if value >= 10**power:
             return f"{value / 10**power:g}{unit}"

@@ -1,4 +1,4 @@
-"""The drawings of a report at each width, with the words for those who do not see them."""
+"""The drawings of a report at each width, with text descriptions for screen readers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from lstm_edge.precision_search.space import Prefer
 
 __all__ = ["Drawing", "against_metric", "histograms"]
 
-# Width and height in pixels: the phone's drawing is nearly square, so that its type and its points keep their size.
+# Width and height in pixels. The drawing for phones is nearly square, so that its text and points keep their size.
 _SCATTER = {"wide": (860, 430), "narrow": (344, 380)}
 _HISTOGRAM = {"wide": (860, 260), "narrow": (344, 240)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A drawing laid out at each width; ``missing`` counts the evaluations that have no place in it."""
+    """A drawing laid out at each width; ``missing`` counts the evaluations without a mark."""
 
     name: str
     layouts: Mapping[str, Scatter]
@@ -34,7 +34,7 @@ class Drawing:
 
 
 def against_metric(report: BudgetReport, scale: Scale, *, by: Prefer) -> Drawing | None:
-    """Return the drawing of the size, or of the time of a step, against the drop; None where nothing has both."""
+    """Return the drawing of the size, or of the time of a step, against the drop; None if no file has both."""
     points = _points(report, scale, by)
     if not points:
         return None
@@ -71,7 +71,7 @@ def against_metric(report: BudgetReport, scale: Scale, *, by: Prefer) -> Drawing
 
 
 def histograms(report: BudgetReport) -> dict[str, Histogram]:
-    """Return the histogram of the output differences at each width, nothing where they were not measured."""
+    """Return the histogram of the output differences at each width, or nothing if they were not measured."""
     found = report.differences
     if found is None:
         return {}
@@ -86,13 +86,13 @@ def _amount(found: Evaluation, by: Prefer) -> float | None:
 
 
 def _points(report: BudgetReport, scale: Scale, by: Prefer) -> list[Point]:
-    """Return what has both a place on the axis and a drop: baselines, evaluations, the chosen file on both data."""
+    """Return the files with a drop and a value for the axis: baselines, evaluations, the chosen file on both data."""
     answer = report.answer
     marked: list[tuple[Evaluation, Role, str, str]] = []
     for entry in report.baselines:
         share = f" {ratio(entry.evaluation.bytes, report.source.bytes)}" if by == "size" else ""
         marked.append((entry.evaluation, "baseline", entry.name, f"{entry.name}{share}"))
-    # A baseline is also an evaluation, and is drawn once; so is a mix that was judged in two stages.
+    # A baseline is also an evaluation, and an assignment may be evaluated in two stages; each is drawn once.
     drawn = {(entry.evaluation.bytes, entry.evaluation.drop) for entry in report.baselines}
     for found in report.evaluations:
         title = f"number {found.number}, {found.stage}"
@@ -123,12 +123,12 @@ def _points(report: BudgetReport, scale: Scale, by: Prefer) -> list[Point]:
 
 
 def _legend(points: list[Point]) -> tuple[tuple[str, str], ...]:
-    """Return the roles that occur, and what their marks mean."""
+    """Return the roles that occur, and the meaning of their marks."""
     texts = {
-        "chosen": "the chosen mix, on tuning data",
+        "chosen": "the chosen file, on tuning data",
         "held-out": "on held-out data",
-        "baseline": "one scheme throughout",
-        "search": "a mix that was tried",
+        "baseline": "one scheme for all layers",
+        "search": "a candidate file",
         "sensitivity": "one part alone",
     }
     roles = {point.role for point in points}

@@ -1,4 +1,4 @@
-"""The page: the report, laid out and put into the template."""
+"""Renders the report with the template."""
 
 import dataclasses
 from pathlib import Path, PurePath
@@ -17,13 +17,13 @@ from lstm_edge.precision_search.space import Prefer
 __all__ = ["render_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Rows of the sensitivity table that are seen at once; the rest is folded away.
+# Visible rows of the sensitivity table; the rest is collapsed.
 _FIRST_ROWS = 12
 _GAUGE_WIDTHS = {"wide": 860, "narrow": 344}
 
 
 def render_report(report: BudgetReport) -> str:
-    """Return the report as one HTML text that asks for nothing from anywhere; equal reports give equal text."""
+    """Return the report as one self-contained HTML text; equal reports give equal text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -35,7 +35,7 @@ def render_report(report: BudgetReport) -> str:
 
 
 def _context(report: BudgetReport) -> dict[str, Any]:
-    """Return what the template is filled with."""
+    """Return the variables of the template."""
     scale = Scale(
         name=report.metric.name,
         unit=report.metric.unit,
@@ -72,14 +72,14 @@ def _context(report: BudgetReport) -> dict[str, Any]:
 
 
 def _final_row(report: BudgetReport, scale: Scale) -> EvaluationRow | None:
-    """Return the chosen file with the size that was written: its card is a little longer than when it was judged."""
+    """Return the row of the chosen file with its written size: its card is longer than during the evaluation."""
     if report.answer is None or report.result is None:
         return None
     return evaluation_row(dataclasses.replace(report.answer, bytes=report.result.bytes), report, scale)
 
 
 def _differences(report: BudgetReport) -> list[tuple[str, str]]:
-    """Return what is known of the outputs' differences, from the histogram and the validation, as rows."""
+    """Return the figures of the output differences, from the histogram and the validation, as rows."""
     found, validation = report.differences, report.validation
     worst, mean = (None, None) if found is None else (found.worst, found.mean)
     snr, agreement = (None, None) if validation is None else (validation.snr_db, validation.agreement)
@@ -92,7 +92,7 @@ def _differences(report: BudgetReport) -> list[tuple[str, str]]:
 
 
 def _inputs(report: BudgetReport) -> list[tuple[str, str, str]]:
-    """Return files and data with their size and their SHA-256: what a second run must start from."""
+    """Return files and data with their size and their SHA-256: the inputs of a reproduction."""
     result, calibration = report.result, report.calibration
     return [
         ("source", _file(report.source), report.source.sha256),

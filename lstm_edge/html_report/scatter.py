@@ -1,4 +1,4 @@
-"""The drawing of size (or step time) against the metric: points, Pareto front, the budget's line, labels."""
+"""The scatter plot of size (or step time) against the metric: points, Pareto front, budget line, labels."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,16 +12,16 @@ __all__ = ["Label", "Mark", "Point", "Role", "Scatter", "draw_scatter", "pareto_
 
 Role = Literal["sensitivity", "search", "baseline", "held-out", "chosen"]
 
-# Pixels of a character of the labels' 12.5 px type, a little over the mean of the usual sans-serif faces, and of a
-# digit in the widest of them (DejaVu Sans: 0.636 em).
+# Widths in pixels of a character (above the mean of usual sans-serif fonts at 12.5 px) and of a digit (in the widest of
+# these fonts, DejaVu Sans: 0.636 em).
 _CHARACTER, _DIGIT = 6.7, 8.0
 _LINE = 15.0
 # Above this ratio of the largest to the smallest value the horizontal axis is logarithmic.
 _LOG_FROM = 3.0
-# The vertical axis ends at this many times the budget; what lies beyond is drawn at the edge, with its figure.
+# The vertical axis ends at this multiple of the budget; points beyond are drawn at the edge, with their figure.
 _BUDGETS = 4.0
 _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 14.0, 12.0, 30.0
-# Where a label may stand beside its point: offset in pixels and the text's anchor, the best first.
+# Candidate positions of a label beside its point: offset in pixels and text anchor, the best first.
 _PLACES = (
     (11.0, 4.0, "start"),
     (-11.0, 4.0, "end"),
@@ -40,10 +40,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What is drawn: ``x`` bytes or microseconds, ``drop`` with its interval, ``title`` for a pointer that rests on it.
+    """A point of the plot: ``x`` in bytes or microseconds, ``drop`` with its interval, ``title`` as its tooltip.
 
-    ``label`` is written beside the point, with ``far``, the drop, where that lies beyond the axis. ``tuned`` says that
-    it was judged on the tuning data, as the front's are.
+    ``label`` is written beside the point, followed by ``far``, the drop, if the drop is beyond the axis. ``tuned``: the
+    point was evaluated on the tuning data, as the points of the front are.
     """
 
     x: float
@@ -59,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A point in pixels; ``beyond`` is -1 or 1 where it lies below or above the axis and is drawn at its edge."""
+    """A point in pixels; ``beyond`` is -1 or 1 if the point is below or above the axis and drawn at its edge."""
 
     x: float
     y: float
@@ -99,7 +99,7 @@ class Scatter:
 
 
 def pareto_front(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return the points of the tuning data that none other beats in both the size and the drop, by size."""
+    """Return the Pareto-optimal points of the tuning data in size and drop, sorted by size."""
     front: list[Point] = []
     for point in sorted((p for p in points if p.tuned), key=lambda p: (p.x, p.drop)):
         if not front or point.drop < front[-1].drop:
@@ -122,11 +122,11 @@ def draw_scatter(
     Args:
         points: at least one; ``x`` is positive.
         budget: the largest drop allowed, 0 or more.
-        budget_text: is written above the budget's line.
+        budget_text: text above the budget line.
         width: pixels.
         height: pixels.
-        x_text: writes a tick of the horizontal axis.
-        y_text: writes a tick of the vertical one, with that many decimals.
+        x_text: formats a tick of the horizontal axis.
+        y_text: formats a tick of the vertical axis with a number of decimals.
     """
     front = pareto_front(points)
     y = _vertical(points, front, budget, height, y_text)
@@ -153,7 +153,7 @@ def draw_scatter(
 
 
 def _order(point: Point) -> tuple[int, float, float]:
-    """What is drawn later lies on top."""
+    """Return the drawing order: later points cover earlier ones."""
     roles: tuple[Role, ...] = ("sensitivity", "search", "baseline", "held-out", "chosen")
     return roles.index(point.role), point.x, point.drop
 
@@ -200,8 +200,8 @@ def _mark(point: Point, front: bool, x: Axis, y: Axis) -> Mark:
 
 
 def _staircase(front: Sequence[Point], x: Axis, y: Axis) -> list[tuple[float, float]]:
-    """Return the corners of the front in pixels: a file of at most that size has at best this drop."""
-    # What lies beyond the axis has no corner: the staircase comes in from the edge.
+    """Return the corners of the front in pixels: the best drop of a file of at most a given size."""
+    # Points beyond the axis have no corner: the staircase starts at the edge.
     inside = [point for point in front if point.drop <= y.high]
     corners: list[tuple[float, float]] = [(x.at(p.x), y.end) for p in inside[:1] if len(inside) < len(front)]
     for point in inside:
@@ -212,9 +212,9 @@ def _staircase(front: Sequence[Point], x: Axis, y: Axis) -> list[tuple[float, fl
 
 
 def _obstacles(marks: Sequence[Mark], corners: Sequence[tuple[float, float]]) -> list[Box]:
-    """Return what a label had better not cover: marks, whiskers, the front."""
+    """Return the boxes that a label should not cover: marks, whiskers, the front."""
     boxes: list[Box] = [(m.x - 6, m.y - 6, m.x + 6, m.y + 6) for m in marks if m.role != "sensitivity" and not m.beyond]
-    # A triangle at the edge points outwards and stands on the inner side.
+    # A triangle at the edge points outwards and is drawn on the inner side.
     boxes += [
         (m.x - 6, min(m.y, m.y + 16 * m.beyond), m.x + 6, max(m.y, m.y + 16 * m.beyond)) for m in marks if m.beyond
     ]
@@ -227,15 +227,15 @@ def _obstacles(marks: Sequence[Mark], corners: Sequence[tuple[float, float]]) ->
 
 
 def _labels(points: Sequence[Point], marks: Sequence[Mark], obstacles: Sequence[Box], frame: Box) -> tuple[Label, ...]:
-    """Place the labels, the most important first, each where it covers least of what is there."""
+    """Place the labels, the most important first, each at the position that covers the least."""
     labels: list[Label] = []
     for point, mark in sorted(zip(points, marks, strict=True), key=lambda pair: _order(pair[0]), reverse=True):
         if not point.label:
             continue
         tried = [_label(point, mark, place) for place in _PLACES]
-        # The two that have the same colour are mistaken for each other.
+        # Two marks of the same colour are easily confused.
         others = [other for other in marks if other is not mark and other.role in ("chosen", "held-out")]
-        # Text over text cannot be read, over a line it can.
+        # Text over text is unreadable, text over a line is not.
         taken = [*obstacles, *(_box(label) for label in labels for _ in range(4))]
         costs = [_overlap(_box(label), taken, frame) + _misread(label, mark, others) for label in tried]
         labels.append(tried[costs.index(min(costs))])
@@ -256,7 +256,7 @@ def _box(label: Label) -> Box:
 
 
 def _misread(label: Label, mark: Mark, others: Sequence[Mark]) -> float:
-    """Return the label's own size in square pixels where it begins nearer to another mark: people read it as that's."""
+    """Return the label's area in square pixels as a penalty if it starts nearer to another mark, else 0."""
     left, top, right, bottom = _box(label)
     own, *rest = (math.hypot(label.x - m.x, (top + bottom) / 2 - m.y) for m in (mark, *others))
     return (right - left) * (bottom - top) if min(rest, default=math.inf) < own else 0.0

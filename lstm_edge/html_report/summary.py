@@ -1,4 +1,4 @@
-"""The summary: the verdict, and the figures that decide whether the file is shipped."""
+"""The summary: the verdict and the figures behind it."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ __all__ = ["Tile", "budget_text", "confidence_text", "data_sentence", "gauges", 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One figure, with what it is compared with."""
+    """One figure, with notes on what it is compared with."""
 
     name: str
     figure: str
@@ -29,7 +29,7 @@ def verdict(report: BudgetReport) -> tuple[str, str]:
 
 
 def budget_text(report: BudgetReport, scale: Scale) -> str:
-    """Return the budget as it was asked for, and in the metric's unit."""
+    """Return the budget as given, and in the metric's unit."""
     return f"{report.budget.text}, a drop of {scale.budget}"
 
 
@@ -39,21 +39,21 @@ def confidence_text(confidence: float) -> str:
 
 
 def data_sentence(report: BudgetReport) -> str:
-    """Return which data judged, and which the search went by."""
+    """Return a sentence on the tuning data and the held-out data."""
     tuned, looks = f"Tuned on {_data(report.tuning_data)}. ", len(report.looks)
     if not looks:
-        return f"{tuned}Nothing was judged on held-out data."
+        return f"{tuned}Nothing was evaluated on held-out data."
     times = "once" if looks == 1 else f"{looks} times"
-    return f"{tuned}Judged {times} on {_data(report.held_out_data)}, which the search does not see."
+    return f"{tuned}Evaluated {times} on {_data(report.held_out_data)}, which the search does not use."
 
 
 def tiles(report: BudgetReport, scale: Scale) -> tuple[Tile, ...]:
-    """Return the figures of the summary, the budget among them; without a result, what came closest."""
+    """Return the figures of the summary, including the budget; without a result, the closest file."""
     result, answer = report.result, report.answer
     if result is None or answer is None:
         return (_budget_tile(report, scale), _closest_tile(report, scale), _tried_tile(report))
     reference = scale.reference(answer.value, answer.drop)
-    # A search that may look at the held-out data several times holds each look to more than the asked confidence.
+    # A search with several evaluations on held-out data needs more than the given confidence in each.
     confidence = confidence_text(report.budget.held_out_confidence)
     relative = signed_percent(answer.drop, reference)
     return (
@@ -96,14 +96,14 @@ def _size_tile(report: BudgetReport, result: ResultNote) -> Tile:
     notes = (
         f"{size(result.bytes)} instead of {size(source.bytes)}",
         *(() if int8 is None else (f"{percent(result.bytes, int8)} against int8",)),
-        # A smaller file is not always a faster one.
+        # A smaller file is not always faster.
         f"step {step_time(result.step_us)} instead of {step_time(source.step_us)}",
     )
     return Tile(name="Size, of float32", figure=ratio(result.bytes, source.bytes), notes=notes)
 
 
 def _interval(report: BudgetReport, scale: Scale) -> tuple[str, ...]:
-    """Return the interval of the metric, nothing where an end of it is infinite: a resample may lack a value."""
+    """Return the interval of the metric, or nothing if an end is infinite (metric undefined on a resample)."""
     validation = report.validation
     low, high = (None, None) if validation is None else (validation.candidate_low, validation.candidate_high)
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
@@ -112,13 +112,13 @@ def _interval(report: BudgetReport, scale: Scale) -> tuple[str, ...]:
 
 
 def _budget_tile(report: BudgetReport, scale: Scale) -> Tile:
-    decides = f"held at the drop's bound, {confidence_text(report.budget.confidence)} confidence"
+    decides = f"applies to the drop's bound, {confidence_text(report.budget.confidence)} confidence"
     drop = dataclasses.replace(scale, allowed=_allowed(report)).budget
     return Tile(name="Budget", figure=report.budget.text, notes=(f"a drop of {drop}", decides))
 
 
 def _allowed(report: BudgetReport) -> float:
-    """Return the allowed drop on the held-out data: a relative budget is a little another than on the tuning data."""
+    """Return the allowed drop on the held-out data; a relative budget differs from that on the tuning data."""
     return report.budget.allowed if report.validation is None else report.validation.max_drop
 
 

@@ -36,7 +36,7 @@ class LayerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SensitivityRow:
-    """One part in one scheme with all else float32; ``bar`` is its drop as a share of the largest, 0 when not worse."""
+    """One part in one scheme with all else float32; ``bar`` is its drop as a share of the largest, 0 if not worse."""
 
     part: str
     scheme: str
@@ -51,7 +51,7 @@ class SensitivityRow:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRow:
-    """One file that was judged; ``passed`` is None where there was nothing to pass."""
+    """One evaluated file; ``passed`` is None if no verdict exists."""
 
     number: str
     stage: str
@@ -70,7 +70,7 @@ def layer_rows(report: BudgetReport, scale: Scale) -> tuple[LayerRow, ...]:
     sensitivities = _sensitivities(report, scale)
     rows = []
     for layer in report.layers:
-        # The worst first, so the first of the layer's own that is in the result is the one to show.
+        # Sorted by drop, the worst first, so the first sensitivity of the layer that is in the result is shown.
         found = (row for owner, row in sensitivities if owner == layer.name and row.chosen)
         before, after = layer.bytes_before, layer.bytes_after
         rows.append(
@@ -90,12 +90,12 @@ def layer_rows(report: BudgetReport, scale: Scale) -> tuple[LayerRow, ...]:
 
 
 def sensitivity_rows(report: BudgetReport, scale: Scale) -> tuple[SensitivityRow, ...]:
-    """Return what each part loses alone, the worst first."""
+    """Return the loss of each part alone, the worst first."""
     return tuple(row for _, row in _sensitivities(report, scale))
 
 
 def evaluation_row(found: Evaluation, report: BudgetReport, scale: Scale) -> EvaluationRow:
-    """Return one file that was judged, or was built and not judged."""
+    """Return one file that was evaluated, or only built."""
     return EvaluationRow(
         number=str(found.number),
         stage=found.stage,
@@ -134,7 +134,7 @@ def _sensitivity(
         saved=size(report.source.bytes - found.bytes),
         drop=scale.drop(drop),
         high=scale.drop(found.high),
-        # JSON has no infinity: where the outputs are equal the ratio is None, and the drop is exactly 0.
+        # JSON has no infinity: for equal outputs the ratio is None and the drop is exactly 0.
         snr=f"{snr:.1f} dB" if snr is not None else "outputs equal" if drop == 0 else NOT_MEASURED,
         bar=0.0 if drop is None or largest <= 0 else round(max(0.0, drop) / largest, 4),
         over=_known(found.high) > report.budget.allowed,
@@ -147,5 +147,5 @@ def _known(value: float | None) -> float:
 
 
 def _short(part: str, layer: str) -> str:
-    """Return a part without the name of its layer: the row has that already."""
+    """Return a part without the name of its layer, which the row already shows."""
     return part.removeprefix(layer).lstrip(".") if part == layer or part.startswith(f"{layer}.") else part

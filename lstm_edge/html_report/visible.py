@@ -1,4 +1,4 @@
-"""Text that other people chose, made fit to be shown."""
+"""Escaping of text that other people chose."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def visible(value: T) -> T:
-    r"""Return a copy in which each character that is not shown as itself is written as its code, such as ``\u001b``.
+    r"""Return a copy with each non-printable character escaped, such as ``\u001b``.
 
-    Layers' names and paths come out of files that others made: a right-to-left override shows something else than what
-    is there, HTML has no way to write a control character, and half of a surrogate pair has no bytes in UTF-8.
+    Layer names and paths come from files that others made: a right-to-left override disguises the text, HTML cannot
+    represent a control character, and UTF-8 cannot encode half of a surrogate pair.
 
     Args:
         value: a text, or frozen dataclasses, tuples and mappings that hold texts at any depth.

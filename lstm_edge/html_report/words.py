@@ -1,4 +1,4 @@
-"""Numbers as people read them: sizes, values of a metric, drops, intervals."""
+"""Formatting of numbers: sizes, metric values, drops, intervals."""
 
 import math
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ _MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How the values of one metric, and its drops, are written; a share in percent and percentage points.
+    """Formatting of the values and drops of one metric; a share in percent and percentage points.
 
-    ``allowed`` is the budget in the metric's unit: drops have as many decimals as show a hundredth of it, so that those
-    of a column can be compared at a glance.
+    ``allowed`` is the budget in the metric's unit. Drops have enough decimals to show a hundredth of it, and all drops
+    of a column have the same number of decimals.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Scale:
     allowed: float
 
     def value(self, value: float | None) -> str:
-        """Return a value of the metric, five significant digits: a budget of 0.1% shows in them."""
+        """Return a value of the metric, five significant digits, which resolve a budget of 0.1%."""
         if value is None:
             return NOT_MEASURED
         return f"{value:.2%}" if self.unit == "share" else f"{_minus(f'{value:.5g}')} {self.unit}".rstrip()
@@ -45,7 +45,7 @@ class Scale:
         return f"{100 * self.allowed:.3g} pt" if self.unit == "share" else f"{self.allowed:.3g} {self.unit}".rstrip()
 
     def drop(self, value: float | None) -> str:
-        """Return a drop, positive is worse; of a share in percentage points."""
+        """Return a drop (positive is worse); a drop of a share in percentage points."""
         if value is None:
             return NOT_MEASURED
         if value == 0:
@@ -67,7 +67,7 @@ class Scale:
         return f"{self.drop(low)} to {self.drop(high)}"
 
     def reference(self, value: float | None, drop: float | None) -> float | None:
-        """Return float32's value, from a candidate's and its drop (which is what the two differ by)."""
+        """Return the float32 model's value, from a candidate's value and its drop, which is their difference."""
         if value is None or drop is None:
             return None
         return value + drop if self.more_is_better else value - drop
@@ -85,7 +85,7 @@ class Scale:
 
 
 def measured(value: float | None, pattern: str) -> str:
-    """Return a number as ``str.format`` writes it by a pattern, such as ``{:.1f} dB``; an infinite one is no figure."""
+    """Return a number as ``str.format`` writes it by a pattern, such as ``{:.1f} dB``; infinity counts as not measured."""
     return NOT_MEASURED if value is None or not math.isfinite(value) else pattern.format(value)
 
 
@@ -100,13 +100,13 @@ def size(count: float) -> str:
 
 
 def tick_text(text: str) -> str:
-    """Return a size or a time for an axis, without the zeros that say nothing there."""
+    """Return a size or a time for an axis, without trailing zeros."""
     number, unit = text.split(" ")
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
 
 
 def ratio(part: float, whole: float) -> str:
-    """Return how many times the whole a part is, as in ``0.26×``; three decimals below a tenth."""
+    """Return the ratio of a part to the whole, such as ``0.26×``; three decimals below a tenth."""
     return f"{part / whole:.{3 if part / whole < 0.0995 else 2}f}×"
 
 
@@ -116,7 +116,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def signed_percent(part: float | None, whole: float | None) -> str | None:
-    """Return a part of the whole's magnitude, with its sign and two decimals; None where either is not known."""
+    """Return a part in percent of the whole's magnitude, with sign and two decimals; None if either is unknown."""
     return None if part is None or not whole else _minus(f"{part / abs(whole):+.2%}")
 
 

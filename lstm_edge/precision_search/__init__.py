@@ -1,4 +1,4 @@
-"""The smallest quantized file that keeps a task's metric within a budget: sensitivity, search, verification, report."""
+"""The smallest quantized file that keeps a metric within a budget: sensitivity, search, verification, report."""
 
 from lstm_edge.precision_search.measure import Evaluation
 from lstm_edge.precision_search.report import BudgetReport

@@ -1,4 +1,4 @@
-"""The files that a search tries: one float32 source, and any mix of schemes built from it with the same rounding."""
+"""The candidate files of a search: any assignment of schemes, built from one float32 source with the same rounding."""
 
 import hashlib
 import os
@@ -27,16 +27,16 @@ __all__ = ["Composer", "remembered", "rounder_for"]
 
 
 class Composer:
-    """Builds quantized files from one source; the same mix gives the same bytes.
+    """Builds quantized files from one source; equal assignments of schemes give equal bytes.
 
     Attributes:
-        source: the float32 file, with weights that lay in a file beside it.
-        calibration_sha256: of the feeds that ``calibrate`` saw, None before it.
-        runs: how many feeds that were.
+        source: the float32 file, including external data.
+        calibration_sha256: SHA-256 of the feeds of ``calibrate``, None before it.
+        runs: number of these feeds.
     """
 
     def __init__(self, source: bytes) -> None:
-        """Start with plain rounding to nearest."""
+        """Start with rounding to nearest."""
         self.source = source
         self.calibration_sha256: str | None = None
         self.runs = 0
@@ -47,27 +47,27 @@ class Composer:
         """Read the source.
 
         Raises:
-            ArtifactError, IntegrityError: it cannot be read.
+            ArtifactError, IntegrityError: the file cannot be read.
         """
         source = with_weights(read_model_bytes(path), Path(path).parent)
         try:
             Session(source, kernels="off")
         except (ArtifactError, IntegrityError) as error:
-            # What parses the bytes does not know which file they came from.
+            # The parser sees only bytes, so the message gets the path here.
             raise type(error)(f"{os.fspath(path)}: {error}") from error
         return cls(source)
 
     def check_float32(self) -> None:
-        """Refuse a source that is quantized.
+        """Refuse a quantized source.
 
         Raises:
-            QuantizationError: its card says so.
+            QuantizationError: the card says that the source is quantized.
         """
         card = Session(self.source, kernels="off").card
         if card is not None and card.quantization is not None:
             raise QuantizationError(
-                f"the model is quantized already ({card.quantization.scheme}): start from the float32 file it was made "
-                "from"
+                f"the model is quantized already ({card.quantization.scheme}), expected the float32 file that it was "
+                "made from"
             )
 
     def calibrate(
@@ -79,13 +79,13 @@ class Composer:
         clip: bool = True,
         say: Callable[[str], None] = lambda _message: None,
     ) -> MatrixRounder:
-        """Collect activations and round by them from here on; says which matrices have none, and why.
+        """Collect activations and use them for rounding from now on; reports the matrices without activations.
 
         Returns:
-            The rounder, which remembers what it rounded.
+            The rounder, with a cache.
 
         Raises:
-            DataError, InputError: there are too few feeds, or they do not fit the model.
+            DataError, InputError: there are too few feeds, or the feeds do not fit the model.
             QuantizationError: the model has no layer with activations.
         """
         counted = _Counted(feeds)
@@ -98,7 +98,7 @@ class Composer:
         return self._rounder
 
     def build(self, parts: Mapping[str, str]) -> Built:
-        """Return the file of a mix; of none, or one that leaves all float32, the source itself.
+        """Return the file of an assignment; the source itself if all parts stay float32.
 
         Raises:
             QuantizationError: a part or scheme is unknown, or a layer cannot have it.
@@ -111,7 +111,7 @@ class Composer:
         return Built(data=artifact.data, saved=saved)
 
     def artifact(self, parts: Mapping[str, str]) -> Artifact:
-        """Return the file of a mix with its card; ``parts`` is not empty.
+        """Return the file of an assignment with its card; ``parts`` is not empty.
 
         Raises:
             QuantizationError: a part or scheme is unknown, or a layer cannot have it.
@@ -131,7 +131,7 @@ class Composer:
 
 
 class _Counted:
-    """An iterable that counts what it gave."""
+    """An iterable that counts its items."""
 
     def __init__(self, feeds: Iterable[Mapping[str, Array]]) -> None:
         self.count, self._feeds = 0, feeds
@@ -143,7 +143,7 @@ class _Counted:
 
 
 def remembered(rounder: MatrixRounder) -> MatrixRounder:
-    """Return a rounder that rounds the same matrix once.
+    """Return a rounder with a cache, so that each matrix is rounded once.
 
     A search builds hundreds of files from the same few matrices, and compensated rounding of one of 512 x 2,048 takes
     seconds.
@@ -177,20 +177,20 @@ def rounder_for(
     Args:
         path: the float32 file.
         data: see ``load_calibration``.
-        columns: for CSV files, which columns mean what.
-        samples: how many sequences, or stretches of text, are run.
-        seed: of their draw.
-        compensate: round each input of a matrix so that it makes up for the errors of those before it.
+        columns: roles of the columns of a CSV file.
+        samples: number of sequences, or of chunks of text.
+        seed: random seed of their selection.
+        compensate: round each input of a matrix so that it compensates the errors of the inputs before it.
         search_scales: choose scales by the weighted squared error.
-        clip: let scales cut outlier weights off.
+        clip: allow scales that clip outlier weights.
         say: called with one line for each stage.
 
     Returns:
-        The rounder, and the SHA-256 of what it was calibrated on.
+        The rounder, and the SHA-256 of its calibration data.
 
     Raises:
-        LstmEdgeError: as ``Composer.read`` and ``check_float32``, ``load_calibration``, ``calibration_feeds`` and
-            ``Composer.calibrate``.
+        LstmEdgeError: the errors of ``Composer.read`` and ``check_float32``, ``load_calibration``,
+            ``calibration_feeds`` and ``Composer.calibrate``.
     """
     composer = Composer.read(path)
     composer.check_float32()

@@ -1,13 +1,13 @@
-"""What a search is tuned on, what its answer is verified on, and what the rounding is calibrated on: never the same.
+"""The data of a search: tuning data, held-out data for verification, calibration data.
 
-Three roles. ``tuning`` decides which mix is tried next and which passes; ``held_out`` only confirms an answer, a few
-times at most; ``calibration`` is what the layers' activations are collected on.
+There are three roles. ``tuning`` decides which assignment of schemes is tried next and which passes. ``held_out`` only
+confirms a result, a few times at most. ``calibration`` is for collecting the layers' activations.
 
 * ``japanese-vowels`` is tuned and calibrated on its training split, verified on its test split.
 * ``king-james`` is calibrated on its training part, tuned on its validation part, verified on its test part.
-* With ``held_out`` named, the data are tuned on as a whole.
-* Anything else is cut once: sequences half and half as ``lstm_edge.data.holdout.hold_out_sequences`` draws them (every
-  class in both halves, groups whole, the later half in time held out), a text at its middle.
+* If ``held_out`` is given, all of the data are tuning data. * Other data are split once: sequences into halves by
+``lstm_edge.data.holdout.hold_out_sequences`` (every class in both halves, whole groups, the later half in time held
+  out), a text at its middle.
 """
 
 import hashlib
@@ -31,18 +31,18 @@ __all__ = ["Roles", "Samples", "calibration_feeds", "load_calibration", "load_ro
 
 Samples = Dataset | Transcripts | TextData
 
-# Fewer cannot show a drop at 95 %: had each of them a chance of 14 % to get worse, all 20 would still look unharmed in
-# 1 of 20 cases (0.86 ** 20 = 0.05).
+# Fewer samples cannot show a drop at 95 %: if each had a probability of 14 % to get worse, all 20 would still be
+# unchanged in 1 of 20 cases (0.86 ** 20 = 0.05).
 LEAST_SEQUENCES = 20
-# The bootstrap of a text draws blocks of 500 tokens (lstm_edge.validation.text): 20 of them, by the same reason.
+# The bootstrap of a text draws blocks of 500 tokens (lstm_edge.validation.text); 20 blocks for the same reason.
 LEAST_CHARACTERS = 10_000
-# Tokens of one calibration sample of a text: each starts without a past, which 256 outweigh.
+# Tokens of a calibration sample of a text. Each sample starts without context, so it must not be too short.
 WINDOW = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """The samples of the three roles; ``calibration`` may be ``tuning`` again, ``held_out`` shares no sample."""
+    """The samples of the three roles; ``calibration`` may equal ``tuning``; ``held_out`` shares no sample with them."""
 
     tuning: Samples
     held_out: Samples
@@ -50,20 +50,20 @@ class Roles:
 
 
 def load_roles(data: str, held_out: str | None, *, metric: str, columns: Columns | None = None, seed: int = 0) -> Roles:
-    """Load the data of a search and give each sample its role.
+    """Load the data of a search and assign the roles.
 
     Args:
-        data: what ``lstm_edge.validation.judge.load_data`` takes.
-        held_out: the same, or None: see above.
+        data: a name for ``lstm_edge.validation.judge.load_data``.
+        held_out: another name, or None: see above.
         metric: decides whether the data are sequences or a text.
-        columns: for CSV files, which columns mean what.
-        seed: of the cut.
+        columns: roles of the columns of a CSV file.
+        seed: random seed of the split.
 
     Raises:
         DataError: the data cannot be loaded, or there are too few samples.
-        InputError: the data are not what the metric judges, or the same samples stand in both.
+        InputError: the data do not fit the metric, or both data share samples.
     """
-    # Of two files one may be a CSV; where none is, the loader refuses the columns.
+    # One of two files may be a CSV; if neither is, the loader refuses the columns.
     tables = [spec for spec in (data, held_out) if spec is not None and ".csv" in spec]
 
     def load(spec: str) -> Samples:
@@ -88,7 +88,7 @@ def load_roles(data: str, held_out: str | None, *, metric: str, columns: Columns
 
 
 def load_calibration(data: str, *, columns: Columns | None = None) -> Samples:
-    """Load what a rounding is calibrated on, when nothing is judged: a bundled name means its training part.
+    """Load calibration data without a search: a bundled name means its training part.
 
     Raises:
         DataError: the data cannot be loaded.
@@ -104,19 +104,19 @@ def load_calibration(data: str, *, columns: Columns | None = None) -> Samples:
 def calibration_feeds(
     session: Session, samples: Samples, count: int, *, seed: int = 0
 ) -> Iterator[Mapping[str, Array]]:
-    """Yield what the layers' activations are collected on: single rows, each from the initial state.
+    """Yield the feeds for collecting the layers' activations: single rows, each from the initial state.
 
     Args:
         session: the float32 model.
         samples: N sequences, or a text.
-        count: how many sequences, or stretches of 256 tokens of the text, drawn with the seed in the data's order.
-        seed: of the draw.
+        count: number of random sequences, or of random chunks of 256 tokens of the text, in the data's order.
+        seed: random seed of the selection.
 
     Yields:
         The model's input by name: float32 ``[1, T, F]`` or ids int64 ``[1, T]``, in the model's order of axes.
 
     Raises:
-        DataError: the text is shorter than one stretch.
+        DataError: the text is shorter than one chunk.
         InputError: the model has more than one input, or ``count`` is below 1.
     """
     if count < 1:
@@ -144,7 +144,7 @@ def _drawn(session: Session, samples: Samples, count: int, generator: np.random.
 
 
 def _first_part(data: str) -> str:
-    """A bundled name without a part, whose held-out data are named: its training split, or the validation part."""
+    """Return a bundled name without a part as its tuning part: training split, or validation part of a text."""
     return f"{data}:train" if data in BUNDLED else f"{data}:validation" if data in TEXTS else data
 
 
@@ -171,7 +171,7 @@ def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
 
 
 def _check_apart(tuning: Samples, held_out: Samples) -> None:
-    """Refuse data that are wholly inside the other: what was tuned on proves nothing."""
+    """Refuse tuning and held-out data of which one contains the other."""
     sentence = (
         f"data {tuning.name} and held-out data {held_out.name} are the same samples, or one is part of the other; "
         "expected samples that were not tuned on"
@@ -197,5 +197,5 @@ def _check_enough(role: str, samples: Samples) -> None:
         least, unit = LEAST_SEQUENCES, "sequences"
     if len(samples) < least:
         raise DataError(
-            f"{role} {samples.name}: has {len(samples):,} {unit}, expected {least:,} or more to hold a budget on"
+            f"{role} {samples.name}: has {len(samples):,} {unit}, expected {least:,} or more to verify a budget"
         )

@@ -1,4 +1,4 @@
-"""What a result depends on besides its options: versions of packages, and the machine."""
+"""The environment of a result: versions of packages, and the machine."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["machine", "versions"]
 
 PACKAGES = ("lstm-edge", "onnxruntime", "onnx", "numpy")
-# What the kernels choose by, as Linux names it in /proc/cpuinfo, and as people do; the first that is there is said.
+# CPU flag in /proc/cpuinfo -> display name, best first.
 INSTRUCTIONS = {
     "avx512_vnni": "AVX-512 VNNI",
     "avx_vnni": "AVX VNNI",
@@ -21,7 +21,7 @@ INSTRUCTIONS = {
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
+    """Return the versions of the packages that a result depends on."""
     found = {}
     for package in PACKAGES:
         try:

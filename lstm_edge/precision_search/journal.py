@@ -1,9 +1,9 @@
-"""The journal of a search: one line of JSON for each measurement, from which an interrupted search goes on.
+"""The journal of a search: one line of JSON for each measurement, from which an interrupted search continues.
 
-The first line says whose search it is (``identity``): the source and the data by their SHA-256, the options, the seed
-and the versions. Each further line is one measurement. Every line has a checksum (``crc32``, of the rest of its object
-as JSON with sorted keys) and is flushed before the search goes on; a last line that was cut off by an interruption is
-dropped, a damaged one before it is refused.
+The first line identifies the search (``identity``): SHA-256 of the source and the data, options, seed and versions.
+Each further line is one measurement. Every line has a checksum (``crc32`` of the rest of its object as JSON with sorted
+keys) and is flushed before the search continues. A last line that an interruption truncated is dropped; a damaged
+earlier line is refused.
 """
 
 import json
@@ -19,34 +19,34 @@ from lstm_edge_runtime.writing import check_target
 __all__ = ["Journal"]
 
 VERSION = "1"
-# A measurement takes some 500 bytes.
+# A measurement takes about 500 bytes.
 MOST_BYTES = 2**28
 START = b'{"crc32": '
 Parts = Mapping[str, str]
 
 
 class Journal:
-    """Measurements by what was measured (``file``, ``tuning``, ``held-out``) and by the schemes of the parts."""
+    """Measurements by kind (``file``, ``tuning``, ``held-out``) and by the schemes of the parts."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Start a journal, or go on with one.
+        """Start a journal, or continue one.
 
         Args:
-            path: where it lies.
-            identity: JSON values: all that the measurements depend on.
-            resume: go on with the one that lies there.
+            path: the file of the journal.
+            identity: JSON values that the measurements depend on.
+            resume: continue the existing journal.
 
         Raises:
-            OutputError: the path cannot be written, or an interrupted search lies there and is not asked for.
-            InputError: there is nothing to go on from.
-            ArtifactError: the journal is damaged, or it is that of another search.
+            OutputError: the path cannot be written, or has an interrupted search and ``resume`` is False.
+            InputError: there is nothing to resume.
+            ArtifactError: the journal is damaged, or belongs to another search.
         """
         self.path = path
         self._known: dict[str, dict[str, Any]] = {}
         check_target(path)
         if path.exists() and not resume:
             raise OutputError(
-                f"{path}: an interrupted search lies here; go on from it with --resume, or delete the file"
+                f"{path}: this is the journal of an interrupted search; continue it with --resume, or delete the file"
             )
         if resume and not path.is_file():
             raise InputError(f"{path}: no such file, so there is nothing to resume; leave --resume out")
@@ -65,15 +65,15 @@ class Journal:
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether a verdict is in it: files alone are built again in no time, and nothing was learnt from them."""
+        """Whether the journal has a verdict; files alone are quickly rebuilt."""
         return any(not key.startswith('["file"') for key in self._known)
 
     def get(self, what: str, parts: Parts) -> dict[str, Any] | None:
-        """Return what was measured, or None."""
+        """Return a measurement, or None."""
         return self._known.get(_key(what, parts))
 
     def put(self, what: str, parts: Parts, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Note a measurement (JSON values without NaN); on disk before this returns. Returns the values."""
+        """Record a measurement (JSON values without NaN), flush it to disk, and return the values."""
         self._line({"what": what, "parts": dict(parts), "values": dict(values)})
         self._known[_key(what, parts)] = dict(values)
         return dict(values)
@@ -83,7 +83,7 @@ class Journal:
         self._file.close()
 
     def remove(self) -> None:
-        """Delete the file: the result is safe."""
+        """Delete the file once the result is written."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -94,7 +94,7 @@ class Journal:
         self._file.flush()
 
     def _read(self, identity: dict[str, Any]) -> int:
-        """Read the lines there are; returns how many bytes of them are whole."""
+        """Read the lines; returns the number of bytes of complete lines."""
         complete = 0
         with (
             translated(ArtifactError, f"{self.path}: the journal cannot be read"),
@@ -109,13 +109,14 @@ class Journal:
                 entry = None if number == 1 else (_key(values["what"], values["parts"]), dict(values["values"]))
                 version, found = (values["version"], values["identity"]) if number == 1 else (VERSION, identity)
                 if version == VERSION and values.pop("crc32") != _checksum(values):
-                    raise ValueError("its checksum is that of other contents")
+                    raise ValueError("its checksum does not match its contents")
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
-                # An interruption leaves the beginning of a line; a first line that begins otherwise is another file's.
+                # An interruption leaves a prefix of a line; a first line with another prefix belongs to another kind of
+                # file.
                 if not line.endswith(b"\n") and (number > 1 or START.startswith(line[: len(START)])):
                     break
                 raise ArtifactError(
-                    f"{self.path}: line {number} of {len(lines)} is damaged ({error}); delete the file to start anew"
+                    f"{self.path}: line {number} of {len(lines)} is damaged ({error}); delete the file to start again"
                 ) from error
             if version != VERSION:
                 raise ArtifactError(

@@ -1,4 +1,4 @@
-"""One measurement: a mix is built, timed where time counts, and judged; the journal remembers what was done before."""
+"""One measurement: build a candidate file, time it if needed, evaluate it; the journal caches measurements."""
 
 import dataclasses
 import math
@@ -20,21 +20,21 @@ Parts = Mapping[str, str]
 Stage = Literal["sensitivity", "search", "held-out"]
 Role = Literal["tuning", "held-out"]
 
-# Timed calls: their median moves by a few percent between runs on a machine that does nothing else.
+# Number of timed calls; on an idle machine their median varies by a few percent between runs.
 STEPS = 1000
 SEQUENCE, REPEATS = 20, 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What one mix of schemes came to.
+    """The evaluation of one assignment of schemes.
 
-    ``parts``: scheme by part, all else is as in the source. ``bytes``: of the built file, ``saved``: by how many
-    its weights are smaller than the source's. ``step_us``: median of a step on this machine, None where it was not
-    asked for. The rest is None where the file was built and then not
-    judged, because it was not smaller than one that had passed: the metric's ``value``, its interval ``value_low`` to
-    ``value_high``, the ``drop`` (positive is worse), its lower end ``low`` and the bound ``high`` that decides at
-    ``confidence`` against ``allowed``, all in ``unit``; ``snr_db`` of the outputs, None also where they are equal.
+    ``parts``: scheme by part; all other parts are as in the source. ``bytes``: size of the built file. ``saved``: bytes
+    by which its weights are smaller than the source's. ``step_us``: median time of a step on this machine, None if not
+    requested. The other fields are None if the file was built but not evaluated, because it was not smaller than one
+    that had passed: the metric's ``value``, its interval ``value_low`` to ``value_high``, the ``drop`` (positive is
+    worse), its lower end ``low``, and the bound ``high`` at ``confidence`` that is compared with ``allowed``, all in
+    ``unit``; ``snr_db`` of the outputs, also None if they are equal.
     """
 
     number: int
@@ -56,12 +56,12 @@ class Evaluation:
     unit: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the evaluation as JSON values; what is the same for all is left to the report."""
+        """Return the evaluation as JSON values, without the values that all evaluations share."""
         values = dataclasses.asdict(self) | {"parts": dict(self.parts)}
         return {key: value for key, value in values.items() if key not in ("saved", "allowed", "unit")}
 
     def cost(self, prefer: str) -> float:
-        """Return what the search makes small: bytes, or for ``latency`` microseconds a step."""
+        """Return the cost that the search minimizes: bytes, or for ``latency`` microseconds per step."""
         if prefer == "latency":
             assert self.step_us is not None
             return self.step_us
@@ -77,7 +77,7 @@ class Built:
 
 
 class Workbench:
-    """Builds and judges mixes, each at most once; ``evaluations`` is what was done, in order."""
+    """Builds and evaluates assignments of schemes, each at most once; ``evaluations`` lists them in order."""
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class Workbench:
         """Prepare; nothing is built yet.
 
         Args:
-            build: the file of a mix; the same mix always gives the same bytes.
-            judges: by role, the verdict on a file.
-            journal: where measurements are noted, and taken from.
-            timer: microseconds of a step of a file; None where only the size counts.
+            build: builds the file of an assignment; equal assignments must give equal bytes.
+            judges: by role, the function that evaluates a file.
+            journal: the journal to read and write measurements.
+            timer: returns microseconds per step of a file; None if only the size matters.
             on_evaluation: called after each evaluation.
         """
         self.evaluations: list[Evaluation] = []
@@ -103,10 +103,10 @@ class Workbench:
         self._last: tuple[dict[str, str], Built] | None = None
 
     def evaluate(self, parts: Parts, stage: Stage, *, prefer: str = "size", below: float = math.inf) -> Evaluation:
-        """Build a mix, and judge it where its cost is below a limit.
+        """Build the file of an assignment, and evaluate it if its cost is below a limit.
 
         Raises:
-            LstmEdgeError: the mix cannot be built, or the metric cannot be computed.
+            LstmEdgeError: the file cannot be built, or the metric cannot be computed.
         """
         file = self._journal.get("file", parts)
         if file is None:
@@ -145,7 +145,7 @@ class Workbench:
         return self._journal.put(role, parts, values)
 
     def _built(self, parts: Parts) -> Built:
-        """The file of a mix; the last one is kept, because it is timed and judged after it was built."""
+        """Return the file of an assignment; the last file is cached for timing and evaluation."""
         if self._last is None or self._last[0] != dict(parts):
             self._last = dict(parts), self._build(parts)
         return self._last[1]
@@ -154,7 +154,7 @@ class Workbench:
 def step_time_us(data: bytes) -> float:
     """Return the median time of a step in microseconds, as ``lstm-edge bench`` measures it.
 
-    For a model that cannot be streamed: of a sequence of 20 steps, divided by 20.
+    If the model cannot be streamed, the time of a sequence of 20 steps is divided by 20.
 
     Raises:
         LstmEdgeError: the file cannot be run.

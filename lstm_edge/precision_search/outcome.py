@@ -1,4 +1,4 @@
-"""From what a search found to its report: layers, differences of the outputs, and the verdict on the finished file."""
+"""The report of a finished search: layers, differences of the outputs, and the verdict on the written file."""
 
 import hashlib
 import os
@@ -39,13 +39,13 @@ __all__ = ["Outcome", "report_on"]
 
 Timer = Callable[[bytes], float]
 
-# Enough samples for a histogram of 41 bins, an odd number so that zero has one of its own.
+# Enough samples for a histogram of 41 bins; the number is odd, so that zero has a separate bin.
 COMPARED, BINS = 64, 41
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the stages of a search found; ``answer`` is the look at held-out data that passed, or None."""
+    """Results of the stages of a search; ``answer`` is the evaluation on held-out data that passed, or None."""
 
     reference: Evaluation
     parts: tuple[SearchPart, ...]
@@ -68,18 +68,18 @@ def report_on(
     timer: Timer,
     start: float,
 ) -> BudgetReport:
-    """Return the report; the finished file is judged once more, as it will be written.
+    """Return the report; the finished file is evaluated again exactly as it will be written.
 
     Args:
-        request: what was asked for.
-        outcome: what was found.
+        request: the request.
+        outcome: the results of the stages.
         artifact: the finished file, or None.
         composer: holds the source.
-        verify: judges a file on the held-out data.
-        layers: of the source.
+        verify: evaluates a file on the held-out data.
+        layers: layers of the source.
         roles: the data.
-        evaluations: everything that was measured, in order.
-        timer: microseconds of a step of a file: a smaller file is not always a faster one.
+        evaluations: all evaluations, in order.
+        timer: returns microseconds per step of a file; a smaller file is not always faster.
         start: ``time.monotonic()`` at the beginning.
     """
     validation = None if artifact is None else verify(artifact.data)

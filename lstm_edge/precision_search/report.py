@@ -1,4 +1,4 @@
-"""The report of a search: ``report.json`` as a value, and what is printed of it."""
+"""The report of a search: the contents of ``report.json``, and the printed tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class MetricNote(_Note):
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetNote(_Note):
-    """The budget as it was given, the drop that it allows on the tuning data, and the confidences of the bounds."""
+    """The budget as given, the drop that it allows on the tuning data, and the confidence levels of the bounds."""
 
     text: str
     allowed: float
@@ -92,7 +92,7 @@ class DataNote(_Note):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationNote(_Note):
-    """What activations were collected on: the data's name, how many samples of them, and the SHA-256 of these."""
+    """The calibration data: name, number of samples, and SHA-256 of the samples."""
 
     name: str
     samples: int
@@ -111,7 +111,7 @@ class Differences(_Note):
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity(_Note):
-    """One part alone at one scheme: the file's bytes, the drop and its bound, the outputs' signal to noise."""
+    """One part alone in one scheme: bytes of the file, drop and its bound, signal-to-noise ratio of the outputs."""
 
     part: str
     scheme: str
@@ -133,7 +133,7 @@ class Sensitivity(_Note):
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(_Note):
-    """One scheme for every part that has it, judged on the tuning data."""
+    """One scheme for every part that supports it, evaluated on the tuning data."""
 
     name: str
     evaluation: Evaluation
@@ -147,7 +147,7 @@ class Baseline(_Note):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerNote(_Note):
-    """One layer: its sizes, bytes before and after, the schemes that its parts got, and what they cost alone."""
+    """One layer: its sizes, bytes before and after, the schemes of its parts, and their loss alone."""
 
     name: str
     operator: str
@@ -161,10 +161,10 @@ class LayerNote(_Note):
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetReport(_Note):
-    """What ``quantize_to_budget`` found; ``to_json`` is ``report.json``.
+    """The result of ``quantize_to_budget``; ``to_json`` is ``report.json``.
 
-    ``result`` is None where no mix kept within the budget on both data; ``validation`` is the verdict of the last look
-    at the held-out data.
+    ``result`` is None if no assignment of schemes stayed within the budget on both data; ``validation`` is the last
+    verdict on the held-out data.
     """
 
     command: str
@@ -189,17 +189,17 @@ class BudgetReport(_Note):
 
     @property
     def passed(self) -> bool:
-        """Whether a mix kept within the budget, and was written."""
+        """Whether an assignment stayed within the budget, and was written."""
         return self.result is not None
 
     @property
     def looks(self) -> tuple[Evaluation, ...]:
-        """The looks at the held-out data, in order."""
+        """The evaluations on the held-out data, in order."""
         return tuple(found for found in self.evaluations if found.stage == "held-out")
 
     @property
     def answer(self) -> Evaluation | None:
-        """The look that passed: how the mix of the written file was judged on the held-out data."""
+        """The evaluation on held-out data that passed."""
         return self.looks[-1] if self.passed else None
 
     def to_json(self) -> dict[str, Any]:
@@ -227,12 +227,15 @@ class BudgetReport(_Note):
         """Return the summary as the rows of a table."""
         rows = [
             ("tuned on", self._data(self.tuning_data)),
-            ("verified on", f"{self._data(self.held_out_data)}, look {len(self.looks)} of {len(LOOK_SHARES)}"),
-            ("evaluations", f"{len(self.evaluations)}, {'every mix' if self.exhaustive else 'the promising mixes'}"),
+            ("verified on", f"{self._data(self.held_out_data)}, evaluation {len(self.looks)} of {len(LOOK_SHARES)}"),
+            (
+                "evaluations",
+                f"{len(self.evaluations)}, {'every assignment' if self.exhaustive else 'the promising assignments'}",
+            ),
         ]
         for entry in self.baselines:
             found = entry.evaluation
-            rows.append((f"{entry.name} throughout", f"{found.bytes:,} bytes, drop {self._value(found.drop)}"))
+            rows.append((f"{entry.name} for all layers", f"{found.bytes:,} bytes, drop {self._value(found.drop)}"))
         if self.result is not None and self.validation is not None:
             share = self.result.bytes / self.source.bytes
             bound = self.validation.drop_bound
@@ -247,10 +250,10 @@ class BudgetReport(_Note):
         return rows
 
     def check(self) -> None:
-        """Raise where nothing kept within the budget.
+        """Raise if nothing stayed within the budget.
 
         Raises:
-            BudgetError: with the mix that came nearest.
+            BudgetError: nothing did; the message has the closest result.
         """
         if self.passed:
             return
@@ -258,15 +261,15 @@ class BudgetReport(_Note):
         bounds = [found.high for found in judged if found.high is not None]
         kept = [found for found in judged if found.passed and found.stage != "held-out"]
         if self.looks:
-            reason = f" and on {self.held_out_data.name} as well: {len(self.looks)} did on the first and not the second"
+            reason = f" and on {self.held_out_data.name}: {len(self.looks)} passed on the first data and failed on the second"
         elif kept:
             better = "faster" if self.prefer == "latency" else "smaller"
             reason = f" and is {better} than the source: {len(kept)} are within it, none of them {better}"
         else:
-            reason = f"; the nearest of {len(judged)} may lose {min(bounds):.4g}" if bounds else ""
+            reason = f"; the closest of {len(judged)} may lose {min(bounds):.4g}" if bounds else ""
         wanted = f"{self.budget.text} ({self.budget.allowed:.4g})"
         raise BudgetError(
-            f"no mix of schemes keeps {self.metric.name} within {wanted} at confidence "
+            f"no assignment of schemes keeps {self.metric.name} within {wanted} at confidence "
             f"{self.budget.confidence:g} on {self.tuning_data.name}{reason}. Nothing was written"
         )
 
@@ -275,20 +278,20 @@ class BudgetReport(_Note):
 
     def _value(self, value: float | None) -> str:
         if value is None:
-            return "not judged"
+            return "not evaluated"
         unit = self.metric.unit
         return f"{value:.2%}" if unit == "share" else f"{value:.4g} {unit}".rstrip()
 
 
 def _schemes(layer: LayerNote) -> str:
-    """The schemes of a layer in words: one, or those of its parts."""
-    # Of two matrices, or of their eight gates.
+    """Return the scheme of a layer, or the schemes of its parts, as text."""
+    # Two matrices, or their eight gates.
     if len(layer.parts) in (2, 8) and len(set(layer.parts.values())) == 1:
         return next(iter(layer.parts.values()))
     return ", ".join(f"{_short(part, layer.name)}{scheme}" for part, scheme in layer.parts.items()) or "float32"
 
 
 def _short(part: str, layer: str) -> str:
-    """What of a part's address its layer's name does not say, before its scheme: ``W ``, or nothing."""
+    """Return a part's address without its layer's name as a prefix, such as ``W ``, or nothing."""
     rest = part.removeprefix(layer).removeprefix(".")
     return f"{rest} " if rest else ""

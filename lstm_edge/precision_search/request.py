@@ -1,4 +1,4 @@
-"""What a search is asked for, what is refused before it starts, and what makes two searches the same."""
+"""The request of a search, its checks, and the identity of a search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,31 +16,31 @@ from lstm_edge_runtime.writing import beside, check_target
 
 __all__ = ["LOOK_SHARES", "BudgetRequest", "check_evaluations", "check_request", "identity_of"]
 
-# The share of the budget that a mix may use on the tuning data, look by look.
+# Share of the budget that may be used on the tuning data, for each evaluation on held-out data.
 LOOK_SHARES = (1.0, 0.9, 0.75, 0.5, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetRequest:
-    """What is to be quantized, what it may lose, and how it is looked for; one field for each option of the command.
+    """Source, budget and search options; one field for each option of the command.
 
     Attributes:
         source: the float32 file.
-        output: the file to write; the journal lies beside it as ``OUTPUT.search`` until it is written.
+        output: the file to write; until then the journal is beside it as ``OUTPUT.search``.
         data, held_out, columns: see ``lstm_edge.precision_search.data``.
         metric, max_drop: as for ``lstm_edge.validation.judge.validate``.
-        confidence: of the bound that must keep within the budget.
+        confidence: confidence level of the upper bound that must stay within the budget.
         prefer: ``"size"``, or ``"latency"``: the lowest measured time of a step on this machine.
-        max_evaluations: how many files are built and judged at most, looks at the held-out data among them.
-        seed: of every draw.
-        gates: let the four gates of W and of R differ.
-        layers: ``"all"``, or ``"recurrent"``: everything else stays as it is.
-        parts: schemes that are fixed beforehand, by part.
-        calibration_samples: on how many samples activations are collected.
-        compensate, search_scales, clip: parts of the calibrated rounding.
-        threads: onnxruntime's.
-        resume: go on with the journal.
-        command: how to do it again, for the report.
+        max_evaluations: largest number of files to build and evaluate, including those on the held-out data.
+        seed: random seed.
+        gates: allow different schemes for the four gates of W and of R.
+        layers: ``"all"``, or ``"recurrent"``: everything else stays unchanged.
+        parts: fixed schemes, by part.
+        calibration_samples: number of calibration samples.
+        compensate, search_scales, clip: options of the calibrated rounding.
+        threads: onnxruntime's threads.
+        resume: continue from the journal.
+        command: command line for the report.
     """
 
     source: Path
@@ -67,17 +67,17 @@ class BudgetRequest:
 
     @property
     def journal(self) -> Path:
-        """Where the journal lies."""
+        """The path of the journal."""
         return beside(self.output, ".search")
 
     @property
     def look_confidence(self) -> float:
-        """The confidence that each of the looks at the held-out data decides at."""
+        """The confidence level of each evaluation on the held-out data."""
         return 1 - (1 - self.confidence) / len(LOOK_SHARES)
 
 
 def check_request(request: BudgetRequest) -> None:
-    """Refuse what cannot work before anything is read.
+    """Refuse invalid requests before anything is read.
 
     Raises:
         InputError: an option is out of its range.
@@ -86,7 +86,7 @@ def check_request(request: BudgetRequest) -> None:
     """
     target = check_target(request.output, ".onnx")
     if target.exists() and request.source.exists() and target.samefile(request.source):
-        raise OutputError(f"{request.output}: this is the file that is read; give the result another name")
+        raise OutputError(f"{request.output}: this is the source file; give the output another name")
     parse_budget(request.max_drop)
     if not 0 < request.confidence < 1:
         raise InputError(f"confidence is {request.confidence}, expected a share above 0 and below 1, such as 0.95")
@@ -98,10 +98,10 @@ def check_request(request: BudgetRequest) -> None:
 
 
 def check_evaluations(request: BudgetRequest, parts: Sequence[SearchPart]) -> None:
-    """Refuse fewer evaluations than the sensitivities and the looks at held-out data take.
+    """Refuse fewer evaluations than the sensitivities and the evaluations on held-out data take.
 
     Raises:
-        InputError: with the number that is needed.
+        InputError: the number is too small; the message has the required number.
     """
     alone = 1 + sum(len(part.schemes) for part in parts) + len(UNIFORM)
     least = alone + len(LOOK_SHARES) + 1
@@ -113,7 +113,7 @@ def check_evaluations(request: BudgetRequest, parts: Sequence[SearchPart]) -> No
 
 
 def identity_of(request: BudgetRequest, source_sha256: str, roles: Roles) -> dict[str, Any]:
-    """Return all that the measurements of a search depend on, as JSON values."""
+    """Return the values that the measurements of a search depend on, as JSON values."""
     fixed = ("source", "output", "data", "held_out", "columns", "resume", "command")
     options = {key: value for key, value in vars(request).items() if key not in fixed}
     return options | {
@@ -123,6 +123,6 @@ def identity_of(request: BudgetRequest, source_sha256: str, roles: Roles) -> dic
         "held-out data": data_sha256(roles.held_out),
         "calibration data": data_sha256(roles.calibration),
         "versions": versions(),
-        # Times of steps are those of this machine.
+        # Step times depend on the machine.
         "machine": machine() if request.prefer == "latency" else None,
     }

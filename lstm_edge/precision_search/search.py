@@ -1,9 +1,10 @@
-"""The cheapest mix of schemes that keeps within a budget, from few measurements. Pure: it measures by a callable.
+"""Search for the cheapest assignment of schemes within a budget, with few measurements. Pure: a callable measures.
 
-A mix gives each part (an ``Axis``) one of its options, by number. Option 0 is the finest; coarser ones follow. What a
-mix costs (bytes, or microseconds a step) and loses (the metric's drop) is first predicted: the sum of what its options
-cost and lose alone. That losses add up is the usual assumption of mixed-precision search (Dong et al., HAWQ-V2, 2020,
-section 3.1), and only decides what is measured next: every answer was measured as a whole.
+A ``Mix``, an assignment of schemes, gives each part (an ``Axis``) one of its options, by number. Option 0 is the
+finest; coarser options follow. The cost (bytes, or microseconds per step) and the loss (the metric's drop) of an
+assignment are predicted as the sums of its options' costs and losses alone. Additive losses are the usual assumption of
+mixed-precision search (Dong et al., HAWQ-V2, 2020, section 3.1). The prediction only decides what is measured next:
+every result is measured as a whole.
 """
 
 import itertools
@@ -15,24 +16,23 @@ __all__ = ["Axis", "Mix", "Option", "Search", "Trial", "frontier"]
 
 Mix = tuple[int, ...]
 
-# Points of the frontier that are kept while it is built; beyond it the knapsack is not exact any more. Each point is
-# two numbers and a tuple: 4,096 of them times ten options merge in some ten milliseconds a part.
+# Largest number of frontier points; with more points the knapsack is no longer exact. A point is two numbers and a
+# tuple: 4,096 points times ten options merge in about ten milliseconds per part.
 MOST_POINTS = 4096
-# A move is tried when the additive model puts its drop below this multiple of the budget: the model's errors go both
-# ways, and one that is not tried cannot be found. Where nothing is left to try, the next one is taken, with moves of
-# more parts at once: on made models of 6 parts and 6 schemes (tests/toolkit/test_budget_search.py) moves of two parts
-# ended more than 2 % above the best in 3 of 40 cases, moves of three in none.
+# A move is tried if the additive model predicts a drop below this multiple of the budget, because the model's errors
+# have both signs. If no move is left, the next multiple is used, with moves of more parts at once: on synthetic models
+# of 6 parts and 6 schemes (tests/toolkit/test_budget_search.py) moves of two parts ended more than 2 % above the best
+# in 3 of 40 cases, moves of three parts in none.
 HOPES = ((1.25, 2), (1.25, 3), (2.0, 3))
-# Moves that are looked through for each evaluation: some tenths of a second. Beyond it fewer parts move at once.
+# Moves that are compared for each evaluation, which takes some tenths of a second. With more moves fewer parts move.
 MOST_MOVES = 50_000
-# This share of the evaluations is kept back while the first answer is looked for, so that there is something to go on
-# with when it does not hold on held-out data.
+# Share of the evaluations that is reserved during the search for the first result, in case it fails on held-out data.
 KEPT_BACK = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A scheme of one part: what it changes of the cost, alone, and the drop of the metric that it brings, alone.
+    """A scheme of one part, with its change of the cost and its drop of the metric, both for this part alone.
 
     ``also``: other names of the same rounding, such as blocks of 128 over at most 32 inputs.
     """
@@ -45,7 +45,7 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """A part of a layer and its options, the finest (cost and loss 0: as it is) first."""
+    """A part of a layer and its options, the finest (unchanged: cost and loss 0) first."""
 
     part: str
     layer: str
@@ -54,24 +54,24 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A mix that was built: its real cost, and the bound of its drop, None where its cost already ruled it out."""
+    """A built assignment: its real cost, and the bound of its drop, None if its cost already excluded it."""
 
     mix: Mix
     cost: float
     high: float | None
 
 
-# Builds a mix, and judges it where its cost is below the second argument.
+# Builds an assignment, and evaluates it if its cost is below the second argument.
 Measure = Callable[[Mix, float], Trial]
 
 
 class Search:
-    """What was measured so far, and the search for what is cheaper still.
+    """The measurements so far, and the search for a cheaper assignment.
 
     Attributes:
-        trials: what was measured, by mix.
-        exhaustive: whether every mix may be measured, so that the answer is the cheapest there is.
-        size: how many mixes there are.
+        trials: measurements by assignment.
+        exhaustive: whether every assignment may be measured, so that the result is optimal.
+        size: number of assignments.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class Search:
         """Prepare a search; nothing is measured yet.
 
         Args:
-            axes: the parts that may differ.
-            measure: builds and judges a mix; the same mix must always give the same answer.
-            base_cost: cost of the mix of finest options.
+            axes: the parts to decide on.
+            measure: builds and evaluates an assignment; it must be deterministic.
+            base_cost: cost of the assignment of the finest options.
             allowed: the largest bound of the drop that passes.
-            most: how many mixes may be measured besides the known ones.
-            known: what was measured before, mixes of these axes.
-            ceiling: what costs as much or more is no answer.
-            overhead: by how much the real cost can be below the predicted one; infinite: by anything.
+            most: largest number of new measurements.
+            known: earlier measurements of assignments of these axes.
+            ceiling: a result must cost less than this.
+            overhead: largest amount by which the real cost can be below the predicted one; may be infinite.
         """
         self._axes, self._measure, self._base, self._allowed = tuple(axes), measure, base_cost, allowed
         self._ceiling, self._overhead = ceiling, overhead
@@ -107,15 +107,15 @@ class Search:
 
     @property
     def planned(self) -> int:
-        """How many mixes will be measured at most, the known ones among them."""
+        """Largest number of measured assignments, including the known ones."""
         return self.size if self.exhaustive else self._most
 
     def best(self, share: float = 1.0, without: Collection[Mix] = ()) -> Trial | None:
-        """Return the cheapest mix whose bound is within ``share`` of the budget; None where none was found.
+        """Return the cheapest assignment whose bound is within ``share`` of the budget, or None.
 
         Args:
-            share: of the allowed drop, above 0 and at most 1.
-            without: mixes that were refused elsewhere.
+            share: share of the allowed drop, above 0 and at most 1.
+            without: assignments that failed on held-out data.
         """
         barred = frozenset(without)
         if self.exhaustive:
@@ -134,7 +134,7 @@ class Search:
         return best
 
     def predicted(self, mix: Mix) -> tuple[float, float]:
-        """Return a mix's cost and drop as the additive model has them."""
+        """Return the cost and the drop of an assignment, predicted by the additive model."""
         options = [axis.options[number] for axis, number in zip(self._axes, mix, strict=True)]
         return self._base + sum(option.cost for option in options), sum(option.loss for option in options)
 
@@ -152,7 +152,7 @@ class Search:
         return min(passing, key=lambda trial: (trial.cost, trial.mix), default=None)
 
     def _every(self, share: float, barred: Collection[Mix]) -> Trial | None:
-        """Go through all mixes in the order of their predicted cost; only cheaper ones than the best are judged."""
+        """Measure all assignments in the order of predicted cost; only those cheaper than the best are evaluated."""
         best = self._known(share, barred)
         mixes = sorted((self.predicted(mix)[0], mix) for mix in _all_mixes(self._axes) if mix not in barred)
         for cost, mix in mixes:
@@ -165,7 +165,7 @@ class Search:
         return best
 
     def _bisect(self, share: float, barred: Collection[Mix], most: int) -> None:
-        """Measure along the predicted frontier: halving it finds where the budget starts to hold."""
+        """Bisect the predicted frontier for the cheapest assignment within the budget."""
         points = [mix for mix in frontier(self._axes) if mix not in barred]
         low, high = 0, len(points) - 1
         while low <= high and (points[(low + high) // 2] in self.trials or len(self.trials) < most):
@@ -177,10 +177,10 @@ class Search:
                 low = middle + 1
 
     def _move(self, best: Trial, hope: float, share: float, barred: Collection[Mix], parts: int) -> Mix | None:
-        """Return the cheapest promising mix that differs from ``best`` in at most ``parts`` parts; None without one.
+        """Return the cheapest promising assignment that differs from ``best`` in at most ``parts`` parts, or None.
 
-        The model is anchored at ``best``: its real cost and bound, plus what the options differ by alone. A mix that
-        is in no part finer than one that failed is not tried.
+        The model is anchored at ``best``: its real cost and bound, plus the differences of the options alone. An
+        assignment that is in no part finer than a failed one is not tried.
         """
         assert best.high is not None
         cost, loss = self.predicted(best.mix)
@@ -201,11 +201,11 @@ class Search:
 
 
 def frontier(axes: Sequence[Axis]) -> list[Mix]:
-    """Return the mixes that no other beats in predicted cost and loss, the cheapest first.
+    """Return the Pareto-optimal assignments in predicted cost and loss, the cheapest first.
 
-    An exact knapsack by dynamic programming over the parts: what is beaten by another choice for the parts so far is
-    dropped (Nemhauser and Ullmann, Discrete dynamic programming and capital allocation, 1969). Thinned out evenly
-    where it grows beyond 4,096 points.
+    This is an exact knapsack by dynamic programming over the parts: dominated choices for the parts so far are dropped
+    (Nemhauser and Ullmann, Discrete dynamic programming and capital allocation, 1969). More than 4,096 points are
+    thinned out evenly.
     """
     points: list[tuple[float, float, Mix]] = [(0.0, 0.0, ())]
     for axis in axes:
@@ -230,7 +230,7 @@ def _all_mixes(axes: Sequence[Axis]) -> Iterator[Mix]:
 
 
 def _neighbours(mix: Mix, axes: Sequence[Axis], parts: int) -> Iterator[Mix]:
-    """Yield the mixes with other options for at most ``parts`` parts; for fewer where these are too many."""
+    """Yield the assignments with other options for at most ``parts`` parts, or for fewer if these are too many."""
     others = [
         [number for number in range(len(axis.options)) if number != mix[place]] for place, axis in enumerate(axes)
     ]

@@ -1,8 +1,8 @@
 """From a float32 file to the smallest (or fastest) quantized one that keeps the task's metric within a budget.
 
-1. Sensitivity: each part alone at each scheme, and every scheme throughout, built and judged on the tuning data.
-2. Search (``lstm_edge.precision_search.search``): mixes, each built and judged as a whole on the tuning data.
-3. At most five looks at the held-out data. Each would pass a bad mix with the error that its confidence allows, so
+1. Sensitivity: each part alone in each scheme, and each scheme for all parts, evaluated on the tuning data. 2. Search
+(``lstm_edge.precision_search.search``): assignments of schemes, each evaluated as a whole on the tuning data. 3. At
+most five looks at the held-out data. Each would pass a bad mix with the error that its confidence allows, so
    together they share the asked one: a look decides at 1 - (1 - confidence) / 5 (the Bonferroni inequality: Dunn,
    Multiple comparisons among means, JASA 56, 1961). After a failed look the next mix must do with less of the budget
    on the tuning data: the next larger file is nearly the same mix and would fail for the same reason.
@@ -32,8 +32,8 @@ from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["quantize_to_budget"]
 
-# How much smaller a file can be than the source less what its weights save: function bodies and the card only grow,
-# golden vectors take at most 64 KiB of the source.
+# Largest amount by which a file can be smaller than the source minus the savings of its weights: function bodies and
+# the card only grow, golden vectors take at most 64 KiB of the source.
 OVERHEAD = 64 * 1024
 # A drop that equals the budget passes: see lstm_edge.validation.judge.
 ROUNDING = 1e-12
@@ -49,23 +49,24 @@ def quantize_to_budget(
     on_evaluation: Callable[[Evaluation], None] | None = None,
     timer: Callable[[bytes], float] = step_time_us,
 ) -> BudgetReport:
-    """Find the smallest or fastest mix of schemes that keeps within the budget, and write it.
+    """Find the smallest or fastest assignment of schemes within the budget, and write its file.
 
-    Nothing is written where no mix does: ``report.check()`` raises then. An interruption leaves the journal, with
-    which ``resume`` goes on to the same answer.
+    If there is none, nothing is written and ``report.check()`` raises. An interruption leaves the journal, and
+    ``resume`` continues from it to the same result.
 
     Args:
         request: see ``BudgetRequest``.
         progress: called with one line for each stage.
-        on_evaluation: called after each evaluation, also for those taken from the journal.
-        timer: microseconds of a step of a file; of every mix with ``prefer="latency"``, else of source and result.
+        on_evaluation: called after each evaluation, including those from the journal.
+        timer: returns microseconds per step of a file; called for every candidate with ``prefer="latency"``, else for
+            source and result.
 
     Raises:
         InputError: an option is not allowed, the data do not fit the metric or the model, or an output is NaN.
-        DataError: the data cannot be loaded, or are too few.
-        ArtifactError: the file cannot be read; or the journal is damaged or another search's.
+        DataError: the data cannot be loaded, or have too few samples.
+        ArtifactError: the file cannot be read, or the journal is damaged or belongs to another search.
         QuantizationError: there is nothing to quantize, or a part or scheme is unknown.
-        OutputError: the output cannot be written, or an interrupted search lies there.
+        OutputError: the output cannot be written, or has the journal of an interrupted search.
     """
     start, say = time.monotonic(), progress or (lambda _message: None)
     check_request(request)
@@ -75,7 +76,7 @@ def quantize_to_budget(
     parts = search_parts(layers, prefer=request.prefer, gates=request.gates, pinned=request.parts)
     check_evaluations(request, parts)
     if request.parts:
-        # Refuses a part that the model does not have, or a scheme that it cannot have, beside a scheme of another.
+        # Refuses unknown parts and unsupported schemes before the search.
         composer.artifact(dict(request.parts) | {parts[0].part: parts[0].schemes[-1]})
     roles = load_roles(
         request.data, request.held_out, metric=request.metric, columns=request.columns, seed=request.seed
@@ -83,10 +84,11 @@ def quantize_to_budget(
     journal = Journal(request.journal, identity_of(request, composer.sha256, roles), resume=request.resume)
     try:
         if request.resume:
-            say(f"going on with {len(journal)} measurements in {request.journal}")
+            say(f"continuing with {len(journal)} measurements in {request.journal}")
         _calibrate(request, composer, roles, say)
         judges = _Judges(request, composer.source, roles)
-        # Not after an hour of searching: held-out data of the wrong shape, or a metric that is NaN on them.
+        # Checked before the search, which may take an hour: held-out data of a wrong shape, or a metric that is NaN on
+        # them.
         judges.check_held_out()
         bench = Workbench(
             build=composer.build,
@@ -114,7 +116,7 @@ def quantize_to_budget(
         journal.remove()
     except LstmEdgeError:
         if journal.is_worth_keeping:
-            say(f"{request.journal} keeps what was measured; --resume goes on from it, or delete the file")
+            say(f"{request.journal} keeps the measurements; continue with --resume, or delete the file")
         raise
     finally:
         journal.close()
@@ -124,22 +126,22 @@ def quantize_to_budget(
 
 
 class _Judges:
-    """The verdicts on the two data; each runs the reference once, when it is first asked."""
+    """Evaluation on both data; each runs the reference once, at the first evaluation."""
 
     def __init__(self, request: BudgetRequest, source: bytes, roles: Roles) -> None:
         self._request, self._source, self._roles = request, source, roles
         self._made: dict[str, Judge] = {}
 
     def tuning(self, data: bytes) -> Judged:
-        """Judge on the tuning data at the asked confidence."""
+        """Evaluate on the tuning data at the requested confidence."""
         return self._judge("tuning", data, self._request.confidence)
 
     def held_out(self, data: bytes) -> Judged:
-        """Judge on the held-out data at the confidence of one look of five."""
+        """Evaluate on the held-out data at the confidence of one of five evaluations."""
         return self._judge("held_out", data, self._request.look_confidence)
 
     def check_held_out(self) -> None:
-        """Judge the source on the held-out data: raises what they would raise at the end."""
+        """Evaluate the source on the held-out data, to raise their errors before the search."""
         self._judge("held_out", self._source, self._request.confidence)
 
     def _judge(self, role: str, data: bytes, confidence: float) -> Judged:
@@ -165,7 +167,7 @@ def _calibrate(request: BudgetRequest, composer: Composer, roles: Roles, say: Sa
 
 
 def _find(request: BudgetRequest, bench: Workbench, parts: tuple[SearchPart, ...], say: Say) -> Outcome:
-    """Do the three stages."""
+    """Run the three stages."""
     reference = bench.evaluate({}, "sensitivity", prefer=request.prefer)
     base = bench.evaluate(request.parts, "sensitivity", prefer=request.prefer) if request.parts else reference
     assert reference.allowed is not None
@@ -183,7 +185,7 @@ def _find(request: BudgetRequest, bench: Workbench, parts: tuple[SearchPart, ...
     axes = search_axes(parts, alone, base=base, prefer=request.prefer, allowed=allowed)
     search = _search(request, bench, axes, base, allowed)
     plan = "every one" if search.exhaustive else f"the promising ones, at most {search.planned}"
-    say(f"searching {search.size:,} mixes of {len(axes)} parts, {plan}")
+    say(f"searching {search.size:,} assignments of schemes to {len(axes)} parts, {plan}")
     return Outcome(
         reference=reference,
         parts=parts,
@@ -204,7 +206,7 @@ def _sensitivities(request: BudgetRequest, bench: Workbench, parts: tuple[Search
             except (QuantizationError, CoverageError) as error:  # such as a weight beyond the range of float16
                 say(f"{part.part} cannot be {scheme}: {error}")
     if not alone:
-        raise QuantizationError("no part of the model can have any of the schemes that are tried; nothing to search")
+        raise QuantizationError("no part of the model supports any of the schemes of the search")
     return alone
 
 
@@ -229,7 +231,7 @@ def _search(
         allowed=allowed,
         most=request.max_evaluations - len(bench.evaluations) - len(LOOK_SHARES),
         known=known.values(),
-        # The source itself loses nothing, and is no answer; nor is what is larger or slower.
+        # The source loses nothing but is not a result, and neither is a larger or slower file.
         ceiling=math.inf if set(request.parts.values()) - {"float32"} else base.cost(request.prefer),
         overhead=OVERHEAD if request.prefer == "size" else math.inf,
     )
@@ -238,13 +240,13 @@ def _search(
 def _look(
     request: BudgetRequest, bench: Workbench, axes: tuple[Axis, ...], search: Search, say: Say
 ) -> Evaluation | None:
-    """Take what passes on the tuning data to the held-out data; None where nothing passes there."""
+    """Evaluate the results of the tuning data on the held-out data; None if none passes there."""
     refused: list[Mix] = []
     for number, share in enumerate(LOOK_SHARES, start=1):
         trial = search.best(share, refused)
         if trial is None:
             return None
-        say(f"look {number} of {len(LOOK_SHARES)} at the held-out data")
+        say(f"evaluation {number} of {len(LOOK_SHARES)} on the held-out data")
         found = bench.evaluate(parts_of(trial.mix, axes, request.parts), "held-out", prefer=request.prefer)
         if found.passed:
             return found
@@ -253,7 +255,7 @@ def _look(
 
 
 def _with_metric(request: BudgetRequest, composer: Composer, answer: Evaluation, roles: Roles) -> Artifact:
-    """Build the answer, and note in its card what it was found to keep."""
+    """Build the result, and record its validation in its card."""
     artifact = composer.artifact(answer.parts)
     quantization = artifact.card.quantization
     assert quantization is not None

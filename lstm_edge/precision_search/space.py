@@ -1,4 +1,4 @@
-"""Which parts of a model may get which schemes, and what is known of each alone: the axes of the search."""
+"""The axes of the search: the parts of a model, their schemes, and the evaluation of each alone."""
 
 import dataclasses
 import math
@@ -16,21 +16,22 @@ __all__ = ["UNIFORM", "Prefer", "SearchPart", "mix_of", "parts_of", "search_axes
 Prefer = Literal["size", "latency"]
 
 FLOAT32 = "float32"
-# From fine to coarse; blocks of 128 with zero points lie between two that are here, and are left to `--part`.
+# From fine to coarse. Blocks of 128 with zero points are between two of these, and only available with `--part`.
 SCHEMES = ("float16", "int8", "int4:32:zero", "int4", "int4:128")
-# What the baselines are: one scheme throughout.
+# The baselines: one scheme for all parts.
 UNIFORM = ("float16", "int8", "int4")
-# A convolution in front of an LSTM can ruin it where the LSTM itself does not mind (docs/silero.md: of 1,463
-# decisions onnxruntime's own tool flipped 1,123): it joins only where it alone costs at most this share of the budget.
+# Quantizing a convolution in front of an LSTM can ruin the model even if the LSTM tolerates it (docs/silero.md: of
+# 1,463 decisions onnxruntime's tool changed 1,123). A convolution takes part only if it alone costs at most this share
+# of the budget.
 HARMLESS = 0.1
-# A loss that the metric does not show (no sample of a small set changed its class) still has an order: the noise of
-# the outputs counts for at most this share of the budget.
+# Losses that the metric does not show (no sample of a small set changed its class) are ordered by the noise of the
+# outputs, which counts for at most this share of the budget.
 TIE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPart:
-    """One part that the search decides on: its address, its layer's kind, and its schemes besides float32."""
+    """One part of the search: its address, the kind of its layer, and its schemes besides float32."""
 
     part: str
     layer: str
@@ -41,10 +42,11 @@ class SearchPart:
 def search_parts(
     layers: Sequence[LayerPart], *, prefer: Prefer, gates: bool, pinned: Mapping[str, str]
 ) -> tuple[SearchPart, ...]:
-    """Return the parts to decide on: what was pinned is left out.
+    """Return the parts to decide on, without those with a fixed scheme.
 
-    LSTM layers go by W and R, with ``gates`` by gate. For the lowest latency they go whole: a layer of two schemes has
-    no fused kernel; so do those with more matrices (a full peephole's, a projection's).
+    LSTM layers are split into W and R, and with ``gates`` into gates. For the lowest latency they are not split,
+    because a layer of two schemes has no fused kernel. Layers with more matrices (a full peephole, a projection) are
+    not split either.
 
     Raises:
         QuantizationError: nothing is left to decide on.
@@ -58,7 +60,9 @@ def search_parts(
             if schemes and not covered:
                 found.append(SearchPart(part=part, layer=layer.layer, kind=layer.kind, schemes=schemes))
     if not found:
-        raise QuantizationError("the model has no layer that the search could quantize and that --part does not name")
+        raise QuantizationError(
+            "every layer that the search could quantize has a fixed scheme (--part), or there is none"
+        )
     return tuple(found)
 
 
@@ -79,13 +83,13 @@ def search_axes(
     prefer: Prefer,
     allowed: float,
 ) -> tuple[Axis, ...]:
-    """Return the axes of the search from what each part costs and loses alone.
+    """Return the axes of the search from the cost and the loss of each part alone.
 
     Args:
-        parts: what is decided on.
-        alone: the evaluation of each part at each scheme, everything else as in ``base``.
-        base: the evaluation of the model as it is, apart from what was pinned.
-        prefer: what a cost is: bytes, or microseconds a step.
+        parts: the parts to decide on.
+        alone: the evaluation of each part in each scheme, with everything else as in ``base``.
+        base: the evaluation of the model with the fixed schemes only.
+        prefer: the cost: bytes, or microseconds per step.
         allowed: the budget, in the metric's unit.
     """
     noise = {key: _noise(found) for key, found in alone.items()}
@@ -99,14 +103,15 @@ def search_axes(
                 continue
             if part.kind == "convolution" and (found.high is None or found.high > HARMLESS * allowed):
                 continue
-            # The same weights' bytes and the same answers are two names of one rounding.
+            # Equal bytes of weights and equal answers mean that two schemes are the same rounding.
             rounding = f"{found.saved} {found.value} {found.snr_db}"
             if rounding in options:
                 twin = options[rounding]
                 options[rounding] = dataclasses.replace(twin, also=(*twin.also, scheme))
                 continue
             loss = max(found.drop or 0.0, 0.0) + TIE * allowed * noise[part.part, scheme] / loudest
-            # Bytes of weights: function bodies, card and golden vectors of a part alone say nothing of a mix.
+            # Bytes of weights only: function bodies, card and golden vectors of one part do not predict those of a
+            # combination.
             cost = float(base.saved - found.saved) if prefer == "size" else found.cost(prefer) - base.cost(prefer)
             options[rounding] = Option(scheme=scheme, cost=cost, loss=loss)
         axes.append(Axis(part=part.part, layer=part.layer, options=tuple(options.values())))
@@ -114,15 +119,15 @@ def search_axes(
 
 
 def _noise(found: Evaluation) -> float:
-    """Noise power of the outputs, relative to their own: 10^(-snr/10)."""
+    """Return the noise power of the outputs relative to the signal power: 10^(-snr/10)."""
     return 0.0 if found.snr_db is None else math.pow(10.0, -found.snr_db / 10.0)
 
 
 def parts_of(mix: Mix, axes: Sequence[Axis], pinned: Mapping[str, str]) -> dict[str, str]:
-    """Return the schemes by part; float32 is what a part has that is not named.
+    """Return the schemes by part; parts without an entry are float32.
 
-    Of several names of one rounding one that another part of the layer has, which has no choice: a layer of one scheme
-    has a fused operator.
+    If several schemes name one rounding, use the scheme that another part of the layer already has, because a layer of
+    one scheme has a fused operator.
     """
     options = [axis.options[number] for axis, number in zip(axes, mix, strict=True)]
     parts = dict(pinned)
@@ -135,7 +140,7 @@ def parts_of(mix: Mix, axes: Sequence[Axis], pinned: Mapping[str, str]) -> dict[
 
 
 def mix_of(parts: Mapping[str, str], axes: Sequence[Axis]) -> Mix | None:
-    """Return the mix of these schemes, None where an axis has no such option or a part is none of the axes."""
+    """Return the assignment of these schemes, or None if an axis has no such option or a part is not an axis."""
     numbers = []
     for axis in axes:
         schemes = [option.scheme for option in axis.options]
@@ -152,6 +157,6 @@ def uniform(
     pinned: Mapping[str, str],
     alone: Mapping[tuple[str, str], Evaluation],
 ) -> dict[str, str]:
-    """Return the same scheme for every part that was found to have it; convolutions stay as they are."""
+    """Return the same scheme for every part that supports it; convolutions stay unchanged."""
     named = {p.part: scheme for p in parts if (p.part, scheme) in alone and p.kind != "convolution"}
     return dict(pinned) | named
