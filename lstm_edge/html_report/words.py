@@ -85,7 +85,7 @@ class Scale:
 
 
 def measured(value: float | None, pattern: str) -> str:
-    """Return a number as ``str.format`` writes it by a pattern, such as ``{:.1f} dB``; infinity counts as not measured."""
+    """Return a number formatted by a pattern, such as ``{:.1f} dB``; infinity counts as not measured."""
     return NOT_MEASURED if value is None or not math.isfinite(value) else pattern.format(value)
 
 

@@ -5,9 +5,9 @@ confirms a result, a few times at most. ``calibration`` is for collecting the la
 
 * ``japanese-vowels`` is tuned and calibrated on its training split, verified on its test split.
 * ``king-james`` is calibrated on its training part, tuned on its validation part, verified on its test part.
-* If ``held_out`` is given, all of the data are tuning data. * Other data are split once: sequences into halves by
-``lstm_edge.data.holdout.hold_out_sequences`` (every class in both halves, whole groups, the later half in time held
-  out), a text at its middle.
+* If ``held_out`` is given, all of the data are tuning data.
+* Other data are split once: sequences into halves by ``lstm_edge.data.holdout.hold_out_sequences`` (every class in both
+  halves, whole groups, the later half in time held out), a text at its middle.
 """
 
 import hashlib

@@ -1,11 +1,13 @@
 """From a float32 file to the smallest (or fastest) quantized one that keeps the task's metric within a budget.
 
-1. Sensitivity: each part alone in each scheme, and each scheme for all parts, evaluated on the tuning data. 2. Search
-(``lstm_edge.precision_search.search``): assignments of schemes, each evaluated as a whole on the tuning data. 3. At
-most five looks at the held-out data. Each would pass a bad mix with the error that its confidence allows, so
-   together they share the asked one: a look decides at 1 - (1 - confidence) / 5 (the Bonferroni inequality: Dunn,
-   Multiple comparisons among means, JASA 56, 1961). After a failed look the next mix must do with less of the budget
-   on the tuning data: the next larger file is nearly the same mix and would fail for the same reason.
+1. Sensitivity: each part alone in each scheme, and each scheme for all parts, evaluated on the tuning data.
+2. Search (``lstm_edge.precision_search.search``): assignments of schemes to parts, each evaluated as a whole on the
+   tuning data.
+3. At most five evaluations on the held-out data. Each would accept a bad assignment with the error probability that
+   its confidence allows, so together they share the requested one: each uses the confidence 1 - (1 - confidence) / 5
+   (the Bonferroni inequality: Dunn, Multiple comparisons among means, JASA 56, 1961). After a failed evaluation the
+   next assignment may use less of the budget on the tuning data: the next larger file is nearly the same assignment
+   and would fail for the same reason.
 """
 
 import dataclasses
