@@ -14,7 +14,7 @@ def parse_sizes(name: str, text: str) -> tuple[int, ...]:
     """Read ``16,32,64``.
 
     Raises:
-        InputError: a part is no integer.
+        InputError: a part is not an integer.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):

@@ -109,7 +109,7 @@ class OwnMetric(Metric):
             result = np.asarray(returned)
             # A masked number, as np.ma gives for the mean of nothing, would become whatever lies behind the mask.
             if result.dtype.kind not in "biuf" or np.ma.is_masked(returned):
-                raise TypeError(f"{type(returned).__name__} is no number")
+                raise TypeError(f"{type(returned).__name__} is not a number")
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"metric {self.name}: returned a {type(returned).__name__}; {wanted}") from error
         if result.shape not in ((), (len(targets),)):

@@ -106,7 +106,7 @@ class TextJudge:
         whatever the tokens are.
 
         Raises:
-            InputError: a model is no language model, its logits are NaN, or the two have different vocabularies.
+            InputError: a model is not a language model, its logits are NaN, or the two have different vocabularies.
             CardError: a model's card has no vocabulary, or contradicts itself.
             DataError: the text is too short.
         """

@@ -85,7 +85,7 @@ def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArra
         tokenizer = tokenizers.Tokenizer.from_str(str(text.tokenizer))
     except BaseException as error:
         # The package raises plain Exception for whatever it cannot read, and where it gives up itself its
-        # PanicException, which is no Exception.
+        # PanicException, which is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CardError(f"model card: card.text.tokenizer cannot be read by tokenizers ({reason(error)})") from error

@@ -70,7 +70,7 @@ def read_npy(stream: BinaryIO, budget: Budget, *, kinds: str, available: int) ->
     """
     header, header_bytes = read_header(stream)
     if header.dtype.kind not in kinds:
-        raise ValueError(PICKLED if header.dtype.hasobject else f"it holds {header.dtype}, which is no number")
+        raise ValueError(PICKLED if header.dtype.hasobject else f"it holds {header.dtype}, which is not a number")
     size, available = header.size_bytes, available - header_bytes
     budget.check(size)
     data = bytearray()

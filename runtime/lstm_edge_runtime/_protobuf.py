@@ -25,7 +25,7 @@ _AGAIN = 'write it again with onnx.save(onnx.load("model.onnx"), "again.onnx")'
 
 
 class TornError(ArtifactError):
-    """The bytes are no message at all: no reader of protobuf can read them to their end."""
+    """The bytes are not a message at all: no reader of protobuf can read them to their end."""
 
 
 class _RefusalError(Exception):
@@ -94,8 +94,8 @@ def read_protobuf(data: bytes) -> Message:
         data: the whole file.
 
     Raises:
-        TornError: the bytes are no message: cut off, damaged, or something else.
-        ArtifactError: readers of protobuf would take them in different ways, or a name is no UTF-8 text.
+        TornError: the bytes are not a message: cut off, damaged, or something else.
+        ArtifactError: readers of protobuf would take them in different ways, or a name is not UTF-8 text.
     """
     try:
         return _Reader(data).message(0, len(data), SCHEMAS["ModelProto"], True)
@@ -104,7 +104,8 @@ def read_protobuf(data: bytes) -> Message:
         where = ".".join(path if len(path) <= _LONGEST_PATH else [*path[:_LONGEST_PATH], ".."]) or "the model"
         if refusal.torn:
             raise TornError(
-                f"onnxruntime cannot read the model: it is no ONNX file or a damaged one, {refusal.problem} in {where}"
+                f"onnxruntime cannot read the model: it is not an ONNX file or a damaged one, "
+                f"{refusal.problem} in {where}"
             ) from None
         raise ArtifactError(f"the model cannot be read: {refusal.problem} in {where}; {_AGAIN}") from None
 
@@ -175,7 +176,7 @@ class _Reader:
             return data[at:stop].decode(), stop
         except UnicodeDecodeError:
             shown = data[at : min(stop, at + 40)]
-            raise _RefusalError(f"{field.name} is no UTF-8 text ({shown!r})") from None
+            raise _RefusalError(f"{field.name} is not UTF-8 text ({shown!r})") from None
 
 
 def _given_twice(field: Field, given: int) -> _RefusalError:

@@ -245,7 +245,7 @@ def _without_time(specs: tuple[TensorSpec, ...], feeds: Feeds) -> Feeds:
 
 
 def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> Opening:
-    """Open and run the file in a process of its own: this one's memory has seen too much."""
+    """Open and run the file in its own process: this one's memory has seen too much."""
     code = "import sys; from lstm_edge_runtime.bench import _report_opening; _report_opening(*sys.argv[1:])"
     command = python_command(code, os.fsdecode(path), json.dumps(options))
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own code

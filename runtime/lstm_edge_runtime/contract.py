@@ -32,7 +32,7 @@ MOST_STATE_BYTES = 2**28
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """The tensors that a caller deals with: states and lengths stand apart from inputs and outputs."""
+    """The tensors that a caller deals with: states and lengths are separate from inputs and outputs."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -66,7 +66,7 @@ def check_inlining(reading: ModelReading) -> None:
 
 
 def _check_overload(operator: Operator) -> None:
-    """Refuse a second meaning of one of our names: an overload has a body of its own, and the name's kernel."""
+    """Refuse a second meaning of one of our names: an overload has its own body, and the name's kernel."""
     domain, name, overload = operator
     if domain == DOMAIN and overload:
         raise ArtifactError(

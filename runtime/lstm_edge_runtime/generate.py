@@ -43,7 +43,7 @@ class LanguageStream:
         """Start ``batch_size`` rows at the initial state.
 
         Raises:
-            InputError: the file is no language model (see ``check_language_model``).
+            InputError: the file is not a language model (see ``check_language_model``).
             StreamingError: it cannot be streamed.
         """
         self.width = check_language_model(session)
@@ -72,7 +72,7 @@ class LanguageStream:
 
 
 def check_language_model(session: Session) -> int:
-    """Refuse a file that is no language model; returns V, the number of its logits.
+    """Refuse a file that is not a language model; returns V, the number of its logits.
 
     Raises:
         InputError: the card does not say so, or the file has not one input of ids and one output of logits at each
@@ -81,15 +81,16 @@ def check_language_model(session: Session) -> int:
     card = session.card
     if card is None or card.task != TASK:
         got = "it has no model card" if card is None else f"card.task is {card.task!r}"
-        raise InputError(f"the model is no language model: {got}, expected task {TASK!r}")
+        raise InputError(f"the model is not a language model: {got}, expected task {TASK!r}")
     inputs, outputs = session.inputs, session.outputs
     if len(inputs) != 1 or np.dtype(inputs[0].dtype).kind != "i" or set(inputs[0].axes) != {BATCH, TIME}:
         raise InputError(
-            f"the model is no language model: expected one input of ids [batch, time], got {_show(inputs)}"
+            f"the model is not a language model: expected one input of ids [batch, time], got {_show(inputs)}"
         )
     if len(outputs) != 1 or set(outputs[0].axes[:-1]) != {BATCH, TIME} or not isinstance(outputs[0].axes[-1], int):
         raise InputError(
-            f"the model is no language model: expected one output of logits [batch, time, tokens], got {_show(outputs)}"
+            "the model is not a language model: expected one output of logits [batch, time, tokens], "
+            f"got {_show(outputs)}"
         )
     return outputs[0].axes[-1]
 
@@ -123,7 +124,7 @@ def generate(
         text that the model has never seen, and has none of its own.
 
     Raises:
-        InputError: an argument is out of its range, or the file is no language model; before the first id.
+        InputError: an argument is out of its range, or the file is not a language model; before the first id.
         StreamingError: the model cannot be streamed.
     """
     check_drawing(tokens, temperature, top_k, top_p, seed)
@@ -206,7 +207,7 @@ def score(session: Session, ids: Sequence[int] | Ids) -> Float64:
         float64 ``[N - 1]``: natural logarithms of probabilities (nats, 0 or less), that of ``ids[1]`` first.
 
     Raises:
-        InputError: fewer than 2 ids, one outside the vocabulary, or the file is no language model.
+        InputError: fewer than 2 ids, one outside the vocabulary, or the file is not a language model.
         StreamingError: the model cannot be streamed.
     """
     return np.concatenate(list(score_in_chunks(session, ids)))

@@ -158,7 +158,7 @@ def decode_golden(text: str) -> Golden:
 
 
 def _check_tolerances(tolerance: Mapping[str, Any], outputs: Iterable[Array], *, sampled: bool) -> None:
-    """Refuse what is no tolerance, and one that other weights would pass with; see ``Golden``."""
+    """Refuse what is not a tolerance, and one that other weights would pass with; see ``Golden``."""
     finite = (np.abs(array[np.isfinite(array)].astype(np.float64)) for array in outputs)
     largest = max((float(magnitudes.max()) for magnitudes in finite if magnitudes.size), default=0.0)
     most = LARGEST_TOLERANCE * max(1.0, largest) * (_SAMPLES_MAY_MISS if sampled else 1.0)

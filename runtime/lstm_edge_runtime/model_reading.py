@@ -66,9 +66,9 @@ def read_model(data: bytes) -> ModelReading:
         data: the whole file.
 
     Raises:
-        TornError: the bytes are no message: cut off, damaged, or something else.
+        TornError: the bytes are not a message: cut off, damaged, or something else.
         ArtifactError: there is more than one way to read them: protobuf's readers, or tools that look something up
-            by its name, would see different models; a name is no UTF-8 text; or graphs are nested too deeply.
+            by its name, would see different models; a name is not UTF-8 text; or graphs are nested too deeply.
     """
     if data[4:8] == _ORT_FORMAT:
         raise ArtifactError(

@@ -49,8 +49,8 @@ class Session:
 
     Attributes:
         card: the model card, or None for a file without one.
-        inputs: what ``run`` takes (states and lengths stand apart).
-        outputs: what ``run`` returns (states stand apart).
+        inputs: what ``run`` takes (states and lengths are separate).
+        outputs: what ``run`` returns (states are separate).
         states: the explicit states.
         lengths: name of the lengths input, or None.
         provider: ``"cpu"`` or ``"cuda"``, as asked for and as given.

@@ -245,7 +245,7 @@ class StreamDecoder:
         return self._decoder.decode(self._vocabulary.piece(int(index)))
 
     def finish(self) -> str:
-        """Return what is left, U+FFFD for a character that was cut off, and start anew."""
+        """Return what is left, U+FFFD for a character that was cut off, and start again."""
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest

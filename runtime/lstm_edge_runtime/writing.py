@@ -38,7 +38,7 @@ def check_target(path: str | os.PathLike[str], *endings: str) -> Path:
         The path as it was given.
 
     Raises:
-        OutputError: the name has another ending or is no file name; its folder is missing or not writable; the path
+        OutputError: the name has another ending or is not a file name; its folder is missing or not writable; the path
             is a directory, a device, a pipe, or a symbolic link in a loop.
     """
     _place(path, endings)

@@ -105,7 +105,7 @@ def test_torn_and_flipped_models_never_crash(data):
 def test_a_session_refuses_a_file_whose_body_was_changed(models):
     whole = (models / "exported_int8.onnx").read_bytes()
     body = whole[:-TRAILER_BYTES]
-    # Round -> Floor would be another arithmetic under the same name; the trailer is made anew, so it agrees.
+    # Round -> Floor would be another arithmetic under the same name; the trailer is made again, so it agrees.
     assert b"Round" in body
     changed = append_trailer(body.replace(b"Round", b"Floor"))
     with pytest.raises(ArtifactError, match=r"the file's body of lstm_edge::\w+V1 is not the one"):

@@ -208,9 +208,9 @@ def test_ids_outside_the_vocabulary_are_refused():
 
 
 def test_a_model_of_another_task_is_refused():
-    with pytest.raises(InputError, match=r"^the model is no language model: card.task is 'tagging', expected task"):
+    with pytest.raises(InputError, match=r"^the model is not a language model: card.task is 'tagging', expected task"):
         check_language_model(Session(MODELS / "tagger.onnx"))
-    with pytest.raises(InputError, match=r"^the model is no language model: it has no model card, expected task"):
+    with pytest.raises(InputError, match=r"^the model is not a language model: it has no model card, expected task"):
         check_language_model(Session(MODELS / "no_card.onnx"))
 
 
@@ -227,7 +227,7 @@ def test_a_model_of_another_task_is_refused():
 def test_a_card_that_only_claims_to_be_one_is_refused(name, sentence):
     session = Session(MODELS / f"{name}.onnx")
     session.card = session.card.replace(task="language-model")
-    with pytest.raises(InputError, match="^the model is no language model: " + re.escape(sentence) + "$"):
+    with pytest.raises(InputError, match="^the model is not a language model: " + re.escape(sentence) + "$"):
         check_language_model(session)
 
 

@@ -97,7 +97,10 @@ REFUSED = {
         field(8, b"\x10\x12") + field(8, field(1, b"ai.onnx") + b"\x10\x0d"),
         "the domain '' is imported in the versions 18 and 13 in the model",
     ),
-    "domain that is no UTF-8": (field(7, call(domain=b"lstm_edge\xff")), "domain is no UTF-8 text (b'lstm_edge\\xff')"),
+    "domain that is not UTF-8": (
+        field(7, call(domain=b"lstm_edge\xff")),
+        "domain is not UTF-8 text (b'lstm_edge\\xff')",
+    ),
     "name of a NUL": (
         field(7, call(name=b"LinearInt8V1\0")),
         "op_type holds a control character ('LinearInt8V1\\x00')",
@@ -129,7 +132,9 @@ def test_what_readers_take_in_different_ways_is_refused(name):
     ],
 )
 def test_what_is_no_message_is_no_onnx_file(data, what):
-    with pytest.raises(TornError, match=re.escape("onnxruntime cannot read the model: it is no ONNX file or a dama")):
+    with pytest.raises(
+        TornError, match=re.escape("onnxruntime cannot read the model: it is not an ONNX file or a dama")
+    ):
         Session(data)
     with pytest.raises(TornError, match=re.escape(what)):
         read_model(data)

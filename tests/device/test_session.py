@@ -243,7 +243,7 @@ def test_what_is_no_model_gets_a_sentence(tmp_path):
     with pytest.raises(ArtifactError, match=r"none\.onnx: no such file"):
         Session(tmp_path / "none.onnx")
     path = tmp_path / "text.onnx"
-    path.write_text("this is no model")
+    path.write_text("this is not a model")
     with pytest.raises(ArtifactError, match=r"text\.onnx: onnxruntime cannot read the model"):
         Session(path)
 

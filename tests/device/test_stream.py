@@ -96,7 +96,7 @@ def test_a_piece_of_the_last_shape_is_not_looked_at_again(tagger, monkeypatch):
         with contextlib.suppress(InputError):
             stream.push(piece)
         counts.append(len(looks))
-    # Another shape, what is no array, and another dtype are looked at.
+    # Another shape, what is not an array, and another dtype are looked at.
     assert counts == [1, 1, 1, 2, 2, 3, 4, 5]
 
 

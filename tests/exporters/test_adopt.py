@@ -96,9 +96,7 @@ def test_states_are_hoisted_through_branches_that_agree():
 
 def test_branches_that_disagree_are_refused_by_name_and_a_fixed_input_helps():
     data = chosen(second=False)
-    with pytest.raises(
-        ArtifactError, match=r"^a\.rnn \(LSTM\) stands in a branch of the If choose, whose other branch"
-    ):
+    with pytest.raises(ArtifactError, match=r"^a\.rnn \(LSTM\) is in a branch of the If choose, whose other branch"):
         adopt_bytes(data, stateful=True)
     adopted = adopt_bytes(data, stateful=True, fixed={"rate": 16})
     proto = onnx.load_from_string(adopted.artifact.data)
@@ -252,7 +250,7 @@ def test_a_wrong_rewriting_is_caught_and_nothing_is_written(tmp_path, monkeypatc
     [
         ({"nothing": 1}, "--fix nothing: the file has no such input; its inputs are x, rate"),
         ({"x": 1}, "--fix x: the input has a dynamic axis"),
-        ({"rate": 1.5}, "--fix rate: 1.5 is no INT64"),
+        ({"rate": 1.5}, "--fix rate: 1.5 is not INT64"),
     ],
 )
 def test_inputs_that_cannot_be_fixed_are_refused(fixed, sentence):

@@ -74,7 +74,7 @@ def test_a_layer_called_as_often_as_the_data_say() -> None:
             return y
 
     message = refusal(AsOften())
-    assert message.startswith("rnn: forward starts this layer anew 2 times in 7 steps and 3 times in 11 (")
+    assert message.startswith("rnn: forward starts this layer again 2 times in 7 steps and 3 times in 11 (")
     assert message.endswith("how often must not depend on the number of steps")
 
 
@@ -208,7 +208,7 @@ class Echo(Around):
 @pytest.mark.slow
 def test_output_names() -> None:
     module = seeded(Echo())
-    twice = "the output name {!r} stands twice, or is the name of an input or a state too: give output_names"
+    twice = "the output name {!r} is given twice, or is the name of an input or a state too: give output_names"
     assert refusal(module) == twice.format("x")
     assert refusal(module, EXAMPLE, output_names=["a", "a"]) == twice.format("a")
     assert refusal(module, EXAMPLE, output_names=["a", "rnn.0.h_out"]) == twice.format("rnn.0.h_out")

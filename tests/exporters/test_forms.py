@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 FORMS = (*LAYER_FORMS, *PACKED_FORMS, *CELL_FORMS, *NETWORK_FORMS)
 FORM = {form.name: form for form in FORMS}
 
-# (batch, time): none of them is traced or tried by the exporter, but for (1, 1). The last has lengths of 1.
+# (batch, time): none of them is traced or tried by the exporter, except for (1, 1). The last has lengths of 1.
 SHAPES = ((1, 1), (2, 9), (5, 4), (3, 17))
 CHUNKS = (1, 6, 2, 8)
 

@@ -221,5 +221,5 @@ def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(ArtifactError, match="this is not an ONNX model: Error parsing message"):
         parse_model(b"\xff\xff\xff")
     named = helper.make_node("Neg", ["x"], ["y"], name="Q" * 7)
-    with pytest.raises(ArtifactError, match=r"the model cannot be read: name is no UTF-8 text \(b'\\x80Q+'\)"):
+    with pytest.raises(ArtifactError, match=r"the model cannot be read: name is not UTF-8 text \(b'\\x80Q+'\)"):
         parse_model(model([named]).replace(b"Q" * 7, b"\x80" + b"Q" * 6))

@@ -308,7 +308,7 @@ def test_names_and_variants() -> None:
     assert GruVariant().inputs == ("x", "h", "w", "w_scale", "r", "r_scale", "b")
     for wrong in ("GruV1", "GruInt8V2", "GruRaggedResetAfterInt8V1", "LstmInt8V1", "GruInt8V1X", "XGruInt8V1", ""):
         assert parse_gru_name(wrong) is None
-    with pytest.raises(KeyError, match="lstm_edge::GruV1 is no operator of this version"):
+    with pytest.raises(KeyError, match="lstm_edge::GruV1 is not an operator of this version"):
         function_for("GruV1")
 
 

@@ -1,6 +1,6 @@
 """Nothing in a foreign file is executed or trusted: each hostile file, each command that reads one, little memory.
 
-Every command runs in a process of its own with 1.5 GiB of address space (``hostile_driver``). What it prints must be
+Every command runs in its own process with 1.5 GiB of address space (``hostile_driver``). What it prints must be
 one sentence that a terminal shows as it is, and nothing may be written.
 
 A model that runs is a program: ``run`` cannot bound what its nodes ask for, so there the limit of the process does.

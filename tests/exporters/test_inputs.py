@@ -52,7 +52,7 @@ def test_any_other_text_is_an_input_error(text: str) -> None:
         ("x: float32[batch, -1]", "input x: axis '-1' must be a name or a positive number"),
         ("x: float32[batch, 0]", "input x: axis '0' must be a name or a positive number"),
         ("x: float32[batch,, 3]", "input x: axis '' must be a name or a positive number"),
-        ("x: float32[time, time]", "input x: an axis name stands twice in 'x: float32[time, time]'"),
+        ("x: float32[time, time]", "input x: an axis name is given twice in 'x: float32[time, time]'"),
     ],
 )
 def test_sentences(text: str, sentence: str) -> None:

@@ -46,7 +46,7 @@ def group_of(case: Case) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let Keras, on PyTorch and in a process of its own, write every model and its answers."""
+    """Let Keras, on PyTorch and in its own process, write every model and its answers."""
     made = tmp_path_factory.mktemp("keras")
     run_keras(made)
     return made

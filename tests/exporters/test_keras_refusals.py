@@ -64,7 +64,7 @@ def test_layers_are_refused_by_name(tmp_path: Path, layers: list[Any], sentence:
         ),
         (
             functional((entry(), []), (lstm(), [called_on("x", mask=called_on("x")["args"][0])])),
-            "layer 'lstm' (LSTM): it is called with a mask of its own, which is not exported",
+            "layer 'lstm' (LSTM): it is called with its own mask, which is not exported",
         ),
         (
             functional((entry(), []), (lstm(), [called_on("x"), called_on("x")])),
@@ -96,6 +96,4 @@ def test_a_mask_of_another_tensor_is_refused(tmp_path: Path) -> None:
 
     assert load_keras(keras_file(tmp_path, masked(0.0))).masks
     message = refusal(keras_file(tmp_path, masked(1.0)), CaptureError)
-    assert (
-        message == "layer 'lstm' (LSTM): it is called with a mask of its own, not with the one of the tensor it takes"
-    )
+    assert message == "layer 'lstm' (LSTM): it is called with its own mask, not with the one of the tensor it takes"

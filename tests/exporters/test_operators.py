@@ -227,7 +227,7 @@ def test_names_and_variants() -> None:
         assert tuple(function.output) == ("y", "h_out", "c_out")
     for wrong in ("LstmV2", "lstmV1", "LstmInt8RaggedV1", "LstmProjectedFullV1", "XLstmV1", "LstmV1X", ""):
         assert parse_cell_name(wrong) is None
-    with pytest.raises(KeyError, match="lstm_edge::LstmV2 is no operator of this version"):
+    with pytest.raises(KeyError, match="lstm_edge::LstmV2 is not an operator of this version"):
         function_for("LstmV2")
     digests = function_digests()
     assert {*(variant.name for variant in VARIANTS), LINEAR_INT8, LINEAR_INT4} <= set(digests)

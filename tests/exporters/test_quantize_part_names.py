@@ -173,7 +173,7 @@ def test_matrices_of_a_gru_have_no_schemes_of_their_own(part: str) -> None:
     with pytest.raises(QuantizationError) as caught:
         quantize_bytes(gru_model(), parts={part: Scheme()})
     assert str(caught.value) == (
-        f"{part}: rnn is no LSTM whose matrices can have schemes of their own; name the whole layer, rnn"
+        f"{part}: rnn is not an LSTM whose matrices can have their own schemes; name the whole layer, rnn"
     )
 
 

@@ -174,7 +174,7 @@ def mutant(seed: int, number: int) -> Case:
 
 
 def fuzz(seed: int, until: float, least: int) -> Tally:
-    """Run the bombs, each in a process of its own, then mutants until the time is over; see run.py."""
+    """Run the bombs, each in its own process, then mutants until the time is over; see run.py."""
     torch.set_num_threads(1)
     for name in READERS:
         reader(name)

@@ -1,4 +1,4 @@
-"""Kernels give the bits of the operators' NumPy model, and the answers of the function bodies but for rare flips."""
+"""Kernels give the bits of the operators' NumPy model, and the answers of the function bodies except for rare flips."""
 
 from dataclasses import replace
 

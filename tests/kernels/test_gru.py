@@ -283,4 +283,4 @@ def test_a_quantized_file_runs_whole_on_kernels(library, direction, after, schem
     inputs["h0"] = rng.uniform(-0.9, 0.9, (sides, 3, 37)).astype(np.float32)
     got, expected = session.run(inputs)[0], bodies.run(inputs)[0]
     for name, want in expected.items():
-        assert snr_db(want, got[name]) > 30  # the same arithmetic but for flips
+        assert snr_db(want, got[name]) > 30  # the same arithmetic except for flips

@@ -78,5 +78,5 @@ def test_a_quantized_network_runs_whole_on_kernels(library, name: str, scheme: s
         outputs, last = session.run(inputs, state)
         expected, expected_last = bodies.run(inputs, state)
         for part, want in {**expected, **expected_last}.items():
-            # Kernels and bodies are the same arithmetic but for flips, which leave 30 dB and more.
+            # Kernels and bodies are the same arithmetic except for flips, which leave 30 dB and more.
             assert snr_db(want, {**outputs, **last}[part]) > 30

@@ -102,7 +102,7 @@ def assert_folded(data: bytes, kinds: list[str]) -> tuple[bytes, tuple[str, ...]
 
 
 def assert_left(data: bytes, sentence: str) -> None:
-    """Nothing changes but for the sentence."""
+    """Nothing changes except for the sentence."""
     model = parse_model(data)
     before = ir.to_proto(model).SerializeToString(deterministic=True)
     assert fold_cells(model) == (sentence,)

@@ -3,7 +3,7 @@
     KERAS_BACKEND=torch python tests/support/keras_run.py FOLDER [NAME ...]
 
 FOLDER gets for each case NAME.keras (or NAME.h5) and NAME.npz: inputs x0, x1, ... of several shapes, and Keras's
-answers y0_0, y0_1, ... to each. Keras runs in a process of its own: which backend it uses is fixed when it is imported.
+answers y0_0, y0_1, ... to each. Keras runs in its own process: which backend it uses is fixed when it is imported.
 """
 
 import os
@@ -86,7 +86,7 @@ def write(folder: Path, names: list[str]) -> None:
 
 
 def run_keras(folder: Path, *names: str) -> None:
-    """Run this file in a process of its own, with Keras on PyTorch; warnings of Keras's own stay there."""
+    """Run this file in its own process, with Keras on PyTorch; warnings of Keras's own stay there."""
     environment = os.environ | {"KERAS_BACKEND": "torch", "KERAS_HOME": str(folder)}
     done = subprocess.run(
         [sys.executable, __file__, str(folder), *names], env=environment, capture_output=True, text=True, check=False

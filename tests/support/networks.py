@@ -105,7 +105,7 @@ class LastStep(Classifier):
         return self.head(y[:, -1])
 
 
-# Networks that export and quantization are tried on, each made anew by a call.
+# Networks that export and quantization are tried on, each made again by a call.
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "tagger": lambda: seeded(Tagger(nn.LSTM(7, 5, 2, batch_first=True))),
     "language-model": lambda: seeded(LanguageModel()),

@@ -162,7 +162,7 @@ def _vocabulary() -> bytes:
 
 
 def _read_vocabulary(path: Path) -> None:
-    # The card around it is JSON that was read already; what is no text in it never gets here.
+    # The card around it is JSON that was read already; what is not a text in it never gets here.
     try:
         document = parse_json(path.read_bytes())
         tokens, tokenizer = document["tokens"], json.dumps(document["tokenizer"])

@@ -128,7 +128,7 @@ def test_wrong_options_are_one_sentence(tmp_path, options, words):
 def test_damaged_files_and_wrong_paths_are_one_sentence(tmp_path):
     source = write(tmp_path / "in.onnx")
     (tmp_path / "cut.onnx").write_bytes(source.read_bytes()[:200])
-    (tmp_path / "text.onnx").write_text("this is no model")
+    (tmp_path / "text.onnx").write_text("this is not a model")
     for name in ("cut.onnx", "text.onnx", "missing.onnx"):
         call("adopt", tmp_path / name, "-o", tmp_path / "out.onnx", exit_code=2)
     assert "this is the file that is read" in call("adopt", source, "-o", source, exit_code=2).stderr

@@ -258,7 +258,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ([model, *output, "--metric", METRIC], "--metric goes with --scheme auto; leave it out"),
         ([model, *output, "--resume"], "--resume goes with --scheme auto; leave it out"),
         ([model, *output, "--no-clip"], "--no-clip is about rounding that knows the data: say with --data which"),
-        ([model, *full, "--block", "128"], "--block goes with a scheme of its own, not with --scheme auto"),
+        ([model, *full, "--block", "128"], "--block goes with a its own scheme, not with --scheme auto"),
         ([model, *full, "--max-evaluations", "9"], "max-evaluations is 9, expected 16 or more: 10 for the sensitivi"),
         ([model, *full, "--confidence", "1"], "confidence is 1.0, expected a share above 0 and below 1"),
         ([model, *full, "--resume"], "no such file, so there is nothing to resume; leave --resume out"),

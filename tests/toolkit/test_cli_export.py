@@ -229,7 +229,7 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
         (["--input", "x"], "input 'x' must look like \"x: float32[batch, time, 40]\""),
         (["--input", "x: float64[batch, time, 3]"], "input x: dtype must be one of float32, int64, int32, bool, got"),
         (["--input", "x: float32[batch, -1, 3]"], "input x: axis '-1' must be a name or a positive number"),
-        (["--input", "x: float32[batch, batch, 3]"], "input x: an axis name stands twice"),
+        (["--input", "x: float32[batch, batch, 3]"], "input x: an axis name is given twice"),
         (["--input", "x: float32[batch, time, 4]"], "the module itself fails on x [3, 7, 4]: RuntimeError: "),
         (
             ["--input", X, "--input", X.replace("x", "z", 1)],

@@ -40,7 +40,7 @@ def invoke(*arguments):
 
 
 def shell(*arguments, **environment):
-    """Run `lstm-edge` in a process of its own, without a terminal and without standard input."""
+    """Run `lstm-edge` in its own process, without a terminal and without standard input."""
     return subprocess.run(
         [sys.executable, "-c", "from lstm_edge.cli import main; main()", *arguments],
         env=os.environ | {"PYTHONPATH": PATHS} | environment,

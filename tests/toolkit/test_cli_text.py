@@ -263,4 +263,6 @@ def test_a_model_of_another_task_is_refused(tmp_path):
     path.write_bytes(with_vocabulary(exported_model(), CHARACTERS, task="tagging"))
     for option in (("--prompt", "a"), ("--score", "-")):
         _, err = call(path, *option, stdin="abc", exit_code=2)
-        assert err == "error: the model is no language model: card.task is 'tagging', expected task 'language-model'\n"
+        assert (
+            err == "error: the model is not a language model: card.task is 'tagging', expected task 'language-model'\n"
+        )

@@ -129,7 +129,7 @@ def test_the_labels_of_a_model_number_the_classes(tmp_path):
         (replaced(6, "b,1,4,5,high"), ", line 6: sequence 'b' has step 1 again, first on line 5"),
         (replaced(6, "b,4,4,5,high"), ", line 3: sequence 'b' goes from step 1 (line 5) to 3; expected 2"),
         (replaced(4, 'a,1,2,"3,low'), ", line 6: not CSV (unexpected end of data)"),
-        (LONG.replace("high", "2.5"), ", line 2: the target is no number, but that on line 3 is one with a decimal"),
+        (LONG.replace("high", "2.5"), ", line 2: the target is not a number, but that on line 3 is one with a decimal"),
     ],
 )
 def test_a_wrong_csv_gets_one_sentence_with_its_line(tmp_path, text, sentence):

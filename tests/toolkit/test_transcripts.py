@@ -72,7 +72,7 @@ def test_labels_are_not_collapsed():
     ("options", "text"),
     [
         ({"labels": ("a", "b", "c", " ", "<blank>")}, "ac "),
-        # Labels that are words stand apart.
+        # Labels that are words are separate.
         ({"labels": ("yes", "no", "left", "right", "<blank>")}, "yes left right"),
         ({"labels": ("a", "b", "<unknown>", "d", "<blank>")}, "a<unknown>d"),
         ({"vocabulary": ("", "a", "c", " ", "e"), "kind": "character"}, "ec e"),

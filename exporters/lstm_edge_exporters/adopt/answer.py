@@ -9,7 +9,7 @@ __all__ = ["copy_answer"]
 
 
 def copy_answer(model: ir.Model) -> str:
-    """Let the model's first output leave a second time, under a name of its own; in place.
+    """Let the model's first output leave a second time, under its own name; in place.
 
     A state is handed back to the model, an answer to the caller: a card lists an output as one of the two. Single
     cells put out h before c (``nn.LSTMCell``, and ONNX's Y_h and Y_c), so the first output is h.

@@ -48,7 +48,7 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[str | int, ...]]:
     """Read ``NAME=AXIS,AXIS,...``, such as ``x=batch,time,64``: names are dynamic axes, numbers fixed ones.
 
     Raises:
-        InputError: a text is not of this form, or an input stands twice.
+        InputError: a text is not of this form, or an input is given twice.
     """
     given: dict[str, tuple[str | int, ...]] = {}
     for text in texts:
@@ -92,7 +92,7 @@ def check_dtypes(model: ir.Model, specs: Sequence[TensorSpec]) -> None:
 
 
 def apply_axes(model: ir.Model, given: Mapping[str, tuple[str | int, ...]]) -> None:
-    """Give every dynamic axis of the inputs a name of its own, and those that the user named theirs; in place.
+    """Give every dynamic axis of the inputs its own name, and those that the user named theirs; in place.
 
     An axis that has the same name in several inputs of the file keeps one name in all of them.
 
@@ -140,7 +140,7 @@ def read_specs(model: ir.Model) -> tuple[TensorSpec, ...]:
     """Return the graph's inputs as specifications.
 
     Raises:
-        ArtifactError: an input is no tensor of numbers.
+        ArtifactError: an input is not a tensor of numbers.
     """
     specs = []
     for value in model.graph.inputs:
@@ -149,7 +149,7 @@ def read_specs(model: ir.Model) -> tuple[TensorSpec, ...]:
         except TypeError:
             dtype = ""
         if not dtype or dtype == "object" or not isinstance(value.type, ir.TensorType):
-            raise ArtifactError(f"input {value.name!r} is no tensor of numbers, which alone are supported")
+            raise ArtifactError(f"input {value.name!r} is not a tensor of numbers, which alone are supported")
         specs.append(TensorSpec(name=str(value.name), dtype=dtype, axes=tuple(_dims(value) or ())))
     return tuple(specs)
 

@@ -16,7 +16,7 @@ __all__ = ["card_layers", "judge", "name_layers", "output_marks"]
 
 
 def name_layers(model: ir.Model, known: Sequence[str] = ()) -> None:
-    """Give every recurrent node a name of its own; in place.
+    """Give every recurrent node its own name; in place.
 
     ``known`` are the layers' names in the original: a node of a branch that was folded away, which folding gave a
     longer name, gets its own back.

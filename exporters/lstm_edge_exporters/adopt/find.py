@@ -1,4 +1,4 @@
-"""Recurrent layers wherever they stand: the outermost graph, the bodies of If, Loop and Scan, local functions."""
+"""Recurrent layers wherever they are: the outermost graph, the bodies of If, Loop and Scan, local functions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class FoundLayer:
 
     Attributes:
         name: the node's name, or its operator where it has none.
-        where: the path through the bodies that it stands in, such as ``If_0.then_branch``; empty at top level.
+        where: the path through the bodies that contain it, such as ``If_0.then_branch``; empty at top level.
         operator: ``LSTM``, ``GRU``, ``RNN`` or ``DynamicQuantizeLSTM``.
         cell: ``lstm``, ``gru`` or ``rnn``.
         input_size, hidden_size: features; None where the file does not say.

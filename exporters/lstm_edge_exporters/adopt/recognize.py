@@ -28,7 +28,7 @@ def parse_pairs(texts: Sequence[str]) -> dict[str, str]:
     """Read ``IN=OUT`` pairs of a state's input and output.
 
     Raises:
-        InputError: a text is not of this form, or a name stands twice.
+        InputError: a text is not of this form, or a name is given twice.
     """
     pairs: dict[str, str] = {}
     for text in texts:
@@ -36,7 +36,7 @@ def parse_pairs(texts: Sequence[str]) -> dict[str, str]:
         if not sign or not entering or not leaving:
             raise InputError(f'--state {text!r} must look like "h=hn": an input and the output that follows it')
         if entering in pairs or leaving in pairs.values():
-            raise InputError(f"--state {text!r}: the input or the output stands twice")
+            raise InputError(f"--state {text!r}: the input or the output is given twice")
         pairs[entering] = leaving
     return pairs
 

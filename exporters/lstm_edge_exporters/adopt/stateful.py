@@ -206,7 +206,7 @@ def _branches(node: ir.Node, nested: "dict[str, ir.Graph]", path: str) -> list[_
     if [port.what for port in first] != [port.what for port in second]:
         lonely = (first or second)[0]
         raise ArtifactError(
-            f"{lonely.layer} ({lonely.what[0]}) stands in a branch of the If {path}, whose other branch has not the "
+            f"{lonely.layer} ({lonely.what[0]}) is in a branch of the If {path}, whose other branch lacks the "
             "same states: fix the input that chooses with --fix NAME=VALUE, or adopt without --stateful"
         )
     ports = []

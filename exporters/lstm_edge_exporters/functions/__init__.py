@@ -50,7 +50,7 @@ def _serialized(name: str) -> bytes:
     elif name in LINEAR_INPUTS:
         text = linear_text(name)
     else:
-        raise KeyError(f"{DOMAIN}::{name} is no operator of this version")
+        raise KeyError(f"{DOMAIN}::{name} is not an operator of this version")
     data: bytes = onnx.parser.parse_function(text).SerializeToString(deterministic=True)
     return data
 
@@ -64,7 +64,7 @@ def function_for(name: str, opset: int = OPSET) -> onnx.FunctionProto:
             The bodies mean the same in each of them.
 
     Raises:
-        KeyError: the name is no operator of this version.
+        KeyError: the name is not an operator of this version.
     """
     function = onnx.FunctionProto()
     function.ParseFromString(_serialized(name))

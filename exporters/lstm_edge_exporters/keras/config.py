@@ -86,7 +86,7 @@ def wrapped(options: Options, key: str) -> Options:
     """Return the options of the layer inside a wrapper such as Bidirectional; ``key`` is where the config has it."""
     kind, config = _class_and_config(options.get(key), f"{options}: the option {key!r}")
     if not isinstance(config, dict):
-        raise ArtifactError(f"{options}: the option {key!r} is no layer")
+        raise ArtifactError(f"{options}: the option {key!r} is not a layer")
     return Options(options.name, f"{options.class_name} of {kind}", config)
 
 
@@ -190,7 +190,7 @@ def _only_call(options: Options, entry: dict[str, Any]) -> Any:
 
 def _mask_claim(options: Options, value: Any, names: list[str], operations: Operations) -> MaskClaim:
     """Follow a mask back to ``tensor != number``, which is how Embedding and Masking make theirs."""
-    own = options.refuse("it is called with a mask of its own, which is not exported")
+    own = options.refuse("it is called with its own mask, which is not exported")
     history, any_feature = _history(value), False
     for expected in reversed(MASK_OPERATIONS):
         operation, entry = operations.get(_first(history), (None, None))
@@ -218,7 +218,7 @@ def _mask_claim(options: Options, value: Any, names: list[str], operations: Oper
 
 
 def _history(value: Any) -> Any:
-    """Return where a tensor comes from, [layer, node, tensor], or None where it is no tensor."""
+    """Return where a tensor comes from, [layer, node, tensor], or None where it is not a tensor."""
     config = value.get("config") if isinstance(value, dict) else None
     return config.get("keras_history") if isinstance(config, dict) else None
 

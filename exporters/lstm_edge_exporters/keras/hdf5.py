@@ -151,7 +151,9 @@ class SafeFile:
         if found is None:
             raise ArtifactError(f"{self.where}: {what} is missing: expected float32 {list(shape)} at {shown(path)}")
         if not isinstance(found, h5py.Dataset):
-            raise ArtifactError(f"{self.where}: {what} is no array: expected float32 {list(shape)} at {shown(path)}")
+            raise ArtifactError(
+                f"{self.where}: {what} is not an array: expected float32 {list(shape)} at {shown(path)}"
+            )
         with self._reading(what):
             self._check_storage(found, what)
             if found.dtype != np.float32 or found.shape != tuple(shape):
@@ -221,7 +223,7 @@ class SafeFile:
         with self._reading(f"attribute {name}"):
             entries = [entry.decode("utf-8") if isinstance(entry, bytes) else entry for entry in value]
         if not all(isinstance(entry, str) for entry in entries):
-            raise ArtifactError(f"{self.where}: the attribute {shown(name)} is no list of names")
+            raise ArtifactError(f"{self.where}: the attribute {shown(name)} is not a list of names")
         return entries
 
     @contextlib.contextmanager

@@ -128,7 +128,7 @@ def _build(network: Network, index: int, store: str, shapes: list[tuple[Shape, .
     options = config.options
     shape = _shape_of(config.source, shapes, str(options))
     if config.mask is not None and not _is_mask_of(config.mask, network, shape.mask):
-        raise options.refuse("it is called with a mask of its own, not with the one of the tensor it takes")
+        raise options.refuse("it is called with its own mask, not with the one of the tensor it takes")
     source = Source(
         index=index, shape=shape, read=lambda parts: file.read(options.name, store, parts), version=file.version
     )

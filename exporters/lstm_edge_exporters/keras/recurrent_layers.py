@@ -108,7 +108,7 @@ def build_recurrent(options: Options, source: Source) -> Built:
 
 
 def build_bidirectional(options: Options, source: Source) -> Built:
-    """Build both directions as one layer; they must be alike but for the direction."""
+    """Build both directions as one layer; they must be alike except for the direction."""
     merge = cast(Merge, options.choice("merge_mode", ("concat", "sum", "mul", "ave", None)))
     forward = wrapped(options, "layer")
     sides = [_side(options, forward)]

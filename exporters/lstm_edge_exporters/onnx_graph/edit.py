@@ -32,19 +32,19 @@ _SHARED = "lstm_edge.shared"
 
 
 def owner(node: ir.Node) -> ir.Graph:
-    """Return the graph that a node stands in.
+    """Return the graph that contains a node.
 
     Raises:
-        ArtifactError: the node stands in no graph.
+        ArtifactError: the node is in no graph.
     """
     graph = node.graph
     if not isinstance(graph, ir.Graph):
-        raise ArtifactError(f"node {node.name!r} stands in a function: only nodes of graphs can be rewritten")
+        raise ArtifactError(f"node {node.name!r} is in a function: only nodes of graphs can be rewritten")
     return graph
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """Add an initializer under a name of its own (``name``, else ``name_1``, ...)."""
+    """Add an initializer under its own name (``name``, else ``name_1``, ...)."""
     unique = unique_name(graph, name)
     tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
     value = ir.Value(name=unique, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
@@ -165,7 +165,7 @@ def replace_node(node: ir.Node, replacements: Sequence[ir.Value | None]) -> None
         new = replacement
         if old.is_graph_output():
             if new.is_graph_output() or new.producer() is None:
-                # A value has one name, so a second output (or one that is an input) needs a node of its own.
+                # A value has one name, so a second output (or one that is an input) needs its own node.
                 new = add_node(node, "Identity", [new])[0]
             name = str(old.name)
             new.shape, new.type = old.shape, old.type

@@ -50,7 +50,7 @@ def parse_fixed(texts: Sequence[str]) -> dict[str, float]:
     """Read ``NAME=VALUE`` pairs, such as ``sr=16000``.
 
     Raises:
-        InputError: a text is not of this form, or a name stands twice.
+        InputError: a text is not of this form, or a name is given twice.
     """
     fixed: dict[str, float] = {}
     for text in texts:
@@ -93,9 +93,9 @@ def fix_inputs(model: ir.Model, fixed: Mapping[str, float]) -> dict[str, Array]:
             array = np.full([int(size) for size in value.shape if isinstance(size, int)], number)
             constant = array.astype(value.dtype.numpy())
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"--fix {name}: {number:g} is no {value.dtype.name}") from error
+            raise InputError(f"--fix {name}: {number:g} is not {value.dtype.name}") from error
         if not np.array_equal(constant.astype(np.float64), array):
-            raise InputError(f"--fix {name}: {number:g} is no {value.dtype.name}")
+            raise InputError(f"--fix {name}: {number:g} is not {value.dtype.name}")
         model.graph.inputs.remove(value)
         value.const_value = ir.tensor(constant, name=name)
         if name not in model.graph.initializers:

@@ -27,7 +27,7 @@ def rewrite_layout(model: ir.Model) -> tuple[str, ...]:
     the weights are the same in both layouts.
 
     Returns:
-        One sentence for each node that was rewritten, or that stands in a local function and stays as it is.
+        One sentence for each node that was rewritten, or that is in a local function and stays as it is.
     """
     nodes = [node for graph in (model.graph, *model.graph.subgraphs()) for node in graph if _is_batch_first(node)]
     with unique_names(model):

@@ -29,7 +29,7 @@ def check_limits(proto: onnx.ModelProto) -> None:
     """Refuse a model that is not what it declares.
 
     Raises:
-        ArtifactError: a name is no UTF-8 or holds a control character; a tensor declares another size than its bytes
+        ArtifactError: a name is not UTF-8 or holds a control character; a tensor declares another size than its bytes
             have, or more than 2 GB; two weights have one name; graphs are nested too deeply.
     """
     _check_text(proto)
@@ -51,12 +51,12 @@ def _shown(text: str | bytes) -> str:
 
 
 def _check_text(message: Any) -> None:
-    """Refuse names that are no UTF-8 (protobuf hands them out as bytes), or that hold control characters."""
+    """Refuse names that are not UTF-8 (protobuf hands them out as bytes), or that hold control characters."""
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:
             for text in (value,) if isinstance(value, str | bytes) else value:
                 if not isinstance(text, str):
-                    raise ArtifactError(f"the model cannot be read: {field.name} is no UTF-8 text ({_shown(text)})")
+                    raise ArtifactError(f"the model cannot be read: {field.name} is not UTF-8 text ({_shown(text)})")
                 if field.name not in _FREE_TEXT and not text.isprintable():
                     raise ArtifactError(
                         f"the model cannot be read: {field.name} holds a control character ({_shown(text)})"
@@ -141,7 +141,7 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def external_tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Return the tensors whose values lie in a file of their own."""
+    """Return the tensors whose values lie in a separate file."""
     return [
         tensor
         for tensor in _tensors(proto)
@@ -153,7 +153,7 @@ def check_external_data(proto: onnx.ModelProto, folder: str | os.PathLike[str]) 
     """Refuse weights in files outside the model's folder, and more of them than the model may have.
 
     Raises:
-        ArtifactError: a location is absolute, leaves the folder (also through a symlink), is no file or too short;
+        ArtifactError: a location is absolute, leaves the folder (also through a symlink), is not a file or too short;
             or all weights together are over 2 GB.
     """
     root, total = Path(folder).resolve(), 0

@@ -56,7 +56,7 @@ class Names:
 
 
 def names_of(nodes: Iterable[ir.Node]) -> Iterator[str | None]:
-    """Yield the names of nodes, of their outputs, and of all that stands in the graphs nested in them."""
+    """Yield the names of nodes, of their outputs, and of all that is in the graphs nested in them."""
     for node in nodes:
         yield node.name
         yield from (value.name for value in node.outputs)

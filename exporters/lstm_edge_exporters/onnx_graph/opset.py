@@ -66,7 +66,7 @@ def _has_changed(node: ir.Node, source: int) -> bool:
         old, new = (onnx.defs.get_schema(node.op_type, version, "") for version in (source, LEAST_OPSET))
     except onnx.defs.SchemaError as error:
         raise ArtifactError(
-            f"{node.op_type} {node.name!r} is no operator of opset {source} or {LEAST_OPSET}"
+            f"{node.op_type} {node.name!r} is not an operator of opset {source} or {LEAST_OPSET}"
         ) from error
     return bool(old.since_version != new.since_version)
 

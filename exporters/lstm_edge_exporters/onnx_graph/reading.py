@@ -24,7 +24,7 @@ def parse_model(data: bytes) -> ir.Model:
 
     Raises:
         IntegrityError: the file carries a trailer that does not agree with its bytes.
-        ArtifactError: the bytes are no ONNX model, are not what they declare (see ``check_limits``), refer to
+        ArtifactError: the bytes are not an ONNX model, are not what they declare (see ``check_limits``), refer to
             external data, or define one of our operators otherwise.
     """
     check_integrity(data)
@@ -50,13 +50,13 @@ def parse_proto(data: bytes) -> tuple[onnx.ModelProto, ModelReading]:
         The model as onnx reads it, and what the device's checks read of the same bytes.
 
     Raises:
-        ArtifactError: the bytes are no ONNX model, or readers take them in different ways (see ``read_model``).
+        ArtifactError: the bytes are not an ONNX model, or readers take them in different ways (see ``read_model``).
     """
     torn, reading = None, None
     try:
         reading = read_model(data)
     except TornError as error:
-        torn = error  # onnx says in its own words that it is no model
+        torn = error  # onnx says in its own words that it is not a model
     try:
         proto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
@@ -94,9 +94,9 @@ def read_again(model: ir.Model) -> ir.Model:
 
 
 def with_weights(data: bytes, folder: str | os.PathLike[str]) -> bytes:
-    """Return a model with its weights inside: those in files of their own are read from the model's folder.
+    """Return a model with its weights inside: those in separate files are read from the model's folder.
 
-    Bytes that are no model, or that hold their weights already, are returned as they are.
+    Bytes that are not a model, or that hold their weights already, are returned as they are.
 
     Raises:
         ArtifactError: a file of weights is missing, too short, or outside the folder (see ``check_external_data``).

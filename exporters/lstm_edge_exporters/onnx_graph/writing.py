@@ -36,7 +36,7 @@ def to_proto(model: ir.Model, *, plain: bool = False) -> onnx.ModelProto:
     if names:
         model.opset_imports[DOMAIN] = 1
     proto = ir.to_proto(model)
-    # Functions that a file came with stay unless they are ours, which are made anew.
+    # Functions that a file came with stay unless they are ours, which are made again.
     foreign = [function for function in proto.functions if function.domain != DOMAIN]
     del proto.functions[:]
     proto.functions.extend(foreign + [function_for(name, model.opset_imports[""]) for name in names])

@@ -62,7 +62,7 @@ class Pass:
 
     @property
     def explicit(self) -> bool:
-        """Whether the exporter gives the pass states of its own: it starts from zeros."""
+        """Whether the exporter gives the pass its own states: it starts from zeros."""
         return self.start == "zeros"
 
     def to_module(self, parts: Sequence[Tensor]) -> Any:
@@ -251,7 +251,7 @@ def _continues(last: Sequence[Tensor], parts: Sequence[Tensor]) -> bool:
 
 
 def same_memory(a: Tensor, b: Tensor) -> bool:
-    """Say whether two tensors are one, but for their shapes."""
+    """Say whether two tensors are one, except for their shapes."""
     return a.data_ptr() == b.data_ptr() and a.numel() == b.numel() and a.dtype == b.dtype
 
 

@@ -60,7 +60,7 @@ class _Wrapper(nn.Module):
         self.module = module
         self.stand_ins = dict(stand_ins)
         self.plan = plan
-        self.added = added  # lengths follow as an input of their own
+        self.added = added  # lengths follow as a separate input
         self.mask = mask
         self.explicit = bool(plan.states)
 

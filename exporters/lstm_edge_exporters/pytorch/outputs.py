@@ -68,7 +68,7 @@ def output_specs(
 ) -> tuple[TensorSpec, ...]:
     """Say which axis of each output is batch or time: it grows as the rows or the steps do.
 
-    An axis that changes otherwise is dynamic and gets a name of its own.
+    An axis that changes otherwise is dynamic and gets its own name.
 
     Args:
         base: the outputs of ``TRACED`` rows and steps, by name.
@@ -125,6 +125,6 @@ def check_names(outputs: Sequence[TensorSpec], names: Sequence[str] | None, *, o
     for name in names or [*(spec.name for spec in outputs), *own]:
         if name in taken:
             raise CaptureError(
-                f"the output name {name!r} stands twice, or is the name of an input or a state too: give output_names"
+                f"the output name {name!r} is given twice, or is the name of an input or a state too: give output_names"
             )
         taken.add(name)

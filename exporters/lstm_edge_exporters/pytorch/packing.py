@@ -32,7 +32,7 @@ class Padded:
         """Refuse what only a real ``PackedSequence`` has.
 
         Raises:
-            CaptureError: always, but for the names that Python itself asks for.
+            CaptureError: always, except for the names that Python itself asks for.
         """
         if name.startswith("__"):
             raise AttributeError(name)

@@ -110,7 +110,7 @@ def watch(
         layers: its recurrent layers (``recurrent_modules``).
         inputs: forward's positional arguments.
         maker: makes all of them, states among them.
-        explicit_state: layers that start from zeros get states of their own.
+        explicit_state: layers that start from zeros get their own states.
         output_names: for what forward returns, in order.
 
     Raises:
@@ -223,7 +223,7 @@ def _loop(name: str, tracker: Tracker, longer: Tracker, *, single_step: bool) ->
         )
     if len(counts[0]) != len(counts[1]):
         raise CaptureError(
-            f"{name}: forward starts this layer anew {len(counts[0])} times in {TRACED[TIME]} steps and "
+            f"{name}: forward starts this layer again {len(counts[0])} times in {TRACED[TIME]} steps and "
             f"{len(counts[1])} times in {LONGER} ({line}): how often must not depend on the number of steps"
         )
     if counts[0] == counts[1]:

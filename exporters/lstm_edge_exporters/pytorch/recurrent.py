@@ -132,7 +132,7 @@ class Recurrence:
 
 
 def describe(module: "torch.nn.Module") -> Recurrence | None:
-    """Say what recurrence a module is, or None when it is no recurrent layer.
+    """Say what recurrence a module is, or None when it is not a recurrent layer.
 
     A module with a method ``describe_recurrence() -> Recurrence`` describes itself; ``nn.LSTM``, ``nn.GRU`` and their
     cells are read here.
@@ -177,7 +177,7 @@ def read_lstm(module: "torch.nn.LSTM", *, peephole: Peephole = "none") -> Recurr
         peephole: which peepholes the module has: ``weight_ch`` is [3H] (i f o) or [4H, H] (i f g o).
 
     Raises:
-        CaptureError: a weight is not float32 or has not the shape that the module's sizes say.
+        CaptureError: a weight is not float32 or lacks the shape that the module's sizes say.
     """
     return _read_stack(module, "lstm", peephole)
 

@@ -115,7 +115,7 @@ class StandIn(nn.Module):
         self.leaving: list[States] = [[] for _ in passes]
         self.returned: list[tuple[Tensor, ...]] = [() for _ in passes]
         self.calls = 0
-        # In a tuple, so that it is no submodule: its weights are not exported a second time.
+        # In a tuple, so that it is not a submodule: its weights are not exported a second time.
         self._original = (module,)
         for index, layer in enumerate(self.recurrence.layers):
             if fits_onnx(layer):

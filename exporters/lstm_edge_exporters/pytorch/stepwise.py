@@ -51,7 +51,7 @@ def apply_stepwise(series: Series, whole: Whole, add: Add, constant: Constant) -
     if first is None or len(kinds) > 1:
         raise Stuck(
             f"its steps are not alike: {' in one, '.join(kinds)} in another; a step that uses what an earlier one gave "
-            "out, but for the state, has no such form"
+            "out, except for the state, has no such form"
         )
     alike = [node for node in nodes if node is not None]
     if any(_attributes(node) != _attributes(first) or len(node.inputs) != len(first.inputs) for node in alike):

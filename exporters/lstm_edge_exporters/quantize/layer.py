@@ -98,7 +98,7 @@ class Reader:
 
     node: ir.Node
     kind: ClassVar[LayerKind]
-    # Whether its matrices and gates can have schemes of their own.
+    # Whether its matrices and gates can have their own schemes.
     gated: ClassVar[bool] = False
 
     @property

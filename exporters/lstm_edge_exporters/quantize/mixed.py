@@ -158,7 +158,7 @@ def _split_product(product: ir.Node, path: str, pieces: Sequence[Piece]) -> None
 
 
 def _multiply(before: ir.Node, source: ir.Value | None, path: str, piece: Piece) -> ir.Value:
-    """One product; its constants stand in the graph that it stands in.
+    """One product; its constants stand in the graph that contains it.
 
     In a Scan's body onnxruntime (1.18) does not tell a kernel that a value from outside is constant.
     """

@@ -18,7 +18,7 @@ from lstm_edge_runtime.errors import QuantizationError
 
 __all__ = ["LayerPart", "describe_parts", "resolve"]
 
-# What of an LSTM can have a scheme of its own, behind the layer's name.
+# What of an LSTM can have its own scheme, behind the layer's name.
 _WITHIN = (*MATRICES, *(f"{matrix}.{gate}" for matrix in MATRICES for gate in GATES))
 
 
@@ -49,7 +49,7 @@ def describe_parts(data: bytes) -> tuple[LayerPart, ...]:
     """Return the layers of a float32 model file that ``quantize`` can change, and how.
 
     Raises:
-        ArtifactError, IntegrityError: the bytes are no model, or a damaged one.
+        ArtifactError, IntegrityError: the bytes are not a model, or a damaged one.
     """
     return tuple(_describe(layers) for layers in _by_name(find_layers(parse_model(data))).values())
 
@@ -86,7 +86,7 @@ def _addresses(readers: Sequence[Reader]) -> tuple[str, ...]:
 
 
 def _has_gates(readers: Sequence[Reader]) -> bool:
-    """Whether matrices and gates of a layer can have schemes of their own: an LSTM's that can be read."""
+    """Whether matrices and gates of a layer can have their own schemes: an LSTM's that can be read."""
     return all(reader.gated and reader.schemes() == EVERY_SCHEME for reader in readers)
 
 
@@ -130,7 +130,9 @@ def _unknown(part: str, addresses: Mapping[str, tuple[str, ...]]) -> str:
     owner, _, rest = part.rpartition(".")
     owner = owner if owner in addresses else owner.rpartition(".")[0]
     if owner in addresses and rest in (*MATRICES, *GATES):
-        return f"{part}: {owner} is no LSTM whose matrices can have schemes of their own; name the whole layer, {owner}"
+        return (
+            f"{part}: {owner} is not an LSTM whose matrices can have their own schemes; name the whole layer, {owner}"
+        )
     shown = [f"{name} (and .W, .R, .W.i ... .R.o)" if len(found) > 1 else name for name, found in addresses.items()]
     return f"the model has no part {part!r}; known ones are {', '.join(shown) or 'none'}"
 

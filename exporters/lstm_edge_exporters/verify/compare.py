@@ -72,7 +72,7 @@ def compare(name: str, got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Dif
         expected: what it must be.
 
     Raises:
-        ParityError: the shapes or dtypes differ, there are no elements, the dtype is no number, or an element of
+        ParityError: the shapes or dtypes differ, there are no elements, the dtype is not a number, or an element of
             either side is NaN or infinite (NaN equals nothing, not even NaN).
     """
     got, expected = np.asarray(got), np.asarray(expected)

@@ -35,7 +35,7 @@ def parse_input(text: str) -> TensorSpec:
             raise InputError(f"input {match['name']}: axis {axis!r} must be a name or a positive number")
     named = [axis for axis in axes if axis.isidentifier()]
     if len(named) != len(set(named)):
-        raise InputError(f"input {match['name']}: an axis name stands twice in {text!r}")
+        raise InputError(f"input {match['name']}: an axis name is given twice in {text!r}")
     parsed = tuple(int(axis) if axis.isdecimal() else axis for axis in axes)
     return TensorSpec(name=match["name"], dtype=match["dtype"], axes=parsed)
 

@@ -1,4 +1,4 @@
-"""Macro F1 and the area under the ROC curve: metrics of classes that are no means over samples."""
+"""Macro F1 and the area under the ROC curve: metrics of classes that are not means over samples."""
 
 from dataclasses import dataclass
 from typing import Any

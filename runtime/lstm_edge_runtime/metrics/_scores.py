@@ -55,7 +55,7 @@ def log_odds(outputs: Array) -> Scores:
     """Return ``log(p / (1 - p))`` of the softmax probabilities p of logits ``[N, C]``, C at least 2.
 
     In the order of p, and apart where probabilities beside 0 and 1 would be rounded to the same. Sums are over sorted
-    numbers: samples whose logits are the same but for their order tie.
+    numbers: samples whose logits are the same except for their order tie.
     """
     logits = outputs.astype(np.float64)
     ranked = np.sort(logits, axis=1)
