@@ -261,8 +261,9 @@ class BudgetReport(_Note):
         bounds = [found.high for found in judged if found.high is not None]
         kept = [found for found in judged if found.passed and found.stage != "held-out"]
         if self.looks:
-            second = self.held_out_data.name
-            reason = f" and on {second}: {len(self.looks)} passed on the first data and failed on the second"
+            reason = (
+                f" and on {self.held_out_data.name}: {len(self.looks)} passed on the first and failed on the second"
+            )
         elif kept:
             better = "faster" if self.prefer == "latency" else "smaller"
             reason = f" and is {better} than the source: {len(kept)} are within it, none of them {better}"

@@ -1,1 +1,1 @@
-"""Is a candidate good enough? Two models on one data set, judged by the task's metric against a budget."""
+"""Validation: two models on one data set, compared by the task's metric with a budget."""

@@ -1,9 +1,9 @@
-"""Paired bootstrap: how far a metric, or what a candidate loses of it, may be off by the choice of samples.
+"""Paired bootstrap: sampling error of a metric, or of a candidate's drop.
 
-10,000 times, as many units (sequences, or blocks of a text) are drawn with replacement as there are, and everything is
-measured on them: two models on the same draws, which is the pairing. Bounds are percentiles of what comes out (Efron
-and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). Units that all show the same give an interval of
-width 0: the bootstrap cannot see what the samples do not show. NumPy only: it runs on the device.
+A resample draws as many units (sequences, or blocks of a text) as there are, with replacement, 10,000 times. Both
+models are measured on the same resamples, which is the pairing. Bounds are percentiles of the results (Efron and
+Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). If all units give the same result, the interval has
+width 0: the bootstrap sees only what the samples show. Imports only NumPy, so it also runs on the device.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ __all__ = ["bootstrap_bound", "check_confidence", "interval", "resample", "upper
 
 Scores = NDArray[np.float64]
 
-# Elements of one block of resampled indices: 2 million int64 are 16 MB, small enough for a device.
+# Elements of one block of resampled indices: 2 million int64 take 16 MB, which fits a device.
 BLOCK = 2_000_000
 
 
 def resample(estimates: Sequence[Estimate], *, seed: int) -> list[Scores]:
-    """Measure estimates of the same units on the same draws.
+    """Evaluate estimates of the same units on the same resamples.
 
     Args:
-        estimates: of U units each, at least one.
-        seed: of the draws; it gives the same ones for the same U.
+        estimates: at least one, each of the same U units.
+        seed: random seed; equal seeds and equal U give equal resamples.
 
     Returns:
-        For each estimate float64 ``[R]``: 10,000 values, or as many as the most expensive one affords.
+        For each estimate float64 ``[R]``: 10,000 values, or fewer if an estimate allows only fewer resamples.
 
     Raises:
         InputError: there are no units.
@@ -51,16 +51,16 @@ def resample(estimates: Sequence[Estimate], *, seed: int) -> list[Scores]:
 
 
 def upper_bound(values: Scores, confidence: float) -> float:
-    """Return the smallest of the resampled values that at least the share ``confidence`` of them does not exceed.
+    """Return the smallest resampled value that at least the share ``confidence`` of the values does not exceed.
 
-    Values that are NaN, of resamples on which the metric is not defined, are left out.
+    NaN values, of resamples on which the metric is undefined, are left out.
     """
     defined = values[~np.isnan(values)]
     return float(np.quantile(defined, confidence, method="inverted_cdf")) if len(defined) else float("nan")
 
 
 def interval(values: Scores, confidence: float) -> tuple[float, float]:
-    """Return the two-sided interval that the share ``confidence`` of the values lies in, equal shares outside it."""
+    """Return the two-sided interval that contains the share ``confidence`` of the values, with equal tails."""
     return upper_bound(values, (1 - confidence) / 2), upper_bound(values, (1 + confidence) / 2)
 
 
@@ -68,11 +68,9 @@ def bootstrap_bound(losses: Scores, confidence: float, *, seed: int = 0) -> floa
     """Return the one-sided upper bound of a mean loss.
 
     Args:
-        losses: float64 ``[N]``, for each sample how much worse the candidate is: one sample's score under both models.
-        confidence: above 0 and below 1.
-        seed: of the draws.
-
-    Raises:
+        losses: float64 ``[N]``, the candidate's loss against the reference for each sample.
+        confidence: confidence level, above 0 and below 1.
+        seed: random seed. Raises:
         InputError: ``confidence`` is out of its range, or there are no samples.
     """
     check_confidence(confidence)
@@ -80,6 +78,6 @@ def bootstrap_bound(losses: Scores, confidence: float, *, seed: int = 0) -> floa
 
 
 def check_confidence(confidence: float | None) -> None:
-    """Refuse what is not a share above 0 and below 1; None is allowed."""
+    """Refuse a value that is not above 0 and below 1; None is allowed."""
     if confidence is not None and not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}, expected a share above 0 and below 1, such as 0.95")

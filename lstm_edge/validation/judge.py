@@ -1,8 +1,8 @@
-"""Is a candidate good enough? Two models on one data set, judged by the task's own metric against a budget.
+"""Comparison of two models on one data set, by the task's metric and a budget.
 
-Sequences are judged in ``lstm_edge.validation.sequences``, the text of a language model in
-``lstm_edge.validation.text``. Imports NumPy and the runtime package only: it runs on the device. Budgets and the
-report: ``lstm_edge.validation.report``; intervals: ``lstm_edge.validation.bootstrap``.
+``lstm_edge.validation.sequences`` evaluates sequences, ``lstm_edge.validation.text`` the text of a language model,
+``lstm_edge.validation.report`` has budgets and the report, ``lstm_edge.validation.bootstrap`` the intervals. Imports
+only NumPy and the runtime package, so it also runs on the device.
 """
 
 from collections.abc import Callable
@@ -38,32 +38,30 @@ AnyData = Dataset | Transcripts | TextData
 
 
 class Judge:
-    """Judges any number of candidates against one reference, which is run once.
+    """Compares any number of candidates with one reference, which is run once.
 
-    (On a text whose logits would take more than 256 MiB the reference is run again beside each candidate.)
+    (On a text whose logits would take more than 256 MiB the reference is run again with each candidate.)
 
     Attributes:
-        dataset: what candidates are judged on.
-        metric: what they are judged by.
+        dataset: the evaluation data.
+        metric: the evaluation metric.
     """
 
     def __init__(
         self, reference: Source, dataset: AnyData | str, *, metric: str | None = None, seed: int = 0, threads: int = 1
     ) -> None:
-        """Check that metric and data fit; nothing is run before the first candidate.
+        """Check that metric and data fit; no model is run before the first candidate.
 
         Args:
-            reference: path of the ``.onnx`` file that candidates are judged against, or its bytes.
+            reference: path of the reference ``.onnx`` file, or its bytes.
             dataset: the samples; for a language model a text; or the name of either (see ``load_data``).
             metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function`` (see ``load_metric``);
                 None: see ``default_metric``.
-            seed: of the bootstrap: equal candidates get equal reports.
+            seed: random seed of the bootstrap: equal candidates get equal reports.
             threads: onnxruntime's threads.
 
         Raises:
-            InputError: there is no such metric, or it is not for the data.
-            DataError: the data cannot be loaded.
-        """
+            InputError: the metric does not exist, or does not fit the data. DataError: the data cannot be loaded."""
         self.dataset: AnyData = load_data(dataset, metric) if isinstance(dataset, str) else dataset
         self._named = metric
         self.metric = load_metric(metric or default_metric(self.dataset))
@@ -85,8 +83,8 @@ class Judge:
         """Compare a candidate with the reference.
 
         Args:
-            candidate: path of the ``.onnx`` file to judge, or its bytes.
-            max_drop: how much worse it may be, such as ``0.5pt`` or ``0.5%`` (see
+            candidate: path of the ``.onnx`` file to evaluate, or its bytes.
+            max_drop: the budget, such as ``0.5pt`` or ``0.5%`` (see
                 ``lstm_edge.validation.report``); None: see ``choose_budget``.
             confidence: None: the estimated drop decides. A share such as 0.95: the upper bound of a paired bootstrap
                 decides (see ``lstm_edge.validation.bootstrap``). The intervals in the report are two-sided, at this
@@ -96,7 +94,7 @@ class Judge:
 
         Raises:
             InputError: an argument is not allowed, the data does not fit a model, the metric is NaN, or an output is.
-            DataError: the data has a class that the model does not know, or the text is too short.
+            DataError: the data has a class that the model does not have, or the text is too short.
             ArtifactError: a model cannot be opened.
         """
         budget = choose_budget(max_drop, self._named, self.dataset)
@@ -116,15 +114,15 @@ def validate(
     threads: int = 1,
     on_progress: Progress | None = None,
 ) -> ValidationReport:
-    """Compare a candidate with a reference on a task's own metric.
+    """Compare a candidate with a reference on a task's metric.
 
     Args:
         candidate: path of the ``.onnx`` file to judge, or its bytes.
-        reference: the one it is judged against, likewise.
+        reference: the reference, a path or bytes.
         dataset: the samples, as for ``Judge``.
-        metric: a name, or a function of the user's, or None, as for ``Judge``.
-        max_drop: how much worse the candidate may be, such as ``0.5pt`` or ``0.5%``, or None, as for ``Judge.judge``.
-        confidence: None, or the level of the bound that decides, as for ``Judge.judge``.
+        metric: a name, or a user-defined function, or None, as for ``Judge``.
+        max_drop: the budget, such as ``0.5pt`` or ``0.5%``, or None, as for ``Judge.judge``.
+        confidence: None, or the confidence level of the bound that decides, as for ``Judge.judge``.
         seed: of the bootstrap.
         threads: onnxruntime's threads.
         on_progress: called with (sequences or tokens run, sequences or tokens to run), over both models.
@@ -139,7 +137,7 @@ def validate(
 
 
 def default_metric(data: AnyData) -> str:
-    """Return the metric of the data's own task: what is judged where none was named."""
+    """Return the default metric of the data's task."""
     if isinstance(data, TextData):
         return "perplexity"
     if isinstance(data, Transcripts):
@@ -148,34 +146,35 @@ def default_metric(data: AnyData) -> str:
 
 
 def choose_budget(max_drop: str | None, metric: str | None, data: AnyData) -> Budget:
-    """Return the budget that was given, or ``0.5pt`` of a metric that was named, and of accuracy.
+    """Return the given budget, or ``0.5pt`` for a named metric and for accuracy.
 
     Raises:
-        InputError: the text is no budget; or neither was given, and points of the data's own metric mean nothing until
-            somebody has seen its values.
+        InputError: the text is not a budget, or neither is given and the data's default metric has no default budget,
+            because the size of its points depends on the data.
     """
     if max_drop is None and metric is None and default_metric(data) != "accuracy":
         raise InputError(
-            f"data {data.name}: the metric is {default_metric(data)}, which has no budget by default: say with "
-            "--max-drop how much worse the candidate may be, such as 1%"
+            f"data {data.name}: the metric is {default_metric(data)}, which has no default budget: give one with "
+            "--max-drop, such as 1%"
         )
     return parse_budget(max_drop or "0.5pt")
 
 
 def load_data(spec: str, metric: str | None, *, columns: Columns | None = None) -> AnyData:
-    """Load what a metric is measured on: a text for ``perplexity`` and ``bits-per-character``, else sequences.
+    """Load the data of a metric: a text for ``perplexity`` and ``bits-per-character``, else sequences.
 
     ``agreement`` is measured on either; ``word-error-rate`` and ``character-error-rate`` on sequences with texts.
 
     Args:
-        spec: what ``lstm_edge.data.load``, ``load_transcripts`` or ``lstm_edge.data.text.load_text`` takes; a bundled
+        spec: a name for ``lstm_edge.data.load``, ``load_transcripts`` or ``lstm_edge.data.text.load_text``; a bundled
             name means its test part, the path of a text the whole file, or with ``:test`` its last 5 %.
-        metric: what ``load_metric`` takes. For one of values, integers in a file are values too. None: a text or
-            sequences, as the spec says.
-        columns: for CSV files, which columns mean what.
+        metric: a name for ``load_metric``. For a metric of values, integers in a file are values too. None: a text or
+            sequences, according to the spec.
+        columns: roles of the columns of a CSV file.
 
     Raises:
-        InputError: there is no such metric, it is not one of that kind of data, or ``columns`` are given for another.
+        InputError: the metric does not exist or does not fit this kind of data, or ``columns`` are given for another
+            kind of file.
         DataError: the data cannot be loaded.
     """
     if metric is None:
@@ -183,7 +182,7 @@ def load_data(spec: str, metric: str | None, *, columns: Columns | None = None) 
     target = None if metric is None else load_metric(metric).target
     if target == "token" or (target == "reference" and is_text(spec)):
         if columns is not None:
-            raise InputError(f"data {spec}: columns are for .csv files, leave them out")
+            raise InputError(f"data {spec}: columns require a .csv file, leave them out")
         if spec.partition(":")[0] in BUNDLED:
             raise InputError(f"metric {metric}: data {spec} holds sequences, expected a text, such as king-james")
         return load_text(spec, default_part="test")
@@ -201,11 +200,11 @@ def load_data(spec: str, metric: str | None, *, columns: Columns | None = None) 
 
 
 def _check_target(metric: Metric, data: AnyData) -> None:
-    """Refuse a metric that the data have no targets for."""
+    """Refuse a metric that does not fit the targets of the data."""
     if isinstance(data, TextData) or metric.target == "token":
         if not isinstance(data, TextData) or metric.target not in ("token", "reference"):
             got = "is a text" if isinstance(data, TextData) else "holds sequences"
-            raise InputError(f"metric {metric.name}: data {data.name} {got}; a text, and only that, has perplexity")
+            raise InputError(f"metric {metric.name}: data {data.name} {got}; only a text has perplexity")
         return
     if isinstance(data, Transcripts) or metric.target == "text":
         if not isinstance(data, Transcripts) or metric.target != "text":

@@ -1,9 +1,9 @@
-"""A metric of the user's own: ``package.module:function``.
+"""A user-defined metric: ``package.module:function``.
 
-The function takes ``(outputs, targets)`` and returns one number, or one number for each sample: then their mean is the
-metric. Samples are sequences, or steps where the data have a target for each step: ``outputs`` float32 ``[N, ...]``,
-``targets`` int64 ``[N]``, float32 ``[N]`` or ``[N, K]``. Which way is better is never guessed: the name ends in
-``:more`` or ``:less``, or the function has an attribute ``more_is_better``. NumPy only.
+The function takes ``(outputs, targets)`` and returns one number, or one number for each sample, whose mean is the
+metric. Samples are sequences, or steps if the data have a target for each step: ``outputs`` float32 ``[N, ...]``,
+``targets`` int64 ``[N]``, float32 ``[N]`` or ``[N, K]``. The better direction must be given: the name ends in ``:more``
+or ``:less``, or the function has an attribute ``more_is_better``. Imports only NumPy.
 """
 
 import contextlib
@@ -26,22 +26,23 @@ Scores = NDArray[np.float64]
 Units = NDArray[np.int64]
 
 EXPECTED = "package.module:function"
-# Resamples of a function that returns one number: it is called for each. 1,000 calls of a millisecond, for two models.
+# Resamples for a function that returns one number: the function is called for each resample and both models, and a call
+# may take a millisecond.
 _RESAMPLES = 1_000
 
 
 def load_metric(name: str) -> Metric:
-    """Return a metric of that name, or the user's own.
+    """Return a metric by name, or a user-defined one.
 
     Args:
-        name: one of ``lstm_edge_runtime.metrics.METRICS``, or ``package.module:function``, which is looked for in the
-            current folder too; ``:more`` or ``:less`` behind it says which way is better, where the function has no
-            attribute ``more_is_better`` that says so. ``unit`` is another one that it may have: with ``"share"`` a
-            point of a budget is a percentage point, else 1.
+        name: one of ``lstm_edge_runtime.metrics.METRICS``, or ``package.module:function``, which may be in the current
+            folder; the suffix ``:more`` or ``:less`` gives the better direction if the function has no attribute
+            ``more_is_better``. The function may have an attribute ``unit``: with ``"share"`` a point of a budget is a
+            percentage point, else 1.
 
     Raises:
-        InputError: there is no such metric; or the function cannot be imported, is none, or does not say which way is
-            better.
+        InputError: the metric does not exist, or the function cannot be imported, is not a function, or has no better
+            direction.
     """
     if name in METRICS:
         return METRICS[name]
@@ -71,17 +72,20 @@ def _direction(source: str, function: Any, suffix: str) -> bool:
     given = {"more": True, "less": False}.get(suffix)
     if attribute is None and given is None:
         raise InputError(
-            f"metric {source}: nothing says which way is better; write {source}:more or {source}:less, or give the "
-            "function an attribute more_is_better"
+            f"metric {source}: got no better direction; write {source}:more or {source}:less, or give the function an "
+            "attribute more_is_better"
         )
     if attribute is not None and given is not None and attribute != given:
-        raise InputError(f"metric {source}: {suffix} shall be better, but its more_is_better is {attribute}")
+        raise InputError(
+            f"metric {source}: got the suffix {suffix}, but its more_is_better is {attribute}; expected the same "
+            "direction"
+        )
     return bool(attribute if given is None else given)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnMetric(Metric):
-    """A metric that a function of the user's computes."""
+    """A metric that a user-defined function computes."""
 
     function: Callable[[Array, Array], Any]
 
@@ -89,7 +93,7 @@ class OwnMetric(Metric):
         """Call the function; see ``Metric.estimate``.
 
         Raises:
-            InputError: it raised, or returned anything but one finite number, or one for each sample.
+            InputError: the function raised, or did not return one finite number or one for each sample.
         """
         result = self.call(outputs, targets)
         if result.ndim:
@@ -102,12 +106,12 @@ class OwnMetric(Metric):
         try:
             with contextlib.redirect_stdout(sys.stderr), current_folder_last():
                 returned = self.function(outputs.copy(), targets.copy())
-        except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
+        except (Exception, SystemExit) as error:  # user code may raise anything
             raise InputError(f"metric {self.name}: raised {type(error).__name__}: {first_line(error)}") from error
         wanted = f"expected one number, or {len(targets)}, one for each sample"
         try:
             result = np.asarray(returned)
-            # A masked number, as np.ma gives for the mean of nothing, would become whatever lies behind the mask.
+            # A masked number, such as np.ma's mean of an empty array, would become the number behind the mask.
             if result.dtype.kind not in "biuf" or np.ma.is_masked(returned):
                 raise TypeError(f"{type(returned).__name__} is not a number")
         except (TypeError, ValueError, RuntimeError) as error:
@@ -124,7 +128,7 @@ class OwnMetric(Metric):
 
 
 def _members(samples: int, units: Units | None) -> list[Units]:
-    """Return the numbers of each unit's samples, which follow one another."""
+    """Return the sample indices of each unit, which are consecutive."""
     if units is None:
         return [np.array([sample]) for sample in range(samples)]
     return np.split(np.arange(samples), np.flatnonzero(np.diff(units)) + 1)
@@ -132,7 +136,7 @@ def _members(samples: int, units: Units | None) -> list[Units]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Called:
-    """A function of all samples that returns one number, called anew for each resample."""
+    """A function of all samples that returns one number, called for each resample."""
 
     metric: OwnMetric
     outputs: Array
@@ -155,12 +159,11 @@ class _Called:
             try:
                 value = self.metric.call(self.outputs[rows], self.targets[rows])
             except InputError as error:
-                raise InputError(
-                    f"{error} (on samples that the bootstrap drew; it needs a number for these too)"
-                ) from error
+                raise InputError(f"{error} (on a resample of the bootstrap, which also needs a number)") from error
             if value.ndim:
                 raise InputError(
-                    f"metric {self.metric.name}: returned one number at first, and then one for each sample"
+                    f"metric {self.metric.name}: returned one number first, then one for each sample; expected the "
+                    "same form"
                 )
             values[row] = float(value)
         return values

@@ -1,4 +1,4 @@
-"""A model's answers for a whole data set. NumPy and the runtime package only: it runs on the device."""
+"""A model's outputs for a whole data set. Imports only NumPy and the runtime package, so it also runs on the device."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ Source = str | os.PathLike[str] | bytes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """A model's answers, and the size of the model in bytes.
+    """A model's outputs, and the size of the model in bytes.
 
-    ``outputs``: ``[N, ...]``, one row for each sequence; where the data have a target for each step, or a text for each
-    sequence, ``[steps, ...]``, the rows of all sequences one after the other. ``labels``: the classes' names in the
-    model's card, or empty. ``texts``: for data with texts what the model reads from each sequence, else empty.
+    ``outputs``: ``[N, ...]``, one row for each sequence; if the data have a target for each step, or a text for each
+    sequence, ``[steps, ...]``, the concatenated steps of all sequences. ``labels``: the class names in the model's
+    card, or empty. ``texts``: for data with texts the transcription of each sequence, else empty.
     """
 
     outputs: Array
@@ -44,14 +44,14 @@ def predict(
             ``[batch, time, symbols]`` or integers ``[batch, time]`` (see ``lstm_edge.validation.transcription``).
         data: N sequences.
         threads: onnxruntime's threads.
-        on_sample: called with the number of sequences run so far.
+        on_sample: called with the number of sequences done.
 
     Returns:
         The model's output for each sequence, without the batch axis of 1, and the size of the model in bytes.
 
     Raises:
         ArtifactError: the file is missing or cannot be opened.
-        InputError: the model's input or output is not of that form, or an output holds NaN or infinity.
+        InputError: the model's input or output has another form, or an output holds NaN or infinity.
     """
     name = name_of(source)
     session = Session(source, threads=threads)
@@ -87,12 +87,12 @@ def predict(
 
 
 def name_of(source: Source) -> str:
-    """Return what a sentence calls a model."""
+    """Return the name of a model for messages."""
     return "model" if isinstance(source, bytes) else f"model {os.fspath(source)}"
 
 
 def _row(output: Array, target: TensorSpec) -> Array:
-    """Return the one row of a batch, its time axis first where it has one."""
+    """Return the only row of a batch, with the time axis first if there is one."""
     axes = list(target.axes)
     batch = axes.index(BATCH) if BATCH in axes else 0
     row = np.take(output, 0, axis=batch)

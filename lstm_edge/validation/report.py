@@ -1,8 +1,8 @@
-"""Budgets, and the report of a validation. Imports NumPy and the runtime package only: it runs on the device.
+"""Budgets, and the report of a validation. Imports only NumPy and the runtime package, so it also runs on the device.
 
 A budget is text. ``0.5pt`` is absolute, in points of the metric: for accuracy percentage points, so 0.005 of the
-share; for every other metric a point is one of its own unit (``0.02pt`` of cross-entropy is 0.02 nats). ``0.5%`` is
-relative: of the reference's value.
+share; for every other metric a point is 1 in the metric's unit (``0.02pt`` of cross-entropy is 0.02 nats). ``0.5%`` is
+relative to the reference's value.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ from lstm_edge_runtime.metrics import Estimate, Metric
 
 __all__ = ["INTERVAL", "Budget", "ValidationReport", "parse_budget", "weigh"]
 
-# The level of the intervals where no confidence decides.
+# Confidence level of the intervals if no confidence is given.
 INTERVAL = 0.95
-# A drop that equals the budget passes: both are rounded sums in float64, whose error is far below this share.
+# A drop equal to the budget passes: both are rounded sums in float64, with an error far below this share.
 ROUNDING = 1e-12
 
-# Stuck streams in a table; a JSON report has all of them.
+# Stuck streams in the table; the JSON report has all of them.
 SHOWN = 3
 
 _BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind>pt|%)", re.ASCII)
@@ -31,7 +31,7 @@ _BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much worse a candidate may be: ``amount`` percent of the reference (``relative``), or points."""
+    """The largest allowed drop: ``amount`` percent of the reference (``relative``), or points."""
 
     amount: float
     relative: bool
@@ -46,19 +46,19 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """What ``validate`` found.
+    """The report of ``validate``.
 
-    ``reference``, ``candidate``: the metric's values; ``drop``: how much worse the candidate is, ``max_drop`` how much
-    it may be, both in the metric's ``unit``, negative when it is better. ``budget`` is the budget as text.
-    ``agreement``: share of samples with the same decision, None for metrics that decide nothing. The differences are
-    over all output values, None for outputs that are labels; ``snr_db`` is infinite when the outputs are equal.
-    ``drop_bound`` is the upper bound of the drop at ``confidence``, both None when the estimate decided.
-    ``drop_low`` to ``drop_high`` and ``candidate_low`` to ``candidate_high`` are two-sided intervals of the drop and of
-    the candidate's metric at ``interval_confidence`` (``confidence``, or 0.95 where none decides), by a paired
-    bootstrap of ``resamples`` draws of ``units`` units: sequences, or blocks of a text. Sizes are those of the files,
-    in bytes. ``samples_are`` says what was counted as a sample: sequences, steps of these, or tokens of a text.
-    ``streams``: where the candidate's carried state got stuck, of a text; None for sequences, which all start from a
-    fresh state. It is a warning and decides nothing: ``passed`` is about the budget alone.
+    ``reference``, ``candidate``: the metric's values; ``drop``: how much worse the candidate is, negative if it is
+    better; ``max_drop``: the largest allowed drop; both in the metric's ``unit``. ``budget`` is the budget as text.
+    ``agreement``: share of samples with the same decision, None for metrics without decisions. The differences are
+    over all output values, None if the outputs are labels; ``snr_db`` is infinite if the outputs are equal.
+    ``drop_bound`` is the upper bound of the drop at ``confidence``, both None if the estimate decides. ``drop_low`` to
+    ``drop_high`` and ``candidate_low`` to ``candidate_high`` are two-sided intervals of the drop and of the candidate's
+    metric at ``interval_confidence`` (``confidence``, or 0.95 where none decides), by a paired bootstrap of
+    ``resamples`` draws of ``units`` units: sequences, or blocks of a text. Sizes are those of the files, in bytes.
+    ``samples_are`` names the samples: sequences, their steps, or tokens of a text. ``streams``: for a text, where the
+    candidate's carried state got stuck; None for sequences, which all start from a fresh state. ``streams`` is only a
+    warning: ``passed`` depends on the budget alone.
     """
 
     metric: str
@@ -91,7 +91,7 @@ class ValidationReport:
     streams: StreamCheck | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values; what is absent, and an infinite ``snr_db``, is null."""
+        """Return the report as JSON values; absent values, and an infinite ``snr_db``, are null."""
         values = dataclasses.asdict(self)
         if self.streams is not None:
             values["streams"]["stuck"] = list(values["streams"]["stuck"])
@@ -138,7 +138,7 @@ class ValidationReport:
         more = len(self.streams.stuck) - len(worst)
         return [
             *(("WARNING, STUCK STREAM", _stuck_sentence(stuck)) for stuck in worst),
-            *([("", f"and {more:,} more, which lose less")] if more else []),
+            *([("", f"and {more:,} more with smaller losses")] if more else []),
             ("", "call Stream.reset at the data's boundaries, or train with --reset-probability"),
         ]
 
@@ -151,11 +151,11 @@ class ValidationReport:
         ]
 
     def _value(self, value: float) -> str:
-        """Return a value of the metric for people: a share in percent, anything else with its unit."""
+        """Format a value of the metric: a share in percent, other values with their unit."""
         return f"{value:.2%}" if self.unit == "share" else f"{value:.4g} {self.unit}".rstrip()
 
     def check(self) -> None:
-        """Raise when the budget is broken.
+        """Raise if the drop is over the budget.
 
         Raises:
             BudgetError: ``passed`` is false; the message has the figures.
@@ -164,7 +164,7 @@ class ValidationReport:
             return
         bound = "" if self.drop_bound is None else f" (at most {self.drop_bound:.4g} at confidence {self.confidence:g})"
         raise BudgetError(
-            f"budget broken: {self.metric} goes from {self.reference:.6g} to {self.candidate:.6g}, "
+            f"over the budget: {self.metric} goes from {self.reference:.6g} to {self.candidate:.6g}, "
             f"a drop of {self.drop:.4g}{bound}; allowed is {self.max_drop:.4g} ({self.budget})"
         )
 
@@ -188,17 +188,15 @@ def parse_budget(text: str) -> Budget:
 def weigh(
     metric: Metric, reference: Estimate, candidate: Estimate, budget: Budget, *, confidence: float | None, seed: int
 ) -> dict[str, Any]:
-    """Hold a candidate's metric against the reference's.
+    """Compare a candidate's metric with the reference's.
 
     Args:
-        metric: what was measured.
-        reference: on U units.
-        candidate: on the same units.
-        budget: how much worse the candidate may be.
+        metric: the metric.
+        reference: the reference's metric on U units.
+        candidate: the candidate's metric on the same units.
+        budget: the largest allowed drop.
         confidence: None: the estimated drop decides; else the upper bound of the drop at this confidence.
-        seed: of the bootstrap.
-
-    Returns:
+        seed: random seed of the bootstrap. Returns:
         The fields of ``ValidationReport`` from ``metric`` to ``seed``, without ``data`` and ``samples``, and those of
         the intervals.
 

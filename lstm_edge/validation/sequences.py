@@ -1,6 +1,6 @@
-"""Is a candidate good enough on sequences? Classes or values of sequences or of steps, or texts.
+"""Comparison of models on sequences: classes or values per sequence or per step, or texts.
 
-``Judge`` in ``lstm_edge.validation.judge`` is the way in. NumPy and the runtime package only: it runs on the device.
+Called by ``lstm_edge.validation.judge.Judge``. Imports only NumPy and the runtime package: it runs on the device.
 """
 
 from collections.abc import Callable
@@ -28,15 +28,15 @@ Progress = Callable[[int, int], None]
 
 
 class SequenceJudge:
-    """Judges candidates on sequences; the reference is run once, for the first candidate."""
+    """Evaluates candidates on sequences; the reference is run once, for the first candidate."""
 
     def __init__(
         self, reference: Source, data: Dataset | Transcripts, *, metric: Metric, seed: int, threads: int
     ) -> None:
         self._source, self._data, self._metric = reference, data, metric
         self._seed, self._threads = seed, threads
-        # A step is a sample, a sequence is what the bootstrap draws: the steps of one have the same speaker, the same
-        # noise, and errors that come in runs.
+        # A step is a sample, but the bootstrap draws sequences: the steps of one share the speaker and the noise, and
+        # their errors are correlated.
         self._units: NDArray[np.int64] | None = None
         if isinstance(data, Dataset) and data.per_step:
             self._units = np.repeat(np.arange(len(data)), data.lengths)
@@ -45,7 +45,7 @@ class SequenceJudge:
     def judge(
         self, candidate: Source, *, budget: Budget, confidence: float | None, on_progress: Progress | None
     ) -> ValidationReport:
-        """Run the candidate, and the reference where it was not run yet; see ``judge.Judge.judge``."""
+        """Run the candidate, and the reference if it has not been run; see ``judge.Judge.judge``."""
         count = len(self._data)
         before = count if self._reference is None else 0
         total = before + count
@@ -102,14 +102,14 @@ class SequenceJudge:
 
 
 def _check_alike(name: str, old: Predictions, new: Predictions, *, floats: bool) -> None:
-    """Refuse a candidate whose outputs or labels are not the reference's."""
+    """Refuse a candidate with other outputs or labels than the reference."""
     if new.outputs.dtype.kind != old.outputs.dtype.kind or (floats and new.outputs.shape != old.outputs.shape):
         raise InputError(
-            f"{name}: its outputs are {_shape(new)} for each sequence, those of the reference {_shape(old)}; "
-            "expected the same"
+            f"{name}: its outputs are {_shape(new)} for each sequence, the reference's are {_shape(old)}; expected "
+            "the same shape"
         )
     if old.labels and new.labels and new.labels != old.labels:
-        raise InputError(f"{name}: its labels are not those of the reference; expected the same names")
+        raise InputError(f"{name}: its labels differ from the reference's; expected the same names")
 
 
 def _shape(predictions: Predictions) -> str:
@@ -118,9 +118,9 @@ def _shape(predictions: Predictions) -> str:
 
 
 def _numbered(data: Dataset, predictions: Predictions) -> Dataset:
-    """Return the data with the model's numbers for its classes: a file that lacks one numbers the later ones lower.
+    """Return the data with the model's class numbers: a file without one of the classes numbers the later ones lower.
 
-    Names that a model without labels cannot know are left in the order that the data have them in.
+    For a model without labels, class names that are not numbers keep the order of the data.
     """
     if not data.is_classes or not data.labels or predictions.outputs.ndim != 2:
         return data

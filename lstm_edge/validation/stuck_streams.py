@@ -1,10 +1,10 @@
-"""Finds where a carried state has become worse than none: a stream that got stuck. NumPy and the runtime package only.
+"""Detection of stuck streams, whose carried state is worse than a fresh one. NumPy and the runtime package only.
 
-A language model's stream can be led, by unusual input, into a state from which it answers nonsense although the input
-is as usual again. The loss under the carried state is compared with that of the same tokens from a fresh state, which
-has read ``WARM_UP`` tokens first. A healthy state knows more than these tokens and loses less; a stuck one loses more,
-window after window. Two looks keep this cheap: one window in each ``STRETCH`` of every row (a quarter of the tokens
-that the model reads anyway, many rows side by side), and all windows around one that looks worse.
+Unusual input can lead a language model's stream into a state with wrong predictions, even after the input is usual
+again. The loss with the carried state is compared with the loss of the same tokens from a fresh state that has read
+``WARM_UP`` tokens first. A healthy state has more context and a lower loss. A stuck state has a higher loss, window
+after window. Two stages keep the cost low: first one window in each ``STRETCH`` of every row (a quarter of the tokens
+that the model reads anyway, in many parallel rows), then all windows around one that is worse.
 
 B rows, T tokens predicted in each, N windows.
 """
@@ -25,33 +25,34 @@ __all__ = ["StreamCheck", "StuckStream", "find_stuck_streams"]
 Float64 = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-# Tokens of a window, and tokens that a fresh state reads before it. On the King James test part a model of 512 cells
-# loses as much from such a state as from the carried one: 1.254 nats a character, 0.0001 apart.
+# Tokens of a window, and tokens that a fresh state reads before it. On the King James test part the loss of a model of
+# 512 cells is the same with such a state and with the carried one: 1.254 nats per character, 0.0001 apart.
 WINDOW = 64
 WARM_UP = 64
-# One window in so many tokens is read first: a stream that is stuck for longer is seen.
+# The first stage reads one window in this number of tokens, and detects streams that are stuck for longer.
 STRETCH = 512
-# A stream is stuck when it is worse by MARGIN of the fresh loss, and by LEAST_NATS a token, in every window of so many
-# tokens on end. (The same model: at most by 5 % in one of 3,200 windows, and by 2.7 % in 256 tokens on end.)
+# A stream is stuck if it is worse by MARGIN of the fresh loss, and by LEAST_NATS per token, in every window of this
+# number of consecutive tokens. (The same model is worse by at most 5 % in one of 3,200 windows, and by 2.7 % in 256
+# consecutive tokens.)
 SUSTAINED = 256
 MARGIN = 0.1
 LEAST_NATS = 0.05
-# Windows that are read side by side, and logits of one step of them: 4 MB as float32.
+# Windows that are read in parallel, and logits of one step of them: 4 MB as float32.
 TOGETHER = 64
 ELEMENTS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class StuckStream:
-    """A stretch of the text in which the carried state is clearly worse than a fresh one.
+    """A section of the text in which the carried state is clearly worse than a fresh one.
 
     Attributes:
-        since: place in the text, from 0, of the last token before which a stream has to start to be stuck.
-        until: place behind the last token that was compared.
-        row_start: place of the token that the stream started at.
-        tokens: how many tokens were compared.
-        carried_nats, fresh_nats: mean loss of these tokens under the carried state and from fresh states.
-        lost_nats: the difference over all of these tokens together.
+        since: position in the text, from 0, of the latest token at which a stream that becomes stuck can start.
+        until: position after the last compared token.
+        row_start: position of the token at which the stream started.
+        tokens: number of compared tokens.
+        carried_nats, fresh_nats: mean loss of these tokens with the carried state and with fresh states.
+        lost_nats: the total difference over all of these tokens.
         to_the_end: whether the stream was stuck in the last window of its row.
     """
 
@@ -67,10 +68,9 @@ class StuckStream:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamCheck:
-    """What the comparison found.
+    """The result of the comparison.
 
-    ``windows``: how many windows were compared at first, 0 where the text is too short; ``stuck``: in the order of the
-    text.
+    ``windows``: number of windows of the first stage, 0 if the text is too short; ``stuck``: in the order of the text.
     """
 
     windows: int
@@ -78,18 +78,18 @@ class StreamCheck:
 
 
 def find_stuck_streams(session: Session, ids: Ids, carried: Float64) -> StreamCheck:
-    """Compare the losses of a carried state with those of fresh ones.
+    """Compare the losses with a carried state and with fresh states.
 
     Args:
         session: the language model.
         ids: the text, int64 ``[N]``, N above ``B * T``; row b of the carried streams starts at token ``b * T``.
-        carried: nats of each token that was predicted, float64 ``[B, T]``: of token ``b * T + t + 1``.
+        carried: loss in nats of each predicted token ``b * T + t + 1``, float64 ``[B, T]``.
 
     Raises:
         InputError: the logits from a fresh state hold NaN or infinity.
     """
     rows, steps = carried.shape
-    # Windows lie side by side, counted from the row's end, so that the last one ends with it.
+    # Windows are adjacent and counted from the row's end, so that the last one ends with the row.
     count = max(0, (steps - WARM_UP) // WINDOW)
     if not count:
         return StreamCheck(windows=0, stuck=())
@@ -111,16 +111,16 @@ def find_stuck_streams(session: Session, ids: Ids, carried: Float64) -> StreamCh
 
 
 class _Comparison:
-    """Losses of windows from fresh states beside those of the carried state, for the windows that were read so far."""
+    """Losses of the windows read so far, with fresh states and with the carried state."""
 
     def __init__(self, session: Session, ids: Ids, carried: Float64, count: int) -> None:
         self._session, self._ids, self._carried = session, ids, carried
         self._count, self._steps = count, int(carried.shape[1])
-        # By row and window: mean nats under the carried state, and from a fresh one.
+        # By row and window: mean nats with the carried state, and with a fresh one.
         self._nats: dict[tuple[int, int], tuple[float, float]] = {}
 
     def read(self, windows: Iterable[tuple[int, int]]) -> None:
-        """Read windows, each by its row and its number there, that were not read before."""
+        """Read windows, given by row and number in the row, that have not been read."""
         new = [window for window in dict.fromkeys(windows) if window not in self._nats]
         together = max(1, min(TOGETHER, ELEMENTS // check_language_model(self._session)))
         for at in range(0, len(new), together):
@@ -130,12 +130,12 @@ class _Comparison:
                 self._nats[row, window] = self._mean_carried(row, window), loss
 
     def is_worse(self, row: int, window: int) -> bool:
-        """Say whether a window was read, and loses clearly more under the carried state."""
+        """Return whether a window was read and has a clearly higher loss with the carried state."""
         carried, fresh = self._nats.get((row, window), (0.0, 0.0))
         return carried - fresh > max(LEAST_NATS, MARGIN * fresh)
 
     def stuck(self, row: int) -> Iterator[StuckStream]:
-        """Yield the stretches of a row that are worse for long enough."""
+        """Yield the sections of a row that are worse for long enough."""
         worse = [window for window in range(self._count) if self.is_worse(row, window)]
         for _, run in itertools.groupby(enumerate(worse), key=lambda pair: pair[1] - pair[0]):
             windows = [window for _, window in run]
@@ -148,7 +148,7 @@ class _Comparison:
         tokens = len(windows) * WINDOW
         return StuckStream(
             since=self._since(row, windows[0]),
-            # The token behind an input is what its step predicts.
+            # A step predicts the token after its input.
             until=self._place(row, self._start(windows[-1]) + WINDOW + 1),
             row_start=self._place(row, 0),
             tokens=tokens,
@@ -159,10 +159,10 @@ class _Comparison:
         )
 
     def _since(self, row: int, window: int) -> int:
-        """Return the place of the latest token at which a stream may start and be stuck in this window.
+        """Return the position of the latest token at which a stream can start and be stuck in this window.
 
-        A stream that starts with the row is stuck, one that starts ``WARM_UP`` before the window is not: from the
-        latter by steps that double, then by halving.
+        A stream that starts with the row is stuck, a stream that starts ``WARM_UP`` before the window is not. The
+        search goes back from the latter in doubling steps, then bisects.
         """
         start = self._start(window)
         well, stuck, step = start - WARM_UP, max(0, start - 2 * WARM_UP), WARM_UP
@@ -175,13 +175,13 @@ class _Comparison:
         return self._place(row, stuck)
 
     def _is_stuck_from(self, row: int, step: int, window: int) -> bool:
-        """Say whether a stream that starts at a step loses in a window what the carried state does, or nearly."""
+        """Return whether a stream that starts at a step has about the carried state's loss in a window."""
         carried, fresh = self._nats[row, window]
         loss = self._fresh([self._place(row, step)], self._start(window) - step)[0]
         return loss > (carried + fresh) / 2
 
     def _fresh(self, places: list[int], skipped: int) -> list[float]:
-        """Return the mean nats of a window for each place that a fresh state starts at ``skipped`` tokens before it."""
+        """Return a window's mean nats for each position; a fresh state starts ``skipped`` tokens before it."""
         inputs = np.stack([self._ids[place : place + skipped + WINDOW] for place in places])
         targets = np.stack([self._ids[place + 1 : place + 1 + skipped + WINDOW] for place in places])
         stream = LanguageStream(self._session, len(places))
@@ -204,5 +204,5 @@ class _Comparison:
         return self._steps - (self._count - window) * WINDOW
 
     def _place(self, row: int, step: int) -> int:
-        """Return the place in the text of the token that a step of a row reads."""
+        """Return the position in the text of the token that a step of a row reads."""
         return row * self._steps + step

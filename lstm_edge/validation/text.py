@@ -1,10 +1,10 @@
-"""Is a quantized language model good enough? Two models on one text, by perplexity, bits per character or agreement.
+"""Comparison of two language models on one text, by perplexity, bits per character or agreement.
 
-The text is cut into at most 16 stretches that run side by side, each from a zero state that is then carried to its end
-(``text_batches``), both models in step: memory holds 24 bytes a token, one window's logits, and the reference's logits
-of the whole text where these fit in 256 MiB. Then windows of the text are read again from fresh states, to find streams
-that got stuck (``lstm_edge.validation.stuck_streams``). ``Judge`` in ``lstm_edge.validation.judge`` is the way in.
-Imports NumPy and the runtime package only: it runs on the device.
+The text is split into at most 16 rows that run in parallel, each from a zero state that is carried to the row's end
+(``text_batches``). Both models run window by window. Memory holds 24 bytes per token, the logits of one window, and the
+reference's logits of the whole text if these fit in 256 MiB. Then windows of the text are read again from fresh states,
+to find stuck streams (``lstm_edge.validation.stuck_streams``). Called by ``lstm_edge.validation.judge.Judge``. Imports
+only NumPy and the runtime package, so it also runs on the device.
 """
 
 import math
@@ -32,21 +32,21 @@ Logits = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
-# A row starts without a past, and pays for it in its first some hundred tokens: none is shorter than 2,048.
+# A row starts without context, which raises the loss of its first few hundred tokens, so no row is shorter than 2,048.
 MOST_ROWS = 16
 LEAST_ROW = 2048
-# Tokens of one block of the bootstrap. Neighbouring tokens share a state and so their losses: blocks are long against
-# that, and 413 of them are left of the King James test part.
+# Tokens of one block of the bootstrap. Losses of neighbouring tokens are correlated through the state. Blocks are
+# longer than this correlation, and the King James test part has 413 of them.
 BLOCK_TOKENS = 500
-# The reference's logits are kept up to here: 53 MB for the King James test part and 64 characters.
+# Largest size of the kept logits of the reference; the King James test part with 64 characters takes 53 MB.
 KEPT_BYTES = 256 * 2**20
 
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What is added up over the windows of two models: scores of each token ``[B, T]``, and differences of logits.
+    """Sums over the windows of two models: scores of each token ``[B, T]``, and differences of logits.
 
-    ``nats``: the candidate's losses, which with ``decisions`` are not its scores.
+    ``nats``: the candidate's losses; with ``decisions`` they differ from its scores.
     """
 
     old: list[Float64] = field(default_factory=list)
@@ -60,7 +60,7 @@ class _Tally:
     noise: float = 0.0
 
     def add(self, old: Logits, new: Logits, targets: Ids, *, decisions: bool) -> None:
-        """Add a window: logits of both models, float32 ``[B, T, V]``, and the tokens that came, int64 ``[B, T]``.
+        """Add a window: logits of both models, float32 ``[B, T, V]``, and the target tokens, int64 ``[B, T]``.
 
         The scores are nats, or with ``decisions`` 1 where a model decides as the reference does, else 0.
         """
@@ -89,7 +89,7 @@ class _Tally:
 
 
 class TextJudge:
-    """Judges candidates on a text; the reference's logits are kept where they fit."""
+    """Evaluates candidates on a text; the reference's logits are kept if they fit."""
 
     def __init__(self, source: Source, data: TextData, *, metric: Metric, seed: int, threads: int) -> None:
         self._source, self._data, self._seed, self._threads = source, data, seed, threads
@@ -100,10 +100,10 @@ class TextJudge:
     def judge(
         self, candidate: Source, *, budget: Budget, confidence: float | None, on_progress: Progress | None
     ) -> ValidationReport:
-        """Run the candidate beside the reference; see ``lstm_edge.validation.judge.Judge.judge``.
+        """Run the candidate and the reference; see ``lstm_edge.validation.judge.Judge.judge``.
 
         The bootstrap draws blocks of 500 neighbouring tokens. ``bits-per-character`` counts the characters of the text,
-        whatever the tokens are.
+        for any kind of token.
 
         Raises:
             InputError: a model is not a language model, its logits are NaN, or the two have different vocabularies.
@@ -119,7 +119,7 @@ class TextJudge:
         old, new = self._measure(tally.old, len(ids)), self._measure(tally.new, len(ids))
         fields = weigh(self._metric, old, new, budget, confidence=confidence, seed=self._seed)
         tokens = int(old.counts.sum())
-        # The candidate alone: it is the file that will be streamed, and it loses little against a reference that is
+        # Only the candidate is checked: it is the file that will be streamed, and its drop is small if the reference is
         # stuck as well.
         streams = find_stuck_streams(session, ids, np.concatenate(tally.nats, axis=1))
         return ValidationReport(
@@ -137,7 +137,7 @@ class TextJudge:
         )
 
     def _run(self, reference: Session, candidate: Session, ids: Ids, on_progress: Progress | None) -> _Tally:
-        """Run both models over the text, window by window, or the candidate beside the kept logits."""
+        """Run both models over the text, window by window, or the candidate only, with the kept logits."""
         rows = max(1, min(MOST_ROWS, (len(ids) - 1) // LEAST_ROW))
         models = 2 if self._kept is None else 1
         stream, tally = LanguageStream(candidate, rows), _Tally()
@@ -178,9 +178,9 @@ class TextJudge:
         )
 
     def _finish(self, tokens: int) -> Callable[[Any], Any] | None:
-        """Return what makes the metric of a mean over tokens, in nats or as a share."""
+        """Return the function from a mean over tokens, in nats or as a share, to the metric."""
         if self._metric.name == "bits-per-character":
-            # A token may be several characters, or a part of one.
+            # A token may be several characters or a part of one.
             scale = tokens / len(self._data) / math.log(2.0)
             return lambda nats: nats * scale
         return self._metric.finish if isinstance(self._metric, MeanMetric) else None

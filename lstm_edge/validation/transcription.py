@@ -1,12 +1,12 @@
-"""From a model's outputs to text: greedy decoding of CTC (Graves et al., ICML 2006), or sequences of labels.
+"""Text from a model's outputs: greedy CTC decoding (Graves et al., ICML 2006), or sequences of labels.
 
-Logits float32 ``[time, symbols]``: at each step the largest (of equal ones the first), repeats collapsed, blanks
-dropped. Integers ``[time]`` are the symbols themselves: blanks, where the model has one, are dropped, nothing is
-collapsed. NumPy and the runtime package only: it runs on the device.
+Logits float32 ``[time, symbols]``: take the largest of each step (the first of equal ones), collapse repeats, drop
+blanks. Integers ``[time]`` are symbols: blanks, if the model has one, are dropped, and repeats are kept. Imports only
+NumPy and the runtime package, so it also runs on the device.
 
 Symbols are the card's vocabulary (``lstm_edge_runtime.text``), or its labels. Labels of one character each are joined
-as they are, so a space is a label of its own; where none is a single character, each is a word. ``<...>`` besides the
-blank counts as neither. The blank is the symbol named ``<blank>``, or the first one where its name is empty.
+directly, so a space needs a label. If no label is a single character, each label is a word. ``<...>`` other than the
+blank counts as neither. The blank is the symbol ``<blank>``, or the first symbol if its name is empty.
 """
 
 from typing import Any
@@ -28,11 +28,11 @@ class Transcriber:
     """Reads text from the outputs of one model."""
 
     def __init__(self, name: str, session: Session) -> None:
-        """Look up the model's symbols; ``name`` is what messages call it.
+        """Look up the model's symbols; ``name`` is the model's name in messages.
 
         Raises:
-            InputError: the output is neither logits nor labels of steps; the card has no symbols, or several kinds; it
-                is not clear which symbol is the blank, or whether symbols are characters or words.
+            InputError: the output is neither logits nor labels per step, the card has no symbols or several kinds, or
+                it is ambiguous which symbol is the blank, or whether symbols are characters or words.
             CardError: the card's vocabulary contradicts itself.
         """
         target = session.outputs[0]
@@ -59,7 +59,7 @@ class Transcriber:
         """Return the text of one sequence: logits ``[time, symbols]``, or integers ``[time]``.
 
         Raises:
-            InputError: an integer is no symbol's number, or there are more or fewer logits than symbols.
+            InputError: an integer is not the number of a symbol, or the numbers of logits and symbols differ.
         """
         if self._logits and row.shape[1] != len(self._symbols):
             raise InputError(
@@ -85,11 +85,11 @@ def _find_symbols(name: str, card: ModelCard | None) -> tuple[tuple[str, ...], V
     vocabulary = None if card is None else card.vocabulary
     if bool(labels) == bool(vocabulary):
         got = "both labels and a vocabulary" if labels else "neither labels nor a vocabulary"
-        raise InputError(f"{name}: its card has {got}, expected one of them to say which symbol an output stands for")
+        raise InputError(f"{name}: its card has {got}, expected one of them, which names the symbol of each output")
     if labels:
         return tuple(labels), None
     if card is not None and card.vocabulary and card.text is not None and card.text.kind == "character":
-        return card.vocabulary, None  # as labels: the vocabulary's own rules know no blank
+        return card.vocabulary, None  # as labels, because the vocabulary's rules have no blank
     rules = Vocabulary.from_card(card)
     return rules.tokens, rules
 
@@ -104,7 +104,7 @@ def _find_blank(name: str, symbols: tuple[str, ...], *, required: bool) -> int |
 
 
 def _find_separator(name: str, symbols: tuple[str, ...], blank: int | None) -> str:
-    """Return what stands between labels: nothing where they are characters, a space where they are words."""
+    """Return the separator of labels: nothing between characters, a space between words."""
     plain = [s for place, s in enumerate(symbols) if place != blank and not (s.startswith("<") and s.endswith(">"))]
     single = [symbol for symbol in plain if len(symbol) == 1]
     if len(single) == len(plain):
@@ -113,6 +113,6 @@ def _find_separator(name: str, symbols: tuple[str, ...], blank: int | None) -> s
         longer = next(symbol for symbol in plain if len(symbol) != 1)
         raise InputError(
             f"{name}: its label {single[0]!r} is a character, {longer!r} is not; expected labels that are all "
-            "characters, which are joined as they are, or all words, or a vocabulary with its rules in the card"
+            "characters, which are joined directly, or all words, or a vocabulary with its rules in the card"
         )
     return " "
