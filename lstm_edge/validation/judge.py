@@ -61,7 +61,9 @@ class Judge:
             threads: onnxruntime's threads.
 
         Raises:
-            InputError: the metric does not exist, or does not fit the data. DataError: the data cannot be loaded."""
+            InputError: the metric does not exist, or does not fit the data.
+            DataError: the data cannot be loaded.
+        """
         self.dataset: AnyData = load_data(dataset, metric) if isinstance(dataset, str) else dataset
         self._named = metric
         self.metric = load_metric(metric or default_metric(self.dataset))

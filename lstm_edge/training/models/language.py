@@ -1,4 +1,4 @@
-"""The language model: a distribution over the next token, at every step."""
+"""The language model: logits of the next token at every step."""
 
 import dataclasses
 import math
@@ -26,13 +26,14 @@ TEXT_KINDS = ("character", "byte", "word", "bpe")
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig(RecurrentConfig):
-    """Everything that fixes the shape and the training behaviour of a ``LanguageModel``.
+    """Architecture and training options of a ``LanguageModel``.
 
-    ``tokens``: size of the vocabulary, 2 to 1,000,000; ``embedding``: size of a token's vector, 1 to 16384. ``tied``:
+    ``tokens``: size of the vocabulary, 2 to 1,000,000; ``embedding``: size of a token's embedding, 1 to 16384.
+        ``tied``:
     the embedding is also the last layer's matrix (Press and Wolf, Using the Output Embedding to Improve Language
-    Models, 2017), so ``embedding`` must be the size of the recurrent output. ``vocabulary``: the tokens' own texts, the
-    place of a token is its id, or empty; ``text``: how text becomes these tokens. Both travel in the model card. The
-    rest: ``RecurrentConfig``; there is no ``bidirectional``: a layer that reads backwards sees the answer.
+    Models, 2017), so ``embedding`` must be the size of the recurrent output. ``vocabulary``: the texts of the tokens in
+    the order of their ids, or empty; ``text``: the rules from text to tokens. The model card has both. For the other
+    fields see ``RecurrentConfig``. There is no ``bidirectional``, because a backward layer would see the target.
 
     Raises:
         InputError: a value has the wrong type or is out of its range.
@@ -62,10 +63,10 @@ class LanguageModelConfig(RecurrentConfig):
 
     @property
     def device_bytes(self) -> int:
-        """Bytes of the weights on the device as int8: one a weight, 4 for each row's scale and each bias.
+        """Bytes of the int8 weights on the device: 1 per weight, 4 per row scale and per bias.
 
-        Diagonal peepholes stay float32. Tied embeddings count twice: one table is read by rows and one by columns, and
-        each has its own scales.
+        Diagonal peepholes stay float32. Tied embeddings count twice: the embedding is quantized by rows and the last
+        layer by columns, with different scales.
         """
         size = self.projection or self.hidden
         total = self.tokens * (self.embedding + 4) + self.tokens * (size + 4 + 4)
@@ -85,7 +86,7 @@ class LanguageModelConfig(RecurrentConfig):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Build the configuration from what ``to_json`` returned.
+        """Build the configuration from the result of ``to_json``.
 
         Raises:
             InputError: a key is missing or unknown, or a value is not allowed.
@@ -97,7 +98,7 @@ class LanguageModelConfig(RecurrentConfig):
 
 
 class TiedLinear(nn.Module):
-    """A linear layer whose matrix is another layer's: it has no parameters of its own."""
+    """A linear layer with the matrix of another layer and without parameters."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Return x [..., K] times weight [N, K], plus bias [N]: [..., N]."""
@@ -105,7 +106,7 @@ class TiedLinear(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A distribution over the next token at every step: embedding, LSTM, linear (or the embedding again, ``tied``)."""
+    """Logits of the next token at every step: embedding, LSTM, linear layer (or the embedding matrix, ``tied``)."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -114,7 +115,8 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.lstm = make_lstm(config.embedding, config)
         if config.tied:
-            # As rows of the last layer's matrix, vectors of length 1 on average keep the first logits of order one.
+            # The rows are also those of the last layer's matrix: an average length of 1 keeps the initial logits of
+            # order one.
             nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(config.embedding))
             self.output_bias = nn.Parameter(torch.zeros(config.tokens))
             self.tied = TiedLinear()
@@ -130,12 +132,12 @@ class LanguageModel(nn.Module):
         Returns:
             Logits of the token after each one, float32 ``[B, T, V]``.
         """
-        # Not run(ids, None): export makes the state explicit where forward leaves it to the layer.
+        # Not run(ids, None): export makes a state explicit only if forward passes none to the layer.
         y, _ = self.lstm(self.dropout(self.embedding(ids)))
         return self._predict(y)
 
     def run(self, ids: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:
-        """Predict from a given state, as a stream or training in windows does.
+        """Predict from a given state, for streaming and training in windows.
 
         Args:
             ids: int64 ``[B, T]``.
@@ -154,7 +156,7 @@ class LanguageModel(nn.Module):
         return logits
 
     def describe_model(self) -> dict[str, Any]:
-        """Return what the model card says of this model: task, vocabulary, text, inputs, outputs."""
+        """Return the entries of the model card: task, vocabulary, text, inputs, outputs."""
         return {
             "task": "language-model",
             "vocabulary": self.config.vocabulary or None,

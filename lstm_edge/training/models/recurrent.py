@@ -1,4 +1,4 @@
-"""What the ready-made models share: the checked sizes of a recurrent stack."""
+"""Shared code of the ready-made models: the checked sizes of a recurrent stack."""
 
 import math
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ __all__ = [
     "set_forget_bias",
 ]
 
-# Far above what an embedded device runs; they keep a damaged checkpoint from asking for all memory.
+# Far above the sizes for embedded devices; the limits keep a damaged checkpoint from allocating all memory.
 LARGEST_SIZE = 16384
 MOST_LAYERS = 32
-# Keys that checkpoints of version 0.1 do not have; their defaults are what 0.1 did.
+# Keys that checkpoints of version 0.1 lack; the defaults give the behaviour of 0.1.
 LATER_KEYS = frozenset({"projection", "trained_for"})
 
 
@@ -32,16 +32,16 @@ LATER_KEYS = frozenset({"projection", "trained_for"})
 class RecurrentConfig:
     """The recurrent stack of a model; each task's configuration adds its own fields.
 
-    ``hidden``: size of the cell state, 1 to 16384; ``layers``: 1 to 32; ``projection``: size of the output when
-    projected, below ``hidden``, 0 without one. ``dropout``: the share of values dropped in training between the layers
-    and before the last linear layer, 0 up to, not including, 1. ``trained_for``: the quantization scheme that training
-    was aware of (``int8``, ``int4``, ``int4:128:zero``), which training itself sets; None where it was of none.
+    ``hidden``: size of the cell state, 1 to 16384; ``layers``: 1 to 32; ``projection``: size of the projected output,
+    below ``hidden``; 0: no projection. ``dropout``: dropout probability between the layers and before the last linear
+    layer, 0 or more and below 1. ``trained_for``: the scheme of quantization-aware training (``int8``, ``int4``,
+    ``int4:128:zero``), which training sets; None without it.
 
     Raises:
         InputError: a value has the wrong type or is out of its range.
     """
 
-    # What messages call the model.
+    # The name of the model in messages.
     noun: ClassVar[str] = "model"
 
     hidden: int = 64
@@ -66,16 +66,16 @@ class RecurrentConfig:
             raise InputError(f"{self.noun}: trained_for is {self.trained_for!r}, expected text or null")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON values; ``trained_for`` only where it says something."""
+        """Return the configuration as JSON values; ``trained_for`` only if it is not None."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.trained_for is None:
-            # Versions before 0.3 refuse keys that they do not know.
+            # Versions before 0.3 refuse unknown keys.
             del values["trained_for"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Build the configuration from what ``to_json`` returned.
+        """Build the configuration from the result of ``to_json``.
 
         Raises:
             InputError: a key is missing or unknown, or a value is not allowed.
@@ -95,13 +95,13 @@ class RecurrentConfig:
 
 
 def make_lstm(input_size: int, config: RecurrentConfig, *, bidirectional: bool = False) -> LSTM:
-    """Return the recurrent layers that a configuration asks for, ``[batch, time, features]``."""
+    """Return the recurrent layers of a configuration, for inputs ``[batch, time, features]``."""
     return LSTM(
         input_size,
         config.hidden,
         config.layers,
         batch_first=True,
-        # Between layers only: with one layer nn.LSTM warns that its dropout does nothing.
+        # With one layer nn.LSTM warns that dropout, which acts between layers, has no effect.
         dropout=config.dropout if config.layers > 1 else 0.0,
         bidirectional=bidirectional,
         proj_size=config.projection,
@@ -110,10 +110,10 @@ def make_lstm(input_size: int, config: RecurrentConfig, *, bidirectional: bool =
 
 
 def set_forget_bias(model: nn.Module, value: float) -> None:
-    """Set the forget gates' biases of all LSTM layers (``bias_ih``'s part; ``bias_hh`` starts at 0) to ``value``.
+    """Set the forget-gate biases of all LSTM layers (in ``bias_ih``; ``bias_hh`` starts at 0) to ``value``.
 
-    1 is the layer's own default (Jozefowicz, Zaremba, Sutskever, An Empirical Exploration of Recurrent Network
-    Architectures, 2015); the longer the lags, the larger.
+    The default of the layer is 1 (Jozefowicz, Zaremba, Sutskever, An Empirical Exploration of Recurrent Network
+    Architectures, 2015). Longer lags need larger values.
     """
     for layer in model.modules():
         if isinstance(layer, LSTM):
@@ -124,13 +124,13 @@ def set_forget_bias(model: nn.Module, value: float) -> None:
 
 
 def check_integer(noun: str, name: str, value: Any, smallest: int, largest: int) -> None:
-    """Refuse what is not an integer from ``smallest`` to ``largest``."""
+    """Require an integer from ``smallest`` to ``largest``."""
     if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
         raise InputError(f"{noun}: {name} is {value!r}, expected an integer from {smallest} to {largest}")
 
 
 def check_number(noun: str, name: str, value: Any, *, below: float) -> None:
-    """Refuse what is not a number from 0 up to, not including, ``below``."""
+    """Require a number that is 0 or more and less than ``below``."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value < below:
         limit = "a finite number" if math.isinf(below) else f"a number below {below:g}"
@@ -138,13 +138,13 @@ def check_number(noun: str, name: str, value: Any, *, below: float) -> None:
 
 
 def check_flag(noun: str, name: str, value: Any) -> None:
-    """Refuse what is neither true nor false."""
+    """Require a bool."""
     if not isinstance(value, bool):
         raise InputError(f"{noun}: {name} is {value!r}, expected true or false")
 
 
 def check_names(noun: str, name: str, value: Any, count: int, *, each: str) -> None:
-    """Refuse what is not a tuple of text, and one that is neither empty nor of ``count`` entries."""
+    """Require a tuple of texts that is empty or has ``count`` entries."""
     if not isinstance(value, tuple) or not all(isinstance(entry, str) for entry in value):
         raise InputError(f"{noun}: {name} is {value!r}, expected a tuple of text")
     if value and len(value) != count:

@@ -1,4 +1,4 @@
-"""The models of sequences: a class for a sequence, a class for every step, a number or a vector for a sequence.
+"""Models of sequences: a class per sequence, a class per step, a number or a vector per sequence.
 
 B sequences of T steps, F features, C classes, K targets, D directions, P the size of a layer's output.
 """
@@ -37,17 +37,18 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceConfig(RecurrentConfig):
-    """Everything that fixes the shape and the training behaviour of a model of sequences.
+    """Architecture and training options of a model of sequences.
 
-    ``features``: 1 to 16384. ``bidirectional`` lets a step see what comes after it; the model can then not be streamed.
-    ``input_noise``: standard deviation of the Gaussian noise that training adds to the standardized inputs. The rest:
-    ``RecurrentConfig``.
+    ``features``: 1 to 16384. With ``bidirectional`` a step also depends on later steps, so the model cannot be
+        streamed.
+    ``input_noise``: standard deviation of the Gaussian noise that training adds to the standardized inputs. For the
+    other fields see ``RecurrentConfig``.
 
     Raises:
         InputError: a value has the wrong type or is out of its range.
     """
 
-    # The field with the size of the outputs, and the smallest that makes sense.
+    # Field with the size of the outputs, and its smallest value.
     outputs_are: ClassVar[Literal["classes", "targets"]]
     fewest_outputs: ClassVar[int] = 1
 
@@ -64,7 +65,7 @@ class SequenceConfig(RecurrentConfig):
 
     @property
     def outputs(self) -> int:
-        """Values that the last layer puts out."""
+        """Number of outputs of the last layer."""
         size: int = getattr(self, self.outputs_are)
         return size
 
@@ -83,7 +84,7 @@ class SequenceConfig(RecurrentConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassConfig(SequenceConfig):
-    """What classifier and tagger add: ``classes``, 2 to 16384, and ``labels``, one name for each, or none."""
+    """Fields of classifier and tagger: ``classes``, 2 to 16384, and ``labels``, one name per class, or empty."""
 
     outputs_are = "classes"
     fewest_outputs = 2
@@ -98,7 +99,7 @@ class ClassConfig(SequenceConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(ClassConfig):
-    """The configuration of a ``SequenceClassifier`` (why noise of 1.2: see ``lstm_edge.training.tasks``)."""
+    """The configuration of a ``SequenceClassifier`` (``lstm_edge.training.tasks`` explains the noise of 1.2)."""
 
     noun: ClassVar[str] = "classifier"
 
@@ -123,7 +124,7 @@ class ForecasterConfig(SequenceConfig):
 
 
 class SequenceModel(nn.Module):
-    """Standardized inputs, the recurrent layers and one linear layer: what classifier, tagger and forecaster share.
+    """Base of classifier, tagger and forecaster: standardization, recurrent layers, one linear layer.
 
     The standardization ``(x - mean) / std`` is part of the model, so that the exported graph takes raw inputs.
     ``mean`` and ``std`` are float32 buffers ``[features]``, 0 and 1 until ``set_standardization`` is called.
@@ -138,7 +139,7 @@ class SequenceModel(nn.Module):
         self.trained_for = config.trained_for
         self.features = config.features
         self.bidirectional = config.bidirectional
-        # Whether training packs rows of different lengths: see TrainingOptions.pack.
+        # See TrainingOptions.pack.
         self.pack = True
         self.input_noise = config.input_noise
         self.register_buffer("mean", torch.zeros(config.features))
@@ -150,7 +151,7 @@ class SequenceModel(nn.Module):
         )
 
     def set_standardization(self, mean: Tensor, std: Tensor) -> None:
-        """Set the statistics of the inputs, each ``[features]``; a feature that never varies (std 0) gets std 1.
+        """Set the statistics of the inputs, each ``[features]``; a constant feature (std 0) gets std 1.
 
         Raises:
             InputError: a shape is not ``[features]``, or a value is negative (std), NaN or infinite.
@@ -169,14 +170,14 @@ class SequenceModel(nn.Module):
         std[1].copy_(torch.where(std[2] > 0, std[2], torch.ones_like(std[2])))
 
     def standardize(self, x: Tensor) -> Tensor:
-        """Return ``(x - mean) / std``, in training with the input noise added; float32 ``[B, T, F]``."""
+        """Return ``(x - mean) / std``, plus the input noise during training; float32 ``[B, T, F]``."""
         x = (x - self.mean) / self.std
         if self.training and self.input_noise > 0:
             x = x + self.input_noise * torch.randn_like(x)
         return x
 
     def run_steps(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the last layer's output of every step, float32 ``[B, T, D * P]``; padding's means nothing."""
+        """Return the last layer's output of every step, float32 ``[B, T, D * P]``; undefined for padding."""
         if self._trains_padded(lengths):
             return self._run_padded(x, lengths)
         y, _ = self.lstm(self.standardize(x), lengths=lengths)
@@ -186,11 +187,10 @@ class SequenceModel(nn.Module):
     def run_to_end(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the last layer's final output of each row, float32 ``[B, D * P]``.
 
-        It is taken from the layer's final state, not gathered from its outputs: so a chunk's answer continues the
-        chunk before it.
+        The output is the layer's final state, not a gathered output, so that a chunk continues the previous chunk.
         """
         if self._trains_padded(lengths):
-            # Training alone: an export must keep the layer's final state, and its lengths may be 0.
+            # Only in training: an export must keep the layer's final state, and lengths may be 0.
             assert lengths is not None
             return self._run_padded(x, lengths)[torch.arange(len(x), device=x.device), lengths - 1]
         _, (hidden, _) = self.lstm(self.standardize(x), lengths=lengths)
@@ -199,7 +199,7 @@ class SequenceModel(nn.Module):
         return last
 
     def _trains_padded(self, lengths: Tensor | None) -> bool:
-        """Say whether what comes after a row's end may run through the layers: no earlier step can see it."""
+        """Return whether the layers may also process the padding after a row, which no earlier step depends on."""
         return (
             lengths is not None
             and self.training
@@ -211,13 +211,13 @@ class SequenceModel(nn.Module):
     def _run_padded(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         assert lengths is not None
         past = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
-        # A NaN in the padding would come back in the gradients: 0 * NaN is NaN.
+        # A NaN in the padding would reach the gradients: 0 * NaN is NaN.
         y, _ = self.lstm(self.standardize(x.masked_fill(past.unsqueeze(-1), 0.0)))
         steps: Tensor = y
         return steps
 
     def describe_inputs(self) -> dict[str, Any]:
-        """Return what the model card says of the inputs, what the graph does to them, and what it was trained for."""
+        """Return the entries of the model card about inputs, preprocessing and quantization-aware training."""
         return {
             "trained_for": self.trained_for,
             "preprocessing": (
@@ -269,7 +269,7 @@ class SequenceTagger(SequenceModel):
             lengths: int64 ``[B]``, valid steps of each row; None means T for all.
 
         Returns:
-            Logits, float32 ``[B, T, C]``; past a row's length they mean nothing.
+            Logits, float32 ``[B, T, C]``; undefined after a row's length.
         """
         logits: Tensor = self.linear(self.dropout(self.run_steps(x, lengths)))
         return logits
@@ -281,10 +281,10 @@ class SequenceTagger(SequenceModel):
 
 
 class SequenceForecaster(SequenceModel):
-    """A vector for a whole sequence: standardize, LSTM, last valid output of the last layer, linear, back to units.
+    """A vector for a whole sequence: standardize, LSTM, last valid output of the last layer, linear, rescale.
 
-    The last step, ``y * target_std + target_mean``, is part of the model: the exported graph answers in the targets'
-    own units. Both are float32 buffers ``[targets]``, 1 and 0 until ``set_target_scale`` is called.
+    The last step, ``y * target_std + target_mean``, is part of the model: the outputs of the exported graph have the
+    units of the targets. Both are float32 buffers ``[targets]``, 1 and 0 until ``set_target_scale`` is called.
     """
 
     target_mean: Tensor
@@ -297,7 +297,7 @@ class SequenceForecaster(SequenceModel):
         self.register_buffer("target_std", torch.ones(config.targets))
 
     def set_target_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set the statistics of the targets, each ``[targets]``; a target that never varies (std 0) gets std 1.
+        """Set the statistics of the targets, each ``[targets]``; a constant target (std 0) gets std 1.
 
         Raises:
             InputError: a shape is not ``[targets]``, or a value is negative (std), NaN or infinite.
@@ -312,7 +312,7 @@ class SequenceForecaster(SequenceModel):
             lengths: int64 ``[B]``, valid steps of each row; None means T for all.
 
         Returns:
-            The targets in their own units, float32 ``[B, K]``.
+            The forecasts in the units of the targets, float32 ``[B, K]``.
         """
         standard: Tensor = self.linear(self.dropout(self.run_to_end(x, lengths)))
         return standard * self.target_std + self.target_mean

@@ -28,7 +28,7 @@ State = tuple[Tensor, Tensor]
 
 @contextmanager
 def quantized(model: nn.Module, scheme: "Scheme | None") -> Iterator[None]:
-    """Let a ready-made model answer as its quantized file while inside; None changes nothing.
+    """Simulate the quantized file of a ready-made model during the block; None has no effect.
 
     The quantized layers hold the model's own parameters, under the same names.
     """
@@ -72,7 +72,7 @@ class QuantizedLinear(nn.Module):
 
 
 class QuantizedTiedLinear(TiedLinear):
-    """``TiedLinear`` with its matrix rounded as a linear layer's, for each output; the look-up rounds it by rows."""
+    """``TiedLinear`` with its matrix rounded per output, as in a linear layer; the embedding rounds it by rows."""
 
     def __init__(self, name: str, scheme: "Scheme") -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class QuantizedTiedLinear(TiedLinear):
 
 
 class QuantizedEmbedding(nn.Module):
-    """Int8 rows with a scale each, in every scheme: ids to [..., E]."""
+    """An embedding of int8 rows with a scale per row, for every scheme: ids to [..., E]."""
 
     def __init__(self, name: str, layer: nn.Embedding) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class QuantizedEmbedding(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Direction:
-    """Parameters of one direction of one layer, and what they were rounded to.
+    """Parameters of one direction of one layer, and their rounded values.
 
     ``w``, ``r``, ``v``, ``p``, ``po`` are the operators' names: input [4H, I], recurrent [4H, P], projection [P, H],
     full peepholes [3H, H] and [H, H]; ``diagonal`` [3H] stays float32. ``bias`` [4H].
@@ -115,7 +115,7 @@ class _Direction:
 
 
 class QuantizedLSTM(LSTM):
-    """An ``LSTM`` whose cells are the quantized operators': a loop over time in Python, for every cell."""
+    """An ``LSTM`` with the cells of the quantized operators: a time loop in Python, for every kind of cell."""
 
     def __init__(self, name: str, layer: LSTM, scheme: "Scheme") -> None:
         super().__init__(
@@ -134,7 +134,7 @@ class QuantizedLSTM(LSTM):
         for key, parameter in layer.named_parameters():
             setattr(self, key, parameter)
 
-    def forward(  # type: ignore[override]  # as LSTM.forward, which says why
+    def forward(  # type: ignore[override] # see LSTM.forward
         self,
         input: Tensor | PackedSequence,  # noqa: A002
         hx: State | None = None,
@@ -199,14 +199,14 @@ class QuantizedLSTM(LSTM):
 
 
 class _Steps:
-    """One direction of one layer, step by step; what its rounded rows were is kept for the weights' gradient."""
+    """One direction of one layer, step by step; keeps the rounded rows for the gradients of the weights."""
 
     def __init__(self, x: Tensor, weights: _Direction) -> None:
         self.weights = weights
         z = product(x, weights.w, weights.rounded["w"])
         z = z if weights.bias is None else z + weights.bias
         H = z.shape[2] // 4
-        # Per weight: the rows that it was multiplied with, and where in z its product goes.
+        # Per weight: the rows that it was multiplied with, and the columns of z of the product.
         self.seen: dict[str, Tensor] = {}
         for key, weight, columns in (
             ("r", weights.r, slice(0, 4 * H)),
@@ -216,7 +216,7 @@ class _Steps:
             if weight is not None and torch.is_grad_enabled() and weight.requires_grad:
                 self.seen[key] = x.new_empty(*z.shape[:2], weight.shape[1])
                 z = add_later(z, weight, self.seen[key], columns)
-        # unbind, not z[t]: the gradient of indexing is a tensor of zeros as large as z for every step.
+        # unbind, because the gradient of z[t] would allocate zeros of the size of z at every step.
         self.inputs = z.unbind(0)
 
     def _product(self, rows: Tensor, key: str, t: int) -> Tensor:
@@ -252,10 +252,10 @@ class _Steps:
 def _run(
     x: Tensor, h: Tensor, c: Tensor, weights: _Direction, *, past: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run one direction over x [T, B, I] from h [B, P], c [B, H]; ``past`` bool [T, B] marks steps past a row's length.
+    """Run one direction over x [T, B, I] from h [B, P], c [B, H]; ``past`` bool [T, B] marks steps after a row's end.
 
     Returns:
-        Outputs [T, B, P] in the order of the input's steps, zero past a row's length; final h and c.
+        Outputs [T, B, P] in the order of the input's steps, zero after a row's length; final h and c.
     """
     steps = _Steps(x, weights)
     done = None if past is None else past.unsqueeze(-1).unbind(0)

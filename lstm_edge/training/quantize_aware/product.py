@@ -1,7 +1,7 @@
 """The quantized matrix product with a gradient: exact forward without a graph, two dense products backward.
 
-R rows, K inputs, N columns. docs/operators.md, "The arithmetic", is what the forward computes, to the bit;
-``lstm_edge_exporters.functions.simulation`` is the same in NumPy, and the weights are rounded by the quantizer itself.
+R rows, K inputs, N columns. The forward pass computes docs/operators.md, "The arithmetic", bit for bit;
+``lstm_edge_exporters.functions.simulation`` is the same in NumPy. The quantizer rounds the weights.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RoundedMatrix", "add_later", "exact_product", "product", "round_activations", "round_table", "round_weight"]
 
-# PyTorch leaves a Function's `apply` without types.
+# PyTorch does not annotate `Function.apply`.
 Apply = Callable[..., Tensor]
 
 LEVELS = 127.0
 SMALLEST_AMAX = 2.0**-100
 
-# Floats of all blocks' sums that are kept at a time: 2 MiB, about a core's second-level cache.
+# Number of floats of the block sums that are kept at a time: 2 MiB, about a core's second-level cache.
 TILE = 2**19
 
 
@@ -38,7 +38,7 @@ class RoundedMatrix:
     Attributes:
         integers: int8: [K, N]. int4: [blocks, block, N], the zero points subtracted, zeros past K.
         scale: int8: [N]. int4: [blocks, N].
-        dense: [K, N], integers · scale: what the gradient is taken with.
+        dense: [K, N], integers · scale, for the gradient.
     """
 
     integers: Tensor
@@ -71,7 +71,7 @@ def round_weight(name: str, weight: Tensor, scheme: "Scheme") -> RoundedMatrix:
 
 
 def round_table(name: str, table: Tensor) -> Tensor:
-    """Return an embedding's table [V, E] as int8 rows hold it; the gradient goes straight through.
+    """Return an embedding's table [V, E] rounded to int8 rows, with a straight-through gradient.
 
     Raises:
         InputError: it holds NaN or infinity.
@@ -86,13 +86,13 @@ def round_table(name: str, table: Tensor) -> Tensor:
 def round_activations(x: Tensor) -> tuple[Tensor, Tensor]:
     """Round rows x [R, K] to integers q in -127..127 (as float32) and scales s [R, 1], so that x ≈ q · s."""
     m = x.abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_AMAX)
-    # Tensors on both sides: a Python number divided by a tensor is a product with its reciprocal, rounded twice.
+    # Both operands are tensors: PyTorch computes a Python number / tensor with a reciprocal, which rounds twice.
     levels = torch.full_like(m, LEVELS)
     return torch.round(x * (levels / m)), m / levels
 
 
 def exact_product(q: Tensor, s: Tensor, matrix: RoundedMatrix) -> Tensor:
-    """Multiply rounded rows q [R, K], s [R, 1] with a matrix to [R, N]: exact sums, then the operators' order."""
+    """Multiply rounded rows q [R, K], s [R, 1] with a matrix to [R, N]: exact sums in the operators' order."""
     if matrix.integers.dim() == 2:
         return torch.mm(q, matrix.integers).mul_(s).mul_(matrix.scale)
     blocks, block, N = matrix.integers.shape
@@ -113,9 +113,9 @@ def product(x: Tensor, weight: Tensor | None, matrix: RoundedMatrix, *, seen: Te
     """Return the rounded rows of x [..., K] times a rounded weight, [..., N], with straight-through gradients.
 
     Args:
-        x: any leading axes; every row is rounded for itself.
-        weight: the parameter [N, K] that ``matrix`` was made from and that gets the gradient; None: no gradient now.
-        matrix: what the weight was rounded to.
+        x: any leading axes; every row has its own scale.
+        weight: the parameter [N, K] of ``matrix``, which gets the gradient; None: no gradient here.
+        matrix: the rounded weight.
         seen: [..., K], filled with the rounded rows, for ``add_later``.
     """
     apply: Apply = _Product.apply
@@ -123,15 +123,16 @@ def product(x: Tensor, weight: Tensor | None, matrix: RoundedMatrix, *, seen: Te
 
 
 def add_later(z: Tensor, weight: Tensor, seen: Tensor, columns: slice) -> Tensor:
-    """Return z [T, B, ...] as it is, and give a weight the gradient of products that are added to z step by step.
+    """Return z [T, B, ...] unchanged, and give a weight the gradient of products that are added to z step by step.
 
-    One product over all steps instead of one a step: z[t] gets what it is added to, so its gradient is the product's.
+    The gradient takes one product over all steps instead of one per step: a product added to z[t] has the gradient of
+    z[t].
 
     Args:
         z: [T, B, M].
         weight: the parameter [N, K].
         seen: [T, B, K], the rounded rows of each step; filled before the backward pass.
-        columns: the N of z's last axis that the product is added to.
+        columns: the N columns of z's last axis to which the product is added.
     """
     apply: Apply = _Later.apply
     return apply(z, weight, seen, columns)

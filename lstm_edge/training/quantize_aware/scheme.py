@@ -1,4 +1,4 @@
-"""Which schemes can be trained for: int8, and int4 in blocks, symmetric or with zero points."""
+"""Schemes of quantization-aware training: int8, and int4 in blocks, symmetric or with zero points."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ def parse_scheme(text: str) -> "Scheme":
     """Return the scheme that ``int8``, ``int4``, ``int4:128``, ``int4:32:zero`` or ``int4:128:zero`` names.
 
     Raises:
-        InputError: it names none, or one whose products are computed in float32.
+        InputError: the text is not a scheme, or its products are computed in float32.
     """
     from lstm_edge_exporters.quantize.rounding import Scheme
 

@@ -42,7 +42,7 @@ __all__ = [
     "study_name",
 ]
 
-# Raised when a trial comes to mean something else, so that studies of before are not mixed with those of after.
+# Increased when the meaning of a trial changes, so that old and new trials are not mixed in one study.
 _MEANING = 1
 
 
@@ -57,22 +57,23 @@ def select(
 ) -> SelectionReport:
     """Compare candidates by cross-validation, and choose one.
 
-    All candidates are exported, quantized and timed first, so that limits that none meets are known before anything
-    is trained. Then each is trained on every fold, those over the limits too: the table shows what the limits cost.
+    All candidates are exported, quantized and timed first, so that unreachable limits are found before any training.
+    Then each candidate is trained on every fold, including those over the limits: the table shows the cost of the
+    limits.
 
     Args:
         dataset: the training data.
-        settings: the candidates, the folds, how to train.
+        settings: the candidates, the folds, the training options.
         storage: URL of the study's database (see ``open_study``).
-        limits: what the device allows.
-        say: called with a sentence before each part.
-        on_progress: called with (trials done, trials), those of earlier runs and other processes included.
+        limits: the limits of the device.
+        say: called with a sentence before each stage.
+        on_progress: called with (trials done, trials), including those of earlier runs and other processes.
 
     Raises:
         BudgetError: no candidate is within the limits.
-        DataError: the data cannot be split so.
-        InputError: the metric is not for the data, or the storage cannot be opened.
-        LstmEdgeError: as training, export and quantization.
+        DataError: the data cannot be split this way.
+        InputError: the metric does not fit the data, or the storage cannot be opened.
+        LstmEdgeError: the errors of training, export and quantization.
     """
     database = parse_storage(storage)
     tell = say or (lambda _sentence: None)
@@ -122,18 +123,18 @@ def select(
 
 
 def retrain(dataset: Dataset, chosen: Architecture, settings: SelectionSettings) -> tuple[Model, TrainingReport]:
-    """Train the chosen architecture on all of the data, as the folds were trained.
+    """Train the chosen architecture on all of the data, with the options of the folds.
 
     Raises:
-        LstmEdgeError: as the task's training.
+        LstmEdgeError: the errors of the task's training.
     """
     return train(dataset, chosen, settings)
 
 
 def study_name(dataset: Dataset, settings: SelectionSettings, split: Split) -> str:
-    """Return the study's name, with a hash of all that a trial's score depends on besides its candidate and fold.
+    """Return the study's name, with a hash of everything but candidate and fold that a trial's score depends on.
 
-    The grid and the limits are not part of it: a larger grid goes on with the trials that there are.
+    The hash does not cover the grid and the limits, so a larger grid reuses the existing trials.
     """
     arrays: list[NDArray[Any]] = [dataset.x, dataset.lengths, dataset.y]
     arrays += [array for array in (dataset.groups, dataset.times) if array is not None]

@@ -21,20 +21,21 @@ __all__ = ["Measured", "measure", "metric_for", "score", "train"]
 
 Model = SequenceClassifier | SequenceTagger | SequenceForecaster
 
-# Timings in turn, so that whatever else the machine does meets every candidate; the median of them counts.
+# Rounds of timings; the candidates take turns, so that other load on the machine affects all of them. The median
+# counts.
 _ROUNDS = 3
 _STEPS = 500
-# Sequences that are judged together; the longest one's length decides what a batch costs.
+# Sequences that are evaluated together; the longest one decides the cost of a batch.
 _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a candidate takes on the device.
+    """Size and speed of a candidate on the device.
 
-    ``int8_bytes``: size of its exported and quantized file, with its first weights (trained ones change some figures in
-    the card). ``step_us``: median time of a step on this machine, one thread; ``streamed`` says whether of a step in a
-    stream, or, where the model cannot be streamed, of a whole sequence divided by its steps.
+    ``int8_bytes``: size of its exported and quantized file, with its initial weights (trained weights change some
+    figures in the card). ``step_us``: median time of a step on this machine, one thread; ``streamed``: whether it is a
+    step of a stream; if the model cannot be streamed, it is the time of a whole sequence divided by its steps.
     """
 
     parameters: int
@@ -44,15 +45,15 @@ class Measured:
 
 
 def metric_for(dataset: Dataset, settings: SelectionSettings) -> Metric:
-    """Return the metric that was asked for, or the task's own.
+    """Return the requested metric, or the task's default.
 
     Raises:
-        InputError: there is no such metric, or it is not for the data's targets.
+        InputError: the metric does not exist, or does not fit the data's targets.
     """
     metric = get_metric(settings.metric or default_metric(dataset))
     if metric.target not in ("class", "value"):
         known = ", ".join(name for name, each in METRICS.items() if each.target in ("class", "value"))
-        raise InputError(f"metric {metric.name}: is not one to choose a model by; expected one of {known}")
+        raise InputError(f"metric {metric.name}: not available for selection; expected one of {known}")
     if (metric.target == "class") != dataset.is_classes:
         wanted = "integer classes" if metric.target == "class" else "float32 values"
         raise InputError(f"metric {metric.name}: data {dataset.name} has y of {dataset.y.dtype}, expected {wanted}")
@@ -69,7 +70,7 @@ def train(
     """Train one candidate; ``classes`` is the number in the whole data set, of which ``dataset`` may be a part.
 
     Raises:
-        DataError, InputError: as the task's own training.
+        DataError, InputError: the errors of the task's training.
     """
     config = _config(dataset, architecture, settings, **({"classes": classes} if classes else {}))
     trained: tuple[Model, TrainingReport] = TASKS[dataset.task](
@@ -79,7 +80,7 @@ def train(
 
 
 def score(model: Model, dataset: Dataset, metric: Metric) -> float:
-    """Return the metric of a float32 model: the mean over sequences, or over all steps where targets are of steps."""
+    """Return the metric of a float32 model: the mean over sequences, or over all steps for targets per step."""
     outputs, targets = [], []
     order = np.argsort(dataset.lengths, kind="stable")
     with torch.inference_mode():
@@ -100,13 +101,13 @@ def measure(
     say: Callable[[str], None],
     folder: Path | None = None,
 ) -> dict[Architecture, Measured]:
-    """Export and quantize each architecture, and time its steps in turn with the others'.
+    """Export and quantize each architecture, and time the steps of all of them in turns.
 
     Args:
-        dataset: what sizes and labels come from.
+        dataset: the source of sizes and labels.
         settings: the candidates.
-        say: called with a sentence before each part.
-        folder: where the files go; None: a temporary folder, removed at the end.
+        say: called with a sentence before each stage.
+        folder: folder of the files; None: a temporary folder, removed at the end.
 
     Raises:
         LstmEdgeError: a candidate cannot be exported or quantized.
@@ -161,5 +162,5 @@ def _time(path: Path, length: int) -> tuple[float, bool]:
     if report.step is not None:
         return report.step.p50_us, True
     if report.sequence is None:
-        raise InputError("select: a candidate can be run neither in a stream nor on a sequence; it cannot be timed")
+        raise InputError("select: a candidate runs neither in a stream nor on a sequence, so it cannot be timed")
     return report.sequence.p50_us / length, False

@@ -1,4 +1,4 @@
-"""Cross-validation: which sequences are trained on and which judge, with scikit-learn's splitters."""
+"""Cross-validation folds, with scikit-learn's splitters."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ __all__ = ["Fold", "check_held_out", "choose_split", "make_folds"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fold:
-    """Sequence numbers, int64: those to train on, and those that judge."""
+    """Sequence indices, int64: training and evaluation."""
 
     train: NDArray[np.int64]
     test: NDArray[np.int64]
 
 
 def choose_split(dataset: Dataset) -> Split:
-    """Return the split that the data ask for.
+    """Return the default split of the data.
 
     ``time`` for forecasts whose sequences have times, ``grouped`` where there are groups, ``stratified`` for classes of
     sequences, else ``plain``.
 
     Raises:
-        DataError: a forecast has both groups and times: either may be what must not leak.
+        DataError: a forecast has both groups and times, and either may have to be kept apart.
     """
     if dataset.task == "forecast" and dataset.times is not None:
         if dataset.groups is not None:
-            raise DataError(f"data {dataset.name}: has groups and times; say with split whether grouped or time")
+            raise DataError(f"data {dataset.name}: has groups and times; give the split, grouped or time")
         return "time"
     if dataset.groups is not None:
         return "grouped"
@@ -47,18 +47,18 @@ def make_folds(dataset: Dataset, *, folds: int, split: Split, seed: int) -> tupl
     """Split a data set.
 
     ``stratified``: the same share of every class in each fold. ``grouped``: a group is in one fold alone, for classes
-    of sequences with shares as equal as that allows. ``time``: a fold is judged by what comes after all that it was
-    trained on. ``plain``: at random.
+    per sequence with class shares as equal as possible. ``time``: the evaluation sequences are later than all training
+    sequences. ``plain``: at random.
 
     Args:
         dataset: N sequences.
-        folds: how many, at least 2.
-        split: how.
-        seed: of the shuffling; ``time``, and ``grouped`` without classes, draw nothing.
+        folds: number of folds, at least 2.
+        split: kind of split.
+        seed: random seed of the shuffling; ``time``, and ``grouped`` without classes, are not random.
 
     Raises:
-        DataError: the data lack what the split goes by, are too few, or a class is missing where it would have to be
-            learnt.
+        DataError: the data lack classes, groups or times for the split, have too few samples, or a class is missing
+            from the training part of a fold.
     """
     _check(dataset, folds, split)
     rows = np.arange(len(dataset))
@@ -84,12 +84,12 @@ def make_folds(dataset: Dataset, *, folds: int, split: Split, seed: int) -> tupl
 
 
 def check_held_out(dataset: Dataset, folds: tuple[Fold, ...], options: TrainingOptions, *, seed: int) -> None:
-    """Refuse, before anything is trained, folds whose training would hold out the only sequences of a class.
+    """Refuse folds whose training would hold out the only sequences of a class, before anything is trained.
 
-    Each training holds out a part of its fold for early stopping, and the last one a part of all data.
+    Each training holds out a share of its fold for early stopping, and the last training a share of all data.
 
     Raises:
-        DataError: one does; the message names the class and the fold.
+        DataError: a fold is refused; the message names the class and the fold.
     """
     for number, fold in enumerate(folds, start=1):
         split_sequences(dataset.subset(fold.train), options, seed=seed, where=f", fold {number}")
@@ -106,7 +106,7 @@ def _check(dataset: Dataset, folds: int, split: Split) -> None:
             rare = class_name(dataset, int(classes[int(np.argmin(counts))]))
             raise DataError(
                 f"data {name}: the class {rare} has {counts.min()} sequences, fewer than the {folds} folds; "
-                "ask for fewer folds or add data"
+                "use fewer folds or add data"
             )
     if split == "time" and dataset.times is None:
         raise DataError(f"data {name}: the split in time needs times, one for each sequence; there are none")
@@ -115,7 +115,7 @@ def _check(dataset: Dataset, folds: int, split: Split) -> None:
     units, what = len(dataset), "sequences"
     if split == "grouped" and dataset.groups is not None:
         units, what = len(np.unique(dataset.groups)), "groups"
-    # TimeSeriesSplit cuts one part more: the first is never judged.
+    # TimeSeriesSplit makes one more part: the first part is only trained on.
     if units < folds + (split == "time"):
         raise DataError(f"data {name}: has {units} {what}, too few for {folds} folds")
 
@@ -123,12 +123,12 @@ def _check(dataset: Dataset, folds: int, split: Split) -> None:
 def _check_folds(dataset: Dataset, folds: tuple[Fold, ...]) -> None:
     for number, fold in enumerate(folds, start=1):
         if not len(fold.test) or not len(fold.train):
-            raise DataError(f"data {dataset.name}: fold {number} has no sequences; ask for fewer folds")
+            raise DataError(f"data {dataset.name}: fold {number} has no sequences; use fewer folds")
         if not dataset.is_classes:
             continue
         missing = np.setdiff1d(dataset.y, dataset.subset(fold.train).y)
         if len(missing):
             raise DataError(
-                f"data {dataset.name}: the class {class_name(dataset, int(missing[0]))} is missing from what fold "
-                f"{number} is trained on; ask for another number of folds or another split"
+                f"data {dataset.name}: the class {class_name(dataset, int(missing[0]))} is missing from the training "
+                f"part of fold {number}; use another number of folds or another split"
             )

@@ -1,4 +1,4 @@
-"""The choice among the candidates, and its report: table, JSON, drawing."""
+"""The choice among the candidates, and its report: table, JSON, plot."""
 
 import dataclasses
 import io
@@ -20,10 +20,10 @@ __all__ = ["Candidate", "SelectionReport", "check_limits", "choose", "plot_selec
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One architecture: what it takes and how good it is.
+    """One architecture: cost and scores.
 
     ``scores``: the metric of each fold; ``mean`` and ``standard_error`` (sample deviation over the root of the number
-    of folds) are theirs. Folds share training data, so the standard error is a guide and no confidence bound.
+    of folds) are theirs. Folds share training data, so the standard error is a guide, not a confidence bound.
     """
 
     architecture: Architecture
@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionReport:
-    """What ``select`` found; ``best`` has the best mean within the limits, ``chosen`` is the smallest near it."""
+    """What ``select`` found; ``best`` has the best mean within the limits; ``chosen`` is the smallest near it."""
 
     data: str
     samples: int
@@ -93,7 +93,7 @@ class SelectionReport:
         ]
 
     def sentence(self) -> str:
-        """Return what was chosen and why, in two lines that fit 80 characters."""
+        """Return the choice and its reason, in two lines of at most 80 characters."""
         return (
             f"chosen: {self.chosen}, the smallest file within one standard error of the best, {self.best}\n"
             f"limits: {self.limits}"
@@ -108,10 +108,10 @@ class SelectionReport:
 
 
 def check_limits(candidates: Sequence[Candidate], limits: Limits) -> None:
-    """Refuse limits that no candidate meets, before any is trained.
+    """Refuse limits that no candidate meets, before any training.
 
     Raises:
-        BudgetError: none does; the message has the smallest and the fastest.
+        BudgetError: no candidate meets the limits; the message has the smallest and the fastest one.
     """
     if any(candidate.within_limits for candidate in candidates):
         return
@@ -128,26 +128,26 @@ def choose(candidates: Sequence[Candidate], metric: Metric) -> tuple[Candidate, 
     """Return the best candidate within the limits, and the smallest within one standard error of it.
 
     The rule of one standard error: Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984,
-    section 3.4.3. The standard error is the best candidate's; "smallest" goes by the bytes of the int8 file.
+    section 3.4.3. The standard error is that of the best candidate; "smallest" means the bytes of the int8 file.
 
     Args:
-        candidates: with their scores; at least one is within the limits.
+        candidates: candidates with scores; at least one is within the limits.
         metric: says whether more is better.
     """
     allowed = [candidate for candidate in candidates if candidate.within_limits]
     sign = 1.0 if metric.more_is_better else -1.0
     best = min(allowed, key=lambda candidate: (-sign * candidate.mean, candidate.int8_bytes))
-    # Means are rounded sums in float64: a candidate exactly one standard error away counts as within it.
+    # Means are rounded sums in float64; a candidate exactly one standard error away counts as within.
     least = sign * best.mean - best.standard_error - 1e-12 * max(1.0, abs(best.mean))
     near = [candidate for candidate in allowed if sign * candidate.mean >= least]
     return best, min(near, key=lambda candidate: (candidate.int8_bytes, candidate.architecture))
 
 
 def plot_selection(report: SelectionReport, path: str | Path) -> None:
-    """Draw the metric against the size of the int8 file, with standard errors; equal reports give an equal ``.svg``.
+    """Plot the metric against the size of the int8 file, with standard errors; equal reports give an equal ``.svg``.
 
     Raises:
-        OutputError: the name ends in none of .svg, .png and .pdf, or cannot be written.
+        OutputError: the name does not end in .svg, .png or .pdf, or the file cannot be written.
     """
     from lstm_edge.training.plot import check_plot
 
@@ -177,7 +177,7 @@ def plot_selection(report: SelectionReport, path: str | Path) -> None:
     axes.set_title(f"{report.data}: points are hidden sizes")
     axes.legend()
     buffer, kind = io.BytesIO(), Path(path).suffix.lstrip(".")
-    # A fixed salt and no date: the ids of an .svg and its metadata are otherwise new every time.
+    # Without a fixed salt and with a date the ids and the metadata of an .svg would differ every time.
     with mpl.rc_context({"svg.hashsalt": "lstm-edge", "svg.fonttype": "none"}):
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, buffer.getvalue())

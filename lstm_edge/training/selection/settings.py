@@ -1,4 +1,4 @@
-"""What `lstm-edge select` was asked for."""
+"""Settings of `lstm-edge select`."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,7 +24,7 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a model may take on the device: bytes of its int8 file, microseconds of a step; None is no limit."""
+    """Limits of the device: bytes of the int8 file, microseconds per step; None means no limit."""
 
     max_bytes: float | None = None
     max_step_us: float | None = None
@@ -37,17 +37,17 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionSettings:
-    """Which candidates are compared, and how.
+    """The candidates, the folds and the training options.
 
     Attributes:
-        hidden: hidden sizes, each with each of ``layers``.
+        hidden: hidden sizes, each combined with each of ``layers``.
         layers: numbers of layers.
-        folds: parts of the cross-validation, 2 or more.
-        split: how sequences are put into folds; None takes what the data ask for (see ``folds.choose_split``).
+        folds: number of folds, 2 or more.
+        split: kind of split; None: see ``folds.choose_split``.
         metric: a name from ``lstm_edge_runtime.metrics``; None: ``accuracy`` for classes, ``mean-squared-error``.
-        seed: of the folds and of every training.
+        seed: random seed of the folds and of every training.
         model: further fields of the model's configuration, the same for all candidates.
-        options: how each model is trained.
+        options: training options of each model.
 
     Raises:
         InputError: a value is out of its range, or a size is given twice.
@@ -69,7 +69,7 @@ class SelectionSettings:
                 raise InputError(f"select: {name} is {sizes}, expected sizes of 1 or more, none twice")
         if self.folds < 2:
             raise InputError(f"select: folds is {self.folds}, expected 2 or more")
-        # scikit-learn takes no larger seed.
+        # scikit-learn refuses larger seeds.
         if not 0 <= self.seed < 2**32:
             raise InputError(f"select: seed is {self.seed}, expected an integer from 0 to 2^32 - 1")
 

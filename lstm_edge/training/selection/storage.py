@@ -1,8 +1,8 @@
-"""Where a study is kept: a database's URL, and what of it may be shown.
+"""The database URL of a study, without its secrets in messages.
 
-A URL holds secrets before the ``@``, in its query (``password``, ``sslpassword``, ``options``, a proxy's token), and,
-where it was mistyped, anywhere. So the list says what is shown, not what is hidden: parts that look like what they
-should be, and parameters that are known to hold no secret. What a driver says is searched for the rest.
+A URL has secrets before the ``@``, in its query (``password``, ``sslpassword``, ``options``, a proxy's token), and, if
+mistyped, anywhere. So only an allowlist is shown: well-formed parts, and parameters that are known to have no secret.
+Messages of drivers are searched for the other parts.
 """
 
 import re
@@ -18,7 +18,7 @@ __all__ = ["Database", "parse_storage", "sqlite_url"]
 
 BACKENDS = ("sqlite", "postgresql")
 EXPECTED = "expected sqlite:///study.sqlite3 or postgresql://user@host/database"
-# Parameters that hold no secret; their values are shown where they look like a number, a name, an address or a path.
+# Parameters without secrets; their values are shown if they look like a number, a name, an address or a path.
 _SHOWN = frozenset(
     {
         *("user", "host", "hostaddr", "port", "dbname", "service", "target_session_attrs", "load_balance_hosts"),
@@ -28,14 +28,14 @@ _SHOWN = frozenset(
 )
 _PLAIN = re.compile(r"[\w.+-]*", re.ASCII)
 _ADDRESS = re.compile(r"[\w.,:/+-]*", re.ASCII)
-# Below, a secret may be part of any word: what holds it is not shown at all.
+# A shorter secret may be part of any word: a message that contains it is not shown at all.
 _SHORT = 4
 _HIDDEN = "***"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """A database's URL; only ``shown`` is for people."""
+    """A database's URL; only ``shown`` may be printed."""
 
     url: URL = field(repr=False)
     shown: str
@@ -44,21 +44,21 @@ class Database:
     def masked(self, text: str) -> str:
         """Return the first line of a text with every secret of the URL hidden."""
         if self.holds_secret(text, below=_SHORT):
-            return "what it said is not shown: it may hold a part of the URL's secrets"
+            return "its message is not shown, because it may contain a part of the URL's secrets"
         for secret in self.secrets:
             text = text.replace(secret, _HIDDEN)
         return (text.strip().splitlines() or ["no message"])[0]
 
     def holds_secret(self, text: str, *, below: int | None = None) -> bool:
-        """Whether a text holds a secret, or one that has fewer characters than ``below``."""
+        """Whether a text contains a secret, or a secret of fewer than ``below`` characters."""
         return any(secret in text for secret in self.secrets if below is None or len(secret) < below)
 
 
 def parse_storage(text: str) -> Database:
-    """Read a database's URL as SQLAlchemy does.
+    """Parse a database's URL with SQLAlchemy.
 
     Raises:
-        InputError: it is none, or of a database that is not supported; nothing of it is repeated.
+        InputError: the text is not a URL, or the database is not supported; the message does not repeat the text.
     """
     try:
         text.encode()  # not UTF-8 on the command line: half of a surrogate pair here
@@ -71,19 +71,19 @@ def parse_storage(text: str) -> Database:
         raise InputError(f"storage: {url.get_backend_name()} is not supported, expected sqlite or postgresql")
     if url.get_backend_name() != "sqlite" and text.partition("?")[0].count("@") > 1:
         raise InputError(
-            f"storage: there is more than one @ in the URL; {EXPECTED}, and write an @ in a password as %40, "
+            f"storage: got more than one @ in the URL; {EXPECTED}, and write an @ in a password as %40, "
             "a : as %3A, a / as %2F"
         )
     return Database(url=_with_driver(url), shown=_shown(url), secrets=_secrets(text, url))
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the URL of an SQLite file, whatever characters are in its path."""
+    """Return the URL of an SQLite file with any path."""
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def _with_driver(url: URL) -> URL:
-    # SQLAlchemy before 2.1 would look for psycopg2.
+    # The default of SQLAlchemy before 2.1 is psycopg2.
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
@@ -120,7 +120,7 @@ def _pairs(url: URL) -> list[tuple[str, str]]:
 
 
 def _secrets(text: str, url: URL) -> tuple[str, ...]:
-    """Return what must not be shown, in each way in which a driver may write it, the longest first."""
+    """Return the secrets in all forms in which a driver may write them, the longest first."""
     plain = [url.password, *(value for key, value in _pairs(url) if not _is_shown(key, value))]
     if url.get_backend_name() != "sqlite":
         plain += [part for part in (url.username, url.database) if part and not _PLAIN.fullmatch(part)]

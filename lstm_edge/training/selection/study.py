@@ -1,12 +1,12 @@
-"""The trials of a selection in an Optuna study: one for each candidate and fold, each done once.
+"""The trials of a selection in an Optuna study: one per candidate and fold.
 
-A study lives in a database, so that an interrupted run goes on where it was and several processes, also on several
-machines, share the work. Its name holds a hash of the data and the settings: other data never mix in.
+A study is stored in a database, so that an interrupted run continues and several processes, also on several machines,
+share the work. Its name has a hash of the data and the settings, so trials of other data are never mixed in.
 
-Nothing is locked. Every process adds the trials that are missing; two that start together may add the same one twice,
-and then the one with the lower number counts: Optuna numbers trials one after the other, and a process that takes one
-whose twin has a lower number gives it up. A trial whose process died is added again: at once where that process was
-on this machine, else when its heartbeat stops.
+There are no locks. Every process adds the missing trials. Two processes that start together may add the same trial
+twice; then the trial with the lower number counts: Optuna numbers trials consecutively, and a process gives up a trial
+that has a duplicate with a lower number. A trial whose process died is added again: at once if that process was on this
+machine, else when its heartbeat stops.
 """
 
 import os
@@ -34,32 +34,33 @@ __all__ = ["Cell", "is_dead", "open_study", "owner_of", "run_trials"]
 Cell = tuple[Architecture, int]
 Scores = dict[Cell, float]
 
-# Seconds: between signs of life of a running trial; without one after which it counts as dead; between two looks at
-# trials that other processes run.
+# Seconds between heartbeats of a running trial; seconds without a heartbeat until it counts as dead; seconds between
+# two checks of trials of other processes.
 _HEARTBEAT, _GRACE, _POLL = 20, 120, 0.5
-# Seconds within which whoever takes a trial says who it is: that is the next statement after taking it.
+# Seconds within which a process that takes a trial records its name, which is its next statement.
 _CLAIM = 20.0
-# SQLite waits that many seconds for another process's write. A PostgreSQL database without an encoding (SQL_ASCII, what
-# initdb makes under LC_ALL=C) would give psycopg bytes where SQLAlchemy expects text.
+# SQLite waits this number of seconds for another process's write. With a PostgreSQL database without an encoding
+# (SQL_ASCII, the default of initdb under LC_ALL=C) psycopg would return bytes, but SQLAlchemy expects text.
 _CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
-# Two processes that open a new database at once both make its tables, and the slower one is told that they exist. A
-# later try finds them; on SQLite, which keeps each table at once, the other may still be at work then.
+# If two processes open a new database at the same time, both create its tables, and the slower one gets the error that
+# they exist. A later attempt finds the tables; on SQLite, which commits each table at once, the other process may still
+# be creating them.
 _TRIES = 20
 _OPEN = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
 
 
 @contextmanager
 def open_study(storage: str | Database, name: str, *, maximize: bool) -> Iterator[optuna.Study]:
-    """Open a study, or make it.
+    """Open a study, or create it.
 
     Args:
         storage: a database, or its URL: ``sqlite:///study.sqlite3``, or ``postgresql://user:password@host/database``.
-        name: the study's.
+        name: name of the study.
         maximize: whether more is better.
 
     Raises:
-        InputError: the URL is none, or the database cannot be opened or used; no secret of the URL is repeated, and
-            no error that may hold one is chained.
+        InputError: the URL is invalid, or the database cannot be opened or used. The message has no secret of the URL,
+            and no error that may contain one is chained.
         ModuleNotFoundError: the database's driver is not installed.
     """
     database = parse_storage(storage) if isinstance(storage, str) else storage
@@ -83,17 +84,17 @@ def open_study(storage: str | Database, name: str, *, maximize: bool) -> Iterato
     finally:
         optuna.logging.set_verbosity(before)
     if reason:
-        # A traceback would print the driver's own error, and that one the URL.
+        # A traceback would print the driver's error, which may contain the URL.
         raise InputError(f"storage {database.shown}: cannot be used ({reason})") from None
 
 
 class _NotOpenedError(Exception):
-    """The database cannot be opened, whatever its driver raised."""
+    """The database cannot be opened, for any error of its driver."""
 
 
 def _open(database: Database, name: str, *, maximize: bool) -> tuple[optuna.storages.RDBStorage, optuna.Study]:
     with warnings.catch_warnings():
-        # Heartbeats are marked as experimental; without them a dead machine's trials would stay open for ever.
+        # Heartbeats are marked as experimental; without them the trials of a dead machine would stay open forever.
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
             database.url.get_dialect().import_dbapi()
@@ -106,13 +107,13 @@ def _open(database: Database, name: str, *, maximize: bool) -> tuple[optuna.stor
             )
         except (SQLAlchemyError, StorageInternalError, ModuleNotFoundError):
             raise
-        except Exception as error:  # a driver raises what it likes for a parameter that it does not know
+        except Exception as error:  # drivers raise different errors for unknown parameters
             raise _NotOpenedError from error
     return opened, study
 
 
 def _said(error: BaseException) -> str:
-    """Return what the error says that lies behind SQLAlchemy's and Optuna's."""
+    """Return the message of the driver's error behind SQLAlchemy's and Optuna's."""
     return str(error.__cause__ or error)
 
 
@@ -125,12 +126,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def run_trials(
     study: optuna.Study, cells: Sequence[Cell], judge: Callable[[Cell], float], *, on_score: Callable[[Scores], None]
 ) -> Scores:
-    """Run the trials that are open, wait for those that other processes run, and return the scores of all ``cells``.
+    """Run the open trials, wait for those of other processes, and return the scores of all ``cells``.
 
     Args:
         study: from ``open_study``.
-        cells: all candidates and folds; the study may know more.
-        judge: trains and scores one.
+        cells: all pairs of candidate and fold; the study may have more.
+        judge: trains and scores one pair.
         on_score: called with the scores known so far, at the start and after each trial.
     """
     keys = {_key(cell): cell for cell in cells}
@@ -152,11 +153,11 @@ def _objective(study: optuna.Study, trial: Trial, keys: Mapping[str, Cell], judg
     key = str(trial.user_attrs.get("cell"))
     twins = (other for other in _trials(study, *_OPEN) if _key_of(other) == key and other.number < trial.number)
     if key not in keys or next(twins, None) is not None:
-        # Nobody asked for it here (another process took what was waiting), or it has a twin.
+        # Not requested here (another process took the waiting trial), or a duplicate.
         raise optuna.TrialPruned
     trial.set_user_attr("owner", owner_of(os.getpid()))
     architecture, fold = keys[key]
-    # The values are fixed already; asking for them makes them visible to Optuna's own tools.
+    # The values are fixed already; suggesting them makes them visible in Optuna's tools.
     trial.suggest_int("hidden", 1, 2**20)
     trial.suggest_int("layers", 1, 2**20)
     trial.suggest_int("fold", 0, 2**20)
@@ -173,11 +174,11 @@ def _add_missing(study: optuna.Study, cells: Sequence[Cell]) -> None:
 
 
 def _give_up_dead(study: optuna.Study, nameless: dict[int, float]) -> None:
-    """Mark running trials as failed whose process on this machine is gone, or whose heartbeat stopped.
+    """Mark running trials as failed if their process on this machine is gone or their heartbeat has stopped.
 
-    A process that is killed right after it took a trial leaves neither its name nor a heartbeat: Optuna would never
-    give such a trial up. ``nameless`` holds since when, in ``time.monotonic()``'s seconds, this process has seen each
-    of these, so that clocks of other machines do not matter.
+    A process that is killed right after it took a trial leaves neither its name nor a heartbeat, and Optuna would never
+    give up such a trial. ``nameless`` has the time, in seconds of ``time.monotonic()``, at which this process first saw
+    each of these trials, so that clocks of other machines do not matter.
     """
     for trial in _trials(study, TrialState.RUNNING):
         owner = str(trial.user_attrs.get("owner", ""))
@@ -209,10 +210,10 @@ def _key_of(trial: FrozenTrial) -> str:
 
 
 def owner_of(pid: int) -> str:
-    """Return who runs a trial: the machine since it was started, its process namespace, process and start time."""
+    """Return the owner of a trial: boot id of the machine, process namespace, process id and start time."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # The name of the program, in brackets, may hold anything; the start time is field 22.
+        # The program name, in parentheses, may contain anything; the start time is field 22.
         started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
         return f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {started}"
     except OSError:
@@ -220,19 +221,19 @@ def owner_of(pid: int) -> str:
 
 
 def is_dead(owner: str) -> bool:
-    """Return whether a process is known to be gone; of one on another machine nothing is known."""
+    """Return whether a process is known to be gone; False for a process on another machine."""
     parts, own = owner.split(), owner_of(os.getpid()).split()
     return len(parts) == len(own) == 4 and parts[:2] == own[:2] and owner_of(int(parts[2])) != owner
 
 
 def _open_database(url: URL) -> optuna.storages.RDBStorage:
-    """Open a database, and make Optuna's tables where there are none, whoever else does so at the same time."""
+    """Open a database, and create Optuna's tables if missing, even if other processes do the same."""
     for left in reversed(range(_TRIES)):
         try:
             return optuna.storages.RDBStorage(
-                # Optuna fills a template in, which a URL with braces is not.
+                # Optuna treats the URL as a format template, which braces in the URL would break.
                 url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}"),
-                # No pool: an opening that fails leaves no connection behind, and none grows stale between trials.
+                # No pool: a failed opening leaves no connection, and no connection becomes stale between trials.
                 engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()], "poolclass": NullPool},
                 heartbeat_interval=_HEARTBEAT,
                 grace_period=_GRACE,
@@ -243,6 +244,6 @@ def _open_database(url: URL) -> optuna.storages.RDBStorage:
                 raise
             time.sleep(_POLL)
         except RuntimeError as error:
-            # The tables are of another version of Optuna.
+            # The tables belong to another version of Optuna.
             raise StorageInternalError(str(error)) from error
     raise AssertionError("unreachable")
