@@ -1,4 +1,4 @@
-"""The peephole cells as a PyTorch time loop: what ``nn.LSTM`` has no kernel for.
+"""The peephole cells as a PyTorch time loop; ``nn.LSTM`` has no kernel for them.
 
 T time, B batch, I input, H hidden (cell), P projection size (H without one). Gates are stacked i f g o.
 """
@@ -41,15 +41,15 @@ def run_direction(
         h: [B, P], initial output.
         c: [B, H], initial cell state.
         weights: the direction's parameters.
-        past: bool [T, B], True where a step lies past its row's length: the state stays and the output is zero;
-            None when every step counts.
+        past: bool [T, B], True for steps after a row's length: the state stays and the output is zero; None if all
+            steps are valid.
         reverse: start at the last step.
 
     Returns:
         Outputs [T, B, P] in the order of the input's steps, final h [B, P] and final c [B, H].
     """
-    # One product over all steps; only what needs the previous step stays in the loop. unbind, not x[t]:
-    # the gradient of indexing is a tensor of zeros as large as x for every step.
+    # One product over all steps; only the recurrent part stays in the loop. unbind, because the gradient of x[t] would
+    # allocate zeros of the size of x at every step.
     from_input = functional.linear(x, weights.w_x, weights.bias).unbind(0)
     done = None if past is None else past.unsqueeze(-1).unbind(0)
     step = _diagonal_step if weights.peephole.dim() == 1 else _full_step

@@ -1,8 +1,8 @@
-"""Importing what may fail: an object of the user's that was named as ``package.module:name``, a package of an extra.
+"""Imports that may fail: a user's object named as ``package.module:name``, and packages of extras.
 
-The current folder is on the path only while the user's own code is imported or called, and last: what a module of the
-user's imports comes from the standard library, then from installed packages, then from the current folder. Only the
-module that was named is looked for in the current folder first, unless the standard library has one of that name. So a
+The current folder is on the path only while the user's code is imported or called, and it is the last entry: imports of
+the user's module come from the standard library, then from installed packages, then from the current folder. Only the
+named module is searched for in the current folder first, unless the standard library has a module of that name. So a
 ``json.py`` or ``numpy.py`` beside the user's data is never run because of its name.
 """
 
@@ -20,7 +20,7 @@ from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError, first_lin
 
 __all__ = ["current_folder_last", "extra_named", "import_object", "missing_extra"]
 
-# The extra of lstm-edge that installs a package.
+# Package -> the extra of lstm-edge that installs it.
 EXTRA_OF = {
     "torch": "export",
     "onnx": "onnx",
@@ -39,22 +39,22 @@ EXTRA_OF = {
 
 
 def import_object(source: str, error_class: type[LstmEdgeError], *, what: str, expected: str) -> Any:
-    """Import ``package.module:name``, also where the module lies in the current folder and is not installed.
+    """Import ``package.module:name``; the module may be in the current folder.
 
     Args:
         source: the name.
-        error_class: what to raise.
-        what: how the sentence names it, as ``metric a.b:c``.
-        expected: what should have been given.
+        error_class: class of the error.
+        what: name of the object in the message, such as ``metric a.b:c``.
+        expected: the expected value, for the message.
 
     Raises:
-        LstmEdgeError: ``error_class``, whatever the user's code raised; the sentence has its first line.
+        LstmEdgeError: ``error_class``, for any exception of the user's code; the message has its first line.
     """
     path, _, name = source.partition(":")
     try:
         with current_folder_last(path.partition(".")[0]):
             return getattr(importlib.import_module(path), name)
-    except (Exception, SystemExit) as error:  # the user's own code runs on import: whatever it raises is the answer
+    except (Exception, SystemExit) as error:  # user code runs on import and may raise anything
         top = path.partition(".")[0]
         rename = f" ({top} is a module of the standard library: give yours another name)"
         raise error_class(
@@ -65,13 +65,13 @@ def import_object(source: str, error_class: type[LstmEdgeError], *, what: str, e
 
 @contextmanager
 def current_folder_last(named: str = "") -> Iterator[None]:
-    """Let the user's code import modules of the current folder, after all others.
+    """Let the user's code import modules of the current folder, with the lowest priority.
 
     Args:
-        named: a top-level module that the user named: it is looked for in the current folder first.
+        named: a top-level module named by the user, which is searched for in the current folder first.
     """
     folder = os.getcwd()
-    # `python -m` and `python -c` have it on the path already: "" is the current folder.
+    # `python -m` and `python -c` already have the current folder, "", on the path.
     added = not {"", folder} & set(sys.path)
     finder = _InFolder(named, folder)
     if named and named not in sys.stdlib_module_names:
@@ -88,7 +88,7 @@ def current_folder_last(named: str = "") -> Iterator[None]:
 
 
 class _InFolder(MetaPathFinder):
-    """Finds one top-level module in one folder, and no other."""
+    """Finds only one top-level module in one folder."""
 
     def __init__(self, name: str, folder: str) -> None:
         self._name, self._folder = name, folder
@@ -99,7 +99,7 @@ class _InFolder(MetaPathFinder):
         if fullname != self._name or path is not None:
             return None
         found = PathFinder.find_spec(fullname, [self._folder], target)
-        # A folder without __init__.py may be anything, such as the data of an installed package of that name.
+        # A folder without __init__.py may be a data folder with the name of an installed package.
         return found if found is not None and found.loader is not None else None
 
 
@@ -117,7 +117,7 @@ def extra_named(what: str) -> Iterator[None]:
 
 
 def missing_extra(error: ModuleNotFoundError, what: str = "this command") -> MissingExtraError:
-    """Say which extra of lstm-edge installs the module that ``what`` could not import."""
+    """Return the error that names the extra with the module that ``what`` could not import."""
     package = (error.name or "").split(".")[0]
     extra = EXTRA_OF.get(package)
     if extra is None:

@@ -1,7 +1,7 @@
-"""Tensors in ``.safetensors`` and ``.pt`` files that nobody vouches for: a file's word is compared with its bytes.
+"""Readers of untrusted ``.safetensors`` and ``.pt`` files: declared sizes are compared with the bytes.
 
-No pickle of the file's choosing is run: a ``.pt`` file may name what a state dict is made of, and nothing else. It is
-checked here and handed to torch as an archive that was written again, so that torch reads what was checked.
+No arbitrary pickle is run: a ``.pt`` file may name only the classes of a state dict. It is checked here and written to
+a new archive for torch, so that torch reads exactly the checked data.
 """
 
 import io
@@ -36,7 +36,7 @@ _LONGEST_HEADER = 2**26
 _PICKLED = (
     "holds pickled objects besides tensors, which are never loaded: save module.state_dict() instead of the module"
 )
-# What torch.save names for a state dict; the storages are those below.
+# The globals of a state dict in torch.save; the storages are below.
 _GLOBALS = {
     ("collections", "OrderedDict"),
     ("torch._utils", "_rebuild_tensor_v2"),
@@ -51,7 +51,7 @@ _ITEM_BYTES = {
     **dict.fromkeys(("ComplexFloatStorage", "DoubleStorage", "LongStorage"), 8),
     "ComplexDoubleStorage": 16,
 }
-# Places in the pickle's memory: a large number makes Python's reader reserve that many.
+# Bound of the pickle's memo indices: Python's reader allocates memory up to the largest index.
 _MOST_PLACES = 2**20
 
 
@@ -62,11 +62,11 @@ def read_safetensors(
 
     Args:
         path: the file.
-        where: how messages begin; None: the path.
-        damaged: what they say of a file that cannot be read.
+        where: start of the messages; None: the path.
+        damaged: message for a file that cannot be read.
 
     Raises:
-        ArtifactError: there is no such file, it is damaged or over 16 GiB, or there is not enough memory for it.
+        ArtifactError: the file does not exist, is damaged or over 16 GiB, or does not fit into memory.
     """
     where = os.fsdecode(path) if where is None else where
     with (
@@ -94,10 +94,10 @@ def _check_header(data: bytes) -> dict[str, Any]:
 
 
 def read_pt(path: Path) -> Any:
-    """Read what ``torch.save`` wrote, where it is made of dicts, lists, numbers, texts and tensors alone.
+    """Read a file of ``torch.save`` that has only dicts, lists, numbers, texts and tensors.
 
     Raises:
-        ArtifactError: there is no such file, it is damaged, holds anything else, or is over a bound (see
+        ArtifactError: the file does not exist, is damaged, has other contents, or exceeds a limit (see
             ``lstm_edge_runtime.reading``).
     """
     with (
@@ -128,11 +128,11 @@ def read_pt(path: Path) -> Any:
 
 
 def _check_pickle(data: bytes, members: Mapping[str, Member], root: str, path: Path) -> None:
-    """Refuse a pickle that names anything but tensors, or tensors that are not in the archive.
+    """Refuse a pickle that names other classes than tensors, or tensors that are not in the archive.
 
     Raises:
-        ArtifactError: it names something else.
-        ValueError: it is damaged, or a storage has another size than its member.
+        ArtifactError: it names another class.
+        ValueError: the pickle is damaged, or the sizes of a storage and its member differ.
     """
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > _MOST_PLACES:
@@ -144,7 +144,7 @@ def _check_pickle(data: bytes, members: Mapping[str, Member], root: str, path: P
 
 
 class _Stub:
-    """Takes the place of everything that the pickle names."""
+    """Replaces every class that the pickle names."""
 
     def __init__(self, *given: Any) -> None:
         pass
@@ -157,7 +157,7 @@ class _Stub:
 
 
 class _Storages(pickle.Unpickler):
-    """Reads a pickle without making anything, and compares the storages that it names with the archive's members."""
+    """Reads a pickle without creating objects, and compares its storages with the archive's members."""
 
     def __init__(self, data: bytes, members: Mapping[str, Member], root: str) -> None:
         super().__init__(io.BytesIO(data))

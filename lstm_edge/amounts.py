@@ -1,4 +1,4 @@
-"""Numbers as options write them: lists of sizes, and limits with a suffix."""
+"""Parsing of numbers in options: lists of sizes, and limits with a suffix."""
 
 import re
 
@@ -18,7 +18,7 @@ def parse_sizes(name: str, text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-        raise InputError(f"{name} is {text!r}, expected integers with commas between them, such as 16,32,64")
+        raise InputError(f"{name} is {text!r}, expected integers separated by commas, such as 16,32,64")
     return tuple(int(part) for part in parts)
 
 

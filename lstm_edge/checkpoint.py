@@ -1,7 +1,7 @@
 """Checkpoints: one ``.safetensors`` file with the weights, and the model's configuration as JSON in its metadata.
 
-Nothing in it is ever unpickled. The metadata has one key, ``lstm_edge.checkpoint``; its value is an object with
-``version`` (``"1"``), ``kind`` (one of ``KINDS``) and ``config``, the fields of the model's configuration.
+Nothing is unpickled. The metadata has one key, ``lstm_edge.checkpoint``; its value is an object with ``version``
+(``"1"``), ``kind`` (one of ``KINDS``) and ``config``, the fields of the model's configuration.
 """
 
 import json
@@ -47,10 +47,10 @@ KINDS: dict[str, tuple[type[Model], type[RecurrentConfig]]] = {
 def save_checkpoint(model: Model, path: str | Path) -> None:
     """Write a model to one ``.safetensors`` file; equal models give equal bytes.
 
-    The file appears under its name only when it is complete: it is written beside it, then renamed.
+    The write is atomic: a temporary file in the same folder is renamed when complete.
 
     Raises:
-        InputError: ``model`` is none of the ready-made models.
+        InputError: ``model`` is not a ready-made model.
         OutputError: the file cannot be written.
     """
     kind = _kind_of(model)
@@ -64,27 +64,27 @@ def load_checkpoint(path: str | Path) -> Model:
     """Read a model that ``save_checkpoint`` wrote, in evaluation mode.
 
     Raises:
-        ArtifactError: the file is missing or damaged, has an unknown version or kind, or its tensors are not
-            those of its configuration.
+        ArtifactError: the file is missing or damaged, has an unknown version or kind, or its tensors do not fit its
+            configuration.
     """
     path = Path(path)
     text, tensors = _read(path)
     make, config = _parse_description(path, text)
-    # Built without memory behind it, so that sizes are compared with the file's before anything is allocated.
+    # Built on the meta device, so that sizes are compared with the file's before memory is allocated.
     with translated(ArtifactError, f"checkpoint {path}: its configuration makes no model"), torch.device("meta"):
-        model = make(cast(Any, config))  # the pair comes from KINDS: the configuration is the model's own
+        model = make(cast(Any, config))  # KINDS pairs each model with its configuration
     _check_tensors(path, model.state_dict(), tensors)
     model.load_state_dict(tensors, assign=True)
-    # assign=True keeps the file's tensors; parameters lose nothing but must be marked as trainable again.
+    # assign=True keeps the file's tensors, so the parameters must be marked as trainable again.
     model.requires_grad_(True)
     return model.eval()
 
 
 def load_checkpoint_of(expected: type[M], path: str | Path) -> M:
-    """Read a model that ``save_checkpoint`` wrote, of one kind alone.
+    """Read a model of one kind that ``save_checkpoint`` wrote.
 
     Raises:
-        ArtifactError: as ``load_checkpoint``, or the file is a checkpoint of another task.
+        ArtifactError: the errors of ``load_checkpoint``, or the file is a checkpoint of another task.
     """
     model = load_checkpoint(path)
     if not isinstance(model, expected):

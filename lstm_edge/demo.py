@@ -1,6 +1,6 @@
-"""The main job on real data, as ``make demo`` runs it: Japanese Vowels from training to a checked int8 file.
+"""The demo (``make demo``): Japanese Vowels from training to a checked int8 file.
 
-Run ``python -m lstm_edge.demo [FOLDER]``; the files stay in FOLDER (``demo-out`` by default) to be looked at.
+Run ``python -m lstm_edge.demo [FOLDER]``; the files stay in FOLDER (``demo-out`` by default).
 """
 
 import sys
@@ -65,14 +65,14 @@ def _validate(folder: Path) -> tuple[bool, Rows]:
     return report.passed, [
         ("test accuracy, float32", f"{report.reference:.2%}"),
         ("test accuracy, int8", f"{report.candidate:.2%}"),
-        ("budget of 0.5 points", "kept" if report.passed else "BROKEN"),
+        ("budget of 0.5 points", "passed" if report.passed else "BROKEN"),
         ("same decision", f"{report.agreement:.2%} of {report.samples}"),
         ("signal to noise of the logits", f"{report.snr_db:.1f} dB"),
     ]
 
 
 def _run_on_device(folder: Path) -> tuple[bool, Rows]:
-    """What the device does: numpy and onnxruntime only."""
+    """The part that runs on the device: numpy and onnxruntime only."""
     from lstm_edge import Session, self_test
     from lstm_edge.data import load
 

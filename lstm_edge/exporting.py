@@ -1,4 +1,4 @@
-"""Export as one job: load the source, build the float32 file, quantize and validate it if asked, then write."""
+"""The export pipeline: load the source, build the float32 file, optionally quantize and validate it, then write."""
 
 import contextlib
 import dataclasses
@@ -29,10 +29,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What `lstm-edge export` was asked for; the fields are its options.
+    """The request of `lstm-edge export`; the fields are its options.
 
-    ``source`` may be a module, with ``example_inputs`` for it. ``metric`` and ``max_drop`` are None where they were not
-    given: they only mean something with ``data``.
+    ``source`` may be a module, with ``example_inputs`` for it. ``metric`` and ``max_drop`` are None if not given; they
+    require ``data``.
     """
 
     source: "str | nn.Module"
@@ -52,9 +52,9 @@ class ExportRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineReport:
-    """What the job made: the file and its card, sizes in bytes, the validation if there was one, time in seconds.
+    """The result of an export: the file and its card, sizes in bytes, the validation or None, time in seconds.
 
-    ``passed`` is False when validation broke the budget: then nothing was written.
+    ``passed`` is False if the drop is over the budget: then nothing was written.
     """
 
     path: str
@@ -78,7 +78,7 @@ class PipelineReport:
         """Return the report as the rows of a table."""
         card, parity = self.card, self.card.parity
         rows = [
-            ("written", "yes" if self.passed else "no: the budget is broken"),
+            ("written", "yes" if self.passed else "no: over the budget"),
             ("file size", f"{self.size_bytes:,} bytes"),
             ("recurrent layers", ", ".join(sorted({layer.operator for layer in card.layers}))),
             ("streaming", card.streaming.verdict),
@@ -92,7 +92,7 @@ class PipelineReport:
         return [*rows, ("time", f"{self.elapsed_s:.1f} s")]
 
     def check(self) -> None:
-        """Raise when validation broke the budget.
+        """Raise if the drop is over the budget.
 
         Raises:
             BudgetError: ``passed`` is false; the message has the figures.
@@ -105,7 +105,7 @@ class PipelineReport:
 
 
 def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
-    """Do the whole job; the file appears only when everything passed.
+    """Run the pipeline; the file is written only if all checks passed.
 
     Raises:
         LstmEdgeError: the source cannot be read or captured, parity failed, a recurrent layer stayed float32, or the
@@ -123,7 +123,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
 
     module = _load(request)
     _say_of_other_scheme(module, request, progress)
-    # A forward of the user's may import on its first call.
+    # A user's forward may import modules on its first call.
     with (
         current_folder_last()
         if isinstance(request.source, str) and _is_factory(request.source)
@@ -141,7 +141,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
             progress=progress,
         )
         if dataset is None:
-            progress("not validated: --data says on what")
+            progress("not validated, because --data is not given")
         else:
             validation = _validate(request, dataset, artifact.data, exported.data, progress)
     passed = validation is None or validation.passed
@@ -159,13 +159,13 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
 
 
 def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData | None":
-    """Refuse what cannot work before anything slow starts; returns the data to validate on, if there is any."""
+    """Check the request before anything slow starts; returns the validation data, or None."""
     check_target(request.output, ".onnx")
     if request.scheme is None:
         if request.data is not None:
             raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
         if request.allow_unquantized:
-            raise InputError("--allow-unquantized goes with --scheme: give --scheme int8 too, or leave it out")
+            raise InputError("--allow-unquantized requires --scheme: give --scheme int8 too, or leave it out")
     if request.data is None:
         for option, value in (
             ("--columns", request.columns),
@@ -175,7 +175,7 @@ def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData 
             ("--threads", None if request.threads == 1 else request.threads),
         ):
             if value is not None:
-                raise InputError(f"{option} is about validation: say with --data on what, or leave it out")
+                raise InputError(f"{option} requires validation data: give --data, or leave it out")
         return None
     from lstm_edge.data import parse_columns
     from lstm_edge.validation.judge import choose_budget, load_data
@@ -187,26 +187,26 @@ def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData 
 
 
 def _load(request: ExportRequest) -> "nn.Module":
-    """Return the module to export; refuse options that cannot go with it."""
+    """Return the module to export; refuse options that do not apply to it."""
     if not isinstance(request.source, str):
         if request.weights is not None:
-            raise InputError("--weights goes with package.module:factory; a module carries its own")
+            raise InputError("--weights requires package.module:factory; a module has its own weights")
         return request.source
     module = load_source(request.source, request.weights)
     if not request.options.inputs and not hasattr(module, "describe_model"):
         raise InputError(
-            f"{request.source}: say what goes into forward, one --input for each argument, "
-            'as --input "x: float32[batch, time, 40]"'
+            f"{request.source}: the inputs of forward are unknown; give one --input for each argument, "
+            'such as --input "x: float32[batch, time, 40]"'
         )
     if request.options.lengths and getattr(module, "masks", False):
         raise InputError(
-            f"{request.source}: its own mask (mask_zero or Masking) says which steps are valid: leave --lengths out"
+            f"{request.source}: the model's mask (mask_zero or Masking) marks the valid steps: leave --lengths out"
         )
     return module
 
 
 def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: Progress) -> None:
-    """Say where a model that was trained for one scheme is quantized to another: it may lose more than it need."""
+    """Report if a model trained for one scheme is quantized to another, which may increase the loss."""
     trained_for = getattr(getattr(module, "config", None), "trained_for", None)
     if request.scheme is not None and trained_for is not None and trained_for != request.scheme:
         name = request.source if isinstance(request.source, str) else "the module"
@@ -238,7 +238,7 @@ def _validate(
 
 
 def load_source(source: str, weights: Path | None = None) -> "nn.Module":
-    """Load a module: a checkpoint of ours, a Keras file, or what a factory returns, with weights.
+    """Load a module: a checkpoint of lstm-edge, a Keras file, or the result of a factory, with weights.
 
     Args:
         source: path of a ``.safetensors`` file that lstm-edge wrote, of a ``.keras``, ``.h5`` or ``.hdf5`` file, or
@@ -247,20 +247,20 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
 
     Raises:
         ArtifactError: a file is missing, damaged, or holds a pickle of more than tensors.
-        CaptureError: the factory cannot be imported or called, the weights are not the module's, or a Keras file has
-            a layer that is not exported.
+        CaptureError: the factory cannot be imported or called, the weights do not fit the module, or a Keras file has a
+            layer that cannot be exported.
     """
     if source.endswith((".keras", ".h5", ".hdf5")):
         from lstm_edge_exporters.keras import load_keras
 
         if weights is not None:
-            raise InputError("--weights goes with package.module:factory; a Keras file carries its own")
+            raise InputError("--weights requires package.module:factory; a Keras file has its own weights")
         return load_keras(source)
     if not _is_factory(source):
         from lstm_edge.checkpoint import load_checkpoint
 
         if weights is not None:
-            raise InputError("--weights goes with package.module:factory; a checkpoint carries its own")
+            raise InputError("--weights requires package.module:factory; a checkpoint has its own weights")
         return load_checkpoint(source)
     module = _call_factory(source)
     if weights is not None:
@@ -269,12 +269,12 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
             module.load_state_dict(tensors)
         except RuntimeError as error:
             reason = " ".join(line.strip() for line in str(error).splitlines())
-            raise CaptureError(f"{weights}: the weights are not those of {source}: {reason[:400]}") from error
+            raise CaptureError(f"{weights}: the weights do not fit {source}: {reason[:400]}") from error
     return module.eval()
 
 
 def _is_factory(source: str) -> bool:
-    """Say whether a source is ``package.module:factory`` and not a file."""
+    """Return whether a source is ``package.module:factory`` and not a file."""
     files = (".keras", ".h5", ".hdf5", ".safetensors")
     return ":" in source and not source.endswith(files) and not Path(source).exists()
 
@@ -288,7 +288,7 @@ def _call_factory(source: str) -> "nn.Module":
         try:
             with current_folder_last():
                 module = factory()
-        except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is the answer
+        except (Exception, SystemExit) as error:  # user code may raise anything
             raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {first_line(error)}") from error
         if not isinstance(module, nn.Module):
             raise CaptureError(f"{source}: the factory returned {type(module).__name__}, expected a torch.nn.Module")

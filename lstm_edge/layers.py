@@ -19,8 +19,8 @@ __all__ = ["LSTM", "Peephole"]
 Peephole = Literal["none", "diagonal", "full"]
 Result = tuple[Tensor, tuple[Tensor, Tensor]]
 
-# A peephole starts as a small correction: its part of a gate has a standard deviation of 0.1 for a cell state of
-# order one (beside about 1 for the input's and the recurrent part), so a new layer behaves almost like one without.
+# A peephole starts as a small correction: its contribution to a gate has a standard deviation of 0.1 for a cell state
+# of order one (input and recurrent contribution: about 1), so a new layer behaves almost like one without peepholes.
 _PEEPHOLE_DEVIATION = 0.1
 
 
@@ -29,28 +29,29 @@ class LSTM(nn.LSTM):
 
     Parameters have ``nn.LSTM``'s names, shapes and gate order (i f g o), so state dicts interchange for
     ``peephole="none"``. Peepholes add ``weight_ch_l{k}[_reverse]``: [3 * hidden] in the order i f o for diagonal,
-    [4 * hidden, hidden] for full. Gates i, f (and g, for full) see the old cell state, o the new one; the equations
-    stand in ``lstm_edge.reference``. ``peephole="none"`` runs torch's fused kernels, the others a loop over time.
+    [4 * hidden, hidden] for full. Gates i, f (and g, for full) see the old cell state, o the new one;
+    ``lstm_edge.reference`` has the equations. ``peephole="none"`` runs torch's fused kernels, the others a loop over
+    time.
 
-    Default initialization: forget-gate bias 1 (``bias_ih``; ``bias_hh`` and everything else 0), orthogonal recurrent
-    matrix for each gate, Xavier-uniform input and projection matrices, for each gate, and peepholes normal with
-    standard deviation 0.1 (diagonal) or 0.1 / sqrt(hidden) (full).
+    Default initialization: forget-gate bias 1 (``bias_ih``; all other biases 0), an orthogonal recurrent matrix per
+    gate, Xavier-uniform input matrices per gate and projection matrices, and normal peepholes with standard deviation
+    0.1 (diagonal) or 0.1 / sqrt(hidden) (full).
 
     Args:
         input_size: features of the input.
         hidden_size: features of the cell state, and of the output without a projection.
-        num_layers: layers stacked.
+        num_layers: number of stacked layers.
         bias: whether there are biases.
         batch_first: input and output are [batch, time, features] instead of [time, batch, features].
         dropout: probability of dropping an output between layers, while training.
         bidirectional: run a second set of weights backwards in time.
         proj_size: features of the output when projected (0 = no projection); less than ``hidden_size``.
-        peephole: which peepholes there are.
-        device: where the parameters live.
+        peephole: kind of peepholes.
+        device: device of the parameters.
         dtype: the parameters' floating dtype.
 
     Raises:
-        InputError: ``peephole`` is none of the three.
+        InputError: ``peephole`` is not one of the three kinds.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class LSTM(nn.LSTM):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights; the class's description says from what."""
+        """Draw new weights; the class docstring has the distributions."""
         for name, parameter in self.named_parameters():
             kind = name.split("_l")[0]
             if kind == "weight_ch":
@@ -110,7 +111,7 @@ class LSTM(nn.LSTM):
                 if kind == "bias_ih":
                     nn.init.ones_(parameter.detach()[self.hidden_size : 2 * self.hidden_size])
 
-    # nn.LSTM declares its forward by overloads on the input's type; this one takes all they take, and lengths.
+    # nn.LSTM declares forward with overloads on the input's type; this method accepts all of them, and lengths.
     def forward(  # type: ignore[override]
         self,
         input: Tensor | PackedSequence,  # noqa: A002  nn.LSTM's own name for it, which callers may spell out
@@ -125,8 +126,8 @@ class LSTM(nn.LSTM):
             hx: initial h [L * D, B, proj_size or hidden_size] and c [L * D, B, hidden_size] (no B for one sequence);
                 zeros when None.
             lengths: int64 [B], valid steps of each row, from 0 to T. A row's state stops at its last valid step, its
-                reverse direction starts there, its outputs from there on are zero; 0 keeps the initial state. The
-                contents of the padding never matter, NaN included. T for every row when None.
+                reverse direction starts there, and its outputs after it are zero; 0 keeps the initial state. The
+                contents of the padding, including NaN, have no effect. None means T for every row.
 
         Returns:
             The outputs, laid out as the input, with D * (proj_size or hidden_size) features, and the final (h, c).
@@ -164,14 +165,14 @@ class LSTM(nn.LSTM):
         if lengths is not None:
             lengths = self._checked_lengths(lengths, x)
             past = torch.arange(x.shape[0], device=x.device).unsqueeze(1) >= lengths
-            # Masking the outputs alone would let a NaN in the padding into the gradients: 0 * NaN is NaN.
+            # Masking only the outputs would let a NaN in the padding reach the gradients: 0 * NaN is NaN.
             x = x.masked_fill(past.unsqueeze(-1), 0.0)
             if self.peephole == "none":
                 return self._forward_packed(x, state, lengths, past)
         return self._forward_cells(x, state, past)
 
     def _forward_packed(self, x: Tensor, state: tuple[Tensor, Tensor], lengths: Tensor, past: Tensor) -> Result:
-        # Packing refuses length 0: such a row runs one step (of zeros), whose results are then thrown away.
+        # Packing refuses length 0: such a row runs one step of zeros, and its results are discarded.
         packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)
         y_packed, (h, c) = super().forward(packed, state)
         y, _ = pad_packed_sequence(y_packed, total_length=x.shape[0])
@@ -205,7 +206,7 @@ class LSTM(nn.LSTM):
         )
 
     def _suffixes(self) -> list[str]:
-        """Return the ends of the parameters' names in PyTorch's order: _l0, _l0_reverse, _l1, ..."""
+        """Return the suffixes of the parameter names in PyTorch's order: _l0, _l0_reverse, _l1, ..."""
         directions = ("", "_reverse") if self.bidirectional else ("",)
         return [f"_l{k}{direction}" for k in range(self.num_layers) for direction in directions]
 
@@ -238,7 +239,7 @@ class LSTM(nn.LSTM):
         return lengths.to(device=x.device, dtype=torch.int64)
 
     def describe_recurrence(self) -> "Recurrence":
-        """Say what recurrence this layer is, for export: sizes, cell kind and float32 weights.
+        """Describe the recurrence of this layer for export: sizes, kind of cell and float32 weights.
 
         Raises:
             CaptureError: the weights are not float32.

@@ -1,4 +1,4 @@
-"""The equations of LSTM and GRU in NumPy, float64, once: the oracle that everything else is held against.
+"""The equations of LSTM and GRU in NumPy, float64: the reference for all other implementations.
 
 Letters: T time, B batch, I input features, H hidden (cell) size, P projection size (0 = none), L layers,
 D directions. It reads weights by ``nn.LSTM``'s and ``nn.GRU``'s names (gates stacked i f g o and r z n) and shares no
@@ -81,7 +81,7 @@ def lstm_cell(x: Array, h: Array, c: Array, w: CellWeights) -> State:
     """One step. The output gate sees the new cell state.
 
     Args:
-        x: [I, B], columns are batch rows, so that the products stand as in the paper.
+        x: [I, B], columns are batch rows, so that the products are those of the paper.
         h: [H, B] ([P, B] under a projection), the previous output.
         c: [H, B], the previous cell state.
         w: the weights.
@@ -139,12 +139,12 @@ def lstm(
         hidden_size: H.
         num_layers: L.
         bidirectional: D = 2 instead of 1.
-        peephole: which of the cell's W_c there are.
+        peephole: kind of peepholes (W_c).
         proj_size: P, or 0 for none.
         state: initial h [L*D, B, P or H] and c [L*D, B, H]; zeros when None. Layer 0 forward comes first, then
             layer 0 reverse, then layer 1, as in PyTorch.
         lengths: integers [B] from 0 to T. A row's state stops at its last valid step, its reverse direction starts
-            there, its outputs from there on are zero; length 0 keeps the initial state. T for every row when None.
+            there, its outputs after it are zero; length 0 keeps the initial state. None means T for every row.
 
     Returns:
         y [T, B, D*P or D*H] and the final (h, c), shaped as ``state``.
@@ -198,7 +198,7 @@ def gru(
         num_layers: L.
         bidirectional: D = 2 instead of 1.
         reset_after: where the reset gate acts, as in ``gru_cell``; ``nn.GRU`` has it after.
-        state: initial h [L*D, B, H]; zeros when None. The order is ``lstm``'s.
+        state: initial h [L*D, B, H]; zeros when None. The order is that of ``lstm``.
         lengths: as in ``lstm``.
 
     Returns:
@@ -308,7 +308,7 @@ def _cell_weights(
 
 
 def _projection(weights: Mapping[str, npt.NDArray[Any]], suffix: str, H: int, P: int) -> Array:
-    # Without a projection the identity: a product with it changes no bit of a float64.
+    # The identity if there is no projection: a product with it changes no bit of a float64.
     return _take(weights, f"weight_hr{suffix}", (P, H)) if P else np.eye(H)
 
 

@@ -61,7 +61,7 @@ def search_parts(
                 found.append(SearchPart(part=part, layer=layer.layer, kind=layer.kind, schemes=schemes))
     if not found:
         raise QuantizationError(
-            "every layer that the search could quantize has a fixed scheme (--part), or there is none"
+            "the model has no layer that the search could quantize and that has no fixed scheme (--part)"
         )
     return tuple(found)
 

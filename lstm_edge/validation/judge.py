@@ -206,7 +206,9 @@ def _check_target(metric: Metric, data: AnyData) -> None:
     if isinstance(data, TextData) or metric.target == "token":
         if not isinstance(data, TextData) or metric.target not in ("token", "reference"):
             got = "is a text" if isinstance(data, TextData) else "holds sequences"
-            raise InputError(f"metric {metric.name}: data {data.name} {got}; only a text has perplexity")
+            raise InputError(
+                f"metric {metric.name}: data {data.name} {got}; expected a text for perplexity, else sequences"
+            )
         return
     if isinstance(data, Transcripts) or metric.target == "text":
         if not isinstance(data, Transcripts) or metric.target != "text":

@@ -131,7 +131,7 @@ def test_the_smallest_mix_from_python(tmp_path):
     assert (tmp_path / "r.json").exists()
     with pytest.raises(lstm_edge.InputError, match="--scheme auto needs --max-drop"):
         lstm_edge.quantize(model, tmp_path / "no.onnx", data=str(data), scheme="auto")
-    with pytest.raises(lstm_edge.InputError, match="--metric goes with --scheme auto; leave it out"):
+    with pytest.raises(lstm_edge.InputError, match="--metric requires --scheme auto; leave it out"):
         lstm_edge.quantize(model, tmp_path / "no.onnx", metric="accuracy")
 
 

@@ -226,7 +226,9 @@ def test_an_interrupted_search_is_never_overwritten_and_none_is_not_resumed(tmp_
         Journal(path, IDENTITY, resume=True)
     Journal(path, IDENTITY, resume=False).close()
     before = path.read_bytes()
-    with pytest.raises(OutputError, match=r"an interrupted search lies here; go on from it with --resume, or delete"):
+    with pytest.raises(
+        OutputError, match=r"this is the journal of an interrupted search; continue it with --resume, or delete"
+    ):
         Journal(path, IDENTITY, resume=False)
     assert path.read_bytes() == before
 

@@ -155,7 +155,9 @@ def test_the_same_search_twice_is_the_same_and_other_options_are_another_search(
     arguments = ["--scheme", "auto", "--data", files[1], "--metric", METRIC, "--max-evaluations", 60]
     arguments += ["--calibration-samples", 40]
     result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, "--max-drop", DROP, exit_code=2)
-    assert "an interrupted search lies here; go on from it with --resume, or delete the file" in result.stderr
+    assert (
+        "this is the journal of an interrupted search; continue it with --resume, or delete the file" in result.stderr
+    )
     result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, "--max-drop", "1%", "--resume", exit_code=2)
     assert 'it is the journal of another search: max_drop was "0.5%", now it is "1%"' in result.stderr
     assert not (tmp_path / "out.onnx").exists()
@@ -165,7 +167,7 @@ def test_a_budget_that_cannot_be_met_is_exit_1_and_the_report_is_written(files, 
     arguments = [files[0], "-o", tmp_path / "out.onnx", "--scheme", "auto", "--data", files[1], "--metric", METRIC]
     arguments += ["--max-drop", "0.0000001%", "--report", tmp_path / "r.html", "--calibration-samples", 40]
     result = command(*arguments, exit_code=1)
-    assert "no mix of schemes keeps cross-entropy within 0.0000001% (" in result.stderr
+    assert "no assignment of schemes keeps cross-entropy within 0.0000001% (" in result.stderr
     assert "Nothing was written" in result.stderr
     assert sorted(os.listdir(tmp_path)) == ["r.html", "r.json"]
     values = json.loads((tmp_path / "r.json").read_text())
@@ -198,7 +200,7 @@ def test_an_interrupt_is_one_sentence_and_exit_2(files, tmp_path, monkeypatch):
     arguments = [files[0], "-o", tmp_path / "out.onnx", "--scheme", "auto", "--data", files[1], "--metric", METRIC]
     arguments += ["--max-drop", DROP, "--calibration-samples", 40]
     result = command(*arguments, exit_code=2)
-    assert "out.onnx.search keeps what was measured; go on from it with --resume" in result.stderr
+    assert "out.onnx.search keeps the measurements; continue with --resume" in result.stderr
     assert os.listdir(tmp_path) == ["out.onnx.search"]
     monkeypatch.undo()
 
@@ -237,7 +239,7 @@ def test_what_fails_on_held_out_data_is_not_the_answer(files, tmp_path, monkeypa
     monkeypatch.setattr(Judge, "judge", lambda *a, **k: dataclasses.replace(judge(*a, **k), passed=False))
     failed = search(files, tmp_path, output=tmp_path / "none.onnx", max_drop="2%")
     assert len(failed.looks) <= 5
-    with pytest.raises(BudgetError, match=r"one half .* as well: \d did on the first and not the second\."):
+    with pytest.raises(BudgetError, match=r"one half .*: \d passed on the first and failed on the second\."):
         failed.check()
     assert not (tmp_path / "none.onnx").exists()
 
@@ -255,10 +257,10 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
     damaged.write_bytes(model.read_bytes()[:-500])
     cases = [
         ([model, *auto], "--scheme auto needs --data, --max-drop"),
-        ([model, *output, "--metric", METRIC], "--metric goes with --scheme auto; leave it out"),
-        ([model, *output, "--resume"], "--resume goes with --scheme auto; leave it out"),
-        ([model, *output, "--no-clip"], "--no-clip is about rounding that knows the data: say with --data which"),
-        ([model, *full, "--block", "128"], "--block goes with a its own scheme, not with --scheme auto"),
+        ([model, *output, "--metric", METRIC], "--metric requires --scheme auto; leave it out"),
+        ([model, *output, "--resume"], "--resume requires --scheme auto; leave it out"),
+        ([model, *output, "--no-clip"], "--no-clip requires calibration data: give --data"),
+        ([model, *full, "--block", "128"], "--block requires a fixed scheme, not --scheme auto"),
         ([model, *full, "--max-evaluations", "9"], "max-evaluations is 9, expected 16 or more: 10 for the sensitivi"),
         ([model, *full, "--confidence", "1"], "confidence is 1.0, expected a share above 0 and below 1"),
         ([model, *full, "--resume"], "no such file, so there is nothing to resume; leave --resume out"),
@@ -275,12 +277,12 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
             "the model is quantized already (int8): start from the float32 file it was ",
         ),
         ([model, *full, "--part", "lstm.X=int8"], "the model has no part 'lstm.X'; known ones are lstm (and .W, .R"),
-        ([model, *full, "--columns", "target=who"], "columns are for .csv files"),
+        ([model, *full, "--columns", "target=who"], "columns require a .csv file"),
         ([model, *full, "--held-out-data", narrow], "narrow.npz has float32[batch, time, 7]"),
         ([damaged, *full], "damaged.onnx: onnxruntime cannot read the model"),
         ([damaged, *output, "--data", data], "damaged.onnx: onnxruntime cannot read the model"),
         ([tmp_path / "none.onnx", *full], "none.onnx: no such file"),
-        ([model, "-o", model, *full[2:]], "this is the file that is read; give the result another name"),
+        ([model, "-o", model, *full[2:]], "this is the source file; give the result another name"),
     ]
     for arguments, sentence in cases:
         assert sentence in command(*arguments, exit_code=2).stderr, arguments
@@ -306,7 +308,7 @@ def test_a_search_that_fails_half_way_says_that_its_journal_stays(files, tmp_pat
     arguments = ["--scheme", "auto", "--data", files[1], "--metric", "brittle:share:more", "--max-drop", "1pt"]
     result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, exit_code=2)
     assert "metric brittle:share: raised ValueError: bang" in result.stderr
-    assert "out.onnx.search keeps what was measured; --resume goes on from it, or delete the file" in result.stderr
+    assert "out.onnx.search keeps the measurements; continue with --resume, or delete the file" in result.stderr
     assert [path.name for path in tmp_path.glob("out.onnx*")] == ["out.onnx.search"]
 
 

@@ -42,7 +42,7 @@ def test_a_fixed_part_stays_as_it_was_asked(files, tmp_path):
     assert kept.looks[-1].parts.keys() == {"lstm.R", "lstm.W", "head"}
     with pytest.raises(BudgetError, match="Nothing was written"):
         search(files, tmp_path, output=tmp_path / "no.onnx", parts={"head": "float32"}, max_drop="0%").check()
-    with pytest.raises(QuantizationError, match="no layer that the search could quantize and that --part does not nam"):
+    with pytest.raises(QuantizationError, match="no layer that the search could quantize and that has no fixed scheme"):
         search(files, tmp_path, parts={"lstm": "int8", "head": "int8"})
     with pytest.raises(InputError, match="prefer is 'speed', expected one of size, latency"):
         search(files, tmp_path, prefer="speed")

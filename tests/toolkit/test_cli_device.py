@@ -122,7 +122,10 @@ def test_run_takes_lengths(tmp_path, x):
     model = MODELS / "lengths.onnx"
     call("run", model, tmp_path / "x.npy", "--row-lengths", "5,2", "-o", tmp_path / "y.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), Session(model).run(x, None, [5, 2])[0]["logits"])
-    assert "as 5,3; got 'all'" in call("run", model, tmp_path / "x.npy", "--row-lengths", "all", exit_code=2)[1]
+    assert (
+        "--row-lengths is 'all', expected integers"
+        in call("run", model, tmp_path / "x.npy", "--row-lengths", "all", exit_code=2)[1]
+    )
     assert "lengths[0] is 6" in call("run", model, tmp_path / "x.npy", "--row-lengths", "6,2", exit_code=2)[1]
 
 
@@ -132,8 +135,11 @@ def test_run_takes_lengths(tmp_path, x):
         (["-o", "none/y.npy"], "does not exist; make it first"),
         (["-o", "y.txt"], "must end in .npy or .npz"),
         (["-o", "y.npy", "--save-state", "none/s.npz"], "does not exist; make it first"),
-        (["-o", "y.npy", "--save-state", "s.npy"], "a state is saved as .npz"),
-        (["-o", "y.npy", "--load-state", "x.npy"], "expected an .npz file with an array for each state"),
+        (["-o", "y.npy", "--save-state", "s.npy"], "the name of a state file must end in .npz"),
+        (
+            ["-o", "y.npy", "--load-state", "x.npy"],
+            "expected an .npz file of --save-state, with an array for each state",
+        ),
         (["-o", "y.npy", "--load-state", "in.npz"], "state 'lstm.0.h' is missing"),
         (["-o", "y.npy", "--row-lengths", "5,3"], "the model takes no lengths"),
     ],

@@ -132,9 +132,9 @@ def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
     save_checkpoint(model, tmp_path / "dead.safetensors")
     options = ("--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "0.5pt")
     result = export(tmp_path / "dead.safetensors", "-o", tmp_path / "out.onnx", *options, exit_code=1)
-    assert "no: the budget is broken" in result.stdout
+    assert "no: over the budget" in result.stdout
     sentence = result.stderr.splitlines()[-1]
-    assert sentence.startswith("error: budget broken: accuracy goes from 0.")
+    assert sentence.startswith("error: over the budget: accuracy goes from 0.")
     assert sentence.endswith("allowed is 0.005 (0.5pt). Nothing was written")
     assert files(tmp_path) == ["dead.safetensors"]
 
@@ -225,7 +225,11 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], 'say what goes into forward, one --input for each argument, as --input "x: float32[batch, time, 40]"'),
+        (
+            [],
+            "the inputs of forward are unknown; give one --input for each argument, such as "
+            '--input "x: float32[batch, time, 40]"',
+        ),
         (["--input", "x"], "input 'x' must look like \"x: float32[batch, time, 40]\""),
         (["--input", "x: float64[batch, time, 3]"], "input x: dtype must be one of float32, int64, int32, bool, got"),
         (["--input", "x: float32[batch, -1, 3]"], "input x: axis '-1' must be a name or a positive number"),
@@ -237,10 +241,10 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
         ),
         (["--input", X, "--output-name", "a", "--output-name", "b"], "got 2 output names for 1 outputs"),
         (["--input", X, "--data", "japanese-vowels"], "--data validates what --scheme quantized: give --scheme int8"),
-        (["--input", X, "--allow-unquantized"], "--allow-unquantized goes with --scheme"),
-        (["--input", X, "--scheme", "int8", "--max-drop", "1pt"], "--max-drop is about validation: say with --data"),
-        (["--input", X, "--scheme", "int8", "--metric", "accuracy"], "--metric is about validation"),
-        (["--input", X, "--confidence", "0.9"], "--confidence is about validation"),
+        (["--input", X, "--allow-unquantized"], "--allow-unquantized requires --scheme"),
+        (["--input", X, "--scheme", "int8", "--max-drop", "1pt"], "--max-drop requires validation data: give --data"),
+        (["--input", X, "--scheme", "int8", "--metric", "accuracy"], "--metric requires validation data"),
+        (["--input", X, "--confidence", "0.9"], "--confidence requires validation data"),
         (["--input", X, "--scheme", "int8", "--data", "vowels"], "data 'vowels': no such data set"),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "-1pt"], "budget '-1pt': expec"),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--metric", "f1"], "metric 'f1': unknown"),
@@ -280,7 +284,7 @@ def test_an_old_file_stays_when_the_export_fails(nets):
 @pytest.mark.slow
 def test_weights_beside_a_checkpoint_are_refused(checkpoint, tmp_path):
     result = export(checkpoint, "--weights", checkpoint, "-o", tmp_path / "out.onnx", exit_code=2)
-    assert "--weights goes with package.module:factory; a checkpoint carries its own" in result.stderr
+    assert "--weights requires package.module:factory; a checkpoint has its own" in result.stderr
 
 
 def test_export_takes_every_scheme_that_quantize_takes_but_auto():

@@ -100,7 +100,7 @@ OLD = [
     (
         ("run", TAGGER, "x.npy", "--lengths", "all"),
         "--lengths is the old name of --row-lengths",
-        "--row-lengths must be integers with commas between them, as 5,3; got 'all'",
+        "--row-lengths is 'all', expected integers separated by commas, such as 5,3",
     ),
     (
         ("quantize", TAGGER, "-o", "q.onnx", "--layers", "some"),
@@ -110,7 +110,7 @@ OLD = [
     (
         ("quantize", TAGGER, "-o", "q.onnx", "--held-out", "d.npz"),
         "--held-out is the old name of --held-out-data",
-        "--held-out-data goes with --scheme auto",
+        "--held-out-data requires --scheme auto",
     ),
     (
         ("select", "--data", "japanese-vowels", "-o", "m.safetensors", "--hidden", "a"),

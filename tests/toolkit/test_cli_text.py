@@ -95,7 +95,9 @@ def test_what_a_terminal_would_obey_is_shown_and_not_sent(tmp_path):
 
 def test_a_prompt_with_unknown_characters_says_so(model):
     _, err = call(model, "--prompt", "a漢Z", "--tokens", 1)
-    assert err.startswith("· the prompt: 2 of 3 tokens are not in the model's vocabulary, they are read as unknown\n")
+    assert err.startswith(
+        "· the prompt: 2 of 3 tokens are not in the model's vocabulary and become the unknown token\n"
+    )
 
 
 def test_characters_of_several_bytes_come_out_whole(tmp_path):
@@ -176,7 +178,7 @@ def test_scores_as_json_lines_from_standard_input(model):
         "bits_per_character": pytest.approx(-expected.mean() / math.log(2)),
         "unknown_tokens": 1,
     }
-    assert err == "· -: 1 of 4 tokens are not in the model's vocabulary, they are read as unknown\n"
+    assert err == "· -: 1 of 4 tokens are not in the model's vocabulary and become the unknown token\n"
 
 
 def test_a_long_text_is_numbered_through(model):
@@ -208,12 +210,12 @@ def test_bits_are_counted_for_characters_not_tokens(tmp_path):
             (),
             "give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input; for a language model",
         ),
-        (("--score", "-", "--tokens", 5), "--tokens goes with --prompt"),
-        (("--stream", "--top-k", 5), "--top-k goes with --prompt"),
-        (("--prompt", "a", "-o", "y.npy"), "-o goes with arrays, --prompt is about text: leave it out"),
+        (("--score", "-", "--tokens", 5), "--tokens requires --prompt"),
+        (("--stream", "--top-k", 5), "--top-k requires --prompt"),
+        (("--prompt", "a", "-o", "y.npy"), "-o requires an array input, but --prompt takes text: leave it out"),
         (
             ("--score", "-", "--load-state", "s.npz"),
-            "--load-state goes with arrays, --score is about",
+            "--load-state requires an array input, but --score takes text",
         ),
         (("--prompt", ""), "the prompt has 0 tokens, expected at least 1"),
         (("--prompt", "a", "--tokens", 0), "tokens is 0, expected 1 or more"),

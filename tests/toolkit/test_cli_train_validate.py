@@ -142,7 +142,7 @@ def test_validate_exits_1_when_the_budget_is_broken(models):
     result = run("validate", candidate, "--against", reference, "--data", "japanese-vowels", "--max-drop", "1%")
     assert result.exit_code == 1
     assert "BUDGET BROKEN" in result.stdout
-    assert result.stderr.splitlines()[-1].startswith("error: budget broken: accuracy goes from ")
+    assert result.stderr.splitlines()[-1].startswith("error: over the budget: accuracy goes from ")
 
 
 def test_validate_prints_the_librarys_report_as_json(models):

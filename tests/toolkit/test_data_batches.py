@@ -105,8 +105,8 @@ def test_targets_of_sequences_stay_as_they_are():
         ({"pad": "left"}, "pad is 'left', expected post, pre, random"),
         ({"truncate": "left"}, "truncate is 'left', expected post, pre, random"),
         ({"max_length": 0}, "max_length is 0, expected 1 or more"),
-        ({"pad": "random"}, "pad='random' draws numbers: give rng, a numpy.random.Generator"),
-        ({"truncate": "random", "max_length": 2}, "truncate='random' draws numbers: give rng"),
+        ({"pad": "random"}, "pad='random' needs random numbers: give rng, a numpy.random.Generator"),
+        ({"truncate": "random", "max_length": 2}, "truncate='random' needs random numbers: give rng"),
     ],
 )
 def test_wrong_padding_gets_one_sentence(arguments, sentence):
@@ -227,7 +227,7 @@ def test_a_subset_keeps_what_belongs_to_its_rows(per_step):
     for place, row in enumerate((3, 0)):
         assert np.array_equal(part[place], data[row])
         assert np.array_equal(part.target(place), data.target(row))
-    with pytest.raises(DataError, match="a part with no sequences"):
+    with pytest.raises(DataError, match="a subset without sequences"):
         data.subset([])
 
 

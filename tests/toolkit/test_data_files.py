@@ -92,7 +92,7 @@ def test_several_target_columns_are_one_vector(tmp_path):
     data = load_csv(csv_file(tmp_path, text), columns=Columns(target=("dx", "dy")))
     assert (data.task, data.per_step, data.targets, data.features) == ("forecast", True, 2, 1)
     assert data.y.tolist() == [[1, 2], [3, 4]]
-    with pytest.raises(DataError, match=r"line 2: 2 columns are the target, expected one for tagging$"):
+    with pytest.raises(DataError, match=r"line 2: got 2 target columns, expected one for tagging$"):
         load_csv(csv_file(tmp_path, text), columns=Columns(target=("dx", "dy")), task="tagging")
 
 
@@ -113,7 +113,7 @@ def test_the_labels_of_a_model_number_the_classes(tmp_path):
         ("sequence,step,v,target\n", ": has a header and no line after it; expected one for each step"),
         (LONG.replace("target", "class"), ", line 1: no column 'target' (target); found sequence, step, speed, level,"),
         (LONG.replace(",", ";"), ", line 1: no column 'sequence' (sequence); found sequence;step;speed;level;target."),
-        (LONG.replace("level", "speed"), ", line 1: the column 'speed' is there twice"),
+        (LONG.replace("level", "speed"), ", line 1: the column 'speed' is given twice"),
         ("sequence,step,target\na,0,1\n", ", line 1: no column is left for features; found sequence, step, target"),
         (replaced(4, "a,1,2,3"), ", line 4: has 4 cells, expected 5 as in the header"),
         (replaced(4, "a,1,2,3,low,6"), ", line 4: has 6 cells, expected 5 as in the header"),
@@ -129,7 +129,7 @@ def test_the_labels_of_a_model_number_the_classes(tmp_path):
         (replaced(6, "b,1,4,5,high"), ", line 6: sequence 'b' has step 1 again, first on line 5"),
         (replaced(6, "b,4,4,5,high"), ", line 3: sequence 'b' goes from step 1 (line 5) to 3; expected 2"),
         (replaced(4, 'a,1,2,"3,low'), ", line 6: not CSV (unexpected end of data)"),
-        (LONG.replace("high", "2.5"), ", line 2: the target is not a number, but that on line 3 is one with a decimal"),
+        (LONG.replace("high", "2.5"), ", line 2: the target is not a number, but the target on line 3 has a decimal"),
     ],
 )
 def test_a_wrong_csv_gets_one_sentence_with_its_line(tmp_path, text, sentence):
@@ -180,7 +180,7 @@ def test_wrong_columns_get_one_sentence(text, sentence):
 
 
 def test_columns_are_for_csv_only(tmp_path):
-    with pytest.raises(InputError, match=r"columns are for \.csv files, leave them out$"):
+    with pytest.raises(InputError, match=r"columns require a \.csv file, leave them out$"):
         load(str(tmp_path / "d.jsonl"), default_split="train", columns=Columns())
 
 
@@ -231,7 +231,7 @@ def test_what_y_is_in_json_lines(tmp_path, first, second, task, y):
         ('{"x": [[1]]}', ", line 1: has the keys x; expected x, and either y or y_vector"),
         ('{"x": [[1]], "y": 1, "y_vector": [1]}', ", line 1: has the keys x, y, y_vector; expected x, and either"),
         ('{"x": [[1]], "y": 1, "z": 1}', ", line 1: the key 'z' is unknown; expected x, y, y_vector, id, group, time"),
-        ('{"x": [[1]], "x": [[2]], "y": 1}', ", line 1: the key 'x' is there twice"),
+        ('{"x": [[1]], "x": [[2]], "y": 1}', ", line 1: the key 'x' is given twice"),
         ('{"x": [], "y": 1}', ", line 1: x is an empty list, expected a list of at least one step"),
         ('{"x": [1, 2], "y": 1}', ", line 1: x[0] is int, expected numbers"),
         ('{"x": [[1], []], "y": 1}', ", line 1: x[1] is an empty list, expected numbers"),
@@ -243,9 +243,12 @@ def test_what_y_is_in_json_lines(tmp_path, first, second, task, y):
         ('{"x": [["1"]], "y": 1}', ", line 1: x[0] holds '1', expected a finite number"),
         ('{"x": [[1]], "y": true}', ", line 1: y is True, expected text or a number"),
         ('{"x": [[1]], "y": null}', ", line 1: y is None, expected text or a number"),
-        ('{"x": [[1]], "y": [1, 2]}', ", line 1: y has 2 entries, but x 1 steps; expected one for each (several"),
+        ('{"x": [[1]], "y": [1, 2]}', ", line 1: y has 2 entries, but x has 1 steps; expected one for each (a vector"),
         ('{"x": [[1]], "y": 1, "id": 1.5}', ", line 1: id is 1.5, expected text or an integer"),
-        ('{"x": [[1]], "y": 1}\n{"x": [[1, 2]], "y": 1}', ", line 2: x has 2 features, expected 1 as before"),
+        (
+            '{"x": [[1]], "y": 1}\n{"x": [[1, 2]], "y": 1}',
+            ", line 2: x has 2 features, expected 1 as on the lines before",
+        ),
         ('{"x": [[1]], "y": 1}\n\n{"x": [[1]], "y": [1]}', ", line 3: y is one a step, but one a sequence on line 1"),
         ('{"x": [[1]], "y": 1}\n{"x": [[1]], "y": 1, "id": 1}', ": id is on 1 of 2 lines; expected on all or none"),
         ('{"x": [[1]], "y_vector": [1]}\n{"x": [[1]], "y_vector": [1, 2]}', ", line 2: the target has 2 numbers, expe"),

@@ -277,5 +277,7 @@ def test_the_metric_is_the_datas_own_where_none_is_named(tmp_path):
         )
         if metric != "accuracy":
             # Half a point of squared error may be anything: nobody chose it.
-            with pytest.raises(InputError, match=rf"the metric is {metric}, which has no budget by default: say with"):
+            with pytest.raises(
+                InputError, match=rf"the metric is {metric}, which has no default budget: give one with"
+            ):
                 choose_budget(None, None, data)

@@ -52,7 +52,7 @@ def test_a_json_beside_the_report_is_not_overwritten_unasked(tmp_path):
     command += ["--metric", "accuracy", "--max-drop", "1pt", "--report", str(tmp_path / "r.html")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
-    assert "r.json: this file exists, and --report writes the report's figures under that name" in result.stderr
+    assert "r.json: file exists, and --report would write the report's figures to it" in result.stderr
     assert "overwrite the file with --force" in result.stderr
     forced = CliRunner().invoke(app, [*command, "--force"])
     assert "none.npz: no such file" in forced.stderr
@@ -83,7 +83,7 @@ def test_on_a_terminal_the_command_asks(tmp_path, answer, goes_on):
     text = said.decode()
     assert "r.json exists. Overwrite it? [y/N]" in text
     assert ("none.npz: no such file" in text) == goes_on
-    assert ("this file exists" in text) != goes_on
+    assert ("file exists" in text) != goes_on
     assert process.returncode == 2
 
 
@@ -94,8 +94,8 @@ def test_the_answer_is_looked_for_only_where_it_is_needed(tmp_path, monkeypatch)
     (tmp_path / "r.json").symlink_to(tmp_path / "kept.json")
     for figures, more, sentence in (
         (False, page, "none.onnx: no such file"),
-        (False, ["--force"], "--force goes with --report; leave it out"),
-        (True, page, "r.json: this file exists, and --report writes"),
+        (False, ["--force"], "--force requires --report; leave it out"),
+        (True, page, "r.json: file exists, and --report would write"),
         (True, [*page, "--force"], "none.onnx: no such file"),
     ):
         (tmp_path / "kept.json").unlink(missing_ok=True)

@@ -185,7 +185,7 @@ def test_a_wrong_answer_is_one_sentence(mine, function, sentence):
 def test_a_function_that_needs_what_a_resample_lacks_says_so(mine):
     few = sequences(3)
     expected = (
-        f"metric {mine}:fussy: raised ValueError: a class is missing (on samples that the bootstrap drew; it needs"
+        f"metric {mine}:fussy: raised ValueError: a class is missing (on a resample of the bootstrap, which also needs"
     )
     with pytest.raises(InputError, match="^" + re.escape(expected)):
         judge(f"{mine}:fussy:more", few)
@@ -215,10 +215,10 @@ def test_a_wrong_number_of_arguments_is_told(mine):
         ("{mine}:number:more", "metric {mine}:number: is a int, expected a function (outputs, targets)"),
         (
             "{mine}:scores",
-            "metric {mine}:scores: nothing says which way is better; write {mine}:scores:more or {mine}:scores:less, "
+            "metric {mine}:scores: got no better direction; write {mine}:scores:more or {mine}:scores:less, "
             "or give the function an attribute more_is_better",
         ),
-        ("{mine}:share:less", "metric {mine}:share: less shall be better, but its more_is_better is True"),
+        ("{mine}:share:less", "metric {mine}:share: got the suffix less, but its more_is_better is True"),
         (
             "{mine}:wrong_direction",
             "metric {mine}:wrong_direction: its more_is_better is 'yes', expected True or False",

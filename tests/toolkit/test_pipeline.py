@@ -106,7 +106,7 @@ def test_truncated_weights_are_named(factory, tmp_path):
 def test_weights_of_another_module_are_named(factory, tmp_path):
     path = tmp_path / "w.pt"
     torch.save({name: value for name, value in weights().items() if name != "bias_hh_l0"}, path)
-    with pytest.raises(CaptureError, match=r'w\.pt: the weights are not those of .* Missing key.*"bias_hh_l0"'):
+    with pytest.raises(CaptureError, match=r'w\.pt: the weights do not fit .* Missing key.*"bias_hh_l0"'):
         load_source(factory, path)
 
 

@@ -68,10 +68,10 @@ def test_the_summary_has_the_figures_of_the_held_out_data_and_not_of_the_tuning_
         "less is better",
         "+0.0125",
         "at most +0.0148 at 99% confidence",  # of one look
-        "at the drop's bound, 95% confidence",  # as asked for
+        "to the drop's bound, 95% confidence",  # as asked for
         "+0.36% of float32",
         "a drop of 0.0167",
-        "Judged once on king-james test (206,892 characters), which the search does not see.",
+        "Evaluated once on king-james test (206,892 characters), which the search does not use.",
     ):
         assert expected in text, expected
 
@@ -81,7 +81,7 @@ def test_of_several_looks_at_the_held_out_data_the_one_that_passed_counts():
     report = with_looks(example(), *({"value": value, "passed": passed} for value, passed in looks))
     text = summary(report)
     assert [value for value, _ in looks if str(value) in text] == [5.25]
-    assert "Judged 3 times on" in text
+    assert "Evaluated 3 times on" in text
 
 
 def test_the_interval_of_the_metric_is_shown_where_it_is_finite():
@@ -123,7 +123,7 @@ def test_a_failed_search_has_a_report_that_says_what_came_closest():
     assert "No file within the budget was found, and none was written" in text
     best = min((found for found in failed().evaluations if found.stage == "search"), key=lambda found: found.high)
     assert f"number {best.number} (search)" in text
-    assert "Nothing was judged on held-out data." in text
+    assert "Nothing was evaluated on held-out data." in text
     assert "Within the budget" not in page.text
     assert "● chosen" not in page.text
     assert page.all("p", **{"class": "verdict failed"})
@@ -148,7 +148,7 @@ def test_every_layer_has_its_bytes_its_schemes_and_the_worst_of_its_chosen_schem
             alone("a.lstm.R.i", "int4", 9.0),
         ),
     )
-    found = rows(Page(render_report(report)), "What each layer became")
+    found = rows(Page(render_report(report)), "The scheme of each layer")
     assert [row[0].split()[0] for row in found[1:]] == [layer.name for layer in report.layers]
     assert found[3][0] == "a.lstm LSTM"
     assert found[3][1:] == ["12,345", "50.0 kB", "9.00 kB", "0.18×", "W int8 R.i int4:128 other float16", "+0.0123"]
@@ -168,7 +168,7 @@ def test_sensitivities_are_sorted_and_bars_are_as_long_as_they_say():
         return replace(entry, evaluation=replace(entry.evaluation, drop=drop, high=drop + 0.001))
 
     page = Page(render_report(with_sensitivities(report, change)))
-    shown, folded = (rows(page, f"What each part loses alone: the {which}")[1:] for which in ("most", "others"))
+    shown, folded = (rows(page, f"Loss of each part alone: the {which}")[1:] for which in ("most", "others"))
     assert len(shown) == 12
     found = shown + folded
     assert len(found) == len(everything)
@@ -189,13 +189,13 @@ def test_the_bound_is_held_against_the_budget_and_not_the_estimate():
     for high, mark in ((0.016, ""), (0.9, "✗ over")):
         report = with_sensitivity(with_budget(example()), drop=0.0159, high=high)
         page = Page(render_report(report))
-        found = rows(page, "What each part loses alone: the most") + rows(page, "What each part loses alone: the oth")
+        found = rows(page, "Loss of each part alone: the most") + rows(page, "Loss of each part alone: the oth")
         assert [row[3] for row in found if row[2:5:2] == ["+0.0159", f"{high:+.4f}"]] == [mark]
 
 
 def test_every_evaluation_is_listed_with_its_parts():
     report = example()
-    found = rows(Page(render_report(report)), "In the order of judging")[1:]
+    found = rows(Page(render_report(report)), "In the order of evaluation")[1:]
     assert len(found) == 2 * len(report.evaluations)
     for item, row, parts in zip(report.evaluations, found[::2], found[1::2], strict=True):
         assert row[:2] == [str(item.number), item.stage]

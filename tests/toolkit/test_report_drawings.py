@@ -123,7 +123,7 @@ def test_what_was_not_judged_is_counted_and_what_is_there_twice_is_drawn_once():
     evaluations = tuple(built(number, size, drop) for number, (size, drop) in enumerate(tried))
     report = replace(failed(), baselines=baselines, evaluations=evaluations)
     page = Page(render_report(report))
-    assert "1 file was not judged or not timed, and has no mark." in page.text
+    assert "1 file was not evaluated or not timed, and has no mark." in page.text
     titles = [e["text"].split(":")[0] for e in page.all("title") if e["in"][-1] == "g"]
     drawn = ["number 2, search", "number 3, search", "a", "b"]
     assert "a: 100 bytes, drop +0.0100000 (0 to +0.1000000)" in [

@@ -107,7 +107,7 @@ def test_the_data_ask_for_their_split(arguments, split):
 
 def test_groups_and_times_of_a_forecast_are_a_dilemma():
     both = data(task="forecast", groups=np.zeros(24, np.int64), times=np.arange(24.0))
-    with pytest.raises(DataError, match=r"^data small: has groups and times; say with split whether grouped or time$"):
+    with pytest.raises(DataError, match=r"^data small: has groups and times; give the split, grouped or time$"):
         choose_split(both)
 
 
@@ -145,14 +145,14 @@ def test_a_class_that_a_fold_would_only_hold_out_is_refused_before_anything_is_t
 @pytest.mark.parametrize(
     ("arguments", "split", "folds", "sentence"),
     [
-        ({"classes": 9}, "stratified", 3, "the class 6 has 2 sequences, fewer than the 3 folds; ask for fewer folds"),
+        ({"classes": 9}, "stratified", 3, "the class 6 has 2 sequences, fewer than the 3 folds; use fewer folds"),
         ({"task": "tagging"}, "stratified", 3, "the stratified split needs a class for each sequence; use plain or"),
         ({}, "grouped", 3, "the grouped split needs groups, one for each sequence; there are none"),
         ({}, "time", 3, "the split in time needs times, one for each sequence; there are none"),
         ({"groups": np.repeat([0, 1], 12)}, "grouped", 3, "has 2 groups, too few for 3 folds"),
         ({"task": "forecast"}, "plain", 25, "has 24 sequences, too few for 25 folds"),
         ({"task": "forecast", "times": np.arange(24.0)}, "time", 24, "has 24 sequences, too few for 24 folds"),
-        ({"classes": 24}, "plain", 2, "is missing from what fold 1 is trained on; ask for another number of folds"),
+        ({"classes": 24}, "plain", 2, "is missing from the training part of fold 1; use another number of folds"),
     ],
 )
 def test_data_that_cannot_be_split_so_get_one_sentence(arguments, split, folds, sentence):
@@ -232,7 +232,7 @@ def test_other_amounts_are_refused(text):
 def test_lists_of_sizes():
     assert parse_sizes("--hidden-sizes", "16, 32") == (16, 32)
     for text in ("", "16,", "a", "1.5", "-3"):
-        with pytest.raises(InputError, match=r"^--hidden-sizes is .*, expected integers with commas between them"):
+        with pytest.raises(InputError, match=r"^--hidden-sizes is .*, expected integers separated by commas"):
             parse_sizes("--hidden-sizes", text)
     for wrong in ((8, 8), (0,), ()):
         with pytest.raises(InputError, match=r"^select: hidden is "):
@@ -325,12 +325,12 @@ def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
         (("--metric", "mean-squared-error"), "metric mean-squared-error: data "),
         (
             ("--metric", "agreement"),
-            "metric agreement: is not one to choose a model by; expected one of accuracy, cross-",
+            "metric agreement: not available for selection; expected one of accuracy, cross-",
         ),
         (("--task", "tagging"), "y holds a class (integer) for each sequence; expected"),
         (("--storage", "nonsense"), "storage: not a database's URL; expected sqlite:///study.sqlite3 or postgresql://"),
         (("--storage", "mysql://a/b"), "storage: mysql is not supported, expected sqlite or postgresql"),
-        (("--plot", "p.gif"), "p.gif: the name of a drawing must end in"),
+        (("--plot", "p.gif"), "p.gif: the name of a plot must end in"),
     ],
 )
 def test_wrong_arguments_get_one_sentence_and_write_nothing(tmp_path, monkeypatch, arguments, sentence):

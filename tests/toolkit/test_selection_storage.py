@@ -100,7 +100,7 @@ def test_what_a_driver_says_is_searched_for_every_form_of_a_secret():
     # A short one is part of any word; a message without its letters would spell it.
     short = parse_storage("postgresql://bob:ab@host/db")
     assert short.masked("cannot connect: unable to") == (
-        "what it said is not shown: it may hold a part of the URL's secrets"
+        "its message is not shown, because it may contain a part of the URL's secrets"
     )
     assert short.masked("connection refused") == "connection refused"
 

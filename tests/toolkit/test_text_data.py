@@ -39,7 +39,7 @@ def test_parts_are_cut_by_position(characters):
 
 def test_a_short_text_has_no_parts():
     with pytest.raises(
-        DataError, match=r"^data text: the text has 19 characters, expected 20 or more to cut it into 90"
+        DataError, match=r"^data text: the text has 19 characters, expected 20 or more to split it into 90"
     ):
         split_text("x" * 19)
 

@@ -182,7 +182,7 @@ def test_a_vocabulary_larger_than_the_devices_budget_is_refused(tmp_path):
     check_device_bytes(config, config.device_bytes)
     # 1000 rows of 8 with a scale each, 1000 rows of 16 with a scale and a bias each.
     sentence = (
-        f"language model: its weights take {config.device_bytes:,} bytes as int8, 36,000 of them for the vocabulary of "
+        f"language model: the weights take {config.device_bytes:,} bytes as int8, 36,000 of them for the vocabulary of "
         f"1,000 tokens, but the device's budget is {config.device_bytes - 1:,}: choose a smaller --vocabulary-size"
     )
     with pytest.raises(InputError, match="^" + re.escape(sentence)):
@@ -200,5 +200,5 @@ def test_a_drawing_needs_a_known_ending(tmp_path):
     first = (tmp_path / "c.svg").read_bytes()
     plot_curves(report, tmp_path / "c.svg")
     assert (tmp_path / "c.svg").read_bytes() == first
-    with pytest.raises(OutputError, match=r"c.gif: the name of a drawing must end in .svg, .png, .pdf$"):
+    with pytest.raises(OutputError, match=r"c.gif: the name of a plot must end in .svg, .png, .pdf$"):
         plot_curves(report, tmp_path / "c.gif")

@@ -147,7 +147,7 @@ def test_a_killed_process_goes_on(tmp_path):
 
     again = CliRunner().invoke(app, [*command, "-o", str(output)])
     assert again.exit_code == 2
-    assert "an interrupted training lies here; go on from it with --resume, or delete the file" in again.stderr
+    assert "this is the state of an interrupted training; continue it with --resume, or delete the file" in again.stderr
     resumed = CliRunner().invoke(app, [*command, "-o", str(output), "--resume"])
     assert resumed.exit_code == 0, resumed.output
     first = json.loads(resumed.stdout.splitlines()[0])
@@ -188,7 +188,7 @@ def test_nothing_to_resume_and_nothing_to_lose(tmp_path, stored):
     path = tmp_path / "none"
     with pytest.raises(InputError, match=r"none: no such file, so there is nothing to resume; leave --resume out$"):
         train("tagging", checkpoint=Checkpoint(path=path, resume=True))
-    with pytest.raises(OutputError, match=r"an interrupted training lies here; go on from it with --resume"):
+    with pytest.raises(OutputError, match=r"this is the state of an interrupted training; continue it with --resume"):
         train("tagging", checkpoint=Checkpoint(path=stored))
     with pytest.raises(OutputError, match=r"the folder .* does not exist"):
         train("tagging", checkpoint=Checkpoint(path=tmp_path / "no" / "state"))

@@ -244,7 +244,7 @@ def test_a_class_that_only_the_held_out_part_has_is_refused_by_name(task, parts,
     function = train_classifier if task == "classification" else train_tagger
     sentence = (
         f"data r: the class 'rare' is only in the 3 sequences that are held out{why}, so training would never see it; "
-        "add sequences of that class, or hold out others: validation data, another share or another seed"
+        "add sequences of that class, or give held-out data, another share or another seed"
     )
     options = TrainingOptions(epochs=1, held_out=0.25)
     with pytest.raises(DataError, match="^" + re.escape(sentence) + "$"):

@@ -86,9 +86,15 @@ def test_symbols_are_the_cards_labels_or_vocabulary(options, text):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"labels": None}, "m: its card has neither labels nor a vocabulary, expected one of them to say which symbol"),
+        (
+            {"labels": None},
+            "m: its card has neither labels nor a vocabulary, expected one of them, which names the symbol",
+        ),
         ({"card": False}, "m: output 'y' is float32[batch, time, 5], expected"),
-        ({"vocabulary": tuple("abcde")}, "m: its card has both labels and a vocabulary, expected one of them to say"),
+        (
+            {"vocabulary": tuple("abcde")},
+            "m: its card has both labels and a vocabulary, expected one of them, which names",
+        ),
         (
             {"labels": tuple("abcde")},
             "m: none of its symbols is the blank of CTC, expected one named '<blank>', or the first one to have an "
@@ -159,7 +165,7 @@ def test_models_of_labels_have_no_differences_of_outputs():
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["snr_db"] is None
     assert not any("difference" in name or "noise" in name for name, _ in report.rows())
     logits_model = matrix_model(EYE, labels=LETTERS)
-    expected = "model: its outputs are [5] for each sequence, those of the reference int64 []; expected the same"
+    expected = "model: its outputs are [5] for each sequence, the reference's are int64 []; expected the same shape"
     with pytest.raises(InputError, match="^" + re.escape(expected) + "$"):
         validate(logits_model, good, data, metric="character-error-rate")
 
@@ -210,10 +216,13 @@ def test_a_file_of_texts_is_read(tmp_path, name):
         ([{"x": [[1]], "text": "a"}, {"x": [[1]]}], ", line 2: has the keys x; expected x and text"),
         ([{"x": [[1]], "text": 3}], ", line 1: text is 3, expected a text"),
         ([{"x": [[1]], "text": "a", "y": 1}], ", line 1: the key 'y' is unknown; expected x, text, id, group, time"),
-        ([{"x": [[1]], "text": "a"}, {"x": [[1, 2]], "text": "a"}], ", line 2: x has 2 features, expected 1 as before"),
+        (
+            [{"x": [[1]], "text": "a"}, {"x": [[1, 2]], "text": "a"}],
+            ", line 2: x has 2 features, expected 1 as on the lines before",
+        ),
         ([{"x": [], "text": "a"}], ", line 1: x is an empty list, expected a list of at least one step"),
         (['{"x": [[NaN]], "text": "a"}'], ", line 1: holds NaN; expected finite numbers"),
-        ([{"x": [[1]], "text": " "}], ": no text has a word; expected one at least"),
+        ([{"x": [[1]], "text": " "}], ": no text has a word; expected at least one"),
     ],
 )
 def test_a_wrong_file_of_texts_is_one_sentence(tmp_path, lines, sentence):
@@ -225,7 +234,7 @@ def test_a_wrong_file_of_texts_is_one_sentence(tmp_path, lines, sentence):
 def test_a_file_of_texts_for_another_metric_says_what_texts_are_for(tmp_path):
     path = write(tmp_path / "s.jsonl", {"x": [[1]], "text": "a"})
     with pytest.raises(
-        DataError, match=r"line 1: the key 'text' is unknown; .* \(a text is for word-error-rate and ch"
+        DataError, match=r"line 1: the key 'text' is unknown; .* \(text is read for word-error-rate and ch"
     ):
         load_data(str(path), "accuracy")
 

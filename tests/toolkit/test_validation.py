@@ -94,7 +94,7 @@ def test_the_report_has_the_figures(models, tmp_path):
     assert report.reference_bytes == reference.stat().st_size
     assert (report.confidence, report.drop_bound) == (None, None)
     sentence = (
-        f"budget broken: accuracy goes from 1 to {right:.6g}, a drop of {1 - right:.4g}; allowed is 0.005 (0.5pt)"
+        f"over the budget: accuracy goes from 1 to {right:.6g}, a drop of {1 - right:.4g}; allowed is 0.005 (0.5pt)"
     )
     with pytest.raises(BudgetError, match="^" + re.escape(sentence) + "$"):
         report.check()
@@ -248,7 +248,7 @@ def test_models_that_do_not_fit_are_refused(tmp_path):
     for candidate, sentence in (
         (
             wide,
-            f"model {wide}: its outputs are [4] for each sequence, those of the reference [3]; expected the same",
+            f"model {wide}: its outputs are [4] for each sequence, the reference's are [3]; expected the same shape",
         ),
         (steps, f"model {steps}: output 'logits' has a time axis, expected one answer for each sequence"),
         (other, f"model {other}: input 'x' is float32[batch, time, 5], but data made has float32[batch, time, 3]"),
@@ -298,7 +298,7 @@ def test_a_label_that_the_model_never_saw_is_refused(tmp_path):
 def test_models_with_other_labels_are_not_compared(tmp_path):
     one = give_labels(write_model(tmp_path / "one.onnx", np.eye(3)), ["a", "b", "c"])
     other = give_labels(write_model(tmp_path / "other.onnx", np.eye(3)), ["c", "b", "a"])
-    with pytest.raises(InputError, match=r"other\.onnx: its labels are not those of the reference"):
+    with pytest.raises(InputError, match=r"other\.onnx: its labels differ from the reference's"):
         validate(other, one, csv_of(tmp_path / "abc.csv", "abc"))
 
 
@@ -309,5 +309,5 @@ def test_columns_of_a_csv_have_any_names_and_integers_are_values_for_a_metric_of
     columns = parse_columns("sequence=day,step=hour,target=peak")
     data = load_data(str(path), "mean-absolute-error", columns=columns)
     assert validate(model, model, data, metric="mean-absolute-error").reference == pytest.approx(0.5, abs=ROUNDED)
-    with pytest.raises(InputError, match=r"columns are for \.csv files"):
+    with pytest.raises(InputError, match=r"columns require a \.csv file"):
         load_data("king-james", "perplexity", columns=columns)

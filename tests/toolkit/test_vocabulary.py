@@ -103,10 +103,10 @@ def test_another_process_builds_the_same_tokens():
         (("a", "character", {"size": 1}), "the size is 1, expected at least 2 for character"),
         (("a", "word", {"size": 2, "end": True}), "the size is 2, expected at least 3 for word"),
         (("a", "bpe", {"size": 255}), "the size is 255, expected at least 256 for bpe"),
-        (("a", "byte", {"size": 100}), "byte has always 256 tokens, got the size 100: leave it out"),
+        (("a", "byte", {"size": 100}), "got size 100, but byte always has 256 tokens: leave the size out"),
         (
             (TEXT, "word", {"max_size": 0}),
-            "the most tokens (--max-vocabulary) are 0, expected 1 or more",
+            "--max-vocabulary is 0, expected 1 or more",
         ),
         (
             (TEXT, "word", {"max_size": 8}),

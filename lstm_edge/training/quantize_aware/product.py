@@ -92,7 +92,7 @@ def round_activations(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def exact_product(q: Tensor, s: Tensor, matrix: RoundedMatrix) -> Tensor:
-    """Multiply rounded rows q [R, K], s [R, 1] with a matrix to [R, N]: exact sums in the operators' order."""
+    """Multiply rounded rows q [R, K], s [R, 1] with a matrix to [R, N]: exact sums, scaled in operator order."""
     if matrix.integers.dim() == 2:
         return torch.mm(q, matrix.integers).mul_(s).mul_(matrix.scale)
     blocks, block, N = matrix.integers.shape
