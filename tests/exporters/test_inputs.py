@@ -100,3 +100,13 @@ def test_ids_stay_below_the_smallest_table() -> None:
     assert smallest_embedding(nn.ModuleList([nn.Embedding(9, 2), nn.Embedding(5, 2)])) == 5
     assert smallest_embedding(LanguageModel()) == 17
     assert smallest_embedding(nn.LSTM(3, 5)) == 2
+
+
+def test_drawn_inputs_are_what_their_dtype_can_be() -> None:
+    specs = [parse_input("flags: bool[64]"), parse_input("ids: int64[64]"), parse_input("x: float32[64]")]
+    drawn = InputMaker(specs, ids_below=7).make_sized(np.random.default_rng(0), {})
+    assert set(drawn["flags"].tolist()) == {False, True}
+    assert set(drawn["ids"].tolist()) == set(range(7))
+    # Multiples of 1/64 keep golden inputs small in a compressed file.
+    np.testing.assert_array_equal(drawn["x"] * 64, np.round(drawn["x"] * 64))
+    assert len(np.unique(drawn["x"] * 64 % 2)) == 2
