@@ -202,7 +202,7 @@ def test_a_changed_number_is_damage_too(tmp_path):
     journal.put("tuning", PARTS, {"drop": 0.5})
     journal.close()
     path.write_text(path.read_text().replace("0.25", "0.75"))
-    with pytest.raises(ArtifactError, match=r"line 2 of 3 is damaged \(its checksum is that of other contents\)"):
+    with pytest.raises(ArtifactError, match=r"line 2 of 3 is damaged \(its checksum does not match its contents\)"):
         Journal(path, IDENTITY, resume=True)
 
 
@@ -286,7 +286,9 @@ def test_held_out_data_that_were_tuned_on_are_refused(tmp_path):
 
 
 def test_too_few_samples_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"^data .*one half \(seed 0\): has 16 sequences, expected 20 or more to hold"):
+    with pytest.raises(
+        DataError, match=r"^data .*one half \(seed 0\): has 16 sequences, expected 20 or more to verify"
+    ):
         load_roles(made(tmp_path, 34), None, metric="accuracy")
     text = tmp_path / "short.txt"
     text.write_text("".join(np.random.default_rng(0).choice(list("abcdef "), 15_000)))

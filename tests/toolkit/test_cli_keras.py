@@ -74,9 +74,11 @@ def test_a_legacy_file_without_keras_and_its_stream(tmp_path: Path) -> None:
 def test_what_does_not_go_with_a_keras_file(tmp_path: Path) -> None:
     source, path = FIXTURES / "keras2.h5", tmp_path / "model.onnx"
     result = export(source, "-o", path, "--weights", "w.pt", exit_code=2)
-    assert result.stderr.endswith("error: --weights requires package.module:factory; a Keras file has its own\n")
+    assert result.stderr.endswith(
+        "error: --weights requires package.module:factory; a Keras file has its own weights\n"
+    )
     result = export(source, "-o", path, "--lengths", exit_code=2)
-    assert "its own mask (mask_zero or Masking) marks the valid steps: leave --lengths out" in result.stderr
+    assert "the model's mask (mask_zero or Masking) marks the valid steps: leave --lengths out" in result.stderr
     damaged = tmp_path / "damaged.keras"
     shutil.copyfile(FIXTURES / "keras3.keras", damaged)
     os.truncate(damaged, 900)

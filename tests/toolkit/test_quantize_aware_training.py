@@ -76,7 +76,9 @@ def test_training_starts_from_the_model_with_its_statistics():
     second, _ = train("forecast", options=rate, start=first, seed=9)
     for name, value in first.state_dict().items():
         assert torch.allclose(second.state_dict()[name], value, atol=1e-7), name
-    with pytest.raises(InputError, match=r"^training: forget_bias is 3, but a model to start from brings its own;"):
+    with pytest.raises(
+        InputError, match=r"^training: forget_bias is 3, but the model to start from has its own biases;"
+    ):
         train("forecast", options=rate | {"forget_bias": 3.0}, start=first)
 
 

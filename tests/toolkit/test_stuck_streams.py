@@ -205,5 +205,5 @@ def test_the_worst_are_shown_and_the_rest_are_counted(files):
     assert len(report.streams.stuck) == 5
     rows = report.rows()
     assert sum(name == "WARNING, STUCK STREAM" for name, _ in rows) == 3
-    assert ("", "and 2 more, which lose less") in rows
+    assert ("", "and 2 more with smaller losses") in rows
     assert math.isfinite(report.streams.stuck[0].lost_nats)

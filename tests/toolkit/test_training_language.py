@@ -183,7 +183,7 @@ def test_a_vocabulary_larger_than_the_devices_budget_is_refused(tmp_path):
     # 1000 rows of 8 with a scale each, 1000 rows of 16 with a scale and a bias each.
     sentence = (
         f"language model: the weights take {config.device_bytes:,} bytes as int8, 36,000 of them for the vocabulary of "
-        f"1,000 tokens, but the device's budget is {config.device_bytes - 1:,}: choose a smaller --vocabulary-size"
+        f"1,000 tokens, but --max-bytes is {config.device_bytes - 1:,}: choose a smaller --vocabulary-size"
     )
     with pytest.raises(InputError, match="^" + re.escape(sentence)):
         check_device_bytes(config, config.device_bytes - 1)

@@ -297,9 +297,9 @@ def test_data_for_another_task_is_refused(function, task, sentence):
 @pytest.mark.parametrize(
     ("task", "loss", "sentence"),
     [
-        ("forecast", "cross-entropy", "training: loss is cross-entropy, but forecast takes mse or mae"),
-        ("tagging", "mse", "training: loss is mse, but tagging takes cross-entropy"),
-        ("language-model", "mae", "training: loss is mae, but language-model takes cross-entropy"),
+        ("forecast", "cross-entropy", "training: loss is cross-entropy, expected mse or mae for forecast"),
+        ("tagging", "mse", "training: loss is mse, expected cross-entropy for tagging"),
+        ("language-model", "mae", "training: loss is mae, expected cross-entropy for language-model"),
     ],
 )
 def test_a_loss_that_a_task_has_no_use_for_is_refused(task, loss, sentence):
