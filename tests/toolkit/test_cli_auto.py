@@ -282,7 +282,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ([damaged, *full], "damaged.onnx: onnxruntime cannot read the model"),
         ([damaged, *output, "--data", data], "damaged.onnx: onnxruntime cannot read the model"),
         ([tmp_path / "none.onnx", *full], "none.onnx: no such file"),
-        ([model, "-o", model, *full[2:]], "this is the source file; give the result another name"),
+        ([model, "-o", model, *full[2:]], "this is the source file; give the output another name"),
     ]
     for arguments, sentence in cases:
         assert sentence in command(*arguments, exit_code=2).stderr, arguments
