@@ -54,7 +54,7 @@ def check_functions(model: bytes | ModelReading) -> None:
             )
         if hashlib.sha256(_at_opset_18(function.data)).hexdigest() != DIGESTS[name]:
             raise ArtifactError(
-                f"the file's body of lstm_edge::{name} is not the one that this name stands for: export the model again"
+                f"the file's body of lstm_edge::{name} differs from docs/operators.md: export the model again"
             )
     for operator in set(reading.calls):
         _check_overload(operator)

@@ -146,8 +146,8 @@ def open_session(
     except RUNTIME_ERRORS as error:
         if refuse_fallback and any(sign in str(error) for sign in _FALLBACK_REFUSED):
             raise ProviderError(
-                f"strict: nodes of the model would run on the CPU under {provider}, for want of a kernel or because "
-                f"its libraries do not load; open it without strict to see which ({first_line(error)})"
+                f"strict: nodes of the model would run on the CPU under {provider}, because they have no kernel or "
+                f"because its libraries do not load; open it without strict to see which ({first_line(error)})"
             ) from error
         raise ArtifactError(f"onnxruntime cannot read the model: {first_line(error)}") from error
     if provider == "cpu" and hasattr(session, "_model_bytes"):

@@ -73,7 +73,7 @@ def self_test(source: Session | str | os.PathLike[str] | bytes) -> SelfTestRepor
         answers = _run(session, vector)
         for name, expected in vector.outputs.items():
             if name not in answers:
-                raise ArtifactError(f"golden vector {number} has the output {name!r}, which the model has not")
+                raise ArtifactError(f"golden vector {number} has the output {name!r}, which the model lacks")
             found, index = _difference(answers[name], expected, vector.strides.get(name))
             if name not in worst or found > worst[name].max_abs_difference:
                 worst[name] = OutputDifference(name=name, max_abs_difference=found, vector=number, index=index)

@@ -99,7 +99,7 @@ def test_a_vector_that_is_not_of_this_model_is_refused(models):
     def change(vector):
         return dataclasses.replace(vector, outputs=dict(vector.outputs) | {"other": np.zeros(1, np.float32)})
 
-    with pytest.raises(ArtifactError, match="golden vector 0 has the output 'other', which the model has not"):
+    with pytest.raises(ArtifactError, match="golden vector 0 has the output 'other', which the model lacks"):
         self_test(altered(Session(models / "tagger.onnx"), change))
 
 

@@ -206,7 +206,7 @@ def test_other_bodies_under_our_names_are_refused() -> None:
     with pytest.raises(ArtifactError) as caught:
         quantize_bytes(model.SerializeToString())
     assert str(caught.value) == (
-        "the file's body of lstm_edge::LstmFullV1 is not the one that docs/operators.md fixes: "
+        "the file's body of lstm_edge::LstmFullV1 differs from docs/operators.md: "
         "names in this domain never change their meaning"
     )
     function.CopyFrom(function_for("LstmFullV1"))

@@ -125,6 +125,6 @@ def _check_function(function: onnx.FunctionProto, opset: int) -> None:
         ) from error
     if function.SerializeToString(deterministic=True) != ours.SerializeToString(deterministic=True):
         raise ArtifactError(
-            f"the file's body of {DOMAIN}::{function.name} is not the one that docs/operators.md fixes: "
+            f"the file's body of {DOMAIN}::{function.name} differs from docs/operators.md: "
             "names in this domain never change their meaning"
         )
