@@ -1,7 +1,7 @@
 """Data sets of sequences: bundled sets, files, padding and batches. Imports only NumPy, so it also runs on the device.
 
-Files are ``.npz`` (below), CSV of the long form and JSON Lines (docs/data.md). ``lstm_edge.data.shifting``, which is
-not imported here, needs torch. An ``.npz`` file holds all sequences of one set under these keys:
+Files are ``.npz`` (below), CSV of the long form and JSON Lines (docs/data.md). An ``.npz`` file holds all sequences of
+one set under these keys:
 
 ======== ============== ==========================================================================
 key      dtype          contents

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lstm_edge.data import Dataset, bucketed_batches, collate
-from lstm_edge.data.shifting import to_front
 from lstm_edge.training import distributed
 from lstm_edge.training.holdout import class_name, only_held_out, split_sequences
 from lstm_edge.training.loop import Batch, Watch, fit
@@ -25,6 +24,7 @@ from lstm_edge.training.models import RecurrentConfig, SequenceModel, set_forget
 from lstm_edge.training.options import TrainingOptions
 from lstm_edge.training.quantize_aware import parse_scheme, quantized
 from lstm_edge.training.record import Epoch, TaskName, TrainingReport
+from lstm_edge.training.shifting import to_front
 from lstm_edge.training.state import check_checkpoint
 from lstm_edge_runtime.errors import DataError, InputError
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_edge.data import Dataset, bucketed_batches, collate
-from lstm_edge.data.shifting import to_front, to_place
 from lstm_edge.layers import LSTM
+from lstm_edge.training.shifting import to_front, to_place
 from lstm_edge_runtime.errors import DataError, InputError
 
 LENGTHS = [4, 1, 7, 3, 7]

@@ -1,4 +1,4 @@
-"""Padding before a row, for PyTorch: move rows to the front, and outputs back. No other module here needs torch.
+"""Padding before a row, for PyTorch: move rows to the front, and outputs back.
 
 A recurrent layer with ``lengths`` reads each row from step 0. Rows with padding in front are moved to step 0 and the
 outputs are moved back, so one code path serves every padding. Both moves only copy numbers, so they cannot change an
