@@ -2,8 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from lstm_edge_runtime.card import Task
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -28,3 +31,9 @@ def test_each_row_names_a_test() -> None:
     assert len(rows) >= 15
     assert len(NAMED) >= 15
     assert all("`tests/" in row for row in rows)
+
+
+def test_the_document_of_the_file_names_every_task() -> None:
+    document = (ROOT / "docs" / "artifact.md").read_text(encoding="utf-8")
+    [line] = [line for line in document.splitlines() if line.startswith("| `task` |")]
+    assert [task for task in get_args(Task) if f"`{task}`" not in line] == []
