@@ -1,6 +1,6 @@
 """Run, stream, measure and self-test an lstm-edge model on the device; imports numpy and onnxruntime only.
 
-The names below are loaded when they are first used.
+A name is loaded when it is first used.
 """
 
 import importlib

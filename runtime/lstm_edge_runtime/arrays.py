@@ -1,4 +1,4 @@
-"""The name of a NumPy array whose element type a signature does not fix."""
+"""The type of a NumPy array of any element type."""
 
 from typing import Any, TypeAlias
 

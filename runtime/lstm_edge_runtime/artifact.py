@@ -1,6 +1,6 @@
-"""The bytes around the graph: reading a model file, and its integrity trailer.
+"""Read a model file, and add or check its integrity trailer.
 
-No onnx package is needed here. The trailer is one more ``metadata_props`` entry (field 14 of ``ModelProto``),
+This needs no onnx package. The trailer is one more ``metadata_props`` entry (field 14 of ``ModelProto``),
 encoded by hand and appended to the serialized model; protobuf readers accept it as part of the model:
 
     72 54                       field 14, length-delimited, 84 bytes follow
@@ -32,10 +32,10 @@ _PREFIX = b"\x72\x54\x0a\x10" + TRAILER_KEY.encode() + b"\x12\x40"
 _DIGITS = 64
 TRAILER_BYTES = len(_PREFIX) + _DIGITS
 
-# One flipped bit changes one of the 22 fixed bytes. Half of them is far from both sides: a damaged trailer keeps
-# nearly all, and a file that never had one matches about 22/256 of them by chance.
+# One flipped bit changes one of the 22 fixed bytes, so a damaged trailer keeps nearly all of them. A file without a
+# trailer matches about 22/256 of them by chance. Half of them separates the two cases clearly.
 _LEAST_MATCHES = len(_PREFIX) // 2
-# The shortest cut-off trailer that is named as such; anything shorter fails in onnxruntime's parser anyway.
+# The shortest start of a trailer that is reported as truncated; a shorter one fails in onnxruntime's parser.
 _LEAST_PREFIX = 4
 
 
@@ -43,7 +43,7 @@ def append_trailer(model_bytes: bytes) -> bytes:
     """Return the serialized model with its integrity trailer (86 bytes) at the end.
 
     Args:
-        model_bytes: a serialized ``ModelProto`` that carries no trailer yet.
+        model_bytes: a serialized ``ModelProto`` without a trailer.
 
     Raises:
         ArtifactError: the bytes already end with a trailer.
@@ -59,18 +59,18 @@ def check_integrity(data: bytes) -> bool:
     """Compare a model file with its integrity trailer.
 
     Returns:
-        True when the trailer is there and agrees, False when there is none (the file is unverified).
+        True if the trailer is present and agrees, False if the file has none (it is then unverified).
 
     Raises:
-        IntegrityError: the bytes differ from those that the trailer was made for, or the trailer itself is
-            damaged or cut off. Any single flipped bit of a file with a trailer ends here.
+        IntegrityError: the bytes do not agree with the trailer, or the trailer itself is damaged or cut off. Any single
+            flipped bit in a file with a trailer raises this error.
     """
     body, trailer = memoryview(data)[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     matches = sum(got == expected for got, expected in zip(trailer, _PREFIX, strict=False))
     if len(trailer) == TRAILER_BYTES and matches >= _LEAST_MATCHES:
         if trailer != _PREFIX + _digest(body):
             raise IntegrityError(
-                "the file is damaged: its SHA-256 is not the one in its integrity trailer; copy the file again"
+                "the file is damaged: its SHA-256 differs from the one in its integrity trailer; copy the file again"
             )
         return True
     start = trailer.find(_PREFIX[:_LEAST_PREFIX])
@@ -78,7 +78,7 @@ def check_integrity(data: bytes) -> bool:
         if _is_cut_trailer(trailer[start:]):
             raise IntegrityError(
                 f"the file is truncated: only {len(trailer) - start} of the {TRAILER_BYTES} bytes of its integrity "
-                "trailer are there; copy the file again"
+                "trailer are present; copy the file again"
             )
         start = trailer.find(_PREFIX[:_LEAST_PREFIX], start + 1)
     return False
@@ -97,7 +97,8 @@ def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a model file.
 
     Raises:
-        ArtifactError: there is no such file, it is a directory, a device or a pipe, empty, over 2 GB or cannot be read.
+        ArtifactError: the file does not exist, is a directory, a device or a pipe, is empty, is over 2 GB or cannot be
+            read.
     """
     with (
         translated(ArtifactError, f"{path}: the file cannot be read"),

@@ -1,7 +1,7 @@
-"""How fast a model is on this device, and how much memory it takes, through Session and Stream.
+"""Measure the speed and the memory use of a model on this device, with Session and Stream.
 
-Every timing starts from a state that random input has filled: a state of zeros can make a step look three times faster
-than it is. Inputs change from call to call.
+Every timing starts from a state that random input has filled, because a step from a state of zeros can be three times
+faster. Inputs change from call to call.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ __all__ = ["BenchReport", "Opening", "Timing", "bench"]
 
 Feeds = dict[str, Array]
 
-# Different inputs that the timed calls take in turn: enough that no call repeats the last one's.
+# Number of different inputs that the timed calls take in turn, so that no call repeats the input before it.
 _INPUTS = 16
-# Calls before the clock starts: buffers are bound, caches and branch predictors are warm.
+# Untimed calls before the timing: they bind buffers and warm up caches and branch predictors.
 _WARM_UP = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Latency of a call in microseconds over ``calls`` calls, and time steps of all rows a second at the median."""
+    """Latency of a call in microseconds over ``calls`` calls, and time steps of all rows per second at the median."""
 
     calls: int
     p50_us: float
@@ -46,10 +46,10 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What a fresh process sees: time to open the file, and resident memory that opening it and one run add.
+    """Time to open the file in a fresh process, and the resident memory that opening it and one run add.
 
-    ``resident_bytes`` is what stays (VmRSS), ``peak_bytes`` the greatest on the way (VmHWM); both are None where
-    there is no /proc/self/status, and count from after the imports of NumPy and onnxruntime.
+    ``resident_bytes`` is the memory afterwards (VmRSS), ``peak_bytes`` the maximum (VmHWM). Both are relative to the
+    memory after the imports of NumPy and onnxruntime, and None if there is no /proc/self/status.
     """
 
     load_ms: float
@@ -59,10 +59,11 @@ class Opening:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchReport:
-    """What ``bench`` found; ``step`` is None for a model that cannot be streamed, ``kernels`` for function bodies.
+    """The result of ``bench``.
 
-    ``step`` is one ``Stream.push`` of a frame, ``sequence`` one ``Session.run`` of ``time`` steps; both of
-    ``batch_size`` rows. ``sequence`` is None for a model whose every call is one step.
+    ``step`` is one ``Stream.push`` of a frame, ``sequence`` one ``Session.run`` of ``time`` steps; both have
+    ``batch_size`` rows. ``step`` is None for a model that cannot be streamed, ``sequence`` for a model whose every
+    call is one step. ``kernels`` is None if function bodies ran.
     """
 
     model: str
@@ -125,15 +126,15 @@ def bench(
         provider: ``"cpu"`` or ``"cuda"``.
         threads: threads within one operator.
         kernels: as for ``Session``.
-        batch_size: rows side by side.
+        batch_size: number of rows.
         time_steps: length of the sequences.
         steps: timed calls of ``Stream.push``.
         repeats: timed calls of ``Session.run`` on a sequence.
-        progress: called with a sentence before each part.
+        progress: called with a sentence before each measurement.
 
     Raises:
-        InputError: a number is not a positive integer, or the model refuses inputs made from its own description.
-        ArtifactError, ProviderError: the file cannot be opened so.
+        InputError: a number is not a positive integer, or the model refuses inputs made from its description.
+        ArtifactError, ProviderError: the file cannot be opened with these options.
     """
     numbers = {"batch_size": batch_size, "time_steps": time_steps, "steps": steps, "repeats": repeats}
     for name, value in numbers.items():
@@ -186,7 +187,7 @@ def _time_sequences(session: Session, batch_size: int, time_steps: int, calls: i
 
 
 def _timed(call: Callable[[int], Any], calls: int, steps: int) -> Timing:
-    """Time each call; ``steps`` time steps of a row are in one."""
+    """Time each call; one call runs ``steps`` time steps, counted over all rows."""
     elapsed_ns = np.empty(calls)
     for index in range(calls):
         start = time.perf_counter_ns()
@@ -197,9 +198,9 @@ def _timed(call: Callable[[int], Any], calls: int, steps: int) -> Timing:
 
 
 def _random_inputs(session: Session, batch_size: int, time_steps: int) -> Iterator[Feeds]:
-    """Yield inputs: normal floats, ids below the vocabulary's size (or those of the golden vectors).
+    """Yield inputs: normal floats, and ids below the size of the vocabulary (or up to the ids of the golden vectors).
 
-    An integer without axes is a setting (a sample rate), not an id: it is what the golden vectors have.
+    An integer without axes is a setting, such as a sample rate: its value comes from the golden vectors.
     """
     rng = np.random.default_rng(0)
     sizes = {BATCH: batch_size, TIME: time_steps}
@@ -245,7 +246,7 @@ def _without_time(specs: tuple[TensorSpec, ...], feeds: Feeds) -> Feeds:
 
 
 def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> Opening:
-    """Open and run the file in its own process: this one's memory has seen too much."""
+    """Open and run the file in a fresh process, because this process already holds memory."""
     code = "import sys; from lstm_edge_runtime.bench import _report_opening; _report_opening(*sys.argv[1:])"
     command = python_command(code, os.fsdecode(path), json.dumps(options))
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own code
@@ -256,7 +257,7 @@ def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> O
 
 
 def _report_opening(model: str, options: str) -> None:
-    """Print an Opening as JSON; runs in the fresh process, after the imports. ``options``: of Session, as JSON."""
+    """Print an Opening as JSON; runs in the fresh process after the imports. ``options``: Session options as JSON."""
     before = _memory()
     start = time.perf_counter()
     session = Session(model, **json.loads(options))
@@ -269,7 +270,7 @@ def _report_opening(model: str, options: str) -> None:
 
 
 def _memory() -> tuple[int, int] | None:
-    """Return VmRSS and VmHWM of this process in bytes, or None where the system does not say."""
+    """Return VmRSS and VmHWM of this process in bytes, or None if the system does not report them."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             entries = dict(line.split(":", 1) for line in file if ":" in line)

@@ -1,9 +1,9 @@
-"""Memory that is lent to onnxruntime: a binding and the arrays that it points into, in one value.
+"""Bind arrays to an onnxruntime session: one value holds a binding and the arrays that it points into.
 
-onnxruntime's C++ objects keep an address, not an array. An array that nobody else holds is freed while onnxruntime
-still reads and writes its memory, and the freed memory keeps its old content until something else is allocated there:
-nothing fails, until it does. So this is the only module that lends memory (a test reads the tree for others), and what
-it returns owns what it lent.
+onnxruntime's C++ objects keep an address and no reference to the array. If no Python object holds the array, it is
+freed while onnxruntime still reads and writes its memory. The error may stay hidden, because freed memory keeps its
+old content until it is allocated again. So only this module gives memory to onnxruntime (a test searches the source
+tree for others), and the Binding that it returns owns the arrays.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +19,9 @@ __all__ = ["Binding", "Runner"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Binding:
-    """A binding and every array that it borrows, by the graph's name; the arrays live as long as the binding does.
+    """A binding and every array that it uses, by the name in the graph; the arrays live as long as the Binding.
 
-    ``handle`` is what ``Runner.run`` takes. It does not keep the arrays: hold the Binding while you use its handle.
+    ``Runner.run`` takes ``handle``, which does not keep the arrays alive: hold the Binding while you use its handle.
     """
 
     handle: Any
@@ -30,7 +30,7 @@ class Binding:
 
 
 class Runner:
-    """Binds arrays to one session's graph and runs it on them, without a copy.
+    """Binds arrays to the graph of one session and runs it on them without a copy.
 
     Attributes:
         run: ``run(binding.handle, None)`` reads the bound inputs and writes the bound outputs. It raises one of
@@ -42,9 +42,9 @@ class Runner:
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         """Find the fastest way to run a binding that this onnxruntime offers.
 
-        The Python class of onnxruntime checks (1.32) that the binding is of this session, as ours always is, and then
-        calls the object beneath it. Calling that directly saves 0.3 of 5 µs a step. Its names are private: where one
-        of them is missing, the public method runs the binding.
+        onnxruntime's Python class (1.32) checks that the binding belongs to this session, which is always true here,
+        and then calls its native object. A direct call saves 0.3 of 5 µs per step. The names are private: if one of
+        them is missing, the public method runs the binding.
         """
         self._session = session
         self.run: Callable[[Any, Any], Any] = session.run_with_iobinding
@@ -57,8 +57,8 @@ class Runner:
         """Bind arrays to the graph.
 
         Args:
-            inputs: a C-contiguous array for each input of the graph; onnxruntime reads it at each run.
-            outputs: a C-contiguous array for each output of the graph; onnxruntime writes it at each run.
+            inputs: a C-contiguous array for each input of the graph; onnxruntime reads it in each run.
+            outputs: a C-contiguous array for each output of the graph; onnxruntime writes it in each run.
 
         Returns:
             The binding, which owns all of these arrays.

@@ -1,10 +1,10 @@
-"""The model card: what a model file says about itself, as one frozen dataclass.
+"""The model card: the description that a model file holds of itself, as one frozen dataclass.
 
-It travels as a JSON object under the ONNX metadata key ``lstm_edge``. ``parse_card`` refuses an unknown
-major version, a missing key or a wrong type with the dotted path of the culprit, and keeps keys that a
-later minor version may have added.
+The file stores it as a JSON object under the ONNX metadata key ``lstm_edge``. ``parse_card`` refuses an unknown major
+version, a missing key and a wrong type with the dotted path of the value. It keeps unknown keys, which a later minor
+version may have added.
 
-Axes are given by name where they are dynamic (``"batch"``, ``"time"``) and by number where they are fixed.
+A dynamic axis is given by its name (``"batch"``, ``"time"``), a fixed axis by its size.
 """
 
 import dataclasses
@@ -57,8 +57,8 @@ Task = Literal["classification", "tagging", "forecast", "language-model", "gener
 class TensorSpec:
     """One input or output of the graph.
 
-    ``dtype`` is NumPy's name (``float32``, ``int64``); ``axes`` holds a name for each dynamic axis and a
-    number for each fixed one, in order, for example ``("batch", "time", 12)``.
+    ``dtype`` is the NumPy name (``float32``, ``int64``); ``axes`` holds the name of each dynamic axis and the
+    size of each fixed axis, in order, for example ``("batch", "time", 12)``.
     """
 
     name: str
@@ -69,12 +69,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StateSpec:
-    """One explicit state: the input it enters by, the output it leaves by, float32 ``axes`` (directions, batch, size).
+    """One explicit state: its graph input, its graph output, and its float32 ``axes`` (directions, batch, size).
 
-    ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` say whose state it is. A state that a foreign file keeps
-    in a form of its own (several layers or h and c in one tensor, a convolution's last samples) is ``"packed"``, with
-    whatever axes it has there, the name of the file's input as ``module`` and layer 0. ``initial`` is ``"zeros"``, the
-    only initial value that this version writes.
+    ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` name the layer that has the state. If a foreign file stores
+    a state in another form (several layers or h and c in one tensor, the last samples of a convolution), ``kind`` is
+    ``"packed"``, ``axes`` are those in the file, ``module`` is the name of the file's input and ``layer`` is 0.
+    ``initial`` is ``"zeros"``, the only initial value that this version writes.
     """
 
     input: str
@@ -89,12 +89,12 @@ class StateSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Streaming:
-    """How the model may be fed piece by piece, and why not where it may not.
+    """How the model can be streamed, or the reason why it cannot.
 
-    ``every-step``: outputs of chunks, joined along time, are the whole sequence's outputs.
-    ``last-step``: outputs have no time axis (or not all have one); after each chunk they are what the whole
-    sequence up to there gives. ``each-call``: no input has a time axis, every call is one step of a stream.
-    ``none``: chunks give other answers than the whole; ``reason`` says why.
+    ``every-step``: outputs of chunks, joined along time, are the outputs of the whole sequence.
+    ``last-step``: some or all outputs have no time axis; after each chunk they equal the outputs of the
+    sequence up to that point. ``each-call``: no input has a time axis, every call is one step of a stream.
+    ``none``: chunks give other outputs than the whole sequence; ``reason`` says why.
     """
 
     verdict: Literal["every-step", "last-step", "each-call", "none"]
@@ -104,10 +104,10 @@ class Streaming:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One recurrent layer: cell, sizes (features), directions, and the operator that carries it.
+    """One recurrent layer: cell, sizes (features), directions, and the operator that computes it.
 
-    ``reset_after`` is for GRU: True where the reset gate acts after the recurrent product (PyTorch, ONNX's
-    ``linear_before_reset=1``), False where it acts before; None for LSTM.
+    ``reset_after`` is for GRU: True if the reset gate is applied after the recurrent product (PyTorch, ONNX's
+    ``linear_before_reset=1``), False if it is applied before; None for LSTM.
     """
 
     name: str
@@ -124,10 +124,10 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """How text becomes ids: ``kind``, and the tokens that stand for anything unknown and for an end, where there are.
+    """How text is encoded as ids: the ``kind`` of vocabulary, and the unknown and end tokens, or None.
 
-    ``tokenizer`` is the JSON text of the ``tokenizers`` package for ``bpe``, else None; the tokens themselves are the
-    card's ``vocabulary``, the place of a token is its id.
+    ``tokenizer`` is the JSON text of the ``tokenizers`` package for ``bpe``, else None. The card's ``vocabulary``
+    holds the tokens; the index of a token is its id.
     """
 
     kind: Literal["character", "byte", "word", "bpe"]
@@ -139,7 +139,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What quantization did to one layer: its operator before, its scheme after, weight bytes before and after."""
+    """The quantization of one layer: its operator before, its scheme after, weight bytes before and after."""
 
     layer: str
     operator: str
@@ -151,9 +151,9 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """The task's metric as it was measured on the finished file, with the interval that holds it.
+    """The task's metric, measured on the finished file, with its confidence interval.
 
-    ``data`` names the data set; ``low`` and ``high`` bound the value at ``confidence`` (0.95 for 95 %).
+    ``data`` names the data set; ``low`` and ``high`` are the ends of the interval at ``confidence`` (0.95 for 95 %).
     """
 
     name: str
@@ -167,12 +167,12 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """What quantization did, from which file, and what is known of the result.
+    """The quantization of a model: its schemes, the file that it was made from, and the measured metric.
 
-    ``scheme`` is ``mixed`` where layers differ by request. ``parent_sha256`` is that of the file it was made from.
-    ``parts`` has the scheme of each layer, or of its matrices and gates where they differ, as compact texts that
-    ``quantize`` takes again (``{"lstm.W": "int8", "lstm.R": "int4:128"}``). ``calibration_sha256`` is that of the data
-    that rounding was calibrated with, ``metric`` the task's; both None where there was none.
+    ``scheme`` is ``mixed`` if different schemes were requested for the layers. ``parent_sha256`` is the SHA-256 of the
+    file before quantization. ``parts`` has the scheme of each layer, or of its matrices and gates if they differ, as
+    compact texts that ``quantize`` accepts (``{"lstm.W": "int8", "lstm.R": "int4:128"}``). ``calibration_sha256`` is
+    the SHA-256 of the calibration data for rounding, ``metric`` the task's metric; each is None if there was none.
     """
 
     scheme: str
@@ -186,11 +186,11 @@ class Quantization:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The worst difference seen when the file was made, and over which (batch, time) shapes.
+    """The largest difference measured when the file was made, and the (batch, time) shapes that were compared.
 
-    ``against`` says what it was compared with; ``max_abs_difference`` and ``tolerance`` have the outputs' unit.
-    ``tolerance`` is None where the difference was measured without a verdict (a quantized file against its parent).
-    ``refused`` lists shapes that the original module itself does not accept.
+    ``against`` names the model that the file was compared with; ``max_abs_difference`` and ``tolerance`` have the
+    outputs' unit. ``tolerance`` is None if no limit applied (a quantized file against the file before quantization).
+    ``refused`` lists shapes that the original module does not accept.
     """
 
     against: str
@@ -203,12 +203,12 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a model file says about itself; see the module's docstring for how it travels.
+    """The description that a model file holds of itself; the module's docstring says how the file stores it.
 
-    ``lengths`` names the int64 ``[batch]`` input of valid lengths, if there is one. ``preprocessing`` documents
-    what the graph itself does to its inputs: nobody applies it twice. ``text`` says how text becomes the ids that
-    ``vocabulary`` lists. ``undetermined`` names, in sentences, what could not be inferred from a foreign file.
-    ``trained_for`` is the scheme that the model's training was aware of, as a compact text, None where of none.
+    ``lengths`` names the int64 ``[batch]`` input of valid lengths, or is None. ``preprocessing`` documents what the
+    graph does to its inputs, so that callers do not apply it again. ``text`` says how text is encoded as ids of
+    ``vocabulary``. ``undetermined`` holds a sentence for each fact that could not be inferred from a foreign file.
+    ``trained_for`` is the scheme of quantization-aware training as a compact text, or None.
     ``minimum_onnxruntime`` is the oldest onnxruntime that runs the file.
     """
 
@@ -248,7 +248,7 @@ def card_to_json(card: ModelCard) -> dict[str, Any]:
 
 
 def serialize_card(card: ModelCard) -> str:
-    """Return the card as JSON text: sorted keys, so that equal cards are equal bytes."""
+    """Return the card as JSON text with sorted keys, so that equal cards give equal bytes."""
     return json.dumps(card_to_json(card), sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
@@ -256,9 +256,9 @@ def parse_card(text: str) -> ModelCard:
     """Read a card from JSON text.
 
     Raises:
-        CardError: the text is not JSON or over a bound (64 million characters, a million lists and objects), the
+        CardError: the text is not JSON or over a limit (64 million characters, a million lists and objects), the
             schema's major version is unknown, a key is missing or a value has the wrong type; the message holds the
-            dotted path of the culprit.
+            dotted path of the value.
     """
     if len(text) > _LONGEST_CARD:
         raise CardError(f"model card: {len(text)} characters, at most {_LONGEST_CARD} are read")
@@ -272,7 +272,7 @@ def parse_card(text: str) -> ModelCard:
 
 
 def _check_schema(schema: Any) -> int:
-    """Refuse a major version that is not ours; returns the minor one."""
+    """Refuse an unknown major version; return the minor version."""
     if schema is None:
         raise CardError("model card: card.schema is missing")
     known_major = SCHEMA.split(".", maxsplit=1)[0]

@@ -1,7 +1,7 @@
-"""The bound on an int8 column's sum of magnitudes, checked where function bodies run.
+"""Check the limit on the sum of magnitudes of an int8 column where function bodies run.
 
-A kernel checks its matrices when it is made. A function body only multiplies float32 numbers, whose sums past the
-bound are rounded, in an order that is onnxruntime's own: another answer than any other device's.
+A kernel checks its matrices when it is created. A function body multiplies float32 numbers without a check. Sums over
+the limit are rounded in the order in which onnxruntime adds them, so the result would differ between devices.
 """
 
 from dataclasses import replace
@@ -16,12 +16,12 @@ from lstm_edge_runtime.model_reading import ModelReading
 
 __all__ = ["LARGEST_COLUMN_SUM", "check_column_sums"]
 
-# docs/operators.md: with activations in -127..127 every sum is below 2**24, up to which float32 counts by ones.
+# docs/operators.md: with activations in -127..127 every sum is below 2**24, up to which float32 holds every integer.
 LARGEST_COLUMN_SUM = (2**24 - 1) // 127
-_MOST_ROWS = LARGEST_COLUMN_SUM // 127  # so many weights of 127 keep the bound
+_MOST_ROWS = LARGEST_COLUMN_SUM // 127  # a column of this many weights of 127 is within the limit
 _INT8 = 3  # TensorProto.DataType
 _ROWS_AT_ONCE = 4096
-# What a tensor holds is read for the few that are looked at: a file may have a million others.
+# The content is read for the few tensors that are checked: a file may have a million others.
 _TENSOR = SCHEMAS["TensorProto"]
 _CONTENT = Schema(
     tags={tag: replace(f, kept=f.name in {"dims", "data_type", "raw_data"}) for tag, f in _TENSOR.tags.items()},
@@ -32,15 +32,15 @@ _CONTENT = Schema(
 def check_column_sums(data: bytes, reading: ModelReading) -> None:
     """Refuse an int8 matrix of an ``lstm_edge`` operator with a column whose magnitudes sum to more than 132,104.
 
-    Looked at are constants that are stored as raw bytes, as exporters write them, and that nodes of the graph, or of
-    graphs in its nodes, take as they are. One that is computed, or handed through another function, only a kernel sees.
+    This checks constants that are stored as raw bytes, as exporters write them, and that are direct inputs of nodes of
+    the graph or of its subgraphs. Only a kernel checks a matrix that is computed or passed through another function.
 
     Args:
         data: the whole file.
-        reading: what was read of it.
+        reading: the result of ``read_model``.
 
     Raises:
-        ArtifactError: there is such a column; the sentence names operator, matrix, column and sum.
+        ArtifactError: there is such a column; the message names operator, matrix, column and sum.
     """
     for graph in reading.model.messages("graph"):
         _check_graph(data, graph, {})
@@ -68,7 +68,7 @@ def _check_tensor(data: bytes, operator: str, name: str, stored: Message) -> Non
         return
     start, end = raw[0]
     rows, columns = dims
-    if end - start != rows * columns:  # onnxruntime refuses it
+    if end - start != rows * columns:  # onnxruntime refuses the tensor
         return
     matrix = np.frombuffer(data, np.int8, end - start, start).reshape(rows, columns)
     sums = np.zeros(columns, np.int64)
@@ -78,5 +78,5 @@ def _check_tensor(data: bytes, operator: str, name: str, stored: Message) -> Non
         column = int(np.argmax(sums > LARGEST_COLUMN_SUM))
         raise ArtifactError(
             f"{operator}: the magnitudes of column {column} of {name[:80]!r} sum to {sums[column]}, "
-            f"allowed are at most {LARGEST_COLUMN_SUM}: quantize the model again"
+            f"at most {LARGEST_COLUMN_SUM} is allowed: quantize the model again"
         )

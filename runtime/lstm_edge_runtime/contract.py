@@ -1,4 +1,4 @@
-"""What a model promises: its tensors as its graph and its card describe them, and whether the two agree."""
+"""The tensors of a model as its graph and its card describe them, and the check that both agree."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from lstm_edge_runtime.errors import ArtifactError, CardError
 
 __all__ = ["Contract", "read_contract"]
 
-# ONNX element types that NumPy has, by onnxruntime's names.
+# The NumPy dtype for each element type, by onnxruntime's name.
 _DTYPES = {
     "tensor(bool)": "bool",
     "tensor(double)": "float64",
@@ -24,15 +24,16 @@ _DTYPES = {
 }
 
 
-# What one row of an input or output, and all states of one row together, may take: a card's or a graph's word makes
-# arrays of that size. The states of the largest layers that are written, a hundred of 16,384 cells, take 13 MB.
+# Limits for one row of an input or output, and for all states of one row together, because arrays of the sizes that a
+# card or a graph declares are allocated. The states of a hundred layers of 16,384 cells, the largest that are written,
+# take 13 MB.
 MOST_TENSOR_BYTES = 2**30
 MOST_STATE_BYTES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """The tensors that a caller deals with: states and lengths are separate from inputs and outputs."""
+    """The tensors that a caller uses; states and lengths are separate from inputs and outputs."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -45,11 +46,11 @@ def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None)
 
     Args:
         session: the open model.
-        card: its card, or None; without one every input and output counts as an ordinary tensor.
+        card: its card, or None; without a card every input and output is an ordinary tensor.
 
     Raises:
         CardError: the card contradicts the graph, or declares more than 1 GiB for a row of a tensor or 256 MiB for all
-            states of a row; the message holds the dotted path of the culprit.
+            states of a row; the message holds the dotted path of the value.
         ArtifactError: an input or output is not a tensor of numbers, takes more than 1 GiB a row, or its name holds a
             control character.
     """
@@ -84,7 +85,7 @@ def _read_tensors(role: str, nodes: Sequence[Any]) -> dict[str, TensorSpec]:
                 raise ArtifactError(f"{role} {node.name!r}: the name {name!r} holds a control character")
         if node.type not in _DTYPES:
             raise ArtifactError(f"{role} {node.name!r} is a {node.type}; only tensors of numbers are supported")
-        # A dimension without a name gets one of its own, which ties it to no other.
+        # A dimension without a name gets a unique one, so that it is independent of all others.
         axes = tuple(
             axis if isinstance(axis, int | str) and axis != "" else f"{node.name}.{index}"
             for index, axis in enumerate(node.shape)
@@ -100,7 +101,7 @@ def _read_tensors(role: str, nodes: Sequence[Any]) -> dict[str, TensorSpec]:
 
 
 def _row_bytes(axes: Sequence[str | int], dtype: str = "float32") -> int:
-    """Return the bytes of an array of which every dynamic axis has one element."""
+    """Return the bytes of an array whose dynamic axes all have one element."""
     return math.prod(axis for axis in axes if isinstance(axis, int) and axis > 0) * np.dtype(dtype).itemsize
 
 
@@ -122,7 +123,7 @@ def _check_unique(card: ModelCard) -> None:
         "card.states": [spec.input for spec in card.states],
     }.items():
         if len(set(names)) != len(names):
-            raise CardError(f"model card: {path} names something twice: {', '.join(names)}")
+            raise CardError(f"model card: {path} names a tensor twice: {', '.join(names)}")
 
 
 def _check_tensors(
@@ -133,14 +134,14 @@ def _check_tensors(
         found = _find(f"{path}.name", field.removesuffix("s"), spec.name, graph)
         if spec.dtype != found.dtype:
             raise CardError(f"model card: {path}.dtype is {spec.dtype}, the graph's {spec.name!r} has {found.dtype}")
-        # onnxruntime shows an output of unknown rank as one without axes.
+        # onnxruntime reports an output of unknown rank without axes.
         if found.axes or not may_lack_rank:
             _check_axes(f"{path}.axes", spec.name, spec.axes, found.axes)
 
 
 def _check_axes(path: str, name: str, card: tuple[str | int, ...], graph: tuple[str | int, ...]) -> None:
-    # A number in the card where the graph has a name is a promise that the graph does not make itself: it is kept.
-    # Only the reverse, and two numbers, contradict each other.
+    # A size in the card for a named axis of the graph is an additional promise and is allowed. A name in the card for a
+    # size of the graph contradicts the graph, and so do two different sizes.
     agree = len(card) == len(graph) and all(isinstance(b, str) or a == b for a, b in zip(card, graph, strict=True))
     if not agree:
         raise CardError(f"model card: {path} is {shortened(list(card))}, the graph's {name!r} has {list(graph)}")
@@ -173,7 +174,7 @@ def _check_lengths(card: ModelCard, inputs: dict[str, TensorSpec]) -> None:
             "expected int64 [batch]"
         )
     if not any(TIME in spec.axes for spec in card.inputs):
-        raise CardError(f"model card: card.lengths is {name!r}, and no input has an axis called {TIME!r}")
+        raise CardError(f"model card: card.lengths is {name!r}, but no input has an axis called {TIME!r}")
 
 
 def _find(path: str, role: str, name: str, graph: dict[str, TensorSpec]) -> TensorSpec:

@@ -1,7 +1,7 @@
-"""The errors of lstm-edge: one base class, one name for each thing a caller can act on.
+"""The errors of lstm-edge: one base class, and one class for each problem that a caller can act on.
 
-Every message says what was got, what was expected, where, and what to do. ``exit_code`` is what the
-command line returns: 1 when a check or a budget failed, 2 when the input or the environment is at fault.
+Every message says what was got, what was expected, where, and what to do. ``exit_code`` is the exit code of the
+command line: 1 when a check or a budget failed, 2 when the input or the environment is at fault.
 """
 
 __all__ = [
@@ -35,7 +35,7 @@ class ArtifactError(LstmEdgeError):
 
 
 class IntegrityError(ArtifactError):
-    """The bytes of a file are not those that its integrity trailer was made for."""
+    """The bytes of a file do not agree with its integrity trailer."""
 
     exit_code = 1
 
@@ -49,7 +49,7 @@ class InputError(LstmEdgeError):
 
 
 class ProviderError(LstmEdgeError):
-    """The execution provider that was asked for is not the one onnxruntime gave."""
+    """onnxruntime did not give the execution provider that was requested."""
 
 
 class StreamingError(LstmEdgeError):
@@ -61,11 +61,11 @@ class MissingExtraError(LstmEdgeError, ImportError):
 
 
 class DataError(LstmEdgeError):
-    """A data set is missing, or a key, shape or dtype in it is not what is documented."""
+    """A data set is missing, or one of its keys, shapes or dtypes differs from the documented one."""
 
 
 class OutputError(LstmEdgeError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written to the requested path."""
 
 
 class CaptureError(LstmEdgeError):
@@ -73,7 +73,7 @@ class CaptureError(LstmEdgeError):
 
 
 class QuantizationError(LstmEdgeError):
-    """A layer has an attribute or input that the quantizer cannot honour; the message names it."""
+    """A layer has an attribute or input that the quantizer does not support; the message names it."""
 
 
 class ParityError(LstmEdgeError):
@@ -83,7 +83,7 @@ class ParityError(LstmEdgeError):
 
 
 class CoverageError(LstmEdgeError):
-    """A recurrent layer stayed float32 and nobody asked for that."""
+    """A recurrent layer stayed float32 without a request to keep it so."""
 
     exit_code = 1
 
@@ -95,9 +95,9 @@ class BudgetError(LstmEdgeError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, at most 300 characters, for use in a sentence of ours.
+    """Return the first line of another library's error, at most 300 characters, for use in our messages.
 
-    onnxruntime's own prefix is left out. Where onnxruntime quotes bytes that are not UTF-8, its binding raises
+    onnxruntime's prefix is removed. If onnxruntime quotes bytes that are not UTF-8, its binding raises
     UnicodeDecodeError, which holds the message. An error without a message gives the name of its class.
     """
     text = error.object.decode("utf-8", "backslashreplace") if isinstance(error, UnicodeDecodeError) else str(error)

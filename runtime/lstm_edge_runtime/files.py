@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` and ``.npz`` files: read without pickle, written in one step."""
+"""Read arrays from ``.npy`` and ``.npz`` files without pickle, and write them in one step."""
 
 import io
 import os
@@ -22,8 +22,8 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
     """Read the array of an ``.npy`` file, or the arrays of an ``.npz`` file by name.
 
     Raises:
-        InputError: there is no such file, it is damaged or not one of the two formats, holds anything but numbers,
-            or is over a bound (see ``lstm_edge_runtime.reading``).
+        InputError: the file does not exist, is damaged, has another format, holds something other than numbers, or is
+            over a limit (see ``lstm_edge_runtime.reading``).
     """
     with (
         translated(InputError, f"{path}: not a readable .npy or .npz file of numbers"),
@@ -37,18 +37,18 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
         with open_archive(file, array_budget(size)) as members:
             arrays = {name.removesuffix(".npy"): _read_member(member) for name, member in members.items()}
             if len(arrays) != len(members):
-                raise ValueError("two of its arrays have one name")
+                raise ValueError("two of its arrays have the same name")
             return arrays
 
 
 def _read_member(member: Member) -> Array:
-    # The archive's own budget counts the bytes already.
+    # A separate budget, because the archive's budget already counts these bytes.
     with member.open() as stream:
         return read_npy(stream, Budget(MOST_ARRAY_BYTES), kinds=NUMBERS, available=member.declared_bytes)
 
 
 def check_array_target(path: str | os.PathLike[str], count: int) -> None:
-    """Refuse, before any work is done, a path that ``write_arrays`` could not write ``count`` arrays to.
+    """Refuse a path that ``write_arrays`` could not write ``count`` arrays to, before any work is done.
 
     Raises:
         OutputError: the name does not end in ``.npz`` (or ``.npy``, for one array), or the path is not writable.
@@ -62,7 +62,7 @@ def check_array_target(path: str | os.PathLike[str], count: int) -> None:
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
-    """Write one array as ``.npy``, or any number of arrays by name as ``.npz``; whole or not at all.
+    """Write one array as ``.npy``, or any number of arrays by name as ``.npz``; the write is atomic.
 
     Raises:
         OutputError: as ``check_array_target``, or the file cannot be written.
@@ -72,5 +72,5 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
     if Path(path).suffix == ".npy":
         np.save(buffer, next(iter(arrays.values())), allow_pickle=False)
     else:
-        np.savez(buffer, **cast(Any, arrays))  # its stub gives the arrays a flag's type
+        np.savez(buffer, **cast(Any, arrays))  # the stub gives the arrays the type of a flag
     write_atomically(path, buffer.getvalue())

@@ -1,7 +1,7 @@
 """The library of fused kernels: where it is, whether it loads, and which instruction set it chose.
 
-It lies in this package, in ``kernels/``, where the build put it; nothing is looked for elsewhere. The environment
-variable ``LSTM_EDGE_LIBRARY`` names another file, for tests of the kernels themselves.
+The build puts the library into ``kernels/`` of this package, and no other folder is searched. The environment
+variable ``LSTM_EDGE_LIBRARY`` names another file, for tests of the kernels.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from lstm_edge_runtime.errors import InputError, ProviderError
 
 __all__ = ["KernelChoice", "Library", "choose_library", "find_library"]
 
-# "auto": kernels where they can be had; "required": kernels or an error; "off": the functions' bodies.
+# "auto": kernels if they are available; "required": kernels or an error; "off": the function bodies.
 KernelChoice = Literal["auto", "required", "off"]
 
 PACKAGED = Path(__file__).parent / "kernels" / "liblstm_edge_kernels.so"
@@ -23,7 +23,7 @@ PACKAGED = Path(__file__).parent / "kernels" / "liblstm_edge_kernels.so"
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """A library that loads: its path, and the instruction set that it chose for this processor."""
+    """A library that was loaded: its path, and the instruction set that it chose for this processor."""
 
     path: str
     instruction_set: str
@@ -33,7 +33,7 @@ def find_library() -> Library:
     """Load the library of kernels.
 
     Raises:
-        ProviderError: it was not built, does not load, or lacks the instruction set that ``LSTM_EDGE_ISA`` names.
+        ProviderError: the library was not built, does not load, or lacks the instruction set in ``LSTM_EDGE_ISA``.
     """
     path = os.environ.get("LSTM_EDGE_LIBRARY") or os.fspath(PACKAGED)
     if not os.path.isfile(path):
@@ -53,7 +53,7 @@ def find_library() -> Library:
 
 @functools.cache
 def _load(path: str) -> str:
-    """Return the library's instruction set; it stays loaded as long as the process runs."""
+    """Load a library and return its instruction set; the library stays loaded until the process ends."""
     try:
         library = ctypes.CDLL(path)
         ask = library.LstmEdgeInstructionSet
@@ -66,16 +66,16 @@ def _load(path: str) -> str:
 
 
 def choose_library(kernels: str, provider: str) -> tuple[Library | None, str]:
-    """Return the library that a session shall register, or None and the reason why function bodies run.
+    """Return the library for a session to register, or None and the reason why function bodies run.
 
     Args:
         kernels: ``"auto"``, ``"required"`` or ``"off"``.
-        provider: ``"cpu"`` or ``"cuda"``; under CUDA the kernels are never registered, since they would drag nodes
-            to the CPU.
+        provider: ``"cpu"`` or ``"cuda"``; under CUDA the kernels are never registered, because they would move
+            nodes to the CPU.
 
     Raises:
-        InputError: ``kernels`` is none of the three.
-        ProviderError: they are required and cannot be had; the message says why.
+        InputError: ``kernels`` has another value.
+        ProviderError: the kernels are required but not available; the message says why.
     """
     if kernels not in get_args(KernelChoice):
         choices = ", ".join(map(repr, get_args(KernelChoice)))

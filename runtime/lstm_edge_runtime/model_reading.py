@@ -1,7 +1,7 @@
-"""What the checks have to know of a model file: its calls, functions, metadata, and whether it is whole.
+"""Read the facts about a model file that the checks need: calls, functions, metadata, and external weights.
 
-The bytes are read once, and strictly (see ``_protobuf``). What onnxruntime keys by name may be given once only:
-where a name is given twice, one tool takes the first and another the last.
+The bytes are read once, and strictly (see ``_protobuf``). A name that onnxruntime uses as a key must be unique:
+otherwise one tool takes the first entry of that name and another tool the last.
 """
 
 from collections import Counter
@@ -15,9 +15,9 @@ __all__ = ["Function", "ModelReading", "Operator", "TornError", "identifier", "o
 
 Operator = tuple[str, str, str]  # domain, name and overload
 
-# Exporters nest graphs four deep (a published VAD); a protobuf reader stops at about 33.
+# Exporters nest graphs up to four deep (a published VAD); a protobuf reader stops at about 33.
 _DEEPEST_NESTING = 32
-# Two names of one domain.
+# Two names for the same domain.
 _STANDARD = {"ai.onnx": ""}
 _ORT_FORMAT = b"ORTM"
 _AGAIN = "make the file again with the tool that wrote it"
@@ -29,8 +29,8 @@ class Function:
 
     Attributes:
         operator: its domain, name and overload.
-        data: its bytes in the file.
-        calls: how often its body calls each operator or function, graphs in its nodes included.
+        data: its serialized bytes.
+        calls: the number of calls of each operator or function in its body, subgraphs included.
     """
 
     operator: Operator
@@ -40,15 +40,15 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReading:
-    """What the checks have to know of a model.
+    """The facts about a model that the checks need.
 
     Attributes:
-        calls: the operator or function of each node of the graph, graphs in its nodes included.
+        calls: the operator or function of each node of the graph, subgraphs included.
         functions: the model-local functions, in the file's order.
-        external: where the tensors stand whose values lie in another file, for example ``graph.initializer[3]``.
+        external: the path of each tensor whose values are in another file, for example ``graph.initializer[3]``.
         metadata: the model's metadata.
-        graphs: how many graphs there are, in nodes and functions too; a function's body is not one.
-        model: the fields that checks look at.
+        graphs: the number of graphs, with the subgraphs in nodes and functions; the body of a function is not counted.
+        model: the fields that the checks use.
     """
 
     calls: tuple[Operator, ...]
@@ -60,15 +60,15 @@ class ModelReading:
 
 
 def read_model(data: bytes) -> ModelReading:
-    """Read a serialized ModelProto as every reader of protobuf reads it.
+    """Read a serialized ModelProto, and refuse one that protobuf readers could read in different ways.
 
     Args:
         data: the whole file.
 
     Raises:
-        TornError: the bytes are not a message: cut off, damaged, or something else.
-        ArtifactError: there is more than one way to read them: protobuf's readers, or tools that look something up
-            by its name, would see different models; a name is not UTF-8 text; or graphs are nested too deeply.
+        TornError: the bytes are not a protobuf message: they are cut off, damaged, or of another format.
+        ArtifactError: the bytes are ambiguous: two protobuf readers, or two tools that look up names, could see
+            different models; a name is not UTF-8 text; or graphs are nested too deeply.
     """
     if data[4:8] == _ORT_FORMAT:
         raise ArtifactError(
@@ -104,7 +104,7 @@ def read_model(data: bytes) -> ModelReading:
 
 
 class _Walk:
-    """Goes through graphs, and those nested in them, and notes tensors whose values lie in another file."""
+    """Walks through graphs and their subgraphs, and collects tensors whose values are in another file."""
 
     def __init__(self) -> None:
         self.external: list[str] = []
@@ -129,7 +129,7 @@ class _Walk:
         return calls
 
     def attributes(self, owner: Message, field: str, where: str, depth: int) -> list[Operator]:
-        """Return the operators that graphs in the attributes of a node, or in a function's defaults, call."""
+        """Return the operators that the graphs in a node's attributes, or in a function's attribute defaults, call."""
         calls = []
         attributes = owner.messages(field)
         if len(attributes) > 1:
@@ -157,10 +157,10 @@ class _Walk:
 
 
 def operator_of(message: Message, name: str, where: str = "", index: int | None = None) -> Operator:
-    """Return what a node calls, or what a function is called; ``name`` is the field that has the name.
+    """Return the operator that a node calls, or the name of a function; ``name`` is the field that holds the name.
 
     Raises:
-        ArtifactError: its text cannot be shown; ``where`` and ``index`` say where that is.
+        ArtifactError: the name holds a control character; ``where`` and ``index`` give the place for the message.
     """
     domain, title, overload = message.text("domain"), message.text(name), message.text("overload")
     for field, text in (("domain", domain), (name, title), ("overload", overload)):
@@ -173,7 +173,7 @@ def operator_of(message: Message, name: str, where: str = "", index: int | None 
 
 
 def identifier(operator: Operator) -> str:
-    """Return the one string under which onnxruntime keeps a function: ``a:b`` and ``c`` are ``a`` and ``b:c`` to it."""
+    """Return onnxruntime's key of a function, in which (``a:b``, ``c``) and (``a``, ``b:c``) are equal."""
     return ":".join(operator).removesuffix(":")
 
 
@@ -192,7 +192,7 @@ def _repeated(names: Iterable[str]) -> Iterator[str]:
 
 
 def _check_opsets(owner: Message, where: str) -> None:
-    """Refuse two versions of one domain; the same version twice says the same thing."""
+    """Refuse two versions of one domain; the same version may be given twice."""
     versions: dict[str, int] = {}
     for entry in owner.messages("opset_import"):
         domain = _STANDARD.get(entry.text("domain"), entry.text("domain"))

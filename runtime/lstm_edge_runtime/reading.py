@@ -1,20 +1,20 @@
-"""The one reader of files that nobody vouches for: what is opened, how much comes out, and what its errors become.
+"""Read untrusted files: which files are opened, how many bytes are read, and how errors are translated.
 
-Only regular files are opened: a directory, a device or a pipe is refused at once. A bound counts the bytes that come
-out of a file, whatever the file declares, and nothing is allocated because a header asks for it.
+Only regular files are opened; a directory, a device or a pipe is refused at once. A limit counts the bytes that are
+read or unpacked, whatever the file declares, and the size in a header alone never causes an allocation.
 
 =========================== ====================================================================================
-what                        the most that is read
+kind of file                maximum that is read
 =========================== ====================================================================================
 model (``.onnx``)           2 GiB, protobuf's limit on a message
-arrays (``.npy``, ``.npz``) 16 GiB; out of an archive 1 GiB, or 16 times the file's bytes where that is more
+arrays (``.npy``, ``.npz``) 16 GiB; from an archive 1 GiB, or 16 times the file's bytes if that is more
 golden vectors              64 KiB of text, 16 MiB of arrays
-text                        1 GiB; out of ``.gz`` or ``.xz`` 128 MiB, or 16 times the file's bytes
-table (CSV, JSON Lines)     4 GiB; out of ``.gz`` 64 MiB, or 16 times the file's bytes; 32 MiB on one line
+text                        1 GiB; from ``.gz`` or ``.xz`` 128 MiB, or 16 times the file's bytes
+table (CSV, JSON Lines)     4 GiB; from ``.gz`` 64 MiB, or 16 times the file's bytes; 32 MiB on one line
 JSON                        64 Mi characters, 1 Mi lists and objects (4 Mi on a line of a table)
 =========================== ====================================================================================
 
-NumPy and the standard library only.
+This module uses the standard library only.
 """
 
 import contextlib
@@ -54,17 +54,19 @@ __all__ = [
 MOST_MODEL_BYTES = 2**31 - 1
 MOST_ARRAY_BYTES = 16 * 2**30
 MOST_JSON_CHARACTERS = 2**26
-# An empty list takes about 70 bytes, an object with one entry 240; all else at most some ten bytes a character.
+# An empty list takes about 70 bytes, an object with one entry 240; other values take at most about ten bytes per
+# character.
 MOST_CONTAINERS = 2**20
-# Two million numbers; the longest sequence that is written on one line.
+# About two million numbers, the longest sequence that is written on one line.
 LONGEST_LINE = 2**25
-# Float32 weights and recordings shrink to no less than a half, one-hot rows to a hundredth, a bomb to a thousandth.
+# Compression shrinks float32 weights and recordings to a half at best, one-hot rows to a hundredth, a zip bomb to a
+# thousandth.
 _MOST_EXPANSION = 16
 _PIECE = 2**16
-# xz -9 asks for 65 MiB; a header may ask for 4 GiB.
+# xz -9 needs 65 MiB; a header can request 4 GiB.
 _LZMA_BYTES = 256 * 2**20
 
-# What NumPy, zipfile, zlib, lzma, json, csv, h5py, safetensors and torch raise for bytes that they cannot read.
+# The exceptions of NumPy, zipfile, zlib, lzma, json, csv, h5py, safetensors and torch for unreadable bytes.
 _FOREIGN = (
     ArithmeticError,
     AttributeError,
@@ -87,63 +89,63 @@ _FOREIGN = (
 
 
 class TooLargeError(ValueError):
-    """More comes out of a file than is read; inside ``translated`` it becomes an error of ours."""
+    """A file holds more bytes than the limit; ``translated`` turns this into an LstmEdgeError."""
 
 
 class Budget:
-    """Counts the bytes that came out of a file, all its parts together."""
+    """Counts the bytes that are read from a file and all its members, up to a limit."""
 
     def __init__(self, most: int, what: str = "data") -> None:
-        """Allow ``most`` bytes; ``what`` names them in messages."""
+        """Allow ``most`` bytes; ``what`` names the bytes in messages."""
         self._most = self._left = most
         self._what = what
 
     def check(self, size: int) -> None:
-        """Refuse ``size`` bytes more, before they are read.
+        """Refuse ``size`` more bytes before they are read, if they exceed the limit.
 
         Raises:
-            TooLargeError: they are over the bound.
+            TooLargeError: the bytes exceed the limit.
         """
         if size > self._left:
-            raise TooLargeError(f"more than {self._most:,} bytes of {self._what}, which is the most that is read")
+            raise TooLargeError(f"more than {self._most:,} bytes of {self._what}, at most that many are read")
 
     def take(self, size: int) -> None:
-        """Count ``size`` bytes that came out.
+        """Count ``size`` bytes that were read.
 
         Raises:
-            TooLargeError: they are over the bound.
+            TooLargeError: the bytes exceed the limit.
         """
         self.check(size)
         self._left -= size
 
 
 def most_unpacked(packed_bytes: int, *, least: int, most: int) -> int:
-    """Return how many bytes may come out of a compressed file.
+    """Return the maximum number of bytes to unpack from a compressed file.
 
     Args:
         packed_bytes: size of the file.
-        least: what may come out of any file, however small.
-        most: what may come out of no file, however large.
+        least: the limit in bytes for small files.
+        most: the largest limit in bytes for any file.
     """
     return min(most, max(least, _MOST_EXPANSION * packed_bytes))
 
 
 def array_budget(packed_bytes: int) -> Budget:
-    """Return the bound on the arrays in a file of that many bytes."""
+    """Return the budget for the arrays in a file of that many bytes."""
     return Budget(most_unpacked(packed_bytes, least=2**30, most=MOST_ARRAY_BYTES), "arrays")
 
 
 @contextlib.contextmanager
 def translated(error: type[LstmEdgeError], sentence: str, advice: str = "") -> Iterator[None]:
-    """Turn what other libraries raise for a file that they cannot read into an error of ours.
+    """Turn the exceptions of other libraries for an unreadable file into an LstmEdgeError.
 
     Args:
-        error: what the caller's docstring promises.
-        sentence: says which file it is; the reason follows in brackets.
-        advice: what follows after the reason, "; expected a file of numbers" for example.
+        error: the class to raise.
+        sentence: names the file; the reason follows in brackets.
+        advice: text after the reason, for example "; expected a file of numbers".
 
     Raises:
-        LstmEdgeError: of the class ``error``. Errors of ours pass unchanged.
+        LstmEdgeError: of the class ``error``. An LstmEdgeError from the body is not changed.
     """
     try:
         yield
@@ -152,7 +154,7 @@ def translated(error: type[LstmEdgeError], sentence: str, advice: str = "") -> I
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error of another library says, on one line of at most 200 characters."""
+    """Return the message of another library's error on one line of at most 200 characters."""
     if isinstance(error, MemoryError):
         return "there is not enough memory for it"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -172,10 +174,10 @@ def open_file(
 
     Args:
         path: the file.
-        error: what to raise.
-        where: how messages begin; None: the path.
-        expected: what was expected at the path, as "an .onnx file", for messages.
-        missing: what to say where there is no such file.
+        error: the class to raise.
+        where: the start of messages; None: the path.
+        expected: the expected kind of file for messages, for example "an .onnx file".
+        missing: the message if there is no such file.
 
     Raises:
         LstmEdgeError: of the class ``error``: there is no such file, it cannot be opened, or it is a directory, a
@@ -183,7 +185,7 @@ def open_file(
     """
     where = os.fsdecode(path) if where is None else where
     try:
-        # Without O_NONBLOCK opening a pipe waits until somebody writes to it.
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as cause:
         raise error(f"{where}: {missing}") from cause
@@ -212,13 +214,13 @@ def read_bytes(file: BinaryIO, most: int) -> bytes:
     """Read an open file to its end.
 
     Raises:
-        TooLargeError: it has more than ``most`` bytes; the file system's word is taken first, then they are counted.
+        TooLargeError: it has more than ``most`` bytes, by the file system's report or by the bytes that are read.
     """
     size = os.fstat(file.fileno()).st_size
     if size > most:
         raise TooLargeError(f"the file has {size:,} bytes, at most {most:,} are read")
     parts, left = [], most + 1
-    # One byte more than the size shows that the end was reached.
+    # Reading one byte more than the size shows whether the file ends there.
     while part := file.read(min(left, max(size + 1, _PIECE))):
         parts.append(part)
         left -= len(part)
@@ -228,7 +230,7 @@ def read_bytes(file: BinaryIO, most: int) -> bytes:
 
 
 def read_line(read: Callable[[int], Any]) -> Any:
-    """Return the next line of an open file (bytes or text), empty at its end.
+    """Return the next line of an open file (bytes or text); empty at the end of the file.
 
     Args:
         read: the file's ``readline``.
@@ -238,25 +240,25 @@ def read_line(read: Callable[[int], Any]) -> Any:
     """
     line = read(LONGEST_LINE + 1)
     if len(line) > LONGEST_LINE:
-        raise TooLargeError(f"the line has more than {LONGEST_LINE:,} characters, which is the most that is read")
+        raise TooLargeError(f"the line has more than {LONGEST_LINE:,} characters, at most that many are read")
     return line
 
 
 def unpacked(file: BinaryIO, kind: str, budget: Budget) -> io.BufferedReader:
-    """Return a reader of what is inside a ``.gz`` or ``.xz`` file; all its streams, one after the other.
+    """Return a reader that unpacks a ``.gz`` or ``.xz`` file, with all its streams one after the other.
 
-    Its ``read`` raises ``TooLargeError`` beyond the budget, and what zlib and lzma raise for damaged bytes.
+    Its ``read`` raises ``TooLargeError`` over the budget, and the exceptions of zlib and lzma for damaged bytes.
 
     Args:
         file: the open file.
         kind: ``.gz`` or ``.xz``.
-        budget: counts what comes out.
+        budget: counts the unpacked bytes.
     """
     return io.BufferedReader(_Unpacked(file, kind, budget), _PIECE)
 
 
 class _Unpacked(io.RawIOBase):
-    """Unpacks a piece at a time; each call gives at most what was asked for."""
+    """Unpacks one piece at a time; each call returns at most the requested number of bytes."""
 
     def __init__(self, file: BinaryIO, kind: str, budget: Budget) -> None:
         self._file, self._kind, self._budget = file, kind, budget
@@ -285,7 +287,7 @@ class _Unpacked(io.RawIOBase):
         return 0
 
     def _start(self) -> Any:
-        """Return what unpacks the next stream, None at the end of the file; zeros may lie between streams."""
+        """Return a decompressor for the next stream, None at the end of the file; zeros between streams are skipped."""
         while not (rest := self._pending.lstrip(b"\0") if self._started else self._pending):
             self._pending = self._file.read(_PIECE)
             if not self._pending:
@@ -301,15 +303,15 @@ class _Unpacked(io.RawIOBase):
 
 
 def parse_json(text: str | bytes, *, containers: int = MOST_CONTAINERS, **options: Any) -> Any:
-    """Read JSON, within bounds on its length and on the lists and objects in it.
+    """Read JSON, with limits on its length and on the number of lists and objects.
 
     Args:
         text: the document.
-        containers: the most opening brackets that it may have, those in texts included.
-        options: for ``json.loads``.
+        containers: the maximum number of opening brackets, those in strings included.
+        options: arguments for ``json.loads``.
 
     Raises:
-        ValueError: it is not JSON, nested too deeply, or over a bound.
+        ValueError: the text is not JSON, nested too deeply, or over a limit.
     """
     if len(text) > MOST_JSON_CHARACTERS:
         raise TooLargeError(f"{len(text):,} characters, at most {MOST_JSON_CHARACTERS:,} are read")

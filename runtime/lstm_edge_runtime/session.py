@@ -1,4 +1,4 @@
-"""One model file, opened on the device: checked, then run."""
+"""Open a model file on the device, check it and run it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ FOLDED = (
 class Session:
     """A model file, opened on this device.
 
-    Nothing in it changes after it was opened: one Session may be used from several threads at once.
+    It does not change after it was opened, so several threads may use one Session at once.
 
     Attributes:
         card: the model card, or None for a file without one.
@@ -53,15 +53,15 @@ class Session:
         outputs: what ``run`` returns (states are separate).
         states: the explicit states.
         lengths: name of the lengths input, or None.
-        provider: ``"cpu"`` or ``"cuda"``, as asked for and as given.
+        provider: ``"cpu"`` or ``"cuda"``; onnxruntime gave the one that was requested.
         kernels: the instruction set of the kernels that run the file's ``lstm_edge`` operators, for example
-            ``"avx512vnni"``; None where their function bodies run, or where the file has no such operator.
-        operators: how many ``lstm_edge`` operators the file's graph calls.
-        verified: whether the file's bytes agree with its integrity trailer; False means that it has none.
-        notes: sentences about what could not be verified or inferred.
+            ``"avx512vnni"``; None if their function bodies run, or if the file has no such operator.
+        operators: number of calls of ``lstm_edge`` operators.
+        verified: True if the file's bytes agree with its integrity trailer; False if the file has none.
+        notes: sentences about facts that could not be verified or inferred.
         size_bytes: size of the file.
-        placement: where each node ran, under another provider than the CPU; None on the CPU.
-        onnxruntime_session: the session underneath, for what this class does not offer.
+        placement: where each node ran; None on the CPU.
+        onnxruntime_session: the onnxruntime session, for functions that this class does not offer.
     """
 
     card: ModelCard | None
@@ -91,19 +91,19 @@ class Session:
 
         Args:
             source: path of an ``.onnx`` file, or its bytes.
-            provider: ``"cpu"`` or ``"cuda"``; another one than asked for is an error, never a fallback.
+            provider: ``"cpu"`` or ``"cuda"``; an error if onnxruntime gives another one.
             threads: threads within one operator.
-            strict: under CUDA, refuse a model of which nodes would run on the CPU.
-            kernels: ``"auto"`` runs the file's ``lstm_edge`` operators by the fused kernels where they were built and
-                the provider is the CPU, ``"required"`` makes it an error where they cannot be had, ``"off"`` runs
-                the function bodies.
+            strict: under CUDA, refuse a model if any of its nodes would run on the CPU.
+            kernels: ``"auto"`` runs the file's ``lstm_edge`` operators with the fused kernels if these were built and
+                the provider is the CPU. ``"required"`` raises an error if the kernels are not available. ``"off"``
+                runs the function bodies.
 
         Raises:
-            IntegrityError: the bytes are not those that the integrity trailer was made for.
-            ArtifactError: no such file, onnxruntime cannot read it, its weights lie in another file, or a column of an
-                int8 matrix is larger than the operators allow.
-            CardError: the card is damaged, of an unknown version, or contradicts the graph.
-            ProviderError: the provider is unknown or not available, or so are kernels that are required.
+            IntegrityError: the bytes do not agree with the integrity trailer.
+            ArtifactError: the file does not exist, onnxruntime cannot read it, its weights are in another file, or a
+                column sum of an int8 matrix is larger than the operators allow.
+            CardError: the card is damaged, has an unknown version, or contradicts the graph.
+            ProviderError: the provider is unknown or not available, or required kernels are not available.
             InputError: ``threads`` or ``kernels`` is not a valid value.
         """
         try:
@@ -128,7 +128,7 @@ class Session:
         self.size_bytes = len(data)
         self.provider = provider
         self.operators = len(called_operators(reading))
-        # A file without our operators needs no library: it is not even loaded, unless it was asked for by name.
+        # A file without our operators needs no library, so it is loaded only if "required" asks for it.
         wanted = kernels if self.operators or kernels != "auto" else "off"
         library, self._why_bodies = choose_library(wanted, provider)
         self.kernels = library.instruction_set if library is not None and self.operators else None
@@ -154,7 +154,7 @@ class Session:
         self.states = self._contract.states
         self.lengths = self._contract.lengths
         self._output_names = [spec.name for spec in self.outputs] + [spec.output for spec in self.states]
-        # Measured with a second session: the profiler would go on in the one that is used.
+        # A second session is profiled, because profiling would continue in the session that is used.
         self.placement = None
         if provider != "cpu":
             self.placement = measure_placement(data, self._example_feeds(), provider=provider, threads=threads)
@@ -186,7 +186,7 @@ class Session:
         return notes
 
     def _example_feeds(self) -> dict[str, Array]:
-        """Zeros of two time steps, to see where the nodes run."""
+        """Return zeros of two time steps, to find out where the nodes run."""
         sizes = {BATCH: 1, TIME: 2}
         arrays = {
             spec.name: np.zeros(
@@ -197,7 +197,7 @@ class Session:
         return self._feeds(arrays, None, None)
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """Return the state that a sequence starts from, for ``batch_size`` rows.
+        """Return the initial state of ``batch_size`` rows.
 
         Raises:
             InputError: the batch size is not a positive integer.
@@ -205,10 +205,10 @@ class Session:
         return State.zeros(self.states, batch_size)
 
     def golden(self) -> Golden | None:
-        """Read the golden vectors of the file; None when it carries none.
+        """Read the golden vectors of the file; None if it has none.
 
         Raises:
-            ArtifactError: they are damaged.
+            ArtifactError: the golden vectors are damaged.
         """
         text = self._metadata().get(GOLDEN_KEY)
         return None if text is None else decode_golden(text)
@@ -219,14 +219,14 @@ class Session:
         state: State | None = None,
         lengths: Array | Sequence[int] | None = None,
     ) -> tuple[dict[str, Array], State]:
-        """Run the model once; nothing that is passed in is written.
+        """Run the model once; the arguments stay unchanged.
 
         Args:
-            inputs: an array for a model with one input, else an array for each input's name; dtype and axes as in
+            inputs: an array for a model with one input, else a mapping from input name to array; dtype and axes as in
                 ``inputs``, for example float32 [batch, time, features].
-            state: where the sequence goes on from; None starts at zero.
-            lengths: valid time steps of each row, integers 0..T; None means all T. Only for a model that was
-                exported with lengths.
+            state: state before the first step; None: zeros.
+            lengths: valid time steps of each row, integers 0..T; None: all T. Only for a model that was exported
+                with lengths.
 
         Returns:
             The outputs by name, and the state after the last (valid) step. All arrays are new.
@@ -271,20 +271,20 @@ class Session:
         """Return a stream that starts at the initial state.
 
         Args:
-            batch_size: rows that are streamed side by side.
-            on_nonfinite: what to do with a step that brings in, or would leave in the state, NaN or infinity.
-                ``"refuse"``, the one policy there is, raises InputError and leaves the state as it was.
+            batch_size: number of rows that are streamed together.
+            on_nonfinite: what to do if the input or the new state of a step holds NaN or infinity. ``"refuse"``, the
+                only policy, raises InputError and leaves the state unchanged.
 
         Raises:
             StreamingError: the model cannot be streamed; the message gives the card's reason.
-            InputError: the batch size or the policy is not a valid one.
+            InputError: the batch size or the policy is not valid.
         """
         return Stream(self, batch_size=batch_size, on_nonfinite=on_nonfinite)
 
 
 def _version(text: str) -> tuple[int, ...]:
     parts = text.split("+", maxsplit=1)[0].split(".")[:3]
-    # Nine digits: Python refuses to read integers of thousands of them.
+    # At most nine digits, because Python refuses to parse integers of thousands of digits.
     if not all(part.isdecimal() and len(part) < 10 for part in parts[:2]):
         raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {text!r}')
     return tuple(int(part) for part in parts if part.isdecimal() and len(part) < 10)

@@ -1,4 +1,4 @@
-"""The recurrent state of a model, as a value: never hidden, never written in place."""
+"""The recurrent state of a model as an immutable value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,8 +22,8 @@ def state_shape(spec: StateSpec, batch_size: int) -> tuple[int, ...]:
 class State(Mapping[str, Float32]):
     """An immutable mapping from each state input's name to a read-only float32 array [directions, batch, size].
 
-    Two states are equal when their names and values are. ``Session.initial_state`` makes the first one,
-    ``Session.run`` and ``Stream.state`` return the later ones.
+    Two states are equal if their names and values are equal. ``Session.initial_state`` makes the first state;
+    ``Session.run`` and ``Stream.state`` return later ones.
     """
 
     __slots__ = ("_arrays", "_specs")
@@ -35,22 +35,22 @@ class State(Mapping[str, Float32]):
         self._specs = tuple(specs)
         self._arrays = {}
         for spec in self._specs:
-            # Copied and locked: neither the caller's array nor ours can change the other.
+            # A read-only copy: a later change to the caller's array cannot change the state.
             array = np.array(arrays[spec.input], dtype=np.float32, order="C")
             array.flags.writeable = False
             self._arrays[spec.input] = array
 
     @classmethod
     def from_arrays(cls, specs: Sequence[StateSpec], arrays: Mapping[str, Any]) -> "State":
-        """Build a state from arrays, for example from those of ``to_arrays`` read back from a file.
+        """Build a state from arrays, for example from the arrays of ``to_arrays`` after they were read from a file.
 
         Args:
             specs: the model's states (``session.states``).
             arrays: float32 [directions, batch, size] for each state input's name; they are copied.
 
         Raises:
-            InputError: a state is missing or unknown, has another dtype or shape, holds NaN or infinity, or
-                the batch sizes differ.
+            InputError: a state is missing or unknown, has a wrong dtype or shape, holds NaN or infinity, or the batch
+                sizes differ.
         """
         names = [spec.input for spec in specs]
         expected = "the model has " + (", ".join(names) or "none")
@@ -73,7 +73,7 @@ class State(Mapping[str, Float32]):
         """Return the initial state of a model for a batch size (at least 1).
 
         Raises:
-            InputError: the batch size is not a positive integer, or there is not enough memory for that many rows.
+            InputError: the batch size is not a positive integer, or the memory is too small for that many rows.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
@@ -83,12 +83,12 @@ class State(Mapping[str, Float32]):
 
     @property
     def specs(self) -> tuple[StateSpec, ...]:
-        """The states that these arrays are of, in the model's order."""
+        """The description of each state, in the model's order."""
         return self._specs
 
     @property
     def batch_size(self) -> int | None:
-        """The number of rows, or None for a model without states or of a fixed batch."""
+        """The number of rows, or None for a model without states or with a fixed batch size."""
         for spec in self._specs:
             if BATCH in spec.axes:
                 return int(self._arrays[spec.input].shape[spec.axes.index(BATCH)])
@@ -117,21 +117,21 @@ class State(Mapping[str, Float32]):
         return f"State({shapes})"
 
     def to_arrays(self) -> dict[str, Float32]:
-        """Return a copy of each array by its state input's name, for example for ``numpy.savez``."""
+        """Return a copy of each array by the name of its state input, for example for ``numpy.savez``."""
         return {name: array.copy() for name, array in self._arrays.items()}
 
     def stacked(self, kind: str = "h", module: str | None = None) -> Float32:
-        """Return PyTorch's view of one module's state.
+        """Return the state of one module in PyTorch's layout.
 
         Args:
             kind: ``"h"`` (hidden state) or ``"c"`` (cell state).
-            module: the recurrent module's name; may be left out where the model has one.
+            module: name of the recurrent module; optional if the model has one recurrent module.
 
         Returns:
             float32 [layers * directions, batch, size], a copy.
 
         Raises:
-            InputError: there is no such state, more than one module has it, or its layers differ in size.
+            InputError: no module or more than one module has such a state, or its layers differ in size.
         """
         specs = [spec for spec in self._specs if spec.kind == kind and module in (None, spec.module)]
         modules = sorted({spec.module for spec in self._specs})
@@ -145,12 +145,12 @@ class State(Mapping[str, Float32]):
         specs.sort(key=lambda spec: spec.layer)
         sizes = [self._arrays[spec.input].shape[-1] for spec in specs]
         if len(set(sizes)) > 1:
-            raise InputError(f"the layers of {specs[0].module!r} have the sizes {sizes}, which do not stack")
+            raise InputError(f"the layers of {specs[0].module!r} have the sizes {sizes}, which cannot be stacked")
         return np.concatenate([self._arrays[spec.input] for spec in specs], axis=0)
 
 
 def _check(spec: StateSpec, array: Any) -> int | None:
-    """Refuse an array that is not this state; returns its batch size, or None where that is fixed."""
+    """Refuse an array that does not fit the state; return its batch size, or None if the batch size is fixed."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise InputError(f"state {spec.input!r} must be a float32 array, got {got}")

@@ -1,4 +1,4 @@
-"""A model that is fed piece by piece, with its state kept between the pieces."""
+"""Run a model on one piece of a sequence after the other and keep its state between them."""
 
 import math
 from collections import OrderedDict
@@ -21,17 +21,18 @@ from lstm_edge_runtime.state import State, state_shape
 __all__ = ["OpenModel", "Stream"]
 
 
-# A plan holds the buffers of one shape of input. A stream sees one or two (its chunk, the ragged tail); eight leave
-# room, and bound the memory of one that is fed with ever new lengths.
+# A plan holds the buffers for one input shape. Most streams see one or two shapes (the chunk and a shorter last one).
+# Eight plans leave room, and limit the memory of a stream whose input length keeps changing.
 _MOST_PLANS = 8
-# States lie in one buffer, each at a multiple of 64 bytes (a cache line), so that one dot product checks them all.
+# All states share one buffer, each at a multiple of 64 bytes (a cache line), so that one dot product checks them all.
+# In float32 elements.
 _ALIGNMENT = 16
-# The axes that a piece lacks: a chunk has all, a frame no time axis, and for one row it may lack the batch axis too.
+# The axes that a piece lacks. A chunk has all axes, a frame lacks time, and a frame of one row may also lack batch.
 _FORMS: tuple[frozenset[str], ...] = (frozenset(), frozenset({TIME}), frozenset({TIME, BATCH}))
 
 
 class OpenModel(Protocol):
-    """What a stream asks of an opened model; a ``Session`` is one."""
+    """What a stream needs from an open model; ``Session`` provides it."""
 
     card: ModelCard | None
     inputs: tuple[TensorSpec, ...]
@@ -41,17 +42,17 @@ class OpenModel(Protocol):
     onnxruntime_session: onnxruntime.InferenceSession
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """Return the state that a sequence starts from, for ``batch_size`` rows."""
+        """Return the initial state of ``batch_size`` rows."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """Everything about one shape of input, made once so that a push does nothing but copy, run and check.
+    """The buffers and bindings for one input shape, made once so that a push only copies, runs and checks.
 
-    ``shape`` and ``dtype`` are those of a model's only input (None where it has several); the views show the buffers
-    in the shape of the piece; ``bindings`` go from the first state buffer to the second, and back, and own every array
-    that they lend to onnxruntime; ``handles`` are theirs.
+    ``shape`` and ``dtype`` describe the model's only input (None if it has several inputs). The views show the buffers
+    in the shape of the piece. ``bindings`` go from the first state buffer to the second, and back; they own every
+    array that onnxruntime uses. ``handles`` are the handles of the bindings.
     """
 
     steps: int
@@ -67,16 +68,16 @@ class _Plan:
 
 
 class Stream:
-    """Feeds a model piece by piece: ``push`` runs one piece and keeps the state for the next.
+    """Runs a model piece by piece: ``push`` runs one piece and keeps the state for the next.
 
-    A piece is a chunk with all of the input's axes, for example float32 [batch, time, features], or a frame: one
-    time step without the time axis, [batch, features], which for a batch of one may also come as [features]. What the
-    piece lacks, the outputs lack too: a frame [features] gives [classes], a frame [batch, features] gives
-    [batch, classes], a chunk gives [batch, time, classes]. (An output without a time axis, as of a ``last-step``
-    model, only ever loses the batch axis.) A model with several inputs takes a mapping, all in the same form. A model
-    of the verdict ``each-call`` has no time axis at all: each push is one call, and counts as one step.
+    A piece is a chunk or a frame. A chunk has all axes of the input, for example float32 [batch, time, features]. A
+    frame is one time step without the time axis, [batch, features]; for a batch of one, [features] is also accepted.
+    The outputs lack the same axes as the piece: a frame [features] gives [classes], a frame [batch, features] gives
+    [batch, classes], a chunk gives [batch, time, classes]. (An output without a time axis, as in a ``last-step``
+    model, can only lack the batch axis.) A model with several inputs takes a mapping; all its inputs must have the
+    same form. A model with the verdict ``each-call`` has no time axis: each push is one call and counts as one step.
 
-    A Stream belongs to one thread at a time; several may share one Session.
+    Only one thread at a time may use a Stream; several Streams may share one Session.
     """
 
     def __init__(self, session: OpenModel, *, batch_size: int = 1, on_nonfinite: str = "refuse") -> None:
@@ -94,8 +95,8 @@ class Stream:
         self._batch_size = int(batch_size)
         self._runner = Runner(session.onnxruntime_session)
         self._run = self._runner.run
-        # Which of the two buffers holds the state, and the steps taken so far. Always replaced by one assignment, so
-        # that an interrupt sees the old state and count or the new ones, never some of each.
+        # The index of the buffer that holds the state, and the number of steps so far. One assignment replaces both, so
+        # that an interrupt leaves either the old state and count or the new ones.
         self._now = (0, 0)
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._last: _Plan | None = None
@@ -113,12 +114,12 @@ class Stream:
 
     @property
     def steps(self) -> int:
-        """Time steps taken since the start or the last ``reset``."""
+        """Number of time steps since the start or the last ``reset``."""
         return self._now[1]
 
     @property
     def state(self) -> State:
-        """The state after the last step, as a copy; assign one to go on from it (the count of steps stays)."""
+        """A copy of the state after the last step; assign a State to continue from it (``steps`` stays)."""
         return State(self._session.states, self._states[self._now[0]])
 
     @state.setter
@@ -133,27 +134,27 @@ class Stream:
         self._go_to(self._session.initial_state(self._batch_size), 0)
 
     def _go_to(self, state: State, steps: int) -> None:
-        """Write a state into the buffer that is not in use, then use that buffer: all of it changes, or nothing."""
+        """Write a state into the unused buffer, then switch to that buffer: the whole state changes, or none of it."""
         other = 1 - self._now[0]
         for name, array in state.items():
             self._states[other][name][...] = array
         self._now = (other, steps)
 
     def push(self, x: Any, out: Any = None) -> Any:
-        """Run one piece of the sequence and keep the state for the next.
+        """Run one piece of the sequence and keep the state for the next piece.
 
         Args:
-            x: a frame or a chunk (see the class), or for a model with several inputs a mapping from name to
-                one. It is read, never written or kept.
-            out: where to write the answer: an array of the answer's shape and dtype, or for a model with several
-                outputs a mapping from name to array.
+            x: a frame or a chunk (see the class); for a model with several inputs, a mapping from input name to frame
+                or chunk. It is read, and neither written nor kept.
+            out: where to write the output: an array of the output's shape and dtype; for a model with several
+                outputs, a mapping from output name to array.
 
         Returns:
-            The output as a new array (a dict by name where the model has several), or ``out``.
+            The output as a new array (a dict by name if the model has several outputs), or ``out``.
 
         Raises:
-            InputError: a name, dtype or shape is wrong, a value is NaN or infinite, or the new state would not be
-                finite. The state is then what it was before.
+            InputError: a name, dtype or shape is wrong, a value is NaN or infinite, or the new state is not finite. The
+                state then stays unchanged.
         """
         plan = self._last
         if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype is not plan.dtype:
@@ -162,7 +163,7 @@ class Stream:
             plan.view[...] = x
         if out is not None:
             _check_out(plan, out)
-        # A sum of squares is finite only if every element is; one that overflows is looked into, element by element.
+        # A sum of squares is finite only if every element is. It may also overflow, so every element is then checked.
         for flat in plan.flat_floats:
             if not math.isfinite(sum_of_squares(flat, flat)):
                 self._refuse_nonfinite(plan)
@@ -175,7 +176,7 @@ class Stream:
             ) from error
         new = self._flats[1 - phase]
         if not math.isfinite(sum_of_squares(new, new)) and not all_finite(new):
-            raise InputError(f"step {steps}: the new state is not finite; it was discarded, the old one stays")
+            raise InputError(f"step {steps}: the new state is not finite: it was discarded, and the old state was kept")
         self._now = (1 - phase, steps + plan.steps)
         return plan.output.copy() if out is None and plan.output is not None else _answer(plan, out)
 
@@ -187,12 +188,12 @@ class Stream:
                 raise InputError(f"step {self.steps}: {error}; the state is unchanged") from error
 
     def _load(self, x: Any) -> _Plan:
-        """Check a piece of a shape that the last one did not have, find or make its plan, and fill the buffers."""
+        """Check a piece whose shape differs from the last one, find or make its plan, and fill the buffers."""
         named = name_inputs(self._contract, x)
         arrays = {}
         for spec in self._session.inputs:
             value = named[spec.name]
-            # A token alone is a frame: an id of a NumPy type, or a Python int.
+            # A single token is a frame: an id of a NumPy type, or a Python int.
             scalar = isinstance(value, np.generic) or (isinstance(value, int) and not isinstance(value, bool))
             arrays[spec.name] = check_array(spec, np.asarray(value) if scalar else value)
         key = tuple(array.shape for array in arrays.values())
@@ -234,14 +235,14 @@ class Stream:
         )
 
     def _bind(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], phase: int) -> Binding:
-        """Bind the buffers to the graph, with states that go from buffer ``phase`` to the other one."""
+        """Bind the buffers to the graph so that the state goes from buffer ``phase`` to the other buffer."""
         new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
         return self._runner.bind({**feeds, **self._states[phase]}, {**outputs, **new_states})
 
     def _find_form(self, arrays: Mapping[str, Array]) -> tuple[frozenset[str], int]:
         """Return which axes the piece lacks, and how many time steps it has."""
         specs = self._session.inputs
-        # The batch axis may only be left out where there is one row.
+        # A piece may lack the batch axis only if there is one row.
         forms = _FORMS if self._batch_size == 1 else _FORMS[:2]
         for lacks in forms:
             sizes = {BATCH: self._batch_size}
@@ -265,8 +266,8 @@ class Stream:
 def _check_streamable(session: OpenModel) -> None:
     if session.card is None:
         raise StreamingError(
-            "the model cannot be streamed: it has no model card, so nothing says that chunks give the answer of the "
-            "whole sequence; export it with lstm-edge"
+            "the model cannot be streamed: it has no model card, so it is unknown whether chunks give the outputs "
+            "of the whole sequence; export it with lstm-edge"
         )
     if session.card.streaming.verdict == "none":
         raise StreamingError(f"the model cannot be streamed: {session.card.streaming.reason or 'its card says so'}")
@@ -284,7 +285,7 @@ def _shape(spec: TensorSpec, sizes: Mapping[str, int], lacks: frozenset[str] = f
 
 
 def _fits(spec: TensorSpec, shape: tuple[int, ...], sizes: dict[str, int], lacks: frozenset[str]) -> bool:
-    """Say whether a shape fits the input in this form; the first time axis seen settles the steps in ``sizes``."""
+    """Return whether a shape fits the input in this form; the first time axis sets the time steps in ``sizes``."""
     axes = [axis for axis in spec.axes if axis not in lacks]
     return len(axes) == len(shape) and all(
         size > 0 and size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
@@ -301,7 +302,7 @@ def _answer(plan: _Plan, out: Any) -> Any:
 
 
 def _check_out(plan: _Plan, out: Any) -> None:
-    """Refuse a wrong ``out`` before the model runs, so that no step is lost."""
+    """Refuse a wrong ``out`` before the model runs, so that the step can be repeated."""
     if plan.output is not None:
         targets = {next(iter(plan.output_views)): out}
     elif isinstance(out, Mapping) and set(out) == set(plan.output_views):

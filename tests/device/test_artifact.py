@@ -49,7 +49,7 @@ def test_every_single_flipped_bit_is_noticed():
 @given(st.integers(0, len(WHOLE) * 8 - 1))
 def test_a_session_refuses_any_flipped_bit(bit):
     with pytest.raises(
-        IntegrityError, match="the file is damaged: its SHA-256 is not the one in its integrity trailer"
+        IntegrityError, match="the file is damaged: its SHA-256 differs from the one in its integrity trailer"
     ):
         Session(flip(WHOLE, bit))
 

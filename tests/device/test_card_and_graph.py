@@ -177,7 +177,7 @@ def state(field):
         (("outputs", 0, "axes"), ["batch", "time", 5], r"card\.outputs\[0\]\.axes is"),
         (state("input"), "lstm.7.c", r"card\.states\[1\]\.input is 'lstm\.7\.c', the graph has the inputs"),
         (state("output"), "lstm.7.c", r"card\.states\[1\]\.output is 'lstm\.7\.c', the graph has the outputs"),
-        (state("input"), "lstm.0.h", r"card\.states names something twice"),
+        (state("input"), "lstm.0.h", r"card\.states names a tensor twice"),
         (state("axes"), [1, "batch", 6], r"card\.states\[1\]\.axes is \[1, 'batch', 6\], the graph's 'lstm\.0\.c'"),
         (state("axes"), [1, "rows", 5], r"only 'batch' may be dynamic in a state"),
         (("lengths",), "lengths", r"card\.lengths is 'lengths', the graph has the inputs"),

@@ -41,7 +41,7 @@ def test_state_of_two_modules_or_two_sizes_does_not_stack_by_itself():
     state = State.zeros([spec("a", 1, 2), spec("a", 0, 3), spec("b", 0, 4)], 2)
     with pytest.raises(InputError, match="several recurrent modules, give module=: one of a, b"):
         state.stacked("h")
-    with pytest.raises(InputError, match=r"the layers of 'a' have the sizes \[3, 2\], which do not stack"):
+    with pytest.raises(InputError, match=r"the layers of 'a' have the sizes \[3, 2\], which cannot be stacked"):
         state.stacked("h", module="a")
     assert state.stacked("h", module="b").shape == (1, 2, 4)
 

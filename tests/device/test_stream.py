@@ -249,7 +249,7 @@ def test_a_state_that_would_overflow_is_discarded(models):
     before = stream.state
     for _ in range(2):
         with pytest.raises(
-            InputError, match="step 2: the new state is not finite; it was discarded, the old one stays"
+            InputError, match="step 2: the new state is not finite: it was discarded, and the old state was kept"
         ):
             stream.push(one)
         assert stream.state == before
@@ -314,7 +314,7 @@ def test_what_cannot_be_streamed_says_why(models, tagger):
         StreamingError, match="the model cannot be streamed: lstm is bidirectional: its reverse direction starts at"
     ):
         Session(models / "bidirectional.onnx").stream()
-    with pytest.raises(StreamingError, match="it has no model card, so nothing says that chunks give the answer"):
+    with pytest.raises(StreamingError, match="it has no model card, so it is unknown whether chunks give the outputs"):
         Session(models / "no_card.onnx").stream()
     with pytest.raises(InputError, match="batch_size must be a positive integer"):
         tagger.stream(0)

@@ -144,7 +144,7 @@ def test_a_damaged_file_is_exit_1(tmp_path):
     data[len(data) // 3] ^= 16
     target.write_bytes(data)
     result = quantize(target, "-o", tmp_path / "again.onnx", exit_code=1)
-    assert "the file is damaged: its SHA-256 is not the one in its integrity trailer" in result.stderr
+    assert "the file is damaged: its SHA-256 differs from the one in its integrity trailer" in result.stderr
 
 
 def test_a_target_that_cannot_be_written_is_exit_2(tmp_path):

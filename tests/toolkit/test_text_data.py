@@ -104,7 +104,7 @@ def test_a_text_that_unpacks_to_more_than_the_limit_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(module, "LARGEST_BYTES", 1000)
     path = tmp_path / "a.xz"
     path.write_bytes(lzma.compress(b"a" * 1001))
-    with pytest.raises(DataError, match=r"more than 1,000 bytes of text, which is the most that is read$"):
+    with pytest.raises(DataError, match=r"more than 1,000 bytes of text, at most that many are read$"):
         load_text(str(path))
 
 

@@ -140,8 +140,8 @@ class Constants {
     for (int column = 0; column < columns; ++column) {
       require(sums[column] <= kLargestColumnSum, [&] {
         return op_.name + ": the magnitudes of column " + std::to_string(column) + " of input " + name + " sum to " +
-               std::to_string(sums[column]) + ", allowed are at most " + std::to_string(kLargestColumnSum) +
-               ": quantize the model again";
+               std::to_string(sums[column]) + ", at most " + std::to_string(kLargestColumnSum) +
+               " is allowed: quantize the model again";
       });
     }
   }
