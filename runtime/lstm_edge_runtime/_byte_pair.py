@@ -1,7 +1,7 @@
-"""Byte-level byte pairs: what a tokenizer's JSON must say, the bytes behind its tokens, and encoding with it.
+"""Byte-level byte pairs: check a tokenizer's JSON, return the bytes of its tokens, and encode text with it.
 
-One form is read: a ``BPE`` model with a ``ByteLevel`` pre-tokenizer and decoder, no normalizer and no post-processor.
-It loses nothing, so that decoding is a table of bytes, with or without the package.
+Only one form is read: a ``BPE`` model with a ``ByteLevel`` pre-tokenizer and decoder, without normalizer and
+post-processor. This form is lossless, so a table of bytes decodes it without the package.
 """
 
 import re
@@ -19,10 +19,10 @@ from lstm_edge_runtime.reading import parse_json, reason
 
 __all__ = ["load_byte_pair", "parts_of", "token_bytes"]
 
-# Where a long text may be cut without another answer: after a single newline between two signs that are not spaces, as
-# the pre-tokenizer makes that newline a piece of its own.
+# A long text can be split here without changing its ids: after a single newline between two characters that are not
+# spaces, because the pre-tokenizer makes that newline a separate piece.
 _SEAM = re.compile(r"(?<=\S\n)(?=\S)")
-# An encoding holds about 200 bytes a token; 65,536 characters at a time keep it at a few megabytes.
+# An encoding takes about 200 bytes per token; with 65,536 characters at a time it takes a few megabytes.
 _CHARACTERS = 65_536
 _EXPECTED = (
     ("model", "type", "BPE"),
@@ -34,17 +34,17 @@ _EXPECTED = (
 
 @cache
 def _letters() -> Mapping[str, int]:
-    """Return the byte behind each of GPT-2's 256 letters: visible Latin-1 is itself, the rest from U+0100 on."""
+    """Return the byte of each of GPT-2's 256 characters: visible Latin-1 is unchanged, the rest starts at U+0100."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
 
 
 def token_bytes(index: int, token: str) -> bytes:
-    """Return the bytes that a byte-level token stands for.
+    """Return the bytes of a byte-level token.
 
     Raises:
-        CardError: a letter of it stands for no byte.
+        CardError: a character of the token is none of GPT-2's 256 characters.
     """
     letters = _letters()
     if not all(letter in letters for letter in token):
@@ -59,11 +59,11 @@ def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArra
     """Return the function from text to ids.
 
     Args:
-        text: the card's, with the tokenizer's JSON.
+        text: the card's ``text``, with the tokenizer's JSON.
         ids: the card's vocabulary, from token to id.
 
     Raises:
-        CardError: the JSON is missing, is not of the one form that is read, or has other tokens than the vocabulary.
+        CardError: the JSON is missing, has another form, or its tokens differ from the vocabulary.
         MissingExtraError: the package ``tokenizers`` is not installed.
     """
     document = _parse(text.tokenizer)
@@ -84,12 +84,12 @@ def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArra
     try:
         tokenizer = tokenizers.Tokenizer.from_str(str(text.tokenizer))
     except BaseException as error:
-        # The package raises plain Exception for whatever it cannot read, and where it gives up itself its
-        # PanicException, which is not an Exception.
+        # The package raises plain Exception for JSON that it cannot read, and PanicException, which is not an
+        # Exception, for its internal errors.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CardError(f"model card: card.text.tokenizer cannot be read by tokenizers ({reason(error)})") from error
-    # A text that happens to spell the end token is text, not an end.
+    # A text that contains the end token's spelling is ordinary text, not an end.
     tokenizer.encode_special_tokens = True
 
     def encode(characters: str) -> NDArray[np.int64]:
@@ -113,7 +113,7 @@ def _parse(text: str | None) -> dict[str, Any]:
 
 
 def _check_tokens(document: dict[str, Any], ids: Mapping[str, int]) -> None:
-    """Refuse a tokenizer that numbers its tokens in another way than the card's vocabulary."""
+    """Refuse a tokenizer whose ids differ from the card's vocabulary."""
     vocabulary, added = document["model"].get("vocab"), document.get("added_tokens") or []
     entries = [entry for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
     if not isinstance(vocabulary, dict) or len(entries) != len(added):
@@ -128,7 +128,7 @@ def _check_tokens(document: dict[str, Any], ids: Mapping[str, int]) -> None:
 
 
 def parts_of(text: str) -> list[str]:
-    """Cut a long text into parts of about 65,536 characters, at seams only."""
+    """Split a long text into parts of about 65,536 characters, only where the ids do not change."""
     parts, start = [], 0
     while start < len(text):
         seam = _SEAM.search(text, start + _CHARACTERS)

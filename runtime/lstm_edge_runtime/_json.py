@@ -1,6 +1,6 @@
-"""JSON to frozen dataclasses and back, with refusals that name the dotted path of the culprit.
+"""Convert between JSON and frozen dataclasses; errors name the dotted path of the wrong value.
 
-Supports what the model card needs: str, int, float, bool, ``Literal``, ``X | None``, ``str | int``,
+The types of the model card are supported: str, int, float, bool, ``Literal``, ``X | None``, ``str | int``,
 ``tuple[X, ...]``, ``Mapping[str, X]`` and nested dataclasses. A dataclass with a field ``extra`` keeps
 unknown keys there, so that a file written by a later minor version survives a round trip.
 """
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def encode(value: Any) -> Any:
-    """Turn a dataclass (or a part of one) into JSON values; unknown keys kept in ``extra`` come back out."""
+    """Return a dataclass (or a value in one) as JSON values; unknown keys in ``extra`` are written back."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         extra = fields.pop("extra", {})
@@ -36,8 +36,8 @@ def decode(kind: type[T], value: Any, path: str, *, minor: int) -> T:
     """Build a ``kind`` from JSON values.
 
     Args:
-        kind: a frozen dataclass. A field whose metadata says ``since`` has its default in documents that are older.
-        value: what ``json.loads`` returned.
+        kind: a frozen dataclass. A field with ``since`` in its metadata has its default in older documents.
+        value: the result of ``json.loads``.
         path: dotted path of ``value`` in the document, for messages.
         minor: the minor version that the document was written by.
 
@@ -84,7 +84,7 @@ def _decode_object(kind: Any, value: Any, path: str, minor: int) -> Any:
         if field.name in value:
             arguments[field.name] = _decode(hints[field.name], value[field.name], where, minor)
         elif minor >= field.metadata.get("since", 0):
-            # Also where the dataclass has a default: what writes a card writes every key, so one is missing by damage.
+            # Required even if the dataclass has a default: writers write every key, so a missing key means damage.
             raise CardError(f"model card: {where} is missing")
     extra = {key: item for key, item in value.items() if key not in hints}
     for key, item in extra.items():
@@ -118,7 +118,7 @@ def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
 
 
 def _checked_text(value: Any, path: str) -> Any:
-    """Refuse a text that cannot be written: half of a surrogate pair, which JSON can escape, has no bytes in UTF-8."""
+    """Refuse a text that cannot be written: JSON can escape half a surrogate pair, which has no UTF-8 encoding."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -128,7 +128,7 @@ def _checked_text(value: Any, path: str) -> Any:
 
 
 def _check_kept(key: str, value: Any, path: str) -> None:
-    """Refuse a value of a later version that could not be written again, which is all that is done with it."""
+    """Refuse a value of a later version that could not be written again, because it is kept only for writing."""
     try:
         json.dumps({key: value}, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -140,7 +140,7 @@ def _below(path: str, key: str) -> str:
 
 
 def shortened(value: Any) -> str:
-    """Return a value as a message shows it: at most 60 characters, none of them a control character."""
+    """Return a value for a message, with at most 60 characters and without control characters."""
     try:
         shown = repr(value)
     except (RecursionError, ValueError):  # nested too deeply, or an integer of more than 4,300 digits

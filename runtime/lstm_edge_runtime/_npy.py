@@ -1,6 +1,6 @@
-"""One array of NumPy's ``.npy`` format, read piece by piece; its header is read as text and never as code.
+"""Read one array in NumPy's ``.npy`` format piece by piece, with its header as text and never as code.
 
-NumPy's own reader allocates what the header declares before it sees a byte of it, and evaluates the header as Python.
+NumPy's reader allocates the size in the header before it reads the data, and evaluates the header as Python.
 """
 
 import math
@@ -17,15 +17,15 @@ __all__ = ["MAGIC", "NUMBERS", "NUMBERS_AND_TEXT", "Header", "read_header", "rea
 
 
 MAGIC = b"\x93NUMPY"
-# NumPy's kinds: booleans, integers, floats, complex numbers; and text.
+# NumPy's dtype kinds: booleans, integers, floats and complex numbers; then also text.
 NUMBERS = "biufc"
 NUMBERS_AND_TEXT = "biufcSU"
 PICKLED = "it holds a pickled object array, which is never loaded"
 
-# NumPy's own limit; it writes 118 bytes.
+# NumPy's limit; NumPy writes headers of 118 bytes.
 _LONGEST_HEADER = 10_000
 _PIECE = 2**20
-# One entry of the header, whatever the order: a kind of number or text, a flag, or sizes.
+# One entry of the header, in any order: a dtype, a flag, or the sizes of the axes.
 _ENTRY = re.compile(
     r"""\s*['"](?P<key>descr|fortran_order|shape)['"]\s*:\s*
     (?:['"](?P<descr>[<>|=]?[biufcSUO?][0-9]{0,9})['"]|(?P<fortran_order>True|False)|\((?P<shape>[0-9L,\s]*)\))
@@ -36,7 +36,7 @@ _ENTRY = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What an array declares to be."""
+    """The header of an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -52,21 +52,21 @@ class Header:
 
 
 def read_npy(stream: BinaryIO, budget: Budget, *, kinds: str, available: int) -> Array:
-    """Read an array; the stream must end with it.
+    """Read an array; the stream must end after it.
 
     Args:
-        stream: ``read(n)`` gives at most n bytes, none at the end.
+        stream: ``read(n)`` returns at most n bytes, and none at the end.
         budget: counts the bytes of the array.
-        kinds: the kinds of dtype that are allowed.
-        available: bytes that the stream should have; they are counted all the same.
+        kinds: the allowed dtype kinds.
+        available: the declared bytes of the stream; the bytes that are read are also counted.
 
     Returns:
         The array, writable.
 
     Raises:
-        TooLargeError: it is over the budget.
-        ValueError: it is not in version 1.0 or 2.0 of the format, holds Python objects or another kind, or has fewer or
-            more bytes than its header declares.
+        TooLargeError: the array is over the budget.
+        ValueError: the array is not in version 1.0 or 2.0 of the format, holds Python objects or another kind, or has
+            fewer or more bytes than its header declares.
     """
     header, header_bytes = read_header(stream)
     if header.dtype.kind not in kinds:
@@ -79,21 +79,22 @@ def read_npy(stream: BinaryIO, budget: Budget, *, kinds: str, available: int) ->
             budget.take(len(piece))
             data += piece
     if len(data) != size or stream.read(1):
-        raise ValueError(f"its header declares {header}, which its {available} bytes are not")
+        raise ValueError(f"its header declares {header}, but {available} bytes follow")
     if not size:
         return np.empty(header.shape, header.dtype)
     return np.frombuffer(data, header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
 def read_header(stream: BinaryIO) -> tuple[Header, int]:
-    """Read the header of an array, and how many bytes it has.
+    """Return the header of an array and its size in bytes.
 
     Raises:
-        ValueError: it is not in version 1.0 or 2.0 of the format, or not that of an array of numbers, text or objects.
+        ValueError: the header is not in version 1.0 or 2.0 of the format, or declares something other than an array of
+            numbers, text or objects.
     """
     start = _exactly(stream, 8)
     if not start.startswith(MAGIC):
-        raise ValueError("it does not start as the .npy format does")
+        raise ValueError("it does not start with the magic bytes of the .npy format")
     version = (start[6], start[7])
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"it is in version {version[0]}.{version[1]} of the .npy format, expected 1.0 or 2.0")
@@ -126,13 +127,13 @@ def _parse(text: str) -> Header:
         found[entry["key"]] = value
         at, ended = entry.end(), entry["end"].endswith("}")
     if len(found) != 3 or not ended or at != len(body):
-        raise ValueError(f"its header is not that of an array of numbers: {body[:80]!a}")
+        raise ValueError(f"its header does not describe an array of numbers: {body[:80]!a}")
     dtype = np.dtype(found["descr"])
     shape = _parse_shape(found["shape"])
-    # Elements of no bytes: an endless array would take no room in the file.
+    # With elements of 0 bytes a small file could declare an array of any length.
     elements = math.prod(shape)
     if not dtype.itemsize and elements:
-        raise ValueError(f"it declares {elements:,} elements of no bytes")
+        raise ValueError(f"it declares {elements:,} elements of 0 bytes")
     return Header(shape=shape, dtype=dtype, fortran_order=found["fortran_order"] == "True")
 
 

@@ -1,6 +1,7 @@
-"""Members of a zip archive, read piece by piece within one bound: stored and deflated ones, and no others.
+"""Read stored and deflated members of a zip archive piece by piece, within one limit; other methods are refused.
 
-Python's zipfile unpacks bzip2 and LZMA members whole, whatever is asked for, and believes an archive's list of members.
+Python's zipfile unpacks bzip2 and LZMA members completely, whatever size is requested, and trusts the central
+directory.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from lstm_edge_runtime.reading import Budget, TooLargeError
 
 __all__ = ["Member", "open_archive"]
 
-# The list of members has 46 bytes and a name for each.
+# The central directory has 46 bytes and a name for each member.
 _LARGEST_DIRECTORY = 2**21
 _MOST_MEMBERS = 10_000
 _PIECE = 2**20
@@ -32,7 +33,7 @@ class Member:
 
     @contextlib.contextmanager
     def open(self) -> Iterator["io.BufferedReader[Any]"]:
-        """Open the member; its checksum is compared when its end is read."""
+        """Open the member; zipfile compares its checksum when its end is read."""
         with (
             self._archive.open(self._entry) as stream,
             io.BufferedReader(_Counted(stream, self._budget), _PIECE) as counted,
@@ -43,7 +44,7 @@ class Member:
         """Return the whole member.
 
         Raises:
-            TooLargeError: more comes out than the archive's budget has left.
+            TooLargeError: the member has more bytes than the archive's budget has left.
         """
         data = bytearray()
         with self.open() as stream:
@@ -67,7 +68,7 @@ class _Counted(io.RawIOBase):
 
 
 class _Capped:
-    """A file of which no read gives more than the largest list of members: zipfile reads that whole."""
+    """A file that limits the size of each read, because zipfile reads the whole central directory at once."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -97,16 +98,16 @@ def open_archive(
 
     Args:
         file: the open file, seekable.
-        budget: counts what comes out of all its members together.
-        most_members: more are refused.
+        budget: counts the unpacked bytes of all members together.
+        most_members: the maximum number of members.
 
     Yields:
         The members by name.
 
     Raises:
         TooLargeError: the archive lists too many members.
-        ValueError: two members have one name, or one is encrypted or compressed by another method than deflate; also
-            what zipfile raises for a damaged archive.
+        ValueError: two members have the same name, or one is encrypted or neither stored nor deflated. The
+            exceptions of zipfile for a damaged archive are not translated.
     """
     size = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(_Capped(file)) as archive:

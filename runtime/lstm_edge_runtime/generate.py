@@ -1,7 +1,7 @@
-"""Language models on the device: writing text token by token, and how probable a text is.
+"""Generate text with a language model on the device, and compute the probability of a text.
 
-Both keep the state of a ``Stream``, so that memory depends on neither the length of the text nor of the answer.
-B rows side by side, V tokens in the vocabulary.
+Both keep the state in a ``Stream``, so that the memory does not depend on the length of the prompt or the result.
+B: rows; V: tokens in the vocabulary.
 """
 
 import math
@@ -31,20 +31,20 @@ Ids = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
 TASK = "language-model"
-# Logits of one chunk: 4 MB as float32. Longer chunks gain nothing, a step of an LSTM waits for the one before.
+# Logits of one chunk: 4 MB as float32. Longer chunks are not faster, because each LSTM step waits for the one before.
 _ELEMENTS = 1_000_000
 _MOST_STEPS = 512
 
 
 class LanguageStream:
-    """A stream of a language model: ids go in, logits ``[B, T, V]`` come out, whatever the order of the file's axes."""
+    """A stream of a language model: takes ids and returns logits ``[B, T, V]``, for any order of axes in the file."""
 
     def __init__(self, session: Session, batch_size: int = 1) -> None:
         """Start ``batch_size`` rows at the initial state.
 
         Raises:
             InputError: the file is not a language model (see ``check_language_model``).
-            StreamingError: it cannot be streamed.
+            StreamingError: the model cannot be streamed.
         """
         self.width = check_language_model(session)
         self._stream: Stream = session.stream(batch_size)
@@ -54,14 +54,14 @@ class LanguageStream:
         self.chunk = max(1, min(_MOST_STEPS, _ELEMENTS // (self.width * batch_size)))
 
     def push(self, ids: Ids) -> NDArray[np.float32]:
-        """Feed ids, int64 ``[B, T]``, and return the logits of each one's successor, float32 ``[B, T, V]``.
+        """Feed ids, int64 ``[B, T]``, and return the logits of the token after each, float32 ``[B, T, V]``.
 
         Raises:
             InputError: an id is outside the vocabulary, or the logits or the new state hold NaN or infinity.
         """
         if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.width:
             raise InputError(
-                f"the ids go from {ids.min()} to {ids.max()}, and the model has {self.width} tokens: "
+                f"the ids go from {ids.min()} to {ids.max()}, but the model has {self.width} tokens: "
                 f"expected 0 to {self.width - 1}"
             )
         piece = np.ascontiguousarray(ids.T if self._ids_time_first else ids, dtype=self._spec.dtype)
@@ -72,11 +72,11 @@ class LanguageStream:
 
 
 def check_language_model(session: Session) -> int:
-    """Refuse a file that is not a language model; returns V, the number of its logits.
+    """Refuse a file that is not a language model; return V, the number of its logits.
 
     Raises:
-        InputError: the card does not say so, or the file has not one input of ids and one output of logits at each
-            step; the message says what it has instead.
+        InputError: the card has another task, or the file does not have exactly one input of ids and one output of
+            logits per step; the message says what the file has instead.
     """
     card = session.card
     if card is None or card.task != TASK:
@@ -105,26 +105,27 @@ def generate(
     top_p: float | None = None,
     seed: int = 0,
 ) -> Iterator[int]:
-    """Write on from a prompt; each id is yielded as soon as it is drawn.
+    """Continue a prompt; each id is yielded as soon as it is drawn.
 
-    The same file, prompt, options and seed give the same ids on every device where the logits are the same to the bit
-    (they are, for one kernel; another instruction set may differ in the last bit, and then in a rare token).
+    The same file, prompt, options and seed give the same ids on every device whose logits are bit-equal. Logits of the
+    same kernel are bit-equal; those of another instruction set may differ in the last bit and rarely change a token.
 
     Args:
         session: a language model, float32 or quantized.
-        prompt_ids: the ids that the text starts with, at least one; they are not yielded.
-        tokens: how many ids to write at most.
-        temperature: divides the logits: below 1 is more careful, above 1 bolder; 0 always takes the most probable.
+        prompt_ids: the ids at the start of the text, at least one; they are not yielded.
+        tokens: maximum number of ids to yield.
+        temperature: divisor of the logits: values below 1 make probable tokens more likely, values above 1 less likely;
+            0 always takes the most probable token.
         top_k: draw from the k most probable tokens only.
-        top_p: draw from the fewest most probable tokens that have this share of the probability together.
-        seed: of the draws.
+        top_p: draw from the smallest set of most probable tokens whose probabilities add up to this share.
+        seed: random seed.
 
     Yields:
-        The ids, without the card's end token, at which it stops. The card's unknown token is never drawn: it stands for
-        text that the model has never seen, and has none of its own.
+        The ids before the card's end token, which ends the generation. The card's unknown token is never drawn, because
+        it represents unseen text and has no text to print.
 
     Raises:
-        InputError: an argument is out of its range, or the file is not a language model; before the first id.
+        InputError: an argument is out of its range, or the file is not a language model; raised before the first id.
         StreamingError: the model cannot be streamed.
     """
     check_drawing(tokens, temperature, top_k, top_p, seed)
@@ -168,15 +169,15 @@ def sample(
     *,
     avoid: int | None = None,
 ) -> int:
-    """Draw one token: softmax of ``logits / temperature`` in float64, by one uniform number.
+    """Draw one token from the softmax of ``logits / temperature`` in float64 with one uniform random number.
 
     Args:
         logits: ``[V]``, finite.
-        generator: gives one number from 0 to 1, none at temperature 0.
-        temperature: 0 takes the largest logit, the first of equal ones.
-        top_k: keep the k most probable; of equal ones those with the lower id.
-        top_p: of these keep the fewest that have this share of their probability together.
-        avoid: a token that is not drawn while there is another.
+        generator: draws one number from 0 to 1, or none at temperature 0.
+        temperature: 0 takes the largest logit; among equal logits, the first.
+        top_k: keep the k most probable tokens; among equal ones, those with the lower ids.
+        top_p: of these, keep the smallest set of most probable tokens that has this share of their total probability.
+        avoid: a token that is only drawn if there is no other.
     """
     order = np.argsort(-logits.astype(np.float64), kind="stable")
     if avoid is not None and len(order) > 1:
@@ -184,7 +185,7 @@ def sample(
     if temperature == 0.0:
         return int(order[0])
     order = order[:top_k]
-    with np.errstate(over="ignore"):  # a tiny temperature: minus infinity, which is probability 0
+    with np.errstate(over="ignore"):  # a tiny temperature overflows to minus infinity, which has probability 0
         weights = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / temperature)
     heights = np.cumsum(weights)
     if top_p is not None:
@@ -194,17 +195,17 @@ def sample(
 
 
 def score(session: Session, ids: Sequence[int] | Ids) -> Float64:
-    """Return how probable each token of a text is after the ones before it.
+    """Return the log probability of each token of a text, given the tokens before it.
 
-    The text is fed in chunks with the state carried from one to the next, so memory holds a chunk's logits (4 MB) and 8
-    bytes a token. The first token has nothing before it and gets no score.
+    The text runs in chunks that pass the state on, so the memory holds the logits of one chunk (4 MB) and 8 bytes per
+    token. The first token has no token before it and gets no score.
 
     Args:
         session: a language model, float32 or quantized.
         ids: N ids, at least 2.
 
     Returns:
-        float64 ``[N - 1]``: natural logarithms of probabilities (nats, 0 or less), that of ``ids[1]`` first.
+        float64 ``[N - 1]``: natural logarithms of probabilities (nats, 0 or less), for ``ids[1]`` first.
 
     Raises:
         InputError: fewer than 2 ids, one outside the vocabulary, or the file is not a language model.
@@ -214,10 +215,10 @@ def score(session: Session, ids: Sequence[int] | Ids) -> Float64:
 
 
 def score_in_chunks(session: Session, ids: Sequence[int] | Ids) -> Iterator[Float64]:
-    """Yield what ``score`` returns in parts, each when it is known.
+    """Yield the result of ``score`` in parts, each as soon as it is known.
 
     Raises:
-        InputError, StreamingError: as ``score``, before the first part.
+        InputError, StreamingError: as ``score``; raised before the first part.
     """
     row = _one_row(ids, "the text", least=2)
     return _score(LanguageStream(session), row)
@@ -227,12 +228,12 @@ def _score(stream: LanguageStream, ids: Ids) -> Iterator[Float64]:
     for start in range(0, len(ids) - 1, stream.chunk):
         window = ids[start : start + stream.chunk + 1]
         logits = stream.push(window[np.newaxis, :-1])[0]
-        # Minus zero, of a token that is certain, becomes zero.
+        # The subtraction turns the minus zero of a certain token into zero.
         yield 0.0 - cross_entropy(logits, window[1:])
 
 
 def _id(card: ModelCard | None, token: str | None) -> int | None:
-    """Return the id of one of the card's tokens, where it has that."""
+    """Return the id of a token in the card's vocabulary, or None."""
     if card is None or token is None or card.vocabulary is None:
         return None
     return card.vocabulary.index(token) if token in card.vocabulary else None
@@ -251,7 +252,7 @@ def check_drawing(tokens: int, temperature: float, top_k: int | None, top_p: flo
     """Refuse options of ``generate`` that are out of their range, before a model is opened.
 
     Raises:
-        InputError: one is; the message says which and what was expected.
+        InputError: an option is out of its range; the message says which and what was expected.
     """
     if tokens < 1:
         raise InputError(f"tokens is {tokens}, expected 1 or more")
@@ -260,7 +261,7 @@ def check_drawing(tokens: int, temperature: float, top_k: int | None, top_p: flo
     if top_k is not None and top_k < 1:
         raise InputError(f"top_k is {top_k}, expected 1 or more")
     if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}, expected a share above 0, at most 1")
+        raise InputError(f"top_p is {top_p}, expected a number above 0 and at most 1")
     if seed < 0:
         raise InputError(f"seed is {seed}, expected 0 or more")
 

@@ -1,8 +1,8 @@
-"""Golden vectors: a few inputs with their expected outputs, as text for the metadata of a model file.
+"""Golden vectors: a few inputs with their expected outputs, as text in the metadata of a model file.
 
 The text is JSON: ``{"tolerance": {"bodies": float, "kernels": float}, "npz": base64}``, at most 64 KiB. The archive
-holds one array for each ``"<vector>.in.<graph input>"`` and ``"<vector>.out.<graph output>"``; an output of more
-than 4,096 elements is kept as a flat sample of every ``stride``-th element under ``"<vector>.out.<name>@<stride>"``.
+holds one array for each ``"<vector>.in.<graph input>"`` and ``"<vector>.out.<graph output>"``. An output of more than
+4,096 elements is stored as a flat sample of every ``stride``-th element as ``"<vector>.out.<name>@<stride>"``.
 """
 
 import base64
@@ -27,25 +27,25 @@ from lstm_edge_runtime.reading import Budget, parse_json, translated
 __all__ = ["MOST_TEXT_BYTES", "Golden", "GoldenVector", "decode_golden", "encode_golden", "sample"]
 
 MOST_TEXT_BYTES = 64 * 1024
-# Outputs above this many elements are sampled: 16 KiB of float32 leave room for inputs and states.
+# Outputs with more elements are sampled: 16 KiB of float32 leave room for inputs and states.
 _MOST_ELEMENTS = 4096
-# What the archive may unpack to: 64 KiB of text can hold some 48 MB of zeros.
+# Limit of the unpacked archive: 64 KiB of text can hold about 48 MB of zeros.
 _MOST_UNPACKED_BYTES = 16 * 2**20
-# What INT8_TOLERANCE of lstm_edge_exporters.artifact is, the larger of the two that files are written with.
+# Equal to INT8_TOLERANCE of lstm_edge_exporters.artifact, the larger of the two tolerances in files.
 LARGEST_TOLERANCE = 1e-2
 _SAMPLES_MAY_MISS = 10.0
 # An integer of JSON may be larger than any float.
 _LARGEST_FLOAT = sys.float_info.max
-# NumPy's kinds of booleans, integers and floats: nothing that could be a pickle.
+# NumPy's kinds of booleans, integers and floats, which cannot hold a pickle.
 _KINDS = "biuf"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenVector:
-    """One input of the model and what it must answer, by the graph's own names (states and lengths included).
+    """One set of inputs and its expected outputs, by the names in the graph (states and lengths included).
 
-    ``strides`` names the outputs that are flat samples (see ``sample``) and says of which stride; all others have
-    the graph's shape. Inputs that are left out are zeros (states) or full lengths.
+    ``strides`` holds the stride of each output that is a flat sample (see ``sample``); other outputs have the graph's
+    shape. A missing state input is zeros, a missing lengths input is the full length.
     """
 
     inputs: Mapping[str, Array]
@@ -55,13 +55,13 @@ class GoldenVector:
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """The golden vectors of a file and the greatest absolute difference allowed, in the outputs' unit.
+    """The golden vectors of a file and the largest allowed absolute difference, in the outputs' unit.
 
-    ``tolerance_bodies`` holds where onnxruntime runs the function bodies, ``tolerance_kernels`` where fused
-    kernels run in their place. Neither may be above ``LARGEST_TOLERANCE`` times the largest magnitude among the
-    expected outputs (times 1 where that is below 1). That is the largest that an export writes, of a quantized model;
-    with a larger one, a self-test would say nothing of the weights. Where an output is a sample, which may have missed
-    the largest magnitude, ten times that is accepted.
+    ``tolerance_bodies`` applies if onnxruntime runs the function bodies, ``tolerance_kernels`` if fused kernels run.
+    Neither may be above ``LARGEST_TOLERANCE`` times the largest magnitude among the expected outputs (times 1 if that
+    is below 1). This is the largest tolerance that an export writes, for a quantized model; with a larger one, a
+    self-test would not detect wrong weights. If an output is a sample, ten times this limit is accepted, because the
+    sample may lack the largest magnitude.
     """
 
     vectors: tuple[GoldenVector, ...]
@@ -70,15 +70,14 @@ class Golden:
 
 
 def sample(array: Array) -> tuple[Array, int]:
-    """Take at most 4,096 evenly spaced elements.
+    """Return at most 4,096 evenly spaced elements.
 
     Args:
-        array: any shape, C order is read.
+        array: any shape, read in C order.
 
     Returns:
-        The flat sample ``array.ravel()[::stride]`` and the stride, which is 1 up to 4,096 elements. The stride has no
-        divisor in common with the number of elements, so that the sample visits every column of the last axis
-        instead of the same few.
+        The flat sample ``array.ravel()[::stride]`` and the stride, which is 1 up to 4,096 elements. The stride
+        and the number of elements are coprime, so that the sample covers every column of the last axis.
     """
     stride = max(1, math.ceil(array.size / _MOST_ELEMENTS))
     while stride > 1 and math.gcd(stride, array.size) != 1:
@@ -92,7 +91,7 @@ def encode_golden(golden: Golden) -> str:
     Equal vectors give equal text: NumPy stamps every member of its archives with the same constant date.
 
     Raises:
-        ArtifactError: the text is over 64 KiB, or a tolerance is not a finite number of at least 0 or larger than
+        ArtifactError: the text is over 64 KiB, a tolerance is not a finite number of at least 0 or is larger than
             ``Golden`` allows, or an array holds something other than numbers.
     """
     members: dict[str, Array] = {}
@@ -100,7 +99,7 @@ def encode_golden(golden: Golden) -> str:
         members |= {f"{index}.in.{name}": np.asarray(array) for name, array in sorted(vector.inputs.items())}
         for name, array in sorted(vector.outputs.items()):
             flat, stride = (array, vector.strides[name]) if name in vector.strides else sample(np.asarray(array))
-            # A name that itself ends like a sample always says its stride.
+            # A name that ends like the name of a sample always gets its stride, so that it stays unambiguous.
             if stride == 1 and not _SAMPLED.fullmatch(name):
                 members[f"{index}.out.{name}"] = np.asarray(array)
             else:
@@ -117,7 +116,7 @@ def encode_golden(golden: Golden) -> str:
         sampled=any(found is not None and found[2] != "1" for found in map(_SAMPLED.fullmatch, members)),
     )
     archive = io.BytesIO()
-    np.savez_compressed(archive, **cast(Any, members))  # its stub gives the arrays a flag's type
+    np.savez_compressed(archive, **cast(Any, members))  # the stub gives the arrays the type of a flag
     npz = base64.b64encode(archive.getvalue()).decode()
     text = json.dumps({"tolerance": tolerance, "npz": npz}, sort_keys=True)
     if len(text) > MOST_TEXT_BYTES:
@@ -134,10 +133,10 @@ _DAMAGED = "the golden vectors are damaged"
 
 
 def decode_golden(text: str) -> Golden:
-    """Read golden vectors from the text of the metadata entry; large outputs stay the flat samples they are.
+    """Read golden vectors from the text of the metadata entry; large outputs stay flat samples.
 
     Raises:
-        ArtifactError: the text is not what ``encode_golden`` writes, or unpacks to more than 16 MiB.
+        ArtifactError: the text has another form than ``encode_golden`` writes, or unpacks to more than 16 MiB.
     """
     if len(text) > MOST_TEXT_BYTES:
         raise ArtifactError(f"{_DAMAGED}: {len(text)} bytes of text, at most {MOST_TEXT_BYTES} are allowed")
@@ -158,7 +157,7 @@ def decode_golden(text: str) -> Golden:
 
 
 def _check_tolerances(tolerance: Mapping[str, Any], outputs: Iterable[Array], *, sampled: bool) -> None:
-    """Refuse what is not a tolerance, and one that other weights would pass with; see ``Golden``."""
+    """Refuse a value that is not a tolerance, and a tolerance that other weights would also meet; see ``Golden``."""
     finite = (np.abs(array[np.isfinite(array)].astype(np.float64)) for array in outputs)
     largest = max((float(magnitudes.max()) for magnitudes in finite if magnitudes.size), default=0.0)
     most = LARGEST_TOLERANCE * max(1.0, largest) * (_SAMPLES_MAY_MISS if sampled else 1.0)
@@ -170,7 +169,7 @@ def _check_tolerances(tolerance: Mapping[str, Any], outputs: Iterable[Array], *,
         if value > most:
             raise ArtifactError(
                 f"golden vectors: tolerance.{kind} is {repr(value)[:40]}, at most {most:.3g} is allowed for expected "
-                f"outputs of up to {largest:.3g}: within it other weights would pass; export the model again"
+                f"outputs of up to {largest:.3g}: other weights would also pass with it; export the model again"
             )
 
 
@@ -188,10 +187,10 @@ def _unpack(packed: bytes) -> dict[str, Array]:
 
 
 def _read_array(data: bytes) -> Array:
-    """Read one .npy member; what its header declares must be what is there, so nothing is allocated on its word."""
+    """Read one .npy member; its size must equal the size in its header, so a wrong header allocates nothing."""
     header, size = read_header(io.BytesIO(data))
     if header.dtype.kind not in _KINDS or header.size_bytes != len(data) - size:
-        raise ValueError(f"an array declares {header}, which its {len(data) - size} bytes are not")
+        raise ValueError(f"an array declares {header}, but {len(data) - size} bytes follow")
     array = np.frombuffer(data, header.dtype, offset=size) if header.size_bytes else np.empty(0, header.dtype)
     return array.reshape(header.shape, order="F" if header.fortran_order else "C")
 

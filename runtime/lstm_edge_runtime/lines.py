@@ -1,9 +1,9 @@
-"""Streaming over JSON lines: one piece of input a line, one line of output for each.
+"""Stream over JSON lines: each line of input holds one piece and gives one line of output.
 
-A line is a JSON list (a frame or a chunk, see ``Stream``), or an object of named inputs; a model of token ids also
-takes a number. ``{"reset": true}`` goes back to the initial state and gives no output line. Blank lines are skipped.
-An output line is the list of a model's only output, or an object of outputs by name. Every float32 is written with the
-fewest digits that read back as the same float32; NaN and infinity, which JSON does not have, are written as null.
+A line is a JSON list (a frame or a chunk, see ``Stream``) or an object of named inputs; for a model of token ids it may
+also be a number. ``{"reset": true}`` goes back to the initial state and gives no output line. Blank lines are skipped.
+An output line is a list if the model has one output, otherwise an object of outputs by name. Every float32 is written
+with the fewest digits that read back as the same float32. NaN and infinity, which JSON lacks, are written as null.
 """
 
 import io
@@ -26,12 +26,12 @@ def stream_lines(stream: Stream, inputs: tuple[TensorSpec, ...], lines: Iterable
     """Push each line of JSON and yield the answer as a line of JSON (without the newline).
 
     Args:
-        stream: where the pieces go.
+        stream: the stream that runs the pieces.
         inputs: the model's inputs (``session.inputs``).
-        lines: UTF-8 lines, or an open binary file of them, which is read within a bound on each line.
+        lines: UTF-8 lines, or an open binary file of them, which is read with a limit on each line.
 
     Raises:
-        InputError: a line is not what it should be, or over 32 MiB; the message starts with its number, counted from 1.
+        InputError: a line is invalid or over 32 MiB; the message starts with the line number, counted from 1.
     """
     for number, line in enumerate(_bounded(lines), start=1):
         if not line.strip():
@@ -48,7 +48,7 @@ def stream_lines(stream: Stream, inputs: tuple[TensorSpec, ...], lines: Iterable
 
 
 def _bounded(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines; those of a file that never ends one are cut off at the bound and refused."""
+    """Yield the lines; a line of a file that is over the limit is refused."""
     if not isinstance(lines, io.IOBase):
         yield from lines
         return
@@ -62,7 +62,7 @@ def _bounded(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def to_json(answer: Any) -> Any:
-    """Turn an array (or a mapping of arrays) into JSON values; NaN and infinity become None."""
+    """Return an array (or a mapping of arrays) as JSON values; NaN and infinity become None."""
     if isinstance(answer, np.ndarray):
         return _to_list(answer)
     return {name: _to_list(array) for name, array in answer.items()}
@@ -71,7 +71,7 @@ def to_json(answer: Any) -> Any:
 def _to_list(array: Array) -> Any:
     if array.dtype.kind != "f":
         return array.tolist()
-    # NumPy's text of a float32 is the shortest that reads back; as a float64 it keeps that text.
+    # NumPy writes a float32 with the fewest digits that read back; the float64 of that text is written the same way.
     values: Array = array.astype("U32").astype(np.float64) if array.dtype.itemsize < 8 else array
     if np.isfinite(values).all():
         return values.tolist()
@@ -88,7 +88,7 @@ def _parse(line: bytes) -> Any:
 
 
 def _refuse_constant(token: str) -> None:
-    raise InputError(f"{token} is not JSON and never enters a stream; every value must be a finite number")
+    raise InputError(f"{token} is not JSON; every value must be a finite number")
 
 
 def _to_inputs(piece: Any, inputs: tuple[TensorSpec, ...]) -> Any:
@@ -102,12 +102,12 @@ def _to_array(spec: TensorSpec, value: Any) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(f"input {spec.name!r}: the lists inside one another must have equal lengths") from error
+        raise InputError(f"input {spec.name!r}: nested lists must have equal lengths") from error
     dtype = np.dtype(spec.dtype)
     allowed = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
     if array.size and array.dtype.kind not in allowed:
-        raise InputError(f"input {spec.name!r} takes {spec.dtype}, got a JSON value that is not (only) such numbers")
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which the stream refuses
+        raise InputError(f"input {spec.name!r} takes {spec.dtype}, got a JSON value that holds something else")
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinity, which the stream refuses
         converted = array.astype(dtype)
     if dtype.kind in "iu" and not np.array_equal(converted, array):
         raise InputError(f"input {spec.name!r} holds an integer outside the range of {spec.dtype}")

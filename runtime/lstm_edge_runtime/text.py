@@ -1,17 +1,17 @@
-"""Text and ids: the four kinds of vocabulary that a model card can carry, read on the device.
+"""Convert between text and ids with the four kinds of vocabulary of a model card.
 
 =========== =================================================== =============================================
-kind        how text is cut                                     a token in ``card.vocabulary``
+kind        how text is split                                   a token in ``card.vocabulary``
 =========== =================================================== =============================================
 character   one Unicode code point                              the character itself
 byte        one byte of the text's UTF-8                        ``<0x00>`` to ``<0xFF>``
 word        one match of ``WORD``                               the match, with the space before it
-bpe         byte-level byte pairs (``tokenizers``)              GPT-2's visible letters for the bytes
+bpe         byte-level byte pairs (``tokenizers``)              GPT-2's visible characters for the bytes
 =========== =================================================== =============================================
 
-The place of a token is its id. Every token stands for bytes of UTF-8, and decoding joins them: so ``decode`` gives back
-what was encoded, and a text that comes token by token (``StreamDecoder``) waits for the last byte of a character.
-``docs/text.md`` describes the same for readers without this package. NumPy only; ``bpe`` needs ``tokenizers``.
+The index of a token is its id. Every token represents UTF-8 bytes, and decoding joins them, so ``decode`` returns the
+text that was encoded. ``StreamDecoder`` decodes token by token and waits for the last byte of each character.
+``docs/text.md`` describes the format for readers without this package. NumPy only; ``bpe`` also needs ``tokenizers``.
 """
 
 import codecs
@@ -32,8 +32,8 @@ __all__ = ["WORD", "StreamDecoder", "Vocabulary", "byte_token"]
 
 Ids = NDArray[np.int64]
 
-# Letters, digits and underscores with the space before them; one other sign with the space before it; one space of any
-# kind. Each character belongs to exactly one match, so the matches joined are the text.
+# Letters, digits and underscores with the space before them; one other sign with the space before it; or one space
+# of any kind. Each character belongs to exactly one match, so the joined matches equal the text.
 WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
@@ -46,15 +46,15 @@ def byte_token(value: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The tokens of a model, the place of each is its id, and how text becomes ids.
+    """The tokens of a model (the index of a token is its id) and the rules for encoding text.
 
-    ``tokens`` is ``card.vocabulary``, ``text`` is ``card.text``. The unknown token stands for whatever is not in the
-    vocabulary, and decodes to its own text. The end token closes a text; one that text itself cannot hold decodes
-    to nothing. Equal vocabularies have equal tokens and equal rules.
+    ``tokens`` is ``card.vocabulary``, ``text`` is ``card.text``. The unknown token replaces everything that is not in
+    the vocabulary; it decodes to the token's text. The end token ends a text; if it cannot occur in text, it decodes to
+    nothing. Equal vocabularies have equal tokens and equal rules.
 
     Raises:
-        CardError: tokens and rules contradict each other; the message holds the dotted path of the culprit.
-        MissingExtraError: ``bpe``, and the package ``tokenizers`` is not installed.
+        CardError: tokens and rules contradict each other; the message holds the dotted path of the value.
+        MissingExtraError: the kind is ``bpe`` and the package ``tokenizers`` is not installed.
     """
 
     tokens: tuple[str, ...]
@@ -68,7 +68,7 @@ class Vocabulary:
             if token is not None and token not in ids:
                 raise CardError(f"model card: card.text.{name} is {shortened(token)}, which is not in card.vocabulary")
         if self.text.kind != "bpe" and self.text.tokenizer is not None:
-            raise CardError(f"model card: card.text.tokenizer is given, and card.text.kind is {self.text.kind!r}")
+            raise CardError(f"model card: card.text.tokenizer is given, but card.text.kind is {self.text.kind!r}")
         object.__setattr__(self, "_pieces", tuple(self._piece(index) for index in range(len(self))))
         object.__setattr__(self, "_cut", self._make_cut(ids))
 
@@ -77,20 +77,20 @@ class Vocabulary:
         """Read the vocabulary of a model.
 
         Args:
-            card: the model's card; None stands for a file without one.
+            card: the model's card; None for a file without one.
 
         Raises:
-            CardError: the card has none, or contradicts itself: a token twice, an unknown or end token that is not in
-                it, another number of tokens than the logits have; the message holds the dotted path.
-            MissingExtraError: ``bpe``, and the package ``tokenizers`` is not installed.
+            CardError: the card has no vocabulary, a token twice, an unknown or end token that is not in the
+                vocabulary, or a different number of tokens than the logits; the message holds the dotted path.
+            MissingExtraError: the kind is ``bpe`` and the package ``tokenizers`` is not installed.
         """
         if card is None:
-            raise CardError("model card: the file has none, so it does not say which text its ids stand for")
+            raise CardError("model card: the file has none, so it does not say which text its ids represent")
         if card.vocabulary is None or card.text is None:
             missing = " and ".join(f"card.{name}" for name in ("vocabulary", "text") if getattr(card, name) is None)
             raise CardError(
-                f"model card: {missing} must be given, the file does not say which text its ids stand for; "
-                "lstm-edge train language-model puts both in"
+                f"model card: {missing} must be given, the file does not say which text its ids represent; "
+                "lstm-edge train language-model writes both"
             )
         _check_width(card.vocabulary, card.outputs)
         return cls(tokens=card.vocabulary, text=card.text)
@@ -109,17 +109,17 @@ class Vocabulary:
         return None if self.text.end is None else self.tokens.index(self.text.end)
 
     def encode(self, text: str) -> Ids:
-        """Turn text into ids; no end token is added.
+        """Return the ids of a text; no end token is added.
 
         Args:
-            text: any text, also an empty one.
+            text: any text; it may be empty.
 
         Returns:
             int64 ``[tokens]``.
 
         Raises:
-            InputError: something in the text is not in the vocabulary and there is no unknown token, or the text
-                cannot be written as UTF-8 (half a surrogate pair).
+            InputError: a token of the text is not in the vocabulary and there is no unknown token, or the text
+                cannot be encoded as UTF-8 (half a surrogate pair).
         """
         try:
             text.encode("utf-8")
@@ -130,7 +130,7 @@ class Vocabulary:
         return self._cut(text)
 
     def decode(self, ids: Iterable[int] | Ids) -> str:
-        """Turn ids into text; bytes that are not UTF-8 become U+FFFD.
+        """Return the text of ids; bytes that are not UTF-8 become U+FFFD.
 
         Raises:
             InputError: an id is not in the vocabulary.
@@ -142,7 +142,7 @@ class Vocabulary:
         return StreamDecoder(self)
 
     def piece(self, index: int) -> bytes:
-        """Return the bytes of UTF-8 that an id stands for; empty for an end token that text cannot hold.
+        """Return the UTF-8 bytes of an id; empty for an end token that cannot occur in text.
 
         Raises:
             InputError: the id is not in the vocabulary.
@@ -175,7 +175,7 @@ class Vocabulary:
         return token.encode("utf-8")
 
     def _text_holds(self, token: str) -> bool:
-        """Say whether encoding can yield this token: a newline may be the end and a character at once."""
+        """Return whether encoding can yield this token: a newline may be both the end token and a character."""
         return (self.text.kind == "character" and len(token) == 1) or (
             self.text.kind == "word" and WORD.fullmatch(token) is not None
         )
@@ -207,7 +207,7 @@ class Vocabulary:
         return cut
 
     def _cut_codes(self, codes: dict[int, int], read: Callable[[str], NDArray[Any]], what: str) -> Callable[[str], Ids]:
-        """Return an encoder that looks numbers up: ``codes`` from the number to the id."""
+        """Return an encoder that looks numbers up; ``codes`` maps a number to its id."""
         unknown = self.unknown_id
         # The last entry is above every code, so that a search never ends past the table.
         known = np.array([*sorted(codes), 2**32 - 1], np.uint32)
@@ -227,9 +227,9 @@ class Vocabulary:
 
 
 class StreamDecoder:
-    """Decodes ids one by one: a character comes out when its last byte is there, never half of it.
+    """Decodes ids one by one and returns a character when its last byte is known.
 
-    The parts joined, with ``finish`` at the end, are ``Vocabulary.decode`` of all ids.
+    The joined results of ``push`` and of a final ``finish`` equal ``Vocabulary.decode`` of all ids.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -245,14 +245,14 @@ class StreamDecoder:
         return self._decoder.decode(self._vocabulary.piece(int(index)))
 
     def finish(self) -> str:
-        """Return what is left, U+FFFD for a character that was cut off, and start again."""
+        """Return the remaining text, U+FFFD for an incomplete character, and reset the decoder."""
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest
 
 
 def _number(tokens: tuple[str, ...]) -> dict[str, int]:
-    """Return the id of each token, refusing an empty vocabulary, a token twice, and one that is not text."""
+    """Return the id of each token; refuse an empty vocabulary, a token given twice and a token that is not text."""
     if not tokens:
         raise CardError("model card: card.vocabulary is empty, expected at least one token")
     ids: dict[str, int] = {}
@@ -260,7 +260,7 @@ def _number(tokens: tuple[str, ...]) -> dict[str, int]:
         first = ids.setdefault(token, index)
         if first != index:
             raise CardError(
-                f"model card: card.vocabulary[{index}] is {shortened(token)}, as is card.vocabulary[{first}]"
+                f"model card: card.vocabulary[{index}] is {shortened(token)}, the same as card.vocabulary[{first}]"
             )
         try:
             token.encode("utf-8")
@@ -270,11 +270,11 @@ def _number(tokens: tuple[str, ...]) -> dict[str, int]:
 
 
 def _check_width(tokens: tuple[str, ...], outputs: tuple[TensorSpec, ...]) -> None:
-    """Refuse a vocabulary that has more or fewer tokens than the first output's last axis, where that is a number."""
+    """Refuse a vocabulary whose number of tokens differs from the first output's last axis, if that is fixed."""
     width = outputs[0].axes[-1] if outputs and outputs[0].axes else None
     if isinstance(width, int) and width != len(tokens):
         raise CardError(
-            f"model card: card.vocabulary has {len(tokens)} tokens, and card.outputs[0].axes ends in {width}; "
+            f"model card: card.vocabulary has {len(tokens)} tokens, but card.outputs[0].axes ends in {width}; "
             "expected one token for each logit"
         )
 
