@@ -188,8 +188,8 @@ def test_equal_logits_are_taken_by_the_lower_id():
         (([1], 5, {"temperature": -0.1}), "temperature is -0.1, expected a number, 0 or more"),
         (([1], 5, {"temperature": float("nan")}), "temperature is nan, expected a number, 0 or more"),
         (([1], 5, {"top_k": 0}), "top_k is 0, expected 1 or more"),
-        (([1], 5, {"top_p": 0.0}), "top_p is 0.0, expected a share above 0, at most 1"),
-        (([1], 5, {"top_p": 1.1}), "top_p is 1.1, expected a share above 0, at most 1"),
+        (([1], 5, {"top_p": 0.0}), "top_p is 0.0, expected a number above 0 and at most 1"),
+        (([1], 5, {"top_p": 1.1}), "top_p is 1.1, expected a number above 0 and at most 1"),
         (([1], 5, {"seed": -1}), "seed is -1, expected 0 or more"),
     ],
 )
@@ -201,7 +201,7 @@ def test_options_out_of_range_are_refused_at_the_call(arguments, sentence):
 
 def test_ids_outside_the_vocabulary_are_refused():
     for ids in ([3, 11], [3, -1, 2]):
-        with pytest.raises(InputError, match=r"^the ids go from -?\d+ to \d+, and the model has 11 tokens: expected 0"):
+        with pytest.raises(InputError, match=r"^the ids go from -?\d+ to \d+, but the model has 11 tokens: expected 0"):
             list(generate(SESSION, ids, 2))
     with pytest.raises(InputError, match=r"^the text has 1 tokens, expected at least 2$"):
         score(SESSION, [3])

@@ -155,15 +155,15 @@ def test_an_empty_text_has_no_ids(vocabulary):
     [
         ({"vocabulary": None, "text": None}, "card.vocabulary and card.text must be given"),
         ({"text": None}, "card.text must be given"),
-        ({"vocabulary": ()}, "card.vocabulary has 0 tokens, and card.outputs[0].axes ends in 11"),
-        ({"vocabulary": (*CARD.vocabulary, "y")}, "card.vocabulary has 12 tokens, and card.outputs[0].axes ends in 11"),
-        ({"vocabulary": CARD.vocabulary[:-1]}, "card.vocabulary has 10 tokens, and card.outputs[0].axes ends in 11"),
-        ({"vocabulary": (*CARD.vocabulary[:-1], "a")}, "card.vocabulary[10] is 'a', as is card.vocabulary[5]"),
+        ({"vocabulary": ()}, "card.vocabulary has 0 tokens, but card.outputs[0].axes ends in 11"),
+        ({"vocabulary": (*CARD.vocabulary, "y")}, "card.vocabulary has 12 tokens, but card.outputs[0].axes ends in 11"),
+        ({"vocabulary": CARD.vocabulary[:-1]}, "card.vocabulary has 10 tokens, but card.outputs[0].axes ends in 11"),
+        ({"vocabulary": (*CARD.vocabulary[:-1], "a")}, "card.vocabulary[10] is 'a', the same as card.vocabulary[5]"),
         ({"vocabulary": (*CARD.vocabulary[:-1], "th")}, "card.vocabulary[10] is 'th', expected one character, or"),
         ({"vocabulary": (*CARD.vocabulary[:-1], "\ud800")}, "card.vocabulary[10] is half a surrogate pair"),
         ({"text": Text(kind="character", unknown="?")}, "card.text.unknown is '?', which is not in card.vocabulary"),
         ({"text": Text(kind="character", end="?")}, "card.text.end is '?', which is not in card.vocabulary"),
-        ({"text": Text(kind="word", tokenizer="{}")}, "card.text.tokenizer is given, and card.text.kind is 'word'"),
+        ({"text": Text(kind="word", tokenizer="{}")}, "card.text.tokenizer is given, but card.text.kind is 'word'"),
         (
             {"text": Text(kind="byte")},
             "card.vocabulary[0] is '\N{REPLACEMENT CHARACTER}', expected a byte as <0x00> to",
@@ -176,7 +176,9 @@ def test_a_card_that_contradicts_itself_is_refused_with_its_path(changes, senten
 
 
 def test_a_file_without_a_card_is_refused():
-    with pytest.raises(CardError, match=r"^model card: the file has none, so it does not say which text its ids stand"):
+    with pytest.raises(
+        CardError, match=r"^model card: the file has none, so it does not say which text its ids represent"
+    ):
         Vocabulary.from_card(None)
 
 

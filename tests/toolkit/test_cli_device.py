@@ -174,7 +174,7 @@ def test_a_bad_line_ends_a_stream_with_its_number(tmp_path):
     stdin = '[1, 2, 3]\n{"reset": true}\n[NaN, 2, 3]\n[1, 2, 3]\n'
     out, err = call("run", TAGGER, "--stream", "--save-state", tmp_path / "s.npz", stdin=stdin, exit_code=2)
     assert len(out.splitlines()) == 1
-    assert err == "error: line 3: NaN is not JSON and never enters a stream; every value must be a finite number\n"
+    assert err == "error: line 3: NaN is not JSON; every value must be a finite number\n"
     assert os.listdir(tmp_path) == []
 
 

@@ -220,7 +220,7 @@ def test_bits_are_counted_for_characters_not_tokens(tmp_path):
         (("--prompt", ""), "the prompt has 0 tokens, expected at least 1"),
         (("--prompt", "a", "--tokens", 0), "tokens is 0, expected 1 or more"),
         (("--prompt", "a", "--temperature", -1), "temperature is -1.0, expected a number, 0 or more"),
-        (("--prompt", "a", "--top-p", 0), "top_p is 0.0, expected a share above 0, at most 1"),
+        (("--prompt", "a", "--top-p", 0), "top_p is 0.0, expected a number above 0 and at most 1"),
         (("--score", "none.txt"), "data none.txt: no such file"),
         (("--score", "-"), "data standard input: the text is empty, expected at least one character"),
     ],
@@ -257,7 +257,7 @@ def test_a_model_without_a_vocabulary_says_what_it_lacks(tmp_path):
     path = tmp_path / "lm.onnx"
     path.write_bytes(with_vocabulary(exported_model(), None))
     _, err = call(path, "--prompt", "a", exit_code=2)
-    assert "card.vocabulary and card.text must be given, the file does not say which text its ids stand for" in err
+    assert "card.vocabulary and card.text must be given, the file does not say which text its ids represent" in err
 
 
 def test_a_model_of_another_task_is_refused(tmp_path):
