@@ -1,17 +1,19 @@
-"""The equations of LSTM and GRU in NumPy, float64: the reference for all other implementations.
+"""The equations of LSTM, GRU and RNN in NumPy, float64: the reference for all other implementations.
 
 Letters: T time, B batch, I input features, H hidden (cell) size, P projection size (0 = none), L layers,
-D directions. It reads weights by ``nn.LSTM``'s and ``nn.GRU``'s names (gates stacked i f g o and r z n) and shares no
-code with the exporters.
+D directions. It reads weights by ``nn.LSTM``'s, ``nn.GRU``'s and ``nn.RNN``'s names (gates stacked i f g o and r z n)
+and shares no code with the exporters.
 
 The LSTM is the LSTM with full-matrix peepholes. The diagonal peephole LSTM (Gers and Schmidhuber, "Recurrent nets
 that time and count", 2000) is the case of diagonal W_ci, W_cf, W_co and no W_cg; the standard LSTM has no W_c at all.
 
 The GRU is that of Cho et al. ("Learning phrase representations using RNN encoder-decoder", 2014), whose reset gate acts
 on h before the recurrent product, or the variant of cuDNN and PyTorch, in which it acts on the product.
+
+The RNN is that of Elman ("Finding structure in time", 1990), with tanh or relu.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,10 +22,12 @@ import numpy.typing as npt
 
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["CellWeights", "GruWeights", "gru", "gru_cell", "lstm", "lstm_cell", "sigmoid"]
+__all__ = ["CellWeights", "GruWeights", "gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell", "sigmoid"]
 
 Array = npt.NDArray[np.float64]
 State = tuple[Array, Array]
+# From x [I, B] and h [H, B] to the new h [H, B].
+Step = Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,6 +121,14 @@ def gru_cell(x: Array, h: Array, w: GruWeights, *, reset_after: bool) -> Array:
     return (1.0 - z) * n + z * h
 
 
+def rnn_cell(x: Array, h: Array, w_x: Array, w_h: Array, b: Array, *, activation: str) -> Array:
+    """One step of the RNN: x [I, B], h [H, B], w_x [H, I], w_h [H, H], b [H, 1] (both biases) to the new h [H, B]."""
+    a = w_x @ x + w_h @ h + b
+    if activation not in ("tanh", "relu"):
+        raise InputError(f"activation: got {activation!r}, expected tanh or relu")
+    return np.tanh(a) if activation == "tanh" else np.maximum(a, 0.0)
+
+
 def lstm(
     x: npt.NDArray[Any],
     weights: Mapping[str, npt.NDArray[Any]],
@@ -207,6 +219,49 @@ def gru(
     Raises:
         InputError: an array is missing or has another shape than the sizes say, or a length is out of range.
     """
+
+    def step_of(suffix: str, inputs: int) -> Step:
+        cell = _gru_weights(weights, suffix, inputs=inputs, hidden=hidden_size)
+        return lambda x, h: gru_cell(x, h, cell, reset_after=reset_after)
+
+    return _layers(x, step_of, hidden_size, num_layers, bidirectional=bidirectional, state=state, lengths=lengths)
+
+
+def rnn(
+    x: npt.NDArray[Any],
+    weights: Mapping[str, npt.NDArray[Any]],
+    *,
+    hidden_size: int,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    activation: Literal["tanh", "relu"] = "tanh",
+    state: npt.NDArray[Any] | None = None,
+    lengths: npt.NDArray[Any] | None = None,
+) -> tuple[Array, Array]:
+    """Run a stack of RNN layers over a batch of sequences, in float64.
+
+    Arguments, answers and errors are those of ``gru``, with one gate (``weight_ih_l{k}`` [H, I]); ``activation`` is
+    ``nn.RNN``'s ``nonlinearity``.
+    """
+
+    def step_of(suffix: str, inputs: int) -> Step:
+        w_x, w_h, b = _rnn_weights(weights, suffix, inputs=inputs, hidden=hidden_size)
+        return lambda x, h: rnn_cell(x, h, w_x, w_h, b, activation=activation)
+
+    return _layers(x, step_of, hidden_size, num_layers, bidirectional=bidirectional, state=state, lengths=lengths)
+
+
+def _layers(
+    x: npt.NDArray[Any],
+    step_of: Callable[[str, int], Step],
+    hidden_size: int,
+    num_layers: int,
+    *,
+    bidirectional: bool,
+    state: npt.NDArray[Any] | None,
+    lengths: npt.NDArray[Any] | None,
+) -> tuple[Array, Array]:
+    """Run layers whose only state is h; ``step_of`` gives a direction's step by its weights' suffix and its inputs."""
     inputs = _as_float64("x", x, (None, None, None))
     T, B, _ = inputs.shape
     suffixes = ("", "_reverse") if bidirectional else ("",)
@@ -218,16 +273,28 @@ def gru(
         outputs = []
         for d, suffix in enumerate(suffixes):
             s = k * len(suffixes) + d
-            cell = _gru_weights(weights, f"_l{k}{suffix}", inputs=inputs.shape[2], hidden=hidden_size)
+            step = step_of(f"_l{k}{suffix}", inputs.shape[2])
             y, h = np.zeros((T, B, hidden_size)), first[s].T
             for t in range(T) if suffix == "" else range(T - 1, -1, -1):
-                h_new = gru_cell(inputs[t].T, h, cell, reset_after=reset_after)
+                h_new = step(inputs[t].T, h)
                 h = np.where(valid[t], h_new, h)
                 y[t] = np.where(valid[t], h_new, 0.0).T
             outputs.append(y)
             final[s] = h.T
         inputs = np.concatenate(outputs, axis=2)
     return inputs, final
+
+
+def _rnn_weights(
+    weights: Mapping[str, npt.NDArray[Any]], suffix: str, *, inputs: int, hidden: int
+) -> tuple[Array, Array, Array]:
+    names = [name for name in (f"bias_ih{suffix}", f"bias_hh{suffix}") if name in weights]
+    w_x = _take(weights, f"weight_ih{suffix}", (hidden, inputs))
+    w_h = _take(weights, f"weight_hh{suffix}", (hidden, hidden))
+    b = np.zeros(hidden)
+    for name in (f"bias_ih{suffix}", f"bias_hh{suffix}") if names else ():
+        b = b + _take(weights, name, (hidden,))
+    return w_x, w_h, b[:, None]
 
 
 def _gru_weights(weights: Mapping[str, npt.NDArray[Any]], suffix: str, *, inputs: int, hidden: int) -> GruWeights:

@@ -2,7 +2,7 @@
 
 Every format stacks the gates' weights in one array, each in its own order. Here an order is a string with one
 letter a gate: LSTM ``i`` input, ``f`` forget, ``g`` (or ``c``) candidate, ``o`` output; GRU ``r`` reset,
-``z`` update, ``n`` (or ``h``) candidate.
+``z`` update, ``n`` (or ``h``) candidate; RNN ``h``, its only one.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ __all__ = [
     "LSTM_PYTORCH",
     "PEEPHOLE_ONNX",
     "PEEPHOLE_PYTORCH",
+    "RNN",
     "reorder_gates",
 ]
 
@@ -30,6 +31,7 @@ PEEPHOLE_PYTORCH = "ifo"  # the order of this project's diagonal peepholes: nn.L
 PEEPHOLE_ONNX = "iof"
 GRU_PYTORCH = "rzn"
 GRU_ONNX = "zrh"
+RNN = "h"
 
 # PyTorch and ONNX name the candidate differently.
 _SAME_GATE = {"c": "g", "h": "n"}

@@ -47,8 +47,8 @@ def export(
     raises.
 
     Args:
-        source: a module around ``nn.LSTM``, ``nn.GRU`` or ``lstm_edge.LSTM``, in evaluation mode, float32 on the CPU;
-            the path of a checkpoint (``.safetensors``) or a Keras file; or ``"package.module:factory"``.
+        source: a module around ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` or ``lstm_edge.LSTM``, in evaluation mode, float32
+            on the CPU; the path of a checkpoint (``.safetensors``) or a Keras file; or ``"package.module:factory"``.
         example_inputs: for a module: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of
             forward's arguments. Batch and time come first, in the order of the recurrent layers. None if ``inputs`` or
             the model itself describes the inputs.

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 CARD_KEY = "lstm_edge"
-SCHEMA = "1.2"
+SCHEMA = "1.3"
 BATCH = "batch"
 TIME = "time"
 
@@ -107,11 +107,12 @@ class Layer:
     """One recurrent layer: cell, sizes (features), directions, and the operator that computes it.
 
     ``reset_after`` is for GRU: True if the reset gate is applied after the recurrent product (PyTorch, ONNX's
-    ``linear_before_reset=1``), False if it is applied before; None for LSTM.
+    ``linear_before_reset=1``), False if it is applied before; None for others. ``activation`` is for RNN: ``tanh`` or
+    ``relu``; None for others.
     """
 
     name: str
-    cell: Literal["lstm", "gru"]
+    cell: Literal["lstm", "gru", "rnn"]
     peephole: Literal["none", "diagonal", "full"]
     input_size: int
     hidden_size: int
@@ -119,6 +120,7 @@ class Layer:
     directions: int
     operator: str
     reset_after: bool | None = field(default=None, metadata={"since": 1})
+    activation: Literal["tanh", "relu"] | None = field(default=None, metadata={"since": 3})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

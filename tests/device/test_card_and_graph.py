@@ -72,11 +72,18 @@ def test_keys_that_a_document_is_too_old_to_have_get_their_defaults():
     for key in ("text", "undetermined"):
         del document[key]
     for layer in document["layers"]:
-        del layer["reset_after"]
+        del layer["reset_after"], layer["activation"]
     card = parse_card(json.dumps(document | {"schema": "1.0"}))
     assert (card.text, card.undetermined, card.layers[0].reset_after) == (None, (), None)
     with pytest.raises(CardError, match=r"card\.layers\[0\]\.reset_after is missing"):
         parse_card(json.dumps(document | {"schema": "1.1"}))
+
+
+def test_a_layers_activation_is_needed_from_1_3_on():
+    document = edit(("layers", 0, "activation"), remove=True)
+    assert parse_card(json.dumps(document | {"schema": "1.2"})).layers[0].activation is None
+    with pytest.raises(CardError, match=r"card\.layers\[0\]\.activation is missing"):
+        parse_card(json.dumps(document | {"schema": "1.3"}))
 
 
 @pytest.mark.parametrize("schema", ["2.0", "0.9", "1", "one.zero", 1.0, None, "", "1." + "9" * 5000])
@@ -117,9 +124,9 @@ def test_a_text_of_more_than_64_million_characters_is_not_read(monkeypatch):
 
 def test_a_word_that_is_not_one_of_the_known_ones_is_refused():
     with pytest.raises(
-        CardError, match=r"^model card: card\.layers\[0\]\.cell must be one of 'lstm', 'gru', got 'rnn'$"
+        CardError, match=r"^model card: card\.layers\[0\]\.cell must be one of 'lstm', 'gru', 'rnn', got 'ltc'$"
     ):
-        parse_card(json.dumps(edit(("layers", 0, "cell"), "rnn")))
+        parse_card(json.dumps(edit(("layers", 0, "cell"), "ltc")))
 
 
 @pytest.mark.parametrize("task", get_args(Task))

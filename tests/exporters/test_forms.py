@@ -18,6 +18,7 @@ from support.forms_layers import LAYER_FORMS
 from support.forms_networks import NETWORK_FORMS
 from support.forms_packed import PACKED_FORMS
 from support.forms_refused import REFUSALS, Refusal
+from support.forms_rnn import RNN_FORMS
 from support.networks import build
 
 from lstm_edge_exporters.verify.compare import Tolerance, assert_close
@@ -28,7 +29,7 @@ from lstm_edge_runtime.state import State
 
 pytestmark = pytest.mark.slow
 
-FORMS = (*LAYER_FORMS, *PACKED_FORMS, *CELL_FORMS, *NETWORK_FORMS)
+FORMS = (*LAYER_FORMS, *PACKED_FORMS, *CELL_FORMS, *NETWORK_FORMS, *RNN_FORMS)
 FORM = {form.name: form for form in FORMS}
 
 # (batch, time): none of them is traced or tried by the exporter, except for (1, 1). The last has lengths of 1.

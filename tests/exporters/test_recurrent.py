@@ -59,11 +59,38 @@ def test_other_modules_are_not_recurrent(module: nn.Module) -> None:
     assert describe(module) is None
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.RNNCell])
-def test_other_recurrent_layers_are_refused_by_name(kind: type[nn.Module]) -> None:
-    message = rf"\.{kind.__name__} is a recurrent layer, but only LSTM and GRU are exported in this version"
-    with pytest.raises(CaptureError, match=message):
-        describe(kind(3, 5))
+def test_other_recurrent_layers_are_refused_by_name() -> None:
+    class Third(nn.RNNCellBase):
+        pass
+
+    with pytest.raises(CaptureError, match=r"\.Third is a recurrent layer of a kind that this version does not export"):
+        describe(Third(3, 5, True, 1))
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_rnns_are_read(nonlinearity: str) -> None:
+    stack = describe(nn.RNN(3, 5, 2, batch_first=True, bidirectional=True, nonlinearity=nonlinearity))
+    cell = describe(nn.RNNCell(3, 5, bias=False, nonlinearity=nonlinearity))
+    assert stack is not None
+    assert cell is not None
+    assert [(layer.cell, layer.activation, layer.input_size) for layer in stack.layers] == [
+        ("rnn", nonlinearity, 3),
+        ("rnn", nonlinearity, 10),
+    ]
+    assert [layer.state_sizes for layer in cell.layers] == [{"h": 5}]
+    assert cell.single_step
+    assert not cell.layers[0].directions[0].b_h.any()
+
+
+def test_an_activation_that_is_unknown_or_of_another_cell_is_refused() -> None:
+    rnn = nn.RNN(3, 5)
+    rnn.nonlinearity = "sigmoid"
+    with pytest.raises(CaptureError, match=r"^recurrent layer: activation of cell 'rnn' is 'sigmoid', expected 'tanh'"):
+        describe(rnn)
+    with pytest.raises(CaptureError, match=r"^recurrent layer: activation of cell 'lstm' is 'relu', expected 'tanh'"):
+        RecurrentLayer(input_size=3, hidden_size=5, activation="relu", directions=(direction(),))
+    with pytest.raises(CaptureError, match=r"^recurrent layer: an RNN has neither peepholes nor a projection$"):
+        RecurrentLayer(input_size=3, hidden_size=5, cell="rnn", projection_size=2, directions=(direction(),))
 
 
 def test_a_subclass_with_equations_of_its_own_is_refused() -> None:

@@ -18,7 +18,7 @@ __all__ = ["Answer", "Form", "Tensors", "injected", "join_states", "split_states
 Tensors = dict[str, Tensor]
 # The outputs in the order of forward's result, and the states after the call under the names that they came in by.
 Answer = tuple[list[Tensor], Tensors]
-RECURRENT = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
 
 def injected(module: nn.Module, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> Answer:
@@ -131,7 +131,8 @@ def _with_states(layer: Any, path: str, states: Mapping[str, Tensor], left: Tens
 
 
 def _bare(layer: nn.Module) -> str:
-    return "lstm" if isinstance(layer, nn.LSTM | nn.LSTMCell) else "gru"
+    kinds = {"lstm": nn.LSTM | nn.LSTMCell, "gru": nn.GRU | nn.GRUCell, "rnn": nn.RNN | nn.RNNCell}
+    return next(name for name, kind in kinds.items() if isinstance(layer, kind))
 
 
 def _leaves(item: Any) -> Iterator[Tensor]:

@@ -177,6 +177,10 @@ class Never(Forwards):
         self.unused = nn.GRU(3, 4)
 
 
+class ThirdCell(nn.RNNCellBase):
+    """A cell of a kind that PyTorch does not have."""
+
+
 class OwnForward(nn.LSTM):
     """Another equation under a familiar name."""
 
@@ -294,9 +298,9 @@ REFUSALS = (
         sentence=(r"^rnn\.weight_ih_l0 is torch\.float64", r"\.float\(\)\.cpu\(\)"),
     ),
     Refusal(
-        name="nn-rnn",
-        make=_with(lambda: nn.RNN(3, 5, batch_first=True)),
-        sentence=(r"RNN is a recurrent layer", "only LSTM and GRU", r"use nn\.LSTM"),
+        name="recurrent-base-class",
+        make=_with(lambda: ThirdCell(3, 5, True, 1)),
+        sentence=("ThirdCell is a recurrent layer", "does not export", r"use nn\.LSTM, nn\.GRU, nn\.RNN"),
     ),
     Refusal(
         name="subclass-with-its-own-forward",

@@ -35,10 +35,13 @@ class Tagger(nn.Module):
     def forward(self, x):
         return self.head(self.rnn(x)[0])
 
+class Third(nn.RNNCellBase):
+    pass
+
 class Rnn(nn.Module):
     def __init__(self):
         super().__init__()
-        self.rnn = nn.RNN(3, 5, batch_first=True)
+        self.rnn = Third(3, 5, True, 1)
 
     def forward(self, x):
         return self.rnn(x)[0]
@@ -200,7 +203,7 @@ def test_the_options_shape_the_file(nets):
         ("{nets}:leaving", "{nets}:leaving: the factory raised SystemExit: 3\n"),
         ("{nets}:number", "{nets}:number: the factory returned int, expected a torch.nn.Module"),
         ("{nets}:not_callable", "is a str, expected a callable that returns a torch.nn.Module"),
-        ("{nets}:Rnn", "RNN is a recurrent layer, but only LSTM and GRU are exported in this version"),
+        ("{nets}:Rnn", "Third is a recurrent layer of a kind that this version does not export"),
         ("broken:make", "broken:make: cannot be imported (SyntaxError:"),
         (":", "cannot be imported (ValueError: Empty module name); expected package.module:factory"),
         ("none.safetensors", "checkpoint none.safetensors: no such file"),

@@ -64,7 +64,7 @@ def _pick_pieces(graph: ir.Graph) -> None:
 def _node_name(node: ir.Node, prefix: str) -> str:
     """Return ``lstm.0`` for a recurrent layer, ``head/MatMul`` for a node of the module ``head``, else the operator."""
     weight = next((value for value in node.inputs if value is not None and value.is_initializer()), None)
-    if weight is not None and weight.name and (node.op_type in ("LSTM", "GRU") or node.domain == DOMAIN):
+    if weight is not None and weight.name and (node.op_type in ("LSTM", "GRU", "RNN") or node.domain == DOMAIN):
         return weight.name.rpartition(".")[0]
     scopes = ast.literal_eval(node.metadata_props.get(NAME_SCOPES, "[]"))
     paths = [scope.removeprefix(prefix) for scope in scopes if isinstance(scope, str) and scope.startswith(prefix)]

@@ -146,7 +146,7 @@ Enter = Callable[[str, Call, Any], Any]
 
 
 def recurrent_modules(module: nn.Module) -> dict[str, tuple[nn.Module, Recurrence]]:
-    """Return the recurrent layers by name, as ``named_modules`` has them; a bare one is called ``lstm`` or ``gru``."""
+    """Return the recurrent layers by name, as ``named_modules`` has them; a bare one has its cell's name."""
     found: dict[str, tuple[nn.Module, Recurrence]] = {}
     for path, child in module.named_modules():
         recurrence = describe(child)

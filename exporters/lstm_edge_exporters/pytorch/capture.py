@@ -181,6 +181,7 @@ def _layers(plan: Plan, *, ragged: bool) -> tuple[Layer, ...]:
             directions=len(layer.directions),
             operator=operator_of(layer, ragged=ragged),
             reset_after=layer.reset_after if layer.cell == "gru" else None,
+            activation=layer.activation if layer.cell == "rnn" else None,
         )
         for name, item in reversed(first.items())
         for index, layer in enumerate(item.recurrence.layers)

@@ -56,7 +56,8 @@ def build(
     """Export a module to a verified file in memory.
 
     Args:
-        module: any module around ``nn.LSTM``, ``nn.GRU`` or ``lstm_edge.LSTM``, in evaluation mode, float32 on the CPU.
+        module: any module around ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` or ``lstm_edge.LSTM``, in evaluation mode, float32
+            on the CPU.
         example_inputs: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of forward's
             positional arguments; may be None where ``options.inputs`` says it all. Batch and time lead, in the order
             that the recurrent layers have (``batch_first``).
@@ -75,8 +76,8 @@ def build(
     specs, examples = _inputs(module, layers, example_inputs, options.inputs or description.get("inputs"))
     if not layers:
         raise CaptureError(
-            "the module has no recurrent layer (nn.LSTM, nn.GRU, their cells, lstm_edge.LSTM): there is nothing to "
-            "keep whole"
+            "the module has no recurrent layer (nn.LSTM, nn.GRU, nn.RNN, their cells, lstm_edge.LSTM): there is "
+            "nothing to keep whole"
         )
     everything = InputMaker(
         specs,

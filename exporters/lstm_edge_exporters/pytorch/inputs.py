@@ -27,8 +27,8 @@ def infer_specs(layers: Layers, examples: Mapping[str, torch.Tensor]) -> tuple[T
         )
     if found and not orders:
         raise CaptureError(
-            "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
-            "inputs=[...] to say which axis is which"
+            "the module has cells only (nn.LSTMCell, nn.GRUCell, nn.RNNCell), which do not say where batch and time "
+            "are: give inputs=[...] to say which axis is which"
         )
     leading = (TIME, BATCH) if orders == {False} else (BATCH, TIME)
     specs = []

@@ -20,7 +20,7 @@ from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["roll_loops"]
 
-CELLS = ("LSTM", "GRU")
+CELLS = ("LSTM", "GRU", "RNN")
 Series = Sequence[ir.Value]
 
 

@@ -231,7 +231,7 @@ def _loop(name: str, tracker: Tracker, longer: Tracker, *, single_step: bool) ->
     if not single_step:
         raise CaptureError(
             f"{name}: the loop at {line} calls a layer that takes whole sequences once a step: call it once with the "
-            "whole sequence, or use nn.LSTMCell or nn.GRUCell in the loop"
+            "whole sequence, or use nn.LSTMCell, nn.GRUCell or nn.RNNCell in the loop"
         )
     for few, many in zip(*counts, strict=True):
         if few != many and (few, many) != (TRACED[TIME], LONGER):

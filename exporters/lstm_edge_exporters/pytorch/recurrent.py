@@ -1,8 +1,8 @@
 """What a recurrent layer is, as NumPy values: sizes, cell kind and weights, whatever it was read from.
 
 Letters: I input features, H hidden (cell) size, P projection size (0 = none), D directions, G gates (4 for LSTM, 3 for
-GRU). Gates are stacked in PyTorch's order: i f g o, or r z n. A layer of our own describes itself through a method
-``describe_recurrence()``; this module knows no layer but PyTorch's by name.
+GRU, 1 for RNN). Gates are stacked in PyTorch's order: i f g o, or r z n. A layer of our own describes itself through a
+method ``describe_recurrence()``; this module knows no layer but PyTorch's by name.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,13 @@ from lstm_edge_runtime.errors import CaptureError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Cell", "Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_lstm"]
+__all__ = ["Activation", "Cell", "Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_lstm"]
 
 Float32 = npt.NDArray[np.float32]
-Cell = Literal["lstm", "gru"]
+Cell = Literal["lstm", "gru", "rnn"]
+Activation = Literal["tanh", "relu"]
 Peephole = Literal["none", "diagonal", "full"]
-GATES: dict[Cell, int] = {"lstm": 4, "gru": 3}
+GATES: dict[Cell, int] = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +54,8 @@ class RecurrentLayer:
     """One layer of a stack: sizes in features, and one (forward) or two (forward, reverse) directions.
 
     ``reset_after`` is for GRU: the reset gate acts on the recurrent product (True: PyTorch, Keras's default), or on h
-    before it (False: Cho et al. 2014). A GRU has neither peepholes nor projection.
+    before it (False: Cho et al. 2014). ``activation`` is for RNN: h' = activation(W x + R h + b). A GRU and an RNN have
+    neither peepholes nor projection.
 
     Raises:
         CaptureError: an array is missing, superfluous, or has another dtype or shape than the sizes say.
@@ -66,12 +68,19 @@ class RecurrentLayer:
     directions: tuple[Direction, ...]
     cell: Cell = "lstm"
     reset_after: bool = True
+    activation: Activation = "tanh"
 
     def __post_init__(self) -> None:
         if len(self.directions) not in (1, 2):
             raise CaptureError(f"recurrent layer: got {len(self.directions)} directions, expected 1 or 2")
-        if self.cell == "gru" and (self.peephole != "none" or self.projection_size):
-            raise CaptureError("recurrent layer: a GRU has neither peepholes nor a projection")
+        if self.cell != "lstm" and (self.peephole != "none" or self.projection_size):
+            article = "a GRU" if self.cell == "gru" else "an RNN"
+            raise CaptureError(f"recurrent layer: {article} has neither peepholes nor a projection")
+        if self.activation not in ("tanh", "relu") or (self.activation != "tanh" and self.cell != "rnn"):
+            raise CaptureError(
+                f"recurrent layer: activation of cell {self.cell!r} is {self.activation!r}, expected 'tanh', or 'relu' "
+                "of an RNN"
+            )
         expected = self._expected_shapes()
         for index, direction in enumerate(self.directions):
             for name, shape in expected.items():
@@ -85,7 +94,7 @@ class RecurrentLayer:
     @property
     def state_sizes(self) -> dict[Literal["h", "c"], int]:
         """Features of each state of one direction: h, and c for LSTM."""
-        if self.cell == "gru":
+        if self.cell != "lstm":
             return {"h": self.output_size}
         return {"h": self.output_size, "c": self.hidden_size}
 
@@ -121,7 +130,10 @@ class Recurrence:
         if not self.layers:
             raise CaptureError("recurrence: got no layers, expected at least one")
         if len({layer.cell for layer in self.layers}) > 1:
-            raise CaptureError("recurrence: some layers are LSTM and some GRU: describe them as two modules")
+            cells = ", ".join(sorted({layer.cell for layer in self.layers}))
+            raise CaptureError(
+                f"recurrence: the layers have different cells ({cells}): describe each as its own module"
+            )
         for index, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False), start=1):
             width = below.output_size * len(below.directions)
             if above.input_size != width:
@@ -134,8 +146,8 @@ class Recurrence:
 def describe(module: "torch.nn.Module") -> Recurrence | None:
     """Say what recurrence a module is, or None when it is not a recurrent layer.
 
-    A module with a method ``describe_recurrence() -> Recurrence`` describes itself; ``nn.LSTM``, ``nn.GRU`` and their
-    cells are read here.
+    A module with a method ``describe_recurrence() -> Recurrence`` describes itself; ``nn.LSTM``, ``nn.GRU``, ``nn.RNN``
+    and their cells are read here.
 
     Raises:
         CaptureError: a recurrent layer of a kind that this version does not export, a subclass of one of these
@@ -151,6 +163,8 @@ def describe(module: "torch.nn.Module") -> Recurrence | None:
         nn.GRU: lambda gru: _read_stack(gru, "gru"),
         nn.LSTMCell: lambda cell: _read_cell(cell, "lstm"),
         nn.GRUCell: lambda cell: _read_cell(cell, "gru"),
+        nn.RNN: lambda rnn: _read_stack(rnn, "rnn"),
+        nn.RNNCell: lambda cell: _read_cell(cell, "rnn"),
     }
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     for kind, read in readers.items():
@@ -163,8 +177,8 @@ def describe(module: "torch.nn.Module") -> Recurrence | None:
             return read(module)
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         raise CaptureError(
-            f"{name} is a recurrent layer, but only LSTM and GRU are exported in this version: use nn.LSTM, nn.GRU "
-            "or lstm_edge.LSTM"
+            f"{name} is a recurrent layer of a kind that this version does not export: use nn.LSTM, nn.GRU, nn.RNN or "
+            "lstm_edge.LSTM"
         )
     return None
 
@@ -182,7 +196,7 @@ def read_lstm(module: "torch.nn.LSTM", *, peephole: Peephole = "none") -> Recurr
     return _read_stack(module, "lstm", peephole)
 
 
-def _read_stack(module: "torch.nn.LSTM | torch.nn.GRU", cell: Cell, peephole: Peephole = "none") -> Recurrence:
+def _read_stack(module: "torch.nn.RNNBase", cell: Cell, peephole: Peephole = "none") -> Recurrence:
     suffixes = ("", "_reverse") if module.bidirectional else ("",)
     layers = tuple(
         RecurrentLayer(
@@ -192,20 +206,27 @@ def _read_stack(module: "torch.nn.LSTM | torch.nn.GRU", cell: Cell, peephole: Pe
             peephole=peephole,
             directions=tuple(_read_direction(module, f"_l{k}{suffix}", peephole) for suffix in suffixes),
             cell=cell,
+            activation=_activation(module, cell),
         )
         for k in range(module.num_layers)
     )
     return Recurrence(layers=layers, batch_first=module.batch_first)
 
 
-def _read_cell(module: "torch.nn.LSTMCell | torch.nn.GRUCell", cell: Cell) -> Recurrence:
+def _read_cell(module: "torch.nn.LSTMCell | torch.nn.GRUCell | torch.nn.RNNCell", cell: Cell) -> Recurrence:
     layer = RecurrentLayer(
         input_size=module.input_size,
         hidden_size=module.hidden_size,
         directions=(_read_direction(module, "", "none"),),
         cell=cell,
+        activation=_activation(module, cell),
     )
     return Recurrence(layers=(layer,), single_step=True)
+
+
+def _activation(module: Any, cell: Cell) -> Activation:
+    # As a string: RecurrentLayer refuses one that it does not know.
+    return module.nonlinearity if cell == "rnn" else "tanh"
 
 
 def _read_direction(module: Any, suffix: str, peephole: Peephole) -> Direction:

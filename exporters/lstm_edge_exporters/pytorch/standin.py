@@ -1,7 +1,8 @@
 """Stand-ins: what a recurrent layer is replaced by while a module is exported, one ONNX call a layer and direction.
 
-A cell that ONNX's ``LSTM`` or ``GRU`` expresses becomes that operator; any other becomes a call of its ``lstm_edge::``
-function (docs/operators.md). Weights are parameters of the stand-in, so that they come out as initializers.
+A cell that ONNX's ``LSTM``, ``GRU`` or ``RNN`` expresses becomes that operator; any other becomes a call of its
+``lstm_edge::`` function (docs/operators.md). Weights are parameters of the stand-in, so that they come out as
+initializers.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from lstm_edge_exporters.gates import (
     LSTM_PYTORCH,
     PEEPHOLE_ONNX,
     PEEPHOLE_PYTORCH,
+    RNN,
     reorder_gates,
 )
 from lstm_edge_exporters.pytorch.calls import Pass, state_parts
@@ -34,12 +36,12 @@ States = list[tuple[Tensor, ...]]
 
 
 def fits_onnx(layer: RecurrentLayer) -> bool:
-    """Say whether ONNX's ``LSTM`` or ``GRU`` expresses the cell: no projection, no full-matrix peephole."""
+    """Say whether ONNX's ``LSTM``, ``GRU`` or ``RNN`` expresses the cell: no projection, no full-matrix peephole."""
     return layer.peephole != "full" and not layer.projection_size
 
 
 def operator_of(layer: RecurrentLayer, *, ragged: bool) -> str:
-    """Return the operator that carries the layer in float32: ``LSTM``, ``GRU`` or ``lstm_edge::...``."""
+    """Return the operator that carries the layer in float32: ``LSTM``, ``GRU``, ``RNN`` or ``lstm_edge::...``."""
     if fits_onnx(layer):
         return layer.cell.upper()
     variant = CellVariant(peephole=layer.peephole, projected=bool(layer.projection_size), ragged=ragged)
@@ -47,11 +49,12 @@ def operator_of(layer: RecurrentLayer, *, ragged: bool) -> str:
 
 
 def onnx_weights(layer: RecurrentLayer) -> dict[str, Float]:
-    """Weights as ONNX's ``LSTM`` (gates i o f c) and ``GRU`` (z r h) take them.
+    """Weights as ONNX's ``LSTM`` (gates i o f c), ``GRU`` (z r h) and ``RNN`` (one gate) take them.
 
     W [D, G*H, I], R [D, G*H, H], B [D, 2*G*H], and for diagonal peepholes P [D, 3H] (i o f).
     """
-    src, dst = (LSTM_PYTORCH, LSTM_ONNX) if layer.cell == "lstm" else (GRU_PYTORCH, GRU_ONNX)
+    orders = {"lstm": (LSTM_PYTORCH, LSTM_ONNX), "gru": (GRU_PYTORCH, GRU_ONNX), "rnn": (RNN, RNN)}
+    src, dst = orders[layer.cell]
 
     def gates(array: Float) -> Float:
         return reorder_gates(array, src=src, dst=dst)
@@ -235,6 +238,8 @@ class StandIn(nn.Module):
         attributes: dict[str, Any] = {"hidden_size": hidden, "direction": "bidirectional" if sides > 1 else "forward"}
         if layer.cell == "gru":
             attributes["linear_before_reset"] = int(layer.reset_after)
+        elif layer.cell == "rnn":
+            attributes["activations"] = [layer.activation.capitalize()] * sides
         y, *after = torch.onnx.ops.symbolic_multi_out(
             layer.cell.upper(),
             inputs,
