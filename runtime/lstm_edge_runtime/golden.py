@@ -31,7 +31,9 @@ MOST_TEXT_BYTES = 64 * 1024
 _MOST_ELEMENTS = 4096
 # Limit of the unpacked archive: 64 KiB of text can hold about 48 MB of zeros.
 _MOST_UNPACKED_BYTES = 16 * 2**20
-# Equal to INT8_TOLERANCE of lstm_edge_exporters.artifact, the larger of the two tolerances in files.
+# More than the .npy header of one member has.
+_HEADERS_BYTES = 1024
+# Equal to INT8_TOLERANCE of lstm_edge_exporters.verify.golden, the larger of the two tolerances in files.
 LARGEST_TOLERANCE = 1e-2
 _SAMPLES_MAY_MISS = 10.0
 # An integer of JSON may be larger than any float.
@@ -69,17 +71,18 @@ class Golden:
     tolerance_kernels: float
 
 
-def sample(array: Array) -> tuple[Array, int]:
-    """Return at most 4,096 evenly spaced elements.
+def sample(array: Array, most: int = _MOST_ELEMENTS) -> tuple[Array, int]:
+    """Return at most ``most`` (4,096) evenly spaced elements.
 
     Args:
         array: any shape, read in C order.
+        most: the largest number of elements.
 
     Returns:
-        The flat sample ``array.ravel()[::stride]`` and the stride, which is 1 up to 4,096 elements. The stride
+        The flat sample ``array.ravel()[::stride]`` and the stride, which is 1 up to ``most`` elements. The stride
         and the number of elements are coprime, so that the sample covers every column of the last axis.
     """
-    stride = max(1, math.ceil(array.size / _MOST_ELEMENTS))
+    stride = max(1, math.ceil(array.size / most))
     while stride > 1 and math.gcd(stride, array.size) != 1:
         stride += 1
     return array.reshape(-1)[::stride], stride
@@ -91,8 +94,8 @@ def encode_golden(golden: Golden) -> str:
     Equal vectors give equal text: NumPy stamps every member of its archives with the same constant date.
 
     Raises:
-        ArtifactError: the text is over 64 KiB, a tolerance is not a finite number of at least 0 or is larger than
-            ``Golden`` allows, or an array holds something other than numbers.
+        ArtifactError: the text is over 64 KiB, the arrays are over 16 MiB, a tolerance is not a finite number of at
+            least 0 or is larger than ``Golden`` allows, or an array holds something other than numbers.
     """
     members: dict[str, Array] = {}
     for index, vector in enumerate(golden.vectors):
@@ -115,6 +118,12 @@ def encode_golden(golden: Golden) -> str:
         [array for name, array in members.items() if name.partition(".")[2].startswith("out.")],
         sampled=any(found is not None and found[2] != "1" for found in map(_SAMPLED.fullmatch, members)),
     )
+    unpacked_bytes = sum(array.nbytes for array in members.values())
+    if unpacked_bytes > _MOST_UNPACKED_BYTES - _HEADERS_BYTES * len(members):
+        raise ArtifactError(
+            f"the golden vectors have {unpacked_bytes:,} bytes of inputs and outputs, at most "
+            f"{_MOST_UNPACKED_BYTES:,} are allowed: use fewer or shorter sequences"
+        )
     archive = io.BytesIO()
     np.savez_compressed(archive, **cast(Any, members))  # the stub gives the arrays the type of a flag
     npz = base64.b64encode(archive.getvalue()).decode()

@@ -24,7 +24,6 @@ from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
     Artifact,
     assemble,
-    make_golden,
     own_version,
     write,
 )
@@ -38,6 +37,7 @@ from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize import smallest_table
 from lstm_edge_exporters.verify.cases import Comparison
 from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check_file_parity
+from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
@@ -173,8 +173,8 @@ def adopt_bytes(
         compared = subject.compare_chunks(original, constants, compared)
     say("making golden vectors and running the self-test")
     card = subject.card(compared.for_card(), streaming)
-    golden = make_golden(subject.open, card, subject.maker, least=compared.fewest_steps)
-    return Adopted(artifact=assemble(subject.data, card, golden), layers=layers, notes=notes)
+    goldens = golden_choices(subject.open, card, subject.maker, least=compared.fewest_steps)
+    return Adopted(artifact=assemble(subject.data, card, goldens), layers=layers, notes=notes)
 
 
 def _rewrite(model: ir.Model) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
     Artifact,
     assemble,
-    make_golden,
     own_version,
 )
 from lstm_edge_exporters.onnx_graph.quiet import quiet
@@ -26,6 +25,7 @@ from lstm_edge_exporters.pytorch.original import Original
 from lstm_edge_exporters.pytorch.parity import check_parity
 from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
 from lstm_edge_exporters.verify.chunks import judge_streaming
+from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
@@ -121,8 +121,8 @@ def build(
     card = _card(captured, compared.for_card(), streaming, description)
 
     say("making golden vectors and running the self-test")
-    golden = make_golden(model, card, maker, least=compared.fewest_steps)
-    return Built(artifact=assemble(model.data, card, golden), proto=proto)
+    goldens = golden_choices(model, card, maker, least=compared.fewest_steps)
+    return Built(artifact=assemble(model.data, card, goldens), proto=proto)
 
 
 def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:

@@ -19,7 +19,6 @@ from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
     Artifact,
     assemble,
-    make_golden,
     write,
 )
 from lstm_edge_exporters.functions import DOMAIN
@@ -38,6 +37,7 @@ from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
 from lstm_edge_exporters.verify.cases import fewest_steps
 from lstm_edge_exporters.verify.difference import difference_to
+from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
@@ -234,7 +234,7 @@ def quantize_bytes(
         parity=difference_to(opened, body, card, maker, least=least).for_card(),
     )
     say("making golden vectors and running the self-test")
-    return assemble(body.data, card, make_golden(body, card, maker, least=least))
+    return assemble(body.data, card, golden_choices(body, card, maker, least=least))
 
 
 def parse_scheme(scheme: str | Scheme, *, block: int = 32, symmetric: bool = True) -> Scheme:

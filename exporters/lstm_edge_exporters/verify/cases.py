@@ -1,11 +1,13 @@
 """The shapes that a comparison has, and what it found: objects until the card is written, where they become text."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
+from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.card import BATCH, TIME, Parity
 
-__all__ = ["GRID", "Case", "Comparison", "fewest_steps"]
+__all__ = ["GRID", "Case", "Comparison", "fewest_steps", "within"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +90,14 @@ def fewest_steps(parity: Parity | None) -> int:
         return 1
     ran = [int(steps) for shape in parity.shapes for steps in re.findall(rf"\b{TIME} (\d+)", shape)]
     return min(ran, default=1)
+
+
+def within(shape: Case, maker: InputMaker) -> Case:
+    """Return the shape without the axes that the inputs do not have, and with the numbers that they are given."""
+    axes = {axis for spec in maker.specs for axis in spec.axes}
+    return dataclasses.replace(
+        shape,
+        batch=shape.batch if BATCH in axes else 0,
+        time=shape.time if TIME in axes else 0,
+        values=maker.numbers,
+    )

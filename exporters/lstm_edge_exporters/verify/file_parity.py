@@ -10,14 +10,14 @@ import onnx
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.reading import parse_model, parse_proto
-from lstm_edge_exporters.verify.cases import GRID, Case, Comparison
+from lstm_edge_exporters.verify.cases import GRID, Case, Comparison, within
 from lstm_edge_exporters.verify.chunks import cut_time, join_time
 from lstm_edge_exporters.verify.compare import worst
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_exporters.verify.parity import Refusal, Subjects, Trial, check_close, run_trials
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
+from lstm_edge_runtime.card import StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
@@ -134,7 +134,7 @@ def _trials(
     rng = np.random.default_rng(2024)
     seen = set()
     for maker, shape in ((maker, shape) for maker in makers for shape in GRID):
-        case = _within(shape, maker)
+        case = within(shape, maker)
         if case in seen:
             continue
         seen.add(case)
@@ -150,17 +150,6 @@ def _ask(original: Original, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return original.run(feeds)
     except ArtifactError as error:
         raise Refusal(str(error)[:160]) from error
-
-
-def _within(shape: Case, maker: InputMaker) -> Case:
-    """The shape without the axes that the inputs do not have, and with the numbers that they are given."""
-    axes = {axis for spec in maker.specs for axis in spec.axes}
-    return dataclasses.replace(
-        shape,
-        batch=shape.batch if BATCH in axes else 0,
-        time=shape.time if TIME in axes else 0,
-        values=maker.numbers,
-    )
 
 
 def check_chunks(

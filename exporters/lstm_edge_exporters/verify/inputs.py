@@ -72,15 +72,20 @@ class InputMaker:
         left = [spec for spec in self.specs if spec.name not in names]
         return InputMaker(left, ids_below=self._ids_below, moments=self._moments, values=self.values)
 
-    def make(self, rng: np.random.Generator, batch: int, time: int) -> dict[str, Array]:
-        """Return an array for each input; axes with other names than batch and time get 3 elements."""
-        return self.make_sized(rng, {BATCH: batch, TIME: time})
+    def make(self, rng: np.random.Generator, batch: int, time: int, *, spread: float = 1.0) -> dict[str, Array]:
+        """Return an array for each input; axes with other names than batch and time get 3 elements.
 
-    def make_sized(self, rng: np.random.Generator, sizes: Mapping[str, int]) -> dict[str, Array]:
+        ``spread`` is the share of the usual deviation that floats have.
+        """
+        return self.make_sized(rng, {BATCH: batch, TIME: time}, spread=spread)
+
+    def make_sized(
+        self, rng: np.random.Generator, sizes: Mapping[str, int], *, spread: float = 1.0
+    ) -> dict[str, Array]:
         """Return an array for each input, of the sizes of the named axes; 3 elements where a name has none."""
-        return {spec.name: self._one(spec, rng, sizes) for spec in self.specs}
+        return {spec.name: self._one(spec, rng, sizes, spread) for spec in self.specs}
 
-    def _one(self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[str, int]) -> Array:
+    def _one(self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[str, int], spread: float) -> Array:
         shape = [axis if isinstance(axis, int) else sizes.get(axis, 3) for axis in spec.axes]
         if spec.name in self.values:
             return self.values[spec.name]
@@ -94,7 +99,7 @@ class InputMaker:
             mean, deviation = self._moments.get(spec.name, (0.0, 1.0))
             # Multiples of 1/64 keep golden inputs small in a compressed file and cost the comparison nothing.
             noise = np.round(rng.standard_normal(shape) * 64) / 64
-            return np.asarray(mean + deviation * noise, spec.dtype)
+            return np.asarray(mean + deviation * spread * noise, spec.dtype)
         # asarray: without axes NumPy gives a scalar, which onnxruntime does not take.
         return np.asarray(rng.integers(0, self._ids_below, shape), spec.dtype)
 
@@ -124,9 +129,10 @@ def random_feeds(
     time: int,
     *,
     zero_state: bool = False,
+    spread: float = 1.0,
 ) -> dict[str, Array]:
     """Return an array for each input of a file: the maker's, the states, and lengths where the card has them."""
-    feeds = maker.make(rng, batch, time) | random_state(card.states, rng, batch, zero=zero_state)
+    feeds = maker.make(rng, batch, time, spread=spread) | random_state(card.states, rng, batch, zero=zero_state)
     if card.lengths:
         feeds[card.lengths] = random_lengths(rng, batch, time)
     return feeds
