@@ -1,1 +1,1 @@
-"""Everything that makes or rewrites an ONNX model; imports torch, onnx and the device runtime."""
+"""All code that makes or rewrites ONNX models; imports torch, onnx and the device runtime."""

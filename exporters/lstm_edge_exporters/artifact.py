@@ -1,4 +1,4 @@
-"""From a serialized graph to the file: model card, golden vectors, integrity trailer; nothing is written in between."""
+"""Adds model card, golden vectors and integrity trailer to a serialized graph; only the finished file is written."""
 
 import os
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ MINIMUM_ONNXRUNTIME = "1.18"
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A finished model file in memory: its bytes, the card that they carry, and the session that tested the bodies."""
+    """A finished model file in memory: its bytes, its card, and the session that tested the function bodies."""
 
     data: bytes
     card: ModelCard
@@ -41,7 +41,7 @@ def own_version() -> str:
     """Return the version of this distribution, or ``uninstalled``."""
     try:
         return version("lstm-edge")
-    except PackageNotFoundError:  # a checkout that is on the path but not installed
+    except PackageNotFoundError:  # a checkout on the path that is not installed
         return "uninstalled"
 
 
@@ -120,7 +120,7 @@ def with_card(artifact: Artifact, card: ModelCard) -> Artifact:
 
 
 def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:
-    """Write the file; it appears under its name whole or not at all.
+    """Write the file atomically: it appears complete or not at all.
 
     Raises:
         OutputError: the path cannot be written.

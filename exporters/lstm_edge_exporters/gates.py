@@ -40,12 +40,12 @@ _SAME_GATE = {"c": "g", "h": "n"}
 def reorder_gates(
     w: npt.NDArray[Any], *, src: str = LSTM_PYTORCH, dst: str = LSTM_ONNX, axis: int = 0
 ) -> npt.NDArray[Any]:
-    """Return a copy of ``w`` whose blocks along ``axis`` went from the order ``src`` to the order ``dst``.
+    """Return a copy of ``w`` with the blocks along ``axis`` reordered from ``src`` to ``dst``.
 
     Args:
-        w: any dtype; ``axis`` has ``len(src) * H`` entries, H consecutive ones a gate.
-        src: the order that ``w`` is in, for example ``"ifgo"``.
-        dst: the order wanted, the same gates.
+        w: any dtype; ``axis`` has ``len(src) * H`` entries, H consecutive ones per gate.
+        src: the order of ``w``, for example ``"ifgo"``.
+        dst: the requested order of the same gates.
         axis: the axis that holds the gates.
 
     Raises:

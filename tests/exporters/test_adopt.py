@@ -138,7 +138,7 @@ def test_older_opsets_are_raised_in_nested_graphs_too(opset):
     adopted = adopt_bytes(data)
     proto = onnx.load_from_string(adopted.artifact.data)
     assert next(entry.version for entry in proto.opset_import if not entry.domain) == 18
-    note = next(note for note in adopted.notes if note.startswith(f"opset {opset} was brought to 18: "))
+    note = next(note for note in adopted.notes if note.startswith(f"opset {opset} was converted to 18: "))
     assert ("ReduceMean" in note, "Squeeze" in note) == (True, opset < 13)
     for which in (True, False):
         x = np.random.default_rng(2).standard_normal((6, 4, I)).astype(np.float32)
@@ -223,7 +223,7 @@ def test_the_same_bytes_come_out_twice_and_the_source_is_left_alone(tmp_path):
     assert reports[0].card.parity.max_abs_difference <= CLOSE.absolute
     with pytest.raises(OutputError, match="this is the file that is read"):
         adopt(source, source)
-    with pytest.raises(ArtifactError, match="the file has a model card already"):
+    with pytest.raises(ArtifactError, match="the file already has a model card"):
         adopt(tmp_path / "a.onnx", tmp_path / "c.onnx")
 
 

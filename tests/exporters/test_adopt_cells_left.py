@@ -30,11 +30,11 @@ from lstm_edge_exporters.onnx_graph.reading import parse_model
 LSTM_MUTATIONS = {
     "another activation of i": (
         replaced(("i = Sigmoid(za)", "i = HardSigmoid(za)")),
-        "a gate goes through HardSigmoid node 'HardSigmoid_i_4', expected Sigmoid for i and f, Tanh for g",
+        "a gate is computed by HardSigmoid node 'HardSigmoid_i_4', expected Sigmoid for i and f, Tanh for g",
     ),
     "another activation of g": (
         replaced(("g = Tanh(zc)", "g = Relu(zc)")),
-        "a gate goes through Relu node 'Relu_g_6', expected Sigmoid for i and f, Tanh for g",
+        "a gate is computed by Relu node 'Relu_g_6', expected Sigmoid for i and f, Tanh for g",
     ),
     "g through Sigmoid": (
         replaced(("g = Tanh(zc)", "g = Sigmoid(zc)")),
@@ -43,19 +43,19 @@ LSTM_MUTATIONS = {
     ),
     "another activation of o": (
         replaced(("o = Sigmoid(zd)", "o = HardSigmoid(zd)")),
-        "gate o goes through HardSigmoid node 'HardSigmoid_o_7', expected Sigmoid",
+        "gate o is computed by HardSigmoid node 'HardSigmoid_o_7', expected Sigmoid",
     ),
     "another activation of c'": (
         replaced(("t = Tanh(c_out)", "t = Relu(c_out)")),
-        "h' goes through Relu node 'Relu_t_11', expected Tanh",
+        "h' is computed by Relu node 'Relu_t_11', expected Tanh",
     ),
     "a gate is an output": (
         replaced(("f = Sigmoid(zb)", "f = Sigmoid(zb) extra_out = Identity(f)")),
-        "'f', inside the cell, is used by Identity node 'Identity_extra_out_6' too",
+        "'f', inside the cell, is also used by Identity node 'Identity_extra_out_6'",
     ),
     "the gates are used elsewhere": (
         replaced(("t = Tanh(c_out)", "t = Tanh(c_out) extra_out = Relu(zc)")),
-        "'zc', inside the cell, is used by Relu node 'Relu_extra_out_12' too",
+        "'zc', inside the cell, is also used by Relu node 'Relu_extra_out_12'",
     ),
     "weights that depend on an input": (
         replaced(("zh = Gemm<transB = 1>(h, wh, bh)", "dw = Mul(wh, c) zh = Gemm<transB = 1>(h, dw, bh)")),
@@ -63,7 +63,7 @@ LSTM_MUTATIONS = {
     ),
     "a peephole": (
         replaced(("i = Sigmoid(za)", "p = Mul(c, peep) zp = Add(za, p) i = Sigmoid(zp)")),
-        "a gate is fed by Mul node 'Mul_p_4', which is no product with constant weights",
+        "a gate's input comes from Mul node 'Mul_p_4', which is not a product with constant weights",
     ),
     "a bias for each row": (
         replaced(("z = Add(zx, zh)", "zy = Add(zx, rows) z = Add(zy, zh)")),
@@ -71,7 +71,7 @@ LSTM_MUTATIONS = {
     ),
     "a gate of x alone": (
         replaced(("o = Sigmoid(zd)", "only, k1, k2, k3 = Split<axis = 1, num_outputs = 4>(zx) o = Sigmoid(only)")),
-        "gate o reads other values than gate i (Sigmoid node 'Sigmoid_o_8')",
+        "gate o and gate i read different values (Sigmoid node 'Sigmoid_o_8')",
     ),
     "no recurrence": (
         replaced(("zh = Gemm<transB = 1>(h, wh, bh)", "zh = Gemm<transB = 1>(x, wx, bh)")),
@@ -194,15 +194,15 @@ def test_an_input_as_wide_as_the_state_that_nothing_tells_apart() -> None:
 GRU_MUTATIONS = {
     "another activation of z": (
         replaced(("z = Sigmoid(zs)", "z = HardSigmoid(zs)")),
-        "gate z goes through HardSigmoid node 'HardSigmoid_z_7', expected Sigmoid",
+        "gate z is computed by HardSigmoid node 'HardSigmoid_z_7', expected Sigmoid",
     ),
     "another activation of n": (
         replaced(("n = Tanh(ns)", "n = Relu(ns)")),
-        "gate n goes through Relu node 'Relu_n_10', expected Tanh",
+        "gate n is computed by Relu node 'Relu_n_10', expected Tanh",
     ),
     "the reset gate is used elsewhere": (
         replaced(("n = Tanh(ns)", "n = Tanh(ns) extra_out = Relu(r)")),
-        "'r', inside the cell, is used by Relu node 'Relu_extra_out_11' too",
+        "'r', inside the cell, is also used by Relu node 'Relu_extra_out_11'",
     ),
     "what is reset has a part of x": (
         replaced(("rn = Mul(r, nh)", "no = Add(nh, nx) rn = Mul(r, no)")),

@@ -212,6 +212,6 @@ def test_inside_a_local_function_it_is_reported() -> None:
     imports = [*imports, helper.make_opsetid("other", 1)]
     model = helper.make_model(graph, functions=[function], opset_imports=imports, ir_version=8)
     assert rewrite_layout(parse_model(model.SerializeToString())) == (
-        "Batchwise/inner (LSTM): layout is 1, which onnxruntime does not run, and stays: it stands inside a local "
+        "Batchwise/inner (LSTM): layout is 1, which onnxruntime does not run, and is kept: the node is inside a local "
         "function; inline it first (onnx.inliner.inline_local_functions)",
     )

@@ -30,7 +30,9 @@ class Around(nn.Module):
 
 def test_no_module_and_no_input() -> None:
     assert refusal("a path") == "export takes a torch.nn.Module, got str"  # type: ignore[arg-type]  # on purpose
-    assert refusal(Around(), None) == ('say what goes in: an example input, or inputs=["x: float32[batch, time, 40]"]')
+    assert refusal(Around(), None) == (
+        'the inputs are not described: give an example input, or inputs=["x: float32[batch, time, 40]"]'
+    )
 
 
 def test_training_mode_names_the_module() -> None:
@@ -140,8 +142,7 @@ def test_control_flow_that_depends_on_data(capfd: pytest.CaptureFixture[str]) ->
     assert message.startswith("torch.export cannot capture the module at test_capture_refusals.py:")
     assert '"return y if bool(y.sum() > 0) else -y": ' in message
     assert message.endswith(
-        "look for control flow that depends on data, and for an axis that was asked to be dynamic but that the "
-        "module fixes"
+        "look for control flow that depends on data, and for a dynamic axis whose size the module fixes"
     )
     assert "\n" not in message
     assert "".join(capfd.readouterr()) == ""  # torch prints half a graph

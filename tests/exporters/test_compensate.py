@@ -263,7 +263,7 @@ def test_a_missing_matrix_is_rounded_without_compensation() -> None:
 def test_what_does_not_belong_together_is_refused() -> None:
     rounder = calibrated_rounder(calibration_of(w=np.eye(64)))
     with pytest.raises(
-        QuantizationError, match=r"strange\.w: the calibration is of another model: it knows w, other\.w"
+        QuantizationError, match=r"strange\.w: the calibration belongs to another model: it has w, other\.w"
     ):
         rounder("strange.w", random_matrix(64, 8), INT4)
     with pytest.raises(QuantizationError, match="w: the calibration saw 64 inputs, the matrix has 63"):

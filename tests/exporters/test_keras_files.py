@@ -175,13 +175,13 @@ def test_a_member_that_goes_on_after_its_declared_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "sentence"),
     [
-        (["config.json", "../evil"], "the archive has a member called '../evil', which leads out of it"),
-        (["config.json", "/etc/passwd"], "the archive has a member called '/etc/passwd', which leads out of it"),
-        (["a\x1b[2J"], "the archive has a member called 'a\\x1b[2J', which leads out of it"),
+        (["config.json", "../evil"], "the archive has a member called '../evil', a path outside the archive"),
+        (["config.json", "/etc/passwd"], "the archive has a member called '/etc/passwd', a path outside the archive"),
+        (["a\x1b[2J"], "the archive has a member called 'a\\x1b[2J', a path outside the archive"),
         ([f"assets/{index}" for index in range(200)], "the archive lists more members than the 100 allowed"),
         ([f"assets/{index}" for index in range(3000)], "the archive lists more members than the 100 allowed"),
-        (["metadata.json"], "holds no model (no config.json): save the model itself, with model.save(...)"),
-        (["config.json"], "holds no weights (no model.weights.h5): save the model itself"),
+        (["metadata.json"], "holds no model (no config.json): save the whole model with model.save(...)"),
+        (["config.json"], "holds no weights (no model.weights.h5): save the whole model"),
     ],
 )
 def test_archives_with_other_members(tmp_path: Path, members: list[str], sentence: str) -> None:
@@ -227,8 +227,7 @@ def test_deep_nesting_that_json_still_reads(tmp_path: Path) -> None:
 def test_legacy_files_without_model_or_weights(tmp_path: Path) -> None:
     path = legacy_file(tmp_path, lstm_weights)
     assert refusal(path) == (
-        "holds weights but no model (no model_config): "
-        "save the model itself, with model.save(...), not its weights alone"
+        "holds weights but no model (no model_config): save the whole model with model.save(...), not only its weights"
     )
     path = legacy_file(tmp_path, lambda file: file.attrs.create("model_config", json.dumps(sequential(lstm()))))
     assert refusal(path).startswith("holds a model but no weights (no model_weights)")
@@ -298,5 +297,5 @@ def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Pa
     with pytest.raises(ArtifactError, match=r"endless\.h5: .* of the heap at byte"):
         load_keras(path)
     # What the check of the heaps does not know of ends in the trial's process.
-    with pytest.raises(ArtifactError, match=r"x: damaged: the HDF5 library does not come back .*\(SIGXCPU\)"):
+    with pytest.raises(ArtifactError, match=r"x: damaged: the HDF5 library does not finish .*\(SIGXCPU\)"):
         hdf5.try_in_child(bytes(data), "x")

@@ -16,7 +16,7 @@ LAMBDA = layer("Lambda", "shout", function={"class_name": "__lambda__", "config"
     ("layers", "sentence"),
     [
         ([LAMBDA], "layer 'shout' (Lambda): layers of this class are not exported; these are: "),
-        ([layer("Mine", "own")], "A Lambda or a class of your own holds code, which is never run"),
+        ([layer("Mine", "own")], "A Lambda or a custom class contains code, which is never run"),
         (
             [lstm(recurrent_activation="hard_sigmoid")],
             "layer 'lstm' (LSTM): the option 'recurrent_activation' is 'hard_sigmoid', expected 'sigmoid', the only "
@@ -36,11 +36,11 @@ LAMBDA = layer("Lambda", "shout", function={"class_name": "__lambda__", "config"
         ([layer("Dense", "d", units=2, activation="mine")], "layer 'd' (Dense): the activation 'mine' is not one"),
         (
             [layer("Bidirectional", "b", merge_mode="concat", layer=layer("SimpleRNN", "r", units=4))],
-            "layer 'b' (Bidirectional): it is around a layer of class SimpleRNN, expected LSTM or GRU",
+            "layer 'b' (Bidirectional): it wraps a layer of class SimpleRNN, expected LSTM or GRU",
         ),
         (
             [layer("TimeDistributed", "t", layer=layer("Conv1D", "c", filters=4))],
-            "layer 't' (TimeDistributed): it is around a layer of class Conv1D, expected one of Dense",
+            "layer 't' (TimeDistributed): it wraps a layer of class Conv1D, expected one of Dense",
         ),
         (
             [layer("Sequential", "inner", layers=[])],
@@ -68,7 +68,7 @@ def test_layers_are_refused_by_name(tmp_path: Path, layers: list[Any], sentence:
         ),
         (
             functional((entry(), []), (lstm(), [called_on("x"), called_on("x")])),
-            "layer 'lstm' (LSTM): it is called 2 times, but a layer is exported once",
+            "layer 'lstm' (LSTM): it is called 2 times, but a layer is exported only once",
         ),
         (
             functional((entry(), []), (layer("Add", "sum"), [called_on("x", "x")]), output="sum"),

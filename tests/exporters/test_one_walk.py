@@ -85,7 +85,8 @@ def test_other_results_at_another_shape_are_refused():
     with pytest.raises(CaptureError) as caught:
         plan_of(Shapely().eval())
     assert str(caught.value) == (
-        "forward returns other tensors for 5 rows or 11 steps than for 3 rows and 7 steps (y of 3 axes; y of 3 axes, "
+        "forward returns different tensors for 5 rows or 11 steps and for 3 rows and 7 steps (y of 3 axes; "
+        "y of 3 axes, "
         "more of 3 axes; y of 3 axes): return the same ones for every shape"
     )
 

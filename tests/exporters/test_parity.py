@@ -213,7 +213,7 @@ def test_a_wrong_answer_with_lengths_points_to_the_last_step_where_that_is_likel
 
     with pytest.raises(ParityError, match=r"^the captured model is not the module") as caught:
         check(Original(change, rows=True, takes_lengths=takes), lengths="n")
-    assert ("forward must not look past a row's last valid step" in str(caught.value)) == (not takes)
+    assert ("forward must not read steps after a row's last valid one" in str(caught.value)) == (not takes)
 
 
 def test_a_module_that_takes_lengths_gets_full_ones_where_the_file_has_none() -> None:

@@ -178,7 +178,7 @@ def test_external_data_is_refused() -> None:
     tensor.external_data.add(key="location", value="weights.bin")
     with pytest.raises(ArtifactError) as caught:
         quantize_bytes(proto.SerializeToString())
-    assert str(caught.value) == "weight 'W' lies in another file: load and save the model as one file first"
+    assert str(caught.value) == "weight 'W' is stored in another file: load and save the model as one file first"
 
 
 def saved_in_two(folder: Path) -> Path:
@@ -213,7 +213,7 @@ def test_weights_that_cannot_be_read_are_refused(location: str, tmp_path: Path) 
         for entry in tensor.external_data:
             entry.value = location if entry.key == "location" else entry.value
     source.write_bytes(proto.SerializeToString())
-    with pytest.raises(ArtifactError, match=r"^weights that lie in another file cannot be read: .*bin"):
+    with pytest.raises(ArtifactError, match=r"^the weights in external files cannot be read: .*bin"):
         quantize(source, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 

@@ -37,12 +37,14 @@ def test_what_is_quantized(layers: str) -> None:
 
 
 def test_no_recurrent_layer_is_refused() -> None:
-    with pytest.raises(QuantizationError, match=r"^the model has no recurrent layer, and only such were asked for: "):
+    with pytest.raises(
+        QuantizationError, match=r"^the model has no recurrent layer, and only recurrent layers were requested: "
+    ):
         quantize_bytes(with_head(layer=False), layers="recurrent")
 
 
 def test_an_unknown_word_is_refused() -> None:
-    with pytest.raises(QuantizationError, match=r"^layers is 'some'; known ones are all, recurrent$"):
+    with pytest.raises(QuantizationError, match=r"^layers is 'some', expected one of all, recurrent$"):
         quantize_bytes(with_head(), layers="some")
 
 

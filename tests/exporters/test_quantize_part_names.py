@@ -161,10 +161,10 @@ def test_an_unknown_part_lists_the_known_ones() -> None:
     with pytest.raises(QuantizationError) as caught:
         quantize_bytes(front_end(), parts={"lstm": Scheme()})
     assert str(caught.value) == (
-        "the model has no part 'lstm'; known ones are conv, rnn (and .W, .R, .W.i ... .R.o), head"
+        "the model has no part 'lstm'; its parts are conv, rnn (and .W, .R, .W.i ... .R.o), head"
     )
     for part in ("rnn.B", "rnn.W.x", "rnn.", "head.W.q", ""):
-        with pytest.raises(QuantizationError, match=r"^the model has no part .*; known ones are conv, rnn "):
+        with pytest.raises(QuantizationError, match=r"^the model has no part .*; its parts are conv, rnn "):
             quantize_bytes(front_end(), parts={part: Scheme()})
 
 
@@ -285,7 +285,7 @@ def test_a_recurrent_layer_without_inputs_stays_float32() -> None:
 
 def test_nothing_to_do_is_refused() -> None:
     for parts in ({}, {"rnn": Scheme(kind="float32")}):
-        with pytest.raises(QuantizationError, match=r"^every layer is to stay float32: nothing to quantize$"):
+        with pytest.raises(QuantizationError, match=r"^the request leaves every layer float32: nothing to quantize$"):
             quantize_bytes(front_end(), scheme="float32", parts=parts)
 
 

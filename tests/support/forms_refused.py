@@ -244,7 +244,7 @@ REFUSALS = (
         name="loop-state-fed-back",
         make=lambda: seeded(StateFedBack()),
         inputs=("x: float32[batch, time, 5]",),
-        sentence=(r"^cell: ", line_of(StateFedBack, CELL_LINE), "what an earlier one gave out"),
+        sentence=(r"^cell: ", line_of(StateFedBack, CELL_LINE), "a result of an earlier step"),
     ),
     Refusal(
         name="loop-break",
@@ -290,7 +290,7 @@ REFUSALS = (
     Refusal(
         name="time-fixed-by-the-module",
         make=lambda: seeded(FixedTime()),
-        sentence=(r"the module itself fails on x \[3, 11, 3\]", "mat1 and mat2", "given by its number"),
+        sentence=(r"the module itself fails on x \[3, 11, 3\]", "mat1 and mat2", "give that number"),
     ),
     Refusal(
         name="double",

@@ -59,7 +59,7 @@ def test_every_command_works_on_an_adopted_file(tmp_path):
     words = " ".join(result.stdout.split())
     for part in ("rnn LSTM 3 > 5 initializers h absent, c absent", "rnn.h rnn.h_out h", "streaming: every-step"):
         assert part in words
-    assert "note: opset 16 was brought to 18" in words
+    assert "note: opset 16 was converted to 18" in words
     assert "undetermined: the task, labels and vocabulary: the file does not say them" in words
     assert "passed" in call("check", adopted).stdout
     assert "streaming: every-step" in call("inspect", adopted).stdout

@@ -105,7 +105,7 @@ OLD = [
     (
         ("quantize", TAGGER, "-o", "q.onnx", "--layers", "some"),
         "--layers is the old name of --layer-kinds",
-        "layers is 'some'; known ones are all, recurrent",
+        "layers is 'some', expected one of all, recurrent",
     ),
     (
         ("quantize", TAGGER, "-o", "q.onnx", "--held-out", "d.npz"),

@@ -91,26 +91,26 @@ def adopt(
     states: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> AdoptReport:
-    """Make a file that describes itself, and that the rest of the toolkit works on, of any ONNX file.
+    """Convert any ONNX file to a self-describing file that the rest of the toolkit accepts.
 
     The file appears only when its answers agree with those of the original over a grid of shapes; the original is
     never changed.
 
     Args:
         source: an ONNX file; weights in files beside it are read with it.
-        path: where the new file goes; another one than ``source``.
+        path: where the new file goes; must differ from ``source``.
         stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
         fixed: numbers for inputs that become constants, such as ``{"sr": 16000}``.
         inputs: dtype and axes of inputs whose axes cannot be found.
         axes: the axes alone, such as ``{"x": ("batch", "time", 64)}``.
         states: outputs by input for states that cannot be recognized.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step.
 
     Raises:
         ArtifactError, IntegrityError: the file cannot be read, or something in it cannot be adopted; the message
             names it and says why.
-        InputError: an option names what the file does not have.
-        ParityError: the adopted file's answers are not the original's; nothing is written.
+        InputError: an option names something that the file does not have.
+        ParityError: the adopted file's answers differ from the original's; nothing is written.
         OutputError: the path cannot be written, or is the source.
     """
     start = time.monotonic()
@@ -147,7 +147,7 @@ def adopt_bytes(
     say = progress or (lambda _message: None)
     model = parse_model(data)
     if CARD_KEY in model.metadata_props:
-        raise ArtifactError("the file has a model card already: it needs no adoption")
+        raise ArtifactError("the file already has a model card: it does not need adoption")
     original = Original(data)
     name_layers(model)
     layers = find_layers(model)
@@ -178,7 +178,7 @@ def adopt_bytes(
 
 
 def _rewrite(model: ir.Model) -> tuple[str, ...]:
-    """Everything that changes the graph and not its answers; returns what was done, in sentences."""
+    """Apply every rewrite that keeps the graph's answers; returns sentences on what was done."""
     names = [layer.name for layer in find_layers(model)]
     fold(model)
     notes = raise_opset(model)
@@ -281,7 +281,7 @@ class _Subject:
         )
 
     def judge(self, found: Comparison) -> Streaming:
-        """May it be fed piece by piece?"""
+        """Judge whether the model can be fed in chunks."""
         layers, _ = card_layers(self.model)
         return judge(
             self.open,
@@ -295,7 +295,7 @@ class _Subject:
         )
 
     def card(self, parity: Parity, streaming: Streaming) -> ModelCard:
-        """Everything that is known, as the card."""
+        """Return the card with everything that is known."""
         layers, sentences = card_layers(self.model)
         if streaming.verdict != "each-call" and not any(TIME in spec.axes for spec in self.inputs):
             sentences += ("the time axis: no input has a dynamic axis that is known to be it",)

@@ -1,4 +1,4 @@
-"""Files in which every output is a state, such as an exported ``nn.LSTMCell``: one of them is the answer as well."""
+"""Files in which every output is a state, such as an exported ``nn.LSTMCell``: one state is also the answer."""
 
 import onnx_ir as ir
 

@@ -79,10 +79,10 @@ def parse_inputs(texts: Sequence[str]) -> tuple[TensorSpec, ...]:
 
 
 def check_dtypes(model: ir.Model, specs: Sequence[TensorSpec]) -> None:
-    """Refuse inputs that have another dtype in the file.
+    """Check the dtypes of the inputs.
 
     Raises:
-        InputError: one has.
+        InputError: an input has a different dtype in the file.
     """
     known = {str(value.name): value.dtype for value in model.graph.inputs}
     for spec in specs:
@@ -97,7 +97,7 @@ def apply_axes(model: ir.Model, given: Mapping[str, tuple[str | int, ...]]) -> N
     An axis that has the same name in several inputs of the file keeps one name in all of them.
 
     Raises:
-        InputError: there is no such input, or it has another rank or fixed sizes.
+        InputError: there is no such input, or its rank or its fixed sizes differ.
     """
     known = {str(value.name): value for value in model.graph.inputs}
     renamed: dict[str, str | int] = {}
@@ -117,7 +117,7 @@ def apply_axes(model: ir.Model, given: Mapping[str, tuple[str | int, ...]]) -> N
         dims = given.get(name) or _dims(value)
         if dims is None:
             raise ArtifactError(
-                f'input {name!r} has no known number of axes: say them with --input "{name}: float32[batch, ...]"'
+                f'input {name!r} has an unknown number of axes: give them with --input "{name}: float32[batch, ...]"'
             )
         value.shape = ir.Shape([renamed.get(dim, dim) if isinstance(dim, str) else dim for dim in dims])
 
@@ -235,7 +235,7 @@ def _tried(
 ) -> tuple[dict[str, str], list[str]]:
     if len(unknown) > MOST_UNKNOWN:
         raise ArtifactError(
-            f"{len(unknown)} axes of the inputs have no known meaning ({', '.join(unknown)}): say them with "
+            f"the meaning of {len(unknown)} input axes is unknown ({', '.join(unknown)}): name them with "
             '--input "NAME: float32[batch, time, 64]"'
         )
     accepted = []
@@ -246,7 +246,7 @@ def _tried(
     if not accepted:
         shown = ", ".join(f"{spec.name}[{', '.join(map(str, spec.axes))}]" for spec in specs)
         raise ArtifactError(
-            f"the model runs at no sizes that were tried of {shown}: {trial.failure}; say the axes with "
+            f"the model runs at none of the tried sizes of {shown}: {trial.failure}; give the axes with "
             '--input "NAME: float32[batch, time, 64]", and integers that it needs with --fix NAME=VALUE'
         )
     found, sentences = {}, []
@@ -304,8 +304,8 @@ def measure_outputs(
     single = trial.run(specs, free | {BATCH: 1, TIME: 1})
     if single is None:
         raise ArtifactError(
-            f"the model runs on none of the inputs made from its description ({'; '.join(reasons)}); say the axes "
-            'with --input "NAME: float32[batch, time, 64]", and integers that it needs with --fix NAME=VALUE'
+            f"the model runs on none of the inputs made from its description ({'; '.join(reasons)}); give the axes "
+            'with --input "NAME: float32[batch, time, 64]", and required integers with --fix NAME=VALUE'
         )
     fixed = tuple(TensorSpec(name=n, dtype=str(single[n].dtype), axes=tuple(single[n].shape)) for n in names)
     return fixed, (f"the axes of the outputs: the model runs at batch 1 and time 1 only ({reasons[0]})",)

@@ -103,7 +103,7 @@ def recognize_states(
 
 
 def _without_doubles(states: list[StateSpec], sentences: list[str]) -> tuple[tuple[StateSpec, ...], tuple[str, ...]]:
-    """An output that would be the state of two inputs is that of none."""
+    """Reject an output that would be the state of two inputs."""
     leaving = [spec.output for spec in states]
     for spec in states:
         if leaving.count(spec.output) > 1:

@@ -47,7 +47,7 @@ def make_stateful(model: ir.Model) -> tuple[StateSpec, ...]:
         The new states, in graph order.
 
     Raises:
-        ArtifactError: a layer is bidirectional or runs backwards, stands in a Loop, a Scan or a function, or in one
+        ArtifactError: a layer is bidirectional or runs backwards, is in a Loop, a Scan or a function, or in one
             branch of an If only; the message names it.
     """
     _refuse_functions(model)
@@ -133,8 +133,8 @@ def _layer_port(node: ir.Node, kind: str) -> _Port:
             else "runs backwards: it needs"
         )
         raise ArtifactError(
-            f"{layer} ({node.op_type}) {which} the whole sequence, so a state carried from chunk to chunk means "
-            "nothing; adopt without --stateful"
+            f"{layer} ({node.op_type}) {which} the whole sequence, so a state carried from chunk to chunk has "
+            "no meaning; adopt without --stateful"
         )
     recurrent = constant_of(node.inputs[2])
     if recurrent is None or recurrent.ndim != 3 or (recurrent.dtype != np.float32 and node.op_type in ("LSTM", "GRU")):
@@ -175,8 +175,8 @@ def _last_step(node: ir.Node, kind: str, position: int) -> ir.Node:
         if len(steps) > 1:
             names = ", ".join(str(step.name) for step in steps)
             raise ArtifactError(
-                f"{node.name} ({node.op_type}) hands its state on to several steps with its weights ({names}): "
-                "which of them is the last is not known; adopt without --stateful"
+                f"{node.name} ({node.op_type}) passes its state to several steps with its weights ({names}), "
+                "so the last step is unknown; adopt without --stateful"
             )
         if not steps:
             break

@@ -60,7 +60,7 @@ def function_for(name: str, opset: int = OPSET) -> onnx.FunctionProto:
 
     Args:
         name: the operator's name, without the domain.
-        opset: the version of ONNX's own operators that the file imports, from 18 on: a function must import the same.
+        opset: the version of ONNX's own operators that the file imports, from 18 on: the function must import it too.
             The bodies mean the same in each of them.
 
     Raises:

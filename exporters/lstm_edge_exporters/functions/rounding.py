@@ -1,4 +1,4 @@
-"""The parts that function bodies are made of: rounding rows of activations, unpacking four bits, counting steps.
+"""The building blocks of function bodies: rounding rows of activations, unpacking four bits, counting steps.
 
 ONNX's own textual syntax, as in ``lstm.py``; docs/operators.md, "The arithmetic", is what these lines say.
 """
@@ -120,7 +120,7 @@ def unpack_text(weight: str) -> list[str]:
 def rounded_product_text(result: str, source: str, weight: str, *, int4: bool, whole: str | None = None) -> list[str]:
     """Return lines for ``result`` = ``source`` × ``weight``: the rows are rounded, the product is summed and scaled.
 
-    The weight stands ready as ``{weight}_float`` and ``{weight}_scale`` (int8), or as ``unpack_text`` leaves it (int4);
+    The weight is given as ``{weight}_float`` and ``{weight}_scale`` (int8), or as ``unpack_text`` leaves it (int4);
     ``whole`` is as in ``product_text``.
     """
     if int4:

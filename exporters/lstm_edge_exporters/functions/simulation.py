@@ -1,6 +1,6 @@
 """A NumPy float32 model of the operators: the same operations in the same order as docs/operators.md.
 
-It is the arbiter between a function body and a kernel: a kernel must give these bits, a body these values up to
+It is the reference for function bodies and kernels: a kernel must give these bits, a body these values up to
 the last bit of onnxruntime's own sigmoid and tanh. Every operation below is one IEEE float32 operation.
 """
 

@@ -1,4 +1,4 @@
-"""Keras files: a ``.keras`` or legacy ``.h5`` file becomes a torch module that says what Keras says."""
+"""Keras files: a ``.keras`` or legacy ``.h5`` file becomes a torch module with the same answers as Keras."""
 
 from lstm_edge_exporters.keras.model import KerasModel, load_keras
 

@@ -63,7 +63,7 @@ def named_activation(options: Options, value: Any, version: str) -> Activation:
     """Return the function that an option names.
 
     Raises:
-        CaptureError: it is none of ``BY_NAME`` and no activation layer: a function of the user's own is never run.
+        CaptureError: it is neither in ``BY_NAME`` nor an activation layer: a user's function is never run.
     """
     if value is None:
         return linear

@@ -26,7 +26,7 @@ LARGEST_WEIGHTS = 2**31  # what an ONNX file can hold
 LARGEST_METADATA = 2**16
 # Keras writes three members, and a few files under assets/ for layers that this project refuses.
 MOST_MEMBERS = 100
-SAVE_WHOLE = "save the model itself, with model.save(...), not its weights alone"
+SAVE_WHOLE = "save the whole model with model.save(...), not only its weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class KerasFile:
         Args:
             layer: the layer's name.
             store: what a ``.keras`` file calls the layer: its class in snake case and a count, ``lstm_1``.
-            parts: what the layer must have; nothing less and nothing more is accepted.
+            parts: the arrays that the layer must have; missing and extra ones are refused.
 
         Raises:
             ArtifactError: an array is missing, superfluous, or has another name, dtype or shape.
@@ -147,7 +147,9 @@ def _read_archive(stream: BinaryIO, path: Path) -> KerasFile:
     ):
         for name in members:
             if not name.isprintable() or name.startswith("/") or "\\" in name or ".." in name.split("/"):
-                raise ArtifactError(f"{path}: the archive has a member called {shown(name)}, which leads out of it")
+                raise ArtifactError(
+                    f"{path}: the archive has a member called {shown(name)}, a path outside the archive"
+                )
         for name, told in (("config.json", "no model"), ("model.weights.h5", "no weights")):
             if name not in members:
                 raise ArtifactError(f"{path}: holds {told} (no {name}): {SAVE_WHOLE}")

@@ -1,4 +1,4 @@
-"""How each kind of Keras layer is called: a tensor and its mask in, tensors and their masks out.
+"""The calls of each kind of Keras layer: a tensor and its mask in, tensors and their masks out.
 
 The weights are in a torch module; what it is called with, and what becomes of the mask, is here. Letters: B batch,
 T time, F features, H hidden size, D directions. A mask is bool [B, T] or None.

@@ -61,14 +61,14 @@ def parse_network(document: Any, where: str) -> Network:
     """Read a model's config.
 
     Raises:
-        ArtifactError: the config is not of the form that Keras writes.
+        ArtifactError: the config does not have the form that Keras writes.
         CaptureError: the model is of a kind that is not exported; the message names the layer.
     """
     kind, config = _class_and_config(document, f"{where}: the model's config")
     if kind not in MODELS:
         raise CaptureError(
-            f"{where}: the model is a {shown(kind)}, expected a Sequential or functional model: a class of your own "
-            "holds code, which is never run"
+            f"{where}: the model is a {shown(kind)}, expected a Sequential or functional model: a custom class "
+            "contains code, which is never run"
         )
     # Keras before 2.2.3 wrote a Sequential model as a bare list.
     entries = config if isinstance(config, list) else config.get("layers")
@@ -127,7 +127,7 @@ def _sequential(entries: list[Any], document: Any, where: str) -> tuple[tuple[La
 
 
 def _implied_input(first: Options, document: Any) -> Options:
-    """Return the input layer that Keras 2 leaves out of a Sequential model: its shape stands in the first layer."""
+    """Return the input layer that Keras 2 leaves out of a Sequential model: the first layer holds its shape."""
     shape = first.values.get("batch_input_shape")
     built = document.get("build_config")
     if shape is None and isinstance(built, dict):
@@ -184,7 +184,9 @@ def _only_call(options: Options, entry: dict[str, Any]) -> Any:
     if not isinstance(nodes, list) or not nodes:
         raise options.refuse("the file does not say which tensor it is called on")
     if len(nodes) > 1:
-        raise options.refuse(f"it is called {len(nodes)} times, but a layer is exported once: give each call its own")
+        raise options.refuse(
+            f"it is called {len(nodes)} times, but a layer is exported only once: use one layer per call"
+        )
     return nodes[0]
 
 
@@ -245,7 +247,7 @@ def _called_on(node: Any) -> tuple[list[Any], dict[str, Any]]:
 
 def _history_list(document: Any, where: str) -> list[Any]:
     outputs = document["config"].get("output_layers")
-    # One output may stand without a list around it.
+    # One output may be given without a list.
     if isinstance(outputs, list) and outputs and isinstance(outputs[0], str):
         outputs = [outputs]
     if not isinstance(outputs, list) or not outputs or len(outputs) > MOST_LAYERS:

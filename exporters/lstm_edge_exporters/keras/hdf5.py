@@ -40,7 +40,7 @@ def shown(name: object) -> str:
 
 
 def try_in_child(data: bytes, where: str) -> None:
-    """Refuse a file that the HDF5 library does not come back from (see hdf5_trial)."""
+    """Refuse a file that the HDF5 library does not finish reading (see hdf5_trial)."""
     code = (Path(__file__).parent / "hdf5_trial.py").read_text(encoding="utf-8")
     limits = (str(TRIAL_SECONDS), str(TRIAL_BYTES + 3 * len(data)))
     command = python_command(code, *limits, packages=("h5py", "numpy"))
@@ -53,11 +53,11 @@ def try_in_child(data: bytes, where: str) -> None:
         ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
     except subprocess.TimeoutExpired:
         ended = "no answer"
-    raise ArtifactError(f"{where}: damaged: the HDF5 library does not come back from reading it ({ended})")
+    raise ArtifactError(f"{where}: damaged: the HDF5 library does not finish reading it ({ended})")
 
 
 def _check_heaps(data: bytes) -> None:
-    """Refuse a heap of texts whose objects do not follow one another: the HDF5 library walks it without an end.
+    """Refuse a heap of texts whose objects do not follow one another: the HDF5 library would loop forever.
 
     Raises:
         ValueError: an object has no bytes, or goes beyond its heap; or the file counts in other than eight bytes.
@@ -235,5 +235,5 @@ class SafeFile:
         except (*H5_ERRORS, MemoryError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise ArtifactError(
-                f"{self.where}: {shown(what)} cannot be read: damaged or no HDF5 file ({reason})"
+                f"{self.where}: {shown(what)} cannot be read: damaged, or not an HDF5 file ({reason})"
             ) from error

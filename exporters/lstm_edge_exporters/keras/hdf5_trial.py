@@ -1,7 +1,7 @@
 """Reads what an HDF5 file says of itself, with h5py alone; run as a program, with the file on standard input.
 
-Some damage makes the HDF5 library read in a circle, or past its own buffers: one flipped bit in a heap of texts is
-enough, and nothing in Python can end that. So the file is read here first, in a process with limits. The same bytes
+Some damage makes the HDF5 library loop forever, or read past its buffers: one flipped bit in a heap of texts is
+enough, and Python cannot interrupt that. So the file is read here first, in a process with limits. The same bytes
 then do the same in the process that asked. Exit code 0 means that everything within reach was looked at. What cannot be
 read at all is left to that process to say.
 """

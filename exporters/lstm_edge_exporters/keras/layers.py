@@ -1,4 +1,4 @@
-"""From a layer's options and weights to a torch module and how it is called; one function for each kind of layer.
+"""Builds a torch module and its call from a layer's options and weights; one function for each kind of layer.
 
 Whatever has no function here is refused by the layer's name and class. Letters: F features, K kernel size.
 """
@@ -36,7 +36,7 @@ TRAINING_ONLY = {
     "ActivityRegularization": ("l1", "l2"),
     "Identity": (),
 }
-# What TimeDistributed may be around: layers that treat every step alike anyway.
+# What TimeDistributed may wrap: layers that treat every step alike anyway.
 EVERY_STEP = ("Dense", "Activation", "LayerNormalization", "BatchNormalization", *ACTIVATION_LAYERS, *TRAINING_ONLY)
 
 
@@ -56,13 +56,13 @@ def build_layer(options: Options, source: Source) -> Built:
 def _unknown(options: Options) -> CaptureError:
     return options.refuse(
         f"layers of this class are not exported; these are: {', '.join(sorted(BUILDERS))}. "
-        "A Lambda or a class of your own holds code, which is never run"
+        "A Lambda or a custom class contains code, which is never run"
     )
 
 
 def _embedding(options: Options, source: Source) -> Built:
     if source.shape.features is not None:
-        raise options.refuse("it takes features, expected ids [batch, time] straight from the input")
+        raise options.refuse("it takes features, expected ids [batch, time] directly from the input")
     rows, features = options.size("input_dim"), options.size("output_dim")
     mask_zero = options.flag("mask_zero", False)
     options.finish()
@@ -135,7 +135,7 @@ def _batch_normalization(options: Options, source: Source, path: str = "") -> Bu
     [arrays] = source.read([Part(path=path, arrays=tuple((name, (features,)) for name in names))])
     found = dict(zip(names, arrays, strict=True))
     if (found["moving_variance"] < 0).any():
-        raise options.refuse("its moving variance has a negative number")
+        raise options.refuse("its moving variance has a negative element")
     deviation = np.sqrt(found["moving_variance"].astype(np.float64) + epsilon)
     scale = (found.get("gamma", np.ones(features)) / deviation).astype(np.float32)
     shift = found.get("beta", np.zeros(features, np.float32))
@@ -178,7 +178,7 @@ def _time_distributed(options: Options, source: Source) -> Built:
     options.finish()
     class_name = inner.class_name.removeprefix("TimeDistributed of ")
     if class_name not in EVERY_STEP:
-        raise options.refuse(f"it is around a layer of class {class_name}, expected one of {', '.join(EVERY_STEP)}")
+        raise options.refuse(f"it wraps a layer of class {class_name}, expected one of {', '.join(EVERY_STEP)}")
     builder: Callable[..., Built] = BUILDERS[class_name]
     if class_name in ACTIVATION_LAYERS or class_name in TRAINING_ONLY:
         inner = Options(inner.name, class_name, inner.values)

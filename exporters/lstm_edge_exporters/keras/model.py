@@ -23,7 +23,7 @@ RECURRENT = ("LSTM", "GRU", "Bidirectional")
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """One layer at work: its name in the module (None without weights), how it is called, what it takes."""
+    """One layer in use: its name in the module (None without weights), how it is called, what it takes."""
 
     module: str | None
     call: Call
@@ -73,7 +73,7 @@ class KerasModel(nn.Module):
         return answers
 
     def describe_model(self) -> dict[str, Any]:
-        """Return what the model card says of this model: task, preprocessing, inputs."""
+        """Return the model's description for the card: task, preprocessing, inputs."""
         shape = self._input_shape
         time = str(shape.steps) if self._fixed_time else "time"
         axes = ", ".join(["batch", time, *([] if shape.features is None else [str(shape.features)])])

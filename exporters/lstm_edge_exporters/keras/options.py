@@ -89,7 +89,7 @@ class Options:
         return value
 
     def only(self, key: str, expected: Any) -> None:
-        """Refuse any value but the one that is done here; a missing option is the expected one."""
+        """Refuse any value except the supported one; a missing option is the expected one."""
         value = self.get(key, expected)
         if value != expected or isinstance(value, bool) != isinstance(expected, bool):
             raise self._wrong(key, value, f"{expected!r}, the only one that is exported")

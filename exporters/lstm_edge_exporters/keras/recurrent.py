@@ -3,7 +3,7 @@
 Letters: B batch, T time, I input features, H hidden size, D directions. A mask is bool [B, T], True where a step
 counts; it may have holes and may begin late. A masked step keeps the state and repeats the output before it. Instead of
 masking each step, the valid steps of each row are moved to the front, the layer runs with their number as lengths, and
-the outputs are moved back: the recurrent operator stays whole and needs no mask of its own.
+the outputs are moved back: the recurrent operator stays whole and needs no mask input.
 """
 
 from dataclasses import dataclass

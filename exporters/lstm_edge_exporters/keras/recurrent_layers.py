@@ -80,7 +80,7 @@ class _Settings:
         )
 
     def notes(self, name: str) -> tuple[str, ...]:
-        """Return what the card should say of it."""
+        """Return the notes for the card."""
         if not self.stateful:
             return ()
         return (f"Keras keeps the state of {name} from call to call (stateful): feed its state outputs back in",)
@@ -147,7 +147,7 @@ def _side(options: Options, inner: Options) -> _Settings:
 
 def _cell(options: Options, class_name: str) -> Cell:
     if class_name not in ("LSTM", "GRU"):
-        raise options.refuse(f"it is around a layer of class {class_name}, expected LSTM or GRU")
+        raise options.refuse(f"it wraps a layer of class {class_name}, expected LSTM or GRU")
     return "lstm" if class_name == "LSTM" else "gru"
 
 

@@ -1,4 +1,4 @@
-"""What is known of a tensor while a model is put together, and what building a layer gives."""
+"""The known shape of a tensor while a model is built, and the result of building a layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a layer is built from: its index, the tensor it takes, its weights, and the version of Keras of the file."""
+    """The input for building a layer: its index, the tensor it takes, its weights, and the version of Keras of the file."""
 
     index: int
     shape: Shape
@@ -43,7 +43,7 @@ class Source:
     def features(self, options: Options) -> int:
         """Return the features of the tensor, or refuse ids."""
         if self.shape.features is None:
-            raise options.refuse("it takes ids [batch, time], but only Embedding does that")
+            raise options.refuse("it takes ids [batch, time], but only Embedding accepts ids")
         return self.shape.features
 
     def over_time(self, options: Options) -> int:

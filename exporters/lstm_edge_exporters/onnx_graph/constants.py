@@ -1,4 +1,4 @@
-"""Constants, wherever they come from: initializers, ``Constant`` nodes, and what other nodes make of those.
+"""Constants from all sources: initializers, ``Constant`` nodes, and what other nodes make of those.
 
 One bound holds for all that is computed from a file's constants (``room_for``); no more than it is ever allocated on a
 file's word. ``constant_of`` reads and changes nothing, ``fold.fold`` rewrites the graph.

@@ -157,7 +157,7 @@ def insert_body(
 
 
 def replace_node(node: ir.Node, replacements: Sequence[ir.Value | None]) -> None:
-    """Put new values in the place of a node's outputs and remove it; graph outputs keep their names and types."""
+    """Replace a node's outputs by new values and remove the node; graph outputs keep their names and types."""
     graph = owner(node)
     for old, replacement in zip(node.outputs, replacements, strict=False):
         if replacement is None:

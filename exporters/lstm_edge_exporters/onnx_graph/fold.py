@@ -182,7 +182,7 @@ _WEIGHTS = {"LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3), "DynamicQu
 
 
 def _fold_weights(model: ir.Model) -> None:
-    """Weights that arithmetic stands before (a bias added up, a transposed gate) become initializers too."""
+    """Make weights that are computed by arithmetic (a summed bias, a transposed gate) initializers too."""
     with unique_names(model):
         for node in list(model.graph.all_nodes()):
             for index in _WEIGHTS.get(node.op_type, ()):

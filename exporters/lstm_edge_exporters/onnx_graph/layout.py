@@ -34,8 +34,8 @@ def rewrite_layout(model: ir.Model) -> tuple[str, ...]:
         sentences = [_rewrite(node) for node in nodes]
     for function in model.functions.values():
         sentences += [
-            f"{function.name}/{node.name} ({node.op_type}): layout is 1, which onnxruntime does not run, and stays: "
-            "it stands inside a local function; inline it first (onnx.inliner.inline_local_functions)"
+            f"{function.name}/{node.name} ({node.op_type}): layout is 1, which onnxruntime does not run, and is kept: "
+            "the node is inside a local function; inline it first (onnx.inliner.inline_local_functions)"
             for node in function.all_nodes()
             if _is_batch_first(node)
         ]

@@ -1,6 +1,6 @@
 """What a foreign file may not hold: text that is not UTF-8, sizes that its bytes do not back.
 
-Everything here is looked at before any other tool sees the file, and nothing is allocated on the file's word.
+These checks run before any other tool reads the file. They allocate nothing by a size that the file declares.
 """
 
 import math
@@ -40,7 +40,7 @@ def check_limits(proto: onnx.ModelProto) -> None:
             raise ArtifactError(f"{where}: sparse initializers are not supported; store the weights densely")
         repeated = [name for name, count in Counter(tensor.name for tensor in graph.initializer).items() if count > 1]
         if repeated:
-            raise ArtifactError(f"{where}: two weights are called {_shown(repeated[0])}")
+            raise ArtifactError(f"{where}: two weights have the name {_shown(repeated[0])}")
         for value in (*graph.input, *graph.output):
             _check_declared(value)
     _check_computed(proto)
@@ -163,13 +163,18 @@ def check_external_data(proto: onnx.ModelProto, folder: str | os.PathLike[str]) 
         _check_text(tensor)
         if not location or not location.isprintable() or os.path.isabs(location) or "\\" in location:
             raise ArtifactError(
-                f"weight {name} lies in {_shown(location)}: only a file beside the model, by a relative path, is read"
+                f"weight {name} is stored in {_shown(location)}: "
+                "only a relative path to a file beside the model is read"
             )
         path = (root / location).resolve()
         if not path.is_relative_to(root):
-            raise ArtifactError(f"weight {name} lies in {_shown(location)}, outside the model's folder: it is not read")
+            raise ArtifactError(
+                f"weight {name} is stored in {_shown(location)}, outside the model's folder: it is not read"
+            )
         if not path.is_file():
-            raise ArtifactError(f"weight {name} lies in {_shown(location)}, and there is no such file beside the model")
+            raise ArtifactError(
+                f"weight {name} is stored in {_shown(location)}, but there is no such file beside the model"
+            )
         _check_tensor(tensor)
         size = -(-math.prod(tensor.dims) * _item_bits(tensor.data_type) // 8)
         given = [entries.get("offset", "0"), entries.get("length", str(size))]
@@ -178,9 +183,9 @@ def check_external_data(proto: onnx.ModelProto, folder: str | os.PathLike[str]) 
         offset, length = map(int, given)
         if length != size or offset + length > path.stat().st_size:
             raise ArtifactError(
-                f"weight {name} has {size} bytes by its shape, expected at {offset} in {_shown(location)}, "
-                f"where {length} are declared and the file ends at {path.stat().st_size}"
+                f"weight {name} needs {size} bytes by its shape, at byte {offset} of {_shown(location)}, "
+                f"but {length} bytes are declared and the file has {path.stat().st_size}"
             )
         total += size
         if total > LARGEST_TENSOR_BYTES:
-            raise ArtifactError(f"the weights in other files are over {LARGEST_TENSOR_BYTES} bytes together")
+            raise ArtifactError(f"the weights in external files have more than {LARGEST_TENSOR_BYTES} bytes in total")

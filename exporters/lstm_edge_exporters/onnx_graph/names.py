@@ -1,4 +1,4 @@
-"""Names in a model: which are taken, counted once for a whole edit and not again for each node that is added."""
+"""Names in a model: the taken names are counted once for a whole edit, not again for each added node."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 __all__ = ["Names", "name_in", "names_of", "nest", "rename", "root_of", "unique_name", "unique_names"]
 
-# onnx_ir's graphs do not know what they are nested in; parse_model leaves it under this key.
+# onnx_ir's graphs do not know their outer graph; parse_model stores it under this key.
 _ROOT = "lstm_edge.root"
 _NAMES = "lstm_edge.names"
 # A longer number at the end of a name was never counted up to.

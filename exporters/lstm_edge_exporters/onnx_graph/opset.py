@@ -1,4 +1,4 @@
-"""Older opsets brought to the one that the toolkit writes, node by node, in nested graphs too.
+"""Converts older opsets to the toolkit's opset, node by node, in nested graphs too.
 
 ``onnx.version_converter`` takes whole models, nested graphs included (tried with onnx 1.23). Here it is handed one node
 at a time, as a model of that node: an error names the node of the user's file, weights do not pass through it, and
@@ -25,7 +25,7 @@ _CONTROL = {"If": 1, "Loop": 1, "Scan": 9}
 
 
 def raise_opset(model: ir.Model) -> tuple[str, ...]:
-    """Bring a model below opset 18 to it; in place.
+    """Convert a model below opset 18 to opset 18; in place.
 
     Returns:
         One sentence on what was done, or nothing.
@@ -52,7 +52,7 @@ def raise_opset(model: ir.Model) -> tuple[str, ...]:
         rewritten = [node.op_type for node in changed if _convert(node, source)]
     model.opset_imports[""] = LEAST_OPSET
     names = ", ".join(sorted(set(rewritten)))
-    return (f"opset {source} was brought to {LEAST_OPSET}" + (f": {names} rewritten" if names else ""),)
+    return (f"opset {source} was converted to {LEAST_OPSET}" + (f": {names} rewritten" if names else ""),)
 
 
 def _has_changed(node: ir.Node, source: int) -> bool:
@@ -72,7 +72,7 @@ def _has_changed(node: ir.Node, source: int) -> bool:
 
 
 def _convert(node: ir.Node, source: int) -> bool:
-    """Convert one node alone and put what it became in its place; returns whether it became something else."""
+    """Convert one node and replace it by the result; returns whether it changed."""
     single = _single(node, source)
     try:
         converted = onnx.version_converter.convert_version(single, LEAST_OPSET)
@@ -80,7 +80,7 @@ def _convert(node: ir.Node, source: int) -> bool:
     except (RuntimeError, ValueError, TypeError, KeyError, onnx.checker.ValidationError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ArtifactError(
-            f"the file has opset {source}, and {node.op_type} {node.name!r} cannot be brought to opset {LEAST_OPSET}: "
+            f"the file has opset {source}, but {node.op_type} {node.name!r} cannot be converted to {LEAST_OPSET}: "
             f"{reason}"
         ) from error
     if [n.op_type for n in model.graph] == [node.op_type] and _same(node, next(iter(model.graph))):

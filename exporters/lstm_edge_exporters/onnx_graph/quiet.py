@@ -1,4 +1,4 @@
-"""Keeps what other libraries say about a file off the user's terminal: this project says it in its own sentences."""
+"""Silences other libraries' messages about a file: this project reports problems in its own error messages."""
 
 import logging
 import threading

@@ -39,7 +39,7 @@ def parse_model(data: bytes) -> ir.Model:
     if reading.external:
         named = [tensor.name for tensor in external_tensors(proto)]
         what = f"weight {named[0]!r}" if named else f"the tensor {reading.external[0]}"
-        raise ArtifactError(f"{what} lies in another file: load and save the model as one file first")
+        raise ArtifactError(f"{what} is stored in another file: load and save the model as one file first")
     return read_proto(proto)
 
 
@@ -113,7 +113,7 @@ def with_weights(data: bytes, folder: str | os.PathLike[str]) -> bytes:
         onnx.load_external_data_for_model(proto, os.fspath(folder))
         return proto.SerializeToString(deterministic=True)
     except (ArtifactError, OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(f"weights that lie in another file cannot be read: {first_line(error)}") from error
+        raise ArtifactError(f"the weights in external files cannot be read: {first_line(error)}") from error
 
 
 def _check_function(function: onnx.FunctionProto, opset: int) -> None:

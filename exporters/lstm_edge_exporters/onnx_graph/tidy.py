@@ -1,4 +1,4 @@
-"""A captured graph made fit to be read: names after the user's modules, nothing leaked from this machine."""
+"""Makes a captured graph readable: names after the user's modules, nothing leaked from this machine."""
 
 import ast
 
@@ -80,7 +80,7 @@ def _name_weight(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _drop_identities(model: ir.Model) -> None:
-    """Remove Identity nodes but where a graph needs them: each of its outputs is a value of its own.
+    """Remove Identity nodes except where a graph needs them: each of its outputs must be a separate value.
 
     onnx_ir's own pass gives the body of a Scan one value as two outputs; onnxruntime (1.32) leaves the memory of one
     of them as it was.

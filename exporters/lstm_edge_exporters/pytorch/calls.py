@@ -1,4 +1,4 @@
-"""How a module's forward uses its recurrent layers, found out by watching it: which calls, from which states.
+"""How a module's forward uses its recurrent layers, found by observing runs: which calls, from which states.
 
 A *pass* is one run of a recurrent layer over a sequence, from an initial state to a final one. It may take several
 calls, each of which starts from the state that the one before returned: a loop over time calls a cell once a step.
@@ -47,7 +47,7 @@ class Pass:
     """One pass of a recurrent layer, as it shows in the graph's states.
 
     ``name`` is the module's path, with ``_2``, ``_3`` behind it for its further passes; ``inputs`` and ``outputs`` are
-    forward's own inputs and outputs that hold its states (h, then c for LSTM), where it starts from such.
+    forward's own inputs and outputs that hold its states (h, then c for LSTM), if it starts from an input.
     ``line`` is the user's code that calls it first.
     """
 
@@ -90,7 +90,7 @@ class Call:
 
 @dataclass
 class Watched:
-    """What a tracker knows of one pass: how it started, how many calls it had, and the last state."""
+    """A tracker's record of one pass: how it started, how many calls it had, and the last state."""
 
     start: Start
     batched: bool
@@ -109,7 +109,7 @@ class Tracker:
     order: dict[str, list[int]] = field(default_factory=dict)
 
     def enter(self, name: str, recurrence: Recurrence, x: Any, hx: Any) -> Call:
-        """Say which pass a call with this input and state belongs to."""
+        """Return the pass that a call with this input and state belongs to."""
         found = self.passes.setdefault(name, [])
         parts = state_parts(hx)
         index = next((i for i in reversed(range(len(found))) if _continues(found[i].last, parts)), len(found))
@@ -188,14 +188,14 @@ def check_passes(passes: Sequence[Pass], tracker: Tracker) -> None:
     """Refuse a forward that runs a layer more or less often than the plan has it.
 
     Raises:
-        CaptureError: it does.
+        CaptureError: the number of calls differs.
     """
     for name, planned in Counter(item.module for item in passes).items():
         found = len(tracker.passes.get(name, []))
         if found != planned:
             raise CaptureError(
                 f"{name}: forward runs this layer {planned} times on one input and {found} times on another: "
-                "how often must not depend on the data or the shape"
+                "the number of calls must not depend on the data or the shape"
             )
 
 
@@ -208,7 +208,7 @@ def state_parts(state: Any) -> tuple[Tensor, ...]:
 
 @contextmanager
 def _watched(layers: Layers, tracker: Tracker, enter: Enter | None) -> Iterator[None]:
-    """Let the tracker see every call of the recurrent layers; ``enter`` may give a pass another initial state."""
+    """Report every call of the recurrent layers to the tracker; ``enter`` may give a pass another initial state."""
     with ExitStack() as stack:
         for name, (layer, recurrence) in layers.items():
             before = layer.register_forward_pre_hook(_enter(name, recurrence, tracker, enter), with_kwargs=True)
@@ -263,7 +263,7 @@ def users_line(frames: Sequence[traceback.FrameSummary] | None = None) -> str:
     ours, torchs = str(Path(__file__).parent), str(Path(torch.__file__).parent)
     inside = False
     found = ""
-    # Outermost first: what called the module is not what the module does.
+    # Outermost first, to skip the user's code that called the module.
     for frame in traceback.extract_stack() if frames is None else frames:
         if frame.filename.startswith(torchs):
             inside = True

@@ -37,7 +37,7 @@ __all__ = ["Captured", "capture"]
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """A captured module: the graph, and what the model card will say of it."""
+    """A captured module: the graph, and what the model card says about it."""
 
     model: ir.Model
     inputs: tuple[TensorSpec, ...]
@@ -142,7 +142,7 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
 def _arguments(
     plan: Plan, maker: InputMaker, states: Sequence[StateSpec], *, added: bool
 ) -> tuple[list[Tensor], list[tuple[str | int, ...]], list[str]]:
-    """What the graph is traced with: the tensors, their axes and their names."""
+    """Return the inputs for tracing: the tensors, their axes and their names."""
     arrays: dict[str, Any] = dict(maker.make(np.random.default_rng(0), TRACED[BATCH], TRACED[TIME]))
     for spec in plan.states:
         arrays[spec.input] = np.zeros([TRACED[BATCH] if a == BATCH else int(a) for a in spec.axes], np.float32)
@@ -191,7 +191,7 @@ def _layers(plan: Plan, *, ragged: bool) -> tuple[Layer, ...]:
 def _free_time(
     model: ir.Model, inputs: Mapping[str, Sequence[str | int]], outputs: Mapping[str, Sequence[str | int]]
 ) -> None:
-    """Give the time axis of inputs and outputs its name back, which was fixed while loops were unrolled."""
+    """Make the time axis of inputs and outputs dynamic again: it was fixed while loops were unrolled."""
     for value in (*model.graph.inputs, *model.graph.outputs):
         axes = {**inputs, **outputs}.get(value.name or "")
         if axes is not None and value.shape is not None:
@@ -219,7 +219,7 @@ def _export(wrapper: nn.Module, arguments: Any, dynamic: Any, inputs: list[str],
                 raise cause from error
             raise CaptureError(
                 f"torch.export cannot capture the module{_where(error)}: {_reason(cause)}; look for control flow that "
-                "depends on data, and for an axis that was asked to be dynamic but that the module fixes"
+                "depends on data, and for a dynamic axis whose size the module fixes"
             ) from error
     if program is None:
         raise CaptureError("torch.onnx.export returned no program")
@@ -239,7 +239,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _where(error: BaseException) -> str:
-    """The line of the user's code that torch was at, if it was at any: the innermost outside torch and ours."""
+    """Return the line of the user's code where torch failed, if any: the innermost outside torch and this package."""
     seen: BaseException | None = error
     found = ""
     while seen is not None and not found:
@@ -255,7 +255,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's own progress, its remarks about itself and its dumps of half a graph off the user's terminal."""
+    """Silence torch's progress messages, warnings and graph dumps on the user's terminal."""
     names = ("torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -126,18 +126,18 @@ def build(
 
 
 def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
-    """Say whether the file takes lengths: asked for, or forward cannot do without."""
+    """Say whether the file takes lengths: they were requested, or forward needs them."""
     named = any(spec.name == LENGTHS for spec in plan.inputs)
     if asked and named:
-        raise CaptureError("an input is already called lengths: leave it out of the inputs, it is added by itself")
+        raise CaptureError("an input is already called lengths: remove it from the inputs, export adds it")
     if asked and not any(TIME in spec.axes for spec in plan.inputs):
         raise CaptureError("lengths were asked for, but no input has a time axis")
     parameter = inspect.signature(module.forward).parameters.get(LENGTHS)
     required = parameter is not None and parameter.default is parameter.empty and not named
     if plan.packs and plan.lengths is None and parameter is None:
         raise CaptureError(
-            "forward packs sequences by lengths that are none of its inputs: give forward a parameter lengths, int64 "
-            "[batch], and pack by it"
+            "forward packs sequences by lengths that are not one of its inputs: give forward a parameter lengths, "
+            "int64 [batch], and pack by it"
         )
     return asked or required or plan.lengths is not None
 
@@ -148,7 +148,7 @@ def _check_module(module: Any) -> None:
     for name, child in module.named_modules():
         if isinstance(child, torch.jit.ScriptModule):
             raise CaptureError(
-                f"{name or 'the module'} is TorchScript, whose layers cannot be told apart: export the module that it "
+                f"{name or 'the module'} is TorchScript, whose layers cannot be identified: export the module that it "
                 "was scripted from"
             )
         if hasattr(child, "_orig_mod"):
@@ -167,7 +167,7 @@ def _check_module(module: Any) -> None:
 
 
 def _description(module: nn.Module) -> dict[str, Any]:
-    """What a module says of itself for the card, if it does: task, labels, vocabulary, text, inputs and so on."""
+    """Return the module's description for the card, if any: task, labels, vocabulary, text, inputs and so on."""
     describe_model = getattr(module, "describe_model", None)
     said: Any = describe_model() if callable(describe_model) else {}
     return dict(said)
@@ -181,7 +181,9 @@ def _inputs(
     examples = _named(module, example_inputs, [spec.name for spec in specs])
     if not specs:
         if not examples:
-            raise CaptureError('say what goes in: an example input, or inputs=["x: float32[batch, time, 40]"]')
+            raise CaptureError(
+                'the inputs are not described: give an example input, or inputs=["x: float32[batch, time, 40]"]'
+            )
         return infer_specs(layers, examples), examples
     return specs, examples
 

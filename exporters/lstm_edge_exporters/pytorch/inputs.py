@@ -1,4 +1,4 @@
-"""What the examples and the layers of a module say about its inputs."""
+"""Infers a module's inputs from the examples and from its layers."""
 
 from collections.abc import Mapping
 

@@ -1,8 +1,8 @@
-"""Loops over time: the steps of a cell, unrolled by torch, become one recurrent layer again.
+"""Loops over time: converts the steps of a cell, which torch unrolled, back to one recurrent layer.
 
 torch.export writes a Python loop out, once for each of the traced steps. Here the steps are found again by their data
-flow: a chain of recurrent nodes with the same weights, each starting from the state before, whose inputs are alike but
-for the step that they pick. Whatever else stands in the loop must be an operator that acts on each step for itself; it
+flow: a chain of recurrent nodes with the same weights, each starting from the previous state, whose inputs differ only
+in the step that they select. Every other node in the loop must be an operator that acts on each step separately; it
 then runs on all steps at once, with time as a new first axis. Parity over other lengths proves the result.
 """
 
@@ -43,8 +43,8 @@ def roll_loops(model: ir.Model, loops: Mapping[str, str], *, steps: int, lengths
                 work(name)
             except Stuck as stuck:
                 raise CaptureError(
-                    f"{name}: the loop over time at {line} cannot be expressed as one recurrent layer: {stuck}; run "
-                    "what does not belong to the cell before or after the loop, or export the module of a single step, "
+                    f"{name}: the loop over time at {line} cannot be expressed as one recurrent layer: {stuck}; move "
+                    "operations that are not part of the cell out of the loop, or export a module of a single step, "
                     "with its state as an input and an output"
                 ) from stuck
     common.RemoveUnusedNodesPass()(model)
@@ -78,7 +78,7 @@ class _Roller:
             replace_node(chain[-1], [None, *states])
 
     def check(self, module: str) -> None:
-        """See that nothing of a module's loops is left.
+        """Check that no single step of a module's loops is left.
 
         Raises:
             Stuck: something uses a single step.

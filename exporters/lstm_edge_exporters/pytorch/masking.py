@@ -1,4 +1,4 @@
-"""Outputs are zero past each row's length: in torch while a graph is traced, and in a graph that is traced already."""
+"""Sets outputs to zero past each row's length: in torch during tracing, or in a graph that is already traced."""
 
 from collections.abc import Sequence
 

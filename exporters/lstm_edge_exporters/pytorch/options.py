@@ -1,4 +1,4 @@
-"""What an export may be asked for; imports no torch, so that a command line can make it."""
+"""The options of an export; imports no torch, so that a command line can create them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ class ExportOptions:
     """The options of an export.
 
     Attributes:
-        inputs: each input of forward in order, as ``"x: float32[batch, time, 40]"``; without any, the axes are guessed
+        inputs: each input of forward in order, as ``"x: float32[batch, time, 40]"``; if empty, the axes are guessed
             from the examples.
         state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
         lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
         plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
-        output_names: names for the outputs, in order; without any, they are named after their place in the result.
+        output_names: names for the outputs, in order; if empty, they are named after their place in the result.
 
     Raises:
         InputError: ``state`` is neither of the two.

@@ -1,7 +1,7 @@
 """The original module: PyTorch's answers for given inputs, states and lengths, from the unchanged module.
 
-States enter and leave through hooks on the recurrent layers, so a module that never heard of explicit state can be
-asked for the answer it would give in the middle of a stream.
+States enter and leave through hooks on the recurrent layers, so a module without explicit state can give the answers
+that it would give in the middle of a stream.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ __all__ = ["Original"]
 
 @dataclass(frozen=True)
 class Original:
-    """Runs the unchanged module in float32 on the CPU; ``plan`` is what watching it found out."""
+    """Runs the unchanged module in float32 on the CPU; ``plan`` is the result of ``watch``."""
 
     module: nn.Module
     plan: Plan
@@ -42,7 +42,7 @@ class Original:
         if self.plan.takes_lengths:
             answers = self._call(inputs, state, lengths)
             if self.plan.states:
-                # A forward that does not hand its lengths on to the layer leaves the state after step T there.
+                # If forward does not pass its lengths to the layer, the layer's state is that after step T.
                 answers |= self._row_by_row(inputs, state, lengths, only={spec.output for spec in self.plan.states})
             return {name: self._masked(name, answer, lengths) for name, answer in answers.items()}
         return self._row_by_row(inputs, state, lengths)

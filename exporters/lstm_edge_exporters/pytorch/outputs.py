@@ -1,4 +1,4 @@
-"""What forward returns: its tensors by name, and which axis of each is batch, time, another dynamic one, or fixed."""
+"""The outputs of forward: its tensors by name, and which axis of each is batch, time, another dynamic one, or fixed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -83,7 +83,7 @@ def output_specs(
     if ranks[0] != ranks[1] or ranks[0] != ranks[2]:
         shown = "; ".join(", ".join(f"{name} of {rank} axes" for name, rank in run.items()) for run in ranks)
         raise CaptureError(
-            f"forward returns other tensors for {WIDER} rows or {LONGER} steps than for {TRACED[BATCH]} rows and "
+            f"forward returns different tensors for {WIDER} rows or {LONGER} steps and for {TRACED[BATCH]} rows and "
             f"{TRACED[TIME]} steps ({shown}): return the same ones for every shape"
         )
     specs = []
@@ -110,7 +110,7 @@ def _dtype(name: str, tensor: Tensor) -> str:
 
 
 def check_names(outputs: Sequence[TensorSpec], names: Sequence[str] | None, *, own: set[str], taken: set[str]) -> None:
-    """Refuse an output name that the graph already has: a value in it has one name.
+    """Refuse an output name that the graph already has: names of values are unique.
 
     Args:
         outputs: what forward returns besides states.
@@ -119,7 +119,7 @@ def check_names(outputs: Sequence[TensorSpec], names: Sequence[str] | None, *, o
         taken: names of inputs and states.
 
     Raises:
-        CaptureError: a name is there twice.
+        CaptureError: a name is used twice.
     """
     taken = taken - own
     for name in names or [*(spec.name for spec in outputs), *own]:

@@ -1,4 +1,4 @@
-"""Functions of torch that do something else while a module is watched or exported: packed sequences, and pooling.
+"""Functions of torch that are replaced during trial runs and export: packed sequences, and pooling.
 
 torch.export cannot capture packing (facts: data-dependent sizes). While a graph is captured, the two functions hand on
 the padded tensor together with its lengths instead, and a recurrent layer's stand-in takes both.
@@ -37,7 +37,7 @@ class Padded:
         if name.startswith("__"):
             raise AttributeError(name)
         raise CaptureError(
-            f"forward uses PackedSequence.{name}, which has no form in a graph: call pad_packed_sequence first and "
+            f"forward uses PackedSequence.{name}, which cannot be exported: call pad_packed_sequence first and "
             "work on the padded tensor"
         )
 
@@ -78,7 +78,9 @@ def _max_pool(  # noqa: PLR0917 - torch's own arguments
 ) -> Tensor:
     """max_pool1d as max_pool2d over one column: torch.export (2.13) fixes the number of steps in the former."""
     if return_indices:
-        raise CaptureError("forward asks max_pool1d for indices, which has no form in the graph: leave them out")
+        raise CaptureError(
+            "forward asks max_pool1d for indices, which cannot be exported: call it without return_indices"
+        )
     kernel, step, pad, spread = (
         size[0] if isinstance(size, tuple | list) else size for size in (kernel_size, stride, padding, dilation)
     )

@@ -1,4 +1,4 @@
-"""Is the file what the module is? onnxruntime's answers against PyTorch's, over a grid of shapes; fails closed."""
+"""Compares onnxruntime's answers with PyTorch's over a grid of shapes; fails closed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -15,10 +15,10 @@ from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
 
 __all__ = ["check_parity"]
 
-# What a module that knows nothing of lengths does wrong most often.
+# The most frequent error of a module without lengths.
 PAST_THE_END = (
-    ". With lengths, forward must not look past a row's last valid step, as y[:, -1] does: use h_n, the state after "
-    "that step, or give forward a parameter lengths"
+    ". With lengths, forward must not read steps after a row's last valid one, as y[:, -1] does: use h_n, the state "
+    "after that step, or give forward a parameter lengths"
 )
 
 
@@ -60,7 +60,7 @@ def _module_trials(original: Original, maker: InputMaker, grid: Sequence[Case], 
             rows = -np.sort(-rows)
         given = rows
         if rows is None and original.plan.takes_lengths:
-            # A module that takes lengths is always given some: its forward may not know what None means.
+            # A module that takes lengths always gets them: its forward may not accept None.
             given = np.full(case.batch, case.time, np.int64)
 
         feeds = {**inputs, **state, **({lengths: rows} if lengths and rows is not None else {})}
@@ -74,5 +74,5 @@ def _ask(
         return original.run(inputs, state, lengths)
     except LstmEdgeError:
         raise
-    except Exception as error:  # the user's own module: whatever it raises, it refuses this shape
+    except Exception as error:  # the user's module may raise any error; it refuses this shape
         raise Refusal(type(error).__name__) from error

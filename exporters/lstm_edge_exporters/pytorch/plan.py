@@ -1,4 +1,4 @@
-"""The plan of an export: the passes of the recurrent layers, which inputs are states or lengths, what is a loop."""
+"""The plan of an export: the passes of the recurrent layers, the inputs that are states or lengths, the loops."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ LENGTHS = "lengths"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What watching forward found out.
+    """The result of the trial runs of forward.
 
     Attributes:
         layers: the recurrent layers by name, in the order of ``named_modules``.
         inputs: forward's positional arguments, states and lengths among them where forward takes such.
         outputs: what forward returns besides states.
-        output_names: what was asked for as names of forward's results, in order, or None.
+        output_names: the requested names of forward's results, in order, or None.
         passes: of all recurrent layers, in the order of ``layers``.
         calls: for each module, the place of each call's pass among the module's passes.
         loops: for each module that a loop over time calls once a step, the line that does.
@@ -103,7 +103,7 @@ def watch(
     explicit_state: bool,
     output_names: Sequence[str] | None = None,
 ) -> Plan:
-    """Watch forward at three shapes.
+    """Run forward at three shapes and record how it uses its recurrent layers.
 
     Args:
         module: the module; it is not changed.
@@ -114,8 +114,8 @@ def watch(
         output_names: for what forward returns, in order.
 
     Raises:
-        CaptureError: the module fails or returns something unexpected, a recurrent layer is never called, or called as
-            often as nothing explains, its state cannot be made explicit, or two values of the graph have one name.
+        CaptureError: the module fails or returns something unexpected, a recurrent layer is never called, or its
+            number of calls is unexplained, its state cannot be made explicit, or two values of the graph have one name.
     """
     keyword = takes_lengths(module) and not any(spec.name == LENGTHS for spec in inputs)
     run = partial(_run, module, layers, maker, keyword=keyword)
@@ -170,11 +170,11 @@ def _run(module: nn.Module, layers: Layers, maker: InputMaker, batch: int, time:
         result, tracker = call_module(module, layers, arrays, lengths)
     except LstmEdgeError:
         raise
-    except Exception as error:  # the user's own module: whatever it raises is the answer
+    except Exception as error:  # the user's module may raise any error, which is then reported
         shown = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
         raise CaptureError(
-            f"the module itself fails on {shown}: {type(error).__name__}: {first_line(error)}. An axis that can have "
-            "one size only is given by its number instead of its name"
+            f"the module itself fails on {shown}: {type(error).__name__}: {first_line(error)}. If an axis can "
+            "have only one size, give that number instead of a name"
         ) from error
     return _Run(result=result, tracker=tracker)
 
@@ -217,8 +217,8 @@ def _loop(name: str, tracker: Tracker, longer: Tracker, *, single_step: bool) ->
     line = tracker.passes[name][0].line
     if len(counts[0]) != len(counts[1]) and tracker.passes[name][-1].start == "computed":
         raise CaptureError(
-            f"{name}: the loop at {line} gives the layer another state than the one that it returned the step before, "
-            "which one recurrent layer cannot express: pass the state on unchanged, or export the module of a single "
+            f"{name}: the loop at {line} gives the layer a state that differs from the one it returned a step before, "
+            "which one recurrent layer cannot express: pass the state on unchanged, or export a module of a single "
             "step, with its state as an input and an output"
         )
     if len(counts[0]) != len(counts[1]):
@@ -260,5 +260,7 @@ def _passes(name: str, recurrence: Recurrence, tracker: Tracker) -> list[Pass]:
 def _lengths_input(packs: _Packs, tensors: Mapping[str, Tensor]) -> str | None:
     names = {name for lengths in packs.lengths for name, tensor in tensors.items() if same_memory(tensor, lengths)}
     if len(names) > 1:
-        raise CaptureError(f"forward packs sequences by several inputs, {', '.join(sorted(names))}: one can be lengths")
+        raise CaptureError(
+            f"forward packs sequences by several inputs, {', '.join(sorted(names))}: only one input can be lengths"
+        )
     return names.pop() if names else None

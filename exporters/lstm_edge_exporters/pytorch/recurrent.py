@@ -1,4 +1,4 @@
-"""What a recurrent layer is, as NumPy values: sizes, cell kind and weights, whatever it was read from.
+"""A recurrent layer as NumPy values: sizes, cell kind and weights, independent of its source.
 
 Letters: I input features, H hidden (cell) size, P projection size (0 = none), D directions, G gates (4 for LSTM, 3 for
 GRU, 1 for RNN). Gates are stacked in PyTorch's order: i f g o, or r z n. A layer of our own describes itself through a
@@ -151,7 +151,7 @@ def describe(module: "torch.nn.Module") -> Recurrence | None:
 
     Raises:
         CaptureError: a recurrent layer of a kind that this version does not export, a subclass of one of these
-            with a forward of its own that does not describe itself, or weights that are not float32.
+            with its own forward and no ``describe_recurrence``, or weights that are not float32.
     """
     from torch import nn
 
@@ -253,7 +253,7 @@ def _read(module: "torch.nn.Module", name: str) -> Float32:
         raise CaptureError(
             f"{name} is {value.dtype}, expected torch.float32: call .float() on the module before export"
         )
-    # A copy: what was described stays what it was when the module trains on.
+    # A copy, so that further training of the module does not change the description.
     return np.array(value.detach().cpu().numpy(), dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins: what a recurrent layer is replaced by while a module is exported, one ONNX call a layer and direction.
+"""Stand-ins: modules that replace recurrent layers during export, one ONNX call per layer and direction.
 
 A cell that ONNX's ``LSTM``, ``GRU`` or ``RNN`` expresses becomes that operator; any other becomes a call of its
 ``lstm_edge::`` function (docs/operators.md). Weights are parameters of the stand-in, so that they come out as
@@ -144,7 +144,7 @@ class StandIn(nn.Module):
 
     @property
     def original(self) -> nn.Module:
-        """The module that it stands for."""
+        """The module that the stand-in replaces."""
         return self._original[0]
 
     def begin(self, rows: Tensor | None) -> None:
@@ -157,9 +157,9 @@ class StandIn(nn.Module):
         hx: Any = None,
         lengths: Tensor | None = None,
     ) -> Any:
-        """Emit the layers; shapes as of the module that it stands for."""
+        """Emit the layers; shapes as of the replaced module."""
         if self.calls >= len(self.order):
-            raise CaptureError(f"{self.name}: forward calls the layer more often in the graph than when it was watched")
+            raise CaptureError(f"{self.name}: forward calls the layer more often during capture than in the trial runs")
         place = self.order[self.calls]
         current, first = self.passes[place], place not in self.order[: self.calls]
         self.calls += 1
@@ -193,7 +193,9 @@ class StandIn(nn.Module):
             return given.x, given.lengths
         expected = (1 if self.recurrence.single_step else 2) + current.batched
         if given.ndim != expected:
-            raise CaptureError(f"{self.name}: the input has {given.ndim} axes in the graph, {expected} when watched")
+            raise CaptureError(
+                f"{self.name}: the input has {given.ndim} axes during capture, {expected} in the trial runs"
+            )
         x = given if current.batched else given.unsqueeze(-2)
         if self.recurrence.single_step:
             # A loop over time becomes one layer later, which then gets the lengths.

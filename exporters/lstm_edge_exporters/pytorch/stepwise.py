@@ -1,4 +1,4 @@
-"""Operators that act on each step for itself: the same for all steps at once, with time as a new first axis."""
+"""Operators that act on each step separately, applied to all steps at once, with time as a new first axis."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def apply_stepwise(series: Series, whole: Whole, add: Add, constant: Constant) -
         constant: adds an initializer under a name.
 
     Raises:
-        Stuck: the steps are not alike, or the operator does not act on each step for itself.
+        Stuck: the steps differ, or the operator does not act on each step separately.
     """
     nodes = [value.producer() for value in series]
     first = nodes[0]
@@ -55,7 +55,7 @@ def apply_stepwise(series: Series, whole: Whole, add: Add, constant: Constant) -
         )
     alike = [node for node in nodes if node is not None]
     if any(_attributes(node) != _attributes(first) or len(node.inputs) != len(first.inputs) for node in alike):
-        raise Stuck(f"its steps are not alike: {first.op_type} has other settings from one step to the next")
+        raise Stuck(f"its steps differ: {first.op_type} has different attributes in different steps")
     inputs = [_input(alike, place, whole) for place in range(len(first.inputs))]
     moving = [not _shared(alike, place) for place in range(len(first.inputs))]
     return _rewritten(first, inputs, moving, add, constant)
@@ -80,7 +80,7 @@ def _input(nodes: Sequence[ir.Node], place: int, whole: Whole) -> ir.Value | Non
         return values[0]
     present = [value for value in values if value is not None]
     if len(present) != len(values):
-        raise Stuck(f"its steps are not alike: {nodes[0].op_type} has an input in one that it lacks in another")
+        raise Stuck(f"its steps differ: {nodes[0].op_type} has an input in one step that it lacks in another")
     return whole(present)
 
 
@@ -101,7 +101,7 @@ def _rewritten(
         return add(kind, inputs, {"axis": -1})
     if kind == "Gather" and moving == [False, True] and not attributes.get("axis", 0):
         return add(kind, inputs, attributes)
-    raise Stuck(f"{kind} inside the loop is not known to act on each step for itself")
+    raise Stuck(f"{kind} inside the loop is not known to act on each step separately")
 
 
 def _plain_gemm(attributes: Mapping[str, Any]) -> bool:
@@ -114,7 +114,7 @@ def _linear(
     """Gemm takes two axes only: MatMul and Add do for three."""
     given, weight = node.inputs[1], constant_of(node.inputs[1])
     if given is None or weight is None:
-        raise Stuck("Gemm inside the loop has weights that are computed")
+        raise Stuck("Gemm inside the loop has computed weights, expected constant ones")
     matrix = given
     if attributes.get("transB", 0):
         name = given.name or "weight"

@@ -1,4 +1,4 @@
-"""Quantization of any ONNX file with recurrent layers, whatever wrote it: a new file and a coverage table.
+"""Quantizes any ONNX file with recurrent layers, from any exporter: a new file and a coverage table.
 
 May import ``functions``, ``onnx_graph``, ``verify``, ``artifact``, ``gates`` and the runtime; never torch.
 """
@@ -106,7 +106,7 @@ def quantize(
     Args:
         source: any ONNX file with recurrent layers; weights in a file beside it, as ``torch.onnx.export`` leaves
             them, are read with it.
-        path: where the new file goes; another one than ``source``.
+        path: where the new file goes; must differ from ``source``.
         scheme: ``"int8"``: recurrent and linear layers with activation scales per row and step, embeddings by row;
             ``"int4"``: their weights in four bits, blocks of 32 inputs, symmetric (a ``Scheme`` or a text such as
             ``"int4:128"`` says otherwise), but embeddings int8; ``"float16"``: weights stored so; ``"float32"``: only
@@ -117,7 +117,7 @@ def quantize(
         rounder: rounds the matrices of recurrent and linear layers, by name (``"lstm.r"``, ``"head.weight"``).
         calibration_sha256: of the data that the rounder was made with, for the card.
         allow_unquantized: let recurrent layers that have no int8 form stay float32.
-        progress: called with one line for each thing that is being done.
+        progress: called with one line for each step.
 
     Raises:
         CoverageError: a recurrent layer, or one that a part names, stayed float32 although that was not asked, and
@@ -169,7 +169,7 @@ class Parent:
 
     @classmethod
     def read(cls, data: bytes) -> "Parent":
-        """Read a file that anybody may have written.
+        """Read an untrusted file.
 
         Raises:
             ArtifactError, IntegrityError: it cannot be read.
@@ -199,7 +199,7 @@ def quantize_bytes(
     say = progress or (lambda _message: None)
     chosen = parse_scheme(scheme)
     if layers not in LAYERS:
-        raise QuantizationError(f"layers is {layers!r}; known ones are {', '.join(LAYERS)}")
+        raise QuantizationError(f"layers is {layers!r}, expected one of {', '.join(LAYERS)}")
     parent = source if isinstance(source, Parent) else Parent.read(source)
     model, session = parent.model, parent.session
     opset = model.opset_imports.get("", 0)
@@ -218,7 +218,9 @@ def quantize_bytes(
     with np.errstate(all="ignore"):  # a weight that is NaN or infinite is refused in a sentence, without a warning
         rows = rewrite(model, found, requests, rounder, default=chosen)
     if layers == "recurrent" and not any(row.recurrent for row in rows):
-        raise QuantizationError("the model has no recurrent layer, and only such were asked for: nothing to quantize")
+        raise QuantizationError(
+            "the model has no recurrent layer, and only recurrent layers were requested: nothing to quantize"
+        )
     check_rows(rows, allow_unquantized=allow_unquantized)
     drop_unused(model)
     strip(model)
@@ -258,7 +260,7 @@ def parse_scheme(scheme: str | Scheme, *, block: int = 32, symmetric: bool = Tru
 
 
 def _default(kind: LayerKind, scheme: Scheme, layers: str) -> LayerRequest:
-    """What a layer becomes that no part names."""
+    """Return the scheme of a layer that no part names."""
     float32 = Scheme(kind="float32")
     if kind == "convolution":
         # int8 convolutions in front of an LSTM ruined a published VAD whose LSTM quantizes cleanly.
@@ -280,7 +282,7 @@ def _name_of(requests: Sequence[LayerRequest], scheme: Scheme) -> str:
 
 
 def _quantization(name: str, parent: bytes, rows: Sequence[Row], calibration_sha256: str | None) -> Quantization:
-    # Of layers of one name, some of which were refused: what the others became, which makes the same file again.
+    # If layers share a name and some were refused, record what the others became: it makes the same file again.
     refused_first = sorted(rows, key=lambda row: not row.refused)
     return Quantization(
         scheme=name,

@@ -91,9 +91,9 @@ def add_taps(model: ir.Model, taps: tuple[Tap, ...]) -> tuple[dict[str, str], ..
 
 
 def _expose(graph: ir.Graph, value: ir.Value, name: str) -> str:
-    # A node of its own: a value may be an input, an initializer or an output already. Lengths become int64.
+    # A separate node: a value may be an input, an initializer or an output already. Lengths become int64.
     kind = ir.DataType.INT64 if name.endswith(".lengths") else ir.DataType.FLOAT
-    if not value.name:  # an output that nobody uses has no name
+    if not value.name:  # an unused output has no name
         value.name = f"{name}.value"
     output = append_node(graph, "Cast", value, name=name, output=name, attributes={"to": kind.value})
     output.type = ir.TensorType(kind)

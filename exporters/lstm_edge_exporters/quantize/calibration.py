@@ -1,4 +1,4 @@
-"""Calibration: what the activations of a float32 model's layers are like, as a Gram matrix for each weight matrix.
+"""Calibration: statistics of the activations of a float32 model's layers, as a Gram matrix for each weight matrix.
 
 The Gram matrix Σ a aᵀ over the rows a that a matrix [K, N] multiplies says what an error of its weights costs in the
 products: for a column's error e it is eᵀ (Σ a aᵀ) e. ``compensate`` rounds by it.
@@ -33,11 +33,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What ``collect`` saw of a model's layers.
+    """The statistics that ``collect`` gathered for a model's layers.
 
     Attributes:
         grams: Σ a aᵀ, float64 [K, K], for each matrix [K, N] by its name (``lstm.w``, ``lstm.r``, ``head.weight``),
-            over the rows a as the kernels see them: rounded to int8 by row. Padding counts for nothing.
+            over the rows a as the kernels see them: rounded to int8 by row. Padding is not counted.
         rows: how many rows the matrix that saw the fewest has in ``grams``.
         missing: the matrices without a Gram matrix, each with the reason; they are rounded without compensation.
         sha256: of the data, in hexadecimal: names, types, shapes and bytes of all feeds in their order.
@@ -51,7 +51,7 @@ class Calibration:
 
 @dataclass(kw_only=True)
 class _Sums:
-    """What is added up over the feeds."""
+    """The sums over the feeds."""
 
     grams: dict[str, Float64] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
@@ -81,8 +81,8 @@ def collect(data: bytes, feeds: Iterable[Mapping[str, Array]], *, progress: Prog
 
     Args:
         data: the model's file, float32, as it goes into ``quantize_bytes``.
-        feeds: arrays by the names of the model's inputs, one mapping a run. States start at zero and lengths at all
-            steps where a mapping does not give them.
+        feeds: arrays by the names of the model's inputs, one mapping per run. Missing states are zero, and missing
+            lengths are all steps.
         progress: called with a line for each run.
 
     Raises:
@@ -106,7 +106,7 @@ def collect(data: bytes, feeds: Iterable[Mapping[str, Array]], *, progress: Prog
         complete = _complete(contract, feed, f"calibration feed {count}")
         _update(digest, feed)
         try:
-            # Asked for no output, onnxruntime gives all of them.
+            # onnxruntime returns all outputs if none is requested.
             answers: dict[str, Any] = dict(zip(names, session.run(names, complete) if names else (), strict=True))
         except RUNTIME_ERRORS as error:
             raise InputError(f"calibration feed {count}: onnxruntime refused it: {first_line(error)}") from error

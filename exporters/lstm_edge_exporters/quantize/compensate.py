@@ -1,4 +1,4 @@
-"""Rounding of weights that knows the activations: searched scales, clipped outliers, compensated errors.
+"""Rounding of weights by the statistics of the activations: searched scales, clipped outliers, compensated errors.
 
 ``calibrated_rounder`` gives a rounder for ``quantize_bytes``. A matrix M [K, N] is rounded column by column to
 (q - zero) · scale, with one scale a block of inputs (int4) or a column (int8), so that the error e = M - M_rounded
@@ -68,7 +68,7 @@ def _gram(calibration: Calibration, name: str, inputs: int) -> Float64 | None:
     if gram is None and name not in calibration.missing:
         known = ", ".join((*calibration.grams, *calibration.missing)) or "none"
         raise QuantizationError(
-            f"{name}: the calibration is of another model: it knows {known}; collect it on the model to quantize"
+            f"{name}: the calibration belongs to another model: it has {known}; collect it on the model to quantize"
         )
     if gram is not None and len(gram) != inputs:
         raise QuantizationError(
@@ -81,7 +81,7 @@ def _gram(calibration: Calibration, name: str, inputs: int) -> Float64 | None:
 def _damped(gram: Float64 | None, inputs: int) -> Float64 | None:
     """A Gram matrix scaled to a mean diagonal of 1, and ``DAMPING`` on top, so that it has an inverse."""
     mean = 0.0 if gram is None else float(np.trace(gram)) / inputs
-    if gram is None or mean <= 0.0:  # inputs that were zero throughout say nothing
+    if gram is None or mean <= 0.0:  # inputs that were always zero carry no information
         return None
     return np.asarray(gram / mean + DAMPING * np.eye(inputs), np.float64)
 

@@ -2,8 +2,8 @@
 
 Its matrices are [directions, K, 4H] with gates i o f c along the columns, int8 or uint8, with one scale and one zero
 point a direction or a column. Where the integers less their zero point fit our own form, as those of symmetric int8 do,
-they and their scales carry over; all else is made float and rounded anew. The activations' scales are by row and step
-from here on, as in all of our operators.
+they and their scales carry over; all others are dequantized and rounded again. Activations then have a scale per row
+and step, as in all of our operators.
 """
 
 from collections.abc import Mapping
@@ -105,7 +105,7 @@ def _centred(arrays: Mapping[str, Array], name: str) -> Array:
 
 
 def _inexact(arrays: Mapping[str, Array]) -> str:
-    """Why the integers are not ours as they are; nothing when they are."""
+    """Return why the integers cannot be carried over exactly, or an empty text if they can."""
     for name in ("W", "R"):
         magnitudes = np.abs(_centred(arrays, name))
         if (magnitudes > LEVELS).any():

@@ -60,7 +60,7 @@ class Linear(_Weighted):
 
     @property
     def constants(self) -> list[Array]:
-        """The weight and the bias, which may stand in an ``Add`` behind the node."""
+        """The weight and the bias, which may be in an ``Add`` behind the node."""
         weight = self.weight
         if self.node.op_type == "Gemm":
             return constants_of(self.node.inputs[1:3])

@@ -1,4 +1,4 @@
-"""What every reader of a layer has, what a layer says once it is read, and why one cannot be read."""
+"""The interface of layer readers, the values that a reader returns, and the refusal of a layer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ LayerKind = Literal["recurrent", "linear", "embedding", "convolution"]
 
 
 class Refusal(Exception):  # noqa: N818 - never leaves this package: it becomes a row of the coverage table
-    """Why a layer stays float32, by the name of the attribute or input that cannot be honoured."""
+    """The reason why a layer stays float32; names the unsupported attribute or input."""
 
 
 class Outcome(NamedTuple):
@@ -48,12 +48,12 @@ class RecurrentLayer:
         sides: for each direction its arrays in float32, by the operator's names.
         direction: ``forward``, ``reverse`` or ``bidirectional``.
         lengths: the lengths of rows, or None.
-        states: the initial states, h and where the cell has one c; None stands for zeros.
+        states: the initial states, h and where the cell has one c; None means zeros.
         moving: the inputs of a node that is one of our operators already, up to its constants; it takes and gives
             what the new operator does. None for ONNX's operators, whose axes and directions are others.
         size_bytes: of its constants.
         carried: for each direction its int8 matrices and scales, where they are ours as they are.
-        inexact: why a layer that holds integers must be rounded anew; None where the layer is float32.
+        inexact: why a layer that holds integers must be rounded again; None where the layer is float32.
     """
 
     variant: CellVariant | GruVariant
@@ -94,7 +94,7 @@ def constants_of(values: Iterable[ir.Value | None]) -> list[Array]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reader:
-    """A node that is a layer; it says what it is without being read."""
+    """A node that is a layer; its kind is known before its weights are read."""
 
     node: ir.Node
     kind: ClassVar[LayerKind]

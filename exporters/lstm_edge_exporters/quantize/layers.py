@@ -1,4 +1,4 @@
-"""The layers of a model: the one place that decides of which kind a node is."""
+"""The layers of a model: the only place that decides the kind of a node."""
 
 from collections.abc import Iterator
 

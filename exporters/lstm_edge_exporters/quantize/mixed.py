@@ -99,7 +99,7 @@ def mixed_bytes(cells: Sequence[MixedCell]) -> int:
     pieces = [piece for cell in cells for found in cell.pieces.values() for piece in found]
     arrays = [array for piece in pieces for array in piece.arrays.values()]
     arrays += [array for cell in cells for array in cell.constants.values()]
-    # The input's products stand around the Scan, for both directions in one graph; all others in the body of each.
+    # The input's products are outside the Scan, for both directions in one graph; all others are in each Scan's body.
     outside = {width for cell in cells for width in _zero_widths(cell, ["w"])}
     inside = [width for cell in cells for width in _zero_widths(cell, [name for name in cell.pieces if name != "w"])]
     return sum(array.nbytes for array in arrays) + 4 * (sum(outside) + sum(inside))

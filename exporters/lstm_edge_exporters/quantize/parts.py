@@ -1,4 +1,4 @@
-"""The layers of a model and their parts by name: what can be quantized, in which schemes, and what a request says.
+"""The layers of a model and their parts by name: what can be quantized, the supported schemes, and requests.
 
 A part is addressed by text: ``LAYER``, for an LSTM also ``LAYER.W``, ``LAYER.R`` and their gates, ``LAYER.R.f``. Layers
 of one name (a module that is called twice) are one layer here. The most specific part of a request wins.
@@ -32,7 +32,7 @@ class LayerPart:
         operator: its operator in the file.
         parameters: how many weights and biases.
         bytes: that many in float32.
-        parts: what of it a request may name, the layer itself first.
+        parts: the parts that a request may name, the layer itself first.
         schemes: those that it supports.
     """
 
@@ -93,7 +93,7 @@ def _has_gates(readers: Sequence[Reader]) -> bool:
 def resolve(
     readers: Sequence[Reader], parts: Mapping[str, Scheme], default: Callable[[LayerKind], LayerRequest]
 ) -> tuple[LayerRequest, ...]:
-    """Return what each layer is asked to become.
+    """Return the request for each layer.
 
     Args:
         readers: of the model's layers. Only those that a part may belong to are read.
@@ -101,8 +101,8 @@ def resolve(
         default: what a layer of a kind becomes that no part names.
 
     Raises:
-        QuantizationError: a part that the model does not have (the message lists those that it has), or that stands
-            for parts of two layers.
+        QuantizationError: a part does not exist (the message lists the existing ones), or names
+            parts of two layers.
     """
     layers = _by_name(readers)
     gated = functools.cache(lambda name: name in layers and _has_gates(layers[name]))
@@ -134,7 +134,7 @@ def _unknown(part: str, addresses: Mapping[str, tuple[str, ...]]) -> str:
             f"{part}: {owner} is not an LSTM whose matrices can have their own schemes; name the whole layer, {owner}"
         )
     shown = [f"{name} (and .W, .R, .W.i ... .R.o)" if len(found) > 1 else name for name, found in addresses.items()]
-    return f"the model has no part {part!r}; known ones are {', '.join(shown) or 'none'}"
+    return f"the model has no part {part!r}; its parts are {', '.join(shown) or 'none'}"
 
 
 def _request(reader: Reader, parts: Mapping[str, Scheme], default: Scheme) -> LayerRequest:

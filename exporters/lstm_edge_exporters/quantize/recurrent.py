@@ -90,10 +90,10 @@ class Recurrent(Reader):
 
 
 class Rnn(Recurrent):
-    """ONNX's ``RNN``, whose weights can be stored as float16 and no more."""
+    """ONNX's ``RNN``, whose weights can only be stored as float16."""
 
     def read(self) -> Layer:
-        """Refuse: no operator of ours is an RNN."""
+        """Refuse: this project has no RNN operator."""
         raise Refusal(f"operator {self.node.op_type} has no quantized form in this version")
 
 

@@ -1,4 +1,4 @@
-"""What one layer is asked to become: a scheme for the whole of it, or for its matrices and gates apart."""
+"""The request for one layer: one scheme for the whole layer, or separate schemes for its matrices and gates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

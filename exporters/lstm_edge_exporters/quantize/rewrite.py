@@ -1,4 +1,4 @@
-"""Every layer of a model to what a request says of it, and a row of the coverage table for each."""
+"""Rewrites every layer of a model as requested and returns a row of the coverage table for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
         reasons = "; ".join(f"{row.layer} ({row.operator}) stays {row.scheme}" for row in stayed)
         raise CoverageError(f"{reasons}. Nothing was written; --allow-unquantized accepts that")
     if not any(row.refused or set(row.parts.values()) - {FLOAT32.text} for row in rows):
-        raise QuantizationError("every layer is to stay float32: nothing to quantize")
+        raise QuantizationError("the request leaves every layer float32: nothing to quantize")
 
 
 def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Row:

@@ -1,4 +1,4 @@
-"""Weights to int8 and int4: how a matrix is rounded.
+"""Rounds weight matrices to int8 and int4.
 
 int8 is symmetric with one scale a column (or a row), so that sums stay exact in float32; int4 has one scale, and if
 asked a zero point, for each block of inputs of a column.

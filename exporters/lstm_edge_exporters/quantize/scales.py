@@ -1,4 +1,4 @@
-"""The steps that a matrix may be rounded to, and the search for the best: by squared error, with outliers clipped."""
+"""Rounding grids of a matrix and the search for the best one: by squared error, with outliers clipped."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -53,7 +53,7 @@ class Scheme:
         """Return the scheme of a compact text; ``int4:32`` is ``int4``.
 
         Raises:
-            QuantizationError: the text is none of them.
+            QuantizationError: the text is not one of them.
         """
         found = {scheme.text: scheme for scheme in EVERY_SCHEME} | {"int4:32": cls(kind="int4")}
         if text not in found:

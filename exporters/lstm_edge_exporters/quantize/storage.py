@@ -1,4 +1,4 @@
-"""Weights stored in fewer bits than they are computed with: float16, and rows of int8 or four bits, in ONNX operators.
+"""Weights stored in fewer bits than the computation uses: float16, and rows of int8 or four bits, in ONNX operators.
 
 Embeddings look their rows up first and unpack those; convolutions unpack everything, which is constant, so that
 onnxruntime does it once, when it opens the file.

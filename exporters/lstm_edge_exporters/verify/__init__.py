@@ -1,1 +1,1 @@
-"""Does a file answer as what it was made from? Never imports torch."""
+"""Compares a file's answers with those of its source. Never imports torch."""

@@ -1,4 +1,4 @@
-"""The shapes that a comparison has, and what it found: objects until the card is written, where they become text."""
+"""The shapes and the result of a comparison: objects until the card is written, where they become text."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ __all__ = ["GRID", "Case", "Comparison", "fewest_steps", "within"]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One shape that was compared; ``str`` is the form that a model card has.
+    """One shape that was compared; ``str`` gives the form in a model card.
 
     Attributes:
         batch: rows; 0 where no input has a batch axis.
@@ -48,7 +48,7 @@ GRID = (
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What was compared and how far it was apart.
+    """The result of a comparison: what was compared, and the largest difference.
 
     Attributes:
         against: what the answers were compared with.
@@ -74,7 +74,7 @@ class Comparison:
         return min((case.time for case in self.ran if case.time), default=1) if self.refused else 1
 
     def for_card(self) -> Parity:
-        """Return the comparison as a model card has it."""
+        """Return the comparison in the form of a model card."""
         return Parity(
             against=self.against,
             max_abs_difference=self.max_abs_difference,

@@ -1,4 +1,4 @@
-"""May the model be fed piece by piece? Found out by trying: chunks against the whole sequence.
+"""Tests whether a model can be fed in chunks: answers for chunks are compared with those for the whole sequence.
 
 Unidirectional does not mean streamable: convolution, pooling or attention over time break chunking.
 """
@@ -55,7 +55,7 @@ def judge_streaming(
 
 
 def _obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[Layer], fewest: int) -> str:
-    """Why there is nothing to try, or nothing."""
+    """Return why a trial is impossible, or an empty text."""
     backward = [layer.name for layer in layers if layer.directions > 1]
     if len(backward) == 1:
         return f"{backward[0]} is bidirectional: its reverse direction needs the whole sequence"
@@ -79,7 +79,7 @@ _SHARED_SCALES = frozenset(("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "Dyn
 
 
 def _likely_cause(model: bytes) -> str:
-    """What in the graph makes a chunk's answer another one than the whole sequence's."""
+    """Name what makes a chunk's answer differ from the whole sequence's."""
     found = sorted({node.op_type for node in parse_model(model).graph.all_nodes()} & _SHARED_SCALES)
     if found:
         verb = "take" if len(found) > 1 else "takes"

@@ -1,7 +1,7 @@
 """The comparator: how far two arrays are apart, where, and whether that is too far. NumPy only.
 
-It fails closed: another shape or dtype, NaN or infinity on either side (also on both), or nothing to compare
-is a ``ParityError``, never a pass.
+It fails closed: a different shape or dtype, NaN or infinity on either side (also on both), or nothing to compare
+raises ``ParityError``.
 """
 
 from collections.abc import Iterable
@@ -116,7 +116,7 @@ def worst(differences: Iterable[Difference]) -> Difference:
     """Return the difference with the largest ``max_abs``.
 
     Raises:
-        ParityError: there is none: nothing was compared.
+        ParityError: there are no differences, so nothing was compared.
     """
     found = list(differences)
     if not found:
@@ -137,6 +137,6 @@ def _distance(got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[
         # float64 holds any difference of two float32 exactly enough; two huge float64 may give inf, which fails.
         with np.errstate(over="ignore"):
             return np.asarray(np.abs(got.astype(np.float64) - expected.astype(np.float64)))
-    # Python's integers: int64 values past 2**53 would look equal in float64.
+    # Python's integers because int64 values past 2**53 would look equal in float64.
     exact = np.asarray(got.astype(object) - expected.astype(object), dtype=object)
     return np.asarray(np.abs(exact), dtype=np.float64)

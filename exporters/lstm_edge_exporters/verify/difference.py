@@ -1,4 +1,4 @@
-"""How far a quantized file's answers are from those of its float32 parent: a hint, not a verdict."""
+"""Measures how far a quantized file's answers are from those of its float32 parent: a hint, not a verdict."""
 
 from collections.abc import Mapping
 

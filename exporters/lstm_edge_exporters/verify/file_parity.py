@@ -1,4 +1,4 @@
-"""Does a rewritten file answer as the one it was made from? Over the grid of shapes, states too; fails closed."""
+"""Compares a rewritten file with its original over the grid of shapes, states included; fails closed."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +115,7 @@ def check_file_parity(
     found = run_trials(model, trials, _subjects(original))
     if not found.ran:
         tried = "; ".join(found.for_card().refused[:3])
-        raise ArtifactError(f"the original runs on none of the shapes that were tried: {tried}")
+        raise ArtifactError(f"the original runs on none of the tried shapes: {tried}")
     return found
 
 

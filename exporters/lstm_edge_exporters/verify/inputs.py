@@ -1,4 +1,4 @@
-"""What goes into a model: input specifications as people write them, and example arrays of any batch and length."""
+"""Inputs of a model: input specifications as users write them, and example arrays of any batch and length."""
 
 import re
 from collections.abc import Container, Mapping, Sequence
@@ -22,7 +22,7 @@ def parse_input(text: str) -> TensorSpec:
     Names are dynamic axes, numbers are fixed ones; ``batch`` and ``time`` have their meaning, other names do not.
 
     Raises:
-        InputError: the text is not of this form, or the dtype is not one of float32, int64, int32, bool.
+        InputError: the text does not have this form, or the dtype is not one of float32, int64, int32, bool.
     """
     match = _SPEC.fullmatch(text)
     if match is None:

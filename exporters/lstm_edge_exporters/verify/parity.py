@@ -1,4 +1,4 @@
-"""Is the file what it was made from? onnxruntime's answers against the original's, over a grid of shapes; fails closed.
+"""Compares onnxruntime's answers for a file with the original's over a grid of shapes; fails closed.
 
 The original is a PyTorch module (``pytorch/parity.py``) or another file (``file_parity.py``). Both make trials: an
 input, and a call that gives the original's answer to it.
@@ -43,7 +43,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Subjects:
-    """How sentences call the file and the original, what the card calls the original, and what they add to a failure.
+    """Names of the file and the original in messages, the original's name in the card, and a hint for failures.
 
     ``same_outputs``: the file has the original's outputs and no more.
     """
@@ -59,7 +59,7 @@ def run_trials(model: OpenModel, trials: Iterable[Trial], subjects: Subjects) ->
     """Compare a file's answers with the original's; where the original refuses every trial, ``ran`` is empty.
 
     Raises:
-        ParityError: a difference is over ``EXPORT``, the outputs are others, or onnxruntime does not run the file.
+        ParityError: a difference is over ``EXPORT``, the outputs differ in name, or onnxruntime does not run the file.
     """
     differences: list[Difference] = []
     ran, refused = [], []

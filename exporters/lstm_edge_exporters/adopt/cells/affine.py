@@ -21,7 +21,7 @@ LONGEST_CHAIN = 32
 
 
 class Stop(Exception):  # noqa: N818 - never leaves this package: it becomes a sentence of the report
-    """Why a cell that was recognized is not certain, with the name of the node that stopped it."""
+    """The reason why a recognized cell is not certain, with the name of the node that prevents it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def read_affine(value: ir.Value, shapes: Mapping[ir.Value, Shape]) -> Affine:
     caller checks that the sources have rank 2, which is then the rank of everything in between.
 
     Raises:
-        Stop: something else stands in between; the message names the node.
+        Stop: there is another node in between; the message names it.
     """
     return _Reader(shapes=shapes, read={}, numbers={}).affine(value, LONGEST_CHAIN)
 
@@ -97,13 +97,13 @@ class _Reader:
             return found
         node = value.producer()
         if node is None:
-            raise Stop(f"a gate is fed by {value.name!r}, which is no product with constant weights")
+            raise Stop(f"a gate's input is {value.name!r}, which is not a product with constant weights")
         if depth == 0:
-            raise Stop(f"more than {LONGEST_CHAIN} nodes lie between a gate and its weights, at {label(node)}")
+            raise Stop(f"more than {LONGEST_CHAIN} nodes are between a gate and its weights, at {label(node)}")
         readers = {"Gemm": self._product, "MatMul": self._product, "Add": self._sum, "Identity": self._copy}
         readers |= {"Split": partial(self._split, value), "Slice": self._slice}
         if not is_op(node, *readers):
-            raise Stop(f"a gate is fed by {label(node)}, which is no product with constant weights")
+            raise Stop(f"a gate's input comes from {label(node)}, which is not a product with constant weights")
         affine = readers[node.op_type](node, depth - 1)
         self.read[value] = affine
         return affine
@@ -142,7 +142,7 @@ class _Reader:
             widths[widths.index(None)] = weight.shape[0] - sum(width for width in widths if width is not None)
         known = [width for width in widths if width is not None and width > 0]
         if len(known) != len(widths) or sum(known) != weight.shape[0]:
-            raise Stop(f"the widths of what {label(node)} joins are not known")
+            raise Stop(f"the widths of the inputs of {label(node)} are unknown")
         parts: dict[ir.Value, Array] = {}
         blocks = np.split(weight, np.cumsum(known)[:-1])
         for parent, block in zip(node.inputs, blocks, strict=True):
@@ -209,11 +209,11 @@ class _Reader:
     def _slice(self, node: ir.Node, depth: int) -> Affine:
         whole = self.affine(_input(node, 0), depth)
         if len(node.inputs) < 4 or node.inputs[3] is None:
-            raise Stop(f"{label(node)} names no axes")
+            raise Stop(f"{label(node)} does not give its axes")
         found = [self._integers(_input(node, position), depth) for position in range(1, len(node.inputs))]
         bounds = [array.tolist() for array, _ in found]
         if any(len(bound) != 1 for bound in bounds) or bounds[2][0] not in (1, -1) or bounds[3:] not in ([], [[1]]):
-            raise Stop(f"{label(node)} cuts otherwise than one range of columns")
+            raise Stop(f"{label(node)} does not select one range of columns")
         start, stop, _ = slice(bounds[0][0], bounds[1][0]).indices(whole.width)
         return whole.cut(start, max(start, stop), {node}.union(*(used for _, used in found)))
 

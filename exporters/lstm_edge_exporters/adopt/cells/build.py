@@ -1,4 +1,4 @@
-"""Putting one ONNX ``LSTM`` or ``GRU`` node with a single time step in the place of a cell that fell apart."""
+"""Replaces a decomposed cell by one ONNX ``LSTM`` or ``GRU`` node with a single time step."""
 
 import hashlib
 import re
@@ -51,7 +51,7 @@ class Builder:
             outputs=("Y", "Y_h", "Y_c")[: len(states) + 1],
             name=name,
         )
-        rename(owner(anchor), outputs[0], "")  # one step: Y has nothing that Y_h does not have
+        rename(owner(anchor), outputs[0], "")  # one step: Y holds the same values as Y_h
         node = outputs[1].producer()
         assert node is not None
         self._remember(cell, node.name or name)

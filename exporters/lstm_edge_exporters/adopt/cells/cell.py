@@ -15,7 +15,7 @@ from lstm_edge_runtime.arrays import Array
 __all__ = ["ACTIVATIONS", "Cell", "check_inside", "check_rows", "factors", "join_sources"]
 
 
-# What stands where a gate's activation stands in cells that people write; only Sigmoid and Tanh are folded.
+# Activations that cells use for their gates; only Sigmoid and Tanh are folded.
 ACTIVATIONS = ("Sigmoid", "Tanh", "HardSigmoid", "Relu", "LeakyRelu", "Elu", "Selu", "Softsign", "Softplus", "Clip")
 
 
@@ -60,7 +60,7 @@ def check_rows(values: Sequence[ir.Value], widths: Mapping[ir.Value, int], shape
     """Check that all values are ``[B, n]`` with one B: ``Add`` and ``Mul`` broadcast, a recurrent node does not.
 
     Raises:
-        Stop: an axis is another one, or not known.
+        Stop: an axis differs or is unknown.
     """
     batch: int | str | None = None
     for value in values:
@@ -80,11 +80,11 @@ def check_inside(nodes: AbstractSet[ir.Node], results: AbstractSet[ir.Value]) ->
     """Check that nothing but the new states leaves the cell.
 
     Raises:
-        Stop: an inner value is used elsewhere, or a node stands in another graph.
+        Stop: an inner value is used elsewhere, or a node is in another graph.
     """
     graphs = {node.graph for node in nodes}
     if len(graphs) > 1:
-        raise Stop("its nodes stand in several graphs")
+        raise Stop("its nodes are in several graphs")
     for node in sorted(nodes, key=lambda node: node.name or ""):
         for value in node.outputs:
             if value in results:
@@ -93,4 +93,4 @@ def check_inside(nodes: AbstractSet[ir.Node], results: AbstractSet[ir.Value]) ->
                 raise Stop(f"{value.name!r}, inside the cell, is an output of the graph ({label(node)})")
             outside = [user for user in value.consumers() if user not in nodes]
             if outside:
-                raise Stop(f"{value.name!r}, inside the cell, is used by {label(outside[0])} too")
+                raise Stop(f"{value.name!r}, inside the cell, is also used by {label(outside[0])}")

@@ -1,4 +1,4 @@
-"""A GRU cell that fell apart, recognized from its update ``h' = (1 - z) n + z h`` backwards."""
+"""A decomposed GRU cell, recognized from its update ``h' = (1 - z) n + z h`` backwards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ def read_gru(node: ir.Node, shapes: Mapping[ir.Value, Shape]) -> Cell:
     r, multiply, before = reset
     for name, gate, expected in (("z", update.z, "Sigmoid"), ("r", r, "Sigmoid"), ("n", update.n, "Tanh")):
         if not is_op(gate, expected):
-            raise Stop(f"gate {name} goes through {label(gate)}, expected {expected}")
+            raise Stop(f"gate {name} is computed by {label(gate)}, expected {expected}")
     gates = {name: read_affine(through(gate.inputs[0]), shapes) for name, gate in (("z", update.z), ("r", r))}
     h, width = update.h, gates["z"].width
     if before:
@@ -145,7 +145,7 @@ def _linear_before_reset(
     others = [value for value in inputs if value is not multiply.outputs[0]]
     inner = [other for gate, other in _pairs(multiply.outputs[0]) if gate is r.outputs[0]]
     if len(others) != 1 or len(inner) != 1:
-        raise Stop(f"gate n is fed by {label(add)} otherwise than W x + r (R h)")
+        raise Stop(f"{label(add)} does not compute gate n as W x + r (R h)")
     candidate, recurrent = read_affine(others[0], shapes), read_affine(inner[0], shapes)
     if recurrent.weights.keys() != {update.h}:
         raise Stop(f"what {label(multiply)} resets is not computed from {update.h.name!r}, the hidden state, alone")

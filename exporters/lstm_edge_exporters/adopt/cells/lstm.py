@@ -1,4 +1,4 @@
-"""An LSTM cell that fell apart, recognized from its state update ``c' = f c + i g``, ``h' = o tanh(c')`` backwards."""
+"""A decomposed LSTM cell, recognized from its state update ``c' = f c + i g``, ``h' = o tanh(c')`` backwards."""
 
 import itertools
 import re
@@ -98,7 +98,7 @@ def _assignments(node: ir.Node) -> Iterator[tuple[dict[str, ir.Node], ir.Value]]
 
 def _check_activation(what: str, node: ir.Node, expected: str) -> None:
     if not is_op(node, expected):
-        raise Stop(f"{what} goes through {label(node)}, expected {expected}")
+        raise Stop(f"{what} is computed by {label(node)}, expected {expected}")
 
 
 def _why_no_gates(node: ir.Node) -> str:
@@ -106,7 +106,7 @@ def _why_no_gates(node: ir.Node) -> str:
     active = [producer for producer in producers if producer is not None and is_op(producer, *ACTIVATIONS)]
     others = [producer for producer in active if not is_op(producer, "Sigmoid", "Tanh")]
     if others:
-        return f"a gate goes through {label(others[0])}, expected Sigmoid for i and f, Tanh for g"
+        return f"a gate is computed by {label(others[0])}, expected Sigmoid for i and f, Tanh for g"
     names = ", ".join(label(producer) for producer in active)
     return f"its activations are {names}, expected Sigmoid for i and f, Tanh for g"
 
@@ -119,7 +119,7 @@ def _read(parts: _Parts, shapes: Mapping[ir.Value, Shape], partners: Mapping[ir.
         if gate.width != width:
             raise Stop(f"gate {name} has {gate.width} columns, gate i has {width}")
         if gate.weights.keys() != gates["i"].weights.keys():
-            raise Stop(f"gate {name} reads other values than gate i ({label(activations[name])})")
+            raise Stop(f"gate {name} and gate i read different values ({label(activations[name])})")
     h = _hidden(gates, c, width, partners)
     x = tuple(source for source in gates["i"].weights if source is not h)
     check_rows([*x, h, c], {h: width, c: width}, shapes)

@@ -1,4 +1,4 @@
-"""What is known of the shapes inside a graph, found on a copy: the model itself stays as it is."""
+"""The known shapes inside a graph, inferred on a copy: the model itself is unchanged."""
 
 from collections.abc import Iterator, Mapping
 
