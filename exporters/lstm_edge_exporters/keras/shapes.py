@@ -33,7 +33,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The input for building a layer: its index, the tensor it takes, its weights, and the version of Keras of the file."""
+    """The input for building a layer: its index, its tensor, its weights, and the version of Keras of the file."""
 
     index: int
     shape: Shape
