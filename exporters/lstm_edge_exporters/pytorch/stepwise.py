@@ -50,8 +50,8 @@ def apply_stepwise(series: Series, whole: Whole, add: Add, constant: Constant) -
     kinds = list(dict.fromkeys("a value from outside" if node is None else node.op_type for node in nodes))
     if first is None or len(kinds) > 1:
         raise Stuck(
-            f"its steps are not alike: {' in one, '.join(kinds)} in another; a step that uses what an earlier one gave "
-            "out, except for the state, has no such form"
+            f"its steps are not alike: {' in one, '.join(kinds)} in another; a step that uses "
+            "a result of an earlier step other than the state cannot be expressed"
         )
     alike = [node for node in nodes if node is not None]
     if any(_attributes(node) != _attributes(first) or len(node.inputs) != len(first.inputs) for node in alike):
