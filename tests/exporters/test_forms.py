@@ -6,12 +6,14 @@ says that it can. What is expected comes from ``forms``, which asks the module i
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
+from support.fingerprint import fingerprint
 from support.forms import Form
 from support.forms_cells import CELL_FORMS
 from support.forms_layers import LAYER_FORMS
@@ -48,9 +50,12 @@ Arrays = dict[str, np.ndarray]
 
 @functools.cache
 def session_of(name: str) -> Session:
-    """Return the file of a form, made once a process."""
+    """Return the file of a form, made once a process; the export leaves the module as it was."""
     form = FORM[name]
-    artifact = build(form.make(), None, inputs=list(form.inputs), lengths=form.ask_lengths, state=form.state)
+    module = form.make()
+    before = fingerprint(module)
+    artifact = build(module, None, inputs=list(form.inputs), lengths=form.ask_lengths, state=form.state)
+    assert fingerprint(module) == before
     return Session(artifact.data, kernels="off")
 
 
@@ -211,8 +216,11 @@ def past(array: np.ndarray, axes: tuple[str | int, ...], row: int, length: int) 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)
 def test_what_cannot_be_exported_is_refused_with_its_sentence(refusal: Refusal) -> None:
+    module = refusal.make()
+    before = fingerprint(module) if isinstance(module, torch.nn.Module) else None
     with pytest.raises(CaptureError) as caught:
-        build(refusal.make(), None, inputs=list(refusal.inputs), **dict(refusal.options))
+        build(module, None, inputs=list(refusal.inputs), **dict(refusal.options))
+    assert before is None or fingerprint(module) == before
     sentence = str(caught.value)
     assert "\n" not in sentence
     for expression in refusal.sentence:
@@ -221,6 +229,23 @@ def test_what_cannot_be_exported_is_refused_with_its_sentence(refusal: Refusal) 
 
 def assert_matches(expression: str, sentence: str) -> None:
     assert re.search(expression, sentence), f"{expression!r} is not in {sentence!r}"
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_an_interrupted_export_leaves_the_module_as_it_was(form: Form) -> None:
+    """Ctrl-C in the second call, after all of forward but its return."""
+    module = form.make()
+    numbers = itertools.count(1)
+
+    def interrupt(_module: torch.nn.Module, _args: object, _result: object) -> None:
+        if next(numbers) == 2:
+            raise KeyboardInterrupt
+
+    module.register_forward_hook(interrupt)
+    before = fingerprint(module)
+    with pytest.raises(KeyboardInterrupt):
+        build(module, None, inputs=list(form.inputs), lengths=form.ask_lengths, state=form.state)
+    assert fingerprint(module) == before
 
 
 def test_every_row_has_its_own_name() -> None:

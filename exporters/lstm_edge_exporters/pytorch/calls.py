@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from lstm_edge_exporters.pytorch.copying import tensors_in
 from lstm_edge_exporters.pytorch.recurrent import Recurrence, describe
+from lstm_edge_exporters.pytorch.unchanged import Changes, Watch, on_copies
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import CaptureError
 
@@ -28,6 +30,7 @@ __all__ = [
     "Layers",
     "Pass",
     "Tracker",
+    "call_in_place",
     "call_module",
     "check_passes",
     "numbered",
@@ -102,11 +105,15 @@ class Watched:
 
 @dataclass
 class Tracker:
-    """Sorts the calls of one forward into passes; ``tensors`` are forward's inputs by name."""
+    """Sorts the calls of one forward into passes; ``tensors`` are forward's inputs by name.
+
+    ``changes`` are the tensors that forward left changed in its module, where they were asked for.
+    """
 
     tensors: Mapping[str, Tensor]
     passes: dict[str, list[Watched]] = field(default_factory=dict)
     order: dict[str, list[int]] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
 
     def enter(self, name: str, recurrence: Recurrence, x: Any, hx: Any) -> Call:
         """Return the pass that a call with this input and state belongs to."""
@@ -156,17 +163,37 @@ def recurrent_modules(module: nn.Module) -> dict[str, tuple[nn.Module, Recurrenc
 
 
 def call_module(
-    module: nn.Module, layers: Layers, arrays: Mapping[str, Array], lengths: Array | None, enter: Enter | None = None
+    module: nn.Module,
+    layers: Layers,
+    arrays: Mapping[str, Array],
+    lengths: Array | None,
+    enter: Enter | None = None,
+    *,
+    changes: bool = False,
 ) -> tuple[Any, Tracker]:
     """Call a module without gradients; returns what forward returned, and the passes of its recurrent layers.
 
     Args:
-        module: the module, unchanged.
+        module: the module; it works on copies of what it holds, which nothing sees afterwards.
         layers: its recurrent layers by name.
         arrays: forward's positional arguments by name, in order.
         lengths: for forward's keyword ``lengths``, int64 [batch]; None leaves it out.
         enter: may give a pass another initial state.
+        changes: note what forward changed in the module.
     """
+    before = tensors_in(module) if changes else {}
+    with on_copies(module):
+        watch = Watch(module, before) if changes else None
+        result, tracker = call_in_place(module, layers, arrays, lengths, enter)
+        if watch is not None:
+            tracker.changes = watch.changes()
+    return result, tracker
+
+
+def call_in_place(
+    module: nn.Module, layers: Layers, arrays: Mapping[str, Array], lengths: Array | None, enter: Enter | None = None
+) -> tuple[Any, Tracker]:
+    """Call a module as ``call_module`` does, within the caller's ``on_copies``, where the module keeps its changes."""
     # Copies: forward may write into what it is given.
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     keywords = {} if lengths is None else {"lengths": torch.from_numpy(np.array(lengths))}

@@ -5,7 +5,6 @@ states as inputs and outputs, weights as initializers, and batch and time as sym
 """
 
 import contextlib
-import copy
 import io
 import logging
 import traceback
@@ -22,12 +21,14 @@ from torch import Tensor, nn
 from lstm_edge_exporters.functions.rounding import OPSET
 from lstm_edge_exporters.onnx_graph.tidy import tidy
 from lstm_edge_exporters.pytorch.calls import Pass, users_line
+from lstm_edge_exporters.pytorch.copying import Contents
 from lstm_edge_exporters.pytorch.loops import roll_loops
 from lstm_edge_exporters.pytorch.masking import mask_outputs, masked
 from lstm_edge_exporters.pytorch.outputs import TRACED, flatten_outputs
 from lstm_edge_exporters.pytorch.packing import exportable_functions
 from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, takes_lengths
 from lstm_edge_exporters.pytorch.standin import StandIn, operator_of
+from lstm_edge_exporters.pytorch.unchanged import on_copies
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
@@ -73,7 +74,9 @@ class _Wrapper(nn.Module):
             for place, item in enumerate(stand_in.passes):
                 stand_in.starts[place] = _starts(item, pending) if self.explicit and item.explicit else None
         keywords = {LENGTHS: rows} if self.added and takes_lengths(self.module) else {}
-        result = self.module(*own.values(), **keywords)
+        # torch.export refuses a module that is left changed; within the copies forward may change what it likes.
+        with self._copies():
+            result = self.module(*own.values(), **keywords)
         finals = [
             (stand_in.leaving[place], stand_in.returned[place])
             for stand_in in self.stand_ins.values()
@@ -89,6 +92,17 @@ class _Wrapper(nn.Module):
         answers += [named[spec.output] for spec in self.plan.states if spec.output in named]
         answers += [part for leaving, _ in finals for state in leaving for part in state]
         return tuple(answers)
+
+    def _copies(self) -> contextlib.AbstractContextManager[None]:
+        if any(self.module is stand_in for stand_in in self.stand_ins.values()):
+            return contextlib.nullcontext()
+        written = self.plan.written
+
+        def copy_of(tensor: Tensor, path: str, _memo: dict[int, Any]) -> Tensor:
+            return tensor.clone() if path in written else tensor
+
+        kept = {id(stand_in): stand_in for stand_in in self.stand_ins.values()}
+        return Contents(self.module, copy_of, kept).in_place()
 
 
 def _starts(item: Pass, pending: list[Tensor]) -> list[tuple[Tensor, ...]]:
@@ -111,16 +125,16 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
         name: StandIn(name, layer, [item for item in plan.passes if item.module == name], plan.calls[name])
         for name, (layer, _) in plan.layers.items()
     }
-    swapped = _swap(module, stand_ins)
+    replaced = {id(stand_in.original): stand_in for stand_in in stand_ins.values()}
     added = lengths and plan.lengths is None
     own = [spec for spec in plan.states if spec.input in {spec.name for spec in plan.inputs}]
     states = [spec for spec in plan.states if spec not in own]
-    wrapper = _Wrapper(swapped, stand_ins, plan, added=added, mask=not plan.loops).eval()
+    wrapper = _Wrapper(replaced.get(id(module), module), stand_ins, plan, added=added, mask=not plan.loops)
     tensors, axes, names = _arguments(plan, maker, states, added=added)
     dynamic = tuple(_dynamic(item, frozen=bool(plan.loops)) for item in axes)
     output_names = [spec.name for spec in plan.outputs] + [spec.output for spec in [*own, *states]]
-    with exportable_functions():
-        model = _export(wrapper, (tuple(tensors),), (dynamic,), names, output_names)
+    with exportable_functions(), on_copies(module, replaced=replaced):
+        model = _export(wrapper.eval(), (tuple(tensors),), (dynamic,), names, output_names)
     if plan.loops:
         rows = (plan.lengths or LENGTHS) if lengths else None
         roll_loops(model, plan.loops, steps=TRACED[TIME], lengths=rows)
@@ -152,15 +166,6 @@ def _arguments(
     axes: dict[str, tuple[str | int, ...]] = {spec.name: spec.axes for spec in plan.inputs}
     axes |= {spec.input: spec.axes for spec in states} | ({LENGTHS: (BATCH,)} if added else {})
     return [torch.from_numpy(np.asarray(arrays[name])) for name in axes], list(axes.values()), list(axes)
-
-
-def _swap(module: nn.Module, stand_ins: Mapping[str, StandIn]) -> nn.Module:
-    """Return a copy of the module in which each recurrent layer is its stand-in."""
-    layers = {id(stand_in.original): stand_in for stand_in in stand_ins.values()}
-    if id(module) in layers:
-        return layers[id(module)]
-    # deepcopy's memo makes the copy hold the stand-ins wherever the module holds the layers.
-    return copy.deepcopy(module, dict(layers))
 
 
 def _dynamic(axes: Sequence[str | int], *, frozen: bool) -> dict[int, str]:

@@ -24,6 +24,7 @@ from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.original import Original
 from lstm_edge_exporters.pytorch.parity import check_parity
 from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
+from lstm_edge_exporters.pytorch.unchanged import unchanged
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
@@ -69,8 +70,12 @@ def build(
         ParityError: onnxruntime's answers are not the module's.
         InputError: an entry of ``options.inputs`` cannot be read.
     """
-    say = progress or (lambda _message: None)
     _check_module(module)
+    with unchanged(module):
+        return _build(module, example_inputs, options, progress or (lambda _message: None))
+
+
+def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOptions, say: Progress) -> Built:
     description = _description(module)
     layers = recurrent_modules(module)
     specs, examples = _inputs(module, layers, example_inputs, options.inputs or description.get("inputs"))

@@ -63,7 +63,7 @@ class Original:
             check_passes(plan.passes, tracker)
         returned = [tensor for key in entering for tensor in tracker.final(key)]
         named = flatten_outputs(result, returned, plan.output_names, keep_one=plan.keeps_one)
-        return {name: tensor.numpy() for name, tensor in named.items()} | self._unstacked(tracker)
+        return {name: tensor.detach().numpy() for name, tensor in named.items()} | self._unstacked(tracker)
 
     def _entering(self, state: Mapping[str, Array]) -> dict[tuple[str, int], Any]:
         """Stack the states of each explicit pass as its module takes them."""
@@ -90,7 +90,8 @@ class Original:
                 if spec.module == item.name and spec.kind != "packed":
                     directions = int(spec.axes[0])
                     tensor = stacked[kinds.index(spec.kind)]
-                    answers[spec.output] = tensor[spec.layer * directions : (spec.layer + 1) * directions].numpy()
+                    own = tensor[spec.layer * directions : (spec.layer + 1) * directions]
+                    answers[spec.output] = own.detach().numpy()
         return answers
 
     def _masked(self, name: str, answer: Array, lengths: Array) -> Array:

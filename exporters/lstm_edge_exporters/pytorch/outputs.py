@@ -103,7 +103,7 @@ def output_specs(
 
 def _dtype(name: str, tensor: Tensor) -> str:
     try:
-        return str(tensor.numpy().dtype)
+        return str(tensor.detach().numpy().dtype)
     except TypeError as error:
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise CaptureError(f"output {name} is {dtype}, which NumPy does not have: return float32") from error

@@ -22,8 +22,10 @@ from lstm_edge_exporters.pytorch.calls import (
 from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
 from lstm_edge_exporters.pytorch.packing import Pack, replaced_packing
 from lstm_edge_exporters.pytorch.recurrent import Recurrence
+from lstm_edge_exporters.pytorch.repeats import check_forgets
 from lstm_edge_exporters.pytorch.states import state_specs, with_outputs
 from lstm_edge_exporters.verify.inputs import InputMaker
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, first_line
 
@@ -49,6 +51,7 @@ class Plan:
         takes_lengths: forward itself deals with lengths: in that input, or in a parameter ``lengths``.
         packs: forward packs sequences.
         sorted_rows: it wants rows in order of falling lengths.
+        written: the tensors of the module that forward changes, by path: ``"encoder.h"``.
         keeps_one: a state may be the module's answer too, as a cell's is.
     """
 
@@ -64,6 +67,7 @@ class Plan:
     takes_lengths: bool
     packs: bool
     sorted_rows: bool
+    written: frozenset[str]
     keeps_one: bool
 
 
@@ -125,6 +129,9 @@ def watch(
     passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
     if explicit_state:
         _check_starts(passes)
+    changed = base.tracker.changes
+    earlier = _draw(maker, TRACED[BATCH], TRACED[TIME], seed=1)
+    check_forgets(module, layers, passes, earlier=earlier, now=base.arrays, lengths=base.lengths, changed=list(changed))
     keep_one = any(recurrence.single_step for _, recurrence in layers.values())
     named = partial(_outputs, passes=passes, explicit=explicit_state, names=output_names, keep_one=keep_one)
     results = named(base)
@@ -148,6 +155,7 @@ def watch(
         takes_lengths=keyword or lengths is not None,
         packs=bool(packs.lengths),
         sorted_rows=packs.enforced,
+        written=frozenset(changed),
         keeps_one=keep_one,
     )
 
@@ -158,16 +166,16 @@ class _Run:
 
     result: Any
     tracker: Tracker
+    arrays: Mapping[str, Array]
+    lengths: Array | None
 
 
 def _run(module: nn.Module, layers: Layers, maker: InputMaker, batch: int, time: int, *, keyword: bool) -> _Run:
     """Run forward on random inputs; ``keyword``: it has a parameter ``lengths``, which is given full ones."""
-    arrays = maker.make(np.random.default_rng(0), batch, time)
-    for name in maker.lengths:
-        arrays[name] = -np.sort(-arrays[name])
+    arrays = _draw(maker, batch, time)
     lengths = np.full(batch, time, np.int64) if keyword else None
     try:
-        result, tracker = call_module(module, layers, arrays, lengths)
+        result, tracker = call_module(module, layers, arrays, lengths, changes=True)
     except LstmEdgeError:
         raise
     except Exception as error:  # the user's module may raise any error, which is then reported
@@ -176,7 +184,14 @@ def _run(module: nn.Module, layers: Layers, maker: InputMaker, batch: int, time:
             f"the module itself fails on {shown}: {type(error).__name__}: {first_line(error)}. If an axis can "
             "have only one size, give that number instead of a name"
         ) from error
-    return _Run(result=result, tracker=tracker)
+    return _Run(result=result, tracker=tracker, arrays=arrays, lengths=lengths)
+
+
+def _draw(maker: InputMaker, batch: int, time: int, seed: int = 0) -> dict[str, Array]:
+    arrays = maker.make(np.random.default_rng(seed), batch, time)
+    for name in maker.lengths:
+        arrays[name] = -np.sort(-arrays[name])
+    return arrays
 
 
 def _outputs(
