@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from lstm_edge_exporters.pytorch.copying import tensors_in
 from lstm_edge_exporters.pytorch.recurrent import Recurrence, describe
 from lstm_edge_exporters.pytorch.unchanged import Changes, Watch, on_copies
+from lstm_edge_exporters.pytorch.weights import UsedWeights
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import CaptureError
 
@@ -107,12 +108,14 @@ class Watched:
 class Tracker:
     """Sorts the calls of one forward into passes; ``tensors`` are forward's inputs by name.
 
-    ``changes`` are the tensors that forward left changed in its module, where they were asked for.
+    Where they are asked for: ``weights`` of the recurrent layers, and ``changes``, the tensors that forward left
+    changed in its module.
     """
 
     tensors: Mapping[str, Tensor]
     passes: dict[str, list[Watched]] = field(default_factory=dict)
     order: dict[str, list[int]] = field(default_factory=dict)
+    weights: UsedWeights | None = None
     changes: Changes = field(default_factory=dict)
 
     def enter(self, name: str, recurrence: Recurrence, x: Any, hx: Any) -> Call:
@@ -156,7 +159,7 @@ def recurrent_modules(module: nn.Module) -> dict[str, tuple[nn.Module, Recurrenc
     """Return the recurrent layers by name, as ``named_modules`` has them; a bare one has its cell's name."""
     found: dict[str, tuple[nn.Module, Recurrence]] = {}
     for path, child in module.named_modules():
-        recurrence = describe(child)
+        recurrence = describe(child, called=False)
         if recurrence is not None:
             found[path or recurrence.layers[0].cell] = (child, recurrence)
     return found
@@ -169,7 +172,7 @@ def call_module(
     lengths: Array | None,
     enter: Enter | None = None,
     *,
-    changes: bool = False,
+    note: bool = False,
 ) -> tuple[Any, Tracker]:
     """Call a module without gradients; returns what forward returned, and the passes of its recurrent layers.
 
@@ -179,25 +182,31 @@ def call_module(
         arrays: forward's positional arguments by name, in order.
         lengths: for forward's keyword ``lengths``, int64 [batch]; None leaves it out.
         enter: may give a pass another initial state.
-        changes: note what forward changed in the module.
+        note: note the weights that the recurrent layers use, and what forward changes in the module.
     """
-    before = tensors_in(module) if changes else {}
+    before = tensors_in(module) if note else {}
     with on_copies(module):
-        watch = Watch(module, before) if changes else None
-        result, tracker = call_in_place(module, layers, arrays, lengths, enter)
+        watch = Watch(module, before) if note else None
+        result, tracker = call_in_place(module, layers, arrays, lengths, enter, note=note)
         if watch is not None:
             tracker.changes = watch.changes()
     return result, tracker
 
 
 def call_in_place(
-    module: nn.Module, layers: Layers, arrays: Mapping[str, Array], lengths: Array | None, enter: Enter | None = None
+    module: nn.Module,
+    layers: Layers,
+    arrays: Mapping[str, Array],
+    lengths: Array | None,
+    enter: Enter | None = None,
+    *,
+    note: bool = False,
 ) -> tuple[Any, Tracker]:
     """Call a module as ``call_module`` does, within the caller's ``on_copies``, where the module keeps its changes."""
     # Copies: forward may write into what it is given.
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     keywords = {} if lengths is None else {"lengths": torch.from_numpy(np.array(lengths))}
-    tracker = Tracker(tensors)
+    tracker = Tracker(tensors, weights=UsedWeights() if note else None)
     with torch.no_grad(), _watched(layers, tracker, enter):
         return module(*tensors.values(), **keywords), tracker
 
@@ -259,7 +268,9 @@ def _enter(name: str, recurrence: Recurrence, tracker: Tracker, enter: Enter | N
 
 
 def _leave(name: str, tracker: Tracker, recurrence: Recurrence) -> Any:
-    def hook(_module: nn.Module, _args: Any, result: Any) -> None:
+    def hook(module: nn.Module, _args: Any, result: Any) -> None:
+        if tracker.weights is not None:
+            tracker.weights.read(name, module)
         tracker.leave(name, state_parts(result if recurrence.single_step else result[1]))
 
     return hook

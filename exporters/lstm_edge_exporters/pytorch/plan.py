@@ -126,6 +126,7 @@ def watch(
     packs = _Packs([])
     with replaced_packing(packs.watching):
         base, longer = run(TRACED[BATCH], TRACED[TIME]), run(TRACED[BATCH], LONGER)
+    layers = _with_weights(layers, base.tracker, longer.tracker)
     passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
     if explicit_state:
         _check_starts(passes)
@@ -175,7 +176,7 @@ def _run(module: nn.Module, layers: Layers, maker: InputMaker, batch: int, time:
     arrays = _draw(maker, batch, time)
     lengths = np.full(batch, time, np.int64) if keyword else None
     try:
-        result, tracker = call_module(module, layers, arrays, lengths, changes=True)
+        result, tracker = call_module(module, layers, arrays, lengths, note=True)
     except LstmEdgeError:
         raise
     except Exception as error:  # the user's module may raise any error, which is then reported
@@ -192,6 +193,13 @@ def _draw(maker: InputMaker, batch: int, time: int, seed: int = 0) -> dict[str, 
     for name in maker.lengths:
         arrays[name] = -np.sort(-arrays[name])
     return arrays
+
+
+def _with_weights(layers: Layers, tracker: Tracker, longer: Tracker) -> Layers:
+    assert tracker.weights is not None
+    assert longer.weights is not None
+    tracker.weights.check_same(longer.weights)
+    return tracker.weights.in_layers(layers)
 
 
 def _outputs(

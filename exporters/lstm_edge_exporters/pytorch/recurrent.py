@@ -143,11 +143,15 @@ class Recurrence:
                 )
 
 
-def describe(module: "torch.nn.Module") -> Recurrence | None:
+def describe(module: "torch.nn.Module", *, called: bool = True) -> Recurrence | None:
     """Say what recurrence a module is, or None when it is not a recurrent layer.
 
     A module with a method ``describe_recurrence() -> Recurrence`` describes itself; ``nn.LSTM``, ``nn.GRU``, ``nn.RNN``
     and their cells are read here.
+
+    Args:
+        module: any module.
+        called: forward has run, so all weights are there. Otherwise one that a wrapper makes in forward reads as zeros.
 
     Raises:
         CaptureError: a recurrent layer of a kind that this version does not export, a subclass of one of these
@@ -159,12 +163,12 @@ def describe(module: "torch.nn.Module") -> Recurrence | None:
     if callable(own_description):
         return _described(module, own_description())
     readers: dict[type[nn.Module], Callable[[Any], Recurrence]] = {
-        nn.LSTM: read_lstm,
-        nn.GRU: lambda gru: _read_stack(gru, "gru"),
-        nn.LSTMCell: lambda cell: _read_cell(cell, "lstm"),
-        nn.GRUCell: lambda cell: _read_cell(cell, "gru"),
-        nn.RNN: lambda rnn: _read_stack(rnn, "rnn"),
-        nn.RNNCell: lambda cell: _read_cell(cell, "rnn"),
+        nn.LSTM: lambda lstm: _read_stack(lstm, "lstm", called=called),
+        nn.GRU: lambda gru: _read_stack(gru, "gru", called=called),
+        nn.LSTMCell: lambda cell: _read_cell(cell, "lstm", called=called),
+        nn.GRUCell: lambda cell: _read_cell(cell, "gru", called=called),
+        nn.RNN: lambda rnn: _read_stack(rnn, "rnn", called=called),
+        nn.RNNCell: lambda cell: _read_cell(cell, "rnn", called=called),
     }
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     for kind, read in readers.items():
@@ -196,28 +200,35 @@ def read_lstm(module: "torch.nn.LSTM", *, peephole: Peephole = "none") -> Recurr
     return _read_stack(module, "lstm", peephole)
 
 
-def _read_stack(module: "torch.nn.RNNBase", cell: Cell, peephole: Peephole = "none") -> Recurrence:
+def _read_stack(
+    module: "torch.nn.RNNBase", cell: Cell, peephole: Peephole = "none", *, called: bool = True
+) -> Recurrence:
     suffixes = ("", "_reverse") if module.bidirectional else ("",)
+    widths = [module.input_size] + [(module.proj_size or module.hidden_size) * len(suffixes)] * (module.num_layers - 1)
     layers = tuple(
         RecurrentLayer(
-            input_size=module.input_size if k == 0 else (module.proj_size or module.hidden_size) * len(suffixes),
+            input_size=width,
             hidden_size=module.hidden_size,
             projection_size=module.proj_size,
             peephole=peephole,
-            directions=tuple(_read_direction(module, f"_l{k}{suffix}", peephole) for suffix in suffixes),
+            directions=tuple(
+                _read_direction(module, f"_l{k}{suffix}", cell, width, peephole, called=called) for suffix in suffixes
+            ),
             cell=cell,
             activation=_activation(module, cell),
         )
-        for k in range(module.num_layers)
+        for k, width in enumerate(widths)
     )
     return Recurrence(layers=layers, batch_first=module.batch_first)
 
 
-def _read_cell(module: "torch.nn.LSTMCell | torch.nn.GRUCell | torch.nn.RNNCell", cell: Cell) -> Recurrence:
+def _read_cell(
+    module: "torch.nn.LSTMCell | torch.nn.GRUCell | torch.nn.RNNCell", cell: Cell, *, called: bool
+) -> Recurrence:
     layer = RecurrentLayer(
         input_size=module.input_size,
         hidden_size=module.hidden_size,
-        directions=(_read_direction(module, "", "none"),),
+        directions=(_read_direction(module, "", cell, module.input_size, "none", called=called),),
         cell=cell,
         activation=_activation(module, cell),
     )
@@ -229,26 +240,38 @@ def _activation(module: Any, cell: Cell) -> Activation:
     return module.nonlinearity if cell == "rnn" else "tanh"
 
 
-def _read_direction(module: Any, suffix: str, peephole: Peephole) -> Direction:
-    w_x = _read(module, f"weight_ih{suffix}")
-    zeros = np.zeros(w_x.shape[0], dtype=np.float32)
-    peepholes = None if peephole == "none" else _read(module, f"weight_ch{suffix}")
+def _read_direction(module: Any, suffix: str, cell: Cell, width: int, peephole: Peephole, *, called: bool) -> Direction:
+    H = module.hidden_size
+    rows, projected = GATES[cell] * H, getattr(module, "proj_size", 0)
+    zeros = np.zeros(rows, dtype=np.float32)
+
+    def read(name: str, *shape: int) -> Float32:
+        return _read(module, f"{name}{suffix}", None if called else shape)
+
+    peephole_shape = (3 * H,) if peephole == "diagonal" else (4 * H, H)
+    peepholes = None if peephole == "none" else read("weight_ch", *peephole_shape)
     return Direction(
-        w_x=w_x,
-        w_h=_read(module, f"weight_hh{suffix}"),
-        b_x=_read(module, f"bias_ih{suffix}") if module.bias else zeros,
-        b_h=_read(module, f"bias_hh{suffix}") if module.bias else zeros,
+        w_x=read("weight_ih", rows, width),
+        w_h=read("weight_hh", rows, projected or H),
+        b_x=read("bias_ih", rows) if module.bias else zeros,
+        b_h=read("bias_hh", rows) if module.bias else zeros,
         peephole_diagonal=peepholes if peephole == "diagonal" else None,
         peephole_full=peepholes if peephole == "full" else None,
-        projection=_read(module, f"weight_hr{suffix}") if getattr(module, "proj_size", 0) else None,
+        projection=read("weight_hr", projected, H) if projected else None,
     )
 
 
-def _read(module: "torch.nn.Module", name: str) -> Float32:
+def _read(module: "torch.nn.Module", name: str, absent: tuple[int, ...] | None) -> Float32:
     import torch
 
     # By attribute and not from the state dict: a parametrized weight (weight norm, pruning) is computed there.
-    value: torch.Tensor = getattr(module, name)
+    value = getattr(module, name, None)
+    if value is None and absent is not None:
+        return np.zeros(absent, np.float32)
+    if not isinstance(value, torch.Tensor):
+        raise CaptureError(
+            f"{type(module).__name__}.{name} is {type(value).__name__}, expected a tensor, also after forward has run"
+        )
     if value.dtype != torch.float32:
         raise CaptureError(
             f"{name} is {value.dtype}, expected torch.float32: call .float() on the module before export"
