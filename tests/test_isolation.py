@@ -84,6 +84,7 @@ def test_the_runtime_needs_numpy_and_onnxruntime_only(code):
     assert imported(code, NOT_ON_THE_DEVICE) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
 def test_what_works_on_onnx_files_needs_no_torch(package):
     code = EVERY_MODULE_OF.format(package=package)

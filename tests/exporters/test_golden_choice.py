@@ -62,6 +62,7 @@ def test_a_large_fixed_input_repeats_a_block(axes, dtype, kind):
     assert len(encode_golden(golden)) <= MOST_TEXT_BYTES
 
 
+@pytest.mark.slow
 def test_an_input_that_no_vector_can_hold_is_said_to_be_too_large():
     data, card = image_network((BATCH, 5_000_000))
     with pytest.raises(

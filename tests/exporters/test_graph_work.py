@@ -198,6 +198,7 @@ WORK: dict[str, tuple[Callable[[int], bytes], Callable[[ir.Model], Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(WORK))
 def test_the_work_is_linear(name: str) -> None:
     build, work = WORK[name]

@@ -75,8 +75,8 @@ def test_a_cell_says_nothing_about_the_order_of_the_axes() -> None:
         with pytest.raises(CaptureError) as caught:
             infer_specs(recurrent_modules(cell), example)
         assert str(caught.value) == (
-            "the module has cells only (nn.LSTMCell, nn.GRUCell), which do not say where batch and time are: give "
-            "inputs=[...] to say which axis is which"
+            "the module has cells only (nn.LSTMCell, nn.GRUCell, nn.RNNCell), which do not say where batch and time "
+            "are: give inputs=[...] to say which axis is which"
         )
     both = nn.ModuleList([nn.GRU(3, 3, batch_first=True), nn.LSTMCell(3, 5)])
     assert infer_specs(recurrent_modules(both), example)[0].axes == ("batch", "time", 3)

@@ -322,6 +322,7 @@ def test_layers_without_names_and_in_branches() -> None:
     assert_close_int8(data, artifact.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "inspect"])
 def test_commands_take_mixed_files(command: str, tmp_path: Path) -> None:
     path, source = tmp_path / "mixed.onnx", tmp_path / "whole.onnx"

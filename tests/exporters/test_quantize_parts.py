@@ -202,6 +202,7 @@ def test_a_whole_model_in_float16(name: str) -> None:
     assert self_test(Session(artifact.data)).passed
 
 
+@pytest.mark.slow
 def test_a_float16_file_is_half() -> None:
     data = exported("wide-language-model")
     assert len(quantize_bytes(data, scheme="float16").data) < 0.52 * len(data)

@@ -74,6 +74,7 @@ def largest_feeds(case, signs):
     return feeds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed", [False, True], ids=["one sign", "both signs"])
 @pytest.mark.parametrize(("variant", "matrix"), MATRICES, ids=named)
 def test_at_the_limit_the_answer_is_exact(kernel, variant, matrix, mixed):
@@ -94,6 +95,7 @@ def test_one_above_the_limit_is_refused(kernel, variant, matrix):
             kernel(case.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "matrix"), MATRICES, ids=named)
 def test_bodies_refuse_what_kernels_refuse(variant, matrix):
     signs = np.where(np.arange(ROWS) % 2, -1, 1)

@@ -104,6 +104,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_the_smallest_mix_from_python(tmp_path):
     model = write_classifier(tmp_path / "model.onnx")
     data = write_data(tmp_path / "data.npz", model)
@@ -152,6 +153,7 @@ def test_the_device_functions_and_run(tmp_path):
         lstm_edge.run(TAGGER)
 
 
+@pytest.mark.slow
 def test_old_names_of_arguments_still_work(tmp_path):
     class Net(nn.Module):
         def __init__(self):

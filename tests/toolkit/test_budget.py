@@ -65,6 +65,7 @@ def test_a_bound_needs_samples_and_a_share():
         bootstrap_bound(np.array([0.0]), 1)
 
 
+@pytest.mark.slow
 @given(st.floats(0, 1e6, allow_subnormal=False), st.sampled_from(["pt", "%"]), st.sampled_from(["", " ", "  "]))
 def test_every_written_budget_is_read_back(amount, unit, space):
     assert parse_budget(f"{amount!r}{space}{unit}") == Budget(amount=amount, relative=unit == "%")

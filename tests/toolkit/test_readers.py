@@ -147,6 +147,7 @@ def test_a_name_that_no_file_can_have_is_refused(path: str) -> None:
         read_arrays(path)
 
 
+@pytest.mark.slow
 def test_large_honest_files_are_read(tmp_path: Path) -> None:
     """Zeros shrink to a thousandth, and are data all the same."""
     x = np.zeros((2**22, 4), np.float32)  # 64 MiB

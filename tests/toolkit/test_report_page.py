@@ -50,6 +50,7 @@ def test_nothing_from_the_file_is_obeyed():
     assert text.encode("utf-8").decode("utf-8") == text
 
 
+@pytest.mark.slow
 def test_equal_reports_give_equal_bytes_in_every_process():
     code = (
         "import hashlib, sys\n"

@@ -105,6 +105,7 @@ def test_what_a_driver_says_is_searched_for_every_form_of_a_secret():
     assert short.masked("connection refused") == "connection refused"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, OSError])
 def test_an_error_of_the_run_with_a_secret_in_it_is_not_passed_on(tmp_path, monkeypatch, error):
     stand_in(monkeypatch, tmp_path)

@@ -16,6 +16,7 @@ from lstm_edge.data.text import decode_text, is_text, load_text, split_text, tex
 from lstm_edge_runtime.errors import DataError
 
 
+@pytest.mark.slow
 def test_the_king_james_text():
     whole = load_text("king-james")
     # Counted from the file with `xz -dc | wc -m`; one verse a line.

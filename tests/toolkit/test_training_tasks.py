@@ -148,6 +148,7 @@ def test_buckets_pad_less_and_train_every_sequence():
     assert report.history[-1].train_loss < 1
 
 
+@pytest.mark.slow
 def test_a_forecast_is_in_the_targets_own_units():
     model, report = train("forecast", options={"epochs": 60, "learning_rate": 0.02, "loss": "mae"})
     y = sequences("forecast").y
@@ -307,6 +308,7 @@ def test_a_loss_that_a_task_has_no_use_for_is_refused(task, loss, sentence):
         train(task, options={"loss": loss})
 
 
+@pytest.mark.slow
 def test_the_classic_recipe_runs():
     """LSTM(128) and a softmax layer, Adam, categorical cross-entropy, 10 epochs, batch 64, validation data."""
     generator = np.random.default_rng(0)
@@ -329,6 +331,7 @@ def test_the_forget_bias_is_set_before_training():
     assert report.options.forget_bias == 3.0
 
 
+@pytest.mark.slow
 def test_a_time_budget_ends_training_within_an_epoch(monkeypatch):
     # A clock that goes on by a millisecond whenever it is read.
     clock = SimpleNamespace(perf_counter=itertools.count(0.0, 0.001).__next__)

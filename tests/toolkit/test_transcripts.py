@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_refused(options, sentence):
 
 
 def test_a_vocabulary_that_contradicts_itself_is_the_cards_fault():
-    with pytest.raises(CardError, match=r"card\.vocabulary has 3 tokens, and card\.outputs\[0\]\.axes ends in 5"):
+    with pytest.raises(CardError, match=r"card\.vocabulary has 3 tokens, but card\.outputs\[0\]\.axes ends in 5"):
         reader(labels=None, vocabulary=("a", " b", "<blank>"))
 
 
