@@ -10,6 +10,7 @@ __all__ = [
     "METRIC_NAMES",
     "AllowUnquantized",
     "AsJson",
+    "BatchAxis",
     "BatchSize",
     "ColumnSpec",
     "Confidence",
@@ -20,6 +21,7 @@ __all__ = [
     "Provider",
     "StatePairs",
     "Threads",
+    "TimeAxis",
     "arguments",
 ]
 
@@ -86,4 +88,12 @@ StatePairs = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(help="Number of compute threads.", min=1)]
+BatchAxis = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the inputs' axis that is the batch, where the model does not show it."),
+]
+TimeAxis = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the inputs' axis that is time, where the model does not show it."),
+]
 BatchSize = Annotated[int, typer.Option(help="Rows in a batch.", min=1)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_edge.cli._options import AsJson, StatePairs
+from lstm_edge.cli._options import AsJson, BatchAxis, StatePairs, TimeAxis
 
 if TYPE_CHECKING:
     from lstm_edge_exporters.adopt import AdoptReport, FoundLayer
@@ -57,6 +57,8 @@ def adopt(
             "Repeatable.",
         ),
     ] = None,
+    batch_axis: BatchAxis = None,
+    time_axis: TimeAxis = None,
     axes: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     state: StatePairs = None,
     as_json: AsJson = False,
@@ -74,6 +76,8 @@ def adopt(
         stateful=stateful,
         fix=fix or (),
         inputs=inputs or (),
+        batch_axis=batch_axis,
+        time_axis=time_axis,
         state=state or (),
         axes=parse_axes(axes or []),
         progress=progress,

@@ -10,11 +10,13 @@ from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import (
     AllowUnquantized,
     AsJson,
+    BatchAxis,
     ColumnSpec,
     Confidence,
     MaxDrop,
     MetricName,
     Threads,
+    TimeAxis,
     arguments,
 )
 from lstm_edge.cli._renamed import say_renamed
@@ -82,6 +84,8 @@ def export(
             "Repeatable, in order.",
         ),
     ] = None,
+    batch_axis: BatchAxis = None,
+    time_axis: TimeAxis = None,
     output_names: Annotated[
         list[str] | None,
         typer.Option("--output-name", metavar="NAME", help="Name of an output. Repeatable, in order."),

@@ -23,6 +23,8 @@ def adopt(
     stateful: bool = False,
     fix: Mapping[str, float] | Sequence[str] = (),
     inputs: Sequence[str | TensorSpec] = (),
+    batch_axis: str | None = None,
+    time_axis: str | None = None,
     state: Mapping[str, str] | Sequence[str] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -38,6 +40,8 @@ def adopt(
         fix: values of inputs that become constants: ``{"sr": 16000}`` or ``["sr=16000"]``.
         inputs: dtype and axes of inputs whose axes cannot be derived, as ``"x: float32[batch, time, 64]"``: names are
             dynamic axes, numbers fixed ones.
+        batch_axis: the name of the axis that is the batch, if the layers do not show it.
+        time_axis: the name of the axis that is time, if the layers do not show it.
         state: outputs by input for states that cannot be recognized: ``{"h": "hn"}`` or ``["h=hn"]``.
         axes: axes alone, without a dtype, such as ``{"x": ("batch", "time", 64)}``.
         progress: called with one line for each step of the work.
@@ -61,6 +65,8 @@ def adopt(
             stateful=stateful,
             fixed=fix if isinstance(fix, Mapping) else parse_fixed(fix),
             inputs=specs,
+            batch_axis=batch_axis,
+            time_axis=time_axis,
             axes=axes,
             states=state if isinstance(state, Mapping) else parse_pairs(state),
             progress=progress,

@@ -26,6 +26,8 @@ def export(
     *,
     weights: AnyPath | None = None,
     inputs: Sequence[str | TensorSpec] | None = None,
+    batch_axis: str | None = None,
+    time_axis: str | None = None,
     output_names: Sequence[str] | None = None,
     states: Literal["explicit", "hidden"] = "explicit",
     lengths: bool = False,
@@ -50,11 +52,14 @@ def export(
         source: a module around ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` or ``lstm_edge.LSTM``, in evaluation mode, float32
             on the CPU; the path of a checkpoint (``.safetensors``) or a Keras file; or ``"package.module:factory"``.
         example_inputs: for a module: a tensor, a sequence of tensors, or a mapping from name to tensor, in the order of
-            forward's arguments. Batch and time come first, in the order of the recurrent layers. None if ``inputs`` or
-            the model itself describes the inputs.
+            forward's arguments. Batch and time come first, in the order of the recurrent layers, or are found by
+            running the module at other sizes. None if ``inputs`` or the model itself describes the inputs.
         output: the ``.onnx`` file to write.
         weights: for a factory: a ``.safetensors`` file, or a ``.pt`` file of tensors.
         inputs: each input as ``"x: float32[batch, time, 40]"``: names are dynamic axes, numbers fixed ones.
+            Which axis is batch and which is time follows from what the recurrent layers see.
+        batch_axis: the name of the axis that is the batch, if that is not enough.
+        time_axis: the name of the axis that is time, if that is not enough.
         output_names: names of the outputs, in order.
         states: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial states inside.
         lengths: add an int64 ``[batch]`` input ``lengths``; outputs after a row's length are zero.
@@ -88,6 +93,8 @@ def export(
         weights=None if weights is None else Path(weights),
         options=ExportOptions(
             inputs=tuple(inputs or ()),
+            batch_axis=batch_axis,
+            time_axis=time_axis,
             output_names=tuple(output_names or ()),
             state=states,
             lengths=lengths,

@@ -78,6 +78,9 @@ def test_a_cell_says_nothing_about_the_order_of_the_axes() -> None:
             "the module has cells only (nn.LSTMCell, nn.GRUCell, nn.RNNCell), which do not say where batch and time "
             "are: give inputs=[...] to say which axis is which"
         )
+    disagree = nn.ModuleList([nn.GRU(3, 3, batch_first=True), nn.LSTM(3, 5)])
+    with pytest.raises(CaptureError, match=r"^some recurrent layers are batch_first and some are not: give inputs="):
+        infer_specs(recurrent_modules(disagree), example)
     both = nn.ModuleList([nn.GRU(3, 3, batch_first=True), nn.LSTMCell(3, 5)])
     assert infer_specs(recurrent_modules(both), example)[0].axes == ("batch", "time", 3)
 

@@ -24,6 +24,7 @@ MEANINGS = {
             "quantize",
         ),
     ),
+    "--batch-axis": Row("text", "Name of the inputs' axis that is the batch.", ("export", "adopt")),
     "--batch-size": Row(
         "integer",
         "Rows (sequences, or rows of a text) computed together.",
@@ -331,6 +332,7 @@ MEANINGS = {
         ),
     ),
     "--tied": Row("flag", "Use the embedding as the last layer's matrix.", ("train language-model",)),
+    "--time-axis": Row("text", "Name of the inputs' axis that is time.", ("export", "adopt")),
     "--time-steps": Row("integer", "Length of the timed sequences.", ("bench",)),
     "--tokens": Row("integer", "Limit on the tokens that a language model writes.", ("run",)),
     "--top-k": Row("integer", "Draw only from the k most probable tokens.", ("run",)),

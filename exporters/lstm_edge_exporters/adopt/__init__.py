@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.answer import copy_answer
-from lstm_edge_exporters.adopt.axes import apply_axes, check_dtypes, find_axes, measure_outputs
+from lstm_edge_exporters.adopt.axes import apply_axes, check_dtypes, find_axes, measure_outputs, name_roles
 from lstm_edge_exporters.adopt.cells import fold_cells
 from lstm_edge_exporters.adopt.describe import card_layers, judge, name_layers, output_marks
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers
@@ -89,6 +89,8 @@ def adopt(
     inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     states: Mapping[str, str] | None = None,
+    batch_axis: str | None = None,
+    time_axis: str | None = None,
     progress: Progress | None = None,
 ) -> AdoptReport:
     """Convert any ONNX file to a self-describing file that the rest of the toolkit accepts.
@@ -104,6 +106,8 @@ def adopt(
         inputs: dtype and axes of inputs whose axes cannot be found.
         axes: the axes alone, such as ``{"x": ("batch", "time", 64)}``.
         states: outputs by input for states that cannot be recognized.
+        batch_axis: the name of the inputs' axis that is the batch.
+        time_axis: the name of the inputs' axis that is time.
         progress: called with one line for each step.
 
     Raises:
@@ -119,7 +123,15 @@ def adopt(
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
     data = with_weights(read_model_bytes(source), Path(source).parent)
     adopted = adopt_bytes(
-        data, stateful=stateful, fixed=fixed, inputs=inputs, axes=axes, states=states, progress=progress
+        data,
+        stateful=stateful,
+        fixed=fixed,
+        inputs=inputs,
+        axes=axes,
+        states=states,
+        batch_axis=batch_axis,
+        time_axis=time_axis,
+        progress=progress,
     )
     write(adopted.artifact, path)
     return AdoptReport(
@@ -141,6 +153,8 @@ def adopt_bytes(
     inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     states: Mapping[str, str] | None = None,
+    batch_axis: str | None = None,
+    time_axis: str | None = None,
     progress: Progress | None = None,
 ) -> Adopted:
     """Adopt a model in memory; arguments and errors as ``adopt``."""
@@ -155,6 +169,7 @@ def adopt_bytes(
     constants = fix_inputs(model, fixed or {})
     check_dtypes(model, inputs)
     apply_axes(model, {spec.name: spec.axes for spec in inputs} | dict(axes or {}))
+    name_roles(model, batch_axis=batch_axis, time_axis=time_axis)
     notes = _rewrite(model)
     model = read_again(model)
     made: tuple[StateSpec, ...] = ()

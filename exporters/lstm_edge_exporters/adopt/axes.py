@@ -14,7 +14,7 @@ from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.nodes import inputs_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
-from lstm_edge_exporters.verify.inputs import parse_input
+from lstm_edge_exporters.verify.inputs import named_roles, parse_input, renamed
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
@@ -25,6 +25,7 @@ __all__ = [
     "check_dtypes",
     "find_axes",
     "measure_outputs",
+    "name_roles",
     "parse_axes",
     "parse_inputs",
     "read_specs",
@@ -122,6 +123,20 @@ def apply_axes(model: ir.Model, given: Mapping[str, tuple[str | int, ...]]) -> N
         value.shape = ir.Shape([renamed.get(dim, dim) if isinstance(dim, str) else dim for dim in dims])
 
 
+def name_roles(model: ir.Model, *, batch_axis: str | None, time_axis: str | None) -> None:
+    """Call the axes of the inputs that the user names ``batch`` and ``time``; in place.
+
+    Raises:
+        InputError: no input has such an axis, both options name one axis, or another axis has the role's name.
+    """
+    specs = read_specs(model)
+    for value, spec in zip(
+        model.graph.inputs, named_roles(specs, batch_axis=batch_axis, time_axis=time_axis), strict=True
+    ):
+        if value.shape is not None:
+            value.shape = ir.Shape(list(spec.axes))
+
+
 def _dims(value: ir.Value) -> list[str | int] | None:
     """The axes of an input: sizes, the file's names, or a name made up; a size of 0 stands for an unknown one."""
     if value.shape is None:
@@ -172,7 +187,7 @@ def find_axes(model: ir.Model, *, scalars: Mapping[str, Sequence[Array]], ids_be
     if unknown:
         found, undetermined = _tried(trial, specs, roles, unknown)
         roles |= found
-    named = _renamed(specs, roles)
+    named = renamed(specs, roles)
     for value, spec in zip(model.graph.inputs, named, strict=True):
         value.shape = ir.Shape(list(spec.axes))
     return Axes(inputs=named, undetermined=tuple(undetermined))
@@ -180,15 +195,6 @@ def find_axes(model: ir.Model, *, scalars: Mapping[str, Sequence[Array]], ids_be
 
 def _dynamic(specs: Sequence[TensorSpec]) -> list[str]:
     return list(dict.fromkeys(axis for spec in specs for axis in spec.axes if isinstance(axis, str)))
-
-
-def _renamed(specs: Sequence[TensorSpec], roles: Mapping[str, str]) -> tuple[TensorSpec, ...]:
-    import dataclasses
-
-    return tuple(
-        dataclasses.replace(spec, axes=tuple(roles.get(a, a) if isinstance(a, str) else a for a in spec.axes))
-        for spec in specs
-    )
 
 
 def _traced(model: ir.Model, specs: Sequence[TensorSpec]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -17,17 +17,17 @@ from lstm_edge_exporters.artifact import (
 )
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.writing import to_proto
-from lstm_edge_exporters.pytorch.calls import Layers, recurrent_modules
+from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
-from lstm_edge_exporters.pytorch.inputs import infer_specs, moments_of, smallest_embedding
+from lstm_edge_exporters.pytorch.given import Examples, input_specs, read_inputs
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.original import Original
+from lstm_edge_exporters.pytorch.outputs import axes_of_graph
 from lstm_edge_exporters.pytorch.parity import check_parity
 from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
 from lstm_edge_exporters.pytorch.unchanged import unchanged
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.golden import golden_choices
-from lstm_edge_exporters.verify.inputs import InputMaker, parse_input
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
@@ -36,7 +36,6 @@ __all__ = ["Built", "build"]
 
 Progress = Callable[[str], None]
 DEFAULTS = ExportOptions()
-Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +77,14 @@ def build(
 def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOptions, say: Progress) -> Built:
     description = _description(module)
     layers = recurrent_modules(module)
-    specs, examples = _inputs(module, layers, example_inputs, options.inputs or description.get("inputs"))
+    given = read_inputs(module, example_inputs, options.inputs or description.get("inputs") or ())
     if not layers:
         raise CaptureError(
             "the module has no recurrent layer (nn.LSTM, nn.GRU, nn.RNN, their cells, lstm_edge.LSTM): there is "
             "nothing to keep whole"
         )
-    everything = InputMaker(
-        specs,
-        ids_below=smallest_embedding(module),
-        moments=moments_of(examples),
-        lengths=could_be_lengths(specs),
-    )
+    specs = input_specs(module, layers, given, options)
+    everything = given.maker(module, specs, lengths=could_be_lengths(specs))
     plan = watch(
         module,
         layers,
@@ -106,10 +101,13 @@ def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOp
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
     captured = capture(module, plan, maker, lengths=lengths)
     proto = to_proto(captured.model, plain=options.plain)
+    captured = replace(captured, outputs=axes_of_graph(captured.outputs, proto.graph))
     model = OpenModel.of(proto.SerializeToString(deterministic=True))
 
     say("comparing onnxruntime with PyTorch over the grid of shapes")
-    compared = check_parity(model, original, maker, lengths=captured.lengths, example=_example_shape(specs, examples))
+    compared = check_parity(
+        model, original, maker, lengths=captured.lengths, example=_example_shape(specs, given.examples)
+    )
 
     say("comparing chunks with the whole sequence")
     streaming = Streaming(verdict="each-call")
@@ -176,53 +174,6 @@ def _description(module: nn.Module) -> dict[str, Any]:
     describe_model = getattr(module, "describe_model", None)
     said: Any = describe_model() if callable(describe_model) else {}
     return dict(said)
-
-
-def _inputs(
-    module: nn.Module, layers: Layers, example_inputs: Examples | None, wanted: Sequence[str | TensorSpec] | None
-) -> tuple[tuple[TensorSpec, ...], dict[str, Tensor]]:
-    specs = tuple(parse_input(spec) if isinstance(spec, str) else spec for spec in wanted or ())
-    _check_count(module, [spec.name for spec in specs if spec.name != LENGTHS])
-    examples = _named(module, example_inputs, [spec.name for spec in specs])
-    if not specs:
-        if not examples:
-            raise CaptureError(
-                'the inputs are not described: give an example input, or inputs=["x: float32[batch, time, 40]"]'
-            )
-        return infer_specs(layers, examples), examples
-    return specs, examples
-
-
-def _check_count(module: nn.Module, names: Sequence[str]) -> None:
-    signature = inspect.signature(module.forward)
-    try:
-        signature.bind_partial(*names)
-    except TypeError as error:
-        arguments = ", ".join(signature.parameters)
-        raise CaptureError(
-            f"{type(module).__name__}: {len(names)} inputs ({', '.join(names)}) for forward({arguments}): give one for "
-            "each argument, in order; let forward take the tensors of a tuple one by one, as in forward(x, h, c)"
-        ) from error
-
-
-def _named(module: nn.Module, examples: Examples | None, names: Sequence[str]) -> dict[str, Tensor]:
-    if examples is None:
-        return {}
-    if isinstance(examples, Mapping):
-        return dict(examples)
-    tensors = (examples,) if isinstance(examples, Tensor) else tuple(examples)
-    if not names:
-        code = type(module).forward.__code__
-        names = code.co_varnames[1 : code.co_argcount]
-    if len(tensors) > len(names):
-        raise CaptureError(f"{len(tensors)} example inputs for forward({', '.join(names)})")
-    for name, tensor in zip(names, tensors, strict=False):
-        if not isinstance(tensor, Tensor):
-            raise CaptureError(
-                f"example input {name} is of type {type(tensor).__name__}, expected a torch.Tensor; let forward take "
-                "the tensors of a tuple one by one, as in forward(x, h, c)"
-            )
-    return dict(zip(names, tensors, strict=False))
 
 
 def _example_shape(specs: Sequence[TensorSpec], examples: Mapping[str, Tensor]) -> tuple[int, int] | None:

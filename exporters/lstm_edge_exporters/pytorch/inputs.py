@@ -9,7 +9,7 @@ from lstm_edge_exporters.verify.inputs import DTYPES
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["infer_specs", "moments_of", "smallest_embedding"]
+__all__ = ["check_dtypes", "infer_specs", "moments_of", "smallest_embedding"]
 
 
 def infer_specs(layers: Layers, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
@@ -39,10 +39,20 @@ def infer_specs(layers: Layers, examples: Mapping[str, torch.Tensor]) -> tuple[T
                 "give inputs=[...] to say which axis is which"
             )
         dtype = str(example.dtype).removeprefix("torch.")
-        if dtype not in DTYPES:
-            raise CaptureError(f"example input {name} is {dtype}: expected one of {', '.join(DTYPES)}")
         specs.append(TensorSpec(name=name, dtype=dtype, axes=(*leading, *example.shape[2:])))
     return tuple(specs)
+
+
+def check_dtypes(examples: Mapping[str, torch.Tensor]) -> None:
+    """Refuse an example of another type than an input may have.
+
+    Raises:
+        CaptureError: there is one.
+    """
+    for name, example in examples.items():
+        dtype = str(example.dtype).removeprefix("torch.")
+        if dtype not in DTYPES:
+            raise CaptureError(f"example input {name} is {dtype}: expected one of {', '.join(DTYPES)}")
 
 
 def smallest_embedding(module: torch.nn.Module) -> int:

@@ -20,6 +20,8 @@ class ExportOptions:
         state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
         lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
         plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
+        batch_axis: the name of the axis that is the batch; found by running the module without it.
+        time_axis: the name of the axis that is time, likewise.
         output_names: names for the outputs, in order; if empty, they are named after their place in the result.
 
     Raises:
@@ -30,6 +32,8 @@ class ExportOptions:
     state: Literal["explicit", "hidden"] = "explicit"
     lengths: bool = False
     plain: bool = False
+    batch_axis: str | None = None
+    time_axis: str | None = None
     output_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:

@@ -1,14 +1,16 @@
 """The outputs of forward: its tensors by name, and which axis of each is batch, time, another dynamic one, or fixed."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import onnx
 from torch import Tensor
 
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["LONGER", "TRACED", "WIDER", "check_names", "flatten_outputs", "output_specs"]
+__all__ = ["LONGER", "TRACED", "WIDER", "axes_of_graph", "check_names", "flatten_outputs", "output_specs"]
 
 # The sizes that a dynamic axis has while the graph is traced: distinct, and neither 0 nor 1, which torch.export
 # takes for constants. What depends on the number of rows or steps shows at a second one.
@@ -107,6 +109,26 @@ def _dtype(name: str, tensor: Tensor) -> str:
     except TypeError as error:
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise CaptureError(f"output {name} is {dtype}, which NumPy does not have: return float32") from error
+
+
+def axes_of_graph(specs: Sequence[TensorSpec], graph: onnx.GraphProto) -> tuple[TensorSpec, ...]:
+    """Name the axes of outputs that seemed fixed at the sizes that were tried, and are dynamic in the graph.
+
+    An axis that is one of an input has its name there; one that is computed, as behind a stride, gets its own.
+    """
+    known = {dim.dim_param for value in graph.input for dim in value.type.tensor_type.shape.dim} - {""}
+    dims = {value.name: value.type.tensor_type.shape.dim for value in graph.output}
+
+    def name_axis(spec: TensorSpec, index: int, axis: str | int) -> str | int:
+        found = dims[spec.name][index].dim_param if index < len(dims.get(spec.name, ())) else ""
+        if isinstance(axis, str) or not found:
+            return axis
+        return found if found in known else f"{spec.name}_{index}"
+
+    return tuple(
+        replace(spec, axes=tuple(name_axis(spec, index, axis) for index, axis in enumerate(spec.axes)))
+        for spec in specs
+    )
 
 
 def check_names(outputs: Sequence[TensorSpec], names: Sequence[str] | None, *, own: set[str], taken: set[str]) -> None:

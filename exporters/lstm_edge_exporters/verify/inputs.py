@@ -1,5 +1,6 @@
 """Inputs of a model: input specifications as users write them, and example arrays of any batch and length."""
 
+import dataclasses
 import re
 from collections.abc import Container, Mapping, Sequence
 
@@ -9,7 +10,16 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["DTYPES", "InputMaker", "parse_input", "random_feeds", "random_lengths", "random_state"]
+__all__ = [
+    "DTYPES",
+    "InputMaker",
+    "named_roles",
+    "parse_input",
+    "random_feeds",
+    "random_lengths",
+    "random_state",
+    "renamed",
+]
 
 
 DTYPES = ("float32", "int64", "int32", "bool")
@@ -38,6 +48,38 @@ def parse_input(text: str) -> TensorSpec:
         raise InputError(f"input {match['name']}: an axis name is given twice in {text!r}")
     parsed = tuple(int(axis) if axis.isdecimal() else axis for axis in axes)
     return TensorSpec(name=match["name"], dtype=match["dtype"], axes=parsed)
+
+
+def named_roles(
+    specs: Sequence[TensorSpec], *, batch_axis: str | None = None, time_axis: str | None = None
+) -> tuple[TensorSpec, ...]:
+    """Give the axes that the user named by an option the names ``batch`` and ``time``.
+
+    Raises:
+        InputError: no input has such an axis, both options name one axis, or another axis has the role's name.
+    """
+    roles: dict[str, str] = {}
+    known = list(dict.fromkeys(axis for spec in specs for axis in spec.axes if isinstance(axis, str)))
+    for role, name in ((BATCH, batch_axis), (TIME, time_axis)):
+        if name is None or name == role:
+            continue
+        if name not in known:
+            raise InputError(f"--{role}-axis {name}: no input has such an axis; the axes are {', '.join(known)}")
+        if role in known:
+            raise InputError(f"--{role}-axis {name}: another axis is called {role!r}; give it another name")
+        if name in roles:
+            raise InputError(f"--batch-axis and --time-axis both name {name!r}: they are two axes")
+        roles[name] = role
+    return renamed(specs, roles)
+
+
+def renamed(specs: Sequence[TensorSpec], names: Mapping[str, str]) -> tuple[TensorSpec, ...]:
+    """Return the specifications with other names for some axes."""
+
+    def rename(axis: str | int) -> str | int:
+        return names.get(axis, axis) if isinstance(axis, str) else axis
+
+    return tuple(dataclasses.replace(spec, axes=tuple(map(rename, spec.axes))) for spec in specs)
 
 
 class InputMaker:
