@@ -33,11 +33,9 @@ __all__ = ["read_pt", "read_safetensors"]
 
 # The header of a language model holds its vocabulary and tokenizer; see card.py.
 _LONGEST_HEADER = 2**26
-_PICKLED = (
-    "holds pickled objects besides tensors, which are never loaded: save module.state_dict() instead of the module"
-)
-# The globals of a state dict in torch.save; the storages are below.
+# The globals of a state dict, and of the schedules beside it, in torch.save; the storages are below.
 _GLOBALS = {
+    ("collections", "Counter"),
     ("collections", "OrderedDict"),
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
@@ -124,7 +122,7 @@ def read_pt(path: Path) -> Any:
         try:
             return torch.load(again, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            raise ArtifactError(f"{path}: {_PICKLED}") from error
+            raise _refusal(path, error) from error
 
 
 def _check_pickle(data: bytes, members: Mapping[str, Member], root: str, path: Path) -> None:
@@ -140,7 +138,19 @@ def _check_pickle(data: bytes, members: Mapping[str, Member], root: str, path: P
     try:
         _Storages(data, members, root).load()
     except pickle.UnpicklingError as error:
-        raise ArtifactError(f"{path}: {_PICKLED}") from error
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: pickle.UnpicklingError) -> ArtifactError:
+    named = f" ({error})" if isinstance(error, _ForeignError) else ""
+    return ArtifactError(
+        f"{path}: holds pickled objects besides tensors{named}, which are never loaded: save the weights alone, with "
+        "torch.save(module.state_dict(), path)"
+    )
+
+
+class _ForeignError(pickle.UnpicklingError):
+    """The pickle names this class or function."""
 
 
 class _Stub:
@@ -167,7 +177,7 @@ class _Storages(pickle.Unpickler):
         if module == "torch" and name in _ITEM_BYTES:
             return name
         if (module, name) not in _GLOBALS and not (module == "torch" and _is_dtype(name)):
-            raise pickle.UnpicklingError(f"{module}.{name}")
+            raise _ForeignError(f"{module}.{name}"[:80])
         return _Stub
 
     def persistent_load(self, pid: Any) -> Any:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from lstm_edge._imports import current_folder_last, extra_named, import_object
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import ModelCard
-from lstm_edge_runtime.errors import ArtifactError, BudgetError, CaptureError, InputError, first_line
+from lstm_edge_runtime.errors import BudgetError, CaptureError, InputError, first_line
 from lstm_edge_runtime.writing import check_target, write_atomically
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from lstm_edge.data import Dataset, Transcripts
     from lstm_edge.data.text import TextData
@@ -39,6 +39,8 @@ class ExportRequest:
     output: Path
     example_inputs: Any = None
     weights: Path | None = None
+    weights_key: str | None = None
+    weights_prefix: str | None = None
     options: ExportOptions = field(default_factory=ExportOptions)
     scheme: str | None = None
     allow_unquantized: bool = False
@@ -121,7 +123,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
         from lstm_edge_exporters.pytorch.export import build
         from lstm_edge_exporters.quantize import Parent, quantize_bytes
 
-    module = _load(request)
+    module = _load(request, progress)
     _say_of_other_scheme(module, request, progress)
     # A user's forward may import modules on its first call.
     with (
@@ -186,13 +188,18 @@ def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData 
     return dataset
 
 
-def _load(request: ExportRequest) -> "nn.Module":
+def _load(request: ExportRequest, progress: Progress) -> "nn.Module":
     """Return the module to export; refuse options that do not apply to it."""
+    for option, value in (("--weights-key", request.weights_key), ("--weights-prefix", request.weights_prefix)):
+        if value is not None and request.weights is None:
+            raise InputError(f"{option} says where in a file the weights are: give --weights too, or leave it out")
     if not isinstance(request.source, str):
         if request.weights is not None:
             raise InputError("--weights requires package.module:factory; a module has its own weights")
         return request.source
-    module = load_source(request.source, request.weights)
+    module = load_source(
+        request.source, request.weights, key=request.weights_key, prefix=request.weights_prefix, say=progress
+    )
     if not request.options.inputs and not hasattr(module, "describe_model"):
         raise InputError(
             f"{request.source}: the inputs of forward are unknown; give one --input for each argument, "
@@ -237,16 +244,27 @@ def _validate(
     )
 
 
-def load_source(source: str, weights: Path | None = None) -> "nn.Module":
+def load_source(
+    source: str,
+    weights: Path | None = None,
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+    say: Progress = lambda _line: None,
+) -> "nn.Module":
     """Load a module: a checkpoint of lstm-edge, a Keras file, or the result of a factory, with weights.
 
     Args:
         source: path of a ``.safetensors`` file that lstm-edge wrote, of a ``.keras``, ``.h5`` or ``.hdf5`` file, or
             ``package.module:factory``.
-        weights: for a factory: ``.safetensors``, or ``.pt`` / ``.pth`` (read with ``weights_only=True``).
+        weights: for a factory: ``.safetensors``, or a file of ``torch.save`` (read with ``weights_only=True``).
+        key: the key of the weights in that file, if it is a checkpoint; None: it is looked for.
+        prefix: the prefix of their names; None: it is looked for.
+        say: called with one line that says what was unwrapped, if anything was.
 
     Raises:
         ArtifactError: a file is missing, damaged, or holds a pickle of more than tensors.
+        InputError: there is no such key or prefix, or weights are given to a source that has its own.
         CaptureError: the factory cannot be imported or called, the weights do not fit the module, or a Keras file has a
             layer that cannot be exported.
     """
@@ -264,12 +282,9 @@ def load_source(source: str, weights: Path | None = None) -> "nn.Module":
         return load_checkpoint(source)
     module = _call_factory(source)
     if weights is not None:
-        tensors = _read_weights(weights)
-        try:
-            module.load_state_dict(tensors)
-        except RuntimeError as error:
-            reason = " ".join(line.strip() for line in str(error).splitlines())
-            raise CaptureError(f"{weights}: the weights do not fit {source}: {reason[:400]}") from error
+        from lstm_edge.weights import load_weights
+
+        load_weights(module, weights, source=source, key=key, prefix=prefix, say=say)
     return module.eval()
 
 
@@ -297,23 +312,3 @@ def _call_factory(source: str) -> "nn.Module":
             f"{source}: is a {type(factory).__name__}, expected a callable that returns a torch.nn.Module"
         )
     return module
-
-
-def _read_weights(path: Path) -> "dict[str, Tensor]":
-    import torch
-
-    from lstm_edge._tensors import read_pt, read_safetensors
-
-    if path.suffix == ".safetensors":
-        return read_safetensors(path, damaged="not a safetensors file")[1]
-    if path.suffix not in (".pt", ".pth"):
-        raise ArtifactError(f"{path}: weights must be .safetensors, .pt or .pth")
-    tensors = read_pt(path)
-    if not isinstance(tensors, dict):
-        raise ArtifactError(f"{path}: holds a {type(tensors).__name__}, expected a state dict: names to tensors")
-    for name, value in tensors.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ArtifactError(
-                f"{path}: holds a {type(value).__name__} under {name!r}, expected a state dict: names to tensors"
-            )
-    return tensors

@@ -73,7 +73,14 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     *,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights for a factory: a .safetensors file, or a .pt file of tensors only.")
+        Path | None,
+        typer.Option(help="Weights for a factory: a .safetensors file, or one of torch.save (.pt, .pth, .ckpt, .bin)."),
+    ] = None,
+    weights_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Key of the weights in a checkpoint, such as state_dict.")
+    ] = None,
+    weights_prefix: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Prefix to remove from the weights' names, such as model.")
     ] = None,
     inputs: Annotated[
         list[str] | None,

@@ -25,6 +25,8 @@ def export(
     output: AnyPath = "",
     *,
     weights: AnyPath | None = None,
+    weights_key: str | None = None,
+    weights_prefix: str | None = None,
     inputs: Sequence[str | TensorSpec] | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
@@ -55,7 +57,10 @@ def export(
             forward's arguments. Batch and time come first, in the order of the recurrent layers, or are found by
             running the module at other sizes. None if ``inputs`` or the model itself describes the inputs.
         output: the ``.onnx`` file to write.
-        weights: for a factory: a ``.safetensors`` file, or a ``.pt`` file of tensors.
+        weights: for a factory: a ``.safetensors`` file, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.ckpt``,
+            ``.bin``) without other objects than tensors. Weights within a checkpoint are found if that is certain.
+        weights_key: the key of the weights in a checkpoint, dotted where it is nested, such as ``"state_dict"``.
+        weights_prefix: the prefix that is removed from their names, such as ``"model."``.
         inputs: each input as ``"x: float32[batch, time, 40]"``: names are dynamic axes, numbers fixed ones.
             Which axis is batch and which is time follows from what the recurrent layers see.
         batch_axis: the name of the axis that is the batch, if that is not enough.
@@ -91,6 +96,8 @@ def export(
         output=Path(output),
         example_inputs=example_inputs,
         weights=None if weights is None else Path(weights),
+        weights_key=weights_key,
+        weights_prefix=weights_prefix,
         options=ExportOptions(
             inputs=tuple(inputs or ()),
             batch_axis=batch_axis,

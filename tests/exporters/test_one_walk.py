@@ -9,7 +9,7 @@ from support.networks import NETWORKS, input_spec, seeded
 from torch import nn
 
 from lstm_edge import exporting
-from lstm_edge_exporters.pytorch import recurrent
+from lstm_edge_exporters.pytorch import calls, recurrent, weights
 from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.pytorch.options import ExportOptions
@@ -23,15 +23,19 @@ from lstm_edge_runtime.errors import CaptureError, InputError
 SPEC = "x: float32[batch, time, 3]"
 
 
+# Outside of the module: what a module holds is put back after each call.
+SHAPES = []
+
+
 class Counted(nn.Module):
     """Counts the calls of its forward; ``dtype`` is that of its answer."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.lstm, self.dtype, self.shapes = nn.LSTM(3, 5, batch_first=True), dtype, []
+        self.lstm, self.dtype = nn.LSTM(3, 5, batch_first=True), dtype
 
     def forward(self, x):
-        self.shapes.append(tuple(x.shape[:2]))
+        SHAPES.append(tuple(x.shape[:2]))
         return self.lstm(x)[0].to(self.dtype)
 
     def describe_model(self):
@@ -57,10 +61,12 @@ def sessions(monkeypatch):
     return opened
 
 
-def test_forward_runs_three_times_to_be_watched():
-    module = Counted().eval()
-    plan = plan_of(module)
-    assert sorted(module.shapes) == [(3, 7), (3, 11), (5, 7)]
+def test_forward_runs_at_three_shapes_to_be_watched_and_again_to_be_compared():
+    SHAPES.clear()
+    plan = plan_of(Counted().eval())
+    assert sorted(set(SHAPES)) == [(3, 7), (3, 11), (5, 7)]
+    # At the first shape: alone, then a call and two continuations of it (repeats.py).
+    assert [SHAPES.count(shape) for shape in ((3, 7), (3, 11), (5, 7))] == [5, 1, 1]
     assert plan.outputs[0].axes == ("batch", "time", 5)
 
 
@@ -92,16 +98,18 @@ def test_other_results_at_another_shape_are_refused():
 
 
 @pytest.mark.slow
-def test_a_layer_is_described_once(monkeypatch):
-    read, real = Counter(), recurrent.read_lstm
+def test_a_layer_is_described_before_forward_and_in_the_watched_calls(monkeypatch):
+    read, real = Counter(), recurrent.describe
 
-    def read_lstm(module, **options):
-        read[id(module)] += 1
-        return real(module, **options)
+    def describe(module, *, called=True):
+        found = real(module, called=called)
+        read[called] += found is not None
+        return found
 
-    monkeypatch.setattr(recurrent, "read_lstm", read_lstm)
+    monkeypatch.setattr(calls, "describe", describe)
+    monkeypatch.setattr(weights, "describe", describe)
     build(NETWORKS["tagger"](), torch.randn(2, 5, 6))
-    assert list(read.values()) == [1]
+    assert read == {False: 1, True: 3}
 
 
 @pytest.mark.slow
@@ -117,7 +125,7 @@ def test_export_to_int8_neither_parses_nor_opens_again_what_it_built(sessions, m
     for name in ("parse_model", "parse_proto"):
         monkeypatch.setattr(f"lstm_edge_exporters.onnx_graph.reading.{name}", parsed.append)
     monkeypatch.setattr("lstm_edge_exporters.quantize.parse_model", parsed.append)
-    monkeypatch.setattr(exporting, "load_source", lambda _source, _weights: Counted().eval())
+    monkeypatch.setattr(exporting, "load_source", lambda *_source, **_weights: Counted().eval())
     output = tmp_path / "int8.onnx"
     request = exporting.ExportRequest(source="m:f", output=output, scheme="int8")
     exporting.run_export(request, lambda _line: None)

@@ -52,7 +52,9 @@ def test_weights_of_every_kind_arrive(factory, tmp_path, suffix):
 def test_a_pickle_is_refused_and_never_run(factory, tmp_path):
     path, trace = tmp_path / "evil.pt", tmp_path / "it-ran"
     torch.save({"weight_ih_l0": Evil(trace)}, path)
-    with pytest.raises(ArtifactError, match=r"evil\.pt: holds pickled objects besides tensors, which are never loaded"):
+    with pytest.raises(
+        ArtifactError, match=r"evil\.pt: holds pickled objects besides tensors \(.*\), which are never loaded"
+    ):
         load_source(factory, path)
     assert not trace.exists()
     # The file does what it says where pickles are loaded: the test above can fail.
@@ -62,24 +64,20 @@ def test_a_pickle_is_refused_and_never_run(factory, tmp_path):
 
 def test_a_whole_module_is_refused_with_advice(factory, tmp_path):
     torch.save(Holder(), tmp_path / "module.pt")
-    with pytest.raises(ArtifactError, match=r"save module\.state_dict\(\) instead of the module$"):
+    with pytest.raises(ArtifactError, match=r"with torch\.save\(module\.state_dict\(\), path\)$"):
         load_source(factory, tmp_path / "module.pt")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        (
-            "w.pt",
-            {"state_dict": {"a": torch.zeros(1)}, "epoch": 3},
-            "holds a dict under 'state_dict', expected a",
-        ),
+        ("w.pt", {"model": "lstm", "epoch": 3}, "holds a str under 'model', expected a state dict: names to tensors"),
         ("w.pt", {3: torch.zeros(1)}, "holds a Tensor under 3, expected a state dict: names to tensors"),
         ("w.pt", [torch.zeros(1)], "holds a list, expected a state dict: names to tensors"),
         ("w.pt", b"hello", "w.pt: not a PyTorch weights file"),
         ("w.pt", b"", "w.pt: not a PyTorch weights file"),
         ("w.safetensors", b"hello", "w.safetensors: not a safetensors file"),
-        ("w.bin", b"hello", "w.bin: weights must be .safetensors, .pt or .pth"),
+        ("w.bin", b"hello", "w.bin: not a PyTorch weights file"),
     ],
 )
 def test_damaged_weights_are_named(factory, tmp_path, name, content, sentence):
@@ -106,7 +104,7 @@ def test_truncated_weights_are_named(factory, tmp_path):
 def test_weights_of_another_module_are_named(factory, tmp_path):
     path = tmp_path / "w.pt"
     torch.save({name: value for name, value in weights().items() if name != "bias_hh_l0"}, path)
-    with pytest.raises(CaptureError, match=r'w\.pt: the weights do not fit .* Missing key.*"bias_hh_l0"'):
+    with pytest.raises(CaptureError, match=r"w\.pt: the weights do not fit .*: missing: bias_hh_l0$"):
         load_source(factory, path)
 
 
