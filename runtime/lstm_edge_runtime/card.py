@@ -84,6 +84,7 @@ class StateSpec:
     layer: int
     axes: tuple[str | int, ...]
     initial: Literal["zeros"] = "zeros"
+    nonnegative: bool = field(default=False, metadata={"since": 3})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

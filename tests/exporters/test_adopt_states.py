@@ -79,12 +79,25 @@ def test_stacked_layers_and_separate_states_are_recognized():
     assert card.streaming.verdict == "every-step"
 
 
-def test_a_context_of_samples_is_a_state_when_the_user_says_so():
-    """Frames [batch, 4] with the last two samples fed back: one call is one step."""
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_context_of_samples_is_a_state_when_it_is_proved_or_the_user_says_so(joined):
+    """Frames [batch, 4] with the last two samples fed back: one call is one step.
+
+    What is joined with the frame is proved to be what came before it; what goes elsewhere is not.
+    """
     arrays = {k: a for k, a in weights(1, inputs=6).items() if k != "P"} | ONE
     arrays |= {"zero": np.array([0]), "from": np.array([2]), "to": np.array([4]), "last": np.array([1])}
+    arrays |= {} if joined else {"wide": np.ones((2, 6), np.float32), "narrow": np.ones((4, 6), np.float32)}
     nodes = [
         helper.make_node("Concat", ["context", "frame"], ["joined"], name="join", axis=1),
+    ]
+    if not joined:
+        nodes = [
+            helper.make_node("MatMul", ["context", "wide"], ["old"], name="old"),
+            helper.make_node("MatMul", ["frame", "narrow"], ["new"], name="new"),
+            helper.make_node("Add", ["old", "new"], ["joined"], name="join"),
+        ]
+    nodes += [
         helper.make_node("Slice", ["frame", "from", "to", "last"], ["context_out"], name="keep"),
         helper.make_node("Unsqueeze", ["joined", "zero"], ["step"], name="step"),
         helper.make_node("LSTM", ["step", "W", "R", "B"], ["Y", "hn"], name="rnn", hidden_size=H),
@@ -93,8 +106,8 @@ def test_a_context_of_samples_is_a_state_when_the_user_says_so():
     inputs = {"frame": (FLOAT, ["rows", 4]), "context": (FLOAT, ["rows", 2])}
     data = model(nodes, inputs, {"y": ["rows", H], "context_out": ["rows", 2]}, arrays)
     plain = adopt_bytes(data, stateful=True).artifact.card
-    assert [spec.input for spec in plain.states] == ["rnn.h", "rnn.c"]
-    assert any("input 'context' may be a state" in text for text in plain.undetermined)
+    assert [spec.input for spec in plain.states] == ["context"] * joined + ["rnn.h", "rnn.c"]
+    assert any("input 'context' may be a state" in text for text in plain.undetermined) != joined
     adopted = adopt_bytes(data, stateful=True, states={"context": "context_out"})
     card = adopted.artifact.card
     assert [(s.input, s.kind) for s in card.states] == [("context", "packed"), ("rnn.h", "h"), ("rnn.c", "c")]

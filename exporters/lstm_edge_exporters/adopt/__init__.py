@@ -17,8 +17,10 @@ from lstm_edge_exporters.adopt.axes import apply_axes, check_dtypes, find_axes, 
 from lstm_edge_exporters.adopt.cells import fold_cells
 from lstm_edge_exporters.adopt.describe import card_layers, judge, name_layers, output_marks
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers
-from lstm_edge_exporters.adopt.recognize import recognize_states
+from lstm_edge_exporters.adopt.recognize import recognize_states, trial_sizes
+from lstm_edge_exporters.adopt.state_values import idle_states, with_domains
 from lstm_edge_exporters.adopt.stateful import make_stateful
+from lstm_edge_exporters.adopt.steps import declared_inside
 from lstm_edge_exporters.adopt.trial import Trial, length_inputs, scalar_values
 from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
@@ -35,6 +37,7 @@ from lstm_edge_exporters.onnx_graph.reading import parse_model, read_again, with
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize import smallest_table
+from lstm_edge_exporters.verify.calls import check_calls
 from lstm_edge_exporters.verify.cases import Comparison
 from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check_file_parity
 from lstm_edge_exporters.verify.golden import golden_choices
@@ -43,7 +46,7 @@ from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import CARD_KEY, TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec, card_to_json
-from lstm_edge_runtime.errors import ArtifactError, OutputError
+from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
 from lstm_edge_runtime.writing import check_target
 
 __all__ = ["AdoptReport", "Adopted", "FoundLayer", "adopt", "adopt_bytes"]
@@ -174,7 +177,9 @@ def adopt_bytes(
     model = read_again(model)
     made: tuple[StateSpec, ...] = ()
     if stateful:
-        made = make_stateful(model)
+        inside = declared_inside(model)
+        made = make_stateful(model, inside)
+        notes += tuple(f"{name} runs over another axis than time: it starts every call anew" for name in sorted(inside))
         notes += () if made else ("no layer has a hidden zero state: nothing was made explicit",)
     strip(model)
 
@@ -184,6 +189,8 @@ def adopt_bytes(
     say("comparing with the original over the grid of shapes")
     compared = subject.compare(original, constants)
     streaming = subject.judge(compared)
+    if subject.recognized and not made:
+        compared = subject.compare_calls(original, constants, compared)
     if made and streaming.verdict in ("every-step", "last-step"):
         compared = subject.compare_chunks(original, constants, compared)
     say("making golden vectors and running the self-test")
@@ -225,14 +232,40 @@ class _Subject:
             scalars=self.scalars,
             ids_below=self.ids_below,
         )
-        self.recognized = recognized
-        self.states = (*recognized, *self.made)
+        self.recognized, more = self._that_matter(recognized, axes.inputs, named)
+        sentences += more
+        self.states = (*self.recognized, *self.made)
         entering = {spec.input for spec in self.states}
         self.lengths, self.ragged, more = self._lengths(axes.inputs)
         self.all_inputs = axes.inputs
         self.inputs = tuple(s for s in axes.inputs if s.name not in entering and s.name != self.lengths)
         self.undetermined += axes.undetermined + sentences + more
         self._measure()
+
+    def _that_matter(
+        self, recognized: tuple[StateSpec, ...], inputs: Sequence[TensorSpec], named: Mapping[str, str]
+    ) -> tuple[tuple[StateSpec, ...], tuple[str, ...]]:
+        """The states that change an answer, and a sentence for each other one that was recognized.
+
+        Raises:
+            InputError: the user named one that changes none.
+            ArtifactError: one that was made explicit changes none.
+        """
+        trial = Trial(self.data, scalars=self.scalars, ids_below=self.ids_below)
+        sizes = trial_sizes(inputs)
+        recognized = with_domains(trial, inputs, sizes, recognized)
+        idle = idle_states(trial, inputs, sizes, (*recognized, *self.made))
+        sentences = []
+        for spec in idle:
+            what = f"the state {spec.input!r}, which leaves by {spec.output!r}, changes no output but states"
+            if spec in self.made:
+                raise ArtifactError(
+                    f"{what}: the layer {spec.module!r} has no part in the answer; adopt without --stateful"
+                )
+            if spec.input in named:
+                raise InputError(f"--state {spec.input}={spec.output}: {what}, so nothing would be streamed by it")
+            sentences.append(f"{what}: it stays an ordinary input and output")
+        return tuple(spec for spec in recognized if spec not in idle), tuple(sentences)
 
     def _lengths(self, inputs: Sequence[TensorSpec]) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
         """The int64 [batch] input of lengths, all inputs of lengths, and sentences on those that are no such input."""
@@ -293,6 +326,12 @@ class _Subject:
             made=self.made,
             fixed=constants,
             lengths=self.lengths,
+        )
+
+    def compare_calls(self, original: Original, constants: Mapping[str, Array], found: Comparison) -> Comparison:
+        """Compare calls in a row with the original's, each with the states of the one before, and note it."""
+        return check_calls(
+            found, self.open, original, self.maker, states=self.recognized, fixed=constants, lengths=self.lengths
         )
 
     def judge(self, found: Comparison) -> Streaming:

@@ -282,9 +282,15 @@ def _fits(trial: Trial, specs: Sequence[TensorSpec], roles: Mapping[str, str]) -
         if answers is None:
             return False
         probes = [tuple(array.tolist()) for name, array in answers.items() if name.startswith("lstm_edge.probe.")]
-        if BATCH in used and any(probe[1] != batch for probe in probes):
-            return False
         moved.append(probes)
+    # A layer whose steps are the same at both lengths runs over another axis; others may be folded into its batch.
+    timed = [TIME not in used or a[0] != b[0] for a, b in zip(moved[0], moved[1], strict=True)]
+    if BATCH in used and any(
+        probe[1] % batch if not in_time else probe[1] != batch
+        for (batch, _time, _other), probes in zip(sizes, moved, strict=False)
+        for probe, in_time in zip(probes, timed, strict=True)
+    ):
+        return False
     if TIME in used and moved[0] and all(a[0] == b[0] for a, b in zip(moved[0], moved[1], strict=True)):
         return False
     return not (free and moved[0] != moved[2])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
+from lstm_edge_exporters.adopt.steps import HIDDEN, layers_over_time
 from lstm_edge_exporters.onnx_graph.names import Names
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.verify.chunks import judge_streaming
@@ -72,13 +73,14 @@ def judge(
     fewest: int,
 ) -> Streaming:
     """Return how the adopted file may be fed piece by piece, and why not where it may not."""
-    backward = [layer.name for layer in found if layer.direction != "forward"]
+    timed = layers_over_time(model.data, maker, found, states, lengths)
+    backward = [layer.name for layer in found if layer.direction != "forward" and layer.name in timed]
     if backward:
         return Streaming(
             verdict="none",
             reason=f"{_subject(backward, 'runs', 'run')} backwards in time too, which needs the whole sequence",
         )
-    hidden = [layer.name for layer in found if set(layer.initial.values()) & {"absent", "zeros", "constant"}]
+    hidden = [layer.name for layer in found if set(layer.initial.values()) & set(HIDDEN) and layer.name in timed]
     if hidden:
         return Streaming(
             verdict="none",
@@ -92,7 +94,8 @@ def judge(
         return Streaming(verdict="none", reason=f"the axis {free[0]!r} is neither batch nor time: --input names it")
     if not any(TIME in spec.axes for spec in maker.specs):
         return Streaming(verdict="each-call", reason="no input has a time axis: every call is one step")
-    return judge_streaming(model, maker, outputs=outputs, states=states, layers=layers, lengths=lengths, fewest=fewest)
+    in_time = [layer for layer in layers if layer.name in timed]
+    return judge_streaming(model, maker, outputs=outputs, states=states, layers=in_time, lengths=lengths, fewest=fewest)
 
 
 def _subject(names: Sequence[str], one: str, several: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from lstm_edge_exporters.adopt.caches import find_caches, same_stem
 from lstm_edge_exporters.adopt.find import CELLS, STATES, layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, replace_node
@@ -21,7 +22,9 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["parse_pairs", "recognize_states"]
+__all__ = ["parse_pairs", "recognize_states", "trial_sizes"]
+
+_Run = tuple[dict[str, Array], dict[str, Array]]
 
 
 def parse_pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -72,34 +75,72 @@ def recognize_states(
     with unique_names(model):
         layers = _hand_on(model)
     trial = Trial(ir.to_proto(model).SerializeToString(), scalars=scalars, ids_below=ids_below)
-    runs = _runs(trial, inputs, [spec for spec in open_inputs if spec.dtype == "float32" and spec.axes])
-    outputs = {} if runs is None else {name: a for name, a in runs[0][1].items() if name not in done}
+    runs = _runs(trial, inputs, [spec for spec in open_inputs if spec.dtype == "float32" and spec.axes]) or []
+    outputs = {name: a for name, a in runs[0][1].items() if name not in done} if runs else {}
     _check_named(named, open_inputs, outputs, [spec.output for spec in known])
-    states, sentences = [], []
-    for spec in open_inputs:
-        if spec.name in named:
-            layer = None if runs is None else _proof(runs, spec.name, named[spec.name])
-            states.append(_state(spec, named[spec.name], layer, layers))
-            continue
-        if runs is None or spec.dtype != "float32" or not spec.axes or TIME in spec.axes:
-            continue
-        alike = [n for n, a in outputs.items() if a.shape == runs[0][0][spec.name].shape and n not in named.values()]
-        alike = [name for name in alike if outputs[name].dtype == np.float32]
-        proved = {name: proof for name in alike if (proof := _proof(runs, spec.name, name)) is not None}
-        if len(proved) == 1:
-            name, proof = next(iter(proved.items()))
-            states.append(_state(spec, name, proof, layers))
-        elif len(proved) > 1:
+    alike = _alike(open_inputs, runs, outputs, named)
+    proofs = {
+        (name, leaving): proof
+        for name, leavings in (alike | {name: [leaving] for name, leaving in named.items()}).items()
+        for leaving in leavings
+        if (proof := _proof(runs, name, leaving)) is not None
+    }
+    proved = {name: [leaving for leaving in leavings if (name, leaving) in proofs] for name, leavings in alike.items()}
+    taken = {leaving for leavings in proved.values() for leaving in leavings}
+    free = {name: [leaving for leaving in alike[name] if leaving not in taken] for name in alike if not proved[name]}
+    candidates = {name: leavings for name, leavings in free.items() if leavings}
+    caches = find_caches(data, inputs, candidates, sizes=trial_sizes(inputs), scalars=scalars, ids_below=ids_below)
+    ordinary = [spec.name for spec in open_inputs if spec.name not in named and not proved.get(spec.name)]
+    proved |= _with_data_left(caches, len(ordinary)) | {name: [leaving] for name, leaving in named.items()}
+    chosen = [(spec, proved[spec.name][0]) for spec in open_inputs if len(proved.get(spec.name, ())) == 1]
+    states = [_state(spec, leaving, proofs.get((spec.name, leaving)), layers) for spec, leaving in chosen]
+    return _without_doubles(states, _open_sentences(open_inputs, alike, proved))
+
+
+def _alike(
+    inputs: Sequence[TensorSpec], runs: Sequence[_Run], outputs: Mapping[str, Array], named: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """For each input that may be a state, the outputs of its shape and dtype that the user named for no other."""
+    found = {}
+    for spec in inputs:
+        if runs and spec.name not in named and spec.dtype == "float32" and spec.axes and TIME not in spec.axes:
+            shape = runs[0][0][spec.name].shape
+            fitting = [name for name, a in outputs.items() if a.shape == shape and a.dtype == np.float32]
+            found[spec.name] = [name for name in fitting if name not in named.values()]
+    return found
+
+
+def _open_sentences(
+    inputs: Sequence[TensorSpec], alike: Mapping[str, Sequence[str]], proved: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """What remains uncertain. The only input that is left is what goes into the model, whatever shape it has."""
+    sentences = []
+    left = [spec.name for spec in inputs if not proved.get(spec.name)]
+    for spec in inputs:
+        name, leavings = spec.name, proved.get(spec.name, ())
+        if len(leavings) > 1:
             sentences.append(
-                f"input {spec.name!r} is a state that leaves by {', '.join(proved)}: "
-                f"--state {spec.name}=OUTPUT says which"
+                f"input {name!r} is a state that leaves by {', '.join(leavings)}: --state {name}=OUTPUT says which"
             )
-        elif alike:
+        elif not leavings and alike.get(name) and len(left) > 1:
             sentences.append(
-                f"input {spec.name!r} may be a state (output {', '.join(alike)} has its shape), but the recurrent "
-                f"layers do not prove it: --state {spec.name}=OUTPUT says so"
+                f"input {name!r} may be a state (output {', '.join(alike[name])} has its shape), but neither the "
+                f"recurrent layers nor what becomes of its values prove it: --state {name}=OUTPUT says so"
             )
-    return _without_doubles(states, sentences)
+    return sentences
+
+
+def _with_data_left(caches: Mapping[str, Sequence[str]], ordinary: int) -> dict[str, list[str]]:
+    """The caches, where an ordinary input is left beside them; else those whose names agree, or none.
+
+    ``ordinary`` counts the inputs that are not known to be states. Where nothing else enters, one cache is the data.
+    An input of which several outputs are proved leaves by the one that has its name.
+    """
+    related = {name: [out for out in leavings if same_stem(name, out)] for name, leavings in caches.items()}
+    if len(caches) < ordinary:
+        return {name: related[name] if len(related[name]) == 1 else list(caches[name]) for name in caches}
+    named = {name: leavings for name, leavings in related.items() if leavings}
+    return named if len(named) < ordinary else {}
 
 
 def _without_doubles(states: list[StateSpec], sentences: list[str]) -> tuple[tuple[StateSpec, ...], tuple[str, ...]]:
@@ -133,11 +174,14 @@ def _check_named(
             )
 
 
-def _runs(
-    trial: Trial, inputs: Sequence[TensorSpec], candidates: Sequence[TensorSpec]
-) -> list[tuple[dict[str, Array], dict[str, Array]]] | None:
+def trial_sizes(inputs: Sequence[TensorSpec]) -> dict[str, int]:
+    """Return a size for each named axis, to try the model at."""
+    return {axis: 4 for spec in inputs for axis in spec.axes if isinstance(axis, str)} | {BATCH: 2, TIME: 5}
+
+
+def _runs(trial: Trial, inputs: Sequence[TensorSpec], candidates: Sequence[TensorSpec]) -> list[_Run] | None:
     """Run twice with whole numbers in the inputs that may be states; returns those and the outputs."""
-    sizes = {axis: 4 for spec in inputs for axis in spec.axes if isinstance(axis, str)} | {BATCH: 2, TIME: 5}
+    sizes = trial_sizes(inputs)
     runs = []
     for seed in (1, 2):
         rng = np.random.default_rng(seed)
@@ -154,8 +198,10 @@ def _runs(
     return runs
 
 
-def _proof(runs: Sequence[tuple[dict[str, Array], dict[str, Array]]], entering: str, leaving: str) -> Array | None:
+def _proof(runs: Sequence[_Run], entering: str, leaving: str) -> Array | None:
     """Return the layer number of each element when the output is the input handed on by layers, else None."""
+    if not runs:
+        return None
     added = []
     for given, answers in runs:
         if entering not in given or given[entering].shape != answers[leaving].shape:

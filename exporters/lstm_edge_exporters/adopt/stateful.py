@@ -1,6 +1,6 @@
 """Hidden initial states made explicit: an input and an output for each layer and kind of state."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +37,12 @@ class _Port:
     leaving: ir.Value
 
 
-def make_stateful(model: ir.Model) -> tuple[StateSpec, ...]:
+def make_stateful(model: ir.Model, inside: Collection[str] = ()) -> tuple[StateSpec, ...]:
     """Give each layer whose initial state is absent or zeros an input ``<layer>.h`` and an output ``<layer>.h_out``.
 
     LSTM layers (DynamicQuantizeLSTM too) get ``.c`` and ``.c_out`` besides; all are float32 [1, batch, H]. States of
-    layers inside ``If`` branches leave through the branches' outputs, where all branches have the same states.
+    layers inside ``If`` branches leave through the branches' outputs, where all branches have the same states. Layers
+    named in ``inside`` run over another axis than time: they start every call anew, and stay as they are.
 
     Returns:
         The new states, in graph order.
@@ -51,9 +52,10 @@ def make_stateful(model: ir.Model) -> tuple[StateSpec, ...]:
             branch of an If only; the message names it.
     """
     _refuse_functions(model)
+    inside = frozenset(inside)
     forget_shapes(model)
     common.ShapeInferencePass()(model)  # a batch that is fixed in the file is fixed in its states too
-    ports = _ports(model.graph, "")
+    ports = _ports(model.graph, "", inside)
     with unique_names(model):
         return tuple(_connect(model.graph, port) for port in ports)
 
@@ -96,18 +98,19 @@ def _hidden_kinds(node: ir.Node) -> list[str]:
     return [kind for kind, at in positions.items() if inputs[at] is None or is_zero(inputs[at])]
 
 
-def _ports(graph: ir.Graph, where: str) -> list[_Port]:
+def _ports(graph: ir.Graph, where: str, inside: frozenset[str]) -> list[_Port]:
     """The hidden states of a graph, in order; values that leave nested graphs are made outputs of the nodes around."""
     ports = []
     for node in list(graph):
-        if node.op_type in CELLS and node.domain in ("", "ai.onnx", "com.microsoft"):
+        layer = node.op_type in CELLS and node.domain in ("", "ai.onnx", "com.microsoft")
+        if layer and (node.name or node.op_type) not in inside:
             ports += [_layer_port(node, kind) for kind in _hidden_kinds(node)]
         nested = {name: a.as_graph() for name, a in node.attributes.items() if a.type == ir.AttributeType.GRAPH}
         if not nested:
             continue
         path = f"{where}{node.name or node.op_type}"
         if node.op_type == "If":
-            ports += _branches(node, nested, path)
+            ports += _branches(node, nested, path, inside)
         else:
             _refuse_inside(nested.values(), node, path)
     return ports
@@ -199,9 +202,9 @@ def _batch(node: ir.Node) -> str | int:
     return size if isinstance(size, int) else BATCH
 
 
-def _branches(node: ir.Node, nested: "dict[str, ir.Graph]", path: str) -> list[_Port]:
+def _branches(node: ir.Node, nested: "dict[str, ir.Graph]", path: str, inside: frozenset[str]) -> list[_Port]:
     """The ports of an If: one for each state that both branches have, in the same order."""
-    found = {name: _ports(graph, f"{path}.{name} / ") for name, graph in nested.items()}
+    found = {name: _ports(graph, f"{path}.{name} / ", inside) for name, graph in nested.items()}
     first, second = found.get("then_branch", []), found.get("else_branch", [])
     if [port.what for port in first] != [port.what for port in second]:
         lonely = (first or second)[0]

@@ -20,6 +20,7 @@ class Case:
         zero_state: the initial state is zero.
         values: names and numbers of the integer inputs that were given a fixed number, such as a sample rate.
         chunks: the steps of each piece where the sequence was cut.
+        calls: how many calls were made in a row, each with the states of the one before.
     """
 
     batch: int
@@ -27,12 +28,14 @@ class Case:
     zero_state: bool = False
     values: tuple[tuple[str, str], ...] = ()
     chunks: tuple[int, ...] = ()
+    calls: int = 1
 
     def __str__(self) -> str:
         sizes = [f"{axis} {size}" for axis, size in ((BATCH, self.batch), (TIME, self.time)) if size]
         values = "".join(f", {name} {number}" for name, number in self.values)
         chunks = f" in chunks of {' and '.join(map(str, self.chunks))}" if self.chunks else ""
-        return ", ".join(sizes or ["fixed shapes"]) + ", zero state" * self.zero_state + values + chunks
+        calls = f", {self.calls} calls in a row" if self.calls > 1 else ""
+        return ", ".join(sizes or ["fixed shapes"]) + ", zero state" * self.zero_state + values + chunks + calls
 
 
 # Batch 1, one step, lengths on both sides of the traced one, and both kinds of initial state.

@@ -21,7 +21,7 @@ from lstm_edge_runtime.card import StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 
-__all__ = ["Original", "check_chunks", "check_file_parity"]
+__all__ = ["Original", "adopted_subjects", "check_chunks", "check_file_parity", "full_lengths"]
 
 
 # The reference evaluator raises what NumPy does.
@@ -112,14 +112,15 @@ def check_file_parity(
         ArtifactError: the original refuses every shape.
     """
     trials = _trials(original, makers, states=states, made=made, fixed=fixed)
-    found = run_trials(model, trials, _subjects(original))
+    found = run_trials(model, trials, adopted_subjects(original))
     if not found.ran:
         tried = "; ".join(found.for_card().refused[:3])
         raise ArtifactError(f"the original runs on none of the tried shapes: {tried}")
     return found
 
 
-def _subjects(original: Original) -> Subjects:
+def adopted_subjects(original: Original) -> Subjects:
+    """Return how sentences call an adopted file and its original."""
     return Subjects(file="the adopted file", original="the original", against=original.against, same_outputs=False)
 
 
@@ -179,13 +180,13 @@ def check_chunks(
     whole = maker.make(rng, case.batch, case.time)
     given = random_state(states, rng, case.batch, zero=False)
     try:
-        expected = original.run({**whole, **given, **fixed, **_full(lengths, case.batch, case.time)})
+        expected = original.run({**whole, **given, **fixed, **full_lengths(lengths, case.batch, case.time)})
     except ArtifactError:
         return found
     state, pieces, start = {**given, **random_state(made, rng, case.batch, zero=True)}, [], 0
     for steps in case.chunks:
         part = cut_time(maker.specs, whole, start, steps)
-        answers = model.answers({**part, **state, **_full(lengths, case.batch, steps)})
+        answers = model.answers({**part, **state, **full_lengths(lengths, case.batch, steps)})
         state = {spec.input: answers[spec.output] for spec in (*states, *made)}
         pieces.append(answers)
         start += steps
@@ -194,7 +195,7 @@ def check_chunks(
             f"{spec.name} at {case.time} steps in two chunks",
             join_time([piece[spec.name] for piece in pieces], spec.axes),
             expected[spec.name],
-            _subjects(original),
+            adopted_subjects(original),
         )
         for spec in outputs
     ]
@@ -202,5 +203,6 @@ def check_chunks(
     return dataclasses.replace(found, max_abs_difference=furthest, ran=(*found.ran, case))
 
 
-def _full(lengths: str | None, batch: int, steps: int) -> dict[str, Array]:
+def full_lengths(lengths: str | None, batch: int, steps: int) -> dict[str, Array]:
+    """Return the int64 [batch] input of lengths with every row full, where there is one."""
     return {} if lengths is None else {lengths: np.full(batch, steps, np.int64)}

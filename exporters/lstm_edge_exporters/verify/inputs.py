@@ -147,12 +147,15 @@ class InputMaker:
 
 
 def random_state(specs: Sequence[StateSpec], rng: np.random.Generator, batch: int, *, zero: bool) -> dict[str, Array]:
-    """Return an array for each state: zeros, or normal values of deviation 0.5, float32 [directions, batch, size]."""
+    """Return an array for each state: zeros, or normal values of deviation 0.5, float32 [directions, batch, size].
+
+    States that are ``nonnegative`` get the magnitudes of such values.
+    """
     state: dict[str, Array] = {}
     for spec in specs:
         shape = [batch if axis == BATCH else int(axis) for axis in spec.axes]
         values = np.zeros(shape) if zero else np.round(rng.standard_normal(shape) * 32) / 64
-        state[spec.input] = values.astype(np.float32)
+        state[spec.input] = (np.abs(values) if spec.nonnegative else values).astype(np.float32)
     return state
 
 
