@@ -322,11 +322,6 @@ REFUSALS = (
         make=_with(lambda: torch.jit.script(nn.LSTM(3, 5, batch_first=True))),
         sentence=("^rnn is TorchScript", "export the module that it was scripted from"),
     ),
-    Refusal(
-        name="compiled-module",
-        make=lambda: torch.compile(seeded(Forwards())),
-        sentence=(r"torch\.compile", "export the module that was compiled"),
-    ),
     Refusal(name="layer-never-called", make=lambda: seeded(Never()), sentence=(r"^unused: ", "never calls", "remove")),
     Refusal(
         name="no-recurrent-layer", make=lambda: seeded(nn.Linear(3, 4)), sentence=("no recurrent layer", r"nn\.GRU")

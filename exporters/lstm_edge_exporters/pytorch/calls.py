@@ -86,10 +86,14 @@ class Pass:
 
 @dataclass
 class Call:
-    """The pass that a call belongs to, by its place among the module's passes, and whether the call begins it."""
+    """The pass that a call belongs to, by its place among the module's passes, and whether the call begins it.
+
+    ``packed`` are the batch sizes of a packed input, by which its pack is known; else None.
+    """
 
     index: int
     first: bool
+    packed: Tensor | None = None
 
 
 @dataclass
@@ -100,6 +104,7 @@ class Watched:
     batched: bool
     inputs: tuple[str, ...]
     line: str
+    packed: bool
     calls: int = 0
     last: tuple[Tensor, ...] = ()
 
@@ -127,10 +132,11 @@ class Tracker:
         if first:
             start, inputs = self._start(parts)
             batched = isinstance(x, PackedSequence) or x.ndim == (2 if recurrence.single_step else 3)
-            found.append(Watched(start=start, batched=batched, inputs=inputs, line=users_line()))
+            packed = isinstance(x, PackedSequence)
+            found.append(Watched(start=start, batched=batched, inputs=inputs, line=users_line(), packed=packed))
         found[index].calls += 1
         self.order.setdefault(name, []).append(index)
-        return Call(index, first)
+        return Call(index, first, x.batch_sizes if isinstance(x, PackedSequence) else None)
 
     def leave(self, name: str, state: tuple[Tensor, ...]) -> None:
         """Note the state that the latest call of a module returned."""

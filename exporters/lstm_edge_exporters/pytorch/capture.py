@@ -22,11 +22,13 @@ from lstm_edge_exporters.functions.rounding import OPSET
 from lstm_edge_exporters.onnx_graph.tidy import tidy
 from lstm_edge_exporters.pytorch.calls import Pass, users_line
 from lstm_edge_exporters.pytorch.copying import Contents
+from lstm_edge_exporters.pytorch.lengths import LENGTHS, takes_lengths
+from lstm_edge_exporters.pytorch.listed import check_marks
 from lstm_edge_exporters.pytorch.loops import roll_loops
 from lstm_edge_exporters.pytorch.masking import mask_outputs, masked
 from lstm_edge_exporters.pytorch.outputs import TRACED, flatten_outputs
 from lstm_edge_exporters.pytorch.packing import exportable_functions
-from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, takes_lengths
+from lstm_edge_exporters.pytorch.plan import Plan
 from lstm_edge_exporters.pytorch.standin import StandIn, operator_of
 from lstm_edge_exporters.pytorch.unchanged import on_copies
 from lstm_edge_exporters.verify.inputs import InputMaker
@@ -133,8 +135,9 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
     tensors, axes, names = _arguments(plan, maker, states, added=added)
     dynamic = tuple(_dynamic(item, frozen=bool(plan.loops)) for item in axes)
     output_names = [spec.name for spec in plan.outputs] + [spec.output for spec in [*own, *states]]
-    with exportable_functions(), on_copies(module, replaced=replaced):
+    with exportable_functions(permuted=plan.permuted), on_copies(module, replaced=replaced):
         model = _export(wrapper.eval(), (tuple(tensors),), (dynamic,), names, output_names)
+    check_marks(model)
     if plan.loops:
         rows = (plan.lengths or LENGTHS) if lengths else None
         roll_loops(model, plan.loops, steps=TRACED[TIME], lengths=rows)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
-import torch
 from torch import Tensor, nn
 
 from lstm_edge_exporters.artifact import (
@@ -20,11 +19,13 @@ from lstm_edge_exporters.onnx_graph.writing import to_proto
 from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.given import Examples, input_specs, read_inputs
+from lstm_edge_exporters.pytorch.lengths import LENGTHS, could_be_lengths, ragged_maker, takes_lengths
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.original import Original
 from lstm_edge_exporters.pytorch.outputs import axes_of_graph
 from lstm_edge_exporters.pytorch.parity import check_parity
-from lstm_edge_exporters.pytorch.plan import LENGTHS, Plan, could_be_lengths, watch
+from lstm_edge_exporters.pytorch.plan import Plan, watch
+from lstm_edge_exporters.pytorch.prepare import as_float32, check_module, prepare, without_compiled
 from lstm_edge_exporters.pytorch.unchanged import unchanged
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.golden import golden_choices
@@ -69,9 +70,20 @@ def build(
         ParityError: onnxruntime's answers are not the module's.
         InputError: an entry of ``options.inputs`` cannot be read.
     """
-    _check_module(module)
+    say = progress or (lambda _message: None)
+    module = without_compiled(module) if isinstance(module, nn.Module) else module
+    check_module(module)
     with unchanged(module):
-        return _build(module, example_inputs, options, progress or (lambda _message: None))
+        before = prepare(module, say)
+        try:
+            return _build(module, example_inputs if before is None else as_float32(example_inputs), options, say)
+        except CaptureError as error:
+            if before is None:
+                raise
+            raise CaptureError(
+                f"{error}. The module's {before} parameters were converted to float32: forward must not cast to "
+                f"{before} itself"
+            ) from error
 
 
 def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOptions, say: Progress) -> Built:
@@ -85,6 +97,8 @@ def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOp
         )
     specs = input_specs(module, layers, given, options)
     everything = given.maker(module, specs, lengths=could_be_lengths(specs))
+    keyword = takes_lengths(module) and all(spec.name != LENGTHS for spec in specs)
+    everything = ragged_maker(module, layers, everything, keyword=keyword)
     plan = watch(
         module,
         layers,
@@ -95,7 +109,11 @@ def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOp
     )
     original = Original(module, plan)
     lengths = _wants_lengths(module, plan, asked=options.lengths)
-    maker = everything.without({spec.input for spec in plan.states} | {plan.lengths})
+    maker = everything.without(
+        {spec.input for spec in plan.states} | {plan.lengths},
+        # Ordinary inputs that forward computes lengths from, and packs by, stay such.
+        lengths=[name for name in everything.lengths if plan.packs and name != plan.lengths],
+    )
 
     count = sum(len(recurrence.layers) for _, recurrence in layers.values())
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
@@ -137,36 +155,7 @@ def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
         raise CaptureError("lengths were asked for, but no input has a time axis")
     parameter = inspect.signature(module.forward).parameters.get(LENGTHS)
     required = parameter is not None and parameter.default is parameter.empty and not named
-    if plan.packs and plan.lengths is None and parameter is None:
-        raise CaptureError(
-            "forward packs sequences by lengths that are not one of its inputs: give forward a parameter lengths, "
-            "int64 [batch], and pack by it"
-        )
     return asked or required or plan.lengths is not None
-
-
-def _check_module(module: Any) -> None:
-    if not isinstance(module, nn.Module):
-        raise CaptureError(f"export takes a torch.nn.Module, got {type(module).__name__}")
-    for name, child in module.named_modules():
-        if isinstance(child, torch.jit.ScriptModule):
-            raise CaptureError(
-                f"{name or 'the module'} is TorchScript, whose layers cannot be identified: export the module that it "
-                "was scripted from"
-            )
-        if hasattr(child, "_orig_mod"):
-            raise CaptureError(
-                f"{name or 'the module'} was compiled with torch.compile: export the module that was compiled"
-            )
-    training = [name or "the module" for name, child in module.named_modules() if child.training]
-    if training:
-        raise CaptureError(f"{training[0]} is in training mode: call .eval() on the module before export")
-    for name, parameter in module.named_parameters():
-        if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
-            raise CaptureError(
-                f"{name} is {parameter.dtype} on {parameter.device}: expected float32 on the CPU, "
-                "call .float().cpu() on the module before export"
-            )
 
 
 def _description(module: nn.Module) -> dict[str, Any]:

@@ -5,14 +5,16 @@ that it would give in the middle of a stream.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lstm_edge_exporters.pytorch.calls import Call, Tracker, call_module, check_passes, numbered
+from lstm_edge_exporters.pytorch.lengths import Packs
 from lstm_edge_exporters.pytorch.outputs import flatten_outputs
 from lstm_edge_exporters.pytorch.plan import Plan
 from lstm_edge_runtime.arrays import Array
@@ -51,19 +53,29 @@ class Original:
         plan = self.plan
         given = {**inputs, **state} | ({} if plan.lengths is None or lengths is None else {plan.lengths: lengths})
         entering = self._entering(state)
+        packs = Packs()
+        orders: dict[tuple[str, int], Tensor] = {}
 
         def enter(name: str, call: Call, hx: Any) -> Any:
-            return entering.get((name, call.index), hx) if call.first else hx
+            key = (name, call.index)
+            if not call.first or key not in entering:
+                return hx
+            order = packs.order_of(call.packed) if plan.permuted else None
+            if order is None:
+                return entering[key]
+            orders[key] = order
+            return _rows(entering[key], order)
 
         arrays = {spec.name: given[spec.name] for spec in plan.inputs}
-        result, tracker = call_module(
-            self.module, plan.layers, arrays, lengths if plan.lengths is None else None, enter
-        )
+        with packs.watched() if plan.permuted else nullcontext():
+            result, tracker = call_module(
+                self.module, plan.layers, arrays, lengths if plan.lengths is None else None, enter
+            )
         if plan.states:
             check_passes(plan.passes, tracker)
         returned = [tensor for key in entering for tensor in tracker.final(key)]
         named = flatten_outputs(result, returned, plan.output_names, keep_one=plan.keeps_one)
-        return {name: tensor.detach().numpy() for name, tensor in named.items()} | self._unstacked(tracker)
+        return {name: tensor.detach().numpy() for name, tensor in named.items()} | self._unstacked(tracker, orders)
 
     def _entering(self, state: Mapping[str, Array]) -> dict[tuple[str, int], Any]:
         """Stack the states of each explicit pass as its module takes them."""
@@ -79,13 +91,14 @@ class Original:
             entering[key] = item.to_module(parts)
         return entering
 
-    def _unstacked(self, tracker: Tracker) -> dict[str, Array]:
+    def _unstacked(self, tracker: Tracker, orders: Mapping[tuple[str, int], Tensor]) -> dict[str, Array]:
         answers: dict[str, Array] = {}
         for key, item in numbered(self.plan.passes):
             if not item.explicit:
                 continue
             kinds = list(item.recurrence.layers[0].state_sizes)
-            stacked = item.from_module(tracker.final(key))
+            final = tracker.final(key)
+            stacked = item.from_module(_rows(final, orders[key].argsort()) if key in orders else final)
             for spec in self.plan.states:
                 if spec.module == item.name and spec.kind != "packed":
                     directions = int(spec.axes[0])
@@ -117,11 +130,20 @@ class Original:
         longest = max(inputs[spec.name].shape[spec.axes.index(TIME)] for spec in self.plan.inputs if TIME in spec.axes)
         rows = []
         for row, length in enumerate(lengths):
-            sliced = {name: _cut(array, axes[name], row, int(length)) for name, array in inputs.items()}
+            # Where each layer gets its lengths, forward sees the steps past the end, as a convolution does there.
+            kept = None if self.plan.takes_lengths and self.plan.all_packed else int(length)
+            sliced = {name: _cut(array, axes[name], row, kept) for name, array in inputs.items()}
             entering = {name: _cut(array, axes[name], row, None) for name, array in state.items()}
             rows.append(self._call(sliced, entering, lengths[row : row + 1] if self.plan.takes_lengths else None))
         names = [name for name in rows[0] if only is None or name in only]
         return {name: _joined([row[name] for row in rows], axes[name], longest) for name in names}
+
+
+def _rows(state: Any, order: Tensor) -> Any:
+    """Take the rows of a layer's state [layers * directions, B, size], or of (h, c), in another order."""
+    if isinstance(state, Tensor):
+        return state.index_select(1, order)
+    return tuple(part.index_select(1, order) for part in state)
 
 
 def _cut(array: Array, axes: tuple[str | int, ...], row: int, length: int | None) -> Array:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import rnn
 
+from lstm_edge_exporters.pytorch.listed import Listed
+from lstm_edge_exporters.pytorch.sorting import Sorts
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["Padded", "exportable_functions", "replaced_packing"]
@@ -23,10 +25,14 @@ Pack = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Padded:
-    """Stands for a ``PackedSequence`` during export: x [T, B, F], anything past a row's end, and int64 [B] lengths."""
+    """Stands for a ``PackedSequence`` during export: x [T, B, F], anything past a row's end, and int64 [B] lengths.
+
+    ``order`` int64 [B] says which row of forward's inputs each row is, where forward has sorted them; else None.
+    """
 
     x: Tensor
     lengths: Tensor
+    order: Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Refuse what only a real ``PackedSequence`` has.
@@ -42,15 +48,34 @@ class Padded:
         )
 
 
-def _pack(
-    input: Tensor,  # noqa: A002 - torch's own name for it
-    lengths: Tensor | list[int],
-    batch_first: bool = False,
-    enforce_sorted: bool = True,
-) -> Padded:
-    del enforce_sorted  # the graph takes rows in any order
-    rows = lengths if isinstance(lengths, Tensor) else torch.tensor(lengths)
-    return Padded(input.transpose(0, 1) if batch_first else input, rows)
+@dataclass(frozen=True)
+class _Packing:
+    """Takes the place of ``pack_padded_sequence``; ``sorts`` are forward's, where it sorts its rows."""
+
+    listed: Listed
+    sorts: Sorts | None
+
+    def __call__(
+        self,
+        input: Tensor,  # noqa: A002 - torch's own name for it
+        lengths: Any,
+        batch_first: bool = False,
+        enforce_sorted: bool = True,
+    ) -> Padded:
+        del enforce_sorted  # the graph takes rows in any order
+        rows = lengths if isinstance(lengths, Tensor) else self.listed.tensor_of(lengths)
+        if rows is None:
+            raise CaptureError(
+                f"forward packs sequences by numbers that do not depend on its inputs, {_shown(lengths)}: compute a "
+                "tensor of lengths from the inputs, such as torch.full((x.shape[0],), x.shape[1])"
+            )
+        order = None if self.sorts is None else self.sorts.order
+        return Padded(input.transpose(0, 1) if batch_first else input, rows.to(torch.int64), order)
+
+
+def _shown(lengths: Any) -> str:
+    numbers = [str(number) for number in lengths]
+    return ", ".join(numbers[:4]) + (", ..." if len(numbers) > 4 else "")
 
 
 def _pad(
@@ -91,11 +116,17 @@ def _max_pool(  # noqa: PLR0917 - torch's own arguments
 
 
 @contextlib.contextmanager
-def exportable_functions() -> Iterator[None]:
-    """Let both functions work on ``Padded``, and pooling over time keep time dynamic, until the context ends."""
+def exportable_functions(*, permuted: bool = False) -> Iterator[None]:
+    """Let both functions work on ``Padded``, and pooling over time keep time dynamic, until the context ends.
+
+    Args:
+        permuted: forward sorts its rows before it packs them.
+    """
     functional: Any = torch.nn.functional
     pools = functional.max_pool1d, torch.max_pool1d
-    with replaced_packing(lambda _original: _pack, _pad):
+    listed, sorts = Listed(), Sorts()
+    packing = _Packing(listed, sorts if permuted else None)
+    with replaced_packing(lambda _original: packing, _pad), listed.replaced(), sorts.recorded():
         functional.max_pool1d = torch.max_pool1d = _max_pool
         try:
             yield

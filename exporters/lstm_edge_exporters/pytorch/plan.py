@@ -1,13 +1,11 @@
 """The plan of an export: the passes of the recurrent layers, the inputs that are states or lengths, the loops."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from lstm_edge_exporters.pytorch.calls import (
@@ -17,10 +15,9 @@ from lstm_edge_exporters.pytorch.calls import (
     call_module,
     check_passes,
     numbered,
-    same_memory,
 )
+from lstm_edge_exporters.pytorch.lengths import LENGTHS, Packs, find_order, takes_lengths
 from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
-from lstm_edge_exporters.pytorch.packing import Pack, replaced_packing
 from lstm_edge_exporters.pytorch.recurrent import Recurrence
 from lstm_edge_exporters.pytorch.repeats import check_forgets
 from lstm_edge_exporters.pytorch.states import state_specs, with_outputs
@@ -29,9 +26,7 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, first_line
 
-__all__ = ["LENGTHS", "Plan", "could_be_lengths", "takes_lengths", "watch"]
-
-LENGTHS = "lengths"
+__all__ = ["Plan", "watch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,9 @@ class Plan:
         lengths: the input that forward packs its sequences by, or None.
         takes_lengths: forward itself deals with lengths: in that input, or in a parameter ``lengths``.
         packs: forward packs sequences.
+        all_packed: each recurrent call gets a packed sequence.
         sorted_rows: it wants rows in order of falling lengths.
+        permuted: it sorts the rows, so the recurrent layers see them in another order than the inputs have.
         written: the tensors of the module that forward changes, by path: ``"encoder.h"``.
         keeps_one: a state may be the module's answer too, as a cell's is.
     """
@@ -66,36 +63,11 @@ class Plan:
     lengths: str | None
     takes_lengths: bool
     packs: bool
+    all_packed: bool
     sorted_rows: bool
+    permuted: bool
     written: frozenset[str]
     keeps_one: bool
-
-
-@dataclass
-class _Packs:
-    """How forward called pack_padded_sequence: the lengths it gave, and whether it wants them sorted."""
-
-    lengths: list[Tensor]
-    enforced: bool = False
-
-    def watching(self, original: Pack) -> Pack:
-        def pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:  # noqa: A002
-            self.lengths.append(lengths if isinstance(lengths, Tensor) else torch.tensor(lengths))
-            self.enforced |= enforce_sorted
-            return original(input, lengths, batch_first, enforce_sorted)
-
-        return pack
-
-
-def could_be_lengths(specs: tuple[TensorSpec, ...]) -> list[str]:
-    """Return the inputs that may be lengths: int64 [batch], where another input has a time axis."""
-    timed = any(TIME in spec.axes for spec in specs)
-    return [spec.name for spec in specs if timed and spec.dtype == "int64" and spec.axes == (BATCH,)]
-
-
-def takes_lengths(module: nn.Module) -> bool:
-    """Say whether the module's own forward has a parameter called ``lengths``."""
-    return LENGTHS in inspect.signature(module.forward).parameters
 
 
 def watch(
@@ -123,8 +95,8 @@ def watch(
     """
     keyword = takes_lengths(module) and not any(spec.name == LENGTHS for spec in inputs)
     run = partial(_run, module, layers, maker, keyword=keyword)
-    packs = _Packs([])
-    with replaced_packing(packs.watching):
+    packs = Packs()
+    with packs.watched():
         base, longer = run(TRACED[BATCH], TRACED[TIME]), run(TRACED[BATCH], LONGER)
     layers = _with_weights(layers, base.tracker, longer.tracker)
     passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
@@ -142,7 +114,8 @@ def watch(
     outputs = tuple(spec for spec in found if spec.name not in {state.output for state in states})
     taken = {LENGTHS, *(spec.name for spec in inputs), *(name for s in states for name in (s.input, s.output))}
     check_names(outputs, output_names, own={name for item in passes for name in item.outputs}, taken=taken)
-    lengths = _lengths_input(packs, base.tracker.tensors)
+    lengths = packs.input_of(base.tracker.tensors, maker.lengths)
+    order = find_order(module, layers, maker, packs, keyword=keyword)
     return Plan(
         layers=layers,
         inputs=inputs,
@@ -155,7 +128,9 @@ def watch(
         lengths=lengths,
         takes_lengths=keyword or lengths is not None,
         packs=bool(packs.lengths),
-        sorted_rows=packs.enforced,
+        all_packed=all(found.packed for several in base.tracker.passes.values() for found in several),
+        sorted_rows=order.falling,
+        permuted=order.permuted,
         written=frozenset(changed),
         keeps_one=keep_one,
     )
@@ -278,12 +253,3 @@ def _passes(name: str, recurrence: Recurrence, tracker: Tracker) -> list[Pass]:
         )
         for index, found in enumerate(tracker.passes[name])
     ]
-
-
-def _lengths_input(packs: _Packs, tensors: Mapping[str, Tensor]) -> str | None:
-    names = {name for lengths in packs.lengths for name, tensor in tensors.items() if same_memory(tensor, lengths)}
-    if len(names) > 1:
-        raise CaptureError(
-            f"forward packs sequences by several inputs, {', '.join(sorted(names))}: only one input can be lengths"
-        )
-    return names.pop() if names else None

@@ -174,6 +174,10 @@ class StandIn(nn.Module):
         if self.entering is None and given:
             self.entering = self._split(current.from_module(given))
         states = self.entering or self._zeros(x)
+        order = input.order if isinstance(input, Padded) and self.starts[place] is not None else None
+        if order is not None and first:
+            # The exporter's states are in the order of the inputs, the rows here in forward's own.
+            states = _selected(states, order)
         leaving: States = []
         for index, (layer, state) in enumerate(zip(self.recurrence.layers, states, strict=True)):
             run = self._onnx if fits_onnx(layer) else self._function
@@ -183,6 +187,8 @@ class StandIn(nn.Module):
         stacked = [torch.cat(parts) if several else parts[0] for parts in zip(*leaving, strict=True)]
         returned = current.to_module(stacked)
         self.leaving[place], self.returned[place] = leaving, state_parts(returned)
+        if order is not None:
+            self.leaving[place] = _selected(leaving, order.argsort())
         return returned if self.recurrence.single_step else (self._as_given(x, input, current, rows), returned)
 
     def _time_major(
@@ -206,7 +212,7 @@ class StandIn(nn.Module):
     def _as_given(self, y: Tensor, given: Tensor | Padded, current: Pass, rows: Tensor | None) -> Tensor | Padded:
         if isinstance(given, Padded):
             assert rows is not None
-            return Padded(y, rows)
+            return Padded(y, rows, given.order)
         if not current.batched:
             return y.squeeze(1)
         return y.transpose(0, 1) if self.recurrence.batch_first else y
@@ -283,6 +289,10 @@ class StandIn(nn.Module):
         return torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{variant.name}", inputs, {}, dtypes=(x.dtype,) * 3, shapes=shapes, version=1
         )
+
+
+def _selected(states: States, order: Tensor) -> States:
+    return [tuple(part.index_select(1, order) for part in parts) for parts in states]
 
 
 def _reversed(x: Tensor, rows: Tensor | None) -> Tensor:

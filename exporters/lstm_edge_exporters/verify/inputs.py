@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 
+from lstm_edge_exporters.verify.ragged import Ragged
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
@@ -87,7 +88,8 @@ class InputMaker:
 
     Integer inputs are drawn below ``ids_below``, floats from the normal distribution with the mean and deviation that
     ``moments`` has for them (else 0 and 1). Inputs in ``values`` are always that array (a sample rate); those in
-    ``lengths`` are integers from 1 to the number of steps, the first one full.
+    ``lengths`` are integers from 1 to the number of steps, the first one full. ``ragged`` says which of the others
+    tells how long each row is.
     """
 
     def __init__(
@@ -98,21 +100,37 @@ class InputMaker:
         moments: Mapping[str, tuple[float, float]] | None = None,
         values: Mapping[str, Array] | None = None,
         lengths: Sequence[str] = (),
+        ragged: Ragged | None = None,
     ) -> None:
         self.specs = tuple(specs)
         self._ids_below = ids_below
         self.values, self.lengths = dict(values or {}), tuple(lengths)
         self._moments = dict(moments or {})
+        self._ragged = ragged
 
     @property
     def numbers(self) -> tuple[tuple[str, str], ...]:
         """The inputs in ``values`` and the first number of each, as text."""
         return tuple((name, str(array.reshape(-1)[0])) for name, array in self.values.items() if array.size)
 
-    def without(self, names: Container[str | None]) -> "InputMaker":
-        """Return a maker of the other inputs; it takes none of them for lengths."""
+    def without(self, names: Container[str | None], lengths: Sequence[str] = ()) -> "InputMaker":
+        """Return a maker of the other inputs; of them, it takes ``lengths`` for lengths."""
         left = [spec for spec in self.specs if spec.name not in names]
-        return InputMaker(left, ids_below=self._ids_below, moments=self._moments, values=self.values)
+        ragged = self._ragged if self._ragged is not None and self._ragged.name not in names else None
+        return InputMaker(
+            left, ids_below=self._ids_below, moments=self._moments, values=self.values, lengths=lengths, ragged=ragged
+        )
+
+    def with_ragged(self, ragged: Ragged | None) -> "InputMaker":
+        """Return a maker of the same inputs, one of which says how long each row is."""
+        return InputMaker(
+            self.specs,
+            ids_below=self._ids_below,
+            moments=self._moments,
+            values=self.values,
+            lengths=self.lengths,
+            ragged=ragged,
+        )
 
     def make(self, rng: np.random.Generator, batch: int, time: int, *, spread: float = 1.0) -> dict[str, Array]:
         """Return an array for each input; axes with other names than batch and time get 3 elements.
@@ -125,7 +143,8 @@ class InputMaker:
         self, rng: np.random.Generator, sizes: Mapping[str, int], *, spread: float = 1.0
     ) -> dict[str, Array]:
         """Return an array for each input, of the sizes of the named axes; 3 elements where a name has none."""
-        return {spec.name: self._one(spec, rng, sizes, spread) for spec in self.specs}
+        arrays = {spec.name: self._one(spec, rng, sizes, spread) for spec in self.specs}
+        return arrays if self._ragged is None else self._ragged.draw(arrays, self.specs, rng, sizes)
 
     def _one(self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[str, int], spread: float) -> Array:
         shape = [axis if isinstance(axis, int) else sizes.get(axis, 3) for axis in spec.axes]

@@ -1,0 +1,133 @@
+"""Lengths from anything: forward lists, sorts or computes them, and the file gives PyTorch's answers row by row."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from support.fingerprint import fingerprint
+from support.forms_lengths import LENGTH_FORMS, LengthForm
+from support.networks import build, seeded
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from lstm_edge_runtime.errors import CaptureError
+from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.state import State
+
+# The longest row has all steps; none is in the order that forward sorts to.
+ROWS = ((4, 9, 2), (1, 3, 13, 13, 7), (6,), (2, 1, 8, 5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", LENGTH_FORMS, ids=str)
+def test_a_form_of_lengths_gives_pytorchs_answers(form: LengthForm) -> None:
+    module = seeded(form.make())
+    before = fingerprint(module)
+    artifact = build(module, None, inputs=list(form.inputs))
+    assert fingerprint(module) == before
+    assert artifact.card.lengths == form.lengths
+    session = Session(artifact.data, kernels="off")
+    for rows in ROWS:
+        lengths = np.array(rows)
+        inputs = drawn(form, session, lengths)
+        got, _ = session.run(inputs, lengths=lengths if form.lengths else None)
+        for spec, expected in zip(session.outputs, asked(form, module, inputs, lengths), strict=True):
+            # The file's promise: zeros past each row's end.
+            inside = (np.arange(expected.shape[1]) < lengths[:, None])[:, :, None]
+            masks = form.lengths is not None and "time" in spec.axes
+            np.testing.assert_allclose(
+                got[spec.name], expected * inside if masks else expected, atol=1e-5, err_msg=f"{form} {rows}"
+            )
+        if session.states:
+            check_rows(form, session, inputs, lengths)
+
+
+def check_rows(form: LengthForm, session: Session, inputs: dict[str, np.ndarray], lengths: np.ndarray) -> None:
+    """Each row's answer and state are those of the row alone, from its own state: whatever order forward sorts to."""
+    rng = np.random.default_rng(5)
+    states = {
+        spec.input: rng.uniform(-0.9, 0.9, [len(lengths) if a == "batch" else a for a in spec.axes]).astype(np.float32)
+        for spec in session.states
+    }
+    given = lengths if form.lengths else None
+    got, left = session.run(inputs, State.from_arrays(session.states, states), lengths=given)
+    after = left.to_arrays()
+    for row in range(len(lengths)):
+        one = slice(row, row + 1)
+        alone, its = session.run(
+            {name: array[one] for name, array in inputs.items()},
+            State.from_arrays(session.states, {name: array[:, one] for name, array in states.items()}),
+            lengths=None if given is None else given[one],
+        )
+        for name, answer in alone.items():
+            np.testing.assert_allclose(got[name][one], answer, atol=1e-5, err_msg=f"{form} row {row}: {name}")
+        for name, state in its.to_arrays().items():
+            np.testing.assert_allclose(after[name][:, one], state, atol=1e-5, err_msg=f"{form} row {row}: {name}")
+
+
+def drawn(form: LengthForm, session: Session, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    steps, rng = int(lengths.max()), np.random.default_rng(len(lengths))
+    sizes = {"batch": len(lengths), "time": steps}
+    inputs = {}
+    for spec in session.inputs:
+        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.axes]
+        inputs[spec.name] = (
+            form.draw[spec.name](lengths, steps)
+            if spec.name in form.draw
+            else rng.standard_normal(shape).astype(np.float32)
+        )
+    return inputs
+
+
+def asked(form: LengthForm, module: nn.Module, inputs: dict[str, np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:
+    """What the module answers: the outputs in order."""
+    given = {**inputs, **({form.lengths: lengths} if form.lengths else {})}
+    names = list(inspect.signature(module.forward).parameters)
+    with torch.no_grad():
+        result = module(*(torch.from_numpy(given[name]) for name in names))
+    return [result.numpy()] if isinstance(result, Tensor) else [tensor.numpy() for tensor in result]
+
+
+class Halved(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 5, batch_first=True)
+
+
+class HalvedInPython(Halved):
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        numbers = [max(n // 2, 1) for n in lengths.tolist()]
+        return self.rnn(pack_padded_sequence(x, numbers, batch_first=True, enforce_sorted=False))[1][-1]
+
+
+class SortedInPython(Halved):
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        numbers = sorted(lengths.tolist(), reverse=True)
+        return self.rnn(pack_padded_sequence(x, numbers, batch_first=True))[1][-1]
+
+
+class Constant(Halved):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(pack_padded_sequence(x, [x.shape[1]] * len(x), batch_first=True))[1][-1]
+
+
+class AddsNumber(Halved):
+    """The number itself is in the answer."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.rnn(x)[0] * float(lengths.tolist()[0])
+
+
+REFUSED = {
+    HalvedInPython: r"changes the numbers of the lengths in Python .*lengths // 2",
+    SortedInPython: r"changes the numbers of the lengths in Python .*lengths\.sort\(\)",
+    Constant: r"packs sequences by numbers that do not depend on its inputs, .*torch\.full",
+    AddsNumber: r"computes with a number that it took out of a tensor of lengths",
+}
+
+
+@pytest.mark.parametrize(("kind", "sentence"), REFUSED.items())
+def test_numbers_that_have_no_form_in_a_graph_are_refused(kind: type[nn.Module], sentence: str) -> None:
+    with pytest.raises(CaptureError, match=sentence):
+        build(seeded(kind()), None, inputs=["x: float32[batch, time, 3]"])
