@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lstm_edge.precision_search.journal import Journal
 from lstm_edge.validation.report import ValidationReport
 from lstm_edge_runtime.bench import bench
+from lstm_edge_runtime.errors import DataError
 
 __all__ = ["Built", "Evaluation", "Judged", "Parts", "Stage", "Workbench", "step_time_us"]
 
@@ -106,7 +107,7 @@ class Workbench:
         """Build the file of an assignment, and evaluate it if its cost is below a limit.
 
         Raises:
-            LstmEdgeError: the file cannot be built, or the metric cannot be computed.
+            LstmEdgeError: the file cannot be built, or the metric or its bounds are undefined on the data.
         """
         file = self._journal.get("file", parts)
         if file is None:
@@ -142,6 +143,7 @@ class Workbench:
             "allowed": report.max_drop,
             "unit": report.unit,
         }
+        _check_defined(role, values)
         return self._journal.put(role, parts, values)
 
     def _built(self, parts: Parts) -> Built:
@@ -167,3 +169,12 @@ def step_time_us(data: bytes) -> float:
         return report.step.p50_us
     assert report.sequence is not None
     return report.sequence.p50_us / SEQUENCE
+
+
+def _check_defined(role: Role, values: Mapping[str, Any]) -> None:
+    undefined = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    if undefined:
+        raise DataError(
+            f"the metric is undefined on the {role} data (not finite: {', '.join(undefined)}): no resample of the "
+            "samples defines it; give more samples, or choose another metric"
+        )

@@ -70,7 +70,9 @@ def bootstrap_bound(losses: Scores, confidence: float, *, seed: int = 0) -> floa
     Args:
         losses: float64 ``[N]``, the candidate's loss against the reference for each sample.
         confidence: confidence level, above 0 and below 1.
-        seed: random seed. Raises:
+        seed: random seed.
+
+    Raises:
         InputError: ``confidence`` is out of its range, or there are no samples.
     """
     check_confidence(confidence)
