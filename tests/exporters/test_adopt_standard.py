@@ -111,24 +111,14 @@ def test_batch_first_is_rewritten(name: str) -> None:
     assert not [attribute for node in nodes for attribute in node.attribute if attribute.name == "layout"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "rnn" not in name])
+@pytest.mark.parametrize("name", NAMES)
 def test_int8(name: str) -> None:
-    """Peepholes, directions, lengths and layouts: every LSTM and GRU case has an int8 form."""
+    """Peepholes, directions, lengths and layouts: every LSTM, GRU and RNN case has an int8 form."""
     quantized = quantize_bytes(adopted(name, True).artifact.data)
     assert quantized.card.quantization is not None
     assert [row.scheme for row in quantized.card.quantization.coverage] == ["int8"]
     check_functions(quantized.data)
     assert_expected(name, quantized.data, constant=True, tolerance=INT8)
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if "rnn" in name])
-def test_int8_of_a_plain_rnn_is_refused(name: str) -> None:
-    with pytest.raises(CoverageError) as caught:
-        quantize_bytes(adopted(name, True).artifact.data)
-    assert str(caught.value) == (
-        "rnn (RNN) stays float32: operator RNN has no quantized form in this version. Nothing was written; "
-        "--allow-unquantized accepts that"
-    )
 
 
 @pytest.mark.parametrize("name", ["test_lstm_bidirectional", "test_gru_seq_length"])

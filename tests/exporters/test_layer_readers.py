@@ -14,10 +14,10 @@ from lstm_edge_exporters.quantize import Scheme, describe_parts, quantize_bytes
 from lstm_edge_exporters.quantize.dynamic import DYNAMIC_DOMAIN, DYNAMIC_LSTM, DynamicLstm
 from lstm_edge_exporters.quantize.feedforward import Conv, Embedding, Linear
 from lstm_edge_exporters.quantize.gru import Gru
-from lstm_edge_exporters.quantize.layer import Reader, RecurrentLayer, Refusal, WeightLayer
+from lstm_edge_exporters.quantize.layer import Reader, RecurrentLayer, WeightLayer
 from lstm_edge_exporters.quantize.layers import find_layers
 from lstm_edge_exporters.quantize.lstm import Lstm, OwnCell
-from lstm_edge_exporters.quantize.recurrent import Rnn
+from lstm_edge_exporters.quantize.rnn import Rnn
 
 I, H = 3, 4  # noqa: E741  the equations' own letters
 FLOAT = TensorProto.FLOAT
@@ -64,10 +64,7 @@ def test_each_kind_of_node_has_its_reader() -> None:
     readers = find_layers(parse_model(recurrent_file()))
     assert [type(reader) for reader in readers] == [Lstm, Gru, Rnn, DynamicLstm, OwnCell]
     assert {reader.kind for reader in readers} == {"recurrent"}
-    layers = [reader.read() for reader in readers if not isinstance(reader, Rnn)]
-    assert all(isinstance(layer, RecurrentLayer) for layer in layers)
-    with pytest.raises(Refusal, match=r"^operator RNN has no quantized form in this version$"):
-        next(reader for reader in readers if isinstance(reader, Rnn)).read()
+    assert all(isinstance(reader.read(), RecurrentLayer) for reader in readers)
 
 
 @pytest.mark.parametrize(

@@ -190,14 +190,3 @@ def test_weights_that_are_not_constant_are_refused_by_name(name: str, how: str) 
     data = model([node], inputs, {"Y": ["time", 1, "batch", H]}, arrays)
     with pytest.raises(CoverageError, match=rf"^rnn \(LSTM\) stays float32: input {name} is not constant\. Nothing"):
         quantize_bytes(data)
-
-
-def test_rnn_is_refused_by_name() -> None:
-    arrays = {"W": weights(1)["W"][:, :H], "R": weights(1)["R"][:, :H]}
-    node = helper.make_node("RNN", ["x", "W", "R"], ["Y"], name="rnn", hidden_size=H)
-    data = model([node], {"x": (FLOAT, ["time", "batch", I])}, {"Y": ["time", 1, "batch", H]}, arrays)
-    with pytest.raises(CoverageError) as caught:
-        quantize_bytes(data)
-    assert str(caught.value).startswith("rnn (RNN) stays float32: operator RNN has no quantized form in this version. ")
-    artifact = quantize_bytes(data, allow_unquantized=True)
-    assert operators(artifact.data) == ["RNN"]

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from kernel_cases import CELLS, GRUS, LINEARS, STATE, Array, one_node
+from kernel_cases import CELLS, GRUS, LINEARS, RNNS, STATE, Array, one_node
 from node_damage import damage_node
 from node_rules import constants_of, inputs_of, sizes_of, wrong_constants, wrong_feeds
 
 from lstm_edge_exporters.functions import simulation as numpy_model
-from lstm_edge_exporters.functions.names import parse_cell_name, parse_gru_name
+from lstm_edge_exporters.functions.names import parse_cell_name, parse_gru_name, parse_rnn_name
 
 __all__ = ["Call", "Node", "draw"]
 
-NAMES = (*(cell.name for cell in CELLS), *(gru.name for gru in GRUS), *LINEARS)
+NAMES = (*(cell.name for cell in CELLS), *(gru.name for gru in GRUS), *(rnn.name for rnn in RNNS), *LINEARS)
 # Around the vectors of 16, the tiles of 64, the blocks of 32 and 128, and the groups of 16 rows.
 SIZES = (1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 47, 64, 65, 127, 128, 130)
 BATCHES, TIMES = (1, 1, 2, 3, 6, 7, 15, 16, 17, 33), (1, 1, 2, 3, 8, 25)
@@ -64,6 +64,8 @@ class Node:
                 return numpy_model.lstm(cell, feeds["x"], feeds["h"], feeds["c"], weights, lengths)
             if gru := parse_gru_name(self.name):
                 return numpy_model.gru(gru, feeds["x"], feeds["h"], weights, feeds.get("lengths"))
+            if rnn := parse_rnn_name(self.name):
+                return numpy_model.rnn(rnn, feeds["x"], feeds["h"], weights, feeds.get("lengths"))
             return (numpy_model.linear(self.name, feeds["x"], weights),)
 
 
@@ -85,7 +87,7 @@ def _draw(rng: np.random.Generator) -> Node:
     why = f"{why} ({wrong})" if wrong else why
     must = "refuse" if wrong else "open"
     rank = 3 if not name.startswith("Linear") else int(rng.integers(1, 6))
-    outputs = STATE if name.startswith("Lstm") else STATE[:2] if name.startswith("Gru") else ("y",)
+    outputs = STATE if name.startswith("Lstm") else STATE[:2] if name.startswith(("Gru", "Rnn")) else ("y",)
     model = one_node(name, inputs_of(name), outputs, weights, rank=rank, body=False)
     if rng.random() < 0.3:
         model, after, how = damage_node(rng, model)

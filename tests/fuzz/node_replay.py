@@ -26,7 +26,7 @@ __all__ = ["FLOAT_TOLERANCE", "OPERATORS", "call", "digest", "far_off", "opened"
 # float32 sums of up to 1,100 products in another order, over up to 25 steps; 2e-6 is seen.
 FLOAT_TOLERANCE = 2e-5
 # What the kernels' own sentences begin with; onnxruntime refuses the rest before a kernel sees it.
-OPERATORS = ("Lstm", "Gru", "Linear")
+OPERATORS = ("Lstm", "Gru", "Rnn", "Linear")
 
 
 def opened(model: bytes, library: Library) -> tuple[Any, str]:

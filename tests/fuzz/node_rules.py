@@ -5,17 +5,19 @@ from collections.abc import Mapping
 import numpy as np
 from kernel_cases import Array
 
-from lstm_edge_exporters.functions.names import CellVariant, GruVariant, parse_cell_name, parse_gru_name
+from lstm_edge_exporters.functions.names import Variant, parse_cell_name, parse_gru_name, parse_rnn_name
 
 __all__ = ["constants_of", "inputs_of", "sizes_of", "wrong_constants", "wrong_feeds"]
 
 # An axis of a constant has fewer elements than this; so do a call's rows. A call has fewer steps than the second.
 MOST_ELEMENTS, MOST_STEPS = 2**24, 2**30
 LARGEST_COLUMN_SUM = 132_104
+# Gates of a recurrent operator, by the first letter of its name.
+GATES = {"L": 4, "G": 3, "R": 1}
 
 
-def _variant(name: str) -> CellVariant | GruVariant | None:
-    return parse_cell_name(name) or parse_gru_name(name)
+def _variant(name: str) -> Variant | None:
+    return parse_cell_name(name) or parse_gru_name(name) or parse_rnn_name(name)
 
 
 def constants_of(name: str) -> tuple[str, ...]:
@@ -37,7 +39,7 @@ def sizes_of(name: str, weights: Mapping[str, Array]) -> tuple[int, int, int]:
     inputs, columns = weights["w"].shape[0], weights["b"].shape[0]
     if name.startswith("Linear"):
         return inputs, columns, columns
-    hidden = columns // (4 if name.startswith("Lstm") else 3)
+    hidden = columns // GATES[name[0]]
     return inputs, hidden, weights["r"].shape[0]
 
 
@@ -73,7 +75,7 @@ def _wrong_shapes(name: str, weights: Mapping[str, Array], precision: str) -> st
     if name.startswith("Linear"):
         return _wrong_matrix("w", weights, (inputs, columns), precision)
     _, hidden, outputs = sizes_of(name, weights)
-    if columns % (4 if name.startswith("Lstm") else 3):
+    if columns % GATES[name[0]]:
         return "the columns are no gates"
     if "Projected" not in name and outputs != hidden:
         return "r has other rows"

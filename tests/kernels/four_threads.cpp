@@ -1,5 +1,5 @@
-// Four threads call one kernel's weights at once, an LSTM's and a GRU's, for ThreadSanitizer; every answer must have
-// the serial one's bytes.
+// Four threads call one kernel's weights at once, an LSTM's, a GRU's and an RNN's, for ThreadSanitizer; every answer
+// must have the serial one's bytes.
 //
 // Python under ThreadSanitizer sees races inside onnxruntime, which is not instrumented; this calls the kernels' own
 // functions instead. Built and run by `make test-sanitize`.
@@ -98,9 +98,17 @@ int main() {
   gru.rn = random_matrix(kHidden, kHidden, 1);
   gru.bias = allocate<float>(gru.w.width());
 
+  Rnn rnn;
+  rnn.inputs = kInputs;
+  rnn.hidden = rnn.outputs = kHidden;
+  rnn.w = random_matrix(kInputs, kHidden, 1);
+  rnn.r = random_matrix(kHidden, kHidden, 1);
+  rnn.bias = allocate<float>(rnn.w.width());
+
   const InstructionSet& set = instruction_set();
   if (!same_on_threads(lstm, set.lstm[int(Precision::kInt8)][int(Peephole::kFull)])) return 1;
   if (!same_on_threads(gru, set.gru[0][false])) return 1;
+  if (!same_on_threads(rnn, set.rnn[0][true])) return 1;
   std::printf("%s: four threads gave the serial bits\n", set.name);
   return 0;
 }

@@ -10,7 +10,16 @@ from onnx import helper, numpy_helper
 
 from lstm_edge_exporters.functions import function_for
 from lstm_edge_exporters.functions import simulation as numpy_model
-from lstm_edge_exporters.functions.names import DOMAIN, CellVariant, GruVariant, all_cells, all_grus
+from lstm_edge_exporters.functions.names import (
+    DOMAIN,
+    CellVariant,
+    GruVariant,
+    RnnVariant,
+    Variant,
+    all_cells,
+    all_grus,
+    all_rnns,
+)
 from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
 from lstm_edge_runtime.arrays import Array
 
@@ -21,6 +30,7 @@ __all__ = [
     "INT4",
     "INT8",
     "LINEARS",
+    "RNNS",
     "STATE",
     "Operator",
     "answers",
@@ -31,12 +41,15 @@ __all__ = [
     "gru",
     "linear",
     "one_node",
+    "one_state",
     "resized",
+    "rnn",
     "with_scheme",
 ]
 
 CELLS = all_cells()
 GRUS = all_grus()
+RNNS = all_rnns()
 LINEARS = ("LinearInt8V1", "LinearInt4V1")
 STATE = ("y", "h_out", "c_out")
 # Scheme of each precision's weights; the int4 variants differ in block and zero points.
@@ -72,7 +85,7 @@ class Operator:
     name: str
     sizes: tuple[int, int, int]
     weights: Mapping[str, Array]
-    variant: CellVariant | GruVariant | None = None
+    variant: Variant | None = None
     model: bytes = field(repr=False)
 
     def __str__(self) -> str:
@@ -81,7 +94,7 @@ class Operator:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The outputs' names, in order."""
-        if isinstance(self.variant, GruVariant):
+        if isinstance(self.variant, GruVariant | RnnVariant):
             return STATE[:2]
         return ("y",) if self.variant is None else STATE
 
@@ -97,11 +110,14 @@ class Operator:
         if isinstance(self.variant, GruVariant):
             last = numpy_model.gru(self.variant, feeds["x"], feeds["h"], self.weights, feeds.get("lengths"))
             return dict(zip(STATE, last, strict=False))
+        if isinstance(self.variant, RnnVariant):
+            last = numpy_model.rnn(self.variant, feeds["x"], feeds["h"], self.weights, feeds.get("lengths"))
+            return dict(zip(STATE, last, strict=False))
         answers = numpy_model.lstm(self.variant, feeds["x"], feeds["h"], feeds["c"], self.weights, feeds.get("lengths"))
         return dict(zip(STATE, answers, strict=True))
 
 
-def with_scheme(variant: CellVariant | GruVariant) -> tuple[Scheme | None, ...]:
+def with_scheme(variant: Variant) -> tuple[Scheme | None, ...]:
     """Return the schemes that a variant's weights may have; None stands for float32."""
     return INT4 if variant.int4 else (INT8,) if variant.int8 else (None,)
 
@@ -139,6 +155,28 @@ def gru(variant: GruVariant, inputs: int, hidden: int, scheme: Scheme, seed: int
         weights["rb"] = (rng.standard_normal(hidden) * 0.3).astype(np.float32)
     model = one_node(variant.name, variant.inputs, STATE[:2], weights)
     return Operator(name=variant.name, sizes=(inputs, hidden, hidden), weights=weights, variant=variant, model=model)
+
+
+def rnn(variant: RnnVariant, inputs: int, hidden: int, scheme: Scheme, seed: int = 0) -> Operator:
+    """Make an RNN operator: matrices of deviation 1 / sqrt(rows), a bias of deviation 0.3."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, Array] = {}
+    for name, rows in (("w", inputs), ("r", hidden)):
+        values = (rng.standard_normal((rows, hidden)) * rows**-0.5).astype(np.float32)
+        weights |= {name + suffix: array for suffix, array in round_matrix(name, values, scheme).items()}
+    weights["b"] = (rng.standard_normal(hidden) * 0.3).astype(np.float32)
+    model = one_node(variant.name, variant.inputs, STATE[:2], weights)
+    return Operator(name=variant.name, sizes=(inputs, hidden, hidden), weights=weights, variant=variant, model=model)
+
+
+def one_state(
+    variant: GruVariant | RnnVariant, inputs: int, hidden: int, scheme: Scheme | None, seed: int = 0
+) -> Operator:
+    """Make a GRU or an RNN operator."""
+    assert scheme is not None
+    if isinstance(variant, RnnVariant):
+        return rnn(variant, inputs, hidden, scheme, seed=seed)
+    return gru(variant, inputs, hidden, scheme, seed=seed)
 
 
 def linear(name: str, k: int, n: int, scheme: Scheme, *, rank: int = 3, seed: int = 0) -> Operator:
@@ -211,12 +249,10 @@ def golden_operators() -> Iterator[tuple[Operator, int, int]]:
             # Every operator at two of the sizes, all sizes over the operators; int4's schemes count as operators.
             for at in {(number + index) % 5, (number + index + 2) % 5}:
                 yield cell(variant, *sizes[at], scheme, seed=number), *shapes[at]
-    for number, grus in enumerate(GRUS):
-        for index, scheme in enumerate(with_scheme(grus)):
-            assert scheme is not None
+    for number, made in (*enumerate(GRUS), *enumerate(RNNS)):
+        for index, scheme in enumerate(with_scheme(made)):
             for at in {(number + index) % 5, (number + index + 2) % 5}:
-                inputs, hidden, _ = sizes[at]
-                yield gru(grus, inputs, hidden, scheme, seed=number), *shapes[at]
+                yield one_state(made, *sizes[at][:2], scheme, seed=number), *shapes[at]
     plain = CellVariant(int8=True)
     yield cell(plain, 1100, 24, 24, INT8), 3, 2  # sums up to 2^24: exact only if the columns' sums are bounded
     yield cell(plain, 16, 64, 64, INT8), 100, 2

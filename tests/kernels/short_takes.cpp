@@ -57,6 +57,8 @@ void run_all(int inputs, int hidden, int batch) {
     Gru gru = recurrent<Gru>(precision, inputs, hidden, hidden, 2);
     gru.rn = matrix(precision, hidden, hidden, 1);
     run(gru, kPortable.gru[precision == Precision::kInt4][false], batch);
+    const Rnn rnn = recurrent<Rnn>(precision, inputs, hidden, hidden, 1);
+    run(rnn, kPortable.rnn[precision == Precision::kInt4][true], batch);
     Linear linear;
     linear.w = matrix(precision, inputs, hidden, 1);
     linear.bias = allocate<float>(linear.w.width());

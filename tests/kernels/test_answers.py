@@ -10,6 +10,7 @@ from kernel_cases import (
     INT4,
     INT8,
     LINEARS,
+    RNNS,
     STATE,
     answers,
     assert_bits,
@@ -18,6 +19,7 @@ from kernel_cases import (
     gru,
     linear,
     one_node,
+    rnn,
     with_scheme,
 )
 
@@ -112,6 +114,7 @@ def test_every_operator_reaches_its_kernel(library, name):
     scheme = INT8 if "Int8" in name else INT4[0]
     made = [cell(v, 5, 7, 3, with_scheme(v)[0]) for v in CELLS if v.name == name]
     made += [gru(v, 5, 7, scheme) for v in GRUS if v.name == name]
+    made += [rnn(v, 5, 7, scheme) for v in RNNS if v.name == name]
     operator = made[0] if made else linear(name, 5, 7, scheme)
     feeds = feeds_of(operator, 2, 3)
     with_kernels = {node.operator for node in measure_placement(operator.model, feeds, library=library)}

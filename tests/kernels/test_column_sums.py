@@ -7,7 +7,7 @@ from kernel_cases import STATE, answers, assert_bits, feeds_of, one_node
 from kernel_cases import Operator as Case
 from onnx import TensorProto, helper
 
-from lstm_edge_exporters.functions.names import CellVariant, GruVariant
+from lstm_edge_exporters.functions.names import CellVariant, GruVariant, RnnVariant
 from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.session import Session
@@ -23,7 +23,7 @@ REST = LARGEST_COLUMN_SUM - 127 * (ROWS - 1)
 MATRICES = [
     *((FULL, name) for name in ("w", "r", "p", "po", "v")),
     *((DIAGONAL, name) for name in ("w", "r")),
-    *((variant, name) for variant in (AFTER, BEFORE) for name in ("w", "r")),
+    *((variant, name) for variant in (AFTER, BEFORE, RnnVariant(relu=True)) for name in ("w", "r")),
     (None, "w"),
 ]
 
@@ -34,13 +34,14 @@ def named(case):
 
 def wide(variant, matrix, last, signs, *, at, body=False):
     """An operator with 1,040 weights ±127 and one of ±``last`` in column ``at`` of one matrix, and zeros elsewhere."""
-    cells = 3 if matrix == "w" else ROWS  # w has its own number of rows
+    cells = 5 if matrix == "w" else ROWS  # w has its own number of rows
     inputs = ROWS if matrix == "w" else 2
     name = named(variant)
     if variant is None:
         shapes = {"w": (ROWS, 5), "b": (5,)}
-    elif isinstance(variant, GruVariant):
-        shapes = {"w": (inputs, 3 * cells), "r": (cells, 3 * cells), "b": (3 * cells,), "rb": (cells,)}
+    elif isinstance(variant, GruVariant | RnnVariant):
+        columns = cells if isinstance(variant, RnnVariant) else 3 * cells
+        shapes = {"w": (inputs, columns), "r": (cells, columns), "b": (columns,), "rb": (cells,)}
     else:
         shapes = {"w": (inputs, 4 * cells), "r": (cells, 4 * cells), "b": (4 * cells,), "po": (cells, cells)}
         shapes |= {"p": (cells, 3 * cells) if variant.peephole == "full" else (3, cells), "v": (cells, cells)}
@@ -55,7 +56,7 @@ def wide(variant, matrix, last, signs, *, at, body=False):
     weights[matrix][:, at] = signs * 127
     weights[matrix][-1, at] = signs[-1] * last
     inputs_of = ("x", *weights) if variant is None else variant.inputs
-    outputs = ("y",) if variant is None else STATE[:2] if isinstance(variant, GruVariant) else STATE
+    outputs = ("y",) if variant is None else STATE if isinstance(variant, CellVariant) else STATE[:2]
     model = one_node(name, inputs_of, outputs, weights, rank=2 if variant is None else 3, body=body)
     sizes = (shapes["w"][0], *((5, 5) if variant is None else (cells, cells)))
     return Case(name=name, sizes=sizes, weights=weights, variant=variant, model=model)

@@ -1,14 +1,28 @@
-"""The GRU's kernels: the model's bits, alone or in a batch, in chunks and on threads; edges; malformed nodes."""
+"""The kernels of GRU and RNN: the model's bits in every batch, in chunks and on threads; edges; malformed nodes."""
 
 import threading
 
 import numpy as np
 import pytest
-from kernel_cases import FILLS, GRUS, INT4, INT8, answers, assert_bits, feeds_of, gru, one_node, resized, with_scheme
+from kernel_cases import (
+    FILLS,
+    GRUS,
+    INT4,
+    INT8,
+    RNNS,
+    answers,
+    assert_bits,
+    feeds_of,
+    gru,
+    one_node,
+    one_state,
+    resized,
+    with_scheme,
+)
 from support.networks import snr_db
 from support.onnx_files import gru_model
 
-from lstm_edge_exporters.functions.names import GruVariant
+from lstm_edge_exporters.functions.names import GruVariant, RnnVariant
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.rounding import Scheme
 from lstm_edge_runtime.errors import ArtifactError
@@ -16,6 +30,7 @@ from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 
+CELLS = (*GRUS, *RNNS)
 # I, H and T, B: one input or cell, sizes that fill no vector, exact multiples, more than a tile of n, a long sequence.
 SIZES = (
     ((5, 17), (4, 7)),
@@ -35,7 +50,7 @@ def names(variant):
 
 
 def made(variant, inputs=40, hidden=50, seed=2):
-    return gru(variant, inputs, hidden, with_scheme(variant)[-1], seed=seed)
+    return one_state(variant, inputs, hidden, with_scheme(variant)[-1], seed=seed)
 
 
 def run(session, feeds):
@@ -46,23 +61,26 @@ def rows_of(feeds, rows):
     return {name: array[rows] if name == "lengths" else array[:, rows] for name, array in feeds.items()}
 
 
-@pytest.mark.parametrize("variant", GRUS, ids=names)
+@pytest.mark.parametrize("variant", CELLS, ids=names)
 def test_kernels_give_the_models_bits(kernel, variant):
     for number, (sizes, (time, batch)) in enumerate(SIZES):
         schemes = with_scheme(variant)
-        operator = gru(variant, *sizes, schemes[number % len(schemes)], seed=number)
+        operator = one_state(variant, *sizes, schemes[number % len(schemes)], seed=number)
         feeds = feeds_of(operator, time, batch, seed=number)
         assert_bits(answers(kernel(operator.model), operator, feeds), operator.expected(feeds), f"{operator} T={time}")
 
 
-@pytest.mark.parametrize("reset_after", [False, True])
+@pytest.mark.parametrize(
+    "variant",
+    [GruVariant(int4=True), GruVariant(int4=True, reset_after=True), RnnVariant(int4=True, relu=True)],
+    ids=names,
+)
 @pytest.mark.parametrize("blocks", [(32, 128), (128, 32)])
-def test_each_matrix_has_blocks_of_its_own(kernel, blocks, reset_after):
-    variant = GruVariant(int4=True, reset_after=reset_after)
-    operator = gru(variant, 40, 200, INT4[0])
+def test_each_matrix_has_blocks_of_its_own(kernel, blocks, variant):
+    operator = one_state(variant, 40, 200, INT4[0])
     weights = dict(operator.weights)
     for name, block in zip("wr", blocks, strict=True):
-        other = gru(variant, 40, 200, Scheme(kind="int4", block=block)).weights
+        other = one_state(variant, 40, 200, Scheme(kind="int4", block=block)).weights
         weights |= {key: other[key] for key in (name, f"{name}_scale", f"{name}_zero")}
     feeds = feeds_of(operator, 6, 3)
     session = kernel(one_node(variant.name, variant.inputs, ("y", "h_out"), weights))
@@ -72,11 +90,11 @@ def test_each_matrix_has_blocks_of_its_own(kernel, blocks, reset_after):
     assert_bits(answers(session, mixed, feeds), mixed.expected(feeds), str(blocks))
 
 
-@pytest.mark.parametrize("variant", GRUS, ids=names)
+@pytest.mark.parametrize("variant", CELLS, ids=names)
 def test_kernels_and_bodies_agree_but_for_flips(kernel, variant):
     differences = []
     for scheme in with_scheme(variant)[:2]:
-        operator = gru(variant, 12, 17, scheme, seed=3)
+        operator = one_state(variant, 12, 17, scheme, seed=3)
         feeds = feeds_of(operator, 5, 6, seed=3)
         bodies = answers(open_session(operator.model), operator, feeds)
         for name, got in answers(kernel(operator.model), operator, feeds).items():
@@ -96,7 +114,7 @@ def test_int8_beyond_1040_inputs(kernel, reset_after):
     assert_bits(answers(kernel(operator.model), operator, feeds), operator.expected(feeds), str(operator))
 
 
-@pytest.mark.parametrize("variant", GRUS, ids=names)
+@pytest.mark.parametrize("variant", CELLS, ids=names)
 def test_a_row_does_not_see_its_batch(kernel, variant):
     operator = made(variant)
     session, feeds = kernel(operator.model), feeds_of(operator, TIME, ROWS)
@@ -108,7 +126,7 @@ def test_a_row_does_not_see_its_batch(kernel, variant):
             assert part.tobytes() == whole[:, rows].tobytes(), f"rows {rows}"
 
 
-@pytest.mark.parametrize("variant", [v for v in GRUS if not v.ragged], ids=names)
+@pytest.mark.parametrize("variant", [v for v in CELLS if not v.ragged], ids=names)
 @pytest.mark.parametrize("batch", [1, 5])
 def test_chunks_give_the_whole_sequence(kernel, variant, batch):
     operator = made(variant)
@@ -124,7 +142,7 @@ def test_chunks_give_the_whole_sequence(kernel, variant, batch):
         assert state.tobytes() == h.tobytes(), cut
 
 
-@pytest.mark.parametrize("variant", GRUS, ids=names)
+@pytest.mark.parametrize("variant", CELLS, ids=names)
 def test_threads_change_nothing(kernel, variant):
     # 64 rows of 40 + 50 inputs and 150 columns over 24 steps: enough work that groups go to several threads.
     operator = made(variant)
@@ -135,7 +153,7 @@ def test_threads_change_nothing(kernel, variant):
             assert answer.tobytes() == expected.tobytes(), threads
 
 
-@pytest.mark.parametrize("variant", [GruVariant(), GruVariant(int4=True, reset_after=True)], ids=names)
+@pytest.mark.parametrize("variant", [GruVariant(), GruVariant(int4=True, reset_after=True), RnnVariant()], ids=names)
 def test_four_threads_on_one_session(kernel, variant):
     session, operator = kernel(made(variant).model), made(variant)
     # Shapes differ, so that a buffer shared between calls would be too small, or seen by the other.
@@ -159,14 +177,15 @@ def test_four_threads_on_one_session(kernel, variant):
 
 
 @pytest.mark.parametrize("fill", FILLS)
-@pytest.mark.parametrize("variant", [v for v in GRUS if not v.ragged], ids=names)
+@pytest.mark.parametrize("variant", [v for v in CELLS if not v.ragged], ids=names)
 @np.errstate(over="ignore", invalid="ignore")
 def test_extreme_values_give_the_models_bits(kernel, variant, fill):
     operator = made(variant, 19, 21)
     session = kernel(operator.model)
     for which in (("x",), ("h",), ("x", "h")):
-        if fill == "the largest float" and len(which) == 2:
-            continue  # both products may overflow, and infinity less infinity is outside of the operators' domain
+        relu = isinstance(variant, RnnVariant) and variant.relu
+        if fill == "the largest float" and (len(which) == 2 or relu):
+            continue  # products overflow, and infinity (less infinity, or as a state) is outside of the domain
         feeds = feeds_of(operator, 6, 3)
         for name in which:
             feeds[name][:, 1:] = FILLS[fill](feeds[name][:, 1:])  # one row stays: it must not notice
@@ -174,7 +193,7 @@ def test_extreme_values_give_the_models_bits(kernel, variant, fill):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("variant", [v for v in GRUS if not v.ragged], ids=names)
+@pytest.mark.parametrize("variant", [v for v in CELLS if not v.ragged], ids=names)
 def test_what_is_not_finite_stays_in_its_row(kernel, variant, value):
     operator = made(variant, 70, 67)
     session, feeds = kernel(operator.model), feeds_of(operator, 4, 3)
@@ -188,7 +207,7 @@ def test_what_is_not_finite_stays_in_its_row(kernel, variant, value):
                 assert np.isnan(array[-1, 1]).all(), (name, key)
 
 
-@pytest.mark.parametrize("variant", [v for v in GRUS if v.ragged], ids=names)
+@pytest.mark.parametrize("variant", [v for v in CELLS if v.ragged], ids=names)
 def test_lengths_of_every_kind(kernel, variant):
     operator = made(variant, 6, 11)
     session, feeds = kernel(operator.model), feeds_of(operator, 5, 20)
@@ -205,7 +224,7 @@ def test_lengths_of_every_kind(kernel, variant):
         assert_bits(wild, tame, str(length))
 
 
-@pytest.mark.parametrize("variant", [v for v in GRUS if not v.ragged], ids=names)
+@pytest.mark.parametrize("variant", [v for v in CELLS if not v.ragged], ids=names)
 def test_a_constant_of_any_other_shape_is_refused(kernel, variant):
     operator = made(variant, 66, 20)
 
@@ -247,7 +266,7 @@ def test_weights_of_minus_128_and_columns_that_are_no_gates_are_refused(kernel):
             kernel(one_node(variant.name, variant.inputs, operator.outputs, weights, body=False))
 
 
-@pytest.mark.parametrize("variant", GRUS, ids=names)
+@pytest.mark.parametrize("variant", CELLS, ids=names)
 def test_inputs_of_other_shapes_are_refused_at_each_run(kernel, variant):
     operator = made(variant, 6, 11)
     session, feeds = kernel(operator.model), feeds_of(operator, 4, 3)
@@ -269,16 +288,27 @@ def test_inputs_of_other_shapes_are_refused_at_each_run(kernel, variant):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"linear_before_reset": 0},
+        {"linear_before_reset": 1},
+        {"operator": "RNN"},
+        {"operator": "RNN", "activations": ["Relu"]},
+    ],
+    ids=["gru-before", "gru-after", "rnn-tanh", "rnn-relu"],
+)
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-def test_a_quantized_file_runs_whole_on_kernels(library, direction, after, scheme):
-    data = gru_model(direction, lengths=True, state=True, inputs=13, hidden=37, linear_before_reset=after)
+def test_a_quantized_file_runs_whole_on_kernels(library, direction, node, scheme):
+    sides = 2 if direction == "bidirectional" else 1
+    if "activations" in node:
+        node = node | {"activations": node["activations"] * sides}
+    data = gru_model(direction, lengths=True, state=True, inputs=13, hidden=37, **node)
     data = quantize_bytes(data, scheme=scheme).data
     session, bodies = Session(data, kernels="required"), Session(data, kernels="off")
     assert session.kernels == library.instruction_set
     assert self_test(session).passed
     rng = np.random.default_rng(0)
-    sides = 2 if direction == "bidirectional" else 1
     inputs = {"x": rng.standard_normal((8, 3, 13)).astype(np.float32), "rows": np.array([8, 2, 5], np.int32)}
     inputs["h0"] = rng.uniform(-0.9, 0.9, (sides, 3, 37)).astype(np.float32)
     got, expected = session.run(inputs)[0], bodies.run(inputs)[0]

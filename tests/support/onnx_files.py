@@ -105,10 +105,13 @@ def lstm_model(
     return model(nodes, inputs, results, {name: array for name, array in arrays.items() if name in used})
 
 
-def gru_weights(sides: int, *, inputs: int = I, hidden: int = H, seed: int = 0) -> dict[str, np.ndarray]:
-    """W, R and B of a GRU node, gates z r h, drawn as the LSTM's."""
+def gru_weights(
+    sides: int, *, inputs: int = I, hidden: int = H, seed: int = 0, gates: int = 3
+) -> dict[str, np.ndarray]:
+    """W, R and B of a GRU node, gates z r h, drawn as the LSTM's; of an RNN node with one gate."""
     rng = np.random.default_rng(seed)
-    shapes = {"W": (sides, 3 * hidden, inputs), "R": (sides, 3 * hidden, hidden), "B": (sides, 6 * hidden)}
+    rows = gates * hidden
+    shapes = {"W": (sides, rows, inputs), "R": (sides, rows, hidden), "B": (sides, 2 * rows)}
     return {
         name: (rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) == 3 else 0.5)).astype(np.float32)
         for name, shape in shapes.items()
@@ -125,11 +128,12 @@ def gru_model(
     squeeze: bool = False,
     inputs: int = I,
     hidden: int = H,
+    operator: str = "GRU",
     **attributes: Any,
 ) -> bytes:
-    """A file with one GRU node, in any of the forms that ONNX gives it."""
+    """A file with one GRU (or RNN) node, in any of the forms that ONNX gives it."""
     sides = 2 if direction == "bidirectional" else 1
-    arrays = gru_weights(sides, inputs=inputs, hidden=hidden)
+    arrays = gru_weights(sides, inputs=inputs, hidden=hidden, gates=3 if operator == "GRU" else 1)
     moving = {"x": (FLOAT, ["time", "batch", inputs])}
     names = ["x", "W", "R", "B" if bias else "", "", ""]
     if lengths:
@@ -139,7 +143,7 @@ def gru_model(
     shapes = {"Y": ["time", sides, "batch", hidden], "Y_h": [sides, "batch", hidden]}
     found = [name if name in outputs else "" for name in ("Y", "Y_h")]
     options = {"hidden_size": hidden, "direction": direction} | attributes
-    nodes = [helper.make_node("GRU", names, found, name="rnn", **options)]
+    nodes = [helper.make_node(operator, names, found, name="rnn", **options)]
     results = {name: shapes[name] for name in outputs}
     if squeeze:
         arrays["one"] = np.array([1])

@@ -1,6 +1,7 @@
 """What an adopted file says about itself: layers, streaming, and what could not be found out."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -14,6 +15,8 @@ from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, Streaming, TensorSpec
 
 __all__ = ["card_layers", "judge", "name_layers", "output_marks"]
+
+_CELLS: dict[str, Literal["lstm", "gru", "rnn"]] = {"lstm": "lstm", "gru": "gru", "rnn": "rnn"}
 
 
 def name_layers(model: ir.Model, known: Sequence[str] = ()) -> None:
@@ -39,8 +42,14 @@ def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     layers, sentences = [], []
     nodes = [node for _where, node in layer_nodes(model)]
     for found, node in zip(find_layers(model), nodes, strict=True):
-        if found.cell == "rnn" or found.input_size is None or found.hidden_size is None:
-            why = "is a plain RNN" if found.cell == "rnn" else "has weights that are not constant"
+        activation = _activation(node) if found.cell == "rnn" else None
+        if (found.cell == "rnn" and activation is None) or found.input_size is None or found.hidden_size is None:
+            unknown = found.input_size is None or found.hidden_size is None
+            why = (
+                "has weights that are not constant"
+                if unknown
+                else "has a clip, or activations other than one Tanh or Relu"
+            )
             sentences.append(f"the layer {found.name!r} ({found.operator}) {why}: the card does not describe it")
             continue
         peephole = found.cell == "lstm" and len(node.inputs) > 7 and node.inputs[7] is not None
@@ -48,7 +57,7 @@ def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
         layers.append(
             Layer(
                 name=found.name,
-                cell="gru" if found.cell == "gru" else "lstm",
+                cell=_CELLS[found.cell],
                 peephole="diagonal" if peephole else "none",
                 input_size=found.input_size,
                 hidden_size=found.hidden_size,
@@ -56,9 +65,18 @@ def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
                 directions=found.directions,
                 operator=found.operator if node.domain in ("", "ai.onnx") else f"{node.domain}::{found.operator}",
                 reset_after=after if found.cell == "gru" else None,
+                activation=activation,
             )
         )
     return tuple(layers), tuple(sentences)
+
+
+def _activation(node: ir.Node) -> Literal["tanh", "relu"] | None:
+    """The activation of an RNN, where it is one that the card has, without a clip, in all directions."""
+    found = {str(name).lower() for name in attribute_of(node, "activations") or ["Tanh"]}
+    if "clip" in node.attributes:
+        return None
+    return "tanh" if found == {"tanh"} else "relu" if found == {"relu"} else None
 
 
 def judge(

@@ -18,11 +18,16 @@ from lstm_edge_exporters.functions.names import (
     LINEAR_INT8,
     CellVariant,
     GruVariant,
+    RnnVariant,
+    Variant,
     all_cells,
     all_grus,
+    all_rnns,
     parse_cell_name,
     parse_gru_name,
+    parse_rnn_name,
 )
+from lstm_edge_exporters.functions.rnn import rnn_text
 from lstm_edge_exporters.functions.rounding import OPSET
 
 __all__ = [
@@ -31,22 +36,28 @@ __all__ = [
     "LINEAR_INT8",
     "CellVariant",
     "GruVariant",
+    "RnnVariant",
+    "Variant",
     "all_cells",
     "all_grus",
+    "all_rnns",
     "function_digests",
     "function_for",
     "parse_cell_name",
     "parse_gru_name",
+    "parse_rnn_name",
 ]
 
 
 @functools.cache
 def _serialized(name: str) -> bytes:
-    cell, gru = parse_cell_name(name), parse_gru_name(name)
+    cell, gru, rnn = parse_cell_name(name), parse_gru_name(name), parse_rnn_name(name)
     if cell is not None:
         text = cell_text(cell)
     elif gru is not None:
         text = gru_text(gru)
+    elif rnn is not None:
+        text = rnn_text(rnn)
     elif name in LINEAR_INPUTS:
         text = linear_text(name)
     else:
@@ -75,5 +86,6 @@ def function_for(name: str, opset: int = OPSET) -> onnx.FunctionProto:
 
 def function_digests() -> dict[str, str]:
     """Return the SHA-256 of each operator's function as a file of opset 18 has it: the device refuses another body."""
-    names = [*(cell.name for cell in all_cells()), *(gru.name for gru in all_grus()), *LINEAR_INPUTS]
+    variants: tuple[Variant, ...] = (*all_cells(), *all_grus(), *all_rnns())
+    names = [*(variant.name for variant in variants), *LINEAR_INPUTS]
     return {name: hashlib.sha256(_serialized(name)).hexdigest() for name in sorted(names)}

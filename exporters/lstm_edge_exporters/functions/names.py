@@ -13,10 +13,14 @@ __all__ = [
     "LINEAR_INT8",
     "CellVariant",
     "GruVariant",
+    "RnnVariant",
+    "Variant",
     "all_cells",
     "all_grus",
+    "all_rnns",
     "parse_cell_name",
     "parse_gru_name",
+    "parse_rnn_name",
 ]
 
 DOMAIN = "lstm_edge"
@@ -27,6 +31,7 @@ Peephole = Literal["none", "diagonal", "full"]
 _PART: dict[Peephole, str] = {"none": "", "diagonal": "Diagonal", "full": "Full"}
 _NAME = re.compile(r"Lstm(Diagonal|Full)?(Projected)?(Ragged)?(Int8|Int4)?V1")
 _GRU_NAME = re.compile(r"Gru(ResetAfter)?(Ragged)?(Int8|Int4)V1")
+_RNN_NAME = re.compile(r"Rnn(Relu)?(Ragged)?(Int8|Int4)V1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +165,66 @@ def all_grus() -> tuple[GruVariant, ...]:
     return tuple(
         GruVariant(reset_after=reset_after, ragged=ragged, int4=int4)
         for reset_after in (False, True)
+        for ragged in (False, True)
+        for int4 in (False, True)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RnnVariant:
+    """One RNN operator: the parts its name is built from, and the inputs that follow from them.
+
+    ``relu``: the activation is relu, else tanh; ``ragged``: rows have lengths; ``int4``: weights are four bits, else
+    int8. There is no float32 operator: ONNX's own ``RNN`` computes all of these.
+    """
+
+    relu: bool = False
+    ragged: bool = False
+    int4: bool = False
+
+    @property
+    def int8(self) -> bool:
+        """Whether weights are int8 with one scale a column."""
+        return not self.int4
+
+    @property
+    def name(self) -> str:
+        """The operator's name, for example ``RnnReluRaggedInt8V1``."""
+        return f"Rnn{'Relu' * self.relu}{'Ragged' * self.ragged}{'Int4' if self.int4 else 'Int8'}V1"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the operator's inputs, in order."""
+        return ("x", "h", *(("lengths",) if self.ragged else ()), *self.weights)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The names of the constant inputs, in order; a matrix is followed by its scale (and zero point)."""
+        suffixes = ("", "_scale", "_zero") if self.int4 else ("", "_scale")
+        return (*(f"{name}{suffix}" for name in "wr" for suffix in suffixes), "b")
+
+    def is_quantized(self, weight: str) -> bool:
+        """Say whether a weight is a matrix that is stored with scales; the bias stays float32."""
+        return weight in ("w", "r")
+
+
+Variant = CellVariant | GruVariant | RnnVariant
+
+
+def parse_rnn_name(name: str) -> RnnVariant | None:
+    """Return the variant of an operator's name, or None if it is not an RNN of this version."""
+    match = _RNN_NAME.fullmatch(name)
+    if match is None:
+        return None
+    relu, ragged, precision = match.groups(default="")
+    return RnnVariant(relu=bool(relu), ragged=bool(ragged), int4=precision == "Int4")
+
+
+def all_rnns() -> tuple[RnnVariant, ...]:
+    """Return every RNN operator of this version."""
+    return tuple(
+        RnnVariant(relu=relu, ragged=ragged, int4=int4)
+        for relu in (False, True)
         for ragged in (False, True)
         for int4 in (False, True)
     )

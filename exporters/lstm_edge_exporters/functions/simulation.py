@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.functions.names import CellVariant, GruVariant
+from lstm_edge_exporters.functions.names import CellVariant, GruVariant, RnnVariant
 
-__all__ = ["exponential", "gru", "linear", "lstm", "quantize_rows", "sigmoid", "tanh", "unpack"]
+__all__ = ["exponential", "gru", "linear", "lstm", "quantize_rows", "rnn", "sigmoid", "tanh", "unpack"]
 
 Float = NDArray[np.float32]
 Weights = Mapping[str, NDArray[Any]]
@@ -163,6 +163,28 @@ def gru(
             # A column's product does not depend on the other columns: those of n are taken from the whole.
             n = tanh(x_n + np.split(_product(r * h, "r", weights, kind), 3, axis=-1)[2])
         h_new = np.asarray((F(1) - z) * n + z * h, np.float32)
+        valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
+        outputs.append(np.where(valid, h_new, F(0))[0])
+        h = np.where(valid, h_new, h)
+    return np.stack(outputs), h
+
+
+def rnn(
+    variant: RnnVariant,
+    x: Float,
+    h: Float,
+    weights: Weights,
+    lengths: NDArray[np.int64] | None = None,
+    *,
+    precision: Precision | None = None,
+) -> tuple[Float, Float]:
+    """Any RNN operator: x [T, B, I], h [1, B, H] to y [T, B, H], h_out [1, B, H]; ``precision`` is as in ``gru``."""
+    kind: Precision = precision or ("int4" if variant.int4 else "int8")
+    zx = _product(x, "w", weights, kind) + weights["b"]
+    outputs = []
+    for t in range(x.shape[0]):
+        a = np.asarray(zx[t] + _product(h, "r", weights, kind), np.float32)
+        h_new = np.where(a <= 0, F(0), a) if variant.relu else tanh(a)
         valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
         outputs.append(np.where(valid, h_new, F(0))[0])
         h = np.where(valid, h_new, h)

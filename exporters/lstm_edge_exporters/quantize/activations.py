@@ -26,6 +26,7 @@ from lstm_edge_exporters.quantize.layer import Reader
 from lstm_edge_exporters.quantize.layers import find_layers
 from lstm_edge_exporters.quantize.lstm import Lstm, OwnCell
 from lstm_edge_exporters.quantize.recurrent import DIRECTIONS
+from lstm_edge_exporters.quantize.rnn import Rnn
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Tap", "add_taps", "find_taps"]
@@ -109,7 +110,7 @@ def _tap(reader: Reader) -> Tap | None:
         return _made(node, (name,), {"x": node.inputs[0]}, partial(_linear_rows, name), node.inputs[1:2])
     if isinstance(reader, OwnCell):
         return _cell_tap(reader)
-    if not isinstance(reader, Lstm | Gru | DynamicLstm):
+    if not isinstance(reader, Lstm | Gru | Rnn | DynamicLstm):
         return None
     x, w, r, _, lengths, h = inputs_of(node, 6)
     paths = (reader.path, f"{reader.path}_reverse")[: reader.sides]
@@ -156,7 +157,7 @@ def _linear_rows(name: str, arrays: Mapping[str, Array]) -> Rows:
 
 
 def _operator_rows(paths: tuple[str, ...], backward: tuple[bool, ...], arrays: Mapping[str, Array]) -> Rows:
-    """Of ONNX's LSTM and GRU: x [T, B, I], y [T, D, B, H], h [D, B, H], lengths [B]."""
+    """Of ONNX's LSTM, GRU and RNN: x [T, B, I], y [T, D, B, H], h [D, B, H], lengths [B]."""
     x, y = arrays["x"], arrays["y"]
     h = arrays.get("h", np.zeros(y.shape[1:], np.float32))
     lengths = _lengths(arrays, x)

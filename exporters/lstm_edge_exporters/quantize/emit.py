@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8, CellVariant, GruVariant
+from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8, CellVariant, Variant
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner, remove_node, replace_node
 from lstm_edge_exporters.quantize.layer import Arrays, Outcome, Reader, RecurrentLayer, WeightLayer
@@ -148,11 +148,11 @@ def _rounded(
     return sides, f"dequantized and rounded anew, because of {reason}"
 
 
-def _quantized(variant: CellVariant | GruVariant, scheme: Scheme) -> CellVariant | GruVariant:
+def _quantized(variant: Variant, scheme: Scheme) -> Variant:
     four = scheme.kind == "int4"
-    if isinstance(variant, GruVariant):
-        return replace(variant, int4=four)
-    return replace(variant, int8=not four, int4=four)
+    if isinstance(variant, CellVariant):
+        return replace(variant, int8=not four, int4=four)
+    return replace(variant, int4=four)
 
 
 def _connect_sides(node: ir.Node, layer: RecurrentLayer, operator: Operator) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import onnx_ir as ir
 
-from lstm_edge_exporters.functions import CellVariant, GruVariant
+from lstm_edge_exporters.functions import Variant
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.arrays import Array
@@ -56,7 +56,7 @@ class RecurrentLayer:
         inexact: why a layer that holds integers must be rounded again; None where the layer is float32.
     """
 
-    variant: CellVariant | GruVariant
+    variant: Variant
     sides: tuple[Arrays, ...]
     direction: str
     lengths: ir.Value | None

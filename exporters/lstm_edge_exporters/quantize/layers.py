@@ -10,7 +10,8 @@ from lstm_edge_exporters.quantize.feedforward import Conv, Embedding, Linear
 from lstm_edge_exporters.quantize.gru import Gru
 from lstm_edge_exporters.quantize.layer import Reader
 from lstm_edge_exporters.quantize.lstm import Lstm, OwnCell
-from lstm_edge_exporters.quantize.recurrent import Recurrent, Rnn
+from lstm_edge_exporters.quantize.recurrent import Recurrent
+from lstm_edge_exporters.quantize.rnn import Rnn
 
 __all__ = ["find_layers", "layers_in_functions"]
 

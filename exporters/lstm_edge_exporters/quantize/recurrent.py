@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from lstm_edge_exporters.functions import CellVariant, GruVariant
+from lstm_edge_exporters.functions import Variant
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
-from lstm_edge_exporters.quantize.layer import Layer, LayerKind, Reader, RecurrentLayer, Refusal
+from lstm_edge_exporters.quantize.layer import LayerKind, Reader, RecurrentLayer, Refusal
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["DIRECTIONS", "FloatCell", "Recurrent", "Rnn", "constant_inputs"]
+__all__ = ["DIRECTIONS", "FloatCell", "Recurrent", "constant_inputs"]
 
 # For each direction of a node whether it runs backwards.
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
@@ -60,7 +60,7 @@ class Recurrent(Reader):
         return {1: ("W", "W"), 2: ("R", "R")}
 
     def direction(self, *activations: str) -> str:
-        """Honour or refuse, by name, each attribute of ONNX's LSTM and GRU (opset 14) but ``linear_before_reset``.
+        """Honour or refuse, by name, each attribute of ONNX's LSTM, GRU and RNN (opset 14) but ``linear_before_reset``.
 
         ``hidden_size`` says what the weights' shapes say; onnxruntime runs no node in which it is another.
 
@@ -89,22 +89,14 @@ class Recurrent(Reader):
         return direction
 
 
-class Rnn(Recurrent):
-    """ONNX's ``RNN``, whose weights can only be stored as float16."""
-
-    def read(self) -> Layer:
-        """Refuse: this project has no RNN operator."""
-        raise Refusal(f"operator {self.node.op_type} has no quantized form in this version")
-
-
 class FloatCell(Recurrent):
-    """ONNX's ``LSTM`` or ``GRU``: X, W, R, B, sequence_lens, initial_h and, of LSTM, initial_c and P."""
+    """ONNX's ``LSTM``, ``GRU`` or ``RNN``: X, W, R, B, sequence_lens, initial_h and, of LSTM, initial_c and P."""
 
     activations: ClassVar[tuple[str, ...]]
     gates: ClassVar[int]
     states: ClassVar[int]
 
-    def variant(self, *, ragged: bool, peephole: bool) -> CellVariant | GruVariant:
+    def variant(self, *, ragged: bool, peephole: bool) -> Variant:
         """Return the operator; a diagonal peephole is an LSTM's."""
         raise NotImplementedError
 

@@ -6,6 +6,7 @@
 #include "gru_cell.h"
 #include "linear.h"
 #include "lstm_cell.h"
+#include "rnn_cell.h"
 
 constexpr InstructionSet functions(const char* name) {
   using P = Precision;
@@ -16,5 +17,6 @@ constexpr InstructionSet functions(const char* name) {
            {run_lstm<P::kInt8, K::kNone>, run_lstm<P::kInt8, K::kDiagonal>, run_lstm<P::kInt8, K::kFull>},
            {run_lstm<P::kInt4, K::kNone>, run_lstm<P::kInt4, K::kDiagonal>, run_lstm<P::kInt4, K::kFull>}},
           {{run_gru<P::kInt8, false>, run_gru<P::kInt8, true>}, {run_gru<P::kInt4, false>, run_gru<P::kInt4, true>}},
+          {{run_rnn<P::kInt8, false>, run_rnn<P::kInt8, true>}, {run_rnn<P::kInt4, false>, run_rnn<P::kInt4, true>}},
           {run_linear<P::kInt8>, run_linear<P::kInt4>}};
 }

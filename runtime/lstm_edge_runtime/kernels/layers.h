@@ -9,7 +9,7 @@ namespace lstm_edge {
 
 enum class Peephole { kNone, kDiagonal, kFull };
 
-// What an LSTM and a GRU have in common; a layer never changes after it was made.
+// What LSTM, GRU and RNN have in common; a layer never changes after it was made.
 struct Recurrent {
   int inputs = 0, hidden = 0, outputs = 0;  // I, H, P (= H without projection)
   Matrix w, r;                              // an LSTM's gates i f g o; a GRU's r z n (r without n, see Gru)
@@ -34,13 +34,19 @@ struct Gru : Recurrent {
 };
 
 // int8 or int4.
+struct Rnn : Recurrent {
+  static constexpr int kGates = 1;
+  static constexpr bool kHasCell = false;
+};
+
+// int8 or int4.
 struct Linear {
   Matrix w;
   Aligned<float> bias;  // padded to w's columns
 };
 
-// One call, dense float32: x [T, B, I], h [B, P], c [B, H], lengths [B] or null; y [T, B, P], h_out, c_out. A GRU has
-// no c.
+// One call, dense float32: x [T, B, I], h [B, P], c [B, H], lengths [B] or null; y [T, B, P], h_out, c_out. GRU and RNN
+// have no c.
 struct Call {
   int steps, batch;
   const float *x, *h, *c;
@@ -58,6 +64,7 @@ struct InstructionSet {
   int weight_offset;         // what pack_int8 adds
   RunRows<Lstm> lstm[3][3];  // [Precision][Peephole]
   RunRows<Gru> gru[2][2];    // [int8, int4][whether the reset gate comes after the product]
+  RunRows<Rnn> rnn[2][2];    // [int8, int4][whether the activation is relu]
   RunLinear linear[2];       // [int8, int4]
 };
 

@@ -25,7 +25,7 @@ struct Operator : OrtCustomOp {
   std::string name;
   MakeKernel make = nullptr;
   size_t outputs = 1;
-  bool projected = false, ragged = false, reset_after = false;
+  bool projected = false, ragged = false, reset_after = false, relu = false;
   Precision precision = Precision::kFloat;
   Peephole peephole = Peephole::kNone;
   std::vector<int> input_types;

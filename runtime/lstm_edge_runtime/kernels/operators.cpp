@@ -35,6 +35,13 @@ std::string gru_name(Precision precision, bool reset_after, bool ragged) {
   return name + (precision == Precision::kInt8 ? "Int8V1" : "Int4V1");
 }
 
+std::string rnn_name(Precision precision, bool relu, bool ragged) {
+  std::string name = "Rnn";
+  if (relu) name += "Relu";
+  if (ragged) name += "Ragged";
+  return name + (precision == Precision::kInt8 ? "Int8V1" : "Int4V1");
+}
+
 template <class Made>
 std::unique_ptr<Kernel> make(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info) {
   return std::make_unique<Made>(runtime, op, info);
@@ -126,6 +133,21 @@ std::vector<std::unique_ptr<Operator>> make_operators() {
       op->add_matrix("r");
       op->add("b", kFloat);
       if (op->reset_after) op->add("rb", kFloat);
+      operators.push_back(std::move(op));
+    }
+    for (int variant = 0; variant < 4; ++variant) {
+      auto op = std::make_unique<Operator>();
+      op->make = make<RnnKernel>;
+      op->outputs = 2;
+      op->precision = precision;
+      op->relu = variant % 2;
+      op->ragged = variant / 2;
+      op->name = rnn_name(precision, op->relu, op->ragged);
+      for (const char* moving : {"x", "h"}) op->add(moving, kFloat);
+      if (op->ragged) op->add("lengths", kInt64);
+      op->add_matrix("w");
+      op->add_matrix("r");
+      op->add("b", kFloat);
       operators.push_back(std::move(op));
     }
     auto op = std::make_unique<Operator>();

@@ -1,4 +1,4 @@
-// The kernels of the LSTM and the GRU operators: how their constants are read, and one call.
+// The kernels of the LSTM, GRU and RNN operators: how their constants are read, and one call.
 #pragma once
 
 #include <atomic>
@@ -148,6 +148,20 @@ class GruKernel final : public RecurrentKernel<Gru> {
     }
     gru.bias = constants.bias(gru.w, Columns{3, gru.hidden});
     if (op.reset_after) gru.recurrent_bias = constants.rows({gru.hidden});
+  }
+};
+
+class RnnKernel final : public RecurrentKernel<Rnn> {
+ public:
+  RnnKernel(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info)
+      : RecurrentKernel(runtime, op, instruction_set().rnn[op.precision == Precision::kInt4][op.relu]) {
+    Constants constants(runtime, info, op, op.ragged ? 3 : 2);
+    Rnn& rnn = layer_;
+    rnn.w = constants.matrix(-1, -1, 1);
+    rnn.inputs = rnn.w.k;
+    rnn.hidden = rnn.outputs = rnn.w.n;
+    rnn.r = constants.matrix(rnn.hidden, rnn.hidden, 1);
+    rnn.bias = constants.bias(rnn.w, Columns{1, rnn.hidden});
   }
 };
 
