@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras mypy pre-co
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean coverage demo docs docs-cells docs-demo docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -130,6 +130,13 @@ docs-report: $(VENV)/ready  ## draw the picture of the example report, docs/imag
 
 benchmarks: $(VENV)/ready  ## regenerate the figures in docs/numbers.md (three minutes)
 	$(BIN)/python docs/generate.py --numbers
+
+docs-adopting: $(VENV)/ready $(LIBRARY)  ## measure what adopting costs and write it into docs/adopt.md
+	$(BIN)/python benchmarks/silero.py --fetch
+	$(BIN)/python benchmarks/adopting.py --write
+
+docs-denoiser: $(VENV)/ready $(LIBRARY)  ## regenerate the tables in docs/denoiser.md (needs GTCRN's files, see there)
+	$(BIN)/python benchmarks/denoiser.py --write
 
 silero: $(VENV)/ready $(LIBRARY)  ## regenerate the table in docs/silero.md
 	$(BIN)/python benchmarks/silero.py --write
