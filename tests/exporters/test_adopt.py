@@ -239,7 +239,7 @@ def test_a_wrong_rewriting_is_caught_and_nothing_is_written(tmp_path, monkeypatc
         value.const_value = ir.tensor(value.const_value.numpy() * np.float32(1.01), name="R")
         return ()
 
-    monkeypatch.setattr(package, "fold_cells", spoil)
+    monkeypatch.setattr(package, "gather_layers", spoil)
     with pytest.raises(ParityError, match=r"the adopted file is not the original: y at .*nothing was written"):
         adopt(tmp_path / "in.onnx", tmp_path / "out.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]

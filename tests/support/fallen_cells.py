@@ -208,3 +208,31 @@ def unchecked(text: str, *, states: str = "h, c", arrays: dict[str, Array] | Non
     for name, array in ((arrays or lstm_arrays()) | extra).items():
         proto.graph.initializer.append(numpy_helper.from_array(array, name))
     return proto.SerializeToString()
+
+
+def packed_stack(widths: int = 8, *, layers: int = 2, named: str = "s") -> bytes:
+    """Stacked cells whose input is as wide as their state, all states packed in one tensor [1, layers, H, 2]."""
+    arrays: dict[str, Array] = {}
+    lines, x = [], "x"
+    for k in range(layers):
+        for q in (0, 1):
+            arrays |= {f"k{k}": np.array(k), f"q{q}": np.array(q)}
+            lines.append(f"s{k}{q}w = Gather<axis = 1>({named}, k{k}) s{k}{q} = Gather<axis = 2>(s{k}{q}w, q{q})")
+        arrays |= {f"w{k}": random(widths, 4 * widths, seed=k), f"r{k}": random(widths, 4 * widths, seed=k + 9)}
+        lines.append(
+            f"xw{k} = MatMul({x}, w{k}) hr{k} = MatMul(s{k}0, r{k}) z{k} = Add(xw{k}, hr{k}) "
+            f"i{k}, f{k}, g{k}, o{k} = Split<axis = 1, num_outputs = 4>(z{k}) si{k} = Sigmoid(i{k}) "
+            f"sf{k} = Sigmoid(f{k}) tg{k} = Tanh(g{k}) so{k} = Sigmoid(o{k}) fc{k} = Mul(sf{k}, s{k}1) "
+            f"ig{k} = Mul(si{k}, tg{k}) c{k} = Add(fc{k}, ig{k}) tc{k} = Tanh(c{k}) h{k} = Mul(so{k}, tc{k}) "
+            f"hu{k} = Unsqueeze(h{k}, ends) cu{k} = Unsqueeze(c{k}, ends) hc{k} = Concat<axis = 3>(hu{k}, cu{k})"
+        )
+        x = f"h{k}"
+    lines.append(f"s_out = Concat<axis = 1>({', '.join(f'hc{k}' for k in range(layers))}) y = Identity({x})")
+    arrays["ends"] = np.array([1, 3])
+    head = f"float[1, {widths}] x, float[1, {layers}, {widths}, 2] {named}"
+    outs = f"float[1, {widths}] y, float[1, {layers}, {widths}, 2] s_out"
+    source = f'<ir_version: 8, opset_import: ["" : 18]> other ({head}) => ({outs}) {{ {" ".join(lines)} }}'
+    proto = onnx.parser.parse_model(source)
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()

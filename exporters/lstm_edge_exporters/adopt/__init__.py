@@ -14,10 +14,10 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.answer import copy_answer
 from lstm_edge_exporters.adopt.axes import apply_axes, check_dtypes, find_axes, measure_outputs, name_roles
-from lstm_edge_exporters.adopt.cells import fold_cells
 from lstm_edge_exporters.adopt.describe import card_layers, judge, name_layers, output_marks
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers
 from lstm_edge_exporters.adopt.recognize import recognize_states, trial_sizes
+from lstm_edge_exporters.adopt.rolling import gather_layers
 from lstm_edge_exporters.adopt.state_values import idle_states, with_domains
 from lstm_edge_exporters.adopt.stateful import make_stateful
 from lstm_edge_exporters.adopt.steps import declared_inside
@@ -205,8 +205,7 @@ def _rewrite(model: ir.Model) -> tuple[str, ...]:
     fold(model)
     notes = raise_opset(model)
     notes += rewrite_layout(model)
-    notes += fold_cells(model)
-    fold(model)
+    notes += gather_layers(model)
     name_layers(model, names)
     return notes
 

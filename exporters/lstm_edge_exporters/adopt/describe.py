@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
 from lstm_edge_exporters.adopt.steps import HIDDEN, layers_over_time
+from lstm_edge_exporters.onnx_graph.liveness import live_nodes
 from lstm_edge_exporters.onnx_graph.names import Names
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.verify.chunks import judge_streaming
@@ -41,7 +42,11 @@ def card_layers(model: ir.Model) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """Return the layers that the card can describe, and a sentence for each one that it cannot."""
     layers, sentences = [], []
     nodes = [node for _where, node in layer_nodes(model)]
+    live = live_nodes(model)
     for found, node in zip(find_layers(model), nodes, strict=True):
+        if node not in live and not found.where.startswith("function "):
+            sentences.append(f"the layer {found.name!r} ({found.operator}): no output depends on its numbers")
+            continue
         activation = _activation(node) if found.cell == "rnn" else None
         if (found.cell == "rnn" and activation is None) or found.input_size is None or found.hidden_size is None:
             unknown = found.input_size is None or found.hidden_size is None
@@ -100,10 +105,10 @@ def judge(
         )
     hidden = [layer.name for layer in found if set(layer.initial.values()) & set(HIDDEN) and layer.name in timed]
     if hidden:
+        looped = [layer.name for layer in found if layer.name in hidden and ".body" in layer.where]
+        advice = f"{', '.join(looped)} inside a Loop or a Scan" if looped else "adopt the file with --stateful"
         return Streaming(
-            verdict="none",
-            reason=f"{_subject(hidden, 'starts', 'start')} every call from the same state: "
-            "adopt the file with --stateful",
+            verdict="none", reason=f"{_subject(hidden, 'starts', 'start')} every call from the same state: {advice}"
         )
     if not states:
         return Streaming(verdict="none", reason="no input of the file is known to be a state: --state IN=OUT names one")

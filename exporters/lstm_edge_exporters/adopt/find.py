@@ -1,17 +1,18 @@
 """Recurrent layers wherever they are: the outermost graph, the bodies of If, Loop and Scan, local functions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
+from lstm_edge_exporters.onnx_graph.carried import carried_inputs
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["CELLS", "FoundLayer", "Initial", "find_layers", "is_zero", "layer_nodes"]
+__all__ = ["CELLS", "FoundLayer", "Initial", "find_layers", "is_zero", "layer_nodes", "start_of"]
 
 Initial = Literal["absent", "zeros", "constant", "input", "computed"]
 
@@ -21,6 +22,8 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 # Positions of initial_h and initial_c.
 STATES = {"lstm": {"h": 5, "c": 6}, "gru": {"h": 5}, "rnn": {"h": 5}}
 
+# How far back a state is followed through moves and Loops.
+LONGEST_CHAIN = 64
 # Nodes whose output holds only elements of their first input.
 _MOVES = frozenset(
     (
@@ -98,10 +101,11 @@ def _is_layer(node: ir.Node) -> bool:
 
 def find_layers(model: ir.Model) -> tuple[FoundLayer, ...]:
     """Describe every recurrent layer of a model; nothing is changed."""
-    return tuple(_describe(where, node) for where, node in layer_nodes(model))
+    starts = carried_inputs(model.graph.all_nodes())
+    return tuple(_describe(where, node, starts) for where, node in layer_nodes(model))
 
 
-def _describe(where: str, node: ir.Node) -> FoundLayer:
+def _describe(where: str, node: ir.Node, starts: Mapping[ir.Value | None, ir.Value]) -> FoundLayer:
     cell = CELLS[node.op_type]
     inputs = inputs_of(node, 12)
     weight, recurrent = (_sizes(value) for value in inputs[1:3])
@@ -118,7 +122,7 @@ def _describe(where: str, node: ir.Node) -> FoundLayer:
         hidden_size=hidden,
         direction=attribute_of(node, "direction", "forward"),
         weights=_storage([value for value in inputs[1:4] if value is not None]),
-        initial={kind: _initial(inputs[position]) for kind, position in STATES[cell].items()},
+        initial={kind: _initial(start_of(inputs[position], starts)) for kind, position in STATES[cell].items()},
     )
 
 
@@ -147,6 +151,25 @@ def _storage(values: list[ir.Value]) -> str:
                 behind[node.op_type] = None
                 stack += [parent for parent in node.inputs if parent is not None]
     return f"behind {', '.join(sorted(behind))}" if behind else "initializers"
+
+
+def start_of(value: ir.Value | None, starts: Mapping[ir.Value | None, ir.Value]) -> ir.Value | None:
+    """Return what a state is in the first step, where a Loop or a Scan carries it.
+
+    Args:
+        value: the state that enters a layer.
+        starts: what ``carried_inputs`` found in the model.
+    """
+    current = value
+    for _ in range(LONGEST_CHAIN):
+        node = None if current is None else current.producer()
+        if current in starts:
+            value = current = starts[current]
+        elif node is not None and node.op_type in _MOVES and node.inputs:
+            current = node.inputs[0]
+        else:
+            break
+    return value
 
 
 def _initial(value: ir.Value | None) -> Initial:

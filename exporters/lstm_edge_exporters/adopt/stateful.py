@@ -1,16 +1,20 @@
 """Hidden initial states made explicit: an input and an output for each layer and kind of state."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from lstm_edge_exporters.adopt.find import CELLS, STATES, is_zero, layer_nodes
+from lstm_edge_exporters.adopt.find import CELLS, STATES, is_zero, layer_nodes, start_of
+from lstm_edge_exporters.onnx_graph.carried import carried_inputs
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import add_output, append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
+from lstm_edge_exporters.onnx_graph.liveness import live_nodes
 from lstm_edge_exporters.onnx_graph.names import name_in, unique_name, unique_names
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
 from lstm_edge_runtime.card import BATCH, StateSpec
@@ -56,6 +60,7 @@ def make_stateful(model: ir.Model, inside: Collection[str] = ()) -> tuple[StateS
     forget_shapes(model)
     common.ShapeInferencePass()(model)  # a batch that is fixed in the file is fixed in its states too
     ports = _ports(model.graph, "", inside)
+    _refuse_dead(ports, live_nodes(model))
     with unique_names(model):
         return tuple(_connect(model.graph, port) for port in ports)
 
@@ -83,6 +88,15 @@ def _connect(graph: ir.Graph, port: _Port) -> StateSpec:
     )
 
 
+def _refuse_dead(ports: Sequence[_Port], live: AbstractSet[ir.Node]) -> None:
+    for port in ports:
+        if live.isdisjoint(port.nodes):
+            raise ArtifactError(
+                f"{port.layer} ({port.what[0]}): no output of the file depends on its numbers, so a state of it would "
+                "change nothing; adopt without --stateful"
+            )
+
+
 def _refuse_functions(model: ir.Model) -> None:
     for where, node in layer_nodes(model):
         if where.startswith("function ") and _hidden_kinds(node):
@@ -92,9 +106,9 @@ def _refuse_functions(model: ir.Model) -> None:
             )
 
 
-def _hidden_kinds(node: ir.Node) -> list[str]:
+def _hidden_kinds(node: ir.Node, starts: Mapping[ir.Value | None, ir.Value] = MappingProxyType({})) -> list[str]:
     positions = STATES[CELLS[node.op_type]]
-    inputs = inputs_of(node, 12)
+    inputs = [start_of(value, starts) for value in inputs_of(node, 12)]
     return [kind for kind, at in positions.items() if inputs[at] is None or is_zero(inputs[at])]
 
 
@@ -117,13 +131,14 @@ def _ports(graph: ir.Graph, where: str, inside: frozenset[str]) -> list[_Port]:
 
 
 def _refuse_inside(graphs: Iterable[ir.Graph], node: ir.Node, path: str) -> None:
-    for graph in graphs:
-        for inner in graph.all_nodes():
-            if inner.op_type in CELLS and _hidden_kinds(inner):
-                raise ArtifactError(
-                    f"{inner.name or inner.op_type} ({inner.op_type}) has a hidden state inside the {node.op_type} "
-                    f"{path}, which runs it many times: its state cannot be made explicit; adopt without --stateful"
-                )
+    nodes = [inner for graph in graphs for inner in graph.all_nodes()]
+    starts = carried_inputs([node, *nodes])
+    for inner in nodes:
+        if inner.op_type in CELLS and _hidden_kinds(inner, starts):
+            raise ArtifactError(
+                f"{inner.name or inner.op_type} ({inner.op_type}) has a hidden state inside the {node.op_type} "
+                f"{path}, which runs it many times: its state cannot be made explicit; adopt without --stateful"
+            )
 
 
 def _layer_port(node: ir.Node, kind: str) -> _Port:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from lstm_edge_exporters.onnx_graph.carried import free_carried
 from lstm_edge_exporters.onnx_graph.constants import constant_of, output_bytes, room_for
 from lstm_edge_exporters.onnx_graph.edit import add_constant, drop_unused
 from lstm_edge_exporters.onnx_graph.names import nest, unique_names
@@ -121,6 +122,7 @@ def fold(model: ir.Model) -> None:
     try:
         for _ in range(MOST_ROUNDS):
             forget_shapes(model)
+            free_carried(model)
             before = sum(1 for _ in model.graph.all_nodes())
             fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: _may_fold(node, room, opset))
             _adopt_nested(model)

@@ -22,7 +22,9 @@ from lstm_edge_exporters.artifact import (
     write,
 )
 from lstm_edge_exporters.functions import DOMAIN
+from lstm_edge_exporters.onnx_graph.carried import free_carried
 from lstm_edge_exporters.onnx_graph.edit import drop_unused
+from lstm_edge_exporters.onnx_graph.liveness import drop_shape_only
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.reading import parse_model, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
@@ -210,6 +212,8 @@ def quantize_bytes(
         )
     card = session.card or _inferred_card(session)
     _refuse_quantized(model, card)
+    free_carried(model)
+    drop_shape_only(model)
     found = find_layers(model)
     requests = resolve(found, parts, lambda kind: _default(kind, chosen, layers))
     name = _name_of(requests, chosen)

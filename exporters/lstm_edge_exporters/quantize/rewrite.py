@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from lstm_edge_exporters.onnx_graph.liveness import live_nodes
 from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_exporters.quantize.emit import emit
 from lstm_edge_exporters.quantize.layer import Reader, Refusal
@@ -56,9 +57,10 @@ def rewrite(
         QuantizationError: a weight holds NaN or infinity.
     """
     pairs = zip(readers, requests, strict=True)
+    live = live_nodes(model)
     with unique_names(model):
         rows = [
-            _rewrite_layer(reader, request, rounder)
+            _rewrite_layer(reader, request, rounder) if reader.node in live else _row_of_dead(reader, request)
             for reader, request in pairs
             if reader.kind != "convolution" or request.named
         ]
@@ -90,6 +92,21 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
         raise CoverageError(f"{reasons}. Nothing was written; --allow-unquantized accepts that")
     if not any(row.refused or set(row.parts.values()) - {FLOAT32.text} for row in rows):
         raise QuantizationError("the request leaves every layer float32: nothing to quantize")
+
+
+def _row_of_dead(reader: Reader, request: LayerRequest) -> Row:
+    """A layer whose numbers reach no output is not quantized, whatever was asked, and does not count as covered."""
+    size = reader.input_bytes
+    text = f"{reader.left}: no output depends on its numbers"
+    return Row(
+        coverage=Coverage(
+            layer=reader.name, operator=reader.operator, scheme=text, bytes_before=size, bytes_after=size
+        ),
+        parts={reader.name: FLOAT32.text},
+        recurrent=False,
+        refused=True,
+        named=request.named,
+    )
 
 
 def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Row:

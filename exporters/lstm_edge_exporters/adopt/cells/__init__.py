@@ -1,15 +1,18 @@
 """LSTM and GRU cells that an exporter took apart, folded back into recurrent nodes where everything is certain."""
 
+from collections.abc import Set as AbstractSet
+
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.cells.affine import Stop, label
 from lstm_edge_exporters.adopt.cells.build import Builder
 from lstm_edge_exporters.adopt.cells.gru import looks_like_gru, read_gru
 from lstm_edge_exporters.adopt.cells.lstm import looks_like_lstm, read_lstm
-from lstm_edge_exporters.adopt.cells.shapes import known_shapes
+from lstm_edge_exporters.onnx_graph.carried import carried_inputs
 from lstm_edge_exporters.onnx_graph.names import unique_names
+from lstm_edge_exporters.onnx_graph.shapes import known_shapes
 
-__all__ = ["fold_cells"]
+__all__ = ["fold_cells", "fold_cells_apart"]
 
 
 def fold_cells(model: ir.Model) -> tuple[str, ...]:
@@ -24,22 +27,29 @@ def fold_cells(model: ir.Model) -> tuple[str, ...]:
         One sentence for each layer that was folded (a loop that was unrolled over time uses one layer several
         times), and for each cell that was recognized and left as it was: it names the node that stopped it.
     """
-    graphs = (model.graph, *model.graph.subgraphs())
-    found = [node for graph in graphs for node in graph if looks_like_lstm(node) or looks_like_gru(node)]
-    if not found:
-        return ()
-    builder = Builder(shapes=dict(known_shapes(model)))
-    with unique_names(model):
-        left = [sentence for node in found if (sentence := _fold(node, builder))]
-    folded = [_folded(kind, names) for (_, _, kind), names in builder.names.items()]
+    folded, left = fold_cells_apart(model)
     return (*folded, *left)
 
 
-def _fold(node: ir.Node, builder: Builder) -> str:
+def fold_cells_apart(model: ir.Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Fold cells as ``fold_cells`` does; the sentences on what was folded and those on what was left are two tuples."""
+    graphs = (model.graph, *model.graph.subgraphs())
+    found = [node for graph in graphs for node in graph if looks_like_lstm(node) or looks_like_gru(node)]
+    if not found:
+        return (), ()
+    carried = (value for value in carried_inputs(model.graph.all_nodes()) if value is not None)
+    entering = {*model.graph.inputs, *carried}
+    builder = Builder(shapes=dict(known_shapes(model)))
+    with unique_names(model):
+        left = tuple(sentence for node in found if (sentence := _fold(node, builder, entering)))
+    return tuple(_folded(kind, names) for (_, _, kind), names in builder.names.items()), left
+
+
+def _fold(node: ir.Node, builder: Builder, entering: AbstractSet[ir.Value]) -> str:
     """Fold the cell whose update a node is; return why not, or nothing."""
     lstm = looks_like_lstm(node)
     try:
-        read = read_lstm(node, builder.shapes, builder.partners) if lstm else read_gru(node, builder.shapes)
+        read = read_lstm(node, builder.shapes, builder.partners, entering) if lstm else read_gru(node, builder.shapes)
     except Stop as stop:
         return f"{'LSTM' if lstm else 'GRU'} cell at {label(node)}: recognized, but not folded: {stop}"
     builder.fold(read)

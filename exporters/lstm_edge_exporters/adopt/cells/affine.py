@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
 from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.shapes import Shape, shape_of
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["Affine", "Stop", "is_op", "label", "read_affine", "through"]
+__all__ = ["LONGEST_CHAIN", "Affine", "Stop", "is_op", "label", "read_affine", "through"]
 
 
 # Nodes between a gate and its sources: exporters leave up to six (Gemm, Add, Add, Slice, Split, Identity).

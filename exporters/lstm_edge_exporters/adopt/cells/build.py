@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.cells.cell import Cell
-from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, remove_node, replace_node
 from lstm_edge_exporters.onnx_graph.names import rename, root_of
+from lstm_edge_exporters.onnx_graph.shapes import Shape, shape_of
 
 __all__ = ["Builder"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.cells.affine import Affine, Stop, label, through
-from lstm_edge_exporters.adopt.cells.shapes import Shape, shape_of
+from lstm_edge_exporters.onnx_graph.shapes import Shape, shape_of
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["ACTIVATIONS", "Cell", "check_inside", "check_rows", "factors", "join_sources"]

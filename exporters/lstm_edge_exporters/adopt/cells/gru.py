@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.cells.affine import Affine, Stop, is_op, label, read_affine, through
 from lstm_edge_exporters.adopt.cells.cell import ACTIVATIONS, Cell, check_inside, check_rows, factors, join_sources
-from lstm_edge_exporters.adopt.cells.shapes import Shape
 from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.shapes import Shape
 
 __all__ = ["looks_like_gru", "read_gru"]
 

@@ -3,18 +3,20 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from lstm_edge_exporters.adopt.cells.affine import Affine, Stop, is_op, label, read_affine, through
+from lstm_edge_exporters.adopt.cells.affine import LONGEST_CHAIN, Affine, Stop, is_op, label, read_affine, through
 from lstm_edge_exporters.adopt.cells.cell import ACTIVATIONS, Cell, check_inside, check_rows, factors, join_sources
-from lstm_edge_exporters.adopt.cells.shapes import Shape
 from lstm_edge_exporters.gates import LSTM_ONNX
+from lstm_edge_exporters.onnx_graph.shapes import Shape
 
 __all__ = ["looks_like_lstm", "read_lstm"]
 
 # How torch and Keras call the matrix that h meets; used only where widths and data flow leave two candidates.
+_MOVES = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
 _RECURRENT_NAME = re.compile(r"weight_hh|recurrent", re.IGNORECASE)
 
 
@@ -36,13 +38,19 @@ def looks_like_lstm(node: ir.Node) -> bool:
     return len(active) >= 2 and bool(_tails(node))
 
 
-def read_lstm(node: ir.Node, shapes: Mapping[ir.Value, Shape], partners: Mapping[ir.Value, ir.Value]) -> Cell:
+def read_lstm(
+    node: ir.Node,
+    shapes: Mapping[ir.Value, Shape],
+    partners: Mapping[ir.Value, ir.Value],
+    entering: AbstractSet[ir.Value],
+) -> Cell:
     """Read the cell whose new state the ``Add`` node is.
 
     Args:
         node: a node that ``looks_like_lstm``.
         shapes: what is known of the values' shapes.
         partners: for the cell states of cells that are folded already, the hidden states that belong to them.
+        entering: values that a state can come from: the graph's inputs, and what a Loop or a Scan carries.
 
     Raises:
         Stop: something is not certain; the message names the node.
@@ -57,7 +65,8 @@ def read_lstm(node: ir.Node, shapes: Mapping[ir.Value, Shape], partners: Mapping
     cells, stops = [], []
     for gates, c in _assignments(node):
         try:
-            cells.append(_read(_Parts(node=node, gates={**gates, "o": gate}, c=c, tail=tails[0]), shapes, partners))
+            parts = _Parts(node=node, gates={**gates, "o": gate}, c=c, tail=tails[0])
+            cells.append(_read(parts, shapes, partners, entering))
         except Stop as stop:
             stops.append(stop)
     if len(cells) > 1:
@@ -111,7 +120,12 @@ def _why_no_gates(node: ir.Node) -> str:
     return f"its activations are {names}, expected Sigmoid for i and f, Tanh for g"
 
 
-def _read(parts: _Parts, shapes: Mapping[ir.Value, Shape], partners: Mapping[ir.Value, ir.Value]) -> Cell:
+def _read(
+    parts: _Parts,
+    shapes: Mapping[ir.Value, Shape],
+    partners: Mapping[ir.Value, ir.Value],
+    entering: AbstractSet[ir.Value],
+) -> Cell:
     node, activations, c, (squash, multiply, _) = parts.node, parts.gates, parts.c, parts.tail
     gates = {name: read_affine(through(gate.inputs[0]), shapes) for name, gate in activations.items()}
     width = gates["i"].width
@@ -120,7 +134,7 @@ def _read(parts: _Parts, shapes: Mapping[ir.Value, Shape], partners: Mapping[ir.
             raise Stop(f"gate {name} has {gate.width} columns, gate i has {width}")
         if gate.weights.keys() != gates["i"].weights.keys():
             raise Stop(f"gate {name} and gate i read different values ({label(activations[name])})")
-    h = _hidden(gates, c, width, partners)
+    h = _hidden(gates, c, width, partners, entering)
     x = tuple(source for source in gates["i"].weights if source is not h)
     check_rows([*x, h, c], {h: width, c: width}, shapes)
     products = [value.producer() for value in node.inputs if value is not None]
@@ -139,8 +153,18 @@ def _read(parts: _Parts, shapes: Mapping[ir.Value, Shape], partners: Mapping[ir.
     )
 
 
-def _hidden(gates: Mapping[str, Affine], c: ir.Value, width: int, partners: Mapping[ir.Value, ir.Value]) -> ir.Value:
-    """The source that is the hidden state: by its width, else by where it comes from, else by its matrix's name."""
+def _hidden(
+    gates: Mapping[str, Affine],
+    c: ir.Value,
+    width: int,
+    partners: Mapping[ir.Value, ir.Value],
+    entering: AbstractSet[ir.Value],
+) -> ir.Value:
+    """The source that is the hidden state: by its width, else by where it comes from, else by its matrix's name.
+
+    Both products are summed, so that x and h play the same part in the equations: what tells them apart is that h
+    comes from where c comes from, or, where c enters the graph as it is, that h does and x does not.
+    """
     sources = [source for source, array in gates["i"].weights.items() if array.shape[0] == width]
     if len(gates["i"].weights) < 2 or not sources:
         raise Stop(f"no recurrent product: expected one of a hidden state with {width} columns")
@@ -149,6 +173,8 @@ def _hidden(gates: Mapping[str, Affine], c: ir.Value, width: int, partners: Mapp
     for candidates in (
         [source for source in sources if source is partners.get(c)],
         [source for source in sources if source is c or _siblings(source, c)],
+        [source for source in sources if _root(source) is _root(c)],
+        [source for source in sources if _enters_with(_root(source), _root(c), entering)],
         [source for source in sources if _has_recurrent_matrix(source)],
     ):
         if len(candidates) == 1:
@@ -163,6 +189,20 @@ def _siblings(value: ir.Value, other: ir.Value) -> bool:
     if left is None or right is None:
         return False
     return left is right or (left.op_type == right.op_type and bool(left.inputs) and left.inputs[0] is right.inputs[0])
+
+
+def _root(value: ir.Value) -> ir.Value:
+    """The value that all elements of this one come from."""
+    for _ in range(LONGEST_CHAIN):
+        node = value.producer()
+        if node is None or not is_op(node, *_MOVES) or node.inputs[0] is None:
+            break
+        value = node.inputs[0]
+    return value
+
+
+def _enters_with(value: ir.Value, other: ir.Value, entering: AbstractSet[ir.Value]) -> bool:
+    return value in entering and other in entering and value.graph is other.graph
 
 
 def _has_recurrent_matrix(source: ir.Value) -> bool:

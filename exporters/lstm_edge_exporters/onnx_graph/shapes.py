@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import onnx
 import onnx_ir as ir
 
+from lstm_edge_exporters.onnx_graph.carried_shapes import infer_carried
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 
 __all__ = ["Shape", "known_shapes", "shape_of"]
@@ -30,7 +31,7 @@ def known_shapes(model: ir.Model) -> Mapping[ir.Value, Shape]:
             axis.ClearField("dim_param")
     try:
         follow = _vectors_are_short(model, onnx.shape_inference.infer_shapes(proto))
-        inferred = ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=follow))
+        inferred = ir.from_proto(infer_carried(proto, data_prop=follow))
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError):
         return {}
     pairs = zip(_inner_values(model.graph), _inner_values(inferred.graph), strict=True)
@@ -70,7 +71,20 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
             proto.graph.input.append(described)
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
+    for body in _bodies(proto.graph):
+        # Inference does not look for the axes of a Squeeze outside of the body that it is in.
+        read = {name for node in body.node for name in node.input}
+        body.initializer.extend(tensor for tensor in kept if tensor.name in read)
     return proto
+
+
+def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                if body.node:
+                    yield body
+                    yield from _bodies(body)
 
 
 def _inner_values(graph: ir.Graph) -> Iterator[ir.Value]:
