@@ -166,7 +166,9 @@ def test_a_wrong_result() -> None:
         def forward(self, x: Tensor) -> tuple:
             return self.rnn(x)[1]
 
-    assert refusal(Text()) == "forward returned a str: expected tensors, or tuples, lists or dicts of them"
+    assert refusal(Text()) == (
+        "forward returned a str: expected tensors, or tuples, lists, dicts, named tuples or dataclasses of them"
+    )
     assert refusal(Nothing()) == ("forward returned no tensor besides recurrent states: return what the model computes")
 
 
@@ -213,10 +215,10 @@ class Echo(Around):
 def test_output_names() -> None:
     module = seeded(Echo())
     twice = "the output name {!r} is given twice, or is the name of an input or a state too: give output_names"
-    assert refusal(module) == twice.format("x")
     assert refusal(module, EXAMPLE, output_names=["a", "a"]) == twice.format("a")
     assert refusal(module, EXAMPLE, output_names=["a", "rnn.0.h_out"]) == twice.format("rnn.0.h_out")
     assert refusal(module, EXAMPLE, output_names=["a"]) == "got 1 output names for 2 outputs: x, sum"
+    assert [spec.name for spec in Session(build(module, EXAMPLE).data).outputs] == ["x_out", "sum"]
     session = Session(build(module, EXAMPLE, output_names=["y", "total"]).data)
     assert [(spec.name, spec.axes) for spec in session.outputs] == [("y", ("batch", "time", 5)), ("total", ())]
 
@@ -245,6 +247,7 @@ def test_a_wrong_dtype_for_an_embedding_is_the_modules_own_error() -> None:
     assert message.startswith("the module itself fails on ids [3, 7]: RuntimeError: ")
 
 
+@pytest.mark.slow
 def test_a_tuple_of_states_as_one_argument() -> None:
     class Given(Around):
         def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -252,14 +255,16 @@ def test_a_tuple_of_states_as_one_argument() -> None:
 
     states = [f"{name}: float32[1, batch, 5]" for name in "hc"]
     assert refusal(Given(), None, inputs=["x: float32[batch, time, 3]", *states]) == (
-        "Given: 3 inputs (x, h, c) for forward(x, state): give one for each argument, in order; let forward take the "
-        "tensors of a tuple one by one, as in forward(x, h, c)"
+        "Given: 3 inputs (x, h, c) for forward(x, state): give one for each argument, in order, or name the "
+        'parts of an argument, as in "state.0" and "state.1"'
     )
     state = torch.zeros(1, 2, 5)
-    assert refusal(Given(), (EXAMPLE, (state, state))) == (
-        "example input state is of type tuple, expected a torch.Tensor; let forward take the tensors of a tuple one by "
-        "one, as in forward(x, h, c)"
+    assert refusal(Given(), (EXAMPLE, 3)) == (
+        "example input state is of type int, expected a torch.Tensor, or a dict, tuple, list, named tuple or dataclass "
+        "of tensors"
     )
+    session = Session(build(Given(), (EXAMPLE, (state, state))).data)
+    assert [spec.input for spec in session.states] == ["state_0", "state_1"]
 
 
 @pytest.mark.slow

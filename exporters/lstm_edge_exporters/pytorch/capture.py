@@ -86,7 +86,13 @@ class _Wrapper(nn.Module):
             if self.explicit and item.explicit
         ]
         returned = [tensor for _, parts in finals for tensor in parts]
-        named = flatten_outputs(result, returned, self.plan.output_names, keep_one=self.plan.keeps_one)
+        named = flatten_outputs(
+            result,
+            returned,
+            self.plan.output_names,
+            keep_one=self.plan.keeps_one,
+            taken=[spec.name for spec in self.plan.inputs],
+        )
         answers = [
             masked(named[spec.name], spec, rows) if rows is not None and self.mask else named[spec.name]
             for spec in self.plan.outputs

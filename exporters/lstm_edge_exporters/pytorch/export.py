@@ -18,7 +18,8 @@ from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.writing import to_proto
 from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
-from lstm_edge_exporters.pytorch.given import Examples, input_specs, read_inputs
+from lstm_edge_exporters.pytorch.containers import flat_forward
+from lstm_edge_exporters.pytorch.given import Examples, Given, input_specs, read_inputs
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, could_be_lengths, ragged_maker, takes_lengths
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.original import Original
@@ -88,8 +89,18 @@ def build(
 
 def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOptions, say: Progress) -> Built:
     description = _description(module)
-    layers = recurrent_modules(module)
     given = read_inputs(module, example_inputs, options.inputs or description.get("inputs") or ())
+    for constant in () if given.structure is None else given.structure.constants:
+        say(constant)
+    with flat_forward(module, given.structure):
+        return _build_flat(module, given, description=description, options=options, say=say)
+
+
+def _build_flat(
+    module: nn.Module, given: Given, *, description: Mapping[str, Any], options: ExportOptions, say: Progress
+) -> Built:
+    """Export a module whose forward takes tensors one by one."""
+    layers = recurrent_modules(module)
     if not layers:
         raise CaptureError(
             "the module has no recurrent layer (nn.LSTM, nn.GRU, nn.RNN, their cells, lstm_edge.LSTM): there is "

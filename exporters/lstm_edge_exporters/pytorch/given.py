@@ -3,30 +3,46 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lstm_edge_exporters.pytorch.calls import Layers
+from lstm_edge_exporters.pytorch.containers import (
+    Structure,
+    from_examples,
+    from_names,
+    is_named_tuple,
+    parameters_of,
+)
 from lstm_edge_exporters.pytorch.example_axes import specs_of_examples
 from lstm_edge_exporters.pytorch.inputs import moments_of, smallest_embedding
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.roles import find_roles
+from lstm_edge_exporters.pytorch.unchanged import on_copies
 from lstm_edge_exporters.verify.inputs import InputMaker, named_roles, parse_input
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["Examples", "Given", "input_specs", "read_inputs"]
 
-Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+# A tensor, a sequence or a mapping of tensors, or containers of them.
+Examples = Any
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 LENGTHS = "lengths"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the user gave: the specifications as they were written, and the example tensors by name."""
+    """What the user gave: the specifications as they were written, and the example tensors by name.
+
+    ``structure`` says how forward's arguments are made of them; None where each is a positional argument.
+    """
 
     specs: tuple[TensorSpec, ...]
     examples: Mapping[str, Tensor]
+    structure: Structure | None = None
 
     def maker(self, module: nn.Module, specs: Sequence[TensorSpec], lengths: Sequence[str] = ()) -> InputMaker:
         """Return what makes inputs like the examples, for these specifications."""
@@ -48,7 +64,7 @@ def input_specs(module: nn.Module, layers: Layers, given: Given, options: Export
     return find_roles(module, layers, specs, given.maker(module, specs))
 
 
-def read_inputs(module: nn.Module, example_inputs: Examples | None, wanted: Sequence[str | TensorSpec]) -> Given:
+def read_inputs(module: nn.Module, example_inputs: Any, wanted: Sequence[str | TensorSpec]) -> Given:
     """Read what the user says of the inputs.
 
     Raises:
@@ -56,13 +72,67 @@ def read_inputs(module: nn.Module, example_inputs: Examples | None, wanted: Sequ
         InputError: a specification cannot be read.
     """
     specs = tuple(parse_input(spec) if isinstance(spec, str) else spec for spec in wanted)
-    _check_count(module, [spec.name for spec in specs if spec.name != LENGTHS])
-    examples = _named(module, example_inputs, [spec.name for spec in specs])
-    if not specs and not examples:
-        raise CaptureError(
-            'the inputs are not described: give an example input, or inputs=["x: float32[batch, time, 40]"]'
-        )
-    return Given(specs=specs, examples=examples)
+    names = [spec.name for spec in specs]
+    if example_inputs is None:
+        if not specs:
+            raise CaptureError(
+                'the inputs are not described: give an example input, or inputs=["x: float32[batch, time, 40]"]'
+            )
+        structure = from_names(module, names)
+        if structure is None:
+            _check_count(module, [name for name in names if name != LENGTHS])
+        return Given(specs=specs, examples={}, structure=structure)
+    arguments = _arguments(module, example_inputs, names)
+    if arguments is None:
+        tensors = {str(name): tensor for name, tensor in example_inputs.items()}
+        _check_count(module, [name for name in names or tensors if name != LENGTHS])
+        return Given(specs=specs, examples=tensors, structure=None)
+    structure = from_examples(module, arguments)
+    examples = {name: tensor for name, tensor in structure.leaves.items() if tensor is not None}
+    if not examples:
+        raise CaptureError("the example inputs hold no tensor: give what forward takes")
+    if specs and len(specs) == len(examples):
+        examples = dict(zip(names, examples.values(), strict=True))
+    elif specs and (len(specs) < len(examples) or structure.keywords):
+        raise CaptureError(f"{len(examples)} example inputs ({', '.join(examples)}) for {len(specs)} specifications")
+    plain = all(isinstance(value, Tensor) for value in arguments.values()) and not structure.keywords
+    if plain:
+        _check_count(module, [name for name in names if name != LENGTHS])
+    return Given(specs=specs, examples=examples, structure=None if plain else structure)
+
+
+def _arguments(module: nn.Module, given: Any, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the example of each argument by its name; None where a mapping names the tensors otherwise, in order."""
+    parameters = parameters_of(module)
+    own = [name for name, found in parameters.items() if found.kind in POSITIONAL]
+    if isinstance(given, Mapping):
+        if given and all(name in parameters for name in given):
+            return dict(given)
+        several = len(given) > 1 or not all(isinstance(value, Tensor) for value in given.values())
+        if len([name for name in own if name != LENGTHS]) == 1 and (several or _takes(module, dict(given))):
+            return {own[0]: given}
+        return None
+    values = list(given) if isinstance(given, tuple | list) and not is_named_tuple(given) else [given]
+    variadic = next((n for n, found in parameters.items() if found.kind == inspect.Parameter.VAR_POSITIONAL), None)
+    if variadic is not None and len(values) > len(own):
+        own += [*names[len(own) :]] or [f"{variadic}_{index}" for index in range(len(values) - len(own))]
+    if len(values) > len(own):
+        raise CaptureError(f"{len(values)} example inputs for forward({', '.join(own)})")
+    return dict(zip(own, values, strict=False))
+
+
+def _takes(module: nn.Module, argument: Mapping[str, Tensor]) -> bool:
+    """Say whether forward runs on this one argument, and not on the tensor in it."""
+    return not _runs(module, *argument.values()) and _runs(module, argument)
+
+
+def _runs(module: nn.Module, *arguments: Any) -> bool:
+    with torch.no_grad(), on_copies(module):
+        try:
+            module(*arguments)
+        except Exception:  # the user's own module: whatever it raises, it does not take this
+            return False
+        return True
 
 
 def _check_count(module: nn.Module, names: Sequence[str]) -> None:
@@ -73,25 +143,5 @@ def _check_count(module: nn.Module, names: Sequence[str]) -> None:
         arguments = ", ".join(signature.parameters)
         raise CaptureError(
             f"{type(module).__name__}: {len(names)} inputs ({', '.join(names)}) for forward({arguments}): give one for "
-            "each argument, in order; let forward take the tensors of a tuple one by one, as in forward(x, h, c)"
+            'each argument, in order, or name the parts of an argument, as in "state.0" and "state.1"'
         ) from error
-
-
-def _named(module: nn.Module, examples: Examples | None, names: Sequence[str]) -> dict[str, Tensor]:
-    if examples is None:
-        return {}
-    if isinstance(examples, Mapping):
-        return dict(examples)
-    tensors = (examples,) if isinstance(examples, Tensor) else tuple(examples)
-    if not names:
-        code = type(module).forward.__code__
-        names = code.co_varnames[1 : code.co_argcount]
-    if len(tensors) > len(names):
-        raise CaptureError(f"{len(tensors)} example inputs for forward({', '.join(names)})")
-    for name, tensor in zip(names, tensors, strict=False):
-        if not isinstance(tensor, Tensor):
-            raise CaptureError(
-                f"example input {name} is of type {type(tensor).__name__}, expected a torch.Tensor; let forward take "
-                "the tensors of a tuple one by one, as in forward(x, h, c)"
-            )
-    return dict(zip(names, tensors, strict=False))

@@ -74,7 +74,7 @@ class Original:
         if plan.states:
             check_passes(plan.passes, tracker)
         returned = [tensor for key in entering for tensor in tracker.final(key)]
-        named = flatten_outputs(result, returned, plan.output_names, keep_one=plan.keeps_one)
+        named = flatten_outputs(result, returned, plan.output_names, keep_one=plan.keeps_one, taken=arrays)
         return {name: tensor.detach().numpy() for name, tensor in named.items()} | self._unstacked(tracker, orders)
 
     def _entering(self, state: Mapping[str, Array]) -> dict[tuple[str, int], Any]:

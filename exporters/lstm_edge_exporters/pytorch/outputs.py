@@ -1,12 +1,14 @@
 """The outputs of forward: its tensors by name, and which axis of each is batch, time, another dynamic one, or fixed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import onnx
 from torch import Tensor
 
+from lstm_edge_exporters.pytorch.containers import is_named_tuple
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
@@ -20,16 +22,22 @@ LONGER = TRACED[TIME] + 4
 
 
 def flatten_outputs(
-    value: Any, returned: Sequence[Tensor], names: Sequence[str] | None = None, *, keep_one: bool = False
+    value: Any,
+    returned: Sequence[Tensor],
+    names: Sequence[str] | None = None,
+    *,
+    keep_one: bool = False,
+    taken: Container[str] = (),
 ) -> dict[str, Tensor]:
     """Name what forward returned; tensors in ``returned`` (a layer's own h_n, c_n) are states, not outputs.
 
     ``names`` are given to the outputs in order; without them they are called after their place in the result.
+    ``taken``: names of inputs; an output of that name gets ``_out`` behind it, as a state ``h`` leaves as ``h_out``.
     ``keep_one``: where all of them are states, the first is an output too: what a cell computes is its state.
 
     Raises:
-        CaptureError: something in the result is neither a tensor nor a container of tensors, or there are more or
-            fewer outputs than names.
+        CaptureError: something in the result is neither a tensor nor a container of tensors, there are more or
+            fewer outputs than names, or two outputs have one name.
     """
     everything = list(_leaves("", value))
     leaves = [(path, tensor) for path, tensor in everything if not any(tensor is state for state in returned)]
@@ -42,22 +50,38 @@ def flatten_outputs(
             found = ", ".join(path or "output" for path, _ in leaves)
             raise CaptureError(f"got {len(names)} output names for {len(leaves)} outputs: {found}")
         return {name: tensor for name, (_, tensor) in zip(names, leaves, strict=True)}
-    return {"output": leaves[0][1]} if len(leaves) == 1 and _unnamed(leaves[0][0]) else dict(leaves)
+    if len(leaves) == 1 and _unnamed(leaves[0][0]):
+        return {"output": leaves[0][1]}
+    named: dict[str, Tensor] = {}
+    for path, tensor in leaves:
+        name = f"{path}_out" if path in taken else path
+        if name in named:
+            raise CaptureError(f"two outputs of forward are called {name!r}: give output_names")
+        named[name] = tensor
+    return named
 
 
 def _leaves(path: str, item: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors in what forward returned, each with its place: keys and indices joined by underscores."""
     if isinstance(item, Tensor):
         yield path, item
-    elif isinstance(item, Mapping):
-        for key, child in item.items():
-            yield from _leaves(f"{path}_{key}" if path else str(key), child)
+        return
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        item = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    elif is_named_tuple(item):
+        item = dict(zip(item._fields, item, strict=True))
+    if isinstance(item, Mapping):
+        for place, (key, child) in enumerate(item.items()):
+            # An empty key is no name: its place is.
+            name = str(key) or (str(place) if path else f"output_{place}")
+            yield from _leaves(f"{path}_{name}" if path else name, child)
     elif isinstance(item, tuple | list):
         for index, child in enumerate(item):
             yield from _leaves(f"{path}_{index}" if path else f"output_{index}", child)
     elif item is not None:
         raise CaptureError(
-            f"forward returned a {type(item).__name__}: expected tensors, or tuples, lists or dicts of them"
+            f"forward returned a {type(item).__name__}: expected tensors, or tuples, lists, dicts, named tuples or "
+            "dataclasses of them"
         )
 
 

@@ -185,7 +185,7 @@ def _outputs(
     if explicit:
         check_passes(passes, run.tracker)
         returned += [part for key, item in numbered(passes) if item.explicit for part in run.tracker.final(key)]
-    return flatten_outputs(run.result, returned, names, keep_one=keep_one)
+    return flatten_outputs(run.result, returned, names, keep_one=keep_one, taken=run.tracker.tensors)
 
 
 def _sorted_calls(layers: Layers, tracker: Tracker, longer: Tracker) -> tuple[list[Pass], dict[str, str]]:
