@@ -2,19 +2,29 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lstm_edge_runtime._json import encode
+from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.bench import BenchReport
 from lstm_edge_runtime.bench import bench as measure
-from lstm_edge_runtime.card import ModelCard, StateSpec, TensorSpec
-from lstm_edge_runtime.errors import ParityError
+from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, TensorSpec
+from lstm_edge_runtime.errors import ArtifactError, ParityError
 from lstm_edge_runtime.library import KernelChoice
+from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.selftest import SelfTestReport, self_test
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.survival import check_survives
 
 __all__ = ["CheckReport", "InspectReport", "bench", "check", "describe", "inspect"]
+
+
+class _BasicSession(Session):
+    """A file of another tool that onnxruntime opens with basic optimizations only."""
+
+    basic = True
+
 
 AnyPath = str | os.PathLike[str]
 
@@ -92,7 +102,31 @@ def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport:
         ArtifactError, IntegrityError, CardError: the file cannot be read, is damaged, or its card contradicts it.
         ProviderError: the provider is unknown or not available.
     """
-    return describe(Session(model, provider=provider), path=os.fspath(model))
+    died = _dies(model)
+    session = (_BasicSession if died else Session)(model, provider=provider)
+    report = describe(session, path=os.fspath(model))
+    return report if not died else replace(report, notes=(*report.notes, died))
+
+
+def _dies(model: AnyPath) -> str:
+    """Return what happens where onnxruntime ends a process that opens another tool's file, else nothing.
+
+    Raises:
+        ArtifactError: it does so with basic optimizations too.
+    """
+    try:
+        data = read_model_bytes(model)
+        if CARD_KEY in read_model(data).metadata:
+            return ""
+    except ArtifactError:
+        return ""  # Session says what is wrong with the file
+    advice = "lstm-edge adopt makes a file of it whose float16 layers are computed in float32"
+    try:
+        check_survives(data, advice=advice)
+    except ArtifactError as error:
+        check_survives(data, advice=advice, basic=True)
+        return f"{error}. It was opened with basic optimizations"
+    return ""
 
 
 def describe(session: Session, *, path: str = "") -> InspectReport:

@@ -110,6 +110,7 @@ def open_session(
     strict: bool = False,
     profile_prefix: str | None = None,
     library: Library | None = None,
+    basic: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Open a model with the provider that was asked for.
 
@@ -121,6 +122,7 @@ def open_session(
         profile_prefix: where onnxruntime shall write a profile, if anywhere.
         library: kernels for the ``lstm_edge`` operators; None runs the functions' bodies, as whoever makes a file
             does who proves it.
+        basic: with onnxruntime's basic optimizations only.
 
     Raises:
         ProviderError: the provider is unknown, not available, or not the one that onnxruntime gave; or onnxruntime
@@ -134,6 +136,8 @@ def open_session(
     if provider != "cpu" and not refuse_fallback:
         requested.append(PROVIDERS["cpu"])
     options = session_options(threads=threads, strict=refuse_fallback)
+    if basic:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix

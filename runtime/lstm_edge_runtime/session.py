@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnxruntime
@@ -63,6 +63,9 @@ class Session:
         placement: where each node ran; None on the CPU.
         onnxruntime_session: the onnxruntime session, for functions that this class does not offer.
     """
+
+    # Full optimizations; a subclass opens another tool's file with basic ones.
+    basic: ClassVar[bool] = False
 
     card: ModelCard | None
     inputs: tuple[TensorSpec, ...]
@@ -140,6 +143,7 @@ class Session:
             threads=threads,
             strict=strict,
             library=library if self.operators else None,
+            basic=self.basic,
         )
         metadata = self._metadata()
         if not self.verified and TRAILER_KEY in metadata:

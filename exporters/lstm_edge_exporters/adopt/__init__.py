@@ -29,7 +29,9 @@ from lstm_edge_exporters.artifact import (
     own_version,
     write,
 )
+from lstm_edge_exporters.onnx_graph.defaults import drop_defaults
 from lstm_edge_exporters.onnx_graph.fold import fix_inputs, fold
+from lstm_edge_exporters.onnx_graph.half import has_float16, widen_float16, widened
 from lstm_edge_exporters.onnx_graph.layout import rewrite_layout
 from lstm_edge_exporters.onnx_graph.opset import raise_opset
 from lstm_edge_exporters.onnx_graph.quiet import quiet
@@ -165,7 +167,10 @@ def adopt_bytes(
     model = parse_model(data)
     if CARD_KEY in model.metadata_props:
         raise ArtifactError("the file already has a model card: it does not need adoption")
-    original = Original(data)
+    notes = drop_defaults(model)
+    half = has_float16(model)
+    original = Original(data, half=half)
+    twin = Original(widened(data), widened=True) if half else None
     name_layers(model)
     layers = find_layers(model)
     say(f"found {len(layers)} recurrent layer{'s' * (len(layers) != 1)}; folding constants")
@@ -173,7 +178,7 @@ def adopt_bytes(
     check_dtypes(model, inputs)
     apply_axes(model, {spec.name: spec.axes for spec in inputs} | dict(axes or {}))
     name_roles(model, batch_axis=batch_axis, time_axis=time_axis)
-    notes = _rewrite(model)
+    notes += _rewrite(model)
     model = read_again(model)
     made: tuple[StateSpec, ...] = ()
     if stateful:
@@ -187,6 +192,8 @@ def adopt_bytes(
     subject = _Subject(model, made)
     subject.find(states or {})
     say("comparing with the original over the grid of shapes")
+    if twin is not None:
+        subject.compare(twin, constants)
     compared = subject.compare(original, constants)
     streaming = subject.judge(compared)
     if subject.recognized and not made:
@@ -202,8 +209,9 @@ def adopt_bytes(
 def _rewrite(model: ir.Model) -> tuple[str, ...]:
     """Apply every rewrite that keeps the graph's answers; returns sentences on what was done."""
     names = [layer.name for layer in find_layers(model)]
+    notes = widen_float16(model)
     fold(model)
-    notes = raise_opset(model)
+    notes += raise_opset(model)
     notes += rewrite_layout(model)
     notes += gather_layers(model)
     name_layers(model, names)

@@ -15,11 +15,12 @@ from lstm_edge_exporters.verify.chunks import cut_time, join_time
 from lstm_edge_exporters.verify.compare import worst
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
-from lstm_edge_exporters.verify.parity import Refusal, Subjects, Trial, check_close, run_trials
+from lstm_edge_exporters.verify.parity import EXPORT, HALF, Refusal, Subjects, Trial, check_close, run_trials
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS, open_session
+from lstm_edge_runtime.survival import check_survives
 
 __all__ = ["Original", "adopted_subjects", "check_chunks", "check_file_parity", "full_lengths"]
 
@@ -38,15 +39,27 @@ class Original:
     Attributes:
         against: what the answers are from, for the card.
         outputs: the names of its outputs.
+        tolerance: how far another file's answers may be from its own.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, half: bool = False, widened: bool = False) -> None:
+        """Open a file.
+
+        Args:
+            data: the file.
+            half: it holds float16, on some of which onnxruntime's further optimizations end the process.
+            widened: it is a float16 file whose nodes were given float32.
+
+        Raises:
+            ArtifactError: onnxruntime cannot read it, or ends the process that opens it.
+        """
         proto, _reading = parse_proto(data)
+        self.tolerance = HALF if half else EXPORT
         self.outputs = [value.name for value in proto.graph.output]
-        self.against = "the original file"
+        self.against = "the original file, computed in float32" if widened else "the original file"
         self._session: _Runs
         try:
-            self._session = open_session(data)
+            self._session = _open_half(data) if half else open_session(data)
         except ArtifactError as error:
             # layout=1 is what onnxruntime (1.32) refuses and the standard allows; it checks it when a session opens.
             if "layout" not in str(error).lower():
@@ -64,6 +77,13 @@ class Original:
         except _REFUSALS as error:
             raise ArtifactError(first_line(error)) from error
         return {name: np.asarray(answer) for name, answer in zip(self.outputs, answers, strict=True)}
+
+
+def _open_half(data: bytes) -> _Runs:
+    """Open a float16 file with basic optimizations, after a process of its own has done so."""
+    check_survives(data, basic=True, advice="convert it to float32, or adopt the float32 file it was made from")
+    session: _Runs = open_session(data, basic=True)
+    return session
 
 
 def _batch_first(data: bytes, proto: onnx.ModelProto) -> tuple[_Runs, str]:
@@ -121,7 +141,13 @@ def check_file_parity(
 
 def adopted_subjects(original: Original) -> Subjects:
     """Return how sentences call an adopted file and its original."""
-    return Subjects(file="the adopted file", original="the original", against=original.against, same_outputs=False)
+    return Subjects(
+        file="the adopted file",
+        original="the original",
+        against=original.against,
+        same_outputs=False,
+        tolerance=original.tolerance,
+    )
 
 
 def _trials(
