@@ -31,6 +31,7 @@ DOCUMENT = ROOT / "docs" / "adopt.md"
 BEGIN, END = "<!-- adopting: written by `make docs-adopting` -->\n", "<!-- adopting: end -->\n"
 
 TURNS, CALLS = 61, 20
+STEPS = 100  # of a recording
 MOST_TIME, MOST_BYTES = 1.02, 1.05
 
 
@@ -86,6 +87,85 @@ def subjects(gtcrn: Path) -> Iterator[Subject | str]:
         yield "silero-vad: not measured, `python benchmarks/silero.py --fetch` fetches it"
     for dynamo in (False, True):
         yield _from_torch(dynamo=dynamo)
+
+
+def _one_step() -> Subject:
+    """A streaming step of two LSTM layers, 64 > 128 > 128 cells."""
+    import torch
+    from torch import nn
+
+    class Step(nn.Module):
+        """Two LSTM layers of one step."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(64, 128, 2)
+
+        def forward(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            """Return h of the last layer and the state."""
+            y, (h, c) = self.rnn(x.unsqueeze(0), (h, c))
+            return y[0], h, c
+
+    torch.manual_seed(0)
+    arguments = (torch.randn(1, 64), torch.randn(2, 1, 128), torch.randn(2, 1, 128))
+    stream, names = io.BytesIO(), ["x", "h", "c"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations
+        torch.onnx.export(
+            Step().eval(),
+            arguments,
+            stream,  # type: ignore[arg-type]
+            input_names=names,
+            output_names=["y", "hn", "cn"],
+            opset_version=17,
+            dynamo=False,
+        )
+    feeds = {name: a.numpy() for name, a in zip(names, arguments, strict=True)}
+    title = "2-layer LSTM step, 64 inputs, 128 cells"
+    return Subject(title=title, data=stream.getvalue(), feeds=feeds, fixed={}, axes={})
+
+
+def measure_sequence(subject: Subject) -> tuple[str, float, float, tuple[float, float, float]]:
+    """Time a recording in calls of one step against one call of ``--sequence``, per step, in turns that alternate."""
+    from lstm_edge_exporters.adopt import adopt_bytes
+    from lstm_edge_runtime.providers import open_session
+
+    step, whole = (adopt_bytes(subject.data, sequence=sequence).artifact for sequence in (False, True))
+    sessions = [open_session(step.data), open_session(whole.data)]
+    names = [*(spec.output for spec in step.card.states), *(spec.name for spec in step.card.outputs)]
+    inputs, keys = [spec.name for spec in step.card.inputs], [spec.input for spec in step.card.states]
+    start_state = {key: subject.feeds[key] for key in keys}
+    frames = {name: np.repeat(subject.feeds[name][None], STEPS, 0) for name in inputs}
+
+    def loop() -> None:
+        state = start_state
+        for index in range(STEPS):
+            answers = sessions[0].run(names, {**state, **{name: frames[name][index] for name in inputs}})
+            state = dict(zip(keys, answers, strict=False))
+
+    ways = (loop, lambda: sessions[1].run(names, {**start_state, **frames}))
+    times = np.zeros((TURNS, 2))
+    for turn in range(-2, TURNS):  # the first two turns are for warming up
+        for which in (0, 1) if turn % 2 else (1, 0):
+            start = time.perf_counter()
+            ways[which]()
+            times[turn, which] = (time.perf_counter() - start) / STEPS * 1e6
+    low, middle, high = np.percentile(times[:, 0] / times[:, 1], [25, 50, 75]).tolist()
+    medians = np.median(times, axis=0)
+    return subject.title, float(medians[0]), float(medians[1]), (low, middle, high)
+
+
+def sequence_table(rows: list[tuple[str, float, float, tuple[float, float, float]]]) -> str:
+    """Return the Markdown table of ``--sequence``."""
+    lines = [
+        "| a recording, time of a step | calls in a row | one call | times as fast, median (quartiles) |",
+        "|---|---:|---:|---|",
+    ]
+    lines += [
+        f"| {title} | {calls:,.1f} µs | {one:,.1f} µs | {middle:.2f} ({low:.2f}-{high:.2f}) |"
+        for title, calls, one, (low, middle, high) in rows
+    ]
+    return "\n".join(lines)
 
 
 def _from_torch(*, dynamo: bool) -> Subject:
@@ -214,13 +294,18 @@ def main() -> None:
     options = parser.parse_args()
     found = list(subjects(options.gtcrn))
     rows = [measure(subject) for subject in found if isinstance(subject, Subject)]
+    steps = [*(s for s in found[:1] if isinstance(s, Subject)), _one_step()]
+    sequences = [measure_sequence(subject) for subject in steps]
     text = table(rows, [sentence for sentence in found if isinstance(sentence, str)])
+    text += f"\n\n{sequence_table(sequences)}"
     if options.write:
         before, _, rest = DOCUMENT.read_text().partition(BEGIN)
         DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
     else:
         print(text)
     missed = failures(rows)
+    slower = [title for title, _calls, _one, (_low, ratio, _high) in sequences if ratio < 1]
+    missed += [f"{title}: --sequence is slower than calls in a row" for title in slower]
     sys.exit("\n".join(missed) if missed else 0)
 
 

@@ -44,6 +44,9 @@ def adopt(
     stateful: Annotated[
         bool, typer.Option("--stateful", help="Make hidden zero states explicit inputs and outputs.")
     ] = False,
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="Loop over time: a file of one step per call takes a whole sequence.")
+    ] = False,
     fix: Annotated[
         list[str] | None,
         typer.Option("--fix", metavar="NAME=VALUE", help="Make an input a constant, such as sr=16000. Repeatable."),
@@ -74,6 +77,7 @@ def adopt(
         source,
         output,
         stateful=stateful,
+        sequence=sequence,
         fix=fix or (),
         inputs=inputs or (),
         batch_axis=batch_axis,

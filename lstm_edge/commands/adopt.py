@@ -21,6 +21,7 @@ def adopt(
     output: AnyPath,
     *,
     stateful: bool = False,
+    sequence: bool = False,
     fix: Mapping[str, float] | Sequence[str] = (),
     inputs: Sequence[str | TensorSpec] = (),
     batch_axis: str | None = None,
@@ -37,6 +38,7 @@ def adopt(
         source: an ONNX file; external data files are read with it.
         output: the ``.onnx`` file to write; must differ from ``source``.
         stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
+        sequence: run a file of one step per call over a whole sequence in one call.
         fix: values of inputs that become constants: ``{"sr": 16000}`` or ``["sr=16000"]``.
         inputs: dtype and axes of inputs whose axes cannot be derived, as ``"x: float32[batch, time, 64]"``: names are
             dynamic axes, numbers fixed ones.
@@ -63,6 +65,7 @@ def adopt(
             source,
             output,
             stateful=stateful,
+            sequence=sequence,
             fixed=fix if isinstance(fix, Mapping) else parse_fixed(fix),
             inputs=specs,
             batch_axis=batch_axis,

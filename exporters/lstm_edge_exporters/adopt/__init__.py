@@ -18,6 +18,7 @@ from lstm_edge_exporters.adopt.describe import card_layers, judge, name_layers, 
 from lstm_edge_exporters.adopt.find import FoundLayer, find_layers
 from lstm_edge_exporters.adopt.recognize import recognize_states, trial_sizes
 from lstm_edge_exporters.adopt.rolling import gather_layers
+from lstm_edge_exporters.adopt.sequence import check_sequence, timed, wrap_in_scan
 from lstm_edge_exporters.adopt.state_values import idle_states, with_domains
 from lstm_edge_exporters.adopt.stateful import make_stateful
 from lstm_edge_exporters.adopt.steps import declared_inside
@@ -35,12 +36,13 @@ from lstm_edge_exporters.onnx_graph.half import has_float16, widen_float16, wide
 from lstm_edge_exporters.onnx_graph.layout import rewrite_layout
 from lstm_edge_exporters.onnx_graph.opset import raise_opset
 from lstm_edge_exporters.onnx_graph.quiet import quiet
-from lstm_edge_exporters.onnx_graph.reading import parse_model, read_again, with_weights
+from lstm_edge_exporters.onnx_graph.reading import parse_model, read_again, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize import smallest_table
 from lstm_edge_exporters.verify.calls import check_calls
 from lstm_edge_exporters.verify.cases import Comparison
+from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check_file_parity
 from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.inputs import InputMaker
@@ -90,6 +92,7 @@ def adopt(
     path: str | os.PathLike[str],
     *,
     stateful: bool = False,
+    sequence: bool = False,
     fixed: Mapping[str, float] | None = None,
     inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
@@ -107,6 +110,7 @@ def adopt(
         source: an ONNX file; weights in files beside it are read with it.
         path: where the new file goes; must differ from ``source``.
         stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
+        sequence: run a file of one step per call over a whole sequence in one call, by a ``Scan`` over time.
         fixed: numbers for inputs that become constants, such as ``{"sr": 16000}``.
         inputs: dtype and axes of inputs whose axes cannot be found.
         axes: the axes alone, such as ``{"x": ("batch", "time", 64)}``.
@@ -130,6 +134,7 @@ def adopt(
     adopted = adopt_bytes(
         data,
         stateful=stateful,
+        sequence=sequence,
         fixed=fixed,
         inputs=inputs,
         axes=axes,
@@ -154,6 +159,7 @@ def adopt_bytes(
     data: bytes,
     *,
     stateful: bool = False,
+    sequence: bool = False,
     fixed: Mapping[str, float] | None = None,
     inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
@@ -200,6 +206,9 @@ def adopt_bytes(
         compared = subject.compare_calls(original, constants, compared)
     if made and streaming.verdict in ("every-step", "last-step"):
         compared = subject.compare_chunks(original, constants, compared)
+    if sequence:
+        say("wrapping the step in a loop over time")
+        streaming = subject.over_time(streaming)
     say("making golden vectors and running the self-test")
     card = subject.card(compared.for_card(), streaming)
     goldens = golden_choices(subject.open, card, subject.maker, least=compared.fewest_steps)
@@ -354,6 +363,26 @@ class _Subject:
             lengths=self.lengths,
             fewest=found.fewest_steps,
         )
+
+    def over_time(self, streaming: Streaming) -> Streaming:
+        """Become the file of a whole sequence in one call, equal to the calls in a row to the bit.
+
+        Raises:
+            ArtifactError: the file is not one of one step per call.
+            ParityError: the one call differs from the calls in a row.
+        """
+        if streaming.verdict != "each-call":
+            raise ArtifactError(
+                f"--sequence is for a file of one step per call with states (streaming each-call); the streaming of "
+                f"this one is {streaming.verdict}" + f": {streaming.reason}" * bool(streaming.reason)
+            )
+        step, self.model = self.open, read_proto(wrap_in_scan(self.model, self.inputs, self.outputs, self.states))
+        self.data = serialize(self.model)
+        self.open = OpenModel.of(self.data)
+        check_sequence(self.open, step, self.maker, self.outputs, self.states)
+        self.inputs, self.outputs = timed(self.inputs), timed(self.outputs)
+        self.maker = self.maker.over(self.inputs)
+        return judge_streaming(self.open, self.maker, outputs=self.outputs, states=self.states, layers=(), lengths=None)
 
     def card(self, parity: Parity, streaming: Streaming) -> ModelCard:
         """Return the card with everything that is known."""

@@ -191,5 +191,9 @@ def remove_node(node: ir.Node) -> None:
 def drop_unused(model: ir.Model) -> None:
     """Remove nodes, initializers and functions that nothing uses any more; in place."""
     common.RemoveUnusedNodesPass()(model)
+    for nested in model.graph.subgraphs():  # the pass (onnx_ir 1.1) leaves the initializers of bodies
+        for name, value in list(nested.initializers.items()):
+            if not value.uses() and not value.is_graph_output():
+                del nested.initializers[name]
     common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]  # onnx_ir leaves its __init__ bare
     common.RemoveUnusedOpsetsPass()(model)

@@ -113,6 +113,12 @@ class InputMaker:
         """The inputs in ``values`` and the first number of each, as text."""
         return tuple((name, str(array.reshape(-1)[0])) for name, array in self.values.items() if array.size)
 
+    def over(self, specs: Sequence[TensorSpec]) -> "InputMaker":
+        """Return a maker of the same inputs with other axes."""
+        return InputMaker(
+            specs, ids_below=self._ids_below, moments=self._moments, values=self.values, lengths=self.lengths
+        )
+
     def without(self, names: Container[str | None], lengths: Sequence[str] = ()) -> "InputMaker":
         """Return a maker of the other inputs; of them, it takes ``lengths`` for lengths."""
         left = [spec for spec in self.specs if spec.name not in names]
