@@ -227,8 +227,9 @@ class Session:
 
         Args:
             inputs: an array for a model with one input, else a mapping from input name to array; dtype and axes as in
-                ``inputs``, for example float32 [batch, time, features].
-            state: state before the first step; None: zeros.
+                ``inputs``, for example float32 [batch, time, features]. The mapping may hold the states too: all of
+                them, and then ``state`` is None.
+            state: state before the first step; None: zeros, unless ``inputs`` has the states.
             lengths: valid time steps of each row, integers 0..T; None: all T. Only for a model that was exported
                 with lengths.
 
@@ -248,6 +249,7 @@ class Session:
         return {spec.name: answers[spec.name] for spec in self.outputs}, new_state
 
     def _feeds(self, inputs: Any, state: State | None, lengths: Any) -> dict[str, Array]:
+        inputs, state = self._split_states(inputs, state)
         named = name_inputs(self._contract, inputs)
         feeds = {spec.name: check_array(spec, named[spec.name]) for spec in self.inputs}
         sizes = check_shapes(self.inputs, feeds)
@@ -257,6 +259,22 @@ class Session:
         if valid is not None:
             feeds[str(self.lengths)] = valid
         return feeds | self._check_state(state, sizes.get(BATCH, 1))
+
+    def _split_states(self, inputs: Any, state: State | None) -> tuple[Any, State | None]:
+        """Take the states out of the mapping of inputs, where they are in it."""
+        names = [spec.input for spec in self.states]
+        given = [name for name in names if isinstance(inputs, Mapping) and name in inputs]
+        if not given:
+            return inputs, state
+        if state is not None:
+            raise InputError(f"the state {given[0]!r} is among the inputs, and state= is given too: pass one of them")
+        if missing := [name for name in names if name not in given]:
+            raise InputError(
+                f"{given[0]!r} is a state, not an input, and the state {missing[0]!r} is missing: give all states "
+                "among the inputs, or pass a State as state="
+            )
+        arrays = {name: inputs[name] for name in names}
+        return {k: v for k, v in inputs.items() if k not in arrays}, State.from_arrays(self.states, arrays)
 
     def _check_state(self, state: State | None, batch_size: int) -> dict[str, Array]:
         if state is None:

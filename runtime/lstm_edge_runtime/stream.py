@@ -98,6 +98,10 @@ class Stream:
         # The index of the buffer that holds the state, and the number of steps so far. One assignment replaces both, so
         # that an interrupt leaves either the old state and count or the new ones.
         self._now = (0, 0)
+        timed = [spec for spec in session.inputs if TIME in spec.axes]
+        self._moving = tuple(timed or session.inputs)
+        self._conditions = tuple(spec for spec in session.inputs if spec not in self._moving)
+        self._kept: dict[str, Array] = {}
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._last: _Plan | None = None
         layout, offset = {}, 0
@@ -130,7 +134,9 @@ class Stream:
         self._go_to(checked, self._now[1])
 
     def reset(self) -> None:
-        """Go back to the initial state and to step 0."""
+        """Go back to the initial state and to step 0, and forget the conditions."""
+        if self._conditions:
+            self._kept, self._last = {}, None
         self._go_to(self._session.initial_state(self._batch_size), 0)
 
     def _go_to(self, state: State, steps: int) -> None:
@@ -189,14 +195,16 @@ class Stream:
 
     def _load(self, x: Any) -> _Plan:
         """Check a piece whose shape differs from the last one, find or make its plan, and fill the buffers."""
-        named = name_inputs(self._contract, x)
+        named = name_inputs(self._contract, self._with_kept(x))
         arrays = {}
         for spec in self._session.inputs:
             value = named[spec.name]
-            # A single token is a frame: an id of a NumPy type, or a Python int.
+            # A token alone is a frame: an id of a NumPy type, or a Python int.
             scalar = isinstance(value, np.generic) or (isinstance(value, int) and not isinstance(value, bool))
             arrays[spec.name] = check_array(spec, np.asarray(value) if scalar else value)
-        key = tuple(array.shape for array in arrays.values())
+        for spec in self._conditions:
+            arrays[spec.name] = self._whole_condition(spec, arrays[spec.name])
+        key = tuple(arrays[spec.name].shape for spec in self._moving)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._make_plan(arrays)
@@ -206,20 +214,49 @@ class Stream:
         self._last = plan
         for name, array in arrays.items():
             plan.input_views[name][...] = array
+        self._kept = {spec.name: arrays[spec.name].copy() for spec in self._conditions}
         return plan
+
+    def _with_kept(self, x: Any) -> Any:
+        """The inputs of a push, with the conditions that it does not give."""
+        if not self._conditions:
+            return x
+        if not isinstance(x, Mapping) and len(self._moving) == 1:
+            x = {self._moving[0].name: x}
+        for spec in self._conditions:
+            if isinstance(x, Mapping) and spec.name not in x and spec.name not in self._kept:
+                raise InputError(
+                    f"input {spec.name!r} is missing: it has no time axis, so give it with the first push, in a "
+                    "mapping of inputs; it is kept until reset"
+                )
+        return {**self._kept, **x} if isinstance(x, Mapping) else x
+
+    def _whole_condition(self, spec: TensorSpec, array: Array) -> Array:
+        """Return a condition with all of its axes; for one row it may lack the batch axis."""
+        sizes = {BATCH: self._batch_size}
+        for lacks in _FORMS[::2] if self._batch_size == 1 else _FORMS[:1]:
+            if _fits(spec, array.shape, sizes, lacks):
+                try:
+                    check_finite(spec.name, array)
+                except InputError as error:
+                    raise InputError(f"step {self.steps}: {error}; the state is unchanged") from error
+                return array.reshape(_shape(spec, sizes))
+        expected = ", ".join(str(sizes.get(str(axis), axis)) for axis in spec.axes)
+        raise InputError(f"input {spec.name!r} has shape {list(array.shape)}, expected [{expected}]")
 
     def _make_plan(self, arrays: Mapping[str, Array]) -> _Plan:
         lacks, steps = self._find_form(arrays)
         session, sizes = self._session, {BATCH: self._batch_size, TIME: steps}
         inputs = {spec.name: np.zeros(_shape(spec, sizes), spec.dtype) for spec in session.inputs}
         outputs = {spec.name: np.zeros(_shape(spec, sizes), spec.dtype) for spec in session.outputs}
-        input_views = {spec.name: inputs[spec.name].reshape(_shape(spec, sizes, lacks)) for spec in session.inputs}
+        input_views = {spec.name: inputs[spec.name].reshape(_shape(spec, sizes, lacks)) for spec in self._moving}
+        input_views |= {spec.name: inputs[spec.name] for spec in self._conditions}
         output_views = {spec.name: outputs[spec.name].reshape(_shape(spec, sizes, lacks)) for spec in session.outputs}
         feeds = dict(inputs)
         if session.lengths is not None:
             feeds[session.lengths] = np.full(self._batch_size, steps, np.int64)
         first = next(iter(input_views.values()))
-        alone = len(inputs) == 1
+        alone = len(self._moving) == 1
         bindings = (self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1))
         return _Plan(
             steps=steps,
@@ -241,7 +278,7 @@ class Stream:
 
     def _find_form(self, arrays: Mapping[str, Array]) -> tuple[frozenset[str], int]:
         """Return which axes the piece lacks, and how many time steps it has."""
-        specs = self._session.inputs
+        specs = self._moving
         # A piece may lack the batch axis only if there is one row.
         forms = _FORMS if self._batch_size == 1 else _FORMS[:2]
         for lacks in forms:

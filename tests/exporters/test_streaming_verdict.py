@@ -7,7 +7,7 @@ from support.networks import NETWORKS, build, exported, quantized, random_inputs
 from torch import Tensor, nn
 
 from lstm_edge_exporters.verify.compare import STREAM, assert_close
-from lstm_edge_runtime.errors import StreamingError
+from lstm_edge_runtime.errors import InputError, StreamingError
 from lstm_edge_runtime.session import Session
 
 pytestmark = pytest.mark.slow
@@ -121,19 +121,84 @@ def test_bidirectional_and_hidden_are_not_streamed() -> None:
         hidden.stream()
 
 
-def test_an_input_without_time_is_not_cut() -> None:
-    class Conditioned(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(3, 5, batch_first=True)
+class Conditioned(nn.Module):
+    """A vector for each row beside the frames."""
 
-        def forward(self, x: Tensor, speaker: Tensor) -> Tensor:
-            return self.lstm(x)[0] * speaker.unsqueeze(1)
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 5, batch_first=True)
 
-    inputs = ["x: float32[batch, time, 3]", "speaker: float32[batch, 5]"]
-    card = build(seeded(Conditioned()), None, inputs=inputs).card
-    assert card.streaming.verdict == "none"
-    assert card.streaming.reason == "input speaker has no time axis to cut along"
+    def forward(self, x: Tensor, speaker: Tensor) -> Tensor:
+        return self.lstm(x)[0] * speaker.unsqueeze(1)
+
+
+CONDITIONED = ["x: float32[batch, time, 3]", "speaker: float32[batch, 5]"]
+
+
+def test_a_condition_without_time_is_given_once_and_kept() -> None:
+    artifact = build(seeded(Conditioned()), None, inputs=CONDITIONED)
+    assert artifact.card.streaming.verdict == "every-step"
+    session, rng = Session(artifact.data), np.random.default_rng(2)
+    x, speaker = rng.standard_normal((1, 9, 3)).astype("f4"), rng.standard_normal((2, 1, 5)).astype("f4")
+    first, second = (session.run({"x": x, "speaker": one})[0]["output"] for one in speaker)
+    for form, given in (("chunk", speaker[0]), ("frame", speaker[0][0])):
+        stream = session.stream()
+        with pytest.raises(
+            InputError, match="input 'speaker' is missing: it has no time axis, so give it with the first"
+        ):
+            stream.push(x[:, :1])
+        start = x[:, 0] if form == "frame" else x[:, :1]
+        pieces = [stream.push({"x": start, "speaker": given}).reshape(1, 1, 5), stream.push(x[:, 1:4])]
+        pieces += [stream.push({"x": x[:, 4:6]}), stream.push(x[0, 6]).reshape(1, 1, 5)]
+        assert_close(f"kept, {form}", np.concatenate(pieces, 1), np.ascontiguousarray(first[:, :7]), STREAM)
+        pieces = [stream.push({"x": x[:, 7:8], "speaker": speaker[1]}), stream.push(x[:, 8:9])]
+        assert_close("another one", np.concatenate(pieces, 1), np.ascontiguousarray(second[:, 7:]), STREAM)
+        assert stream.steps == 9
+        stream.reset()
+        with pytest.raises(InputError, match="input 'speaker' is missing"):
+            stream.push(x[:, 8:9])
+
+
+def test_a_condition_of_several_rows_has_its_batch_axis_and_is_finite() -> None:
+    session = Session(build(seeded(Conditioned()), None, inputs=CONDITIONED).data)
+    stream, x, speaker = session.stream(2), np.ones((2, 3, 3), "f4"), np.ones((2, 5), "f4")
+    with pytest.raises(InputError, match=r"input 'speaker' has shape \[5\], expected \[2, 5\]"):
+        stream.push({"x": x, "speaker": speaker[0]})
+    with pytest.raises(InputError, match=r"step 0: input 'speaker' holds nan at index \[0, 0\]"):
+        stream.push({"x": x, "speaker": speaker * np.float32("nan")})
+    expected = session.run({"x": x, "speaker": speaker})[0]["output"]
+    got = [
+        stream.push({"x": x[:, 0], "speaker": speaker})[:, None],
+        stream.push(x[:, 1])[:, None],
+        stream.push(x[:, 2:]),
+    ]
+    assert_close("two rows", np.concatenate(got, 1), expected, STREAM)
+
+
+def test_an_axis_without_a_meaning_is_not_streamed() -> None:
+    class Remembering(Conditioned):
+        def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+            return self.lstm(x)[0] + memory.mean(1, keepdim=True)
+
+    inputs = ["x: float32[batch, time, 3]", "memory: float32[batch, places, 5]"]
+    card = build(seeded(Remembering()), None, inputs=inputs).card
+    assert card.streaming.reason == "the axis 'places' of input memory is neither batch nor time"
+
+
+def test_states_may_come_among_the_inputs() -> None:
+    session = session_of(exported("tagger"))
+    x = np.random.default_rng(3).standard_normal((2, 4, session.inputs[0].axes[-1])).astype("f4")
+    _, state = session.run(x)
+    expected, after = session.run(x, state)
+    (name,) = [spec.name for spec in session.inputs]
+    got, again = session.run({name: x, **state})
+    assert all(np.array_equal(got[key], expected[key]) for key in expected)
+    assert again == after
+    first, second = [spec.input for spec in session.states][:2]
+    with pytest.raises(InputError, match=f"the state '{first}' is among the inputs, and state= is given too"):
+        session.run({name: x, **state}, state)
+    with pytest.raises(InputError, match=f"'{first}' is a state, not an input, and the state '{second}' is missing"):
+        session.run({name: x, first: state[first]})
 
 
 def test_quantization_keeps_the_verdict() -> None:

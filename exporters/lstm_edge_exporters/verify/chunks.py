@@ -12,7 +12,7 @@ from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import TIME, Layer, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
@@ -57,15 +57,18 @@ def judge_streaming(
 def _obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[Layer], fewest: int) -> str:
     """Return why a trial is impossible, or an empty text."""
     backward = [layer.name for layer in layers if layer.directions > 1]
-    if len(backward) == 1:
-        return f"{backward[0]} is bidirectional: its reverse direction needs the whole sequence"
     if backward:
-        return f"{', '.join(backward)} are bidirectional: their reverse directions need the whole sequence"
+        which = "are bidirectional: their reverse directions need"
+        if len(backward) == 1:
+            which = "is bidirectional: its reverse direction needs"
+        return f"{', '.join(backward)} {which} the whole sequence"
     if not states:
         return "the state is hidden inside the graph: export with explicit state"
-    names = [spec.name for spec in maker.specs if spec.axes and TIME not in spec.axes]
-    if names or not any(TIME in spec.axes for spec in maker.specs):
-        return f"input {', '.join(names)} has no time axis to cut along"
+    free = [(s.name, a) for s in maker.specs for a in s.axes if isinstance(a, str) and a not in (BATCH, TIME)]
+    if free:
+        return f"the axis {free[0][1]!r} of input {free[0][0]} is neither batch nor time"
+    if not any(TIME in spec.axes for spec in maker.specs):
+        return f"input {', '.join(spec.name for spec in maker.specs)} has no time axis to cut along"
     if fewest > 1:
         return (
             f"sequences of fewer than {fewest} steps were refused: something besides the recurrent layers looks across "
