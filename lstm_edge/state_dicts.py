@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lstm_edge_runtime.errors import ArtifactError, CaptureError, InputError
@@ -103,7 +104,7 @@ def find_weights(
     if not candidates:
         names = [name for weights in dicts.values() for name in weights]
         raise InputError(f"{where}: no name begins with the prefix {prefix!r}; the names are {_listed(names)}")
-    fitting = [one for one in candidates if difference(one.weights, expected) is None]
+    fitting = _distinct([one for one in candidates if difference(one.weights, expected) is None])
     if len(fitting) > 1:
         places = "; ".join(one.options for one in fitting[:SHOWN])
         raise CaptureError(
@@ -121,6 +122,19 @@ def find_weights(
         left_out=tuple(str(name) for name in left),
         compiled=chosen.compiled,
     )
+
+
+def _distinct(fitting: Sequence[_Candidate]) -> list[_Candidate]:
+    """Leave out weights that are the same as earlier ones: a checkpoint may hold one state dict under two keys."""
+    kept: list[_Candidate] = []
+    for one in fitting:
+        if not any(_same(one.weights, other.weights) for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items() if isinstance(value, Tensor))
 
 
 def _unproved(candidates: Sequence[_Candidate], expected: Mapping[str, Any], *, where: str) -> Found:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.fingerprint import fingerprint
-from support.forms_lengths import LENGTH_FORMS, LengthForm
+from support.forms_lengths import LENGTH_FORMS, LengthForm, MaskFalling
 from support.networks import build, seeded
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -125,6 +125,13 @@ REFUSED = {
     Constant: r"packs sequences by numbers that do not depend on its inputs, .*torch\.full",
     AddsNumber: r"computes with a number that it took out of a tensor of lengths",
 }
+
+
+def test_a_mask_of_sorted_rows_is_drawn_sorted() -> None:
+    artifact = build(seeded(MaskFalling()), None, inputs=["x: float32[batch, time, 3]", "mask: bool[batch, time]"])
+    assert artifact.card.lengths is None
+    assert artifact.card.parity is not None
+    assert artifact.card.parity.refused == ()
 
 
 @pytest.mark.parametrize(("kind", "sentence"), REFUSED.items())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-__all__ = ["LENGTH_FORMS", "LengthForm"]
+__all__ = ["LENGTH_FORMS", "LengthForm", "MaskFalling"]
 
 Arrays = dict[str, np.ndarray]
 X = "x: float32[batch, time, 3]"
@@ -124,6 +124,47 @@ class Shares(Rnn):
         return self.padded(x, torch.round(shares * x.shape[1]).int().cpu())
 
 
+class Shared(Rnn):
+    """Lengths as floats; the layer is packed twice."""
+
+    def forward(self, x: Tensor, counts: Tensor) -> Tensor:
+        return self.padded(x, counts.long()) - self.padded(x * 2, counts.long().tolist())
+
+
+class BothSorted(nn.Module):
+    """Two inputs with lengths of their own, each sorted by them; the sorts come before the packs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 5, batch_first=True)
+
+    def forward(self, x: Tensor, n: Tensor, z: Tensor, m: Tensor) -> Tensor:
+        a, first = n.sort(descending=True)
+        b, second = torch.sort(m, descending=True)
+        left = self.rnn(pack_padded_sequence(x[first], a, batch_first=True))[1][-1][first.argsort()]
+        right = self.rnn(pack_padded_sequence(z[second], b.tolist(), batch_first=True))[1][-1][second.argsort()]
+        return left - right
+
+
+class MaskSorted(Rnn):
+    """Lengths from a mask, sorted in forward; the state is that of the last step of each row."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.GRU(3, 5, batch_first=True))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n, order = mask.sum(1).sort(0, True)
+        packed = pack_padded_sequence(x[order], n.cpu(), batch_first=True)
+        return self.head(self.rnn(packed)[1][-1][order.argsort()])
+
+
+class MaskFalling(Rnn):
+    """Forward wants its rows in the order of falling lengths, which it takes from a mask."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.padded(x, mask.sum(1).tolist(), enforce=True)
+
+
 class ZeroFrames(Rnn):
     def forward(self, x: Tensor) -> Tensor:
         return self.padded(x, (x.abs().sum(-1) != 0).sum(1).clamp(min=1))
@@ -236,6 +277,8 @@ LENGTH_FORMS = (
     _own("mask-int64", Mask, "mask: int64[batch, time]", _as("int64")),
     _own("mask-float", lambda: Mask(nn.GRU(3, 5, batch_first=True)), "mask: float32[batch, time]", _as("float32")),
     _own("mask-padding", PaddingMask, "padding: bool[batch, time]", lambda n, t: ~_inside(n, t)),
+    _own("float32", Shared, "counts: float32[batch]", lambda n, _t: n.astype(np.float32)),
+    _own("mask-sorted", MaskSorted, "mask: bool[batch, time]", _as("bool")),
     _own("shares", Shares, "shares: float32[batch]", lambda n, t: (n / t).astype(np.float32)),
     LengthForm(
         name="ids-0", make=lambda: Ids(0), inputs=("ids: int64[batch, time]",), draw={"ids": _ids(0)}, lengths=None
@@ -248,6 +291,13 @@ LENGTH_FORMS = (
         lengths=None,
     ),
     LengthForm(name="zero-frames", make=ZeroFrames, draw={"x": _frames}, lengths=None),
+    LengthForm(
+        name="two-texts-sorted",
+        make=BothSorted,
+        inputs=(X, "n: int64[batch]", "z: float32[batch, time, 3]", "m: int64[batch]"),
+        draw={"n": _numbers, "m": lambda n, _t: n[::-1].copy()},
+        lengths=None,
+    ),
     LengthForm(
         name="two-texts",
         make=TwoTexts,

@@ -80,6 +80,7 @@ def middle() -> dict[str, Tensor]:
 CERTAIN = {
     "plain.pt": (weights, None),
     "state_dict.pt": (lambda: {"state_dict": weights(), "epoch": 3}, "under 'state_dict'; left out: epoch"),
+    "same-twice.pt": (lambda: {"net": weights(), "last": weights()}, "under 'net'; left out: last"),
     "nested.pth": (lambda: {"a": {"model": {"net": weights()}}}, "under 'a.model.net'"),
     "optimizer.bin": (
         trained,

@@ -27,7 +27,7 @@ from lstm_edge_exporters.pytorch.listed import check_marks
 from lstm_edge_exporters.pytorch.loops import roll_loops
 from lstm_edge_exporters.pytorch.masking import mask_outputs, masked
 from lstm_edge_exporters.pytorch.outputs import TRACED, flatten_outputs
-from lstm_edge_exporters.pytorch.packing import exportable_functions
+from lstm_edge_exporters.pytorch.packing import Packing, exportable_functions
 from lstm_edge_exporters.pytorch.plan import Plan
 from lstm_edge_exporters.pytorch.standin import StandIn, operator_of
 from lstm_edge_exporters.pytorch.unchanged import on_copies
@@ -66,11 +66,14 @@ class _Wrapper(nn.Module):
         self.added = added  # lengths follow as a separate input
         self.mask = mask
         self.explicit = bool(plan.states)
+        self.packing: Packing | None = None
 
     def forward(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         own = {spec.name: tensor for spec, tensor in zip(self.plan.inputs, tensors, strict=False)}
         pending = list(tensors[len(own) :])
         rows = pending.pop() if self.added else own.get(self.plan.lengths or "")
+        if self.packing is not None:
+            self.packing.begin()
         for stand_in in self.stand_ins.values():
             stand_in.begin(rows)
             for place, item in enumerate(stand_in.passes):
@@ -141,7 +144,8 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
     tensors, axes, names = _arguments(plan, maker, states, added=added)
     dynamic = tuple(_dynamic(item, frozen=bool(plan.loops)) for item in axes)
     output_names = [spec.name for spec in plan.outputs] + [spec.output for spec in [*own, *states]]
-    with exportable_functions(permuted=plan.permuted), on_copies(module, replaced=replaced):
+    with exportable_functions(plan.sorts) as packing, on_copies(module, replaced=replaced):
+        wrapper.packing = packing
         model = _export(wrapper.eval(), (tuple(tensors),), (dynamic,), names, output_names)
     check_marks(model)
     if plan.loops:

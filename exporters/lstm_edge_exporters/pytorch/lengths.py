@@ -4,6 +4,7 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,18 @@ LENGTHS = "lengths"
 
 @dataclass
 class Packs:
-    """How forward calls pack_padded_sequence: the lengths that it gives, the steps of what it packs, and the order."""
+    """How forward calls pack_padded_sequence: the lengths that it gives, the steps of what it packs, and the order.
+
+    ``known`` is the place of the sort by which forward orders the rows of each pack, among the sorts before it;
+    ``places`` are the sorts that could be the one, for each pack.
+    """
 
     lengths: list[Tensor] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     enforced: bool = False
+    known: Sequence[int | None] = ()
     sorts: Sorts = field(default_factory=Sorts)
+    places: list[set[int]] = field(default_factory=list)
     orders: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
 
     @contextlib.contextmanager
@@ -42,7 +49,7 @@ class Packs:
             yield
 
     def order_of(self, packed: Tensor | None) -> Tensor | None:
-        """Return the order of the rows of a pack, by its batch sizes: the last sort before it; None without one."""
+        """Return the order of the rows of a pack, by its batch sizes; None where forward does not sort them."""
         return next((order for sizes, order in self.orders if sizes is packed), None)
 
     def input_of(self, tensors: Mapping[str, Tensor], names: Sequence[str]) -> str | None:
@@ -56,7 +63,7 @@ class Packs:
             return LENGTHS
         found: list[set[str]] = []
         for lengths in self.lengths:
-            same = {name for name, tensor in tensors.items() if same_memory(tensor, lengths)}
+            same = {name for name in names if same_memory(tensors[name], lengths)}
             found.append(same or {name for name in names if _same_numbers(tensors[name], lengths)})
         common = set.intersection(*(some for some in found if some)) if any(found) else set()
         return min(common) if common else None
@@ -68,11 +75,16 @@ class Packs:
 
     def _watching(self, original: Pack) -> Pack:
         def pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:  # noqa: A002
-            self.lengths.append(lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths))
+            rows = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths)
+            place = self.known[len(self.lengths)] if len(self.lengths) < len(self.known) else None
+            self.lengths.append(rows)
             self.steps.append(input.shape[int(batch_first)])
             self.enforced |= enforce_sorted
-            packed = original(input, lengths, batch_first, enforce_sorted)
-            self.orders.append((packed.batch_sizes, self.sorts.order))
+            self.places.append(self.sorts.places(rows))
+            order = self.sorts.order(place)
+            with self.sorts.paused():  # torch sorts here as well
+                packed = original(input, lengths, batch_first, enforce_sorted)
+            self.orders.append((packed.batch_sizes, order))
             return packed
 
         return pack
@@ -84,11 +96,12 @@ class Order:
 
     Attributes:
         falling: it fails where the rows are not in the order of falling lengths.
-        permuted: it sorts them itself, so a recurrent layer sees them in another order.
+        sorts: for each pack, the place of the sort by which forward orders its rows, so that a recurrent layer sees
+            them in another order; None where there is none.
     """
 
     falling: bool = False
-    permuted: bool = False
+    sorts: tuple[int | None, ...] = ()
 
 
 def could_be_lengths(specs: tuple[TensorSpec, ...]) -> list[str]:
@@ -140,21 +153,28 @@ def find_order(module: nn.Module, layers: Layers, maker: InputMaker, packs: Pack
     """
     if not packs.lengths:
         return Order()
-    permuted = False
+    found: list[set[int]] = [set() for _ in packs.lengths]
     for seed in range(8):
         arrays = maker.make(np.random.default_rng(seed), TRACED[BATCH], TRACED[TIME])
-        unsorted = np.roll(np.linspace(TRACED[TIME], 2, TRACED[BATCH]).astype(np.int64), 1)
-        arrays |= dict.fromkeys(maker.lengths, unsorted)
+        arrays |= {name: _unsorted(seed + place) for place, name in enumerate(maker.lengths)}
         again = Packs()
         try:
             with again.watched():
-                call_module(module, layers, arrays, unsorted if keyword else None)
+                call_module(module, layers, arrays, _unsorted(seed) if keyword else None)
         except LstmEdgeError:
             raise
         except Exception:
-            return Order(falling=packs.enforced, permuted=False)
-        permuted |= any(again.sorts.permutes(lengths) for lengths in again.lengths)
-    return Order(falling=False, permuted=permuted)
+            return Order(falling=packs.enforced)
+        # Rows that come in the right order by chance say nothing.
+        found = [
+            (old & new or old) if old and new else old | new for old, new in zip(found, again.places, strict=False)
+        ]
+    return Order(sorts=tuple(min(places) if places else None for places in found))
+
+
+def _unsorted(seed: int) -> Array:
+    """Return lengths of which the longest is not the first; those of other seeds below three are other ones."""
+    return np.roll(np.linspace(TRACED[TIME] - seed % 3, 2, TRACED[BATCH]).astype(np.int64), 1 + seed % 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +189,8 @@ class _Trial:
 
 def _try(module: nn.Module, layers: Layers, maker: InputMaker, *, keyword: bool) -> _Trial:
     runs, full, given, packed = True, True, False, False
-    for seed, steps in enumerate((TRACED[TIME], LONGER, 2 * LONGER)):
+    # Several draws of each size: random rows may be in the order of their lengths by chance.
+    for seed, steps in product(range(4), (TRACED[TIME], LONGER)):
         arrays: dict[str, Array] = maker.make(np.random.default_rng(seed), TRACED[BATCH], steps)
         for name in maker.lengths:
             arrays[name] = -np.sort(-arrays[name])
@@ -184,6 +205,8 @@ def _try(module: nn.Module, layers: Layers, maker: InputMaker, *, keyword: bool)
         except Exception:
             runs = False
         packed |= bool(packs.lengths)
+        if (runs and not packed) or not runs:
+            break  # forward packs nothing, or does not take these inputs
         full &= packs.full
     return _Trial(packs=packed, runs=runs, given=given or keyword, full=full)
 
@@ -201,7 +224,9 @@ def _choices(module: nn.Module, maker: InputMaker) -> Iterator[Ragged]:
 def _ways(spec: TensorSpec, pads: Sequence[int]) -> Iterator[dict[str, Any]]:
     axes, number = spec.axes, spec.dtype != "bool" and not spec.dtype.startswith("float")
     if axes == (BATCH,):
-        yield {"name": spec.name, "kind": "lengths" if number else "relative"}
+        yield {"name": spec.name, "kind": "lengths"}
+        if spec.dtype.startswith("float"):
+            yield {"name": spec.name, "kind": "relative"}
     elif BATCH in axes and TIME in axes:
         if number:
             yield from ({"name": spec.name, "kind": "valid", "pad": pad} for pad in pads)

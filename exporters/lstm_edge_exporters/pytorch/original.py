@@ -53,21 +53,21 @@ class Original:
         plan = self.plan
         given = {**inputs, **state} | ({} if plan.lengths is None or lengths is None else {plan.lengths: lengths})
         entering = self._entering(state)
-        packs = Packs()
+        packs = Packs(known=plan.sorts)
         orders: dict[tuple[str, int], Tensor] = {}
 
         def enter(name: str, call: Call, hx: Any) -> Any:
             key = (name, call.index)
             if not call.first or key not in entering:
                 return hx
-            order = packs.order_of(call.packed) if plan.permuted else None
+            order = packs.order_of(call.packed)
             if order is None:
                 return entering[key]
             orders[key] = order
             return _rows(entering[key], order)
 
         arrays = {spec.name: given[spec.name] for spec in plan.inputs}
-        with packs.watched() if plan.permuted else nullcontext():
+        with packs.watched() if any(place is not None for place in plan.sorts) else nullcontext():
             result, tracker = call_module(
                 self.module, plan.layers, arrays, lengths if plan.lengths is None else None, enter
             )

@@ -6,7 +6,7 @@ the padded tensor together with its lengths instead, and a recurrent layer's sta
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from lstm_edge_exporters.pytorch.listed import Listed
 from lstm_edge_exporters.pytorch.sorting import Sorts
 from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["Padded", "exportable_functions", "replaced_packing"]
+__all__ = ["Packing", "Padded", "exportable_functions", "replaced_packing"]
 
 Pack = Callable[..., Any]
 
@@ -48,12 +48,22 @@ class Padded:
         )
 
 
-@dataclass(frozen=True)
-class _Packing:
-    """Takes the place of ``pack_padded_sequence``; ``sorts`` are forward's, where it sorts its rows."""
+@dataclass(eq=False)
+class Packing:
+    """Takes the place of ``pack_padded_sequence``.
+
+    ``places`` says for each pack by which of forward's sorts its rows are ordered; None: by none.
+    """
 
     listed: Listed
-    sorts: Sorts | None
+    sorts: Sorts
+    places: Sequence[int | None]
+    packs: int = 0
+
+    def begin(self) -> None:
+        """Get ready for one forward."""
+        self.packs = 0
+        self.sorts.found.clear()
 
     def __call__(
         self,
@@ -62,6 +72,11 @@ class _Packing:
         batch_first: bool = False,
         enforce_sorted: bool = True,
     ) -> Padded:
+        """Return the padded rows with their lengths.
+
+        Raises:
+            CaptureError: the lengths are constants, or numbers that were changed in Python.
+        """
         del enforce_sorted  # the graph takes rows in any order
         rows = lengths if isinstance(lengths, Tensor) else self.listed.tensor_of(lengths)
         if rows is None:
@@ -69,7 +84,8 @@ class _Packing:
                 f"forward packs sequences by numbers that do not depend on its inputs, {_shown(lengths)}: compute a "
                 "tensor of lengths from the inputs, such as torch.full((x.shape[0],), x.shape[1])"
             )
-        order = None if self.sorts is None else self.sorts.order
+        order = self.sorts.order(self.places[self.packs] if self.packs < len(self.places) else None)
+        self.packs += 1
         return Padded(input.transpose(0, 1) if batch_first else input, rows.to(torch.int64), order)
 
 
@@ -116,20 +132,19 @@ def _max_pool(  # noqa: PLR0917 - torch's own arguments
 
 
 @contextlib.contextmanager
-def exportable_functions(*, permuted: bool = False) -> Iterator[None]:
+def exportable_functions(places: Sequence[int | None] = ()) -> Iterator[Packing]:
     """Let both functions work on ``Padded``, and pooling over time keep time dynamic, until the context ends.
 
     Args:
-        permuted: forward sorts its rows before it packs them.
+        places: for each pack, the place of the sort by which forward orders its rows.
     """
     functional: Any = torch.nn.functional
     pools = functional.max_pool1d, torch.max_pool1d
-    listed, sorts = Listed(), Sorts()
-    packing = _Packing(listed, sorts if permuted else None)
-    with replaced_packing(lambda _original: packing, _pad), listed.replaced(), sorts.recorded():
+    packing = Packing(Listed(), Sorts(), places)
+    with replaced_packing(lambda _original: packing, _pad), packing.listed.replaced(), packing.sorts.recorded():
         functional.max_pool1d = torch.max_pool1d = _max_pool
         try:
-            yield
+            yield packing
         finally:
             functional.max_pool1d, torch.max_pool1d = pools
 

@@ -47,7 +47,7 @@ class Plan:
         packs: forward packs sequences.
         all_packed: each recurrent call gets a packed sequence.
         sorted_rows: it wants rows in order of falling lengths.
-        permuted: it sorts the rows, so the recurrent layers see them in another order than the inputs have.
+        sorts: for each pack, the place of the sort by which forward orders its rows; None where it does not.
         written: the tensors of the module that forward changes, by path: ``"encoder.h"``.
         keeps_one: a state may be the module's answer too, as a cell's is.
     """
@@ -65,7 +65,7 @@ class Plan:
     packs: bool
     all_packed: bool
     sorted_rows: bool
-    permuted: bool
+    sorts: tuple[int | None, ...]
     written: frozenset[str]
     keeps_one: bool
 
@@ -130,7 +130,7 @@ def watch(
         packs=bool(packs.lengths),
         all_packed=all(found.packed for several in base.tracker.passes.values() for found in several),
         sorted_rows=order.falling,
-        permuted=order.permuted,
+        sorts=order.sorts,
         written=frozenset(changed),
         keeps_one=keep_one,
     )

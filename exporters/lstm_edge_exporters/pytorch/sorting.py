@@ -15,20 +15,21 @@ class Sorts:
 
     def __init__(self) -> None:
         self.found: list[tuple[Tensor, Tensor]] = []
+        self._paused = False
 
-    @property
-    def order(self) -> Tensor | None:
-        """The indices of the last sort, int64 [batch]; None where nothing was sorted."""
-        return self.found[-1][1] if self.found else None
+    def order(self, place: int | None) -> Tensor | None:
+        """Return the indices of the sort at a place, int64 [batch]; None where there is no such."""
+        return self.found[place][1] if place is not None and place < len(self.found) else None
 
-    def permutes(self, lengths: Tensor) -> bool:
-        """Say whether these lengths, as forward packs by them, are sorted ones, and were in another order before."""
-        return any(
-            len(values) == len(lengths)
+    def places(self, lengths: Tensor) -> set[int]:
+        """Return which sorts gave these lengths, from lengths in another order."""
+        return {
+            place
+            for place, (values, indices) in enumerate(self.found)
+            if len(values) == len(lengths)
             and torch.equal(values[indices].long(), lengths.long())
             and not torch.equal(values.long(), lengths.long())
-            for values, indices in self.found
-        )
+        }
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -48,12 +49,23 @@ class Sorts:
                 else:
                     setattr(owner, name, original)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record nothing until the context ends."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
     def _recording(self, original: Any) -> Any:
         def sort(*arguments: Any, **options: Any) -> Any:
-            result = original(*arguments, **options)
+            recorded = not self._paused
+            with self.paused():  # a traced tensor comes here several times
+                result = original(*arguments, **options)
             values = arguments[0] if arguments else options.get("input")
             indices = result if isinstance(result, Tensor) else result[1]
-            if isinstance(values, Tensor) and values.ndim == 1:
+            if recorded and isinstance(values, Tensor) and values.ndim == 1:
                 self.found.append((values, indices))
             return result
 

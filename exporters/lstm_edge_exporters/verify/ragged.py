@@ -11,8 +11,8 @@ from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 
 __all__ = ["Kind", "Ragged"]
 
-# lengths: integers [batch]; relative: shares of the steps [batch]; valid: other values than the padding up to the
-# length; mask: 1 up to the length; padding: 1 from there on.
+# lengths: numbers of steps [batch]; relative: shares of the steps [batch]; valid: other values than the padding up to
+# the length; mask: 1 up to the length; padding: 1 from there on.
 Kind = Literal["lengths", "relative", "valid", "mask", "padding"]
 
 
