@@ -13,6 +13,7 @@ from lstm_edge._imports import current_folder_last, extra_named, import_object
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import BudgetError, CaptureError, InputError, first_line
+from lstm_edge_runtime.files import read_arrays
 from lstm_edge_runtime.writing import check_target, write_atomically
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ExportRequest:
     source: "str | nn.Module"
     output: Path
     example_inputs: Any = None
+    example: Path | None = None
     weights: Path | None = None
     weights_key: str | None = None
     weights_prefix: str | None = None
@@ -131,7 +133,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
         if isinstance(request.source, str) and _is_factory(request.source)
         else contextlib.nullcontext()
     ):
-        built = build(module, request.example_inputs, request.options, progress)
+        built = build(module, _examples(request), request.options, progress)
     artifact = exported = built.artifact
     validation = None
     if request.scheme is not None:
@@ -200,7 +202,7 @@ def _load(request: ExportRequest, progress: Progress) -> "nn.Module":
     module = load_source(
         request.source, request.weights, key=request.weights_key, prefix=request.weights_prefix, say=progress
     )
-    if not request.options.inputs and not hasattr(module, "describe_model"):
+    if not request.options.inputs and request.example is None and not hasattr(module, "describe_model"):
         raise InputError(
             f"{request.source}: the inputs of forward are unknown; give one --input for each argument, "
             'such as --input "x: float32[batch, time, 40]"'
@@ -210,6 +212,20 @@ def _load(request: ExportRequest, progress: Progress) -> "nn.Module":
             f"{request.source}: the model's mask (mask_zero or Masking) marks the valid steps: leave --lengths out"
         )
     return module
+
+
+def _examples(request: ExportRequest) -> Any:
+    """Return the example inputs: those of Python, or the arrays of the file, by name."""
+    if request.example is None:
+        return request.example_inputs
+    if request.example_inputs is not None:
+        raise InputError("--example and example_inputs exclude one another: give one of them")
+    import torch
+
+    arrays = read_arrays(request.example)
+    if isinstance(arrays, dict):
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return torch.from_numpy(arrays)
 
 
 def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: Progress) -> None:

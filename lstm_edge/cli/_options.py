@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ __all__ = [
     "BatchSize",
     "ColumnSpec",
     "Confidence",
+    "Example",
     "Kernels",
     "MaxDrop",
     "MetricName",
@@ -63,6 +65,10 @@ Confidence = Annotated[
         help="Decide by the upper bound of a paired bootstrap at this confidence level, such as 0.95. Also the level "
         "of the report's two-sided intervals. By default the estimate decides, and the intervals have 0.95."
     ),
+]
+Example = Annotated[
+    Path | None,
+    typer.Option(help="An .npy or .npz file of inputs that the model is made for; random inputs keep to its range."),
 ]
 Kernels = Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")]
 MaxDrop = Annotated[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_edge.cli._options import AsJson, BatchAxis, StatePairs, TimeAxis
+from lstm_edge.cli._options import AsJson, BatchAxis, Example, StatePairs, TimeAxis
 
 if TYPE_CHECKING:
     from lstm_edge_exporters.adopt import AdoptReport, FoundLayer
@@ -60,6 +60,7 @@ def adopt(
             "Repeatable.",
         ),
     ] = None,
+    example: Example = None,
     batch_axis: BatchAxis = None,
     time_axis: TimeAxis = None,
     axes: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
@@ -80,6 +81,7 @@ def adopt(
         sequence=sequence,
         fix=fix or (),
         inputs=inputs or (),
+        example=example,
         batch_axis=batch_axis,
         time_axis=time_axis,
         state=state or (),

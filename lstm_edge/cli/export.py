@@ -13,6 +13,7 @@ from lstm_edge.cli._options import (
     BatchAxis,
     ColumnSpec,
     Confidence,
+    Example,
     MaxDrop,
     MetricName,
     Threads,
@@ -88,9 +89,10 @@ def export(
             "--input",
             metavar="SPEC",
             help='An input of forward, as "x: float32[batch, time, 40]": names are dynamic axes, numbers fixed. '
-            "Repeatable, in order.",
+            "'... in [0, 10]' behind it is the range of its values. Repeatable, in order.",
         ),
     ] = None,
+    example: Example = None,
     batch_axis: BatchAxis = None,
     time_axis: TimeAxis = None,
     output_names: Annotated[

@@ -8,8 +8,10 @@ from lstm_edge_exporters.adopt import adopt as run
 from lstm_edge_exporters.adopt.axes import parse_inputs
 from lstm_edge_exporters.adopt.recognize import parse_pairs
 from lstm_edge_exporters.onnx_graph.fold import parse_fixed
+from lstm_edge_exporters.verify.inputs import ranges_of
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.files import read_arrays
 
 __all__ = ["adopt"]
 
@@ -24,6 +26,7 @@ def adopt(
     sequence: bool = False,
     fix: Mapping[str, float] | Sequence[str] = (),
     inputs: Sequence[str | TensorSpec] = (),
+    example: AnyPath | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
     state: Mapping[str, str] | Sequence[str] = (),
@@ -42,6 +45,7 @@ def adopt(
         fix: values of inputs that become constants: ``{"sr": 16000}`` or ``["sr=16000"]``.
         inputs: dtype and axes of inputs whose axes cannot be derived, as ``"x: float32[batch, time, 64]"``: names are
             dynamic axes, numbers fixed ones.
+        example: an ``.npy`` or ``.npz`` file of inputs, by name, that the model is made for.
         batch_axis: the name of the axis that is the batch, if the layers do not show it.
         time_axis: the name of the axis that is time, if the layers do not show it.
         state: outputs by input for states that cannot be recognized: ``{"h": "hn"}`` or ``["h=hn"]``.
@@ -68,6 +72,7 @@ def adopt(
             sequence=sequence,
             fixed=fix if isinstance(fix, Mapping) else parse_fixed(fix),
             inputs=specs,
+            ranges={} if example is None else ranges_of(read_arrays(example)),
             batch_axis=batch_axis,
             time_axis=time_axis,
             axes=axes,

@@ -28,6 +28,7 @@ def export(
     weights_key: str | None = None,
     weights_prefix: str | None = None,
     inputs: Sequence[str | TensorSpec] | None = None,
+    example: AnyPath | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
     output_names: Sequence[str] | None = None,
@@ -63,6 +64,7 @@ def export(
         weights_prefix: the prefix that is removed from their names, such as ``"model."``.
         inputs: each input as ``"x: float32[batch, time, 40]"``: names are dynamic axes, numbers fixed ones.
             Which axis is batch and which is time follows from what the recurrent layers see.
+        example: an ``.npy`` or ``.npz`` file of inputs, by name, in place of ``example_inputs``.
         batch_axis: the name of the axis that is the batch, if that is not enough.
         time_axis: the name of the axis that is time, if that is not enough.
         output_names: names of the outputs, in order.
@@ -95,6 +97,7 @@ def export(
         source=os.fspath(source) if isinstance(source, str | os.PathLike) else source,
         output=Path(output),
         example_inputs=example_inputs,
+        example=None if example is None else Path(example),
         weights=None if weights is None else Path(weights),
         weights_key=weights_key,
         weights_prefix=weights_prefix,

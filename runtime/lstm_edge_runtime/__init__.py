@@ -8,22 +8,60 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstm_edge_runtime.card import ModelCard
-    from lstm_edge_runtime.errors import LstmEdgeError
+    from lstm_edge_runtime.errors import (
+        ArtifactError,
+        BudgetError,
+        CaptureError,
+        CardError,
+        CoverageError,
+        DataError,
+        InputError,
+        IntegrityError,
+        LstmEdgeError,
+        MissingExtraError,
+        OutputError,
+        ParityError,
+        ProviderError,
+        QuantizationError,
+        StreamingError,
+    )
     from lstm_edge_runtime.selftest import SelfTestReport, self_test
     from lstm_edge_runtime.session import Session
     from lstm_edge_runtime.state import State
     from lstm_edge_runtime.stream import Stream
 
-__all__ = ["LstmEdgeError", "ModelCard", "SelfTestReport", "Session", "State", "Stream", "self_test"]
+__all__ = [
+    "ArtifactError",
+    "BudgetError",
+    "CaptureError",
+    "CardError",
+    "CoverageError",
+    "DataError",
+    "InputError",
+    "IntegrityError",
+    "LstmEdgeError",
+    "MissingExtraError",
+    "ModelCard",
+    "OutputError",
+    "ParityError",
+    "ProviderError",
+    "QuantizationError",
+    "SelfTestReport",
+    "Session",
+    "State",
+    "Stream",
+    "StreamingError",
+    "self_test",
+]
 
 _HOME = {
-    "LstmEdgeError": "errors",
     "ModelCard": "card",
     "SelfTestReport": "selftest",
     "Session": "session",
     "State": "state",
     "Stream": "stream",
     "self_test": "selftest",
+    **{name: "errors" for name in __all__ if name.endswith("Error")},
 }
 
 

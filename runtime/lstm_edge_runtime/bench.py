@@ -198,9 +198,10 @@ def _timed(call: Callable[[int], Any], calls: int, steps: int) -> Timing:
 
 
 def _random_inputs(session: Session, batch_size: int, time_steps: int) -> Iterator[Feeds]:
-    """Yield inputs: normal floats, and ids below the size of the vocabulary (or up to the ids of the golden vectors).
+    """Yield inputs: values of the range in the card, or normal floats, and ids below the size of the vocabulary.
 
-    An integer without axes is a setting, such as a sample rate: its value comes from the golden vectors.
+    Without a vocabulary, ids go up to those of the golden vectors. An integer without axes is a setting, such as a
+    sample rate: its value comes from the golden vectors.
     """
     rng = np.random.default_rng(0)
     sizes = {BATCH: batch_size, TIME: time_steps}
@@ -210,7 +211,13 @@ def _random_inputs(session: Session, batch_size: int, time_steps: int) -> Iterat
         for spec in session.inputs:
             shape = [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in spec.axes]
             dtype = np.dtype(spec.dtype)
-            drawn = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, below, shape)
+            if spec.range is not None and dtype.kind in "fiu":
+                low, high = spec.range
+                drawn = (
+                    rng.uniform(low, high, shape) if dtype.kind == "f" else rng.integers(int(low), int(high) + 1, shape)
+                )
+            else:
+                drawn = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, below, shape)
             feeds[spec.name] = np.asarray(drawn, dtype)
         yield feeds | settings
 

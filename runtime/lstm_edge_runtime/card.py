@@ -59,11 +59,14 @@ class TensorSpec:
 
     ``dtype`` is the NumPy name (``float32``, ``int64``); ``axes`` holds the name of each dynamic axis and the
     size of each fixed axis, in order, for example ``("batch", "time", 12)``.
+    ``range`` is the least and the largest value that the model is made for, if it is known: what is drawn at random
+    (golden vectors, ``bench``, comparisons) stays within it. It does not limit what a caller may pass.
     """
 
     name: str
     dtype: str
     axes: tuple[str | int, ...]
+    range: tuple[float, ...] | None = field(default=None, metadata={"since": 3})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

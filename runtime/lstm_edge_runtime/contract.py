@@ -28,6 +28,8 @@ _DTYPES = {
 # card or a graph declares are allocated. The states of a hundred layers of 16,384 cells, the largest that are written,
 # take 13 MB.
 MOST_TENSOR_BYTES = 2**30
+# Of a range in a card: random integers and float32 numbers are drawn within it.
+_LARGEST_VALUE = 2.0**31 - 1
 MOST_STATE_BYTES = 2**28
 
 
@@ -131,6 +133,13 @@ def _check_tensors(
 ) -> None:
     for index, spec in enumerate(specs):
         path = f"card.{field}[{index}]"
+        if spec.range is not None and not (
+            len(spec.range) == 2 and -_LARGEST_VALUE <= spec.range[0] <= spec.range[1] <= _LARGEST_VALUE
+        ):
+            raise CardError(
+                f"model card: {path}.range is {shortened(list(spec.range))}, expected the least and the largest value, "
+                f"at most {_LARGEST_VALUE:g} in magnitude"
+            )
         found = _find(f"{path}.name", field.removesuffix("s"), spec.name, graph)
         if spec.dtype != found.dtype:
             raise CardError(f"model card: {path}.dtype is {spec.dtype}, the graph's {spec.name!r} has {found.dtype}")

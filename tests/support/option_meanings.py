@@ -99,6 +99,7 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
+    "--example": Row("path", "Inputs that the model is made for.", ("export", "adopt")),
     "--fix": Row("texts", "An input that becomes a constant.", ("adopt",)),
     "--folds": Row("integer", "Folds of the cross-validation.", ("select",)),
     "--force": Row("flag", "Overwrite the report's .json without asking.", ("quantize",)),

@@ -88,6 +88,7 @@ def test_all_errors_can_be_imported():
     errors = {name for name in lstm_edge_runtime.errors.__all__ if name.endswith("Error")}
     assert {name for name in lstm_edge.__all__ if name.endswith("Error")} == errors
     assert all(issubclass(getattr(lstm_edge, name), LstmEdgeError) for name in errors)
+    assert all(getattr(lstm_edge_runtime, name) is getattr(lstm_edge, name) for name in errors)
     assert lstm_edge.__version__ == version("lstm-edge")
     assert set(dir(lstm_edge)) == set(lstm_edge.__all__)
 

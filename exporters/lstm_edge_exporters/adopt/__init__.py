@@ -79,6 +79,7 @@ def adopt(
     inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     states: Mapping[str, str] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
     progress: Progress | None = None,
@@ -97,6 +98,7 @@ def adopt(
         inputs: dtype and axes of inputs whose axes cannot be found.
         axes: the axes alone, such as ``{"x": ("batch", "time", 64)}``.
         states: outputs by input for states that cannot be recognized.
+        ranges: the least and the largest value of inputs; an empty name is that of the only one.
         batch_axis: the name of the inputs' axis that is the batch.
         time_axis: the name of the inputs' axis that is time.
         progress: called with one line for each step.
@@ -121,6 +123,7 @@ def adopt(
         inputs=inputs,
         axes=axes,
         states=states,
+        ranges=ranges,
         batch_axis=batch_axis,
         time_axis=time_axis,
         progress=progress,
@@ -146,6 +149,7 @@ def adopt_bytes(
     inputs: Sequence[TensorSpec] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     states: Mapping[str, str] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
     progress: Progress | None = None,
@@ -177,7 +181,8 @@ def adopt_bytes(
     strip(model)
 
     say("finding the axes and the states")
-    subject = Subject(model, made)
+    said = {spec.name: spec.range for spec in inputs if spec.range is not None}
+    subject = Subject(model, made, dict(ranges or {}) | said)
     subject.find(states or {})
     say("comparing with the original over the grid of shapes")
     if twin is not None:

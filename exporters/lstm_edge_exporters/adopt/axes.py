@@ -14,7 +14,7 @@ from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.nodes import inputs_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
-from lstm_edge_exporters.verify.inputs import named_roles, parse_input, renamed
+from lstm_edge_exporters.verify.inputs import named_roles, parse_input, renamed, with_ranges
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
@@ -169,7 +169,13 @@ def read_specs(model: ir.Model) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
-def find_axes(model: ir.Model, *, scalars: Mapping[str, Sequence[Array]], ids_below: int) -> Axes:
+def find_axes(
+    model: ir.Model,
+    *,
+    scalars: Mapping[str, Sequence[Array]],
+    ids_below: int,
+    ranges: Mapping[str, tuple[float, ...]] | None = None,
+) -> Axes:
     """Find which dynamic axes of the inputs are batch and time, and name them so in the graph; in place.
 
     The axes of each recurrent layer's input [time, batch, features] and initial state [directions, batch, size] are
@@ -179,7 +185,7 @@ def find_axes(model: ir.Model, *, scalars: Mapping[str, Sequence[Array]], ids_be
     Raises:
         ArtifactError: the model runs with no choice of roles.
     """
-    specs = read_specs(model)
+    specs = with_ranges(read_specs(model), ranges or {})
     roles = {BATCH: BATCH, TIME: TIME} | _traced(model, specs)
     unknown = [axis for axis in _dynamic(specs) if axis not in roles]
     trial = _instrumented(model, scalars, ids_below)

@@ -35,15 +35,15 @@ __all__ = ["Subject"]
 class Subject:
     """The rewritten graph while it is being described: what is known about it so far."""
 
-    def __init__(self, model: ir.Model, made: tuple[StateSpec, ...]) -> None:
-        self.model, self.made = model, made
+    def __init__(self, model: ir.Model, made: tuple[StateSpec, ...], ranges: Mapping[str, tuple[float, ...]]) -> None:
+        self.model, self.made, self.ranges = model, made, ranges
         self.ids_below = smallest_table(model)
         self.scalars = scalar_values(model)
         self.undetermined: tuple[str, ...] = ("the task, labels and vocabulary: the file does not say them",)
 
     def find(self, named: Mapping[str, str]) -> None:
         """Find axes, states, lengths and outputs."""
-        axes = find_axes(self.model, scalars=self.scalars, ids_below=self.ids_below)
+        axes = find_axes(self.model, scalars=self.scalars, ids_below=self.ids_below, ranges=self.ranges)
         self.data: bytes = ir.to_proto(self.model).SerializeToString(deterministic=True)
         recognized, sentences = recognize_states(
             self.data,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +18,11 @@ from lstm_edge_exporters.pytorch.containers import (
     parameters_of,
 )
 from lstm_edge_exporters.pytorch.example_axes import specs_of_examples
-from lstm_edge_exporters.pytorch.inputs import moments_of, smallest_embedding
+from lstm_edge_exporters.pytorch.inputs import moments_of, smallest_embedding, table_sizes
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.roles import find_roles
 from lstm_edge_exporters.pytorch.unchanged import on_copies
-from lstm_edge_exporters.verify.inputs import InputMaker, named_roles, parse_input
+from lstm_edge_exporters.verify.inputs import InputMaker, named_roles, parse_input, ranges_of, with_ranges
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
@@ -46,9 +47,25 @@ class Given:
 
     def maker(self, module: nn.Module, specs: Sequence[TensorSpec], lengths: Sequence[str] = ()) -> InputMaker:
         """Return what makes inputs like the examples, for these specifications."""
-        return InputMaker(
+        maker = InputMaker(
             specs, ids_below=smallest_embedding(module), moments=moments_of(self.examples), lengths=lengths
         )
+        return maker.with_below(_bounds(module, specs, maker))
+
+
+def _bounds(module: nn.Module, specs: Sequence[TensorSpec], maker: InputMaker) -> dict[str, int]:
+    """The rows of the table that each of several integer inputs looks up: tables may have different sizes."""
+    if sum(spec.dtype.startswith("int") for spec in specs) < 2:
+        return {}
+    rng = np.random.default_rng(0)
+    arrays = maker.make(rng, 3, 7)
+    for name, array in arrays.items():
+        if array.dtype.kind == "i" and array.ndim > 1:
+            arrays[name] = np.asarray(rng.integers(0, 2, array.shape), array.dtype)
+    try:
+        return table_sizes(module, {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()})
+    except Exception:  # the user's own module: it does not take these sizes; the smallest table bounds all ids
+        return {}
 
 
 def input_specs(module: nn.Module, layers: Layers, given: Given, options: ExportOptions) -> tuple[TensorSpec, ...]:
@@ -58,9 +75,12 @@ def input_specs(module: nn.Module, layers: Layers, given: Given, options: Export
         CaptureError: which axes those are cannot be told, or the module fails; the message says what to give.
         InputError: an option names an axis that no input has.
     """
+    known = {spec.name for spec in given.specs}
+    arrays = {name: example.detach().numpy() for name, example in given.examples.items() if not known or name in known}
+    ranges = ranges_of(arrays)
     if not given.specs:
-        return specs_of_examples(module, layers, given.examples)
-    specs = named_roles(given.specs, batch_axis=options.batch_axis, time_axis=options.time_axis)
+        return with_ranges(specs_of_examples(module, layers, given.examples), ranges)
+    specs = named_roles(with_ranges(given.specs, ranges), batch_axis=options.batch_axis, time_axis=options.time_axis)
     return find_roles(module, layers, specs, given.maker(module, specs))
 
 

@@ -1,15 +1,18 @@
 """Infers a module's inputs from the examples and from its layers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from lstm_edge_exporters.pytorch.calls import Layers
+from lstm_edge_exporters.pytorch.unchanged import on_copies
 from lstm_edge_exporters.verify.inputs import DTYPES
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["check_dtypes", "infer_specs", "moments_of", "smallest_embedding"]
+__all__ = ["check_dtypes", "infer_specs", "moments_of", "smallest_embedding", "table_sizes"]
 
 
 def infer_specs(layers: Layers, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
@@ -53,6 +56,37 @@ def check_dtypes(examples: Mapping[str, torch.Tensor]) -> None:
         dtype = str(example.dtype).removeprefix("torch.")
         if dtype not in DTYPES:
             raise CaptureError(f"example input {name} is {dtype}: expected one of {', '.join(DTYPES)}")
+
+
+def table_sizes(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Return the rows of the smallest table that each integer input, or a part of it, looks up when forward runs.
+
+    Args:
+        module: the module.
+        tensors: forward's positional arguments by name; the integers are 0 or 1. What forward raises passes through.
+    """
+    inputs = {name: tensor for name, tensor in tensors.items() if tensor.dtype in (torch.int64, torch.int32)}
+    found: dict[str, int] = {}
+
+    class Tables(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.nn.functional.embedding:
+                ids, weight = args[0], args[1]
+                for name, tensor in inputs.items():
+                    if _is_part(ids, tensor):
+                        found[name] = min(found.get(name, len(weight)), len(weight))
+            return function(*args, **(kwargs or {}))
+
+    with torch.no_grad(), on_copies(module), Tables():
+        module(*tensors.values())
+    return found
+
+
+def _is_part(ids: torch.Tensor, tensor: torch.Tensor) -> bool:
+    """Say whether ids are a view of an input, or its values in another type."""
+    if ids.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+        return True
+    return ids.shape == tensor.shape and torch.equal(ids.long(), tensor.long())
 
 
 def smallest_embedding(module: torch.nn.Module) -> int:

@@ -9,7 +9,7 @@ from lstm_edge_exporters.pytorch.original import Original
 from lstm_edge_exporters.verify.cases import GRID, Case, Comparison
 from lstm_edge_exporters.verify.inputs import InputMaker, random_lengths, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
-from lstm_edge_exporters.verify.parity import Refusal, Subjects, Trial, run_trials
+from lstm_edge_exporters.verify.parity import Refusal, Subjects, Trial, check_finite_answers, run_trials
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
 
@@ -71,7 +71,9 @@ def _ask(
     original: Original, inputs: Mapping[str, Array], state: Mapping[str, Array], lengths: Array | None
 ) -> Mapping[str, Array]:
     try:
-        return original.run(inputs, state, lengths)
+        answers = original.run(inputs, state, lengths)
+        check_finite_answers("the module itself", answers, inputs)
+        return answers
     except LstmEdgeError:
         raise
     except Exception as error:  # the user's module may raise any error; it refuses this shape

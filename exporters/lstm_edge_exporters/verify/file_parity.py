@@ -15,7 +15,16 @@ from lstm_edge_exporters.verify.chunks import cut_time, join_time
 from lstm_edge_exporters.verify.compare import worst
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
-from lstm_edge_exporters.verify.parity import EXPORT, HALF, Refusal, Subjects, Trial, check_close, run_trials
+from lstm_edge_exporters.verify.parity import (
+    EXPORT,
+    HALF,
+    Refusal,
+    Subjects,
+    Trial,
+    check_close,
+    check_finite_answers,
+    run_trials,
+)
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line
@@ -174,9 +183,11 @@ def _trials(
 
 def _ask(original: Original, feeds: Mapping[str, Array]) -> dict[str, Array]:
     try:
-        return original.run(feeds)
+        answers = original.run(feeds)
     except ArtifactError as error:
         raise Refusal(str(error)[:160]) from error
+    check_finite_answers("the original", answers, feeds)
+    return answers
 
 
 def check_chunks(

@@ -1,6 +1,7 @@
 """Inputs of a model: input specifications as users write them, and example arrays of any batch and length."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Container, Mapping, Sequence
 
@@ -19,18 +20,24 @@ __all__ = [
     "random_feeds",
     "random_lengths",
     "random_state",
+    "ranges_of",
     "renamed",
+    "with_ranges",
 ]
 
 
 DTYPES = ("float32", "int64", "int32", "bool")
-_SPEC = re.compile(r"\s*(?P<name>[A-Za-z_][\w.]*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*")
+_SPEC = re.compile(
+    r"\s*(?P<name>[A-Za-z_][\w.]*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*"
+    r"(?:in\s*\[(?P<range>[^\[\]]*)\]\s*)?"
+)
 
 
 def parse_input(text: str) -> TensorSpec:
     """Read an input as it is written on the command line: ``x: float32[batch, time, 40]``.
 
-    Names are dynamic axes, numbers are fixed ones; ``batch`` and ``time`` have their meaning, other names do not.
+    Names are dynamic axes, numbers are fixed ones; ``batch`` and ``time`` have their meaning. ``in [0, 10]`` behind it
+    says which values the model is made for.
 
     Raises:
         InputError: the text does not have this form, or the dtype is not one of float32, int64, int32, bool.
@@ -48,7 +55,18 @@ def parse_input(text: str) -> TensorSpec:
     if len(named) != len(set(named)):
         raise InputError(f"input {match['name']}: an axis name is given twice in {text!r}")
     parsed = tuple(int(axis) if axis.isdecimal() else axis for axis in axes)
-    return TensorSpec(name=match["name"], dtype=match["dtype"], axes=parsed)
+    found = None if match["range"] is None else _parse_range(match["name"], match["range"])
+    return TensorSpec(name=match["name"], dtype=match["dtype"], axes=parsed, range=found)
+
+
+def _parse_range(name: str, text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"input {name}: the range [{text}] must be two numbers, the smaller one first, as in [0, 10]")
+    return low, high
 
 
 def named_roles(
@@ -83,12 +101,44 @@ def renamed(specs: Sequence[TensorSpec], names: Mapping[str, str]) -> tuple[Tens
     return tuple(dataclasses.replace(spec, axes=tuple(map(rename, spec.axes))) for spec in specs)
 
 
+def ranges_of(examples: Array | Mapping[str, Array]) -> dict[str, tuple[float, float]]:
+    """Return the least and the largest value of each float example whose values have one sign.
+
+    Magnitudes, energies and probabilities are not drawn below zero; values of both signs say nothing of a bound. An
+    array alone has the empty name.
+    """
+    found = {}
+    for name, example in (examples if isinstance(examples, Mapping) else {"": examples}).items():
+        if example.dtype.kind == "f" and example.size > 1 and np.isfinite(example).all():
+            low, high = float(example.min()), float(example.max())
+            if low < high and (low >= 0 or high <= 0):
+                found[name] = (low, high)
+    return found
+
+
+def with_ranges(specs: Sequence[TensorSpec], ranges: Mapping[str, tuple[float, ...]]) -> tuple[TensorSpec, ...]:
+    """Give inputs without a range the one of their name; the empty name is that of the only input.
+
+    Raises:
+        InputError: a range names no input.
+    """
+    known = [spec.name for spec in specs]
+    for name in ranges:
+        if name not in known and (name or len(known) > 1):
+            what = f"the array {name!r}" if name else "one array"
+            raise InputError(f"the example has {what}; the inputs are {', '.join(known)}: give an .npz file with them")
+    return tuple(
+        dataclasses.replace(spec, range=spec.range or ranges.get(spec.name) or ranges.get("")) for spec in specs
+    )
+
+
 class InputMaker:
     """Makes random inputs that a model accepts, for any batch and length.
 
     Integer inputs are drawn below ``ids_below``, floats from the normal distribution with the mean and deviation that
     ``moments`` has for them (else 0 and 1). Inputs in ``values`` are always that array (a sample rate); those in
-    ``lengths`` are integers from 1 to the number of steps, the first one full. ``ragged`` says which of the others
+    ``lengths`` are integers from 1 to the number of steps, the first one full. A specification's
+    ``range`` and the bounds ``below`` of single integer inputs come first. ``ragged`` says which of the others
     tells how long each row is.
     """
 
@@ -101,12 +151,14 @@ class InputMaker:
         values: Mapping[str, Array] | None = None,
         lengths: Sequence[str] = (),
         ragged: Ragged | None = None,
+        below: Mapping[str, int] | None = None,
     ) -> None:
         self.specs = tuple(specs)
         self._ids_below = ids_below
         self.values, self.lengths = dict(values or {}), tuple(lengths)
         self._moments = dict(moments or {})
         self._ragged = ragged
+        self._below = dict(below or {})
 
     @property
     def numbers(self) -> tuple[tuple[str, str], ...]:
@@ -124,7 +176,13 @@ class InputMaker:
         left = [spec for spec in self.specs if spec.name not in names]
         ragged = self._ragged if self._ragged is not None and self._ragged.name not in names else None
         return InputMaker(
-            left, ids_below=self._ids_below, moments=self._moments, values=self.values, lengths=lengths, ragged=ragged
+            left,
+            ids_below=self._ids_below,
+            moments=self._moments,
+            values=self.values,
+            lengths=lengths,
+            ragged=ragged,
+            below=self._below,
         )
 
     def with_ragged(self, ragged: Ragged | None) -> "InputMaker":
@@ -136,6 +194,19 @@ class InputMaker:
             values=self.values,
             lengths=self.lengths,
             ragged=ragged,
+            below=self._below,
+        )
+
+    def with_below(self, below: Mapping[str, int]) -> "InputMaker":
+        """Return a maker of the same inputs with a bound for single integer inputs."""
+        return InputMaker(
+            self.specs,
+            ids_below=self._ids_below,
+            moments=self._moments,
+            values=self.values,
+            lengths=self.lengths,
+            ragged=self._ragged,
+            below=below,
         )
 
     def make(self, rng: np.random.Generator, batch: int, time: int, *, spread: float = 1.0) -> dict[str, Array]:
@@ -163,12 +234,26 @@ class InputMaker:
         if spec.dtype == "bool":
             return np.asarray(rng.random(shape) < 0.5)
         if spec.dtype.startswith("float"):
+            if spec.range is not None:
+                return _within_range(spec, rng, shape, spread)
             mean, deviation = self._moments.get(spec.name, (0.0, 1.0))
             # Multiples of 1/64 keep golden inputs small in a compressed file and cost the comparison nothing.
             noise = np.round(rng.standard_normal(shape) * 64) / 64
             return np.asarray(mean + deviation * spread * noise, spec.dtype)
         # asarray: without axes NumPy gives a scalar, which onnxruntime does not take.
-        return np.asarray(rng.integers(0, self._ids_below, shape), spec.dtype)
+        least, below = 0, self._below.get(spec.name, self._ids_below)
+        if spec.range is not None:
+            least, below = math.ceil(spec.range[0]), math.floor(spec.range[1]) + 1
+        return np.asarray(rng.integers(least, max(below, least + 1), shape), spec.dtype)
+
+
+def _within_range(spec: TensorSpec, rng: np.random.Generator, shape: Sequence[int], spread: float) -> Array:
+    """Uniform values within a range, without its ends: a logarithm or a root may have its pole there."""
+    assert spec.range is not None
+    low, high = spec.range
+    # One of 255 values: golden inputs stay small in a compressed file.
+    share = rng.integers(1, 256, shape) / 256
+    return np.asarray(low + (high - low) * (0.5 + (share - 0.5) * spread), spec.dtype)
 
 
 def random_state(specs: Sequence[StateSpec], rng: np.random.Generator, batch: int, *, zero: bool) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import ParityError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
-__all__ = ["EXPORT", "HALF", "Refusal", "Subjects", "Trial", "check_close", "run_trials"]
+__all__ = ["EXPORT", "HALF", "Refusal", "Subjects", "Trial", "check_close", "check_finite_answers", "run_trials"]
 
 
 EXPORT = Tolerance(
@@ -62,6 +62,27 @@ class Subjects:
     hint: str = ""
     same_outputs: bool = True
     tolerance: Tolerance = EXPORT
+
+
+def check_finite_answers(original: str, answers: Mapping[str, Array], inputs: Mapping[str, Array]) -> None:
+    """Refuse answers of the original that are not finite: nothing can be compared with them.
+
+    Raises:
+        ParityError: there is one; the message says of which input values.
+    """
+    for name, array in answers.items():
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            continue
+        what = "NaN" if np.isnan(array).any() else "infinity"
+        ranges = [
+            f"{key} from {float(value.min()):.3g} to {float(value.max()):.3g}"
+            for key, value in inputs.items()
+            if value.size and value.dtype.kind in "fiu"
+        ]
+        raise ParityError(
+            f"{original} answers {what} in {name!r} for {', '.join(ranges) or 'its inputs'}: give the range of its "
+            'inputs, as in --input "x: float32[batch, time, 40] in [0, 10]", or --example with such values'
+        )
 
 
 def run_trials(model: OpenModel, trials: Iterable[Trial], subjects: Subjects) -> Comparison:
