@@ -160,6 +160,7 @@ def adopt_bytes(
     if CARD_KEY in model.metadata_props:
         raise ArtifactError("the file already has a model card: it does not need adoption")
     notes = drop_defaults(model)
+    declared = {str(value.name): len(value.shape) for value in model.graph.outputs if value.shape is not None}
     half = has_float16(model)
     original = Original(data, half=half)
     twin = Original(widened(data), widened=True) if half else None
@@ -184,6 +185,7 @@ def adopt_bytes(
     said = {spec.name: spec.range for spec in inputs if spec.range is not None}
     subject = Subject(model, made, dict(ranges or {}) | said)
     subject.find(states or {})
+    notes += subject.corrected(declared)
     say("comparing with the original over the grid of shapes")
     if twin is not None:
         subject.compare(twin, constants)

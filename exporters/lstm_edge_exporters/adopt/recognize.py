@@ -14,6 +14,7 @@ import onnx_ir as ir
 from lstm_edge_exporters.adopt.caches import find_caches, same_stem
 from lstm_edge_exporters.adopt.find import CELLS, STATES, layer_nodes
 from lstm_edge_exporters.adopt.trial import Trial
+from lstm_edge_exporters.adopt.unread import check_read, unread_inputs, unread_sentences
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, replace_node
 from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
@@ -67,18 +68,21 @@ def recognize_states(
         The states in the order of the inputs (``known`` ones left out), and sentences on what remains uncertain.
 
     Raises:
-        InputError: a state that the user named does not exist, or its input and output differ in shape or dtype.
+        InputError: a state that the user named does not exist, is read by no node, or its input and output differ in
+            shape or dtype.
     """
     done = {spec.input for spec in known} | {spec.output for spec in known}
     open_inputs = [spec for spec in inputs if spec.name not in done]
     model = parse_model(data)
+    unread = unread_inputs(model)
+    check_read(named, unread)
     with unique_names(model):
         layers = _hand_on(model)
     trial = Trial(ir.to_proto(model).SerializeToString(), scalars=scalars, ids_below=ids_below)
     runs = _runs(trial, inputs, [spec for spec in open_inputs if spec.dtype == "float32" and spec.axes]) or []
     outputs = {name: a for name, a in runs[0][1].items() if name not in done} if runs else {}
     _check_named(named, open_inputs, outputs, [spec.output for spec in known])
-    alike = _alike(open_inputs, runs, outputs, named)
+    alike = _alike([spec for spec in open_inputs if spec.name not in unread], runs, outputs, named)
     proofs = {
         (name, leaving): proof
         for name, leavings in (alike | {name: [leaving] for name, leaving in named.items()}).items()
@@ -94,7 +98,8 @@ def recognize_states(
     proved |= _with_data_left(caches, len(ordinary)) | {name: [leaving] for name, leaving in named.items()}
     chosen = [(spec, proved[spec.name][0]) for spec in open_inputs if len(proved.get(spec.name, ())) == 1]
     states = [_state(spec, leaving, proofs.get((spec.name, leaving)), layers) for spec, leaving in chosen]
-    return _without_doubles(states, _open_sentences(open_inputs, alike, proved))
+    found, sentences = _without_doubles(states, _open_sentences(open_inputs, alike, proved))
+    return found, sentences + unread_sentences(unread)
 
 
 def _alike(

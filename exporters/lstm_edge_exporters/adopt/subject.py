@@ -124,6 +124,14 @@ class Subject:
             for values in trial.choices()
         ]
 
+    def corrected(self, declared: Mapping[str, int]) -> tuple[str, ...]:
+        """Return a sentence for each output whose number of axes the file declared wrongly."""
+        return tuple(
+            f"output {spec.name!r} was declared with {declared[spec.name]} axes and has {len(spec.axes)}: corrected"
+            for spec in (*self.outputs, *(TensorSpec(name=s.output, dtype="float32", axes=s.axes) for s in self.states))
+            if declared.get(spec.name, len(spec.axes)) != len(spec.axes)
+        )
+
     def compare(self, original: Original, constants: Mapping[str, Array]) -> Comparison:
         """Compare with the original; afterwards ``maker`` makes inputs that both take."""
         makers, lengths = self.makers, self.lengths

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
@@ -23,7 +24,7 @@ MOST_VALUES = 8
 LARGEST_INPUT_BYTES = 2**28
 
 _COMPARES = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
-_PASSES = ("Cast", "Identity", "Reshape", "Gather", "Squeeze", "Unsqueeze")
+_PASSES = ("Cast", "Clip", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "TopK", "Unsqueeze")
 
 
 def scalar_values(model: ir.Model) -> dict[str, list[Array]]:
@@ -60,7 +61,7 @@ def _compared_with(value: ir.Value) -> set[int]:
 
 
 def length_inputs(model: ir.Model) -> tuple[str, ...]:
-    """Return the inputs that reach a recurrent layer's ``sequence_lens``, perhaps through Cast or a change of shape."""
+    """Return the inputs that reach a recurrent layer's ``sequence_lens``, perhaps sorted or converted."""
     names = []
     for value in model.graph.inputs:
         stack, seen = [value], {value}
@@ -88,6 +89,7 @@ class Trial:
 
     def __init__(self, data: bytes, *, scalars: Mapping[str, Sequence[Array]], ids_below: int) -> None:
         self._model = OpenModel.of(data)
+        self._lengths = length_inputs(parse_model(data))
         self._scalars, self._ids_below = scalars, ids_below
         self.failure = ""
 
@@ -111,7 +113,7 @@ class Trial:
         """
         for values in self.choices():
             _check_sizes([spec for spec in specs if spec.name not in values], sizes)
-            maker = InputMaker(specs, ids_below=self._ids_below, values=values)
+            maker = InputMaker(specs, ids_below=self._ids_below, values=values, lengths=self._lengths)
             feeds = maker.make_sized(np.random.default_rng(seed), sizes) | dict(given or {})
             try:
                 return self._model.answers(feeds)

@@ -228,8 +228,9 @@ class InputMaker:
         if spec.name in self.values:
             return self.values[spec.name]
         if spec.name in self.lengths:
-            lengths = rng.integers(1, sizes[TIME] + 1, shape)
-            lengths[:1] = sizes[TIME]
+            steps = sizes.get(TIME, 1)  # one step is there whatever the axes mean
+            lengths = rng.integers(1, steps + 1, shape)
+            lengths[:1] = steps
             return np.asarray(lengths, spec.dtype)
         if spec.dtype == "bool":
             return np.asarray(rng.random(shape) < 0.5)
