@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lstm_edge.commands.train import train
     from lstm_edge.commands.validate import validate
     from lstm_edge.layers import LSTM
+    from lstm_edge.recurrent import Recurrent
     from lstm_edge.training import train_classifier, train_forecaster, train_language_model, train_tagger
     from lstm_edge.training.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
     from lstm_edge_runtime.errors import (
@@ -61,6 +62,7 @@ __all__ = [
     "ParityError",
     "ProviderError",
     "QuantizationError",
+    "Recurrent",
     "SequenceClassifier",
     "SequenceForecaster",
     "SequenceTagger",
@@ -91,6 +93,7 @@ _COMMANDS = ("adopt", "export", "quantize", "run", "select", "train", "validate"
 _HOME = {
     "LSTM": "lstm_edge.layers",
     "LanguageModel": "lstm_edge.training.models",
+    "Recurrent": "lstm_edge.recurrent",
     "SequenceClassifier": "lstm_edge.training.models",
     "SequenceForecaster": "lstm_edge.training.models",
     "SequenceTagger": "lstm_edge.training.models",

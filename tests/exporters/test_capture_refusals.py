@@ -46,7 +46,8 @@ def test_no_recurrent_layer() -> None:
     message = refusal(nn.Linear(3, 4).eval())
     assert message == (
         "the module has no recurrent layer (nn.LSTM, nn.GRU, nn.RNN, their cells, lstm_edge.LSTM): there is nothing to "
-        "keep whole"
+        "keep whole. A cell of your own, in a loop that you wrote, is exported when its step is wrapped as "
+        "lstm_edge.Recurrent(step, ...)"
     )
 
 

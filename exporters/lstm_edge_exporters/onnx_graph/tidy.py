@@ -39,6 +39,8 @@ def tidy(model: ir.Model, *, prefix: str, root: str) -> None:
         node.name = names.take(_node_name(node, prefix))
         if node.op_type == "MatMul" and "/" in node.name:
             _name_weight(model.graph, node)
+    for body in model.graph.subgraphs():
+        _name_linears(body, names)
     strip(model)
 
 
@@ -69,6 +71,14 @@ def _node_name(node: ir.Node, prefix: str) -> str:
     scopes = ast.literal_eval(node.metadata_props.get(NAME_SCOPES, "[]"))
     paths = [scope.removeprefix(prefix) for scope in scopes if isinstance(scope, str) and scope.startswith(prefix)]
     return f"{paths[-1]}/{node.op_type}" if paths else node.op_type
+
+
+def _name_linears(body: ir.Graph, names: Names) -> None:
+    """Name the linear layers of a Scan's body after their weights, which the outer graph holds."""
+    for node in body:
+        weight = node.inputs[1] if node.op_type in ("Gemm", "MatMul") and len(node.inputs) > 1 else None
+        if weight is not None and weight.is_initializer() and (weight.name or "").endswith(".weight"):
+            node.name = names.take(f"{(weight.name or '').removesuffix('.weight')}/{node.op_type}")
 
 
 def _name_weight(graph: ir.Graph, node: ir.Node) -> None:

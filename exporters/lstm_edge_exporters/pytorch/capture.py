@@ -203,6 +203,7 @@ def _layers(plan: Plan, *, ragged: bool) -> tuple[Layer, ...]:
         )
         for name, item in reversed(first.items())
         for index, layer in enumerate(item.recurrence.layers)
+        if layer.cell != "step"  # the card describes cells by name; a Scan's body is the description of this one
     )
 
 

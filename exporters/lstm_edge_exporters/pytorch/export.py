@@ -104,7 +104,8 @@ def _build_flat(
     if not layers:
         raise CaptureError(
             "the module has no recurrent layer (nn.LSTM, nn.GRU, nn.RNN, their cells, lstm_edge.LSTM): there is "
-            "nothing to keep whole"
+            "nothing to keep whole. A cell of your own, in a loop that you wrote, is exported when its step is wrapped "
+            "as lstm_edge.Recurrent(step, ...)"
         )
     specs = input_specs(module, layers, given, options)
     everything = given.maker(module, specs, lengths=could_be_lengths(specs))

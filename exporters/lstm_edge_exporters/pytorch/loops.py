@@ -44,8 +44,9 @@ def roll_loops(model: ir.Model, loops: Mapping[str, str], *, steps: int, lengths
             except Stuck as stuck:
                 raise CaptureError(
                     f"{name}: the loop over time at {line} cannot be expressed as one recurrent layer: {stuck}; move "
-                    "operations that are not part of the cell out of the loop, or export a module of a single step, "
-                    "with its state as an input and an output"
+                    "operations that are not part of the cell out of the loop, wrap the step as "
+                    "lstm_edge.Recurrent(step, ...), or export a module of a single step, with its state as an input "
+                    "and an output"
                 ) from stuck
     common.RemoveUnusedNodesPass()(model)
     model.graph.sort()

@@ -216,8 +216,9 @@ def _loop(name: str, tracker: Tracker, longer: Tracker, *, single_step: bool) ->
     if len(counts[0]) != len(counts[1]) and tracker.passes[name][-1].start == "computed":
         raise CaptureError(
             f"{name}: the loop at {line} gives the layer a state that differs from the one it returned a step before, "
-            "which one recurrent layer cannot express: pass the state on unchanged, or export a module of a single "
-            "step, with its state as an input and an output"
+            "which one recurrent layer cannot express: pass the state on unchanged, wrap the step as "
+            "lstm_edge.Recurrent(step, ...), or export a module of a single step, with its state as an input and an "
+            "output"
         )
     if len(counts[0]) != len(counts[1]):
         raise CaptureError(

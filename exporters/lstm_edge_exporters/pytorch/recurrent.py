@@ -17,10 +17,20 @@ from lstm_edge_runtime.errors import CaptureError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Activation", "Cell", "Direction", "Peephole", "Recurrence", "RecurrentLayer", "describe", "read_lstm"]
+__all__ = [
+    "Activation",
+    "Cell",
+    "Direction",
+    "Peephole",
+    "Recurrence",
+    "RecurrentLayer",
+    "StepLayer",
+    "describe",
+    "read_lstm",
+]
 
 Float32 = npt.NDArray[np.float32]
-Cell = Literal["lstm", "gru", "rnn"]
+Cell = Literal["lstm", "gru", "rnn", "step"]
 Activation = Literal["tanh", "relu"]
 Peephole = Literal["none", "diagonal", "full"]
 GATES: dict[Cell, int] = {"lstm": 4, "gru": 3, "rnn": 1}
@@ -112,6 +122,21 @@ class RecurrentLayer:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class StepLayer(RecurrentLayer):
+    """A cell of the user's own equations: one state ``h`` of ``hidden_size`` numbers a row; no weights are known.
+
+    The module that describes itself so has ``step``, ``split``, ``join`` and ``one``, as ``lstm_edge.Recurrent`` has.
+    """
+
+    directions: tuple[Direction, ...] = ()
+    cell: Cell = "step"
+
+    def __post_init__(self) -> None:
+        none = np.zeros(0, np.float32)
+        object.__setattr__(self, "directions", (Direction(w_x=none, w_h=none, b_x=none, b_h=none),))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Recurrence:
     """A stack of recurrent layers as one module runs it; ``batch_first`` says that its input is [batch, time, I].
 
@@ -161,7 +186,10 @@ def describe(module: "torch.nn.Module", *, called: bool = True) -> Recurrence | 
 
     own_description = getattr(module, "describe_recurrence", None)
     if callable(own_description):
-        return _described(module, own_description())
+        recurrence = _described(module, own_description())
+        if isinstance(recurrence.layers[0], StepLayer):
+            _check_step(module)
+        return recurrence
     readers: dict[type[nn.Module], Callable[[Any], Recurrence]] = {
         nn.LSTM: lambda lstm: _read_stack(lstm, "lstm", called=called),
         nn.GRU: lambda gru: _read_stack(gru, "gru", called=called),
@@ -286,6 +314,15 @@ def _described(module: "torch.nn.Module", value: Any) -> Recurrence:
             f"{type(module).__qualname__}.describe_recurrence() returned {type(value).__name__}, expected Recurrence"
         )
     return value
+
+
+def _check_step(module: "torch.nn.Module") -> None:
+    for path, child in module.named_modules():
+        if child is not module and describe(child) is not None:
+            raise CaptureError(
+                f"a step of lstm_edge.Recurrent contains a recurrent layer ({path}: {type(child).__qualname__}), whose "
+                "state would be hidden in it: write its equations into the step, or use the layer beside it"
+            )
 
 
 def _check_array(name: str, value: Float32 | None, shape: tuple[int, ...] | None) -> None:

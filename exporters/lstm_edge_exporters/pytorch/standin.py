@@ -5,6 +5,7 @@ A cell that ONNX's ``LSTM``, ``GRU`` or ``RNN`` expresses becomes that operator;
 initializers.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ from lstm_edge_exporters.gates import (
 )
 from lstm_edge_exporters.pytorch.calls import Pass, state_parts
 from lstm_edge_exporters.pytorch.packing import Padded
-from lstm_edge_exporters.pytorch.recurrent import Direction, RecurrentLayer
+from lstm_edge_exporters.pytorch.recurrent import Direction, RecurrentLayer, StepLayer
+from lstm_edge_exporters.pytorch.steps import scan_steps
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["StandIn", "fits_onnx", "operator_of", "operator_weights"]
@@ -42,6 +44,8 @@ def fits_onnx(layer: RecurrentLayer) -> bool:
 
 def operator_of(layer: RecurrentLayer, *, ragged: bool) -> str:
     """Return the operator that carries the layer in float32: ``LSTM``, ``GRU``, ``RNN`` or ``lstm_edge::...``."""
+    if isinstance(layer, StepLayer):
+        return "Scan"
     if fits_onnx(layer):
         return layer.cell.upper()
     variant = CellVariant(peephole=layer.peephole, projected=bool(layer.projection_size), ragged=ragged)
@@ -121,6 +125,12 @@ class StandIn(nn.Module):
         # In a tuple, so that it is not a submodule: its weights are not exported a second time.
         self._original = (module,)
         for index, layer in enumerate(self.recurrence.layers):
+            if isinstance(layer, StepLayer):
+                # A copy: what torch does to the module that it exports must not reach the caller's.
+                steps: Any = copy.deepcopy(module)
+                self._steps = (steps,)
+                self._modules["step"] = steps.step  # not add_module: the name is the original's, too
+                continue
             if fits_onnx(layer):
                 self.add_module(str(index), _LayerWeights(onnx_weights(layer)))
                 continue
@@ -180,7 +190,7 @@ class StandIn(nn.Module):
             states = _selected(states, order)
         leaving: States = []
         for index, (layer, state) in enumerate(zip(self.recurrence.layers, states, strict=True)):
-            run = self._onnx if fits_onnx(layer) else self._function
+            run = self._scan if isinstance(layer, StepLayer) else self._onnx if fits_onnx(layer) else self._function
             x, *after = run(index, layer, x, state, rows)
             leaving.append(tuple(after))
         several = len(leaving) > 1
@@ -232,6 +242,11 @@ class StandIn(nn.Module):
             states.append(tuple(part[start:stop] for part in parts))
             start = stop
         return states
+
+    def _scan(
+        self, _index: int, _layer: RecurrentLayer, x: Tensor, state: Sequence[Tensor], rows: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        return scan_steps(self._steps[0], x, state[0], rows)
 
     def _onnx(
         self, index: int, layer: RecurrentLayer, x: Tensor, state: Sequence[Tensor], rows: Tensor | None
