@@ -55,12 +55,8 @@ def predict(
     """
     name = name_of(source)
     session = Session(source, threads=threads)
-    feed = _only(name, "input", session.inputs)
-    target = _only(name, "output", session.outputs)
-    _check_features(name, feed, data)
+    feed, target = _form(name, session, data)
     transcriber = Transcriber(name, session) if isinstance(data, Transcripts) else None
-    if isinstance(data, Dataset):
-        _check_time(name, target, data)
     time_first = TIME in feed.axes and feed.axes.index(TIME) == 0
     rows: list[Array] = []
     for number, sequence in enumerate(data, start=1):
@@ -98,6 +94,24 @@ def _row(output: Array, target: TensorSpec) -> Array:
     row = np.take(output, 0, axis=batch)
     axes.pop(batch)
     return np.moveaxis(row, axes.index(TIME), 0) if TIME in axes else row
+
+
+def _form(name: str, session: Session, data: Dataset | Transcripts) -> tuple[TensorSpec, TensorSpec]:
+    """Return the input and the output that go with the data."""
+    try:
+        feed = _only(name, "input", session.inputs)
+        target = _only(name, "output", session.outputs)
+        _check_features(name, feed, data)
+        if isinstance(data, Dataset):
+            _check_time(name, target, data)
+    except InputError as error:
+        if session.card is not None:
+            raise
+        raise InputError(
+            f"{error}; the file has no model card, so its states and axes are unknown: adopt it first, with lstm-edge "
+            "adopt IN.onnx -o OUT.onnx"
+        ) from error
+    return feed, target
 
 
 def _only(name: str, what: str, specs: Sequence[TensorSpec]) -> TensorSpec:

@@ -127,3 +127,17 @@ def test_a_fixed_number_of_frames_in_a_call_is_time():
     assert card.streaming.verdict == "none"
     assert "backwards in time" in card.streaming.reason
     assert adopt_bytes(hidden()).artifact.card.streaming.verdict == "none"
+
+
+def test_a_constant_initial_state_is_not_sent_to_stateful():
+    class Started(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.h = nn.GRU(4, 3), nn.Parameter(torch.ones(1, 1, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x, self.h)[0]
+
+    data = export_frame(Started(), {"x": (5, 1, 4)}, ["y"], {"x": {0: "n"}, "y": {0: "n"}})
+    reason = adopt_bytes(data).artifact.card.streaming.reason
+    assert reason.endswith("from constants other than zero, which --stateful leaves as they are")

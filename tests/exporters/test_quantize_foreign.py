@@ -166,7 +166,7 @@ def test_an_older_opset_is_refused() -> None:
     with pytest.raises(QuantizationError) as caught:
         quantize_bytes(data)
     assert str(caught.value) == (
-        "the model has opset 17, quantization needs 18: convert it first with onnx.version_converter"
+        "the model has opset 17, quantization needs 18: adopt it first, with lstm-edge adopt IN.onnx -o OUT.onnx"
     )
 
 

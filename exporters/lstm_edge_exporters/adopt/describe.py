@@ -106,7 +106,12 @@ def judge(
     hidden = [layer.name for layer in found if set(layer.initial.values()) & set(HIDDEN) and layer.name in timed]
     if hidden:
         looped = [layer.name for layer in found if layer.name in hidden and ".body" in layer.where]
-        advice = f"{', '.join(looped)} inside a Loop or a Scan" if looped else "adopt the file with --stateful"
+        constant = [layer.name for layer in found if layer.name in hidden and "constant" in layer.initial.values()]
+        advice = "adopt the file with --stateful"
+        if looped:
+            advice = f"{', '.join(looped)} inside a Loop or a Scan"
+        elif constant:
+            advice = f"{', '.join(constant)} from constants other than zero, which --stateful leaves as they are"
         return Streaming(
             verdict="none", reason=f"{_subject(hidden, 'starts', 'start')} every call from the same state: {advice}"
         )

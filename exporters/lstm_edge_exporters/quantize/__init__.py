@@ -33,6 +33,7 @@ from lstm_edge_exporters.quantize.feedforward import Embedding
 from lstm_edge_exporters.quantize.layer import LayerKind
 from lstm_edge_exporters.quantize.layers import find_layers
 from lstm_edge_exporters.quantize.parts import LayerPart, describe_parts, resolve
+from lstm_edge_exporters.quantize.pointwise import linear_convolutions
 from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
@@ -208,12 +209,14 @@ def quantize_bytes(
     if opset < LEAST_OPSET:
         raise QuantizationError(
             f"the model has opset {opset}, quantization needs {LEAST_OPSET}: "
-            "convert it first with onnx.version_converter"
+            "adopt it first, with lstm-edge adopt IN.onnx -o OUT.onnx"
         )
     card = session.card or _inferred_card(session)
     _refuse_quantized(model, card)
     free_carried(model)
     drop_shape_only(model)
+    if layers == "all" and chosen.kind in ("int8", "int4"):
+        linear_convolutions(model, {reader.node for reader in find_layers(model) if reader.kind == "recurrent"})
     found = find_layers(model)
     requests = resolve(found, parts, lambda kind: _default(kind, chosen, layers))
     name = _name_of(requests, chosen)
