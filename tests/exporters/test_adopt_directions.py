@@ -141,3 +141,28 @@ def test_a_constant_initial_state_is_not_sent_to_stateful():
     data = export_frame(Started(), {"x": (5, 1, 4)}, ["y"], {"x": {0: "n"}, "y": {0: "n"}})
     reason = adopt_bytes(data).artifact.card.streaming.reason
     assert reason.endswith("from constants other than zero, which --stateful leaves as they are")
+
+
+class Causal(nn.Module):
+    """A causal convolution with a cache in front of a GRU, over chunks of any length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.rnn = nn.Conv1d(6, 6, 3), nn.GRU(6, 5, batch_first=True)
+
+    def forward(self, x: Tensor, cache: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        joined = torch.cat([cache, x.transpose(1, 2)], 2)
+        y, h = self.rnn(torch.relu(self.conv(joined)).transpose(1, 2), h)
+        return y, joined[:, :, -2:], h
+
+
+def test_a_causal_convolution_with_its_cache_is_streamed_in_chunks():
+    torch.manual_seed(0)
+    shapes = {"x": (2, 7, 6), "cache": (2, 6, 2), "h": (1, 2, 5)}
+    axes = {name: {0: "b"} for name in ("cache", "cache_out")} | {name: {1: "b"} for name in ("h", "hn")}
+    axes |= {name: {0: "b", 1: "t"} for name in ("x", "y")}
+    adopted = adopt_bytes(export_frame(Causal(), shapes, ["y", "cache_out", "hn"], axes))
+    card = adopted.artifact.card
+    assert card.inputs[0].axes == ("batch", "time", 6)
+    assert {spec.input: spec.output for spec in card.states} == {"cache": "cache_out", "h": "hn"}
+    assert card.streaming.verdict == "every-step"

@@ -253,7 +253,7 @@ def _tried(
     accepted = []
     for choice in itertools.product((BATCH, TIME, ""), repeat=len(unknown)):
         tried = dict(zip(unknown, choice, strict=True))
-        if _fits(trial, specs, dict(roles) | tried):
+        if not _is_double(specs, dict(roles) | tried) and _fits(trial, specs, dict(roles) | tried):
             accepted.append(tried)
     if not accepted:
         shown = ", ".join(f"{spec.name}[{', '.join(map(str, spec.axes))}]" for spec in specs)
@@ -274,6 +274,13 @@ def _tried(
                 else f"the axis {axis!r} ({where}) is neither batch nor time"
             )
     return found, sentences
+
+
+def _is_double(specs: Sequence[TensorSpec], roles: Mapping[str, str]) -> bool:
+    """Say whether an input would have two axes that are batch, or two that are time."""
+    named = [dict.fromkeys(axis for axis in spec.axes if isinstance(axis, str)) for spec in specs]
+    given = [[roles.get(axis, "") for axis in axes] for axes in named]
+    return any(axes.count(role) > 1 for axes in given for role in (BATCH, TIME))
 
 
 def _fits(trial: Trial, specs: Sequence[TensorSpec], roles: Mapping[str, str]) -> bool:
