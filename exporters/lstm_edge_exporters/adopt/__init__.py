@@ -28,6 +28,7 @@ from lstm_edge_exporters.onnx_graph.opset import raise_opset
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.reading import parse_model, read_again, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
+from lstm_edge_exporters.quantize.integer import integer_notes
 from lstm_edge_exporters.verify.file_parity import Original
 from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_runtime.artifact import read_model_bytes
@@ -212,5 +213,6 @@ def _rewrite(model: ir.Model) -> tuple[str, ...]:
     notes += raise_opset(model)
     notes += rewrite_layout(model)
     notes += gather_layers(model)
+    notes += integer_notes(model)
     name_layers(model, names)
     return notes

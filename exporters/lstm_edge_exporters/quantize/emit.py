@@ -225,16 +225,22 @@ def _squeezes_directions(node: ir.Node) -> bool:
 def _emit_linear(reader: Reader, layer: WeightLayer, scheme: Scheme, rounder: MatrixRounder) -> Outcome:
     """Replace a MatMul (and the Add of its bias) or a Gemm by a quantized operator."""
     node, name, kind, weight = reader.node, reader.name, scheme.kind, layer.weight
-    arrays = {f"w{suffix}": array for suffix, array in rounder(f"{name}.weight", weight, scheme).items()}
+    carried = bool(layer.carried) and kind == "int8"
+    rounded = {} if carried else rounder(f"{name}.weight", weight, scheme)
+    arrays = dict(layer.carried) if carried else {f"w{suffix}": array for suffix, array in rounded.items()}
     arrays["b"] = np.zeros(weight.shape[1], np.float32) if layer.bias is None else layer.bias
     constants = [add_shared(owner(node), f"{name}.{kind}.{key}", array) for key, array in arrays.items()]
     operator = LINEAR_INT8 if kind == "int8" else LINEAR_INT4
-    y = add_node(node, operator, [node.inputs[0], *constants], domain=DOMAIN, outputs=("y",), name=f"{name}/{kind}")
+    x = node.inputs[0] if layer.x is None else layer.x
+    y = add_node(node, operator, [x, *constants], domain=DOMAIN, outputs=("y",), name=f"{name}/{kind}")
     replace_node(layer.last, y)
+    after, bias = sum(array.nbytes for array in arrays.values()), 0 if layer.bias is None else layer.bias.nbytes
+    if layer.x is not None:  # a chain of integer nodes, which nothing uses any more
+        note = "weights and scales carried over exactly" if carried else "rounded again from its integers"
+        return Outcome(reader.input_bytes + bias, after, note)
     if layer.last is not node:
         remove_node(node)
-    before = weight.nbytes + (0 if layer.bias is None else layer.bias.nbytes)
-    return Outcome(before, sum(array.nbytes for array in arrays.values()))
+    return Outcome(weight.nbytes + bias, after)
 
 
 def _emit_embedding(reader: Reader, layer: WeightLayer, scheme: Scheme) -> Outcome:

@@ -1,7 +1,7 @@
 """The interface of layer readers, the values that a reader returns, and the refusal of a layer."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
 import onnx_ir as ir
@@ -76,12 +76,15 @@ class RecurrentLayer:
 class WeightLayer:
     """A layer with one weight: linear [K, N], embedding [V, E] or convolution [M, C / groups, ...], float32.
 
-    ``bias``: of a linear layer, [N], or None; ``last``: the node that gives the layer's answer.
+    ``bias``: of a linear layer, [N], or None; ``last``: the node that gives the layer's answer; ``x``: what goes in,
+    where that is not the node's first input; ``carried``: int8 ``w`` and ``w_scale``, where they are ours as they are.
     """
 
     weight: Array
     bias: Array | None = None
     last: ir.Node
+    x: ir.Value | None = None
+    carried: Arrays = field(default_factory=dict)
 
 
 Layer = RecurrentLayer | WeightLayer

@@ -8,6 +8,7 @@ from lstm_edge_exporters.functions import DOMAIN, parse_cell_name
 from lstm_edge_exporters.quantize.dynamic import DYNAMIC_DOMAIN, DYNAMIC_LSTM, DynamicLstm
 from lstm_edge_exporters.quantize.feedforward import Conv, Embedding, Linear
 from lstm_edge_exporters.quantize.gru import Gru
+from lstm_edge_exporters.quantize.integer import IntegerLayer, is_integer_layer
 from lstm_edge_exporters.quantize.layer import Reader
 from lstm_edge_exporters.quantize.lstm import Lstm, OwnCell
 from lstm_edge_exporters.quantize.recurrent import Recurrent
@@ -46,6 +47,8 @@ def _recurrent(node: ir.Node) -> Recurrent | None:
 def _feedforward(node: ir.Node) -> Reader | None:
     if node.domain not in ("", "ai.onnx"):
         return None
+    if is_integer_layer(node):
+        return IntegerLayer(node=node)
     for kind in (Linear, Embedding, Conv):
         if kind.takes(node):
             return kind(node=node)
