@@ -242,12 +242,16 @@ def _run_arrays(
     session: Session,
     inputs: AnyPath | Array | Mapping[str, Array],
     state: State | None,
-    lengths: list[int] | None,
+    lengths: "Sequence[int] | Array | None",
     output: AnyPath | None,
 ) -> RunReport:
     from_file = isinstance(inputs, str | os.PathLike)
+    arrays: Any = read_arrays(inputs) if from_file else inputs  # type: ignore[arg-type]
     try:
-        outputs, last = session.run(read_arrays(inputs) if from_file else inputs, state, lengths)  # type: ignore[arg-type]
+        # A data file has the lengths beside the ids; the option says the same.
+        if from_file and isinstance(arrays, dict) and session.lengths in arrays and lengths is None:
+            lengths = arrays.pop(session.lengths)
+        outputs, last = session.run(arrays, state, lengths)
     except InputError as error:
         known = not from_file or str(error).startswith(str(inputs))
         raise error if known else InputError(f"{inputs}: {error}") from error

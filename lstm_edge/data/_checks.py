@@ -9,8 +9,19 @@ __all__ = ["check_groups", "check_lengths", "check_x", "check_y"]
 
 
 def check_x(name: str, x: Array) -> None:
-    """Refuse steps that are not finite float32 ``[sum(lengths), features]``."""
-    _expect(name, "x", x, "float32 [sum(lengths), features]", x.dtype == np.float32 and x.ndim == 2)
+    """Refuse steps that are neither finite float32 ``[sum(lengths), features]`` nor ids int64 ``[sum(lengths)]``."""
+    if x.dtype == np.int64 and x.ndim == 1:
+        if not x.size or x.min() < 0:
+            found = f"its least is {x.min()}" if x.size else "it is empty"
+            raise DataError(f"data {name}: x holds token ids, and {found}; expected ids of 0 or more")
+        return
+    _expect(
+        name,
+        "x",
+        x,
+        "float32 [sum(lengths), features], or int64 [sum(lengths)] for token ids",
+        x.dtype == np.float32 and x.ndim == 2,
+    )
     if 0 in x.shape:
         raise DataError(f"data {name}: x is empty, shape {list(x.shape)}; expected at least one step and one feature")
     finite = np.isfinite(x).all(axis=1)

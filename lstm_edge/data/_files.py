@@ -86,7 +86,17 @@ def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:
             ``task``.
     """
     name = str(path)
-    arrays = _read(Path(path), required=("x", "lengths", "y"), optional=("labels", "groups", "times"))
+    arrays = _read(
+        Path(path),
+        required=("lengths", "y"),
+        optional=("x", "ids", "labels", "groups", "times"),
+        expected="x, lengths, y",
+    )
+    if ("x" in arrays) == ("ids" in arrays):
+        found = "both" if "x" in arrays else "none of them"
+        raise DataError(f"data {name}: expected the key 'x' (float32) or 'ids' (token ids), found {found}")
+    if "ids" in arrays:
+        arrays["x"] = _widen(arrays.pop("ids"))
     # Two errors remain: a label that is not text (a code point beyond Unicode), and too little memory.
     with translated(DataError, f"data {name}: cannot be read"):
         return _for_task(_make(name, arrays, task), task)
@@ -154,8 +164,10 @@ def _widen(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.int64)
 
 
-def _read(path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-    keys = ", ".join(required)
+def _read(
+    path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = (), expected: str = ""
+) -> dict[str, NDArray[Any]]:
+    keys = expected or ", ".join(required)
     with (
         translated(DataError, f"data {path}: cannot be read", "; expected an .npz file of plain arrays"),
         open_file(path, DataError, where=f"data {path}") as file,

@@ -27,8 +27,8 @@ class Dataset:
 
     Attributes:
         name: the name of the set in messages.
-        x: float32 ``[sum(lengths), F]``, the steps of all sequences one after the other. There is no padding: zeros are
-            data.
+        x: float32 ``[sum(lengths), F]``, the steps of all sequences one after the other; or token ids, int64
+            ``[sum(lengths)]``. There is no padding: zeros are data.
         lengths: int64 ``[N]``, steps of each, at least 1.
         y: classes int64, or values float32; ``[N]`` or (values only) ``[N, K]``, one for each sequence, or with
             ``per_step`` ``[sum(lengths)]`` or ``[sum(lengths), K]``, one for each step.
@@ -43,7 +43,7 @@ class Dataset:
     """
 
     name: str
-    x: NDArray[np.float32]
+    x: Array
     lengths: NDArray[np.int64]
     y: Array
     labels: tuple[str, ...] = ()
@@ -63,12 +63,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """Return sequence ``index``: a view, float32 ``[T, F]``."""
+    def __getitem__(self, index: int) -> Array:
+        """Return sequence ``index``: a view, float32 ``[T, F]`` or ids int64 ``[T]``."""
         start = self._starts[index]
         return self.x[start : start + self.lengths[index]]
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+    def __iter__(self) -> Iterator[Array]:
         return (self[index] for index in range(len(self)))
 
     def target(self, index: int) -> Array:
@@ -90,13 +90,24 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Number of features, F."""
+        """Number of features, F.
+
+        Raises:
+            DataError: ``x`` holds token ids, which have none.
+        """
+        if self.is_ids:
+            raise DataError(f"data {self.name}: x holds token ids; expected float32 [sum(lengths), features]")
         return int(self.x.shape[1])
 
     @property
     def targets(self) -> int:
         """Values per target: K of ``[..., K]``, or 1 if ``y`` has no such axis."""
         return int(self.y.shape[1]) if self.y.ndim == 2 else 1
+
+    @property
+    def is_ids(self) -> bool:
+        """Whether ``x`` holds token ids."""
+        return self.x.ndim == 1
 
     @property
     def is_classes(self) -> bool:

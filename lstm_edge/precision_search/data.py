@@ -125,9 +125,16 @@ def calibration_feeds(
         names = ", ".join(spec.name for spec in session.inputs) or "none"
         raise InputError(f"the model has {len(session.inputs)} inputs ({names}), expected one to calibrate")
     [spec] = session.inputs
+    if not isinstance(samples, TextData) and (spec.dtype.startswith("int") != _has_ids(samples)):
+        held = "token ids" if _has_ids(samples) else "float32 steps"
+        raise InputError(f"data {samples.name} holds {held}, but the model's input {spec.name!r} is {spec.dtype}")
     batch_axis = 1 if spec.axes[:1] == (TIME,) else 0
     for rows in _drawn(session, samples, count, np.random.default_rng(seed)):
         yield {spec.name: np.expand_dims(np.asarray(rows, spec.dtype), batch_axis)}
+
+
+def _has_ids(samples: Samples) -> bool:
+    return isinstance(samples, Dataset) and samples.is_ids
 
 
 def _drawn(session: Session, samples: Samples, count: int, generator: np.random.Generator) -> Iterator[Array]:

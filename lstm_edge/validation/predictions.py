@@ -39,9 +39,10 @@ def predict(
     """Run a model over every sequence, one by one (batch 1), so that it needs no ``lengths`` input.
 
     Args:
-        source: path of an ``.onnx`` file, or its bytes, with one float32 input and one output: without a time axis for
-            one answer for each sequence, with one for an answer for each step; for data with texts logits
-            ``[batch, time, symbols]`` or integers ``[batch, time]`` (see ``lstm_edge.validation.transcription``).
+        source: path of an ``.onnx`` file, or its bytes, with one input, float32 or token ids, and one output:
+            without a time axis for one answer for each sequence, with one for an answer for each step; for
+            data with texts logits ``[batch, time, symbols]`` or integers ``[batch, time]`` (see
+            ``lstm_edge.validation.transcription``).
         data: N sequences.
         threads: onnxruntime's threads.
         on_sample: called with the number of sequences done.
@@ -60,7 +61,8 @@ def predict(
     time_first = TIME in feed.axes and feed.axes.index(TIME) == 0
     rows: list[Array] = []
     for number, sequence in enumerate(data, start=1):
-        outputs, _ = session.run({feed.name: np.expand_dims(sequence, 1 if time_first else 0)})
+        row_in = np.asarray(sequence, feed.dtype)
+        outputs, _ = session.run({feed.name: np.expand_dims(row_in, 1 if time_first else 0)})
         row = _row(outputs[target.name], target)
         if row.dtype.kind == "f" and not np.isfinite(row).all():
             raise InputError(f"{name}: output {target.name!r} holds NaN or infinity for sequence {number - 1}")
@@ -131,6 +133,14 @@ def _check_time(name: str, target: TensorSpec, data: Dataset) -> None:
 
 
 def _check_features(name: str, source: TensorSpec, data: Dataset | Transcripts) -> None:
+    if isinstance(data, Dataset) and data.is_ids:
+        if source.dtype not in ("int32", "int64") or len(source.axes) != 2:
+            axes = ", ".join(map(str, source.axes))
+            raise InputError(
+                f"{name}: input {source.name!r} is {source.dtype}[{axes}], but data {data.name} has token ids, "
+                "int64[batch, time]"
+            )
+        return
     known = [axis for axis in source.axes if isinstance(axis, int)]
     if source.dtype != "float32" or len(source.axes) != 3 or known[-1:] not in ([], [data.features]):
         axes = ", ".join(map(str, source.axes))
