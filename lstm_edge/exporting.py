@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
 
 Progress = Callable[[str], None]
+KERAS_FILES = (".keras", ".h5", ".hdf5", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,8 +272,8 @@ def load_source(
     """Load a module: a checkpoint of lstm-edge, a Keras file, or the result of a factory, with weights.
 
     Args:
-        source: path of a ``.safetensors`` file that lstm-edge wrote, of a ``.keras``, ``.h5`` or ``.hdf5`` file, or
-            ``package.module:factory``.
+        source: path of a ``.safetensors`` file that lstm-edge wrote, of a ``.keras``, ``.h5`` or ``.hdf5`` file, of a
+            ``.json`` file with its ``.weights.h5`` beside it, or ``package.module:factory``.
         weights: for a factory: ``.safetensors``, or a file of ``torch.save`` (read with ``weights_only=True``).
         key: the key of the weights in that file, if it is a checkpoint; None: it is looked for.
         prefix: the prefix of their names; None: it is looked for.
@@ -284,7 +285,7 @@ def load_source(
         CaptureError: the factory cannot be imported or called, the weights do not fit the module, or a Keras file has a
             layer that cannot be exported.
     """
-    if source.endswith((".keras", ".h5", ".hdf5")):
+    if source.endswith(KERAS_FILES) or Path(source).is_dir():
         from lstm_edge_exporters.keras import load_keras
 
         if weights is not None:
@@ -306,8 +307,7 @@ def load_source(
 
 def _is_factory(source: str) -> bool:
     """Return whether a source is ``package.module:factory`` and not a file."""
-    files = (".keras", ".h5", ".hdf5", ".safetensors")
-    return ":" in source and not source.endswith(files) and not Path(source).exists()
+    return ":" in source and not source.endswith((*KERAS_FILES, ".safetensors")) and not Path(source).exists()
 
 
 def _call_factory(source: str) -> "nn.Module":

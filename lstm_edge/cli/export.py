@@ -26,7 +26,7 @@ __all__ = ["add_to"]
 
 HELP = """Export a PyTorch or Keras model to one verified .onnx file; --scheme also quantizes it.
 
-SOURCE is a checkpoint of `lstm-edge train`, a Keras file (.keras or .h5), or `package.module:factory`: a callable
+SOURCE is a checkpoint of `lstm-edge train`, a Keras file (.keras, .h5, .json), or `package.module:factory`: a callable
 without arguments, in the current folder or installed, that returns the module. A factory needs an --input for
 each argument of forward.
 

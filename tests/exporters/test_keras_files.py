@@ -27,6 +27,7 @@ from support.keras_files import (
     refusal,
     sequential,
 )
+from support.keras_files import hdf5 as make_hdf5
 from support.networks import build
 
 from lstm_edge_exporters.keras import hdf5, load_keras
@@ -138,6 +139,8 @@ def test_a_huge_declared_shape_is_not_allocated(tmp_path: Path) -> None:
     model["config"]["layers"][0] = entry((None, None, FEATURES * 2**8))
     path = keras_file(tmp_path, model, fill)
     assert path.stat().st_size < 2**16
+    (tmp_path / "plain").mkdir()
+    load_keras(keras_file(tmp_path / "plain", sequential(lstm())))  # what torch imports on first use is not the file's
     tracemalloc.start()
     message = refusal(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -209,8 +212,9 @@ def nested(depth: int) -> bytes:
         (sequential(lstm("n" * 300)), "is empty, too long or has control characters"),
         (sequential({"class_name": "LSTM"}), "layer 1 is not of the form that Keras writes: it has no config"),
         ({"class_name": "Sequential", "config": {"layers": []}}, "the model's config has no list of layers"),
-        (functional((entry(), []), (lstm(), [called_on("lstm")])), "takes a tensor of a layer that comes after it"),
-        (functional((entry(), []), (lstm(), [called_on("nowhere")])), "expected [layer, 0, tensor] of a layer"),
+        (sequential(layer("Sequential", "inner", layers=[])), "layer 'inner' (Sequential): the model's config has no"),
+        (functional((entry(), []), (lstm(), [called_on("lstm")])), "takes a tensor that depends on its own result"),
+        (functional((entry(), []), (lstm(), [called_on("nowhere")])), "expected [layer, call, tensor] of a layer"),
     ],
 )
 def test_configs_that_keras_does_not_write(tmp_path: Path, model: Any, sentence: str) -> None:
@@ -299,3 +303,60 @@ def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Pa
     # What the check of the heaps does not know of ends in the trial's process.
     with pytest.raises(ArtifactError, match=r"x: damaged: the HDF5 library does not finish .*\(SIGXCPU\)"):
         hdf5.try_in_child(bytes(data), "x")
+
+
+def boxed(inner: dict[str, Any], name: str, *, calls: int = 1) -> dict[str, Any]:
+    """Return a functional model that calls a layer or model on its own input, several times one after the other."""
+    inside = [({**entry((None, None, FEATURES))}, [])]
+    label = inner["config"]["name"]
+    nodes = [called_on("x")]
+    nodes += [
+        {"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": [label, k, 0]}}], "kwargs": {}}
+        for k in range(calls - 1)
+    ]
+    model = functional(*inside, (inner, nodes), output=label)
+    model["config"] |= {"name": name, "output_layers": [[label, calls - (inner["class_name"] != "Functional"), 0]]}
+    return model
+
+
+def test_models_that_multiply_or_are_nested_too_deep(tmp_path: Path) -> None:
+    """A model that calls a model that calls a model: few bytes would be any number of calls."""
+    deep = layer("ReLU", "relu")
+    for depth in range(30):
+        deep = boxed(deep, f"box{depth}")
+    assert refusal(keras_file(tmp_path, deep)).endswith("models are nested more than 20 deep")
+    many = layer("ReLU", "relu")
+    for depth in range(5):
+        many = boxed(many, f"box{depth}", calls=50)
+    assert refusal(keras_file(tmp_path, many)).endswith("the model calls its layers more than 10000 times")
+
+
+def test_huge_tensors_are_not_allocated(tmp_path: Path) -> None:
+    """While a model is put together, its tensors have no numbers."""
+    big = [layer("UpSampling1D", f"up{k}", size=2**10) for k in range(2)]
+    load_keras(keras_file(tmp_path, sequential(lstm())))  # what torch imports on first use is not the file's
+    tracemalloc.start()
+    load_keras(keras_file(tmp_path, sequential(*big, lstm())))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_a_config_with_its_weights_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(sequential(lstm())))
+    assert refusal(path).startswith(
+        "holds a model but no weights, and there is no model.weights.h5 beside it: save them"
+    )
+    weights = tmp_path / "model.weights.h5"
+    weights.write_bytes(make_hdf5(lstm_weights))
+    assert load_keras(path)(torch.zeros(2, 6, FEATURES))["lstm"].shape == (2, UNITS)
+    assert refusal(weights).startswith(
+        "holds weights but no model: give the model.json of model.to_json() with this file"
+    )
+
+
+def test_folders_are_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path).startswith("is a folder: load it with the version of Keras that wrote it, and save it")
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    assert refusal(tmp_path).startswith("is a TensorFlow SavedModel, which holds a program and not a model of layers")

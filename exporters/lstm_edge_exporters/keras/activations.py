@@ -8,10 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lstm_edge_exporters.keras.config import class_and_config
 from lstm_edge_exporters.keras.hdf5 import shown
 from lstm_edge_exporters.keras.options import Options
 
-__all__ = ["LAYERS", "Activation", "named_activation", "read_activation", "read_activation_layer"]
+__all__ = [
+    "BY_NAME",
+    "LAYERS",
+    "Activation",
+    "linear",
+    "named_activation",
+    "prelu",
+    "read_activation",
+    "read_activation_layer",
+    "read_axes",
+    "relu",
+]
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -26,7 +38,8 @@ def _hard_sigmoid_2(x: Tensor) -> Tensor:
     return torch.clamp(0.2 * x + 0.5, 0.0, 1.0)
 
 
-def _relu(x: Tensor, *, negative_slope: float, max_value: float | None, threshold: float) -> Tensor:
+def relu(x: Tensor, *, negative_slope: float, max_value: float | None, threshold: float) -> Tensor:
+    """Return Keras's ReLU."""
     y = torch.where(x >= threshold, x, negative_slope * (x - threshold))
     return y if max_value is None else torch.clamp(y, max=max_value)
 
@@ -68,6 +81,7 @@ def named_activation(options: Options, value: Any, version: str) -> Activation:
     if value is None:
         return linear
     if isinstance(value, dict) and value.get("class_name") in LAYERS and isinstance(value.get("config"), dict):
+        class_and_config(value, f"{options}: its activation")
         return read_activation_layer(Options(options.name, value["class_name"], value["config"]))
     if not isinstance(value, str) or value not in BY_NAME:
         raise options.refuse(f"the activation {shown(value)} is not one that is exported: {', '.join(sorted(BY_NAME))}")
@@ -94,18 +108,41 @@ def _read_elu(options: Options) -> Activation:
 def _read_relu(options: Options) -> Activation:
     limit = options.get("max_value", None)
     return partial(
-        _relu,
+        relu,
         negative_slope=options.number("negative_slope", 0.0),
         max_value=None if limit is None else options.number("max_value"),
         threshold=options.number("threshold", 0.0),
     )
 
 
+def prelu(x: Tensor, alpha: Tensor) -> Tensor:
+    """Return x, times alpha where it is below zero."""
+    return torch.relu(x) - alpha * torch.relu(-x)
+
+
+def softmax_over(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return the softmax over one axis or over several together."""
+    if len(axes) == 1:
+        return torch.softmax(x, dim=axes[0])
+    return torch.exp(x - torch.logsumexp(x, dim=axes, keepdim=True))
+
+
+def read_axes(options: Options, key: str, rank: int | None = None) -> tuple[int, ...]:
+    """Read one axis or a list of axes; from the front where the rank is known.
+
+    Raises:
+        CaptureError: it is none, or the axis of the batch.
+    """
+    value = options.get(key, -1)
+    found = value if isinstance(value, list | tuple) else [value]
+    good = 0 < len(found) <= 8 and all(isinstance(axis, int) and not isinstance(axis, bool) for axis in found)
+    if not good or 0 in found or (rank is not None and not all(-rank < axis < rank for axis in found)):
+        raise options.refuse(f"its {key} is {shown(value)}, expected an axis of its input, or a list, after the batch")
+    return tuple(axis % rank if rank else axis for axis in found)
+
+
 def _read_softmax(options: Options) -> Activation:
-    axis = options.get("axis", -1)
-    if axis not in (-1, [-1]):
-        raise options.refuse(f"its axis is {shown(axis)}, expected -1, the features")
-    return partial(torch.softmax, dim=-1)
+    return partial(softmax_over, axes=read_axes(options, "axis"))
 
 
 LAYERS: dict[str, Callable[[Options], Activation]] = {
@@ -118,6 +155,6 @@ LAYERS: dict[str, Callable[[Options], Activation]] = {
 
 def read_activation_layer(options: Options) -> Activation:
     """Return the function of an activation layer, one of ``LAYERS``."""
-    activation = LAYERS[options.class_name](options)
+    activation = LAYERS[options.kind](options)
     options.finish()
     return activation

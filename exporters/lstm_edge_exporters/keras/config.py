@@ -1,75 +1,90 @@
-"""The JSON config of a Keras model as a list of layers, each with the one tensor it takes.
+"""The JSON config of a Keras model as layers and their calls; models may hold models.
 
-Sequential models and functional ones in which every layer is called once on one tensor. Everything else is refused by
-the layer's name. Nothing here recurses into the file: nested models are refused.
+Nothing is checked here about what a layer does. The depth of nesting, the number of layers and that of calls have
+bounds.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from lstm_edge_exporters.keras.hdf5 import shown
 from lstm_edge_exporters.keras.options import Options
 from lstm_edge_runtime.errors import ArtifactError, CaptureError
 
-__all__ = ["LayerConfig", "MaskClaim", "Network", "Ref", "parse_network", "wrapped"]
+__all__ = ["MODELS", "CallConfig", "LayerConfig", "ModelConfig", "Ref", "parse_model", "refs", "wrapped"]
 
 MOST_LAYERS = 1000
+DEEPEST = 20
 LONGEST_NAME = 256
 MODELS = ("Sequential", "Functional", "Model")
-# What Keras 3 writes between the layers of a functional model: how a mask came to be.
-MASK_OPERATIONS = ("NotEqual", "Any")
-
-Operations = dict[str, tuple[Options, dict[str, Any]]]
+# What keras.ops writes into a functional model; in a legacy file only a layer's config tells them apart.
+OPERATIONS = "keras.src.ops"
+# The packages that Keras's own classes come from.
+KERAS = ("keras", "keras_core", "tf_keras")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ref:
-    """A tensor: the index of the layer that gives it, and which of the layer's outputs it is."""
+    """A tensor: the layer that gives it, which of the layer's calls, and which of the call's results."""
 
-    layer: int
+    layer: str
+    call: int = 0
     tensor: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskClaim:
-    """A mask that a layer is called with: ``tensor != value``, with ``any_feature`` where any feature differs."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CallConfig:
+    """One call of a layer: numbers, texts, slices, arrays and ``Ref`` in lists, tuples and dicts."""
 
-    tensor: Ref
-    value: float
-    any_feature: bool
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LayerConfig:
-    """A layer: its options, the tensor it takes (None for the input layer), and the mask the file names for it."""
+    """A layer: its options, its calls, and the model that it is, if it is one.
+
+    ``operation`` says that it is a function of keras.ops, which has no weights. ``model`` is the raw config.
+    """
 
     options: Options
-    source: Ref | None
-    mask: MaskClaim | None = None
+    calls: tuple[CallConfig, ...]
+    operation: bool = False
+    model: Any = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A model: its layers, each after the one it takes its tensor from, the input layer first; and its outputs."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelConfig:
+    """A model: its layers in the file's order, its inputs and outputs as ``Ref`` in lists and dicts.
+
+    ``legacy_calls``: the calls are written as Keras 1 and 2 do.
+    """
 
     name: str
     layers: tuple[LayerConfig, ...]
-    outputs: tuple[Ref, ...]
+    inputs: Any
+    outputs: Any
+    legacy_calls: bool = False
 
 
-def parse_network(document: Any, where: str) -> Network:
-    """Read a model's config.
+def parse_model(document: Any, where: str, depth: int = 0) -> ModelConfig:
+    """Read a model's config; the models in it are read when they are called.
 
     Raises:
         ArtifactError: the config does not have the form that Keras writes.
-        CaptureError: the model is of a kind that is not exported; the message names the layer.
+        CaptureError: the model is of a class of the user's own.
     """
-    kind, config = _class_and_config(document, f"{where}: the model's config")
+    kind, config = class_and_config(document, f"{where}: the model's config")
     if kind not in MODELS:
         raise CaptureError(
             f"{where}: the model is a {shown(kind)}, expected a Sequential or functional model: a custom class "
             "contains code, which is never run"
         )
+    if depth > DEEPEST:
+        raise ArtifactError(f"{where}: models are nested more than {DEEPEST} deep")
     # Keras before 2.2.3 wrote a Sequential model as a bare list.
     entries = config if isinstance(config, list) else config.get("layers")
     name = config.get("name") if isinstance(config, dict) else None
@@ -77,192 +92,248 @@ def parse_network(document: Any, where: str) -> Network:
         raise ArtifactError(f"{where}: the model's config has no list of layers")
     if len(entries) > MOST_LAYERS:
         raise ArtifactError(f"{where}: the model has {len(entries)} layers, more than {MOST_LAYERS}")
+    found = [(_options(entry, index, where), entry) for index, entry in enumerate(entries)]
     parse = _sequential if kind == "Sequential" else _functional
-    layers, outputs = parse(entries, document, where)
-    return Network(name=name if isinstance(name, str) else "model", layers=layers, outputs=outputs)
+    return parse(found, document, where, name if isinstance(name, str) else "model")
 
 
 def wrapped(options: Options, key: str) -> Options:
     """Return the options of the layer inside a wrapper such as Bidirectional; ``key`` is where the config has it."""
-    kind, config = _class_and_config(options.get(key), f"{options}: the option {key!r}")
+    kind, config = class_and_config(options.get(key), f"{options}: the option {key!r}")
     if not isinstance(config, dict):
         raise ArtifactError(f"{options}: the option {key!r} is not a layer")
-    return Options(options.name, f"{options.class_name} of {kind}", config)
+    name = config.get("name")
+    return Options(name if isinstance(name, str) else options.name, f"{options.class_name} of {kind}", config)
 
 
-def _class_and_config(value: Any, what: str) -> tuple[str, Any]:
+def refs(structure: Any) -> Iterator[Ref]:
+    """Yield the tensors in a structure, in the order in which Keras goes through it: dicts by their sorted keys."""
+    if isinstance(structure, Ref):
+        yield structure
+    elif isinstance(structure, list | tuple):
+        for child in structure:
+            yield from refs(child)
+    elif isinstance(structure, dict):
+        for key in sorted(structure):
+            yield from refs(structure[key])
+
+
+def class_and_config(value: Any, what: str) -> tuple[str, Any]:
+    """Return the class and the config of a serialized object.
+
+    Raises:
+        ArtifactError: it lacks one of them.
+        CaptureError: the class is not Keras's: a class of the user's own may have the name of one of Keras's.
+    """
     if not isinstance(value, dict) or not isinstance(value.get("class_name"), str):
         raise ArtifactError(f"{what} is not of the form that Keras writes: it has no class_name")
     config = value.get("config")
     if not isinstance(config, dict | list):
         raise ArtifactError(f"{what} is not of the form that Keras writes: it has no config")
+    module, registered = value.get("module"), value.get("registered_name")
+    foreign = isinstance(module, str) and module.split(".")[0] not in KERAS
+    if foreign or (isinstance(registered, str) and ">" in registered):
+        raise CaptureError(
+            f"{what} is a {shown(value['class_name'])} of {shown(module if foreign else registered)}, expected one of "
+            "Keras's own: a custom class contains code, which is never run"
+        )
     return value["class_name"], config
 
 
 def _options(entry: Any, index: int, where: str) -> Options:
-    kind, config = _class_and_config(entry, f"{where}: layer {index}")
-    name = config.get("name") if isinstance(config, dict) else None
-    if not isinstance(name, str) or not isinstance(config, dict):
+    kind, config = class_and_config(entry, f"{where}: layer {index}")
+    name = config.get("name") if isinstance(config, dict) else entry.get("name")
+    if not isinstance(name, str):
         raise ArtifactError(f"{where}: layer {index} ({shown(kind)}) has no name")
     if not name or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ArtifactError(
             f"{where}: the name {shown(name)} of layer {index} is empty, too long or has control characters"
         )
-    return Options(name, kind if kind.isidentifier() else shown(kind), config)
+    return Options(name, kind if kind.isidentifier() else shown(kind), config if isinstance(config, dict) else {})
 
 
-def _sequential(entries: list[Any], document: Any, where: str) -> tuple[tuple[LayerConfig, ...], tuple[Ref, ...]]:
-    found = [_options(entry, index, where) for index, entry in enumerate(entries)]
-    if found[0].class_name != "InputLayer":
-        found.insert(0, _implied_input(found[0], document))
-    _check_unique([options.name for options in found], where)
-    layers = [
-        LayerConfig(options=options, source=Ref(layer=index - 1) if index else None)
-        for index, options in enumerate(found)
-    ]
-    for layer in layers[1:]:
-        if layer.options.class_name == "InputLayer":
-            raise layer.options.refuse("a second input, but only models with one input are exported")
-    return tuple(layers), (Ref(layer=len(layers) - 1),)
+Found = list[tuple[Options, Any]]
+
+
+def _layer(options: Options, entry: Any, calls: tuple[CallConfig, ...]) -> LayerConfig:
+    module = entry.get("module")
+    if isinstance(module, str):
+        operation = module.startswith(OPERATIONS)
+    else:
+        # Every layer's config says whether it is trainable; Keras 1 and 2 wrote no operations.
+        operation = "inbound_nodes" in entry and "trainable" not in options.values and _is_new_style(entry)
+    if options.class_name in MODELS:
+        operation = False
+    model = entry if options.class_name in MODELS else None
+    return LayerConfig(options=options, calls=calls, operation=operation and module != "keras.layers", model=model)
+
+
+def _is_new_style(entry: Any) -> bool:
+    nodes = entry.get("inbound_nodes")
+    return isinstance(nodes, list) and bool(nodes) and isinstance(nodes[0], dict)
+
+
+def _sequential(found: Found, document: Any, where: str, name: str) -> ModelConfig:
+    if found[0][0].class_name != "InputLayer":
+        first = _implied_input(found[0][0], document)
+        found = [(first, {}), *found]
+    _check_unique([options.name for options, _ in found], where)
+    layers = [LayerConfig(options=found[0][0], calls=())]
+    for (options, entry), (before, _) in zip(found[1:], found, strict=False):
+        if options.class_name == "InputLayer":
+            raise options.refuse("a second input in a Sequential model: use a functional model")
+        call = CallConfig(args=(Ref(layer=before.name),), keywords={})
+        layers.append(_layer(options, entry, (call,)))
+    inputs, outputs = Ref(layer=found[0][0].name), Ref(layer=found[-1][0].name)
+    return ModelConfig(name=name, layers=tuple(layers), inputs=inputs, outputs=outputs)
 
 
 def _implied_input(first: Options, document: Any) -> Options:
-    """Return the input layer that Keras 2 leaves out of a Sequential model: the first layer holds its shape."""
+    """Return the input layer that a Sequential model may leave out: another entry of the config has its shape."""
     shape = first.values.get("batch_input_shape")
-    built = document.get("build_config")
+    config, built = document.get("config"), document.get("build_config")
     if shape is None and isinstance(built, dict):
         shape = built.get("input_shape")
-    if shape is None:
-        raise first.refuse("the file does not say what shape the model's input has: build the model before saving it")
-    return Options(f"{first.name}_input", "InputLayer", {"batch_shape": shape})
+    if shape is None and isinstance(config, dict):
+        shape = config.get("build_input_shape")
+    if shape is None and first.class_name in MODELS:
+        inner = first.values.get("layers")
+        head = inner[0].get("config") if isinstance(inner, list) and inner and isinstance(inner[0], dict) else None
+        shape = (head.get("batch_shape") or head.get("batch_input_shape")) if isinstance(head, dict) else None
+    return Options(f"{first.name}_input", "InputLayer", {} if shape is None else {"batch_shape": shape})
 
 
 def _check_unique(names: list[str], where: str) -> None:
+    seen: set[str] = set()
     for name in names:
-        if names.count(name) > 1:
+        if name in seen:
             raise ArtifactError(f"{where}: two layers are called {shown(name)}")
+        seen.add(name)
 
 
-def _functional(entries: list[Any], document: Any, where: str) -> tuple[tuple[LayerConfig, ...], tuple[Ref, ...]]:
-    everything = [(_options(entry, index, where), entry) for index, entry in enumerate(entries)]
-    _check_unique([options.name for options, _ in everything], where)
-    found = [pair for pair in everything if pair[0].class_name not in MASK_OPERATIONS]
-    operations = {pair[0].name: pair for pair in everything if pair[0].class_name in MASK_OPERATIONS}
-    names = [options.name for options, _ in found]
-    inputs = [options for options, _ in found if options.class_name == "InputLayer"]
-    if not found or len(inputs) != 1 or found[0][0] is not inputs[0]:
-        last = inputs[-1] if inputs else everything[0][0]
-        raise last.refuse(f"the model has {len(inputs)} inputs, but only models with one input, first, are exported")
-    layers = [LayerConfig(options=found[0][0], source=None)]
-    for index, (options, entry) in enumerate(found[1:], start=1):
-        source, mask = _source(options, entry, names, operations)
-        if source.layer >= index:
-            raise ArtifactError(f"{where}: {options} takes a tensor of a layer that comes after it")
-        layers.append(LayerConfig(options=options, source=source, mask=mask))
-    outputs = tuple(_ref(value, names, f"{where}: an output") for value in _history_list(document, where))
-    return tuple(layers), outputs
+def _functional(found: Found, document: Any, where: str, name: str) -> ModelConfig:
+    _check_unique([options.name for options, _ in found], where)
+    config = document["config"]
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{where}: the model's config has no list of layers")
+    kinds = {options.name: options.class_name for options, _ in found}
+    legacy = any(_is_old_style(entry) for _, entry in found)
+    reader = _Reader(kinds, legacy, where)
+    layers = tuple(_layer(options, entry, reader.calls(options, entry)) for options, entry in found)
+    inputs = config.get("input_layers")
+    if inputs is None:
+        inputs = [[options.name, 0, 0] for options, _ in found if options.class_name == "InputLayer"]
+    return ModelConfig(
+        name=name,
+        layers=layers,
+        inputs=reader.ends(inputs, "inputs"),
+        outputs=reader.ends(config.get("output_layers"), "outputs"),
+        legacy_calls=legacy,
+    )
 
 
-def _source(
-    options: Options, entry: dict[str, Any], names: list[str], operations: Operations
-) -> tuple[Ref, MaskClaim | None]:
-    """Return the one tensor that a layer of a functional model is called on, and the mask it is called with."""
-    found, keywords = _called_on(_only_call(options, entry))
-    mask = None
-    for key, value in keywords.items():
-        if key == "mask" and value is not None:
-            mask = _mask_claim(options, value, names, operations)
-        elif value is not None and not (key == "training" and value is False):
-            raise options.refuse(f"it is called with {shown(key)}, which is not exported")
-    if len(found) != 1:
-        raise options.refuse(f"it takes {len(found)} tensors, but only layers that take one are exported")
-    return _ref(found[0], names, str(options)), mask
-
-
-def _only_call(options: Options, entry: dict[str, Any]) -> Any:
+def _is_old_style(entry: Any) -> bool:
     nodes = entry.get("inbound_nodes")
-    if not isinstance(nodes, list) or not nodes:
-        raise options.refuse("the file does not say which tensor it is called on")
-    if len(nodes) > 1:
-        raise options.refuse(
-            f"it is called {len(nodes)} times, but a layer is exported only once: use one layer per call"
+    return isinstance(nodes, list) and any(isinstance(node, list) for node in nodes)
+
+
+class _Reader:
+    """Reads the calls of a functional model; ``kinds`` are the classes of its layers by name."""
+
+    def __init__(self, kinds: dict[str, str], legacy: bool, where: str) -> None:
+        self.kinds, self.legacy, self.where = kinds, legacy, where
+
+    def calls(self, options: Options, entry: Any) -> tuple[CallConfig, ...]:
+        """Read the calls of a layer; none for an input."""
+        nodes = entry.get("inbound_nodes")
+        if options.class_name == "InputLayer":
+            return ()
+        if not isinstance(nodes, list) or not nodes:
+            raise options.refuse("the file does not say which tensor it is called on")
+        if len(nodes) > MOST_LAYERS:
+            raise ArtifactError(f"{self.where}: {options} is called {len(nodes)} times, more than {MOST_LAYERS}")
+        return tuple(self._call(options, node) for node in nodes)
+
+    def ends(self, value: Any, what: str) -> Any:
+        """Read the model's inputs or outputs: one tensor, or lists and dicts of them."""
+        if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+            return self._ref(value, f"{self.where}: one of the {what}", shifted=self._has_own_node(value[0]))
+        if isinstance(value, list) and 0 < len(value) <= MOST_LAYERS:
+            return [self.ends(child, what) for child in value]
+        if isinstance(value, dict) and 0 < len(value) <= MOST_LAYERS:
+            return {str(key): self.ends(child, what) for key, child in value.items()}
+        raise CaptureError(f"{self.where}: the model's {what} are not a list or dict of tensors, which is exported")
+
+    def _has_own_node(self, name: str) -> bool:
+        """Say whether Keras counts a node of the layer itself before its calls: it does so for models."""
+        kind = self.kinds.get(name)
+        return kind in MODELS and (self.legacy or kind != "Sequential")
+
+    def _call(self, options: Options, node: Any) -> CallConfig:
+        if isinstance(node, dict):  # Keras 3
+            args, keywords = node.get("args"), node.get("kwargs")
+            return CallConfig(
+                args=tuple(self._argument(value, options) for value in (args if isinstance(args, list) else [])),
+                keywords={
+                    str(key): self._argument(value, options)
+                    for key, value in (keywords if isinstance(keywords, dict) else {}).items()
+                },
+            )
+        entries = node if isinstance(node, list) else []  # Keras 2: [[layer, node, tensor, keywords], ...]
+        if not entries or not all(isinstance(entry, list) for entry in entries):
+            raise options.refuse("the file does not say which tensor it is called on")
+        found = [
+            self._ref(entry[:3], str(options), shifted=bool(entry) and self._has_own_node(entry[0]))
+            for entry in entries
+        ]
+        keywords = entries[0][3] if len(entries[0]) > 3 else {}
+        return CallConfig(
+            args=(found[0] if len(found) == 1 else found,),
+            keywords=dict(keywords) if isinstance(keywords, dict) else {},
         )
-    return nodes[0]
 
+    def _argument(self, value: Any, options: Options) -> Any:
+        if isinstance(value, list):
+            return [self._argument(child, options) for child in value]
+        if not isinstance(value, dict):
+            return value
+        kind, config = value.get("class_name"), value.get("config")
+        if kind == "__ellipsis__":
+            return Ellipsis
+        if not isinstance(config, dict):
+            raise options.refuse(f"it is called with {shown(value)}, which is not exported")
+        if kind == "__keras_tensor__":
+            return self._ref(config.get("keras_history"), str(options), shifted=False)
+        return self._constant(kind, config, options)
 
-def _mask_claim(options: Options, value: Any, names: list[str], operations: Operations) -> MaskClaim:
-    """Follow a mask back to ``tensor != number``, which is how Embedding and Masking make theirs."""
-    own = options.refuse("it is called with its own mask, which is not exported")
-    history, any_feature = _history(value), False
-    for expected in reversed(MASK_OPERATIONS):
-        operation, entry = operations.get(_first(history), (None, None))
-        if operation is None or entry is None:
-            raise own
-        if operation.class_name != expected:
-            continue
-        node = _only_call(operation, entry)
-        arguments = node.get("args") if isinstance(node, dict) else None
-        if not isinstance(arguments, list) or not arguments:
-            raise own
-        if expected == "Any":
-            any_feature = operation.values.get("axis") in (-1, [-1]) and not operation.values.get("keepdims")
-            history = _history(arguments[0])
-            if not any_feature or len(arguments) > 1:
-                raise own
-            continue
-        number = arguments[1] if len(arguments) == 2 else None
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise own
-        return MaskClaim(
-            tensor=_ref(_history(arguments[0]), names, str(options)), value=number, any_feature=any_feature
-        )
-    raise own
+    def _constant(self, kind: Any, config: dict[str, Any], options: Options) -> Any:
+        if kind == "__slice__":
+            return slice(*(self._whole(config.get(key), options) for key in ("start", "stop", "step")))
+        if kind == "__tuple__" and isinstance(config.get("value"), list):
+            return tuple(self._argument(child, options) for child in config["value"])
+        if kind in ("__numpy__", "__tensor__"):
+            return self._array(config, options)
+        raise options.refuse(f"it is called with a {shown(kind)}, which is not exported")
 
+    def _whole(self, value: Any, options: Options) -> int | None:
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31):
+            return value
+        raise options.refuse(f"it is called with a slice of {shown(value)}, expected whole numbers")
 
-def _history(value: Any) -> Any:
-    """Return where a tensor comes from, [layer, node, tensor], or None where it is not a tensor."""
-    config = value.get("config") if isinstance(value, dict) else None
-    return config.get("keras_history") if isinstance(config, dict) else None
+    def _array(self, config: dict[str, Any], options: Options) -> Any:
+        dtype = config.get("dtype", "float32")
+        try:
+            array = np.asarray(config.get("value"), np.float64)
+        except (TypeError, ValueError) as error:
+            raise options.refuse("it is called with an array that holds other things than numbers") from error
+        if dtype not in ("float32", "float64", "int32", "int64", "bool") or not np.isfinite(array).all():
+            raise options.refuse(f"it is called with an array of {shown(dtype)}, expected finite float32 numbers")
+        return array.astype(np.float32)
 
-
-def _first(history: Any) -> str:
-    return history[0] if isinstance(history, list) and history and isinstance(history[0], str) else ""
-
-
-def _called_on(node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the histories [layer, node, tensor] of a call's tensors, and its keywords; either form of Keras."""
-    if isinstance(node, dict):  # Keras 3
-        arguments = node.get("args")
-        flat: list[Any] = []
-        for value in arguments if isinstance(arguments, list) else []:
-            flat += value if isinstance(value, list) else [value]
-        keywords = node.get("kwargs")
-        return [_history(value) for value in flat], keywords if isinstance(keywords, dict) else {}
-    if isinstance(node, list):  # Keras 2: [[layer, node, tensor, keywords], ...]
-        entries = [entry for entry in node if isinstance(entry, list)]
-        keywords = entries[0][3] if entries and len(entries[0]) > 3 else {}
-        return [entry[:3] for entry in entries], keywords if isinstance(keywords, dict) else {}
-    return [], {}
-
-
-def _history_list(document: Any, where: str) -> list[Any]:
-    outputs = document["config"].get("output_layers")
-    # One output may be given without a list.
-    if isinstance(outputs, list) and outputs and isinstance(outputs[0], str):
-        outputs = [outputs]
-    if not isinstance(outputs, list) or not outputs or len(outputs) > MOST_LAYERS:
-        raise CaptureError(f"{where}: the model's outputs are not a list of tensors, which is what is exported")
-    return outputs
-
-
-def _ref(value: Any, names: list[str], what: str) -> Ref:
-    if not (
-        isinstance(value, list)
-        and len(value) >= 3
-        and value[0] in names
-        and value[1] == 0
-        and isinstance(value[2], int)
-        and 0 <= value[2] < MOST_LAYERS
-    ):
-        raise ArtifactError(f"{what} is {shown(value)}, expected [layer, 0, tensor] of a layer of the model")
-    return Ref(layer=names.index(value[0]), tensor=value[2])
+    def _ref(self, value: Any, what: str, *, shifted: bool) -> Ref:
+        good = isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and value[0] in self.kinds
+        numbers = value[1:3] if good else [None]
+        good = good and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+        if not good or value[1] - shifted < 0:
+            raise ArtifactError(f"{what} is {shown(value)}, expected [layer, call, tensor] of a layer of the model")
+        return Ref(layer=value[0], call=value[1] - shifted, tensor=value[2])

@@ -1,99 +1,82 @@
 """A Keras model as one torch module, ready for export."""
 
-import re
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lstm_edge_exporters.keras.archive import KerasFile, read_file
-from lstm_edge_exporters.keras.calls import Call, Value
-from lstm_edge_exporters.keras.config import MaskClaim, Network, Ref, parse_network
-from lstm_edge_exporters.keras.hdf5 import shown
-from lstm_edge_exporters.keras.layers import build_layer
-from lstm_edge_exporters.keras.options import Options
-from lstm_edge_exporters.keras.shapes import Built, Shape, Source
+from lstm_edge_exporters.keras.archive import KerasFile, Place, read_file
+from lstm_edge_exporters.keras.config import ModelConfig, Ref, parse_model, refs
+from lstm_edge_exporters.keras.inputs import Axes, read_inputs
+from lstm_edge_exporters.keras.network import Assembler, Graph, identifier
+from lstm_edge_exporters.keras.order import Node, run_order
+from lstm_edge_exporters.keras.shapes import Built
+from lstm_edge_exporters.keras.values import UnknownSizeError, Value, leaves
 from lstm_edge_runtime.errors import ArtifactError, CaptureError
 
 __all__ = ["KerasModel", "load_keras"]
 
 RECURRENT = ("LSTM", "GRU", "Bidirectional")
+# The numbers of steps that an export begins with, and fewer ones.
+BEGINNING, FEW = (7, 11), (1, 2, 3, 4, 6)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """One layer in use: its name in the module (None without weights), how it is called, what it takes."""
-
-    module: str | None
-    call: Call
-    source: Ref
-
-
-class KerasModel(nn.Module):
+class KerasModel(Graph):
     """The layers of a Keras model, called in order; ``forward`` returns a dict of the model's outputs by name.
 
     A state that the model returns (return_state) is returned whole where there are other outputs: export then knows
     it as the explicit state that it is.
     """
 
-    def __init__(self, network: Network, built: list[Built], input_shape: Shape, where: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._steps: list[_Step] = []
-        self._outputs = list(zip(_output_names(network, built), network.outputs, strict=True))
-        self._where = where
-        self._input_shape = input_shape
-        self._built_notes = tuple(note for layer in built for note in layer.notes)
-        self._fixed_time = any(layer.fixed_time for layer in built)
-        self.input_name = _identifier(network.layers[0].options.name, ())
-        self.masks = any(shape.mask is not None for layer in built for shape in layer.shapes)
-        taken: list[str] = []
-        for config, layer in zip(network.layers[1:], built, strict=True):
-            assert config.source is not None
-            name = None
-            if layer.module is not None:
-                # Not a name that nn.Module has itself, which add_module refuses.
-                name = _identifier(config.options.name, (*taken, *dir(self)))
-                taken.append(name)
-                self.add_module(name, layer.module)
-            self._steps.append(_Step(module=name, call=layer.call, source=config.source))
-        self._whole_states = not all(_is_state(ref, built) for ref in network.outputs)
-        self.eval()
+        self.input_names: list[str] = []
+        self.masks = False
+        self._specs: list[str] = []
+        self._notes: tuple[str, ...] = ()
+        self._names: list[str] = []
+        self._whole_states = True
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Run the model on x: ids int64 [B, T], or float32 [B, T, F]."""
-        values: list[tuple[Value, ...]] = [(Value(tensor=x),)]
-        for step in self._steps:
-            module = _NOTHING if step.module is None else self.get_submodule(step.module)
-            values.append(step.call(module, values[step.source.layer][step.source.tensor]))
+    def forward(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Run the model on its inputs in order: ids int64 [B, T], or float32 [B, T, F], or as it has them."""
+        found = list(leaves(self.run([Value(tensor=x) for x in tensors])))
         answers = {}
-        for name, ref in self._outputs:
-            value = values[ref.layer][ref.tensor]
+        for name, value in zip(self._names, found, strict=True):
+            if any(isinstance(size, int) and not size for size in value.tensor.shape):
+                raise ValueError(f"output {name} has no elements for so few steps")
             answers[name] = value.state if value.state is not None and self._whole_states else value.tensor
         return answers
 
     def describe_model(self) -> dict[str, Any]:
         """Return the model's description for the card: task, preprocessing, inputs."""
-        shape = self._input_shape
-        time = str(shape.steps) if self._fixed_time else "time"
-        axes = ", ".join(["batch", time, *([] if shape.features is None else [str(shape.features)])])
-        dtype = "int64" if shape.features is None else "float32"
         masked = (
             "inside the graph: steps are masked as the Keras file says (mask_zero or Masking); a masked step keeps the "
             "state",
         )
         return {
             "task": "generic",
-            "inputs": [f"{self.input_name}: {dtype}[{axes}]"],
-            "preprocessing": (*(masked if self.masks else ()), *self._built_notes),
+            "inputs": list(self._specs),
+            "preprocessing": (*(masked if self.masks else ()), *self._notes),
         }
 
-
-_NOTHING = nn.Identity()
+    def describe(self, model: ModelConfig, built: dict[Node, Built], axes: Axes, assembler: Assembler) -> None:
+        """Note what the whole model is, after its layers were built into it."""
+        for entry in axes.inputs:
+            self.input_names.append(identifier(entry.name, self.input_names))
+        self._specs = axes.specs(self.input_names)
+        self._notes = tuple(assembler.notes)
+        self.masks = assembler.masks
+        self._names = _output_names(model.outputs, built, [])
+        self._whole_states = not all(_is_state(ref, built) for ref in refs(model.outputs))
+        self.eval()
 
 
 def load_keras(path: str | Path) -> KerasModel:
     """Read a ``.keras`` or ``.h5`` file as a torch module in evaluation mode; nothing in the file is executed.
+
+    A ``.json`` file with the ``.weights.h5`` file of the same name beside it is read too.
 
     Raises:
         ArtifactError: the file is missing, damaged, hostile, or holds a model without weights or weights without one.
@@ -107,108 +90,90 @@ def load_keras(path: str | Path) -> KerasModel:
 
 
 def _assemble(file: KerasFile) -> KerasModel:
-    network = parse_network(file.document, file.where)
-    input_shape = _input_shape(network)
-    shapes: list[tuple[Shape, ...]] = [(input_shape,)]
-    built: list[Built] = []
-    stores = _store_names(network)
-    for index, store in enumerate(stores[1:], start=1):
-        built.append(_build(network, index, store, shapes, file))
-        shapes.append(built[-1].shapes)
-    if not any(config.options.class_name in RECURRENT for config in network.layers):
+    """Put the model together with as few fixed numbers of steps as it allows."""
+    model = parse_model(file.document, file.where)
+    axes = Axes(read_inputs(model, file.where))
+    ancestors = _ancestors(model, file.where)
+    tried: dict[tuple[Node, frozenset[int]], Axes] = {}
+    # Each round joins inputs or fixes one, of which there are few.
+    for _ in range(4 * len(axes.inputs) + 1):
+        try:
+            return _attempt(file, model, axes)
+        except UnknownSizeError as error:
+            node: Node = error.__dict__.get("node", next(iter(ancestors), ("", 0)))
+            some = ancestors.get(node, set(range(len(axes.inputs))))
+            key = (node, axes.fixed)
+            joined = axes.joined(some) if key not in tried else None
+            if joined is not None:
+                tried[key] = axes
+                axes = joined
+                continue
+            kept = tried.get(key, axes).kept(some)
+            if kept is None:
+                raise
+            axes = kept
+    raise ArtifactError(f"{file.where}: the inputs' numbers of steps do not fit one another")
+
+
+def _attempt(file: KerasFile, model: ModelConfig, axes: Axes) -> KerasModel:
+    assembler, module = Assembler(file), KerasModel()
+    lanes = [axes.lane(which, assembler.mode) for which in (0, 1)]
+    built = assembler.fill(module, model, lanes, Place(store="", names=(), layer=""))
+    if not assembler.classes.intersection(RECURRENT):
         raise CaptureError(f"{file.where}: the model has no recurrent layer (LSTM, GRU): there is nothing to stream")
-    for ref in network.outputs:
-        _shape_of(ref, shapes, f"{file.where}: an output")
-    return KerasModel(network, built, input_shape, file.where)
+    module.describe(model, built, axes, assembler)
+    _check_few_steps(module, axes, assembler)
+    for steps in FEW:
+        # Which recurrent layers get no step then; the model need not accept so few.
+        with contextlib.suppress(UnknownSizeError):
+            assembler.few_steps(module, axes.values(3, [steps] * len(axes.inputs), 3, assembler.mode))
+    return module
 
 
-def _build(network: Network, index: int, store: str, shapes: list[tuple[Shape, ...]], file: KerasFile) -> Built:
-    config = network.layers[index]
-    assert config.source is not None
-    options = config.options
-    shape = _shape_of(config.source, shapes, str(options))
-    if config.mask is not None and not _is_mask_of(config.mask, network, shape.mask):
-        raise options.refuse("it is called with its own mask, not with the one of the tensor it takes")
-    source = Source(
-        index=index, shape=shape, read=lambda parts: file.read(options.name, store, parts), version=file.version
-    )
-    return build_layer(options, source)
+def _check_few_steps(module: KerasModel, axes: Axes, assembler: Assembler) -> None:
+    """Refuse dynamic numbers of steps for a model that needs more than an export begins with, if the file has one."""
+    if axes.kept(range(len(axes.inputs))) is None:
+        return
+    for steps in BEGINNING:
+        assembler.few_steps(module, axes.values(3, [steps] * len(axes.inputs), 3, assembler.mode))
 
 
-def _is_mask_of(claim: MaskClaim, network: Network, index: int | None) -> bool:
-    """Say whether a mask is the one that a layer, an Embedding or a Masking, made of the tensor it took."""
-    if index is None:
-        return False
-    layer = network.layers[index]
-    masking = layer.options.class_name == "Masking"
-    value = layer.options.values.get("mask_value", 0.0) if masking else 0
-    return claim == MaskClaim(tensor=layer.source or claim.tensor, value=value, any_feature=masking)
+def _ancestors(model: ModelConfig, where: str) -> dict[Node, set[int]]:
+    """Return for each call the inputs that it depends on, by their numbers."""
+    found: dict[Node, set[int]] = {(ref.layer, ref.call): {index} for index, ref in enumerate(refs(model.inputs))}
+    layers = {layer.options.name: layer for layer in model.layers}
+    for node in run_order(model, where):
+        if node not in found:
+            call = layers[node[0]].calls[node[1]] if layers[node[0]].calls else None
+            sources = [] if call is None else list(refs([*call.args, call.keywords]))
+            found[node] = set().union(*(found.get((ref.layer, ref.call), set()) for ref in sources))
+    return found
 
 
-def _shape_of(ref: Ref, shapes: list[tuple[Shape, ...]], what: str) -> Shape:
-    found = shapes[ref.layer]
-    if ref.tensor >= len(found):
-        raise ArtifactError(f"{what} takes tensor {ref.tensor} of a layer that gives {len(found)}")
-    return found[ref.tensor]
+def _output_names(outputs: Any, built: dict[Node, Built], taken: list[str], path: str = "") -> list[str]:
+    """Return the outputs' names: those of a dict's keys, else of the layers."""
+    if isinstance(outputs, dict):
+        for key in sorted(outputs):
+            _output_names(outputs[key], built, taken, f"{path}_{key}" if path else str(key) or "output")
+    elif isinstance(outputs, list):
+        for index, child in enumerate(outputs):
+            _output_names(child, built, taken, f"{path}_{index}" if path else "")
+    else:
+        taken.append(identifier(path or _layer_name(outputs, built), taken))
+    return taken
 
 
-def _input_shape(network: Network) -> Shape:
-    """Return the shape of the model's input: ids for an Embedding, features for anything else."""
-    options = network.layers[0].options
-    shape = options.get("batch_shape", None)
-    if shape is None:
-        shape = options.get("batch_input_shape", None)  # Keras 2
-    options.only("sparse", False)
-    options.only("ragged", False)
-    takers = [layer.options for layer in network.layers if layer.source is not None and layer.source.layer == 0]
-    ids = any(taker.class_name == "Embedding" for taker in takers)
-    rank = 2 if ids else 3
-    good = isinstance(shape, list) and len(shape) == rank and all(_is_size(size) for size in shape)
-    if not good or (not ids and shape[2] is None):
-        expected = "[batch, time] of ids" if ids else "[batch, time, features] with a number of features"
-        raise options.refuse(f"the model's input is {shown(shape)}, expected {expected}")
-    return Shape(features=None if ids else shape[2], time=True, steps=shape[1])
+def _layer_name(ref: Ref, built: dict[Node, Built]) -> str:
+    endings = _endings(ref, built)
+    ending = endings[ref.tensor] if ref.tensor < len(endings) else f"_{ref.tensor}"
+    return ref.layer + ending
 
 
-def _is_size(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 2**20)
+def _endings(ref: Ref, built: dict[Node, Built]) -> Sequence[str]:
+    found = built.get((ref.layer, ref.call))
+    return ("",) if found is None else found.endings
 
 
-def _store_names(network: Network) -> list[str]:
-    """Return what a ``.keras`` file calls each layer's weights: the class in snake case, counted from the second on."""
-    counts: dict[str, int] = {}
-    names = []
-    for layer in network.layers:
-        base = _snake_case(layer.options)
-        counts[base] = counts.get(base, 0) + 1
-        names.append(base if counts[base] == 1 else f"{base}_{counts[base] - 1}")
-    return names
-
-
-def _snake_case(options: Options) -> str:
-    # The two substitutions of Keras's own naming.to_snake_case.
-    name = re.sub(r"\W+", "", options.class_name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def _output_names(network: Network, built: list[Built]) -> list[str]:
-    names: list[str] = []
-    for ref in network.outputs:
-        ending = "" if ref.layer == 0 else built[ref.layer - 1].endings[ref.tensor]
-        names.append(_identifier(network.layers[ref.layer].options.name + ending, names))
-    return names
-
-
-def _is_state(ref: Ref, built: list[Built]) -> bool:
-    return ref.layer > 0 and built[ref.layer - 1].endings[ref.tensor].endswith(("_h", "_c"))
-
-
-def _identifier(name: str, taken: Any) -> str:
-    """Return a name of letters, digits and underscores that is not taken."""
-    base = re.sub(r"\W", "_", name, flags=re.ASCII)
-    base = base if base[0].isalpha() or base[0] == "_" else f"_{base}"
-    candidate, count = base, 1
-    while candidate in taken:
-        candidate, count = f"{base}_{count}", count + 1
-    return candidate
+def _is_state(ref: Ref, built: dict[Node, Built]) -> bool:
+    endings = _endings(ref, built)
+    return ref.tensor < len(endings) and endings[ref.tensor].endswith(("_h", "_c"))

@@ -36,6 +36,11 @@ class Options:
         self.values = values
         self._read: set[str] = set()
 
+    @property
+    def kind(self) -> str:
+        """The class without those of the wrappers around it."""
+        return self.class_name.rpartition(" of ")[2]
+
     def __str__(self) -> str:
         return f"layer {shown(self.name)} ({self.class_name})"
 
@@ -72,14 +77,15 @@ class Options:
             raise self._wrong(key, value, f"an integer from 1 to {LARGEST_SIZE}")
         return value
 
-    def step(self, key: str, default: Any = MISSING) -> int:
-        """Return a size along time, which Keras writes as a number or as a list of one."""
+    def steps(self, key: str, axes: int, default: Any = MISSING) -> tuple[int, ...]:
+        """Return a size along each axis, which Keras writes as one number or as a list of one for each axis."""
         value = self.get(key, default)
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
-            raise self._wrong(key, value, f"an integer from 1 to {LARGEST_SIZE}")
-        return value
+        found = list(value) if isinstance(value, list | tuple) else [value] * axes
+        good = all(isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= LARGEST_SIZE for size in found)
+        if len(found) != axes or not good:
+            expected = f"an integer from 1 to {LARGEST_SIZE}" + (", or one for each axis" if axes > 1 else "")
+            raise self._wrong(key, value, expected)
+        return tuple(found)
 
     def choice(self, key: str, allowed: Sequence[str | None], default: Any = MISSING) -> str | None:
         """Return one of the allowed values."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor  # torch has no public name for it
 
 from lstm_edge_exporters.pytorch.recurrent import Recurrence, RecurrentLayer
 
@@ -21,7 +22,9 @@ class RecurrentCore(nn.Module):
     """One LSTM or GRU layer with one or two directions; called as ``nn.LSTM`` or ``nn.GRU``, plus lengths.
 
     ``entering`` holds, after a call, the initial state that was given, as the stand-in that takes this layer's place
-    during export holds it; None where the state began at zero.
+    during export holds it; None where the state began at zero. ``starts_inside`` says that a call gets an initial
+    state that other layers compute: export leaves it inside the graph. ``may_be_empty`` says that few steps of the
+    model's input leave none for the layer.
     """
 
     def __init__(self, layer: RecurrentLayer) -> None:
@@ -29,6 +32,8 @@ class RecurrentCore(nn.Module):
         self.layer = layer
         self.recurrence = Recurrence(layers=(layer,), batch_first=True)
         self.entering: list[tuple[Tensor, ...]] | None = None
+        self.starts_inside = False
+        self.may_be_empty = False
         for index, side in enumerate(layer.directions):
             for name in ("w_x", "w_h", "b_x", "b_h"):
                 self.register_buffer(f"{name}_{index}", torch.from_numpy(getattr(side, name)))
@@ -59,6 +64,11 @@ class RecurrentCore(nn.Module):
         self.entering = None if given is None else [given]
         zeros = input.new_zeros(sides, batch, self.layer.hidden_size)
         state = given if given is not None else (zeros,) * len(self.layer.state_sizes)
+        if isinstance(input, FakeTensor):  # shapes alone are asked for: nothing would be computed in the loop
+            self.entering = None
+            self.may_be_empty |= steps == 0
+            width = sides * self.layer.hidden_size
+            return input.new_zeros(batch, steps, width), state if lstm else state[0]
         rows = torch.full((batch,), steps) if lengths is None else lengths
         outputs, leaving = [], []
         for side in range(sides):
@@ -110,28 +120,39 @@ class RecurrentResult:
     states: tuple[Tensor, ...]
 
 
-def run_masked(core: nn.Module, x: Tensor, mask: Tensor | None, *, zero_masked: bool) -> RecurrentResult:
+def run_masked(
+    core: nn.Module,
+    x: Tensor,
+    mask: Tensor | None,
+    *,
+    zero_masked: bool,
+    initial: tuple[Tensor, ...] | None = None,
+) -> RecurrentResult:
     """Run a recurrent layer over the valid steps alone.
 
     Args:
         core: a ``RecurrentCore`` or its stand-in.
         x: float32 [B, T, I].
         mask: bool [B, T], or None where every step is valid.
-        zero_masked: the output of a masked step is zero; otherwise it is the one before it, and at the beginning the
-            initial h, so that chunks of a sequence give what the whole gives.
+        zero_masked: the output of a masked step is zero; otherwise it is the one before it. At the beginning that is
+            the initial h of an explicit state, so that chunks of a sequence give what the whole gives, and zero, as in
+            Keras, where ``initial`` is given.
+        initial: h and (LSTM) c, each [D, B, H], that the model itself gives the layer.
     """
+    given = None if initial is None else (initial[0] if len(initial) == 1 else initial)
     if mask is None:
-        y, state = core(x)
+        y, state = core(x) if given is None else core(x, given)
         return RecurrentResult(outputs=y, states=_as_tuple(state))
     done = mask.to(torch.int64).cumsum(1)  # how many valid steps there were, this one included
-    y, state = core(_compacted(x, mask, done), lengths=done[:, -1])
+    packed, lengths = _compacted(x, mask, done), done[:, -1]
+    y, state = core(packed, lengths=lengths) if given is None else core(packed, given, lengths=lengths)
     states = _as_tuple(state)
     width = y.shape[2]
     if zero_masked:
         index = (done - 1).clamp(min=0)[:, :, None].expand(-1, -1, width)
         return RecurrentResult(outputs=torch.where(mask[:, :, None], y.gather(1, index), 0.0), states=states)
     entering: Any = core.entering
-    if entering is None:
+    if entering is None or initial is not None:
         before = torch.zeros_like(states[0])
     else:
         before = entering[0][0] if isinstance(entering[0], tuple | list) else entering[0]

@@ -12,12 +12,27 @@ from lstm_edge_exporters.onnx_graph.edit import add_constant, drop_unused, repla
 from lstm_edge_exporters.onnx_graph.names import Names, unique_names
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 
-__all__ = ["strip", "tidy"]
+__all__ = ["free_output_names", "strip", "tidy"]
 
 # Where torch.onnx leaves the path of the module that a node comes from, as a Python list of strings.
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
 IR_VERSION = 8  # the oldest that has model-local functions; read by every onnxruntime since 1.10
+
+
+def free_output_names(model: ir.Model) -> None:
+    """Rename what has the name of an output of the graph and is none; in place.
+
+    torch.onnx gives outputs the names that it was asked for, and a value inside the graph may have one already: it
+    calls them after operators, such as ``add`` or ``maximum_1``.
+    """
+    outputs = {id(value) for value in model.graph.outputs}
+    taken = {value.name for value in model.graph.outputs}
+    values = [value for node in model.graph.all_nodes() for value in node.outputs]
+    names = Names([*taken, *(value.name for value in values), *(value.name for value in model.graph.inputs)])
+    for value in values:
+        if value.name in taken and id(value) not in outputs:
+            value.name = names.take(f"{value.name}_inside")
 
 
 def tidy(model: ir.Model, *, prefix: str, root: str) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lstm_edge_exporters.functions.rounding import OPSET
-from lstm_edge_exporters.onnx_graph.tidy import tidy
+from lstm_edge_exporters.onnx_graph.tidy import free_output_names, tidy
 from lstm_edge_exporters.pytorch.calls import Pass, users_line
 from lstm_edge_exporters.pytorch.copying import Contents
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, takes_lengths
@@ -147,6 +147,7 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
     with exportable_functions(plan.sorts) as packing, on_copies(module, replaced=replaced):
         wrapper.packing = packing
         model = _export(wrapper.eval(), (tuple(tensors),), (dynamic,), names, output_names)
+    free_output_names(model)
     check_marks(model)
     if plan.loops:
         rows = (plan.lengths or LENGTHS) if lengths else None

@@ -101,7 +101,7 @@ def watch(
     layers = _with_weights(layers, base.tracker, longer.tracker)
     passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
     if explicit_state:
-        _check_starts(passes)
+        _check_starts(passes, layers)
     changed = base.tracker.changes
     earlier = _draw(maker, TRACED[BATCH], TRACED[TIME], seed=1)
     check_forgets(module, layers, passes, earlier=earlier, now=base.arrays, lengths=base.lengths, changed=list(changed))
@@ -200,9 +200,10 @@ def _sorted_calls(layers: Layers, tracker: Tracker, longer: Tracker) -> tuple[li
     return passes, loops
 
 
-def _check_starts(passes: Sequence[Pass]) -> None:
+def _check_starts(passes: Sequence[Pass], layers: Layers) -> None:
     for item in passes:
-        if item.start == "computed":
+        # A layer of ours may say that others compute its initial state, as an encoder does for a decoder.
+        if item.start == "computed" and not getattr(layers[item.module][0], "starts_inside", False):
             raise CaptureError(
                 f"{item.name}: forward passes its own initial state to the layer, so the state cannot be made explicit "
                 f"({item.line}); remove it from forward, or export with state='hidden'"
