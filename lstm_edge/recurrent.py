@@ -18,9 +18,10 @@ __all__ = ["Recurrent"]
 class Recurrent(nn.Module):
     """Runs ``step(x, state) -> (y, state)`` over time; ``lstm-edge export`` writes it as one ``Scan`` of its equations.
 
-    ``step`` is a module. It gets one step of the input, float32 [batch, *features], and the state: a tensor, or a tuple
-    of tensors, [batch, *shape] each. It returns its output [batch, ...] and the new state of the same shapes. It must
-    treat each row of the batch by itself, and use no other state (no attribute that it changes).
+    ``step`` is a module that is called so, or that has a method ``step``. It gets one step of the input, float32
+    [batch, *features], and the state: a tensor, or a tuple of tensors, [batch, *shape] each. It returns its output
+    [batch, ...] and the new state of the same shapes. It must treat each row of the batch by itself, and use no other
+    state (no attribute that it changes).
 
     Args:
         step: the module of one step.
@@ -77,7 +78,7 @@ class Steps(nn.Module):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: A002 - as nn.GRU
         """Run all steps; input [batch, time, F] or [time, batch, F], hx [1, batch, S]."""
-        x = input.transpose(0, 1) if self.batch_first else input
+        x = self.shaped(input.transpose(0, 1) if self.batch_first else input)
         carry = self.split(x.new_zeros(1, x.shape[1], self.state_size) if hx is None else hx)
         outputs = []
         for t in range(x.shape[0]):
@@ -87,9 +88,9 @@ class Steps(nn.Module):
         return (joined.transpose(0, 1) if self.batch_first else joined), self.join(carry)
 
     def one(self, x: Tensor, carry: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Call the step with x [batch, F] and the parts of the state; check what it returns."""
-        features = x if len(self.features) == 1 else x.reshape(-1, *self.features)
-        result: Any = self.step(features, carry[0] if len(carry) == 1 else tuple(carry))
+        """Call the step with x [batch, *features] and the parts of the state; check what it returns."""
+        call = getattr(self.step, "step", self.step)  # a method of that name goes before forward
+        result: Any = call(x, carry[0] if len(carry) == 1 else tuple(carry))
         name = type(self.step).__name__
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
             raise InputError(f"{name}: a step returned {type(result).__name__}, expected (y, state)")
@@ -99,12 +100,16 @@ class Steps(nn.Module):
             raise InputError(f"{name}: a step returned a state of shapes {got} (without batch), expected {expected}")
         return result[0], new
 
+    def shaped(self, x: Tensor) -> Tensor:
+        """Give the steps [time, batch, F] the shape of ``features`` back."""
+        return x if len(self.features) == 1 else x.reshape(*x.shape[:2], *self.features)
+
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Cut a state [1, batch, S] into its parts [batch, *shape]."""
         sizes = [math.prod(shape) for shape in self.state]
         parts = torch.split(flat.squeeze(0), sizes, dim=1)
         pairs = zip(parts, self.state, strict=True)
-        return tuple(part if len(shape) == 1 else part.reshape(-1, *shape) for part, shape in pairs)
+        return tuple(part if len(shape) == 1 else part.reshape(part.shape[0], *shape) for part, shape in pairs)
 
     def join(self, carry: Sequence[Tensor]) -> Tensor:
         """Put the parts of a state together: [1, batch, S]."""

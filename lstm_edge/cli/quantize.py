@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-HELP = """Quantize any .onnx file that has LSTM or GRU layers; the input file is never changed.
+HELP = """Quantize any .onnx file that has LSTM, GRU or RNN layers; the input file is never changed.
 
 Recurrent and linear layers get int8 or four-bit weights, and activation scales per row and step, so an answer does
 not depend on the batch, on the chunks of a sequence, or on threads. Embeddings become int8 rows. The coverage is

@@ -40,7 +40,7 @@ def adopt(
     Args:
         source: an ONNX file; external data files are read with it.
         output: the ``.onnx`` file to write; must differ from ``source``.
-        stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
+        stateful: make the hidden zero states of LSTM, GRU and RNN layers explicit inputs and outputs.
         sequence: run a file of one step per call over a whole sequence in one call.
         fix: values of inputs that become constants: ``{"sr": 16000}`` or ``["sr=16000"]``.
         inputs: dtype and axes of inputs whose axes cannot be derived, as ``"x: float32[batch, time, 64]"``: names are

@@ -62,7 +62,7 @@ def quantize(
     on_evaluation: "Callable[[Evaluation], None] | None" = None,
     progress: Say | None = None,
 ) -> "QuantizationReport | BudgetReport":
-    """Quantize a file that has LSTM or GRU layers; implements ``lstm-edge quantize``. The source is never changed.
+    """Quantize a file that has LSTM, GRU or RNN layers; implements ``lstm-edge quantize``. The source is never changed.
 
     Args:
         source: any ONNX file with recurrent layers; external data files are read with it.

@@ -158,6 +158,19 @@ class OwnLoop(nn.Module):
         return h
 
 
+class ByMethod(nn.Module):
+    """The equations are in a method of the name ``step``; a state of three parts, given back as a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(6, 4)
+
+    def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+        mean, largest, count = state
+        mean, largest, count = 0.5 * mean + 0.5 * self.mix(x), torch.maximum(largest, x), count + 1
+        return torch.cat([mean / count, largest], dim=-1), [mean, largest, count]
+
+
 INPUT = ["x: float32[batch, time, 6]"]
 
 
@@ -180,6 +193,20 @@ def test_what_cannot_be_a_step_is_refused_by_name() -> None:
     ):
         with pytest.raises(InputError, match=r"^(state|features): got .*, expected shapes of positive sizes"):
             Recurrent(Wrong(), **arguments)
+
+
+def test_a_method_called_step_and_a_state_of_three_parts() -> None:
+    module = Recurrent(ByMethod(), state=[(4,), (6,), (1,)], features=(6,)).eval()
+    session = Session(build(module, None, inputs=INPUT).data, kernels="off")
+    (state,) = session.states
+    assert state.axes == (1, "batch", 11)
+    x = np.random.default_rng(0).standard_normal((2, 7, 6)).astype(np.float32)
+    outputs, left = session.run({"x": x})
+    with torch.no_grad():
+        y, h = module(torch.from_numpy(x))
+    np.testing.assert_allclose(outputs["output"], y, atol=CLOSE, rtol=0)
+    np.testing.assert_allclose(left[state.input], h, atol=CLOSE, rtol=0)
+    assert (left[state.input][..., -1] == 7).all()
 
 
 def test_the_refusal_of_a_loop_of_ones_own_names_the_wrapper() -> None:

@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from support.networks import build, operators, seeded, snr_db
 from support.onnx_files import H, I, assert_close_int8, both, gru_model
 
 from lstm_edge_exporters.adopt import adopt
+from lstm_edge_exporters.functions.simulation import quantize_rows
 from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_runtime.errors import CoverageError
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
@@ -123,3 +127,25 @@ def test_an_rnn_with_a_clip_is_no_cell_that_the_card_describes(tmp_path: Path) -
     report = adopt(source, tmp_path / "adopted.onnx")
     assert not report.card.layers
     assert any("has a clip, or activations other than one Tanh or Relu" in said for said in report.card.undetermined)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["Tanh", "Relu"])
+def test_calibration_sees_the_states_before_each_step_of_both_directions(activation: str) -> None:
+    data = rnn_model("bidirectional", activation, state=True, outputs=("Y_h",))
+    arrays = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
+    rng = np.random.default_rng(1)
+    x, h0 = rng.standard_normal((40, 3, I)).astype(np.float32), rng.uniform(-0.9, 0.9, (2, 3, H)).astype(np.float32)
+    squash = np.tanh if activation == "Tanh" else lambda a: np.maximum(a, 0)
+    grams = collect(data, [{"x": x, "h0": h0}]).grams
+    for side, name in enumerate(("rnn", "rnn_reverse")):
+        h, before = h0[side], []
+        for t in range(40) if side == 0 else reversed(range(40)):
+            before.append(h)
+            a = x[t] @ arrays["W"][side].T + h @ arrays["R"][side].T + arrays["B"][side].reshape(2, -1).sum(0)
+            h = squash(a).astype(np.float32)
+        for matrix, rows in (("w", x.reshape(-1, I)), ("r", np.concatenate(before))):
+            q, s = quantize_rows(rows)
+            seen = q * s.astype(np.float64)
+            expected = seen.T @ seen
+            np.testing.assert_allclose(grams[f"{name}.{matrix}"], expected, atol=0.02 * np.abs(expected).max())

@@ -93,7 +93,7 @@ def adopt(
     Args:
         source: an ONNX file; weights in files beside it are read with it.
         path: where the new file goes; must differ from ``source``.
-        stateful: make the hidden zero states of LSTM and GRU layers explicit inputs and outputs.
+        stateful: make the hidden zero states of LSTM, GRU and RNN layers explicit inputs and outputs.
         sequence: run a file of one step per call over a whole sequence in one call, by a ``Scan`` over time.
         fixed: numbers for inputs that become constants, such as ``{"sr": 16000}``.
         inputs: dtype and axes of inputs whose axes cannot be found.

@@ -125,7 +125,8 @@ class RecurrentLayer:
 class StepLayer(RecurrentLayer):
     """A cell of the user's own equations: one state ``h`` of ``hidden_size`` numbers a row; no weights are known.
 
-    The module that describes itself so has ``step``, ``split``, ``join`` and ``one``, as ``lstm_edge.Recurrent`` has.
+    The module that describes itself so has ``shaped``, ``split``, ``join``, ``one`` and ``step``, as the steps of
+    ``lstm_edge.Recurrent`` have.
     """
 
     directions: tuple[Direction, ...] = ()

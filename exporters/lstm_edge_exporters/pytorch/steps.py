@@ -13,7 +13,7 @@ def scan_steps(steps: Any, x: Tensor, state: Tensor, rows: Tensor | None) -> tup
     """Run a module of own steps over time, as one operator that torch's exporter writes as ``Scan``.
 
     Args:
-        steps: the module: ``split``, ``join`` and ``one`` as of ``lstm_edge.Recurrent``.
+        steps: the module: ``shaped``, ``split``, ``join`` and ``one`` as of ``lstm_edge.Recurrent``.
         x: [T, B, F].
         state: [1, B, S], all parts of the state side by side.
         rows: int64 [B], the lengths of rows, or None. Past a row's length its state stays, and y is zero.
@@ -30,6 +30,8 @@ def scan_steps(steps: Any, x: Tensor, state: Tensor, rows: Tensor | None) -> tup
             y = torch.where(_wide(inside, y), y, 0.0)
         return tuple(_own(part) for part in new), _own(y)
 
+    # Shapes are changed outside of the body: what depends on a dynamic axis in there becomes an output of it.
+    x = steps.shaped(x)
     scanned = (x,) if rows is None else (x, torch.arange(x.shape[0]))
     last, ys = scan(body, tuple(_own(part) for part in steps.split(state)), scanned)
     return ys, steps.join(last)
