@@ -54,8 +54,8 @@ LAMBDA = layer("Lambda", "shout", function={"class_name": "__lambda__", "config"
         ([lstm(), lstm("two")], "layer 'two' (LSTM): it takes [batch, features], expected [batch, time, features]"),
         ([layer("Dense", "d", units=2, activation="mine")], "layer 'd' (Dense): the activation 'mine' is not one"),
         (
-            [layer("Bidirectional", "b", merge_mode="concat", layer=layer("SimpleRNN", "r", units=4))],
-            "layer 'b' (Bidirectional): it wraps a layer of class SimpleRNN, expected LSTM or GRU",
+            [layer("Bidirectional", "b", merge_mode="concat", layer=layer("ConvLSTM1D", "r", units=4))],
+            "layer 'b' (Bidirectional): it wraps a layer of class ConvLSTM1D, expected LSTM, GRU or SimpleRNN",
         ),
         (
             [layer("TimeDistributed", "t", layer=layer("Conv1D", "c", filters=4))],
@@ -63,7 +63,7 @@ LAMBDA = layer("Lambda", "shout", function={"class_name": "__lambda__", "config"
         ),
         ([layer("Masking", "m"), layer("Softmax", "s")], "layer 's' (Softmax): it gets a mask of time steps"),
         ([layer("Flatten", "f")], "layer 'f' (Flatten): it flattens the time axis, so the model's input must fix"),
-        ([layer("Activation", "a", activation="tanh")], "the model has no recurrent layer (LSTM, GRU)"),
+        ([layer("Activation", "a", activation="tanh")], "the model has no recurrent layer (LSTM, GRU, SimpleRNN)"),
     ],
 )
 def test_layers_are_refused_by_name(tmp_path: Path, layers: list[Any], sentence: str) -> None:

@@ -118,6 +118,22 @@ CASES = (
         layers=lambda L: _functional(L, lambda L, x: L.GRU(4, return_sequences=True, return_state=True, name="r")(x)),
         states=((1, "r.0.h_out"),),
     ),
+    Case(name="rnn", layers=lambda L: [L.SimpleRNN(4), L.Dense(2)], legacy=True),
+    Case(name="rnn-relu", layers=lambda L: [L.SimpleRNN(4, activation="relu", return_sequences=True)], legacy=True),
+    Case(name="rnn-no-bias-backwards", layers=lambda L: [L.SimpleRNN(4, use_bias=False, go_backwards=True)]),
+    Case(
+        name="rnn-state",
+        layers=lambda L: _functional(
+            L, lambda L, x: L.SimpleRNN(4, return_sequences=True, return_state=True, name="r")(x)
+        ),
+        states=((1, "r.0.h_out"),),
+    ),
+    Case(name="rnn-bidirectional", layers=lambda L: [L.Bidirectional(L.SimpleRNN(4, return_sequences=True))]),
+    Case(
+        name="rnn-masked",
+        layers=_masked(lambda L: L.SimpleRNN(4, return_sequences=True), lambda L: L.SimpleRNN(3, activation="relu")),
+        masked=True,
+    ),
     Case(name="gru-backwards", layers=lambda L: [L.GRU(4, go_backwards=True, return_sequences=True)]),
     *(
         Case(

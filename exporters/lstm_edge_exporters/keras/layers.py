@@ -66,6 +66,7 @@ BUILDERS: dict[str, Callable[[Options, Source], Built]] = {
     "Masking": build_masking,
     "LSTM": build_recurrent,
     "GRU": build_recurrent,
+    "SimpleRNN": build_recurrent,
     "Bidirectional": build_bidirectional,
     "TimeDistributed": build_time_distributed,
     "Dense": build_dense,

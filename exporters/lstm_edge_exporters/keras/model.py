@@ -18,7 +18,7 @@ from lstm_edge_runtime.errors import ArtifactError, CaptureError
 
 __all__ = ["KerasModel", "load_keras"]
 
-RECURRENT = ("LSTM", "GRU", "Bidirectional")
+RECURRENT = ("LSTM", "GRU", "SimpleRNN", "Bidirectional")
 # The numbers of steps that an export begins with, and fewer ones.
 BEGINNING, FEW = (7, 11), (1, 2, 3, 4, 6)
 
@@ -120,7 +120,9 @@ def _attempt(file: KerasFile, model: ModelConfig, axes: Axes) -> KerasModel:
     lanes = [axes.lane(which, assembler.mode) for which in (0, 1)]
     built = assembler.fill(module, model, lanes, Place(store="", names=(), layer=""))
     if not assembler.classes.intersection(RECURRENT):
-        raise CaptureError(f"{file.where}: the model has no recurrent layer (LSTM, GRU): there is nothing to stream")
+        raise CaptureError(
+            f"{file.where}: the model has no recurrent layer (LSTM, GRU, SimpleRNN): there is nothing to stream"
+        )
     module.describe(model, built, axes, assembler)
     _check_few_steps(module, axes, assembler)
     for steps in FEW:

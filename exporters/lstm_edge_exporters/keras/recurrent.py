@@ -6,20 +6,22 @@ masking each step, the valid steps of each row are moved to the front, the layer
 the outputs are moved back: the recurrent operator stays whole and needs no mask input.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor  # torch has no public name for it
 
-from lstm_edge_exporters.pytorch.recurrent import Recurrence, RecurrentLayer
+from lstm_edge_exporters.pytorch.recurrent import Cell, Recurrence, RecurrentLayer
 
 __all__ = ["RecurrentCore", "RecurrentResult", "run_masked"]
 
 
 class RecurrentCore(nn.Module):
-    """One LSTM or GRU layer with one or two directions; called as ``nn.LSTM`` or ``nn.GRU``, plus lengths.
+    """One LSTM, GRU or RNN layer with one or two directions; called as PyTorch's layer of that cell, plus lengths.
 
     ``entering`` holds, after a call, the initial state that was given, as the stand-in that takes this layer's place
     during export holds it; None where the state began at zero. ``starts_inside`` says that a call gets an initial
@@ -52,7 +54,7 @@ class RecurrentCore(nn.Module):
 
         Args:
             input: float32 [B, T, I].
-            hx: LSTM: h and c, each [D, B, H]; GRU: h [D, B, H]; zeros when None.
+            hx: LSTM: h and c, each [D, B, H]; GRU, RNN: h [D, B, H]; zeros when None.
             lengths: int64 [B]: outputs from there on are zero, the state is that of the last valid step.
 
         Returns:
@@ -84,7 +86,10 @@ class RecurrentCore(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         w_x, w_h, b_x, b_h = (getattr(self, f"{name}_{side}") for name in ("w_x", "w_h", "b_x", "b_h"))
         projected = x @ w_x.T + b_x
-        step = _lstm_step if self.layer.cell == "lstm" else _gru_step
+        squash = torch.relu if self.layer.activation == "relu" else torch.tanh
+        steps: dict[Cell, Callable[..., list[Tensor]]]
+        steps = {"lstm": _lstm_step, "gru": _gru_step, "rnn": partial(_rnn_step, squash)}
+        step = steps[self.layer.cell]
         results = [x.new_zeros(x.shape[0], self.layer.hidden_size)] * x.shape[1]
         for t in order:
             valid = (t < rows)[:, None]
@@ -99,6 +104,12 @@ def _lstm_step(x: Tensor, state: list[Tensor], w_h: Tensor, b_h: Tensor, _reset_
     i, f, g, o = (x + h @ w_h.T + b_h).chunk(4, dim=-1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return [torch.sigmoid(o) * torch.tanh(c), c]
+
+
+def _rnn_step(
+    squash: Callable[[Tensor], Tensor], x: Tensor, state: list[Tensor], w_h: Tensor, b_h: Tensor, _reset_after: bool
+) -> list[Tensor]:
+    return [squash(x + state[0] @ w_h.T + b_h)]
 
 
 def _gru_step(x: Tensor, state: list[Tensor], w_h: Tensor, b_h: Tensor, reset_after: bool) -> list[Tensor]:

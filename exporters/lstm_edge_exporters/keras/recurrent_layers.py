@@ -1,4 +1,4 @@
-"""LSTM, GRU and Bidirectional of a Keras file. Keras stores [features, gates * H]: gates i f g o, or z r n.
+"""LSTM, GRU, SimpleRNN and Bidirectional of a Keras file. Keras stores [features, gates * H]: gates i f g o, or z r n.
 
 Letters: B batch, T time, H hidden size, D directions.
 """
@@ -18,7 +18,7 @@ from lstm_edge_exporters.keras.recurrent import RecurrentCore, run_masked
 from lstm_edge_exporters.keras.shapes import Built, Source
 from lstm_edge_exporters.keras.values import Arguments, Value, leaves
 from lstm_edge_exporters.keras.windows import not_empty
-from lstm_edge_exporters.pytorch.recurrent import Cell, Direction, RecurrentLayer
+from lstm_edge_exporters.pytorch.recurrent import GATES, Activation, Cell, Direction, RecurrentLayer
 
 __all__ = ["build_bidirectional", "build_recurrent"]
 
@@ -125,7 +125,7 @@ def _last(h: Tensor, mask: Tensor | None, zero_masked: bool, initial: tuple[Tens
 
 
 class _Settings:
-    """What an LSTM's or a GRU's options say; the options are all read when it is made."""
+    """What a recurrent layer's options say; the options are all read when it is made."""
 
     def __init__(self, options: Options, cell: Cell) -> None:
         self.options = options
@@ -139,8 +139,12 @@ class _Settings:
         self.stateful = options.flag("stateful", False)
         self.zero_masked = options.flag("zero_output_for_mask", False)
         # The recurrent operators of ONNX runtimes have these two functions; dropout acts in training only.
-        options.only("activation", "tanh")
-        options.only("recurrent_activation", "sigmoid")
+        self.activation: Activation = "tanh"
+        if cell == "rnn":
+            self.activation = cast(Activation, options.choice("activation", ("tanh", "relu"), "tanh"))
+        else:
+            options.only("activation", "tanh")
+            options.only("recurrent_activation", "sigmoid")
         options.only("time_major", False)
         for key in ("dropout", "recurrent_dropout"):
             options.number(key, 0.0)
@@ -148,7 +152,7 @@ class _Settings:
 
     def part(self, path: str, features: int, legacy: str = "") -> Part:
         """Return the arrays that Keras stores for it."""
-        rows = {"lstm": 4, "gru": 3}[self.cell] * self.units
+        rows = GATES[self.cell] * self.units
         arrays: list[tuple[str, tuple[int, ...]]] = [
             ("kernel", (features, rows)),
             ("recurrent_kernel", (self.units, rows)),
@@ -182,6 +186,7 @@ class _Settings:
             directions=directions,
             cell=self.cell,
             reset_after=self.reset_after,
+            activation=self.activation,
         )
 
     def notes(self, name: str) -> tuple[str, ...]:
@@ -192,7 +197,7 @@ class _Settings:
 
 
 def build_recurrent(options: Options, source: Source) -> Built:
-    """Build an LSTM or a GRU."""
+    """Build an LSTM, a GRU or a SimpleRNN."""
     settings = _Settings(options, _cell(options, options.kind))
     features = _features(options, source)
     inside = _check_initial(options, source, settings, directions=1)
@@ -229,7 +234,7 @@ def build_bidirectional(options: Options, source: Source) -> Built:
             raise options.refuse("its layer has go_backwards, expected one that runs forward")
         sides.append(sides[0])
     options.finish()
-    keys = ("cell", "units", "reset_after", "sequences", "states")
+    keys = ("cell", "units", "activation", "reset_after", "sequences", "states")
     for key in keys:
         if getattr(sides[0], key) != getattr(sides[1], key):
             raise options.refuse(f"its two layers differ ({key}), but both directions are exported as one layer")
@@ -296,6 +301,7 @@ def _side(options: Options, inner: Options) -> _Settings:
 
 
 def _cell(options: Options, class_name: str) -> Cell:
-    if class_name not in ("LSTM", "GRU"):
-        raise options.refuse(f"it wraps a layer of class {class_name}, expected LSTM or GRU")
-    return "lstm" if class_name == "LSTM" else "gru"
+    cells: dict[str, Cell] = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
+    if class_name not in cells:
+        raise options.refuse(f"it wraps a layer of class {class_name}, expected LSTM, GRU or SimpleRNN")
+    return cells[class_name]

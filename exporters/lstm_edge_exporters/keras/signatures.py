@@ -22,6 +22,7 @@ LOOKS_AT_MASK = ("inputs", "training", "mask")
 SIGNATURES = {
     "LSTM": RECURRENT,
     "GRU": RECURRENT,
+    "SimpleRNN": RECURRENT,
     "Bidirectional": RECURRENT,
     "Attention": ATTENTION,
     "AdditiveAttention": ATTENTION,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "GATES",
     "Activation",
     "Cell",
     "Direction",
