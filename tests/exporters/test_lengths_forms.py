@@ -119,10 +119,25 @@ class AddsNumber(Halved):
         return self.rnn(x)[0] * float(lengths.tolist()[0])
 
 
+class LastInPython(Halved):
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        y = self.rnn(x)[0]
+        return torch.stack([y[row, n - 1] for row, n in enumerate(lengths.tolist())])
+
+
+class SortedInNumpy(Halved):
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        order = torch.from_numpy(np.argsort(-lengths.numpy()))
+        packed = pack_padded_sequence(x[order], lengths[order], batch_first=True)
+        return self.rnn(packed)[1][-1][order.argsort()]
+
+
 REFUSED = {
     HalvedInPython: r"changes the numbers of the lengths in Python .*lengths // 2",
     SortedInPython: r"changes the numbers of the lengths in Python .*lengths\.sort\(\)",
     Constant: r"packs sequences by numbers that do not depend on its inputs, .*torch\.full",
+    LastInPython: r"at test_lengths_forms.py.*takes the numbers out of a tensor of lengths .* with the tensor$",
+    SortedInNumpy: r"takes the numbers out of a tensor of lengths .*: compute with the tensor$",
     AddsNumber: r"computes with a number that it took out of a tensor of lengths",
 }
 

@@ -165,6 +165,29 @@ class MaskFalling(Rnn):
         return self.padded(x, mask.sum(1).tolist(), enforce=True)
 
 
+class Pooled(Rnn):
+    """Nothing is packed: the reverse direction runs over the padding; the mean is over the valid steps."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.LSTM(3, 5, 2, batch_first=True, bidirectional=True), 10)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        y = self.rnn(x)[0]
+        inside = torch.arange(x.shape[1])[None, :] < lengths[:, None]
+        return self.head((y * inside[:, :, None]).sum(1) / lengths[:, None])
+
+
+class SortedThenBoth(Sorted):
+    """A sorted and packed layer below a bidirectional one that is not packed."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.GRU(3, 5, batch_first=True))
+        self.above = nn.LSTM(2, 3, batch_first=True, bidirectional=True, proj_size=2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.above(super().forward(x, lengths))[0]
+
+
 class ZeroFrames(Rnn):
     def forward(self, x: Tensor) -> Tensor:
         return self.padded(x, (x.abs().sum(-1) != 0).sum(1).clamp(min=1))
@@ -272,10 +295,18 @@ LENGTH_FORMS = (
     LengthForm(name="pack-twice", make=Twice),
     LengthForm(name="total-length-of-the-longest", make=Cut),
     LengthForm(name="strided", make=Strided),
+    LengthForm(name="pooled-over-valid-steps", make=Pooled),
+    LengthForm(name="sorted-below-an-unpacked-layer", make=SortedThenBoth),
     _own("int32", Lists, "lengths: int32[batch]", lambda lengths, _steps: lengths.astype(np.int32)),
     _own("mask-bool", Mask, "mask: bool[batch, time]", _as("bool")),
     _own("mask-int64", Mask, "mask: int64[batch, time]", _as("int64")),
     _own("mask-float", lambda: Mask(nn.GRU(3, 5, batch_first=True)), "mask: float32[batch, time]", _as("float32")),
+    _own(
+        "mask-projected",
+        lambda: Mask(nn.LSTM(3, 5, batch_first=True, proj_size=4), 4),
+        "mask: bool[batch, time]",
+        _as("bool"),
+    ),
     _own("mask-padding", PaddingMask, "padding: bool[batch, time]", lambda n, t: ~_inside(n, t)),
     _own("float32", Shared, "counts: float32[batch]", lambda n, _t: n.astype(np.float32)),
     _own("mask-sorted", MaskSorted, "mask: bool[batch, time]", _as("bool")),

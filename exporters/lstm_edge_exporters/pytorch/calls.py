@@ -52,7 +52,7 @@ class Pass:
 
     ``name`` is the module's path, with ``_2``, ``_3`` behind it for its further passes; ``inputs`` and ``outputs`` are
     forward's own inputs and outputs that hold its states (h, then c for LSTM), if it starts from an input.
-    ``line`` is the user's code that calls it first.
+    ``line`` is the user's code that calls it first; ``packed``: it gets a packed sequence.
     """
 
     module: str
@@ -63,6 +63,16 @@ class Pass:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     line: str = ""
+    packed: bool = False
+
+    @property
+    def needs_all_steps(self) -> bool:
+        """Whether the layer runs over the padding too, where forward deals with lengths itself.
+
+        The reverse direction starts at the end of the padded sequence unless forward packs it, so its answers depend on
+        the padding; those of the forward direction do not.
+        """
+        return not self.packed and any(len(layer.directions) > 1 for layer in self.recurrence.layers)
 
     @property
     def explicit(self) -> bool:

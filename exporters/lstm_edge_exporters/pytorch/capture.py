@@ -75,7 +75,7 @@ class _Wrapper(nn.Module):
         if self.packing is not None:
             self.packing.begin()
         for stand_in in self.stand_ins.values():
-            stand_in.begin(rows)
+            stand_in.begin(rows, own=self.plan.takes_lengths)
             for place, item in enumerate(stand_in.passes):
                 stand_in.starts[place] = _starts(item, pending) if self.explicit and item.explicit else None
         keywords = {LENGTHS: rows} if self.added and takes_lengths(self.module) else {}
@@ -146,7 +146,8 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
     output_names = [spec.name for spec in plan.outputs] + [spec.output for spec in [*own, *states]]
     with exportable_functions(plan.sorts) as packing, on_copies(module, replaced=replaced):
         wrapper.packing = packing
-        model = _export(wrapper.eval(), (tuple(tensors),), (dynamic,), names, output_names)
+        wrapper.eval()
+        model = _export(wrapper, (tuple(tensors),), (dynamic,), names, output_names)
     free_output_names(model)
     check_marks(model)
     if plan.loops:
@@ -198,7 +199,9 @@ def _layers(plan: Plan, *, ragged: bool) -> tuple[Layer, ...]:
             hidden_size=layer.hidden_size,
             projection_size=layer.projection_size,
             directions=len(layer.directions),
-            operator=operator_of(layer, ragged=ragged),
+            operator=operator_of(
+                layer, ragged=item.packed or (ragged and not (plan.takes_lengths and item.needs_all_steps))
+            ),
             reset_after=layer.reset_after if layer.cell == "gru" else None,
             activation=layer.activation if layer.cell == "rnn" else None,
         )
@@ -218,7 +221,7 @@ def _free_time(
             value.shape = ir.Shape([TIME if axis == TIME else value.shape[i] for i, axis in enumerate(axes)])
 
 
-def _export(wrapper: nn.Module, arguments: Any, dynamic: Any, inputs: list[str], outputs: list[str]) -> ir.Model:
+def _export(wrapper: _Wrapper, arguments: Any, dynamic: Any, inputs: list[str], outputs: list[str]) -> ir.Model:
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -237,9 +240,14 @@ def _export(wrapper: nn.Module, arguments: Any, dynamic: Any, inputs: list[str],
             cause = _cause(error)
             if isinstance(cause, LstmEdgeError):
                 raise cause from error
+            advice = (
+                "forward takes the numbers out of a tensor of lengths (tolist(), numpy(), a loop over it), which a "
+                "graph has for pack_padded_sequence only: compute with the tensor"
+                if wrapper.packing is not None and wrapper.packing.listed.used
+                else "look for control flow that depends on data, and for a dynamic axis whose size the module fixes"
+            )
             raise CaptureError(
-                f"torch.export cannot capture the module{_where(error)}: {_reason(cause)}; look for control flow that "
-                "depends on data, and for a dynamic axis whose size the module fixes"
+                f"torch.export cannot capture the module{_where(error)}: {_reason(cause)}; {advice}"
             ) from error
     if program is None:
         raise CaptureError("torch.onnx.export returned no program")

@@ -64,6 +64,11 @@ class Listed:
     def __init__(self) -> None:
         self._tensors: list[Tensor] = []
 
+    @property
+    def used(self) -> bool:
+        """Whether numbers of some tensor were asked for."""
+        return bool(self._tensors)
+
     def numbers(self, tensor: Tensor) -> list[Mark]:
         """Return a mark for each element of a tensor int64 [batch]."""
         size: Any = tensor.shape[0]

@@ -45,7 +45,9 @@ class Original:
             answers = self._call(inputs, state, lengths)
             if self.plan.states:
                 # If forward does not pass its lengths to the layer, the layer's state is that after step T.
-                answers |= self._row_by_row(inputs, state, lengths, only={spec.output for spec in self.plan.states})
+                whole, cut = self._by_steps()
+                answers |= self._row_by_row(inputs, state, lengths, only=cut) if cut else {}
+                answers |= self._row_by_row(inputs, state, lengths, only=whole, cut=False) if whole else {}
             return {name: self._masked(name, answer, lengths) for name, answer in answers.items()}
         return self._row_by_row(inputs, state, lengths)
 
@@ -118,21 +120,31 @@ class Original:
         )
         return np.where(valid, answer, np.zeros((), answer.dtype))
 
+    def _by_steps(self) -> tuple[set[str], set[str]]:
+        """Return the leaving states of layers that see all steps, with lengths or without, and those of the others."""
+        seeing = [item for item in self.plan.passes if item.packed or item.needs_all_steps]
+        names = {item.name for item in seeing} | {name for item in seeing for name in item.outputs}
+        outputs = {spec.output for spec in self.plan.states}
+        whole = {spec.output for spec in self.plan.states if spec.module in names or spec.output in names}
+        return whole, outputs - whole
+
     def _row_by_row(
         self,
         inputs: Mapping[str, Array],
         state: Mapping[str, Array],
         lengths: Array,
         only: set[str] | None = None,
+        *,
+        cut: bool = True,
     ) -> dict[str, Array]:
         axes = {spec.name: spec.axes for spec in (*self.plan.inputs, *self.plan.outputs)}
         axes |= {name: spec.axes for spec in self.plan.states for name in (spec.input, spec.output)}
         longest = max(inputs[spec.name].shape[spec.axes.index(TIME)] for spec in self.plan.inputs if TIME in spec.axes)
         rows = []
         for row, length in enumerate(lengths):
-            # Where each layer gets its lengths, forward sees the steps past the end, as a convolution does there.
-            kept = None if self.plan.takes_lengths and self.plan.all_packed else int(length)
-            sliced = {name: _cut(array, axes[name], row, kept) for name, array in inputs.items()}
+            sliced = {
+                name: _cut(array, axes[name], row, int(length) if cut else None) for name, array in inputs.items()
+            }
             entering = {name: _cut(array, axes[name], row, None) for name, array in state.items()}
             rows.append(self._call(sliced, entering, lengths[row : row + 1] if self.plan.takes_lengths else None))
         names = [name for name in rows[0] if only is None or name in only]

@@ -45,7 +45,6 @@ class Plan:
         lengths: the input that forward packs its sequences by, or None.
         takes_lengths: forward itself deals with lengths: in that input, or in a parameter ``lengths``.
         packs: forward packs sequences.
-        all_packed: each recurrent call gets a packed sequence.
         sorted_rows: it wants rows in order of falling lengths.
         sorts: for each pack, the place of the sort by which forward orders its rows; None where it does not.
         written: the tensors of the module that forward changes, by path: ``"encoder.h"``.
@@ -63,7 +62,6 @@ class Plan:
     lengths: str | None
     takes_lengths: bool
     packs: bool
-    all_packed: bool
     sorted_rows: bool
     sorts: tuple[int | None, ...]
     written: frozenset[str]
@@ -128,7 +126,6 @@ def watch(
         lengths=lengths,
         takes_lengths=keyword or lengths is not None,
         packs=bool(packs.lengths),
-        all_packed=all(found.packed for several in base.tracker.passes.values() for found in several),
         sorted_rows=order.falling,
         sorts=order.sorts,
         written=frozenset(changed),
@@ -252,6 +249,7 @@ def _passes(name: str, recurrence: Recurrence, tracker: Tracker) -> list[Pass]:
             batched=found.batched,
             inputs=found.inputs,
             line=found.line,
+            packed=found.packed,
         )
         for index, found in enumerate(tracker.passes[name])
     ]

@@ -117,6 +117,7 @@ class StandIn(nn.Module):
         self.passes, self.order = tuple(passes), tuple(order)
         self.starts: list[States | None] = [None] * len(passes)
         self.row_lengths: Tensor | None = None
+        self.own_lengths = False
         # What a caller sees of the state that a call began with; None for zeros.
         self.entering: States | None = None
         self.leaving: list[States] = [[] for _ in passes]
@@ -157,9 +158,14 @@ class StandIn(nn.Module):
         """The module that the stand-in replaces."""
         return self._original[0]
 
-    def begin(self, rows: Tensor | None) -> None:
-        """Get ready for one forward of the whole module; ``rows`` are the lengths of its rows, or None."""
-        self.calls, self.row_lengths = 0, rows
+    def begin(self, rows: Tensor | None, *, own: bool = False) -> None:
+        """Get ready for one forward of the whole module.
+
+        Args:
+            rows: the lengths of its rows, or None.
+            own: forward deals with lengths itself.
+        """
+        self.calls, self.row_lengths, self.own_lengths = 0, rows, own
 
     def forward(
         self,
@@ -216,7 +222,8 @@ class StandIn(nn.Module):
         if self.recurrence.single_step:
             # A loop over time becomes one layer later, which then gets the lengths.
             return x.unsqueeze(0), None
-        rows = self.row_lengths if lengths is None else lengths
+        rows = None if self.own_lengths and current.needs_all_steps else self.row_lengths
+        rows = rows if lengths is None else lengths
         return (x.transpose(0, 1) if self.recurrence.batch_first and current.batched else x), rows
 
     def _as_given(self, y: Tensor, given: Tensor | Padded, current: Pass, rows: Tensor | None) -> Tensor | Padded:
