@@ -41,8 +41,9 @@ __all__ = [
     "users_line",
 ]
 
-# zeros: none given, or zeros; input: inputs of forward as they are; computed: anything else.
-Start = Literal["zeros", "input", "computed"]
+# zeros: none given, or zeros; input: inputs of forward as they are; carried: inputs of forward in another form, which
+# come back as outputs in that form; computed: anything else.
+Start = Literal["zeros", "input", "carried", "computed"]
 Layers = Mapping[str, tuple[nn.Module, Recurrence]]
 
 

@@ -16,6 +16,7 @@ from lstm_edge_exporters.pytorch.calls import (
     check_passes,
     numbered,
 )
+from lstm_edge_exporters.pytorch.carried import Watcher, find_carried
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, Packs, find_order, takes_lengths
 from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
 from lstm_edge_exporters.pytorch.recurrent import Recurrence
@@ -98,20 +99,32 @@ def watch(
         base, longer = run(TRACED[BATCH], TRACED[TIME]), run(TRACED[BATCH], LONGER)
     layers = _with_weights(layers, base.tracker, longer.tracker)
     passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
+    keep_one = any(recurrence.single_step for _, recurrence in layers.values())
+    carried: tuple[StateSpec, ...] = ()
     if explicit_state:
+        naming = partial(_named, explicit=True, names=output_names, keep_one=keep_one)
+        passes, carried = find_carried(
+            Watcher(module, layers, naming, base.lengths),
+            passes,
+            inputs=inputs,
+            outputs=lambda items: output_specs(
+                *(naming(one.result, one.tracker, items) for one in (base, run(WIDER, TRACED[TIME]), longer))
+            ),
+            draws=_draws(maker, base.arrays),
+        )
         _check_starts(passes, layers)
     changed = base.tracker.changes
     earlier = _draw(maker, TRACED[BATCH], TRACED[TIME], seed=1)
     check_forgets(module, layers, passes, earlier=earlier, now=base.arrays, lengths=base.lengths, changed=list(changed))
-    keep_one = any(recurrence.single_step for _, recurrence in layers.values())
     named = partial(_outputs, passes=passes, explicit=explicit_state, names=output_names, keep_one=keep_one)
     results = named(base)
     passes = [with_outputs(item, base.tracker.final(key), results) for key, item in numbered(passes)]
-    states = state_specs(passes, inputs) if explicit_state else ()
+    states = (*carried, *(state_specs(passes, inputs) if explicit_state else ()))
     found = output_specs(results, named(run(WIDER, TRACED[TIME])), named(longer))
     outputs = tuple(spec for spec in found if spec.name not in {state.output for state in states})
     taken = {LENGTHS, *(spec.name for spec in inputs), *(name for s in states for name in (s.input, s.output))}
-    check_names(outputs, output_names, own={name for item in passes for name in item.outputs}, taken=taken)
+    own = {name for item in passes for name in item.outputs} | {state.output for state in carried}
+    check_names(outputs, output_names, own=own, taken=taken)
     lengths = packs.input_of(base.tracker.tensors, maker.lengths)
     order = find_order(module, layers, maker, packs, keyword=keyword)
     return Plan(
@@ -167,6 +180,13 @@ def _draw(maker: InputMaker, batch: int, time: int, seed: int = 0) -> dict[str, 
     return arrays
 
 
+def _draws(maker: InputMaker, first: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+    """Inputs at the traced sizes: several draws, and the first one with all flags off and all on."""
+    flags = [{name: np.full_like(a, on) for name, a in first.items() if a.dtype == np.bool_} for on in (False, True)]
+    more = [_draw(maker, TRACED[BATCH], TRACED[TIME], seed=seed) for seed in (1, 2)]
+    return [first, *more, *({**first, **changed} for changed in flags if changed)]
+
+
 def _with_weights(layers: Layers, tracker: Tracker, longer: Tracker) -> Layers:
     assert tracker.weights is not None
     assert longer.weights is not None
@@ -177,12 +197,24 @@ def _with_weights(layers: Layers, tracker: Tracker, longer: Tracker) -> Layers:
 def _outputs(
     run: _Run, *, passes: Sequence[Pass], explicit: bool, names: Sequence[str] | None, keep_one: bool
 ) -> dict[str, Tensor]:
+    return _named(run.result, run.tracker, passes, explicit=explicit, names=names, keep_one=keep_one)
+
+
+def _named(
+    result: Any,
+    tracker: Tracker,
+    passes: Sequence[Pass],
+    *,
+    explicit: bool,
+    names: Sequence[str] | None,
+    keep_one: bool,
+) -> dict[str, Tensor]:
     """What forward returned, by name, without the states that become outputs of the graph anyway."""
     returned: list[Tensor] = []
     if explicit:
-        check_passes(passes, run.tracker)
-        returned += [part for key, item in numbered(passes) if item.explicit for part in run.tracker.final(key)]
-    return flatten_outputs(run.result, returned, names, keep_one=keep_one, taken=run.tracker.tensors)
+        check_passes(passes, tracker)
+        returned += [part for key, item in numbered(passes) if item.explicit for part in tracker.final(key)]
+    return flatten_outputs(result, returned, names, keep_one=keep_one, taken=tracker.tensors)
 
 
 def _sorted_calls(layers: Layers, tracker: Tracker, longer: Tracker) -> tuple[list[Pass], dict[str, str]]:
