@@ -117,6 +117,13 @@ def _images(keras: Any) -> Any:
     return keras.Model(x, L.LSTM(5)(L.TimeDistributed(L.Flatten())(y)))
 
 
+def _documents(keras: Any) -> Any:
+    """A layer over the words of each sentence, and one over the sentences."""
+    L = keras.layers
+    x = keras.Input((4, None, 3), name="x")
+    return keras.Model(x, L.GRU(3, return_sequences=True)(L.TimeDistributed(L.LSTM(4))(x)))
+
+
 def _text_image(keras: Any) -> Any:
     L = keras.layers
     x = keras.Input((16, 24, 1), name="x")
@@ -267,6 +274,14 @@ GRAPHS = (
         kinds=("floats",),
         examples=(((2, 6, 8, 8, 1),), ((1, 6, 8, 8, 1),)),
         specs=("x: float32[batch, time, 8, 8, 1]",),
+        exported=True,
+    ),
+    Graph(
+        name="documents",
+        build=_documents,
+        kinds=("floats",),
+        examples=(((2, 4, 5, 3),), ((1, 4, 2, 3),)),
+        specs=("x: float32[batch, time, x_2, 3]",),
         exported=True,
     ),
     Graph(

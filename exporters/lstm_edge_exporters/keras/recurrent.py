@@ -26,7 +26,7 @@ class RecurrentCore(nn.Module):
     ``entering`` holds, after a call, the initial state that was given, as the stand-in that takes this layer's place
     during export holds it; None where the state began at zero. ``starts_inside`` says that a call gets an initial
     state that other layers compute: export leaves it inside the graph. ``may_be_empty`` says that few steps of the
-    model's input leave none for the layer.
+    model's input leave none for the layer, ``starts_anew`` that its state is zero at the start of every call.
     """
 
     def __init__(self, layer: RecurrentLayer) -> None:
@@ -36,6 +36,7 @@ class RecurrentCore(nn.Module):
         self.entering: list[tuple[Tensor, ...]] | None = None
         self.starts_inside = False
         self.may_be_empty = False
+        self.starts_anew = False
         for index, side in enumerate(layer.directions):
             for name in ("w_x", "w_h", "b_x", "b_h"):
                 self.register_buffer(f"{name}_{index}", torch.from_numpy(getattr(side, name)))

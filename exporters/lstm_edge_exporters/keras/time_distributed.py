@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lstm_edge_exporters.keras.config import MODELS, wrapped
 from lstm_edge_exporters.keras.merging import ELEMENTWISE
 from lstm_edge_exporters.keras.options import Options
+from lstm_edge_exporters.keras.recurrent import RecurrentCore
 from lstm_edge_exporters.keras.shapes import Built, Call, Source
 from lstm_edge_exporters.keras.signatures import signature_of
 from lstm_edge_exporters.keras.values import Arguments, Value, bind
@@ -94,6 +95,10 @@ def build_time_distributed(options: Options, source: Source) -> Built:
     lanes = tuple(_on(lane.one(options).tensor.flatten(0, 1), inner) for lane in source.lanes)
     place = source.place.wrapped("layer", inner.name, model=kind in MODELS)
     built = source.build(inner, options.values.get("layer"), source.inside(place, lanes))
+    for layer in built.module.modules() if built.module is not None else ():
+        if isinstance(layer, RecurrentCore):
+            # Each step of the outer sequence is a sequence by itself: nothing goes on from call to call.
+            layer.starts_anew = layer.starts_inside = True
     looks = next((entry for entry in _kinds(kind, built.module) if entry in LOOK_AT_MASKS), None)
     if looks is not None and source.lanes[0].first_mask is not None:
         raise options.refuse(

@@ -221,11 +221,11 @@ def _sorted_calls(layers: Layers, tracker: Tracker, longer: Tracker) -> tuple[li
     """The passes of all layers, and the line of the loop over time for each module that one calls once a step."""
     passes: list[Pass] = []
     loops: dict[str, str] = {}
-    for name, (_, recurrence) in layers.items():
+    for name, (module, recurrence) in layers.items():
         if not tracker.passes.get(name):
             raise CaptureError(f"{name}: forward never calls this recurrent layer; remove it from the module")
         loops |= _loop(name, tracker, longer, single_step=recurrence.single_step)
-        passes += _passes(name, recurrence, tracker)
+        passes += _passes(name, recurrence, tracker, anew=getattr(module, "starts_anew", False))
     return passes, loops
 
 
@@ -271,13 +271,14 @@ def _loop(name: str, tracker: Tracker, longer: Tracker, *, single_step: bool) ->
     return {name: line}
 
 
-def _passes(name: str, recurrence: Recurrence, tracker: Tracker) -> list[Pass]:
+def _passes(name: str, recurrence: Recurrence, tracker: Tracker, *, anew: bool) -> list[Pass]:
+    """Return the passes of a layer; one that starts ``anew`` has no state between calls, as a layer at every step."""
     return [
         Pass(
             module=name,
             name=name if index == 0 else f"{name}_{index + 1}",
             recurrence=recurrence,
-            start=found.start,
+            start="computed" if anew and found.start == "zeros" else found.start,
             batched=found.batched,
             inputs=found.inputs,
             line=found.line,
