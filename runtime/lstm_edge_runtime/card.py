@@ -34,6 +34,7 @@ __all__ = [
     "Task",
     "TensorSpec",
     "Text",
+    "batch_factor",
     "card_to_json",
     "parse_card",
     "serialize_card",
@@ -47,6 +48,7 @@ TIME = "time"
 # A tokenizer of 250,000 tokens takes about 17 million characters.
 _LONGEST_CARD = MOST_JSON_CHARACTERS
 
+_BATCH_PRODUCT = re.compile(r"batch\*([1-9][0-9]{0,8})")
 _VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
 Extra = Mapping[str, Any]
@@ -77,7 +79,8 @@ class StateSpec:
     ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` name the layer that has the state. If a foreign file stores
     a state in another form (several layers or h and c in one tensor, the last samples of a convolution), ``kind`` is
     ``"packed"``, ``axes`` are those in the file, ``module`` is the name of the file's input and ``layer`` is 0.
-    ``initial`` is ``"zeros"``, the only initial value that this version writes.
+    An axis that is a multiple of the batch is a product, ``"batch*3"`` (``batch_factor``). ``initial`` is ``"zeros"``,
+    the only initial value that this version writes.
     """
 
     input: str
@@ -245,6 +248,18 @@ class ModelCard:
     def axis_of(self, spec: TensorSpec, name: str) -> int | None:
         """Return the position of the axis called ``name`` in ``spec``, or None."""
         return spec.axes.index(name) if name in spec.axes else None
+
+
+def batch_factor(axis: str | int) -> int | None:
+    """Return how many rows of a state's axis belong to one row of the batch; None for a number or another name.
+
+    It is 1 for ``"batch"``. Where a module folds other axes into the batch of a recurrent layer, the axis is written as
+    a product: ``"batch*3"`` gives 3.
+    """
+    if axis == BATCH:
+        return 1
+    match = _BATCH_PRODUCT.fullmatch(axis) if isinstance(axis, str) else None
+    return None if match is None else int(match[1])
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:

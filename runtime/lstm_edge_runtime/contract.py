@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from lstm_edge_runtime._json import shortened
-from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec, batch_factor
 from lstm_edge_runtime.errors import ArtifactError, CardError
 
 __all__ = ["Contract", "read_contract"]
@@ -103,8 +103,9 @@ def _read_tensors(role: str, nodes: Sequence[Any]) -> dict[str, TensorSpec]:
 
 
 def _row_bytes(axes: Sequence[str | int], dtype: str = "float32") -> int:
-    """Return the bytes of an array whose dynamic axes all have one element."""
-    return math.prod(axis for axis in axes if isinstance(axis, int) and axis > 0) * np.dtype(dtype).itemsize
+    """Return the bytes of an array whose dynamic axes all have one element; ``"batch*3"`` has three."""
+    sizes = [axis if isinstance(axis, int) else batch_factor(axis) or 1 for axis in axes]
+    return math.prod(size for size in sizes if size > 0) * np.dtype(dtype).itemsize
 
 
 def _check_state_bytes(card: ModelCard) -> None:
@@ -170,8 +171,11 @@ def _check_state(path: str, state: StateSpec, inputs: dict[str, TensorSpec], out
             raise CardError(f"model card: {path}.{field} {name!r} has dtype {found.dtype}, a state is float32")
         if found.axes or field == "input":
             _check_axes(f"{path}.axes", name, state.axes, found.axes)
-    if any(isinstance(axis, str) and axis != BATCH for axis in state.axes):
-        raise CardError(f"model card: {path}.axes is {list(state.axes)}, only {BATCH!r} may be dynamic in a state")
+    if any(isinstance(axis, str) and batch_factor(axis) is None for axis in state.axes):
+        raise CardError(
+            f"model card: {path}.axes is {list(state.axes)}, only {BATCH!r} or a multiple of it, such as "
+            f"'{BATCH}*3', may be dynamic in a state"
+        )
 
 
 def _check_lengths(card: ModelCard, inputs: dict[str, TensorSpec]) -> None:

@@ -5,18 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from lstm_edge_runtime.card import BATCH, StateSpec
+from lstm_edge_runtime.card import StateSpec, batch_factor
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.reading import translated
 
-__all__ = ["State", "state_shape"]
+__all__ = ["State", "batch_of_shape", "state_shape"]
 
 Float32 = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def state_shape(spec: StateSpec, batch_size: int) -> tuple[int, ...]:
     """Return the shape (directions, batch, size) of one state for a batch size."""
-    return tuple(batch_size if axis == BATCH else int(axis) for axis in spec.axes)
+    factors = [(axis, batch_factor(axis)) for axis in spec.axes]
+    return tuple(int(axis) if factor is None else batch_size * factor for axis, factor in factors)
+
+
+def batch_of_shape(spec: StateSpec, shape: Sequence[int]) -> int | None:
+    """Return the batch size of a state of this shape, or None where its axes are all fixed."""
+    factors = [batch_factor(axis) for axis in spec.axes]
+    return next((size // factor for size, factor in zip(shape, factors, strict=True) if factor is not None), None)
 
 
 class State(Mapping[str, Float32]):
@@ -90,8 +97,9 @@ class State(Mapping[str, Float32]):
     def batch_size(self) -> int | None:
         """The number of rows, or None for a model without states or with a fixed batch size."""
         for spec in self._specs:
-            if BATCH in spec.axes:
-                return int(self._arrays[spec.input].shape[spec.axes.index(BATCH)])
+            rows = batch_of_shape(spec, self._arrays[spec.input].shape)
+            if rows is not None:
+                return rows
         return None
 
     def __getitem__(self, name: str) -> Float32:
@@ -155,11 +163,9 @@ def _check(spec: StateSpec, array: Any) -> int | None:
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise InputError(f"state {spec.input!r} must be a float32 array, got {got}")
     expected = "[" + ", ".join(map(str, spec.axes)) + "]"
-    fits = array.ndim == len(spec.axes) and all(
-        size == axis or (axis == BATCH and size > 0) for size, axis in zip(array.shape, spec.axes, strict=False)
-    )
-    if not fits:
+    rows = batch_of_shape(spec, array.shape) if array.ndim == len(spec.axes) else None
+    if array.ndim != len(spec.axes) or array.shape != state_shape(spec, rows or 1):
         raise InputError(f"state {spec.input!r} has shape {list(array.shape)}, expected {expected}")
     if not np.isfinite(array).all():
         raise InputError(f"state {spec.input!r} holds NaN or infinity")
-    return int(array.shape[spec.axes.index(BATCH)]) if BATCH in spec.axes else None
+    return rows

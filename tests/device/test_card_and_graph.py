@@ -186,7 +186,7 @@ def state(field):
         (state("output"), "lstm.7.c", r"card\.states\[1\]\.output is 'lstm\.7\.c', the graph has the outputs"),
         (state("input"), "lstm.0.h", r"card\.states names a tensor twice"),
         (state("axes"), [1, "batch", 6], r"card\.states\[1\]\.axes is \[1, 'batch', 6\], the graph's 'lstm\.0\.c'"),
-        (state("axes"), [1, "rows", 5], r"only 'batch' may be dynamic in a state"),
+        (state("axes"), [1, "rows", 5], r"only 'batch' or a multiple of it, such as 'batch\*3', may be dyn"),
         (("lengths",), "lengths", r"card\.lengths is 'lengths', the graph has the inputs"),
         (
             ("lengths",),

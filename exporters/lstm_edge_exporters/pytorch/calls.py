@@ -23,6 +23,7 @@ from lstm_edge_exporters.pytorch.recurrent import Recurrence, describe
 from lstm_edge_exporters.pytorch.unchanged import Changes, Watch, on_copies
 from lstm_edge_exporters.pytorch.weights import UsedWeights
 from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.card import BATCH
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = [
@@ -54,6 +55,10 @@ class Pass:
     ``name`` is the module's path, with ``_2``, ``_3`` behind it for its further passes; ``inputs`` and ``outputs`` are
     forward's own inputs and outputs that hold its states (h, then c for LSTM), if it starts from an input.
     ``line`` is the user's code that calls it first; ``packed``: it gets a packed sequence.
+
+    ``rows`` is the axis of its states that holds the rows which the layer sees: a number, ``"batch"``, or a multiple
+    such as ``"batch*3"``. ``fresh`` says that it starts from zeros in every call of forward, because the axis that it
+    runs along is not time: a layer over the frequencies of each frame.
     """
 
     module: str
@@ -65,6 +70,8 @@ class Pass:
     outputs: tuple[str, ...] = ()
     line: str = ""
     packed: bool = False
+    rows: str | int = BATCH
+    fresh: bool = False
 
     @property
     def needs_all_steps(self) -> bool:
@@ -77,8 +84,8 @@ class Pass:
 
     @property
     def explicit(self) -> bool:
-        """Whether the exporter gives the pass its own states: it starts from zeros."""
-        return self.start == "zeros"
+        """Whether the exporter gives the pass its own states: it starts from zeros, and a later call can go on."""
+        return self.start == "zeros" and not self.fresh
 
     def to_module(self, parts: Sequence[Tensor]) -> Any:
         """Bring states [layers * directions, B, size] into the form that the module takes."""
@@ -109,14 +116,16 @@ class Call:
 
 @dataclass
 class Watched:
-    """A tracker's record of one pass: how it started, how many calls it had, and the last state."""
+    """A tracker's record of one pass: how it started, its rows, how many calls and steps it had, and the last state."""
 
     start: Start
     batched: bool
     inputs: tuple[str, ...]
     line: str
     packed: bool
+    rows: int
     calls: int = 0
+    steps: int = 0
     last: tuple[Tensor, ...] = ()
 
 
@@ -140,12 +149,15 @@ class Tracker:
         parts = state_parts(hx)
         index = next((i for i in reversed(range(len(found))) if _continues(found[i].last, parts)), len(found))
         first = index == len(found)
+        batched = isinstance(x, PackedSequence) or x.ndim == (2 if recurrence.single_step else 3)
+        rows, steps = _extent(x, recurrence, batched=batched)
         if first:
             start, inputs = self._start(parts)
-            batched = isinstance(x, PackedSequence) or x.ndim == (2 if recurrence.single_step else 3)
             packed = isinstance(x, PackedSequence)
-            found.append(Watched(start=start, batched=batched, inputs=inputs, line=users_line(), packed=packed))
+            line = users_line()
+            found.append(Watched(start=start, batched=batched, inputs=inputs, line=line, packed=packed, rows=rows))
         found[index].calls += 1
+        found[index].steps += steps
         self.order.setdefault(name, []).append(index)
         return Call(index, first, x.batch_sizes if isinstance(x, PackedSequence) else None)
 
@@ -153,10 +165,14 @@ class Tracker:
         """Note the state that the latest call of a module returned."""
         self.passes[name][self.order[name][-1]].last = state
 
-    def final(self, key: tuple[str, int]) -> tuple[Tensor, ...]:
-        """Return the last state of a pass: its module's name, and its place among the module's passes."""
+    def found(self, key: tuple[str, int]) -> Watched:
+        """Return the record of a pass: its module's name, and its place among the module's passes."""
         module, index = key
-        return self.passes[module][index].last
+        return self.passes[module][index]
+
+    def final(self, key: tuple[str, int]) -> tuple[Tensor, ...]:
+        """Return the last state of a pass, as of ``found``."""
+        return self.found(key).last
 
     def _start(self, parts: tuple[Tensor, ...]) -> tuple[Start, tuple[str, ...]]:
         if all(not bool(part.any()) for part in parts):
@@ -166,6 +182,17 @@ class Tracker:
         ]
         inputs = tuple(name for name in names if name is not None)
         return ("input", inputs) if len(inputs) == len(parts) else ("computed", ())
+
+
+def _extent(x: Any, recurrence: Recurrence, *, batched: bool) -> tuple[int, int]:
+    """Return the rows and the steps that a call with this input has."""
+    if isinstance(x, PackedSequence):
+        return int(x.batch_sizes[0]), len(x.batch_sizes)
+    if recurrence.single_step:
+        return (x.shape[0] if batched else 1), 1
+    if not batched:
+        return 1, x.shape[0]
+    return (x.shape[0], x.shape[1]) if recurrence.batch_first else (x.shape[1], x.shape[0])
 
 
 # Given a module's name, the call and the state that forward gave, the state to use instead.

@@ -30,23 +30,29 @@ from lstm_edge_exporters.pytorch.outputs import TRACED, flatten_outputs
 from lstm_edge_exporters.pytorch.packing import Packing, exportable_functions
 from lstm_edge_exporters.pytorch.plan import Plan
 from lstm_edge_exporters.pytorch.standin import StandIn, operator_of
+from lstm_edge_exporters.pytorch.tensor_length import dynamic_length
 from lstm_edge_exporters.pytorch.unchanged import on_copies
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
+from lstm_edge_runtime.state import state_shape
 
 __all__ = ["Captured", "capture"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """A captured module: the graph, and what the model card says about it."""
+    """A captured module: the graph, and what the model card says about it.
+
+    ``along_time`` are those of ``layers`` that run along time, and not along another axis such as frequencies.
+    """
 
     model: ir.Model
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     states: tuple[StateSpec, ...]
     layers: tuple[Layer, ...]
+    along_time: tuple[Layer, ...]
     lengths: str | None
 
 
@@ -144,7 +150,7 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
     tensors, axes, names = _arguments(plan, maker, states, added=added)
     dynamic = tuple(_dynamic(item, frozen=bool(plan.loops)) for item in axes)
     output_names = [spec.name for spec in plan.outputs] + [spec.output for spec in [*own, *states]]
-    with exportable_functions(plan.sorts) as packing, on_copies(module, replaced=replaced):
+    with exportable_functions(plan.sorts) as packing, dynamic_length(module), on_copies(module, replaced=replaced):
         wrapper.packing = packing
         wrapper.eval()
         model = _export(wrapper, (tuple(tensors),), (dynamic,), names, output_names)
@@ -158,12 +164,15 @@ def capture(module: nn.Module, plan: Plan, maker: InputMaker, *, lengths: bool =
         _free_time(model, dict(zip(names, axes, strict=True)), {spec.name: spec.axes for spec in plan.outputs})
     tidy(model, prefix="module.", root=next(iter(plan.layers)) if "." not in next(iter(plan.layers)) else "lstm")
     state_inputs = {spec.input for spec in plan.states}
+    layers = _layers(plan, ragged=lengths)
+    across = {item.module for item in plan.passes if item.fresh}
     return Captured(
         model=model,
         inputs=tuple(s for s in plan.inputs if s.name not in state_inputs and s.name != plan.lengths),
         outputs=plan.outputs,
         states=plan.states,
-        layers=_layers(plan, ragged=lengths),
+        layers=layers,
+        along_time=tuple(layer for layer in layers if layer.name.rpartition(".")[0] not in across),
         lengths=plan.lengths or (LENGTHS if lengths else None),
     )
 
@@ -174,7 +183,7 @@ def _arguments(
     """Return the inputs for tracing: the tensors, their axes and their names."""
     arrays: dict[str, Any] = dict(maker.make(np.random.default_rng(0), TRACED[BATCH], TRACED[TIME]))
     for spec in plan.states:
-        arrays[spec.input] = np.zeros([TRACED[BATCH] if a == BATCH else int(a) for a in spec.axes], np.float32)
+        arrays[spec.input] = np.zeros(state_shape(spec, TRACED[BATCH]), np.float32)
     full = np.full((TRACED[BATCH],), TRACED[TIME])
     # Where forward takes lengths itself they must be possible ones; where the graph masks, shorter ones show more.
     arrays |= {plan.lengths: full} if plan.lengths else {LENGTHS: full - 2} if added else {}

@@ -147,7 +147,7 @@ def _build_flat(
             maker,
             outputs=captured.outputs,
             states=captured.states,
-            layers=captured.layers,
+            layers=captured.along_time,
             lengths=captured.lengths,
             fewest=compared.fewest_steps,
         )
@@ -165,6 +165,11 @@ def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
         raise CaptureError("an input is already called lengths: remove it from the inputs, export adds it")
     if asked and not any(TIME in spec.axes for spec in plan.inputs):
         raise CaptureError("lengths were asked for, but no input has a time axis")
+    if asked and not any(BATCH in spec.axes for spec in plan.inputs):
+        raise CaptureError(
+            "lengths were asked for, but no input has a dynamic batch axis, and lengths are one number per row of it: "
+            "name the axis of the rows instead of giving its size, or give the file each sequence cut to its length"
+        )
     parameter = inspect.signature(module.forward).parameters.get(LENGTHS)
     required = parameter is not None and parameter.default is parameter.empty and not named
     return asked or required or plan.lengths is not None

@@ -1,6 +1,7 @@
 """The plan of an export: the passes of the recurrent layers, the inputs that are states or lengths, the loops."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from lstm_edge_exporters.pytorch.lengths import LENGTHS, Packs, find_order, take
 from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
 from lstm_edge_exporters.pytorch.recurrent import Recurrence
 from lstm_edge_exporters.pytorch.repeats import check_forgets
-from lstm_edge_exporters.pytorch.states import state_specs, with_outputs
+from lstm_edge_exporters.pytorch.states import OTHER, state_specs, with_outputs, with_sizes
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
@@ -97,6 +98,7 @@ def watch(
     packs = Packs()
     with packs.watched():
         base, longer = run(TRACED[BATCH], TRACED[TIME]), run(TRACED[BATCH], LONGER)
+    wider = run(WIDER, TRACED[TIME])
     layers = _with_weights(layers, base.tracker, longer.tracker)
     passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
     keep_one = any(recurrence.single_step for _, recurrence in layers.values())
@@ -108,11 +110,14 @@ def watch(
             passes,
             inputs=inputs,
             outputs=lambda items: output_specs(
-                *(naming(one.result, one.tracker, items) for one in (base, run(WIDER, TRACED[TIME]), longer))
+                *(naming(one.result, one.tracker, items) for one in (base, wider, longer))
             ),
             draws=_draws(maker, base.arrays),
         )
         _check_starts(passes, layers)
+        others = _others(module, layers, maker, keyword=keyword)
+        larger = {BATCH: wider.tracker, TIME: longer.tracker, **others}
+        passes = with_sizes(passes, base.tracker, larger, timed=any(TIME in spec.axes for spec in inputs))
     changed = base.tracker.changes
     earlier = _draw(maker, TRACED[BATCH], TRACED[TIME], seed=1)
     check_forgets(module, layers, passes, earlier=earlier, now=base.arrays, lengths=base.lengths, changed=list(changed))
@@ -120,7 +125,7 @@ def watch(
     results = named(base)
     passes = [with_outputs(item, base.tracker.final(key), results) for key, item in numbered(passes)]
     states = (*carried, *(state_specs(passes, inputs) if explicit_state else ()))
-    found = output_specs(results, named(run(WIDER, TRACED[TIME])), named(longer))
+    found = output_specs(results, named(wider), named(longer))
     outputs = tuple(spec for spec in found if spec.name not in {state.output for state in states})
     taken = {LENGTHS, *(spec.name for spec in inputs), *(name for s in states for name in (s.input, s.output))}
     own = {name for item in passes for name in item.outputs} | {state.output for state in carried}
@@ -174,7 +179,11 @@ def _run(module: nn.Module, layers: Layers, maker: InputMaker, batch: int, time:
 
 
 def _draw(maker: InputMaker, batch: int, time: int, seed: int = 0) -> dict[str, Array]:
-    arrays = maker.make(np.random.default_rng(seed), batch, time)
+    return _possible(maker, maker.make(np.random.default_rng(seed), batch, time))
+
+
+def _possible(maker: InputMaker, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Let lengths fall from row to row, as sorted packing needs them."""
     for name in maker.lengths:
         arrays[name] = -np.sort(-arrays[name])
     return arrays
@@ -185,6 +194,18 @@ def _draws(maker: InputMaker, first: Mapping[str, Array]) -> list[Mapping[str, A
     flags = [{name: np.full_like(a, on) for name, a in first.items() if a.dtype == np.bool_} for on in (False, True)]
     more = [_draw(maker, TRACED[BATCH], TRACED[TIME], seed=seed) for seed in (1, 2)]
     return [first, *more, *({**first, **changed} for changed in flags if changed)]
+
+
+def _others(module: nn.Module, layers: Layers, maker: InputMaker, *, keyword: bool) -> dict[str, Tracker]:
+    """Return what is seen with one of the other named axes larger, by axis; axes of one possible size are left out."""
+    axes = {axis for spec in maker.specs for axis in spec.axes if isinstance(axis, str)} - {BATCH, TIME}
+    found = {}
+    for axis in sorted(axes):
+        arrays = _possible(maker, maker.make_sized(np.random.default_rng(0), {**TRACED, axis: OTHER}))
+        lengths = np.full(TRACED[BATCH], TRACED[TIME], np.int64) if keyword else None
+        with suppress(Exception):  # the user's own module, on a size that is ours
+            found[axis] = call_module(module, layers, arrays, lengths)[1]
+    return found
 
 
 def _with_weights(layers: Layers, tracker: Tracker, longer: Tracker) -> Layers:

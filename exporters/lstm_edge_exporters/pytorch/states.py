@@ -5,10 +5,62 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from lstm_edge_exporters.pytorch.calls import Pass, same_memory
-from lstm_edge_runtime.card import BATCH, StateSpec, TensorSpec
+from lstm_edge_exporters.pytorch.calls import Pass, Tracker, check_passes, numbered, same_memory
+from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER
+from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
+from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["state_specs", "with_outputs"]
+__all__ = ["OTHER", "state_specs", "with_outputs", "with_sizes"]
+
+# The second size at which a named axis is tried, besides the one that the graph is traced with.
+_LARGER = {BATCH: WIDER, TIME: LONGER}
+OTHER = 5
+
+
+def with_sizes(passes: Sequence[Pass], base: Tracker, larger: Mapping[str, Tracker], *, timed: bool) -> list[Pass]:
+    """Find which axis holds the rows of each recurrent call's states, and which start from zeros in every call.
+
+    Args:
+        passes: the recurrent calls.
+        base: what was seen at the traced sizes.
+        larger: what was seen with one named axis of the inputs larger, by the axis.
+        timed: an input has a time axis.
+
+    Raises:
+        CaptureError: forward runs a layer more or less often in one of the runs, or the rows of a layer that runs along
+            time follow another axis than the batch.
+    """
+    for tracker in larger.values():
+        check_passes(passes, tracker)
+    takes_states = any(item.start in ("input", "carried") for item in passes)
+    sized = []
+    for key, item in numbered(passes):
+        steps = base.found(key).steps
+        # Without a time axis a call is one step: a layer that runs along several is not the one that keeps the state.
+        across = larger[TIME].found(key).steps == steps if timed else steps > 1 and takes_states
+        fresh = item.start == "zeros" and across
+        rows = {axis: tracker.found(key).rows for axis, tracker in larger.items()}
+        sized.append(replace(item, fresh=fresh, rows=BATCH if fresh else _rows(item, base.found(key).rows, rows)))
+    return sized
+
+
+def _rows(item: Pass, rows: int, larger: Mapping[str, int]) -> str | int:
+    """Return the axis of a state that has so many rows at the traced sizes and at larger ones."""
+    changed = [axis for axis, found in larger.items() if found != rows]
+    if not changed:
+        return rows
+    factor, rest = divmod(rows, TRACED[BATCH])
+    if changed == [BATCH] and not rest and larger[BATCH] == factor * WIDER:
+        return BATCH if factor == 1 else f"{BATCH}*{factor}"
+    if item.start != "zeros":
+        return BATCH  # forward's own state, whose axes are those of its input
+    shown = ", ".join(f"{larger[axis]} at {axis} {_LARGER.get(axis, OTHER)}" for axis in changed)
+    sizes = " and ".join(f"{axis} {TRACED.get(axis, 3)}" for axis in changed)
+    raise CaptureError(
+        f"{item.name}: the layer gets {rows} rows at {sizes}, {shown} ({item.line}): a state is carried from call to "
+        f"call only if its rows are a fixed number or a multiple of the axis {BATCH!r}. Give the other axes numbers "
+        "instead of names, or export with state='hidden' (--states hidden)"
+    )
 
 
 def with_outputs(item: Pass, last: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Pass:
@@ -42,7 +94,7 @@ def state_specs(passes: Sequence[Pass], inputs: Sequence[TensorSpec]) -> tuple[S
                         kind=kind,
                         module=item.name,
                         layer=index,
-                        axes=(len(layer.directions), BATCH if item.batched else 1, size),
+                        axes=(len(layer.directions), item.rows if item.batched else 1, size),
                     )
                 )
     return tuple(specs)

@@ -37,8 +37,9 @@ def judge_streaming(
 ) -> Streaming:
     """Return the verdict ``every-step``, ``last-step`` or ``none`` with its reason (see ``Streaming``).
 
-    ``fewest`` are the steps that the original needs (``Comparison.fewest_steps``): where a single one is too few,
-    nothing is tried.
+    ``layers`` are the recurrent layers that run along time: one over another axis, such as the frequencies of a frame,
+    may have a reverse direction, and starts from zeros in each call. ``fewest`` are the steps that the original needs
+    (``Comparison.fewest_steps``): where a single one is too few, nothing is tried.
     """
     obstacle = _obstacle(maker, states, layers, fewest)
     if obstacle:
@@ -62,7 +63,7 @@ def _obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[L
         if len(backward) == 1:
             which = "is bidirectional: its reverse direction needs"
         return f"{', '.join(backward)} {which} the whole sequence"
-    if not states:
+    if not states and layers:
         return "the state is hidden inside the graph: export with explicit state"
     free = [(s.name, a) for s in maker.specs for a in s.axes if isinstance(a, str) and a not in (BATCH, TIME)]
     if free:

@@ -11,6 +11,7 @@ from lstm_edge_exporters.verify.ragged import Ragged
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.state import state_shape
 
 __all__ = [
     "DTYPES",
@@ -264,7 +265,7 @@ def random_state(specs: Sequence[StateSpec], rng: np.random.Generator, batch: in
     """
     state: dict[str, Array] = {}
     for spec in specs:
-        shape = [batch if axis == BATCH else int(axis) for axis in spec.axes]
+        shape = state_shape(spec, batch)
         values = np.zeros(shape) if zero else np.round(rng.standard_normal(shape) * 32) / 64
         state[spec.input] = (np.abs(values) if spec.nonnegative else values).astype(np.float32)
     return state
