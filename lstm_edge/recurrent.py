@@ -58,8 +58,8 @@ class Recurrent(nn.Module):
         Returns:
             y [batch, time, ...], or time first, and the new state [1, batch, S].
         """
-        y, state = self.steps(x.flatten(2), state)
-        return y, state
+        y, new = self.steps(x.flatten(2), state)
+        return y, new
 
 
 class Steps(nn.Module):

@@ -163,7 +163,7 @@ def _module(kernel: Array, features: int, windows: Windows, *, groups: int, bias
     module: Any = make(
         features,
         filters,
-        windows.sizes if len(windows.sizes) > 1 else windows.sizes[0],
+        windows.sizes,
         stride=windows.strides,
         dilation=windows.dilations,
         groups=groups,

@@ -197,6 +197,7 @@ class _Leaves:
         )
 
     def _container(self, value: Any, path: str, where: str) -> Build:
+        items: dict[Any, Any]
         if isinstance(value, Mapping):
             items = dict(value)
         elif is_named_tuple(value):

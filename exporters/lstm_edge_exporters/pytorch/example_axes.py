@@ -99,12 +99,12 @@ class _Trials:
         batch, time = _largest(BATCH, batches), _largest(TIME, times)
         if not batch and not time:
             return None
-        names = dict.fromkeys(batch, BATCH) | dict.fromkeys(time, TIME)
+        names = {place: role for role, places in ((BATCH, batch), (TIME, time)) for place in places}
         return tuple(
             TensorSpec(
                 name=name,
                 dtype=example.dtype.name,
-                axes=tuple(names.get((name, index), size) for index, size in enumerate(example.shape)),
+                axes=tuple(names.get((name, index), int(size)) for index, size in enumerate(example.shape)),
             )
             for name, example in self.examples.items()
         )

@@ -66,10 +66,10 @@ def _leaves(path: str, item: Any) -> Iterator[tuple[str, Tensor]]:
     if isinstance(item, Tensor):
         yield path, item
         return
-    if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        item = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
-    elif is_named_tuple(item):
+    if is_named_tuple(item):
         item = dict(zip(item._fields, item, strict=True))
+    elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+        item = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
     if isinstance(item, Mapping):
         for place, (key, child) in enumerate(item.items()):
             # An empty key is no name: its place is.

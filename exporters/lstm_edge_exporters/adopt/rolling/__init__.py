@@ -20,6 +20,8 @@ def gather_layers(model: ir.Model) -> tuple[str, ...]:
         Sentences on what was put together and what was left.
     """
     done: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     for _ in range(MOST_ROUNDS):
         drop_shape_only(model)
         folded, left = fold_cells_apart(model)
