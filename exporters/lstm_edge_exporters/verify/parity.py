@@ -32,7 +32,8 @@ HALF = Tolerance(
     name="HALF",
     absolute=1e-2,
     reason="a float16 file against its float32 form: onnxruntime rounds what goes from node to node to 11 bits, 5e-4 "
-    "of a value of order one, and layers add up: seen 1e-3 with two layers. The float32 form itself is held to EXPORT",
+    "of a value of order one: seen 2e-4 in twelve LSTMs of one and two layers of hidden 32. The float32 form itself is "
+    "held to EXPORT",
 )
 
 
