@@ -118,7 +118,7 @@ def test_an_initial_state_of_its_own() -> None:
         "test_capture_refusals.py:"
     )
     assert message.endswith(
-        "\"return self.rnn(x, (state, state * 2))[0]\"); remove it from forward, or export with state='hidden'"
+        "\"return self.rnn(x, (state, state * 2))[0]\"); remove it from forward, or export with states='hidden'"
     )
 
 

@@ -165,3 +165,17 @@ def test_rows_that_follow_another_axis_are_refused_with_both_ways_out(tmp_path):
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(next(iter(Session(tmp_path / "m.onnx").run(x)[0].values())), expected, atol=CLOSE)
+
+
+def test_a_kept_state_that_is_not_zero_is_named(tmp_path):
+    module = Controller().eval()
+    module.h.fill_(0.3)
+    with pytest.raises(CaptureError, match=r"gru: the module holds a state that is not zero, h \(.*set it to zeros"):
+        lstm_edge.export(module, None, tmp_path / "m.onnx", inputs=["obs: float32[1, 6]"])
+    assert float(module.h.min()) == pytest.approx(0.3)
+
+
+def test_lengths_of_rows_that_are_not_the_batchs_are_refused(tmp_path):
+    text = "x: float32[batch, time, 3, 2]"
+    with pytest.raises(CaptureError, match=r"gru sees rows that are not those of the batch .*one number per row"):
+        lstm_edge.export(PerSensor().eval(), None, tmp_path / "m.onnx", inputs=[text], lengths=True)

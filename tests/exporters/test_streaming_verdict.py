@@ -61,7 +61,7 @@ def test_what_looks_across_time_is_not_streamed(how: str) -> None:
     assert reason.startswith("single steps give another output than the whole sequence (difference ")
     assert reason.endswith(
         "): something besides the recurrent layers looks across time, such as convolution, pooling, attention or "
-        "normalization"
+        "normalization, or changes the state once in each call"
     )
 
 

@@ -218,7 +218,7 @@ REFUSED = {
     "conditioned": (
         Form(module=Conditioned, inputs=(X, "speaker: float32[batch, 3]"), states={}),
         r"l: forward passes its own initial state to the layer, so the state cannot be made explicit \(.*\); "
-        r"remove it from forward, or export with state='hidden'",
+        r"remove it from forward, or export with states='hidden'",
     ),
     "mixed": (
         Form(module=Mixed, inputs=(OBS, "a: float32[batch, 4]", "b: float32[batch, 4]"), states={}),

@@ -220,18 +220,18 @@ REFUSALS = (
     Refusal(
         name="learned-state",
         make=lambda: seeded(LearnedState()),
-        sentence=(r"^rnn: ", "initial state", "state='hidden'"),
+        sentence=(r"^rnn: ", "initial state", "states='hidden'"),
     ),
     Refusal(
         name="learned-state-gru",
         make=lambda: seeded(LearnedState(nn.GRU)),
-        sentence=(r"^rnn: ", "initial state", "state='hidden'"),
+        sentence=(r"^rnn: ", "initial state", "states='hidden'"),
     ),
     Refusal(
         name="encoder-and-decoder-in-one-module",
         make=lambda: seeded(EncoderDecoder()),
         inputs=("x: float32[batch, time, 3]", "ids: int64[batch, steps]"),
-        sentence=(r"^second\.decoder: ", "initial state", "state='hidden'"),
+        sentence=(r"^second\.decoder: ", "initial state", "states='hidden'"),
     ),
     Refusal(
         name="packed-data-used",

@@ -116,7 +116,10 @@ class Call:
 
 @dataclass
 class Watched:
-    """A tracker's record of one pass: how it started, its rows, how many calls and steps it had, and the last state."""
+    """A tracker's record of one pass: how it started, its rows, how many calls and steps it had, and the last state.
+
+    ``given``: forward passed an initial state, which may be zeros.
+    """
 
     start: Start
     batched: bool
@@ -124,6 +127,7 @@ class Watched:
     line: str
     packed: bool
     rows: int
+    given: bool
     calls: int = 0
     steps: int = 0
     last: tuple[Tensor, ...] = ()
@@ -155,7 +159,11 @@ class Tracker:
             start, inputs = self._start(parts)
             packed = isinstance(x, PackedSequence)
             line = users_line()
-            found.append(Watched(start=start, batched=batched, inputs=inputs, line=line, packed=packed, rows=rows))
+            found.append(
+                Watched(
+                    start=start, batched=batched, inputs=inputs, line=line, packed=packed, rows=rows, given=bool(parts)
+                )
+            )
         found[index].calls += 1
         found[index].steps += steps
         self.order.setdefault(name, []).append(index)

@@ -190,7 +190,7 @@ class _Search:
             raise CaptureError(
                 f"{part.item.name}: its state can be each of these inputs and outputs: "
                 f"{', '.join(f'{a} -> {b}' for a, b in pairs)} ({part.item.line}); give the inputs and outputs of "
-                "forward different axes, or export with state='hidden'"
+                "forward different axes, or export with states='hidden'"
             )
         if not pairs:
             return None

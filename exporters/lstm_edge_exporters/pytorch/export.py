@@ -160,6 +160,7 @@ def _build_flat(
 
 def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
     """Say whether the file takes lengths: they were requested, or forward needs them."""
+    _check_rows(plan, asked=asked)
     named = any(spec.name == LENGTHS for spec in plan.inputs)
     if asked and named:
         raise CaptureError("an input is already called lengths: remove it from the inputs, export adds it")
@@ -173,6 +174,16 @@ def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
     parameter = inspect.signature(module.forward).parameters.get(LENGTHS)
     required = parameter is not None and parameter.default is parameter.empty and not named
     return asked or required or plan.lengths is not None
+
+
+def _check_rows(plan: Plan, *, asked: bool) -> None:
+    folded = [item for item in plan.passes if item.fresh or "*" in str(item.rows)]
+    if asked and folded:
+        raise CaptureError(
+            f"lengths were asked for, but {folded[0].name} sees rows that are not those of the batch "
+            f"({folded[0].line}), and lengths are one number per row of the batch: let forward take lengths and mask "
+            "by them, or give the file each sequence cut to its length"
+        )
 
 
 def _description(module: nn.Module) -> dict[str, Any]:

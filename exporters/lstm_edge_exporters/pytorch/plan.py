@@ -1,6 +1,6 @@
 """The plan of an export: the passes of the recurrent layers, the inputs that are states or lengths, the loops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from lstm_edge_exporters.pytorch.calls import (
     numbered,
 )
 from lstm_edge_exporters.pytorch.carried import Watcher, find_carried
+from lstm_edge_exporters.pytorch.copying import tensors_in
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, Packs, find_order, takes_lengths
 from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
 from lstm_edge_exporters.pytorch.recurrent import Recurrence
@@ -103,7 +104,8 @@ def watch(
     passes, loops = _sorted_calls(layers, base.tracker, longer.tracker)
     keep_one = any(recurrence.single_step for _, recurrence in layers.values())
     carried: tuple[StateSpec, ...] = ()
-    if explicit_state:
+    given = any(found.given for several in base.tracker.passes.values() for found in several)
+    if explicit_state and given:
         naming = partial(_named, explicit=True, names=output_names, keep_one=keep_one)
         passes, carried = find_carried(
             Watcher(module, layers, naming, base.lengths),
@@ -114,7 +116,8 @@ def watch(
             ),
             draws=_draws(maker, base.arrays),
         )
-        _check_starts(passes, layers)
+    if explicit_state:
+        _check_starts(passes, layers, module, base.tracker.changes)
         others = _others(module, layers, maker, keyword=keyword)
         larger = {BATCH: wider.tracker, TIME: longer.tracker, **others}
         passes = with_sizes(passes, base.tracker, larger, timed=any(TIME in spec.axes for spec in inputs))
@@ -250,13 +253,20 @@ def _sorted_calls(layers: Layers, tracker: Tracker, longer: Tracker) -> tuple[li
     return passes, loops
 
 
-def _check_starts(passes: Sequence[Pass], layers: Layers) -> None:
+def _check_starts(passes: Sequence[Pass], layers: Layers, module: nn.Module, written: Collection[str]) -> None:
+    kept = [path for path, tensor in tensors_in(module).items() if path in written and bool(tensor.any())]
     for item in passes:
         # A layer of ours may say that others compute its initial state, as an encoder does for a decoder.
         if item.start == "computed" and not getattr(layers[item.module][0], "starts_inside", False):
+            if kept:
+                raise CaptureError(
+                    f"{item.name}: the module holds a state that is not zero, {', '.join(kept[:3])} ({item.line}), and "
+                    "a file starts from zeros: set it to zeros before the export, or export a new instance of the "
+                    "module with the same weights"
+                )
             raise CaptureError(
                 f"{item.name}: forward passes its own initial state to the layer, so the state cannot be made explicit "
-                f"({item.line}); remove it from forward, or export with state='hidden'"
+                f"({item.line}); remove it from forward, or export with states='hidden'"
             )
 
 

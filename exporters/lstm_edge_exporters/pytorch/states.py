@@ -59,7 +59,7 @@ def _rows(item: Pass, rows: int, larger: Mapping[str, int]) -> str | int:
     raise CaptureError(
         f"{item.name}: the layer gets {rows} rows at {sizes}, {shown} ({item.line}): a state is carried from call to "
         f"call only if its rows are a fixed number or a multiple of the axis {BATCH!r}. Give the other axes numbers "
-        "instead of names, or export with state='hidden' (--states hidden)"
+        "instead of names, or export with states='hidden' (--states hidden)"
     )
 
 

@@ -93,7 +93,7 @@ def _likely_cause(model: bytes) -> str:
         )
     return (
         "something besides the recurrent layers looks across time, such as convolution, pooling, attention or "
-        "normalization"
+        "normalization, or changes the state once in each call"
     )
 
 
