@@ -285,7 +285,7 @@ def load_source(
         CaptureError: the factory cannot be imported or called, the weights do not fit the module, or a Keras file has a
             layer that cannot be exported.
     """
-    if source.endswith(KERAS_FILES) or Path(source).is_dir():
+    if source.endswith(KERAS_FILES) or (Path(source).is_dir() and not source.endswith(".safetensors")):
         from lstm_edge_exporters.keras import load_keras
 
         if weights is not None:

@@ -11,6 +11,7 @@ from lstm_edge_runtime.bench import BenchReport
 from lstm_edge_runtime.bench import bench as measure
 from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, ParityError
+from lstm_edge_runtime.function_check import check_functions, check_whole
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.selftest import SelfTestReport, self_test
@@ -116,8 +117,12 @@ def _dies(model: AnyPath) -> str:
     """
     try:
         data = read_model_bytes(model)
-        if CARD_KEY in read_model(data).metadata:
+        reading = read_model(data)
+        if CARD_KEY in reading.metadata:
             return ""
+        # Before onnxruntime sees the file: functions that call each other keep it busy for minutes.
+        check_functions(reading)
+        check_whole(reading)
     except ArtifactError:
         return ""  # Session says what is wrong with the file
     advice = "lstm-edge adopt makes a file of it whose float16 layers are computed in float32"

@@ -357,6 +357,8 @@ def test_a_config_with_its_weights_beside_it(tmp_path: Path) -> None:
 
 
 def test_folders_are_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path).startswith("is a folder: load it with the version of Keras that wrote it, and save it")
+    assert refusal(tmp_path).startswith(
+        "this is a directory: load it with the version of Keras that wrote it, and save it"
+    )
     (tmp_path / "saved_model.pb").write_bytes(b"")
     assert refusal(tmp_path).startswith("is a TensorFlow SavedModel, which holds a program and not a model of layers")

@@ -190,9 +190,9 @@ def _check_folder(path: Path) -> None:
     """Refuse a folder: TensorFlow's holds a program, and other tools' no Keras model."""
     if path.is_dir():
         saved = any((path / name).exists() for name in ("saved_model.pb", "keras_metadata.pb"))
-        found = "a TensorFlow SavedModel, which holds a program and not a model of layers" if saved else "a folder"
+        found = "a TensorFlow SavedModel, which holds a program and not a model of layers" if saved else "a directory"
         raise ArtifactError(
-            f"{path}: is {found}: load it with the version of Keras that wrote it, and save it as one file, with "
+            f"{path}: this is {found}: load it with the version of Keras that wrote it, and save it as one file, with "
             "model.save('model.keras') or model.save('model.h5')"
         )
 
