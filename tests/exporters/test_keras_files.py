@@ -361,4 +361,6 @@ def test_folders_are_refused(tmp_path: Path) -> None:
         "this is a directory: load it with the version of Keras that wrote it, and save it"
     )
     (tmp_path / "saved_model.pb").write_bytes(b"")
-    assert refusal(tmp_path).startswith("is a TensorFlow SavedModel, which holds a program and not a model of layers")
+    assert refusal(tmp_path).startswith(
+        "this is a TensorFlow SavedModel, which holds a program and not a model of layers"
+    )
