@@ -213,7 +213,8 @@ def one_node(
 
     moving = [info(tensor) for tensor in inputs if tensor and tensor not in weights]
     results = [info(tensor) for tensor in outputs if tensor]
-    constants = [numpy_helper.from_array(np.ascontiguousarray(array), key) for key, array in weights.items()]
+    # ascontiguousarray would make an array of one element of a scalar.
+    constants = [numpy_helper.from_array(np.asarray(array, order="C"), key) for key, array in weights.items()]
     node = helper.make_node(name, list(inputs), list(outputs), domain=DOMAIN)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
     functions = [function_for(name)] if body else []
