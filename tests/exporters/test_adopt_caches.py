@@ -14,6 +14,8 @@ from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_cache_is_proved_and_streamed_as_the_original_calls_in_a_row(name):

@@ -13,6 +13,8 @@ from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 BANDS = 9
 
 

@@ -20,6 +20,8 @@ from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.providers import session_options
 from lstm_edge_runtime.survival import check_survives
 
+pytestmark = pytest.mark.slow
+
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
 

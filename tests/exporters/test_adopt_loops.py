@@ -15,6 +15,8 @@ from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime import Session
 from lstm_edge_runtime.errors import ArtifactError
 
+pytestmark = pytest.mark.slow
+
 
 def operators(data: bytes) -> list[str]:
     return [node.op_type for node in parse_model(data).graph.all_nodes()]

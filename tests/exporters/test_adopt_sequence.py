@@ -13,6 +13,8 @@ from lstm_edge_runtime.card import TIME
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 STEPS = 9
 
 

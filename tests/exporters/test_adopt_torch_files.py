@@ -15,6 +15,8 @@ from lstm_edge_exporters.adopt import adopt_bytes
 from lstm_edge_runtime import Session
 from lstm_edge_runtime.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def export(module: nn.Module, args: tuple[Any, ...], names: list[str], outs: list[str], axes: dict[str, Any]) -> bytes:
     stream = io.BytesIO()

@@ -14,6 +14,8 @@ import pytest
 
 from lstm_edge_exporters.adopt import adopt_bytes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -19,6 +19,8 @@ from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime.errors import CaptureError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     def __init__(self, recurrent: nn.Module, width: int = 5) -> None:

@@ -12,6 +12,8 @@ from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.errors import CaptureError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 INPUTS = ["x: float32[batch, time, 3]"]
 
 

@@ -15,6 +15,8 @@ from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime import Session
 from lstm_edge_runtime.arrays import Array
 
+pytestmark = pytest.mark.slow
+
 EXACT = "int8: weights and scales carried over exactly"
 AGAIN = "int8: rounded again from its integers"
 DEPENDS = "it rounds its input with one scale for the whole batch, so a row's answer depends on the rows beside it"

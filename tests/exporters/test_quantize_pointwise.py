@@ -12,6 +12,8 @@ from lstm_edge_exporters.adopt import adopt_bytes
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 STEPS = 200
 
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from lstm_edge_runtime.errors import CaptureError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 SHARED = torch.zeros(2)
 
 

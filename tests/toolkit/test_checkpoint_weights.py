@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from lstm_edge.exporting import load_source
 from lstm_edge_runtime.errors import ArtifactError, CaptureError, InputError
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     """With a buffer and two recurrent layers of different widths."""

@@ -11,6 +11,8 @@ from lstm_edge.precision_search.data import calibration_feeds
 from lstm_edge_runtime.errors import DataError, InputError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 
 class Intent(nn.Module):
     """Token ids to one class a sequence."""

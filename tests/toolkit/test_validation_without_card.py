@@ -8,6 +8,8 @@ from lstm_edge.data import load_npz
 from lstm_edge.validation.judge import predict
 from lstm_edge_runtime.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_file_without_a_card_is_to_be_adopted_first(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros((8, I), np.float32), lengths=np.array([4, 4]), y=np.zeros(2, np.int64))
