@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import lstm_edge
 from lstm_edge_runtime import Session
@@ -62,6 +63,20 @@ class DualPath(nn.Module):
         y = self.intra(x.reshape(b * t, f, c))[0].reshape(b, t, f, 8)
         z = self.inter(y.transpose(1, 2).reshape(b * f, t, 8))[0]
         return z.reshape(b, f, t, 5).transpose(1, 2)
+
+
+class PackedFrames(nn.Module):
+    """A layer over the sensors of each frame, then one over time that packs by lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.intra, self.lstm = nn.GRU(2, 4, batch_first=True), nn.LSTM(12, 5, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        b, t, s, f = x.shape
+        y = self.intra(x.reshape(b * t, s, f))[0].reshape(b, t, s * 4)
+        packed = pack_padded_sequence(y, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=t)[0]
 
 
 class Controller(nn.Module):
@@ -179,3 +194,16 @@ def test_lengths_of_rows_that_are_not_the_batchs_are_refused(tmp_path):
     text = "x: float32[batch, time, 3, 2]"
     with pytest.raises(CaptureError, match=r"gru sees rows that are not those of the batch .*one number per row"):
         lstm_edge.export(PerSensor().eval(), None, tmp_path / "m.onnx", inputs=[text], lengths=True)
+
+
+@pytest.mark.parametrize("states", ["explicit", "hidden"])
+def test_lengths_are_not_given_to_a_layer_over_another_axis(states, tmp_path):
+    texts = ["x: float32[batch, time, 3, 2]", "lengths: int64[batch]"]
+    torch.manual_seed(0)
+    module = PackedFrames().eval()
+    lstm_edge.export(module, None, tmp_path / "m.onnx", inputs=texts, states=states)
+    session, x = Session(tmp_path / "m.onnx"), drawn((3, 8, 3, 2), integers=False)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x), torch.tensor([5, 8, 2])).numpy()
+    answer = next(iter(session.run(x, lengths=[5, 8, 2])[0].values()))
+    np.testing.assert_allclose(answer, expected, atol=CLOSE)

@@ -1,7 +1,8 @@
 """Modules that take and return their state in a form of their own, with the specification of each input."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ OBS = "obs: float32[batch, 6]"
 class Form:
     """A module, its inputs, and the inputs that are states with the output that each comes back by."""
 
-    module: type[nn.Module]
+    module: Callable[[], nn.Module]
     inputs: tuple[str, ...]
     states: Mapping[str, str]
 
@@ -176,15 +177,28 @@ class Conditioned(nn.Module):
         return self.l(x, self.start(speaker)[None])[0]
 
 
+class ConditionOfAState(nn.Module):
+    """The initial state is computed from a condition that has the shape of the final state, which is an answer."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.l, self.project, self.how = nn.GRU(6, 4, batch_first=True), nn.Linear(4, 4, bias=False), how
+
+    def forward(self, x: Tensor, speaker: Tensor) -> Any:
+        start = {"tanh": speaker.tanh(), "project": self.project(speaker), "turned": 0.5 * speaker.flip(-1)}[self.how]
+        y, h = self.l(x, start[None])
+        return y, h[0]
+
+
 class Mixed(nn.Module):
-    """Two states of one shape, mixed before use: which of them is the layer's is not known."""
+    """Two inputs of one shape, multiplied: each can be the state, and the other its mask."""
 
     def __init__(self) -> None:
         super().__init__()
         self.l = nn.GRUCell(6, 4)
 
     def forward(self, obs: Tensor, a: Tensor, b: Tensor) -> Any:
-        h = self.l(obs, a + b)
+        h = self.l(obs, a * b)
         return h.tanh(), 0.5 * h, 0.25 * h
 
 
@@ -220,9 +234,16 @@ REFUSED = {
         r"l: forward passes its own initial state to the layer, so the state cannot be made explicit \(.*\); "
         r"remove it from forward, or export with states='hidden'",
     ),
+    **{
+        f"condition, {how}": (
+            Form(module=partial(ConditionOfAState, how), inputs=(X, "speaker: float32[batch, 4]"), states={}),
+            r"l: forward passes its own initial state to the layer, so the state cannot be made explicit",
+        )
+        for how in ("tanh", "project", "turned")
+    },
     "mixed": (
         Form(module=Mixed, inputs=(OBS, "a: float32[batch, 4]", "b: float32[batch, 4]"), states={}),
-        r"l: its state can be each of these inputs and outputs: a -> output_0, a -> output_1, a -> output_2, "
-        r"b -> output_0, b -> output_1, b -> output_2 \(.*\); give the inputs and outputs of forward different axes",
+        r"l: its state can be each of these inputs and outputs: a -> output_1, a -> output_2, "
+        r"b -> output_1, b -> output_2 \(.*\); give the inputs and outputs of forward different axes",
     ),
 }

@@ -58,7 +58,7 @@ class Pass:
 
     ``rows`` is the axis of its states that holds the rows which the layer sees: a number, ``"batch"``, or a multiple
     such as ``"batch*3"``. ``fresh`` says that it starts from zeros in every call of forward, because the axis that it
-    runs along is not time: a layer over the frequencies of each frame.
+    runs along is not time: a layer over the frequencies of each frame. ``folded``: other axes are folded into its rows.
     """
 
     module: str
@@ -72,15 +72,19 @@ class Pass:
     packed: bool = False
     rows: str | int = BATCH
     fresh: bool = False
+    folded: bool = False
 
     @property
     def needs_all_steps(self) -> bool:
         """Whether the layer runs over the padding too, where forward deals with lengths itself.
 
         The reverse direction starts at the end of the padded sequence unless forward packs it, so its answers depend on
-        the padding; those of the forward direction do not.
+        the padding; those of the forward direction do not. A layer whose rows are not the
+        batch's has no lengths.
         """
-        return not self.packed and any(len(layer.directions) > 1 for layer in self.recurrence.layers)
+        if self.packed:
+            return False
+        return self.fresh or self.folded or any(len(layer.directions) > 1 for layer in self.recurrence.layers)
 
     @property
     def explicit(self) -> bool:

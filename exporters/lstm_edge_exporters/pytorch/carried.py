@@ -1,8 +1,9 @@
 """States in the user's own form: an input of forward that a recurrent call starts from, and the output that returns it.
 
 The form is found by values: whatever forward does to a state (stack, slice, transpose, unbind, a list), the elements of
-the layer's initial state are elements of the input, and those of its final state are elements of the output. A state
-that forward changes before use (a reset, a decay) is found by changing the input.
+the layer's initial state are elements of the input, and those of its final state are elements of the output, at equal
+places. A state may be scaled element by element on the way (a reset, a decay, a mask): half of an element is then half
+of the one element that it becomes. Anything else that a layer starts from, such as a projected condition, is no state.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +26,8 @@ __all__ = ["Watcher", "find_carried"]
 Key = tuple[str, int]
 # Reads the outputs of a result by name, the final states of the exporter's own recurrent calls left out.
 Named = Callable[[Any, Tracker, Sequence[Pass]], Mapping[str, Tensor]]
-# A final state is changed by this factor, to see which outputs hold it.
-FACTOR = 1.25
+# Elements are changed by this factor: a power of two, so that what is scaled element by element changes to the bit.
+FACTOR = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,14 @@ class Watcher:
             return None
         return seen if seen.starts.keys() == {key for key, _ in numbered(passes)} else None
 
-    def run(self, arrays: Mapping[str, Array], passes: Sequence[Pass], changed: _Part | None = None) -> _Seen:
-        """Run forward; ``changed`` is a final state to multiply by ``FACTOR``."""
+    def run(
+        self,
+        arrays: Mapping[str, Array],
+        passes: Sequence[Pass],
+        changed: _Part | None = None,
+        factors: Tensor | None = None,
+    ) -> _Seen:
+        """Run forward; the final state ``changed`` is multiplied by ``factors``, which have its shape."""
         starts: dict[Key, tuple[Tensor, ...]] = {}
 
         def note(name: str, call: Call, hx: Any) -> Any:
@@ -74,20 +81,21 @@ class Watcher:
         with ExitStack() as stack:
             if changed is not None:
                 layer, recurrence = self._layers[changed.key[0]]
-                hook = _changer(changed.index, single_step=recurrence.single_step)
+                assert factors is not None
+                hook = _changer(changed.index, factors, single_step=recurrence.single_step)
                 stack.callback(layer.register_forward_hook(hook).remove)
             result, tracker = call_module(self._module, self._layers, arrays, self._lengths, note)
         finals = {key: tracker.final(key) for key in starts}
         return _Seen(starts=starts, finals=finals, outputs=dict(self._named(result, tracker, passes)))
 
 
-def _changer(index: int, *, single_step: bool) -> Callable[..., Any]:
-    """Return a forward hook that changes the final state h (0) or c (1) and leaves a layer's output as it is."""
+def _changer(index: int, factors: Tensor, *, single_step: bool) -> Callable[..., Any]:
+    """Return a forward hook that multiplies the final state h (0) or c (1) and leaves a layer's output as it is."""
 
     def change(state: Any) -> Any:
         if isinstance(state, Tensor):
-            return state * FACTOR
-        return tuple(part * FACTOR if place == index else part for place, part in enumerate(state))
+            return state * factors
+        return tuple(part * factors if place == index else part for place, part in enumerate(state))
 
     def hook(_module: nn.Module, _args: Any, result: Any) -> Any:
         return change(result) if single_step else (result[0], change(result[1]))
@@ -164,7 +172,6 @@ class _Search:
         self._inputs = {spec.name: spec for spec in inputs if _may_be_state(spec)}
         self._outputs = {spec.name: spec for spec in outputs if _may_be_state(spec)}
         self._seen = watcher.run(arrays, passes)
-        self._changed = {name: self._with_other(name) for name in self._inputs}
 
     def pair(self, part: _Part) -> tuple[str, str] | None:
         """Return the input and the output, or None where there is no such pair.
@@ -180,9 +187,13 @@ class _Search:
             for name in self._outputs
             if (at := _places(final, self._seen.outputs[name].detach().numpy())) is not None
         }
-        names = list(sources) or self._movers(part, start)
-        ends = list(held) or self._followers(part)
-        pairs = [(a, b) for a in names for b in ends if self._inputs[a].axes == self._outputs[b].axes]
+        pairs = [
+            (a, b)
+            for a in (sources or self._inputs)
+            for b in (held or self._outputs)
+            if self._inputs[a].axes == self._outputs[b].axes
+            and ((a in sources and b in held) or self._is_scaled(part, a, b, sources.get(a), held.get(b)))
+        ]
         if len(pairs) > 1 and len({a for a, _ in pairs}) == 1:
             # The last of several: `return h, (h, c)` means the first as an answer and the second as the state.
             pairs = pairs[-1:]
@@ -203,18 +214,42 @@ class _Search:
             )
         return source, end
 
-    def _movers(self, part: _Part, start: Tensor) -> list[str]:
-        """The inputs whose change changes the initial state."""
-        return [
-            name
-            for name, seen in self._changed.items()
-            if seen is not None and not torch.equal(seen.starts[part.key][part.index], start)
-        ]
+    def _is_scaled(self, part: _Part, source: str, end: str, taken: Array | None, given: Array | None) -> bool:
+        """Say whether the elements of a state are only scaled on the way from its input, or to its output.
 
-    def _followers(self, part: _Part) -> list[str]:
-        """The outputs that a change of the final state changes."""
+        Args:
+            part: the state.
+            source: its input.
+            end: its output.
+            taken: the places of the initial state's elements in the input, where they are unchanged there, else None.
+            given: the places of the final state's elements in the output, as ``taken``. Where both are scaled, they are
+                expected in the order of the tensor.
+        """
+        start = self._seen.starts[part.key][part.index]
+        at = taken if taken is not None else given
+        if at is None:
+            if start.numel() != self._arrays[source].size:
+                return False
+            at = np.arange(start.numel())
+        halved = np.random.default_rng(3).random(start.numel()) < FACTOR
+        factors = np.where(halved, FACTOR, 1).astype(np.float32)
+        scaled_in = taken is not None or self._scales_input(part, source, at, factors)
+        return scaled_in and (given is not None or self._scales_output(part, end, at, factors))
+
+    def _scales_input(self, part: _Part, source: str, at: Array, factors: Array) -> bool:
+        array = self._arrays[source].reshape(-1).copy()
+        array[at] *= factors
+        given = {**self._arrays, source: array.reshape(self._arrays[source].shape)}
+        seen = self._watcher.tried(given, self._passes)
+        start = self._seen.starts[part.key][part.index]
+        expected = start * torch.from_numpy(factors).reshape(start.shape)
+        return seen is not None and bool(start.any()) and torch.equal(seen.starts[part.key][part.index], expected)
+
+    def _scales_output(self, part: _Part, end: str, at: Array, factors: Array) -> bool:
+        final = self._seen.finals[part.key][part.index]
         try:
-            seen = self._watcher.run(self._arrays, self._passes, part)
+            shaped = torch.from_numpy(factors).reshape(final.shape)
+            seen = self._watcher.run(self._arrays, self._passes, part, shaped)
         except LstmEdgeError:
             raise
         except Exception as error:  # the user's own module: whatever it raises is the answer
@@ -222,12 +257,8 @@ class _Search:
                 f"forward fails when {part.item.name} returns another state: {type(error).__name__}: "
                 f"{first_line(error)}"
             ) from error
-        return [name for name in self._outputs if not torch.equal(seen.outputs[name], self._seen.outputs[name])]
-
-    def _with_other(self, name: str) -> _Seen | None:
-        """Forward with one input changed, or None where it takes no such value or runs its layers otherwise then."""
-        arrays = {**self._arrays, name: self._arrays[name][..., ::-1] * np.float32(0.9)}
-        return self._watcher.tried(arrays, self._passes)
+        before, after = (run.outputs[end].detach().numpy().reshape(-1)[at] for run in (self._seen, seen))
+        return bool(before.any()) and np.array_equal(after, before * factors)
 
 
 def _may_be_state(spec: TensorSpec) -> bool:

@@ -177,7 +177,7 @@ def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
 
 
 def _check_rows(plan: Plan, *, asked: bool) -> None:
-    folded = [item for item in plan.passes if item.fresh or "*" in str(item.rows)]
+    folded = [item for item in plan.passes if item.fresh or item.folded]
     if asked and folded:
         raise CaptureError(
             f"lengths were asked for, but {folded[0].name} sees rows that are not those of the batch "

@@ -118,9 +118,9 @@ def watch(
         )
     if explicit_state:
         _check_starts(passes, layers, module, base.tracker.changes)
-        others = _others(module, layers, maker, keyword=keyword)
-        larger = {BATCH: wider.tracker, TIME: longer.tracker, **others}
-        passes = with_sizes(passes, base.tracker, larger, timed=any(TIME in spec.axes for spec in inputs))
+    larger = {BATCH: wider.tracker, TIME: longer.tracker, **_others(module, layers, maker, keyword=keyword)}
+    timed = any(TIME in spec.axes for spec in inputs)
+    passes = with_sizes(passes, base.tracker, larger, timed=timed, explicit=explicit_state)
     changed = base.tracker.changes
     earlier = _draw(maker, TRACED[BATCH], TRACED[TIME], seed=1)
     check_forgets(module, layers, passes, earlier=earlier, now=base.arrays, lengths=base.lengths, changed=list(changed))

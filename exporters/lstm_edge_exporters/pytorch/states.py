@@ -17,7 +17,9 @@ _LARGER = {BATCH: WIDER, TIME: LONGER}
 OTHER = 5
 
 
-def with_sizes(passes: Sequence[Pass], base: Tracker, larger: Mapping[str, Tracker], *, timed: bool) -> list[Pass]:
+def with_sizes(
+    passes: Sequence[Pass], base: Tracker, larger: Mapping[str, Tracker], *, timed: bool, explicit: bool
+) -> list[Pass]:
     """Find which axis holds the rows of each recurrent call's states, and which start from zeros in every call.
 
     Args:
@@ -25,6 +27,7 @@ def with_sizes(passes: Sequence[Pass], base: Tracker, larger: Mapping[str, Track
         base: what was seen at the traced sizes.
         larger: what was seen with one named axis of the inputs larger, by the axis.
         timed: an input has a time axis.
+        explicit: calls that start from zeros get their own states.
 
     Raises:
         CaptureError: forward runs a layer more or less often in one of the runs, or the rows of a layer that runs along
@@ -40,23 +43,30 @@ def with_sizes(passes: Sequence[Pass], base: Tracker, larger: Mapping[str, Track
         across = larger[TIME].found(key).steps == steps if timed else steps > 1 and takes_states
         fresh = item.start == "zeros" and across
         rows = {axis: tracker.found(key).rows for axis, tracker in larger.items()}
-        sized.append(replace(item, fresh=fresh, rows=BATCH if fresh else _rows(item, base.found(key).rows, rows)))
+        found = _rows(base.found(key).rows, rows)
+        if found is None and item.start == "zeros" and explicit and not fresh:
+            raise _not_carried(item, base.found(key).rows, rows)
+        folded = found is None or "*" in str(found)
+        sized.append(replace(item, fresh=fresh, folded=folded, rows=BATCH if found is None else found))
     return sized
 
 
-def _rows(item: Pass, rows: int, larger: Mapping[str, int]) -> str | int:
-    """Return the axis of a state that has so many rows at the traced sizes and at larger ones."""
+def _rows(rows: int, larger: Mapping[str, int]) -> str | int | None:
+    """Return the axis that has so many rows at the traced sizes and at larger ones; None where it is no multiple."""
     changed = [axis for axis, found in larger.items() if found != rows]
     if not changed:
         return rows
     factor, rest = divmod(rows, TRACED[BATCH])
     if changed == [BATCH] and not rest and larger[BATCH] == factor * WIDER:
         return BATCH if factor == 1 else f"{BATCH}*{factor}"
-    if item.start != "zeros":
-        return BATCH  # forward's own state, whose axes are those of its input
+    return None
+
+
+def _not_carried(item: Pass, rows: int, larger: Mapping[str, int]) -> CaptureError:
+    changed = [axis for axis, found in larger.items() if found != rows]
     shown = ", ".join(f"{larger[axis]} at {axis} {_LARGER.get(axis, OTHER)}" for axis in changed)
     sizes = " and ".join(f"{axis} {TRACED.get(axis, 3)}" for axis in changed)
-    raise CaptureError(
+    return CaptureError(
         f"{item.name}: the layer gets {rows} rows at {sizes}, {shown} ({item.line}): a state is carried from call to "
         f"call only if its rows are a fixed number or a multiple of the axis {BATCH!r}. Give the other axes numbers "
         "instead of names, or export with states='hidden' (--states hidden)"
