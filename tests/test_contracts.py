@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ("lstm_edge", "exporters", "runtime")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"

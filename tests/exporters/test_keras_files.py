@@ -34,6 +34,8 @@ from lstm_edge_exporters.keras import hdf5, load_keras
 from lstm_edge_runtime.errors import ArtifactError, CaptureError
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # float32 against float32; 1e-7 is seen.
 CLOSE = 1e-6
@@ -107,7 +109,6 @@ def test_weights_that_are_not_those_of_the_model(tmp_path: Path, fill: Callable[
     assert sentence in refusal(keras_file(tmp_path, sequential(lstm()), fill))
 
 
-@pytest.mark.slow
 def test_chunks_that_begin_with_a_masked_step_give_what_the_whole_gives(tmp_path: Path) -> None:
     """The output of such a step is the one before it, which was in the chunk before: the state has it."""
     model = sequential(layer("Masking", "masking"), lstm(return_sequences=True))
@@ -265,7 +266,6 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     assert refusal(path) == "the archive is damaged (it has no end record)"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["keras2.h5", "keras3.keras"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     """Cut short, and with single bytes changed: an error of ours or a model, never anything else."""
@@ -290,7 +290,6 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     assert refused > 10
 
 
-@pytest.mark.slow
 def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Path) -> None:
     # One bit of the size of a text in the file's heap of texts: HDF5 then goes through the heap without end.
     data = bytearray((FIXTURES / "keras2.h5").read_bytes())

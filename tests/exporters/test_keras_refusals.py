@@ -20,6 +20,8 @@ from support.keras_files import (
 from lstm_edge_exporters.keras import load_keras
 from lstm_edge_runtime.errors import CaptureError
 
+pytestmark = pytest.mark.slow
+
 LAMBDA = layer("Lambda", "shout", function={"class_name": "__lambda__", "config": {"code": "4wEAAAAAAAA="}})
 
 

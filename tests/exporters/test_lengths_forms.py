@@ -15,11 +15,12 @@ from lstm_edge_runtime.errors import CaptureError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 
+pytestmark = pytest.mark.slow
+
 # The longest row has all steps; none is in the order that forward sorts to.
 ROWS = ((4, 9, 2), (1, 3, 13, 13, 7), (6,), (2, 1, 8, 5))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", LENGTH_FORMS, ids=str)
 def test_a_form_of_lengths_gives_pytorchs_answers(form: LengthForm) -> None:
     module = seeded(form.make())

@@ -16,6 +16,8 @@ from lstm_edge_runtime.errors import CaptureError, InputError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 
+pytestmark = pytest.mark.slow
+
 LINEARS = {
     "layer-normalized LSTM": {"cell.steps.step.w", "cell.steps.step.r"},
     "coupled gates": {"cell.steps.step.w", "cell.steps.step.r"},
@@ -111,7 +113,6 @@ def test_the_linears_of_a_step_are_quantized_inside_the_scan(name: str, scheme: 
     np.testing.assert_array_equal(session.run({"x": x[:1]})[0]["output"], got[:1])
 
 
-@pytest.mark.slow
 def test_several_cells_in_one_network_with_lengths() -> None:
     card = build(Stacked().eval(), None, inputs=["x: float32[time, batch, 6]"], lengths=True).card
     names = ["first.steps.0.h", "middle.0.h", "middle.0.c", "last.steps.0.h"]
@@ -120,7 +121,6 @@ def test_several_cells_in_one_network_with_lengths() -> None:
     assert [layer.name for layer in card.layers] == ["middle.0"]
 
 
-@pytest.mark.slow
 def test_a_state_that_forward_takes_and_returns_is_a_state() -> None:
     card = build(Given().eval(), None, inputs=["x: float32[batch, time, 6]", "h: float32[1, batch, 14]"]).card
     assert [(state.input, state.output) for state in card.states] == [("h", "output_1")]

@@ -20,6 +20,8 @@ from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 # float32 against float64 over six steps; where rows of activations are rounded to int8, a value at the middle between
 # two levels may fall to the other side and move an output by up to half a level of 1/127 times a weight.
 FLOAT, FLIP = 2e-6, 5e-3
@@ -137,7 +139,6 @@ def test_parts_that_agree_are_the_fused_operator() -> None:
     assert [op for op in operators(apart.data) if "::" in op] == ["lstm_edge::LstmInt4V1"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tagger", "language-model", "diagonal", "full", "projected"])
 def test_chunks_are_as_the_whole_and_rows_are_alone(name: str) -> None:
     """Exactly, where both matrices are rounded: nothing is shared between rows or steps."""
@@ -160,7 +161,6 @@ def test_chunks_are_as_the_whole_and_rows_are_alone(name: str) -> None:
         assert not np.array_equal(beside["output"][1], whole["output"][1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [False, True], ids=["full-rows", "ragged"])
 @pytest.mark.parametrize("name", ["full", "full-projected-bidirectional", "projected"])
 def test_cells_of_our_own(name: str, lengths: bool) -> None:
@@ -193,7 +193,6 @@ def test_cells_of_our_own(name: str, lengths: bool) -> None:
     assert row.scheme == f"W i f o float16, W g float32, R i g o float16, R f float32{rest}"
 
 
-@pytest.mark.slow
 def test_the_fused_operators_arithmetic_is_kept() -> None:
     """A layer in which one gate alone differs answers, in the others, as the fused operator does: 36 dB and more."""
     data = exported("wide-standard")
@@ -216,7 +215,6 @@ def body_of(data: bytes) -> onnx.GraphProto:
     return next(attribute.g for attribute in scan.attribute if attribute.HasField("g"))
 
 
-@pytest.mark.slow
 def test_sizes_and_names() -> None:
     data = exported("wide-language-model")
     artifact = quantize_bytes(data, parts={"lstm.0.R": Scheme(kind="int4"), "lstm.0.W.g": Scheme(kind="float16")})
@@ -267,7 +265,6 @@ def test_onnxruntime_folds_what_unpacks_weights(tmp_path: Path) -> None:
     assert not {"BitShift", "BitwiseAnd", "Cast"} & set(kinds)
 
 
-@pytest.mark.slow
 def test_a_plain_file_and_kernels_give_the_same() -> None:
     data = exported("tagger", lengths=True)
     parts = {"lstm.0.R": Scheme(kind="int4"), "lstm.1.W": Scheme(kind="int4", block=128)}
@@ -284,7 +281,6 @@ def test_a_plain_file_and_kernels_give_the_same() -> None:
     np.testing.assert_allclose(answers[2], answers[0], atol=FLIP)
 
 
-@pytest.mark.slow
 def test_a_stream_of_a_mixed_layer() -> None:
     session = Session(quantize_bytes(exported("tagger"), parts={"lstm.0.R": Scheme(kind="int4")}).data, kernels="off")
     x = random_inputs(session, 1, 9)
@@ -322,7 +318,6 @@ def test_layers_without_names_and_in_branches() -> None:
     assert_close_int8(data, artifact.data)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "inspect"])
 def test_commands_take_mixed_files(command: str, tmp_path: Path) -> None:
     path, source = tmp_path / "mixed.onnx", tmp_path / "whole.onnx"

@@ -21,6 +21,8 @@ from lstm_edge_runtime.errors import CardError, InputError, ParityError
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 
+pytestmark = pytest.mark.slow
+
 LOG = "mag: float32[B, T, 9] in [0, 10]"
 
 
@@ -106,7 +108,6 @@ def test_where_the_original_answers_nan_the_sentence_says_for_which_values():
         )
 
 
-@pytest.mark.slow
 def test_a_model_of_magnitudes_is_exported_and_the_range_is_kept(tmp_path):
     module = seeded(LogMel())
     with pytest.raises(ParityError, match=r"^the module itself answers NaN in 'output' for mag from -\d"):
@@ -126,7 +127,6 @@ def test_a_model_of_magnitudes_is_exported_and_the_range_is_kept(tmp_path):
     assert np.abs(Session(artifact.data, kernels="off").run(mag.numpy())[0]["output"] - expected).max() < 1e-5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "examples", "inputs"),
     [
@@ -154,7 +154,6 @@ def test_a_range_of_a_file_is_checked(found):
         read_contract(session.onnxruntime_session, card)
 
 
-@pytest.mark.slow
 def test_examples_may_come_from_a_file(tmp_path):
     np.savez(tmp_path / "example.npz", mag=np.random.default_rng(0).uniform(0.5, 4, (2, 8, 9)).astype(np.float32))
     module, target = seeded(Power()), tmp_path / "power.onnx"

@@ -20,6 +20,8 @@ from lstm_edge_runtime.generate import score
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.text import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 # float32 logits of order one, run in rows and windows of another size: onnxruntime sums in another order.
 REORDERED = 2e-6
 
@@ -38,7 +40,6 @@ def by_hand(data, text, rows):
     return -np.stack([score(Session(data), row) for row in whole])
 
 
-@pytest.mark.slow
 def test_the_report_has_the_figures():
     report = validate(quantized_model(), exported_model(), TEXT, metric="perplexity", max_drop="50%")
     # 5000 characters: two rows of at least 2,048, and one character that is left out.
@@ -54,7 +55,6 @@ def test_the_report_has_the_figures():
     json.dumps(report.to_json(), allow_nan=False)
 
 
-@pytest.mark.slow
 def test_differences_are_over_all_logits():
     report = validate(quantized_model(), exported_model(), TEXT, metric="perplexity", max_drop="50%")
     ids = next(text_batches(CHARACTERS.encode(TEXT.text), 2, 5000))[:, :-1]
