@@ -114,7 +114,7 @@ def _one_step() -> Subject:
         torch.onnx.export(
             Step().eval(),
             arguments,
-            stream,  # type: ignore[arg-type]
+            stream,  # type: ignore[arg-type]  # torch writes to a stream too
             input_names=names,
             output_names=["y", "hn", "cn"],
             opset_version=17,
@@ -210,7 +210,7 @@ def _from_torch(*, dynamo: bool) -> Subject:
             torch.onnx.export(
                 Tagger().eval(),
                 arguments,
-                stream,  # type: ignore[arg-type]
+                stream,  # type: ignore[arg-type]  # torch writes to a stream too
                 input_names=names,
                 output_names=outputs,
                 dynamic_axes={"x": {0: "rows", 1: "n"}, "h": {1: "rows"}, "c": {1: "rows"}, "y": {0: "rows", 1: "n"}},

@@ -1,4 +1,4 @@
-"""Weights within a checkpoint of a training loop: which of its dicts holds them, and what stands before their names.
+"""Weights within a checkpoint of a training loop: which of its dicts holds them, and the prefix of their names.
 
 Training loops save a dict with the weights under a key, beside an optimizer's state and numbers. Wrappers put a prefix
 before each name: ``module.`` (data parallel), ``model.`` (Lightning), ``_orig_mod.`` (torch.compile).

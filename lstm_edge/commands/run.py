@@ -246,7 +246,7 @@ def _run_arrays(
     output: AnyPath | None,
 ) -> RunReport:
     from_file = isinstance(inputs, str | os.PathLike)
-    arrays: Any = read_arrays(inputs) if from_file else inputs  # type: ignore[arg-type]
+    arrays: Any = read_arrays(inputs) if from_file else inputs  # type: ignore[arg-type]  # a path then
     try:
         # A data file has the lengths beside the ids; the option says the same.
         if from_file and isinstance(arrays, dict) and session.lengths in arrays and lengths is None:

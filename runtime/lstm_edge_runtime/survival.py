@@ -1,4 +1,4 @@
-"""Does onnxruntime survive a file? Asked in a process of its own: some files end the process that opens them."""
+"""Does onnxruntime survive a file? Tested in a separate process: some files end the process that opens them."""
 
 import signal
 import subprocess

@@ -53,7 +53,7 @@ def test_stateful_leaves_a_layer_over_the_bands_alone():
     card = adopted.artifact.card
     assert [spec.axes for spec in card.states] == [(1, BANDS, 4)]
     assert card.streaming.verdict == "each-call"
-    assert any("runs over another axis than time: it starts every call anew" in note for note in adopted.notes)
+    assert any("does not run over time: it starts from zeros in every call" in note for note in adopted.notes)
     plain = adopt_bytes(data).artifact.card
     assert plain.streaming.verdict == "none"
     assert plain.streaming.reason.endswith("starts every call from the same state: adopt the file with --stateful")

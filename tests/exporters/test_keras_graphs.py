@@ -1,4 +1,4 @@
-"""Keras models that are no chain, against Keras itself: the module that is read, and some of the exported files.
+"""Keras models that are not a chain, against Keras itself: the module that is read, and some of the exported files.
 
 Most graphs are compared without an export, which takes a second or more each.
 """

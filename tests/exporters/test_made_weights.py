@@ -172,7 +172,7 @@ def test_weights_made_in_forward_are_those_of_the_loaded_parameters(make: Callab
 
 @pytest.mark.parametrize("name", ["weight-norm", "weight-norm-of-the-head", "spectral-norm-bidirectional"])
 def test_a_module_that_ran_with_gradients_is_exported_as_well(name: str) -> None:
-    """Its computed weights are no leaves, which deepcopy refuses."""
+    """Its computed weights are not leaves, which deepcopy refuses."""
     torch.manual_seed(1)
     module = MODULES[name]()
     module(torch.randn(2, 3, 3)).sum().backward()

@@ -108,7 +108,7 @@ class Generators(Rnn):
 
 
 class Aliased(Rnn):
-    """Writes through a name that is no attribute."""
+    """Writes through a name that is not an attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class HalvedState(KeptState):
 
 
 class Counted(Rnn):
-    """The second call answers otherwise, by a number that is no tensor."""
+    """The second call answers otherwise, by a number that is not a tensor."""
 
     number = 0.0
 

@@ -167,7 +167,7 @@ class SwappedState(nn.Module):
 
 
 class Conditioned(nn.Module):
-    """The initial state is computed from an input that is no state."""
+    """The initial state is computed from an input that is not a state."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Graphs of Keras layers that are no chain, one for each kind of graph; ``keras_graph_run`` runs them."""
+"""Graphs of Keras layers that are not a chain, one for each kind of graph; ``keras_graph_run`` runs them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -346,7 +346,7 @@ MEANINGS = {
     "--weight-decay": Row("number", "Weight decay of the matrices.", (*TRAIN,)),
     "--weights": Row("path", "Weights for the module of a factory.", ("export",)),
     "--weights-key": Row("text", "Which of a checkpoint's dicts holds the weights.", ("export",)),
-    "--weights-prefix": Row("text", "What stands before the names of the weights.", ("export",)),
+    "--weights-prefix": Row("text", "The prefix of the names of the weights.", ("export",)),
     "--window": Row("integer", "Tokens that the gradient goes back through.", ("train language-model",)),
     "--zero-points": Row("flag", "Whether each int4 block has a zero point.", ("quantize",)),
 }

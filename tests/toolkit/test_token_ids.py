@@ -1,4 +1,4 @@
-"""Data files of token ids, for models that are no language model: validate, run and calibration take them."""
+"""Data files of token ids, for models other than language models: validate, run and calibration take them."""
 
 import numpy as np
 import pytest

@@ -178,7 +178,7 @@ def adopt_bytes(
     if stateful:
         inside = declared_inside(model)
         made = make_stateful(model, inside)
-        notes += tuple(f"{name} runs over another axis than time: it starts every call anew" for name in sorted(inside))
+        notes += tuple(f"{name} does not run over time: it starts from zeros in every call" for name in sorted(inside))
         notes += () if made else ("no layer has a hidden zero state: nothing was made explicit",)
     strip(model)
 

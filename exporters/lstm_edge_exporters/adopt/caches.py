@@ -189,7 +189,7 @@ def _is_register(joins: Sequence[_Join], runs: Sequence[_Run], entering: str, le
 
 
 def _places(source: Array, values: Array) -> Array | None:
-    """Where in ``source``, whose elements are distinct, each of the values stands; None where one is not there."""
+    """Where in ``source``, whose elements are distinct, each of the values is; None if one is missing."""
     flat = source.reshape(-1)
     order = np.argsort(flat)
     at = np.minimum(np.searchsorted(flat[order], values.reshape(-1)), flat.size - 1)

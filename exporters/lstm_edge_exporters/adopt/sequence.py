@@ -51,7 +51,7 @@ def wrap_in_scan(
     for node in inner.node:
         _rename(node, new)
     body_in = [_named(values[name], new[name]) for name in entering]
-    # Each output of a body is a value of its own, also where one value leaves twice or an input is handed on.
+    # Each output of a body is a separate value, even if one value leaves twice or an input is passed on.
     ends = [helper.make_node("Identity", [new.get(n, n)], [f"step:{n}:out"], name=f"step:{n}:out") for n in leaving]
     inside = {name: f"step:{name}:value" for name in leaving if name not in entering}
     for node in (*inner.node, *ends):

@@ -76,7 +76,7 @@ def _answers(
     states: Sequence[StateSpec],
     state: Mapping[str, Array],
 ) -> list[dict[str, Array]] | None:
-    """The answers of calls in a row from a state: all outputs that are no state, else the first of those."""
+    """The answers of calls in a row from a state: all outputs that are not states, else the first output."""
     leaving, found = {spec.output for spec in states}, []
     for seed in range(CALLS):
         answers = trial.run(inputs, sizes, seed=seed, given=state)

@@ -46,7 +46,7 @@ def make_stateful(model: ir.Model, inside: Collection[str] = ()) -> tuple[StateS
 
     LSTM layers (DynamicQuantizeLSTM too) get ``.c`` and ``.c_out`` besides; all are float32 [1, batch, H]. States of
     layers inside ``If`` branches leave through the branches' outputs, where all branches have the same states. Layers
-    named in ``inside`` run over another axis than time: they start every call anew, and stay as they are.
+    named in ``inside`` do not run over time: they start from zeros in every call, and stay as they are.
 
     Returns:
         The new states, in graph order.

@@ -89,7 +89,7 @@ class Subject:
         return tuple(spec for spec in recognized if spec not in idle), tuple(sentences)
 
     def _lengths(self, inputs: Sequence[TensorSpec]) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
-        """The int64 [batch] input of lengths, all inputs of lengths, and sentences on those that are no such input."""
+        """Return the int64 [batch] input of lengths, all inputs of lengths, and sentences on those of another form."""
         names = length_inputs(self.model)
         specs = {spec.name: spec for spec in inputs}
         fitting = [n for n in names if specs[n].dtype == "int64" and len(specs[n].axes) == 1]

@@ -10,7 +10,7 @@ __all__ = ["check_read", "unread_inputs", "unread_sentences"]
 
 
 def unread_inputs(model: ir.Model) -> dict[str, tuple[str, ...]]:
-    """Return the inputs that no node reads and that are no outputs, and the read inputs of the same form."""
+    """Return the inputs that no node reads and that are not outputs, and the read inputs of the same form."""
     unread = [value for value in model.graph.inputs if not value.uses() and not value.is_graph_output()]
     return {
         str(value.name): tuple(

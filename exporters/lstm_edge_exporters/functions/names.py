@@ -175,7 +175,7 @@ class RnnVariant:
     """One RNN operator: the parts its name is built from, and the inputs that follow from them.
 
     ``relu``: the activation is relu, else tanh; ``ragged``: rows have lengths; ``int4``: weights are four bits, else
-    int8. There is no float32 operator: ONNX's own ``RNN`` computes all of these.
+    int8. In float32, ONNX's ``RNN`` computes all of these.
     """
 
     relu: bool = False

@@ -57,7 +57,7 @@ class Place:
     layer: str
 
     def wrapped(self, key: str, name: str, *, model: bool) -> "Place":
-        """Return the place of the layer in a wrapper; all arrays of the wrapper are its own if it is no model."""
+        """Return the place of the layer in a wrapper; all arrays of the wrapper belong to it if it is not a model."""
         names = (*self.names, name) if model else self.names
         return Place(store=f"{self.store}/{key}", names=names, layer=name)
 

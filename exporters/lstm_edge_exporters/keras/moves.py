@@ -39,7 +39,7 @@ def take(x: Tensor, key: Any) -> Tensor:
 def reshape(x: Tensor, *, newshape: Any) -> Tensor:
     """Return x in another shape."""
     sizes = list(newshape) if isinstance(newshape, list | tuple) else [newshape]
-    # None stands for a size that was not known.
+    # None is an unknown size.
     sizes = [-1 if size is None else size for size in sizes]
     if sizes.count(-1) > 1:
         raise ValueError(f"its shape {sizes} leaves several sizes open")

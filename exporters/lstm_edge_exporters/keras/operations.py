@@ -1,6 +1,6 @@
 """Functions of keras.ops and operators in a functional model, such as ``x * 2``, ``x[:, -1]`` or ``ops.mean(x)``.
 
-Keras 3 writes them between the layers: what stands in the graph as arguments of the call, the rest as config. A mask
+Keras 3 writes them between the layers: tensors as arguments of the call, the rest as config. A mask
 ends at each of them, as in Keras. Each function here takes the call's arguments, then the config by Keras's names.
 """
 

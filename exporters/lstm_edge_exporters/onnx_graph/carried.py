@@ -32,7 +32,7 @@ class Slots:
 
 
 def slots_of(node: ir.Node) -> Slots | None:
-    """Return how a node lines up with its body; None where it is no Loop or Scan (of opset 9 or later)."""
+    """Return how a node lines up with its body; None if it is not a Loop or a Scan (of opset 9 or later)."""
     if node.domain not in ("", "ai.onnx") or node.op_type not in ("Loop", "Scan") or "body" not in node.attributes:
         return None
     body = node.attributes["body"].as_graph()

@@ -25,7 +25,7 @@ def has_float16(model: ir.Model) -> bool:
 
 
 def widen_float16(model: ir.Model) -> tuple[str, ...]:
-    """Let everything that is float16 be float32, but for the model's inputs and outputs; in place.
+    """Convert everything from float16 to float32 except the model's inputs and outputs; in place.
 
     float32 holds every float16 number. onnxruntime itself computes float16 recurrent layers in float32 on the CPU, and
     rounds what goes from node to node; that rounding is left out.

@@ -3,7 +3,7 @@
 The form is found by values: whatever forward does to a state (stack, slice, transpose, unbind, a list), the elements of
 the layer's initial state are elements of the input, and those of its final state are elements of the output, at equal
 places. A state may be scaled element by element on the way (a reset, a decay, a mask): half of an element is then half
-of the one element that it becomes. Anything else that a layer starts from, such as a projected condition, is no state.
+of the one element that it becomes. Any other initial value, such as a projected condition, is not a state.
 """
 
 from collections.abc import Callable, Mapping, Sequence

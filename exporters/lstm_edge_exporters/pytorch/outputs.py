@@ -72,7 +72,7 @@ def _leaves(path: str, item: Any) -> Iterator[tuple[str, Tensor]]:
         item = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
     if isinstance(item, Mapping):
         for place, (key, child) in enumerate(item.items()):
-            # An empty key is no name: its place is.
+            # An empty key is replaced by its place.
             name = str(key) or (str(place) if path else f"output_{place}")
             yield from _leaves(f"{path}_{name}" if path else name, child)
     elif isinstance(item, tuple | list):

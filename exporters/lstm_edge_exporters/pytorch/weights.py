@@ -51,6 +51,6 @@ class UsedWeights:
                 for item in fields(Direction):
                     if not np.array_equal(getattr(side, item.name), getattr(its, item.name)):
                         raise CaptureError(
-                            f"{name}: the weights are not the same in every call of the layer, so they are no "
+                            f"{name}: the weights are not the same in every call of the layer, so they are not "
                             "constants of the file: compute them from parameters only, in evaluation mode"
                         )

@@ -91,7 +91,7 @@ class IntegerLayer(Reader):
         """Read the layer in float32, and its integers where they carry over.
 
         Raises:
-            Refusal: it is no linear layer that onnxruntime's tool made.
+            Refusal: it is not a linear layer that onnxruntime's tool made.
         """
         if self.node.op_type != "MatMulInteger":
             raise Refusal(f"{self.node.op_type} has no row-wise form in this version")

@@ -89,7 +89,7 @@ class Original:
 
 
 def _open_half(data: bytes) -> _Runs:
-    """Open a float16 file with basic optimizations, after a process of its own has done so."""
+    """Open a float16 file with basic optimizations, after a separate process has done so."""
     check_survives(data, basic=True, advice="convert it to float32, or adopt the float32 file it was made from")
     session: _Runs = open_session(data, basic=True)
     return session

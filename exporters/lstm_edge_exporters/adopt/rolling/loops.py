@@ -100,7 +100,7 @@ def _read(node: ir.Node, slots: Slots, layer: ir.Node, shapes: Mapping[ir.Value,
         steps.append(place)
     for index in range(slots.carried):
         if index not in states.values() and _is_used(node.outputs[index]):
-            raise Stop(f"it hands on {node.outputs[index].name!r} too, which is no state of the layer")
+            raise Stop(f"it hands on {node.outputs[index].name!r} too, which is not a state of the layer")
     if node.op_type == "Scan":
         _check_scan(node, steps, slots, reverse=reverse)
     else:
