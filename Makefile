@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras mypy pre-co
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -23,11 +23,14 @@ $(VENV)/ready: constraints.txt pyproject.toml
 demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; print one table
 	$(BIN)/python -m lstm_edge.demo
 
-test: $(VENV)/ready $(LIBRARY)  ## run all tests (eight minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes on two cores)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+
+test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands and of damaged Keras files (a minute)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long
 
 test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
-	$(BIN)/python -m pytest -n 0 -q -m "not slow"
+	$(BIN)/python -m pytest -n 0 -q -m "not slow and not long"
 
 coverage: $(VENV)/ready $(LIBRARY)  ## measure which lines and branches the tests reach; print the files below nine tenths (ten minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered --cov-report=html:.cache/coverage

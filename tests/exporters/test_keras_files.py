@@ -266,6 +266,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     assert refusal(path) == "the archive is damaged (it has no end record)"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["keras2.h5", "keras3.keras"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     """Cut short, and with single bytes changed: an error of ours or a model, never anything else."""

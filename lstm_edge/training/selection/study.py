@@ -239,8 +239,11 @@ def _open_database(url: URL) -> optuna.storages.RDBStorage:
                 grace_period=_GRACE,
             )
         except (IntegrityError, ProgrammingError, OperationalError) as error:
-            # PostgreSQL: UniqueViolation, DuplicateTable, DuplicateObject; SQLite: "table ... already exists".
-            if not left or (isinstance(error, OperationalError) and "already exists" not in str(error.orig)):
+            # PostgreSQL: UniqueViolation, DuplicateTable, DuplicateObject; SQLite: "table ... already exists". An error
+            # without a state is the driver's own, such as an unknown option: it does not pass.
+            server = getattr(error.orig, "sqlstate", None) is not None
+            lasting = isinstance(error, ProgrammingError) and not server
+            if not left or lasting or (isinstance(error, OperationalError) and "already exists" not in str(error.orig)):
                 raise
             time.sleep(_POLL)
         except RuntimeError as error:
