@@ -86,6 +86,7 @@ def test_required_kernels_fail_the_build(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler (c++, g++, clang++)")
+@pytest.mark.long
 def test_with_a_compiler_the_wheel_is_for_this_platform(tmp_path):
     name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="1")
     assert "-py3-none-linux_" in name, said
