@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 CARD_KEY = "lstm_edge"
-SCHEMA = "1.3"
+SCHEMA = "1.4"
 BATCH = "batch"
 TIME = "time"
 
@@ -79,13 +79,15 @@ class StateSpec:
     ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` name the layer that has the state. If a foreign file stores
     a state in another form (several layers or h and c in one tensor, the last samples of a convolution), ``kind`` is
     ``"packed"``, ``axes`` are those in the file, ``module`` is the name of the file's input and ``layer`` is 0.
+    ``"cache"`` (since 1.4) is what an operation along time keeps of earlier steps, such as the last frames that a
+    convolution saw; ``module`` is the name of its node.
     An axis that is a multiple of the batch is a product, ``"batch*3"`` (``batch_factor``). ``initial`` is ``"zeros"``,
     the only initial value that this version writes.
     """
 
     input: str
     output: str
-    kind: Literal["h", "c", "packed"]
+    kind: Literal["h", "c", "packed", "cache"]
     module: str
     layer: int
     axes: tuple[str | int, ...]
@@ -102,10 +104,22 @@ class Streaming:
     ``last-step``: some or all outputs have no time axis; after each chunk they equal the outputs of the
     sequence up to that point. ``each-call``: no input has a time axis, every call is one step of a stream.
     ``none``: chunks give other outputs than the whole sequence; ``reason`` says why.
+
+    Most models give one output step for each input step. Otherwise a stream has ``first_gives`` output steps after
+    ``first`` input steps, and ``gives`` more after every further ``every`` input steps; the input steps between are
+    kept until the next ones complete an output. ``latency_steps`` is the number of input steps after it that an
+    output step needs (look-ahead). ``end`` names the int64 [1] graph input that is 1 in the call that ends a sequence
+    (and in a call with a whole sequence), so that the padding after the last step is applied, and 0 in others.
     """
 
     verdict: Literal["every-step", "last-step", "each-call", "none"]
     reason: str = ""
+    latency_steps: int = field(default=0, metadata={"since": 4})
+    first: int = field(default=1, metadata={"since": 4})
+    first_gives: int = field(default=1, metadata={"since": 4})
+    every: int = field(default=1, metadata={"since": 4})
+    gives: int = field(default=1, metadata={"since": 4})
+    end: str | None = field(default=None, metadata={"since": 4})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

@@ -49,7 +49,7 @@ def edited(key, value):
 
 
 def test_a_round_trip_keeps_all():
-    assert SCHEMA == "1.3"
+    assert SCHEMA == "1.4"
     assert parse_card(serialize_card(CARD)) == CARD
     assert card_to_json(CARD)["quantization"]["parts"] == {"lstm.W": "int8", "lstm.R": "int4"}
     assert DOCUMENT["quantization"]["metric"] == {
