@@ -83,7 +83,7 @@ class Original:
         """Stack the states of each explicit pass as its module takes them."""
         entering = {}
         for key, item in numbered(self.plan.passes):
-            specs = [spec for spec in self.plan.states if spec.module == item.name and spec.kind != "packed"]
+            specs = [spec for spec in self.plan.states if spec.module == item.name and spec.kind in ("h", "c")]
             if not item.explicit or not specs:
                 continue
             parts = [
@@ -102,7 +102,7 @@ class Original:
             final = tracker.final(key)
             stacked = item.from_module(_rows(final, orders[key].argsort()) if key in orders else final)
             for spec in self.plan.states:
-                if spec.module == item.name and spec.kind != "packed":
+                if spec.module == item.name and spec.kind in ("h", "c"):
                     directions = int(spec.axes[0])
                     tensor = stacked[kinds.index(spec.kind)]
                     own = tensor[spec.layer * directions : (spec.layer + 1) * directions]
