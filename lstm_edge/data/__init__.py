@@ -24,15 +24,19 @@ from lstm_edge.data._csv import load_csv
 from lstm_edge.data._digest import data_sha256
 from lstm_edge.data._files import BUNDLED, load, load_npz
 from lstm_edge.data._json_lines import load_json_lines
+from lstm_edge.data._named import LAYOUTS, Layout, NamedDataset
 from lstm_edge.data._sequences import TASKS, Dataset, Task
 from lstm_edge.data._transcripts import Transcripts, load_transcripts
 
 __all__ = [
     "BUNDLED",
+    "LAYOUTS",
     "TASKS",
     "Batch",
     "Columns",
     "Dataset",
+    "Layout",
+    "NamedDataset",
     "Pad",
     "Task",
     "Transcripts",

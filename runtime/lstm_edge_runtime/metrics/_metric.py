@@ -4,7 +4,7 @@ N samples, U units (what a bootstrap draws: sequences, or blocks of a text), R r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.errors import InputError
 
 __all__ = ["RESAMPLES", "Counts", "Estimate", "MeanMetric", "Means", "Metric", "Target", "difference", "weights"]
 
@@ -190,6 +191,33 @@ class Metric(ABC):
         Raises:
             InputError: outputs and targets do not fit, or the metric is not defined for them.
         """
+
+    def estimate_sequences(self, outputs: Sequence[Array], targets: Sequence[Array]) -> Estimate:
+        """Measure one output of a model on N sequences; the bootstrap draws sequences.
+
+        A metric of whole sequences overrides it; the default joins all steps and calls ``estimate``.
+
+        Args:
+            outputs: for each sequence its answer without the batch axis, time first if it has a time axis: ``[...]``.
+                Sequences may differ in their number of steps. For classes the last axis is the logits'.
+            targets: for each sequence the target: integers without the axis of the logits, or values of the answer's
+                shape.
+
+        Raises:
+            InputError: a target does not fit its output, or the metric is not defined for them.
+        """
+        joined, wanted, units = [], [], []
+        for number, (output, target) in enumerate(zip(outputs, targets, strict=True)):
+            classes = output.ndim == target.ndim + 1 and output.shape[:-1] == target.shape
+            if not classes and output.shape != target.shape:
+                raise InputError(
+                    f"metric {self.name}: output {list(output.shape)} and target {list(target.shape)} of sequence "
+                    f"{number}: expected equal shapes, or one integer class for each row of logits"
+                )
+            joined.append(output.reshape(-1, output.shape[-1]) if classes else output.reshape(-1))
+            wanted.append(target.reshape(-1))
+            units.append(np.full(target.size, number, np.int64))
+        return self.estimate(np.concatenate(joined), np.concatenate(wanted), np.concatenate(units))
 
     def __call__(self, outputs: Any, targets: Any) -> float:
         """Return the metric's value."""
