@@ -9,12 +9,14 @@ import onnx_ir as ir
 from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8, CellVariant, Variant
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner, remove_node, replace_node
-from lstm_edge_exporters.quantize.layer import Arrays, Outcome, Reader, RecurrentLayer, WeightLayer
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of
+from lstm_edge_exporters.quantize.layer import Arrays, Outcome, Reader, RecurrentLayer, Refusal, WeightLayer
 from lstm_edge_exporters.quantize.mixed import add_mixed, mixed_bytes, round_mixed
 from lstm_edge_exporters.quantize.recurrent import DIRECTIONS, Recurrent
 from lstm_edge_exporters.quantize.request import MATRICES, LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_exporters.quantize.storage import float16_inputs, round_table, to_float16, unpacked_rows
+from lstm_edge_exporters.quantize.tied import Tied
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["emit"]
@@ -27,13 +29,14 @@ _BACKWARD = {"start": -1, "end": INT64_MIN, "axis": 0, "step": -1}
 Operator = Callable[[int, Sequence[ir.Value | None]], tuple[ir.Value, ...]]
 
 
-def emit(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Outcome:
+def emit(reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Tied | None = None) -> Outcome:
     """Read a layer and put in its place, or store in its inputs, what a request asks for.
 
     Args:
         reader: of the layer.
         request: other than to leave the layer as it is.
         rounder: rounds the matrices of recurrent and linear layers.
+        tied: the stored matrix that the layer shares with others, or None.
 
     Returns:
         Bytes before and after, and what the coverage table says beside the scheme.
@@ -44,15 +47,15 @@ def emit(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Outco
     """
     halves = _halves(reader, request)
     if halves:
-        return float16_inputs(reader, halves)
+        return float16_inputs(reader, halves) if tied is None else tied.half_input(reader)
     layer = reader.read()
     if isinstance(layer, RecurrentLayer):
         assert isinstance(reader, Recurrent)
         return _emit_recurrent(reader, layer, request, rounder)
     if reader.kind == "linear":
-        return _emit_linear(reader, layer, request.scheme, rounder)
+        return _emit_linear(reader, layer, request.scheme, rounder, tied)
     if reader.kind == "embedding":
-        return _emit_embedding(reader, layer, request.scheme)
+        return _emit_embedding(reader, layer, request.scheme, tied)
     return _emit_convolution(reader, layer, request.scheme)
 
 
@@ -222,19 +225,23 @@ def _squeezes_directions(node: ir.Node) -> bool:
     return axes is not None and axes.tolist() == [1]
 
 
-def _emit_linear(reader: Reader, layer: WeightLayer, scheme: Scheme, rounder: MatrixRounder) -> Outcome:
+def _emit_linear(
+    reader: Reader, layer: WeightLayer, scheme: Scheme, rounder: MatrixRounder, tied: Tied | None
+) -> Outcome:
     """Replace a MatMul (and the Add of its bias) or a Gemm by a quantized operator."""
     node, name, kind, weight = reader.node, reader.name, scheme.kind, layer.weight
     carried = bool(layer.carried) and kind == "int8"
-    rounded = {} if carried else rounder(f"{name}.weight", weight, scheme)
+    rounded = {} if carried or tied else rounder(f"{name}.weight", weight, scheme)
     arrays = dict(layer.carried) if carried else {f"w{suffix}": array for suffix, array in rounded.items()}
     arrays["b"] = np.zeros(weight.shape[1], np.float32) if layer.bias is None else layer.bias
-    constants = [add_shared(owner(node), f"{name}.{kind}.{key}", array) for key, array in arrays.items()]
+    constants = list(tied.store().values()) if tied else []
+    constants += [add_shared(owner(node), f"{name}.{kind}.{key}", array) for key, array in arrays.items()]
     operator = LINEAR_INT8 if kind == "int8" else LINEAR_INT4
     x = node.inputs[0] if layer.x is None else layer.x
     y = add_node(node, operator, [x, *constants], domain=DOMAIN, outputs=("y",), name=f"{name}/{kind}")
     replace_node(layer.last, y)
-    after, bias = sum(array.nbytes for array in arrays.values()), 0 if layer.bias is None else layer.bias.nbytes
+    after = sum(array.nbytes for array in arrays.values()) + (tied.size_bytes if tied else 0)
+    bias = 0 if layer.bias is None else layer.bias.nbytes
     if layer.x is not None:  # a chain of integer nodes, which nothing uses any more
         note = "weights and scales carried over exactly" if carried else "rounded again from its integers"
         return Outcome(reader.input_bytes + bias, after, note)
@@ -243,7 +250,7 @@ def _emit_linear(reader: Reader, layer: WeightLayer, scheme: Scheme, rounder: Ma
     return Outcome(weight.nbytes + bias, after)
 
 
-def _emit_embedding(reader: Reader, layer: WeightLayer, scheme: Scheme) -> Outcome:
+def _emit_embedding(reader: Reader, layer: WeightLayer, scheme: Scheme, tied: Tied | None) -> Outcome:
     """Replace a Gather by one of rows stored as float16, int8 or four bits, which are unpacked behind it.
 
     int8: one scale a row. Four bits: a scale for each block of a row.
@@ -252,9 +259,18 @@ def _emit_embedding(reader: Reader, layer: WeightLayer, scheme: Scheme) -> Outco
     path = f"{reader.name}.{scheme.kind}"
     if scheme.kind == "float16":
         rounded = to_float16(f"{reader.name}.weight", table)
-        rows = add_node(node, "Gather", [add_shared(graph, f"{path}.w", rounded), ids])
+        stored = tied.half(node, table) if tied else add_shared(graph, f"{path}.w", rounded)
+        axis = {"axis": attribute_of(node, "axis", 0)}
+        rows = add_node(node, "Gather", [stored, ids], attributes=axis if axis["axis"] else None)
         replace_node(node, add_node(node, "Cast", rows, attributes={"to": 1}))
         return Outcome(table.nbytes, rounded.nbytes)
+    if tied:
+        replace_node(node, [tied.rows(node)])
+        return Outcome(table.nbytes, tied.size_bytes)
+    if scheme not in reader.schemes():
+        raise Refusal(
+            f"{scheme} has scales for rows of a matrix, and this table {list(table.shape)} is read in another form"
+        )
     arrays = round_table(f"{reader.name}.weight", table, scheme)
     if scheme.kind == "int4":  # blocks are unpacked from rows [N, K]
         ids = add_node(node, "Reshape", [ids, add_constant(graph, f"{path}.flat", np.array([-1]))])[0]

@@ -10,9 +10,10 @@ import onnx_ir as ir
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.quantize.layer import LayerKind, Reader, Refusal, WeightLayer, constants_of
+from lstm_edge_exporters.quantize.schemes import Scheme
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["Conv", "Embedding", "Linear"]
+__all__ = ["Conv", "Embedding", "Linear", "Lookup"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,6 +125,32 @@ class Embedding(_Weighted):
 
     def stored(self) -> Mapping[int, tuple[str, str]]:
         """Return nothing: rows are converted behind the ``Gather``, not the whole table."""
+        return {}
+
+
+class Lookup(_Weighted):
+    """``Gather`` from any other constant float32 table: along another axis, or of more than two axes.
+
+    Only float16 stores it: int8 and four bits have scales for rows of a matrix.
+    """
+
+    kind: ClassVar[LayerKind] = "embedding"
+    place: ClassVar[int] = 0
+
+    @classmethod
+    def takes(cls, node: ir.Node) -> bool:
+        """Say whether a node picks parts of a constant float32 table with an index that is computed."""
+        if node.op_type != "Gather" or constant_of(node.inputs[1]) is not None:
+            return False
+        table = constant_of(node.inputs[0])
+        return table is not None and table.ndim > 1 and table.dtype == np.float32 and table.size > 0
+
+    def schemes(self) -> tuple[Scheme, ...]:
+        """Return float16 and float32."""
+        return (Scheme(kind="float16"), Scheme(kind="float32"))
+
+    def stored(self) -> Mapping[int, tuple[str, str]]:
+        """Return nothing: what is looked up is converted behind the ``Gather``, not the whole table."""
         return {}
 
 

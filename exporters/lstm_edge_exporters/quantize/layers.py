@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.functions import DOMAIN, parse_cell_name
 from lstm_edge_exporters.quantize.dynamic import DYNAMIC_DOMAIN, DYNAMIC_LSTM, DynamicLstm
-from lstm_edge_exporters.quantize.feedforward import Conv, Embedding, Linear
+from lstm_edge_exporters.quantize.feedforward import Conv, Embedding, Linear, Lookup
 from lstm_edge_exporters.quantize.gru import Gru
 from lstm_edge_exporters.quantize.integer import IntegerLayer, is_integer_layer
 from lstm_edge_exporters.quantize.layer import Reader
@@ -49,7 +49,7 @@ def _feedforward(node: ir.Node) -> Reader | None:
         return None
     if is_integer_layer(node):
         return IntegerLayer(node=node)
-    for kind in (Linear, Embedding, Conv):
+    for kind in (Linear, Embedding, Lookup, Conv):
         if kind.takes(node):
             return kind(node=node)
     return None

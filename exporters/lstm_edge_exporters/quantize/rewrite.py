@@ -8,11 +8,13 @@ import onnx_ir as ir
 from lstm_edge_exporters.onnx_graph.liveness import live_nodes
 from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_exporters.quantize.emit import emit
+from lstm_edge_exporters.quantize.feedforward import Lookup
 from lstm_edge_exporters.quantize.layer import Reader, Refusal
 from lstm_edge_exporters.quantize.layers import layers_in_functions
 from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder
 from lstm_edge_exporters.quantize.schemes import Scheme
+from lstm_edge_exporters.quantize.tied import Tied, find_tied
 from lstm_edge_runtime.card import Coverage
 from lstm_edge_runtime.errors import CoverageError, QuantizationError
 
@@ -51,18 +53,21 @@ def rewrite(
 
     Returns:
         A row for each layer, in graph order, and for each recurrent one inside a local function, which stays as it is.
-        A convolution that stays float32 without being named has none.
+        A convolution and a table that only float16 stores have none where they stay float32 without being named.
 
     Raises:
         QuantizationError: a weight holds NaN or infinity.
     """
-    pairs = zip(readers, requests, strict=True)
+    pairs = list(zip(readers, requests, strict=True))
     live = live_nodes(model)
+    tied = find_tied(pair for pair in pairs if pair[0].node in live)
     with unique_names(model):
         rows = [
-            _rewrite_layer(reader, request, rounder) if reader.node in live else _row_of_dead(reader, request)
+            _rewrite_layer(reader, request, rounder, tied.get(reader))
+            if reader.node in live
+            else _row_of_dead(reader, request)
             for reader, request in pairs
-            if reader.kind != "convolution" or request.named
+            if request.named or _has_row(reader, request)
         ]
     for function, reader in layers_in_functions(model):
         reason = f"{reader.left}: it stands inside a local function"
@@ -94,6 +99,10 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
         raise QuantizationError("the request leaves every layer float32: nothing to quantize")
 
 
+def _has_row(reader: Reader, request: LayerRequest) -> bool:
+    return reader.kind != "convolution" and (not isinstance(reader, Lookup) or request.scheme in reader.schemes())
+
+
 def _row_of_dead(reader: Reader, request: LayerRequest) -> Row:
     """A layer whose numbers reach no output is not quantized, whatever was asked, and does not count as covered."""
     size = reader.input_bytes
@@ -109,7 +118,7 @@ def _row_of_dead(reader: Reader, request: LayerRequest) -> Row:
     )
 
 
-def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder) -> Row:
+def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Tied | None) -> Row:
     text, parts, refused = reader.left, {reader.name: FLOAT32.text}, False
     before = after = reader.size_bytes
     if request.reason:
@@ -118,7 +127,7 @@ def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder
     elif request.gates or request.scheme != FLOAT32:
         bare = reader.input_bytes
         try:
-            before, after, note = emit(reader, request, rounder)
+            before, after, note = emit(reader, request, rounder, tied)
             text, parts = f"{request}: {note}" if note else str(request), request.texts(reader.name)
         except Refusal as refusal:
             text, before, after, refused = f"{reader.left}: {refusal}", bare, bare, True
