@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstm_edge.commands.select import select
     from lstm_edge.commands.train import train
     from lstm_edge.commands.validate import validate
+    from lstm_edge.front_ends import front_end
     from lstm_edge.layers import LSTM
     from lstm_edge.recurrent import Recurrent
     from lstm_edge.training import train_classifier, train_forecaster, train_language_model, train_tagger
@@ -75,6 +76,7 @@ __all__ = [
     "bench",
     "check",
     "export",
+    "front_end",
     "inspect",
     "quantize",
     "run",
@@ -100,6 +102,7 @@ _HOME = {
     "Session": "lstm_edge_runtime.session",
     "State": "lstm_edge_runtime.state",
     "Stream": "lstm_edge_runtime.stream",
+    "front_end": "lstm_edge.front_ends",
     "self_test": "lstm_edge_runtime.selftest",
     **{name: f"lstm_edge.commands.{name}" for name in _COMMANDS},
     **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge.commands.device"),

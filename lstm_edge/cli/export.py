@@ -44,6 +44,9 @@ Examples:
 
     lstm-edge export my_package.models:make_vad --weights vad.pt \\
         --input "x: float32[batch, time, 40]" --lengths -o vad.onnx
+
+    lstm-edge export keywords:Spotter --weights last.ckpt --front-end log-mel:40 \\
+        --input "x: float32[batch, time, 40]" -o keywords.onnx
 """
 
 
@@ -98,6 +101,13 @@ def export(
     output_names: Annotated[
         list[str] | None,
         typer.Option("--output-name", metavar="NAME", help="Name of an output. Repeatable, in order."),
+    ] = None,
+    front_end: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Let the file take samples and compute features itself: log-mel:40, mfcc:13 or log-mel:40,rate=8000.",
+        ),
     ] = None,
     states: Annotated[
         States,

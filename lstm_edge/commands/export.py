@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.exporting import ExportRequest, PipelineReport, run_export
+from lstm_edge_exporters.front_end.request import parse_front_end
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import TensorSpec
 
@@ -32,6 +33,7 @@ def export(
     batch_axis: str | None = None,
     time_axis: str | None = None,
     output_names: Sequence[str] | None = None,
+    front_end: str | None = None,
     states: Literal["explicit", "hidden"] = "explicit",
     lengths: bool = False,
     plain: bool = False,
@@ -68,6 +70,9 @@ def export(
         batch_axis: the name of the axis that is the batch, if that is not enough.
         time_axis: the name of the axis that is time, if that is not enough.
         output_names: names of the outputs, in order.
+        front_end: let the file take samples and compute the features itself: ``"log-mel:40"``, ``"mfcc:13"``, or with
+            options, as in ``"log-mel:40,rate=8000"`` (docs/audio.md). ``inputs`` or ``example_inputs`` describe the
+            features; ``lstm_edge.front_end`` computes the same ones for training.
         states: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial states inside.
         lengths: add an int64 ``[batch]`` input ``lengths``; outputs after a row's length are zero.
         plain: inline the ``lstm_edge`` functions, for consumers without local functions.
@@ -106,6 +111,7 @@ def export(
             batch_axis=batch_axis,
             time_axis=time_axis,
             output_names=tuple(output_names or ()),
+            front_end=None if front_end is None else parse_front_end(front_end),
             state=states,
             lengths=lengths,
             plain=plain,

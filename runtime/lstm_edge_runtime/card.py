@@ -24,6 +24,7 @@ __all__ = [
     "SCHEMA",
     "TIME",
     "Coverage",
+    "FrontEnd",
     "Layer",
     "Metric",
     "ModelCard",
@@ -161,6 +162,23 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrontEnd:
+    """What the graph computes from samples before the model: features, such as mel bands.
+
+    ``input`` names the input of samples, float32 in [-1, 1] at ``rate_hz`` samples a second; ``text`` is the kind and
+    all parameters as ``export --front-end`` takes them. The first frame takes ``first`` samples, each further one
+    ``every`` more: frame j covers the samples from ``j * every`` to ``j * every + first - 1``.
+    """
+
+    input: str
+    text: str
+    rate_hz: int
+    first: int
+    every: int
+    extra: Extra = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Coverage:
     """The quantization of one layer: its operator before, its scheme after, weight bytes before and after."""
 
@@ -229,8 +247,9 @@ class ModelCard:
     """The description that a model file holds of itself; the module's docstring says how the file stores it.
 
     ``lengths`` names the int64 ``[batch]`` input of valid lengths, or is None. ``preprocessing`` documents what the
-    graph does to its inputs, so that callers do not apply it again. ``text`` says how text is encoded as ids of
-    ``vocabulary``. ``undetermined`` holds a sentence for each fact that could not be inferred from a foreign file.
+    graph does to its inputs, so that callers do not apply it again; ``front_end`` describes features that the graph
+    computes of samples. ``text`` says how text is encoded as ids of ``vocabulary``. ``undetermined`` holds a sentence
+    for each fact that could not be inferred from a foreign file.
     ``trained_for`` is the scheme of quantization-aware training as a compact text, or None.
     ``minimum_onnxruntime`` is the oldest onnxruntime that runs the file.
     """
@@ -249,6 +268,7 @@ class ModelCard:
     text: Text | None = field(default=None, metadata={"since": 1})
     undetermined: tuple[str, ...] = field(default=(), metadata={"since": 1})
     preprocessing: tuple[str, ...] = ()
+    front_end: FrontEnd | None = field(default=None, metadata={"since": 4})
     trained_for: str | None = field(default=None, metadata={"since": 2})
     quantization: Quantization | None = None
     parity: Parity | None = None

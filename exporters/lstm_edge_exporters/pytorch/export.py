@@ -19,6 +19,7 @@ from lstm_edge_exporters.onnx_graph.writing import to_proto
 from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.containers import flat_forward
+from lstm_edge_exporters.pytorch.front import with_front_end
 from lstm_edge_exporters.pytorch.given import Examples, Given, input_specs, read_inputs
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, could_be_lengths, ragged_maker, takes_lengths
 from lstm_edge_exporters.pytorch.options import ExportOptions
@@ -138,6 +139,10 @@ def _build_flat(
     compared = check_parity(
         model, original, maker, lengths=captured.lengths, example=_example_shape(specs, given.examples)
     )
+    front = None
+    if options.front_end is not None:
+        front = with_front_end(captured, options.front_end, model, maker, compared, plain=options.plain, say=say)
+        captured, proto, model, maker, compared = front.captured, front.proto, front.model, front.maker, front.compared
 
     say("comparing chunks with the whole sequence")
     streaming = Streaming(verdict="each-call")
@@ -149,9 +154,11 @@ def _build_flat(
             states=captured.states,
             layers=captured.along_time,
             lengths=captured.lengths,
-            fewest=compared.fewest_steps,
+            fewest=compared.fewest_steps if front is None else front.front_end.window,
         )
     card = _card(captured, compared.for_card(), streaming, description)
+    if front is not None:
+        card = front.described(card)
 
     say("making golden vectors and running the self-test")
     goldens = golden_choices(model, card, maker, least=compared.fewest_steps)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lstm_edge_exporters.front_end.request import FrontEnd
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import InputError
 
@@ -22,6 +23,7 @@ class ExportOptions:
         plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
         batch_axis: the name of the axis that is the batch; found by running the module without it.
         time_axis: the name of the axis that is time, likewise.
+        front_end: the file computes the features of samples itself (``parse_front_end``); None: it takes features.
         output_names: names for the outputs, in order; if empty, they are named after their place in the result.
 
     Raises:
@@ -34,6 +36,7 @@ class ExportOptions:
     plain: bool = False
     batch_axis: str | None = None
     time_axis: str | None = None
+    front_end: FrontEnd | None = None
     output_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:

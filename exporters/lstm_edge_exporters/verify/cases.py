@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 
 from lstm_edge_exporters.verify.inputs import InputMaker
-from lstm_edge_runtime.card import BATCH, TIME, Parity
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity
 
-__all__ = ["GRID", "Case", "Comparison", "fewest_steps", "within"]
+__all__ = ["GRID", "Case", "Comparison", "fewest_steps", "input_steps", "within"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,12 @@ def fewest_steps(parity: Parity | None) -> int:
         return 1
     ran = [int(steps) for shape in parity.shapes for steps in re.findall(rf"\b{TIME} (\d+)", shape)]
     return min(ran, default=1)
+
+
+def input_steps(card: ModelCard, steps: int) -> int:
+    """Return the input steps that give so many steps of the model: a front end makes one of many samples."""
+    front_end = card.front_end
+    return steps if front_end is None or steps < 1 else front_end.first + front_end.every * (steps - 1)
 
 
 def within(shape: Case, maker: InputMaker) -> Case:

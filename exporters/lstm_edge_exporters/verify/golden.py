@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_edge_exporters.verify.cases import Case, within
+from lstm_edge_exporters.verify.cases import Case, input_steps, within
 from lstm_edge_exporters.verify.inputs import InputMaker, random_feeds
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
@@ -67,7 +67,8 @@ def golden_choices(model: OpenModel, card: ModelCard, maker: InputMaker, *, leas
     unstable: list[_Candidate] = []
     reasons: list[str] = []
     found, tried = False, set[tuple[object, ...]]()
-    for shapes in SHAPES:
+    for grid in SHAPES:
+        shapes = [(batch, input_steps(card, time)) for batch, time in grid]
         cases = [within(Case(batch=batch, time=time), maker) for batch, time in shapes if time >= least]
         key = tuple(dict.fromkeys(map(str, cases)))
         if not cases or key in tried:
@@ -120,7 +121,9 @@ class _Choice:
     def _vector(self, batch: int, time: int, seed: int, spread: float) -> tuple[GoldenVector, float]:
         """One input with its answer, and how far a small change of the input moves the answer."""
         rng = np.random.default_rng(batch * 100 + time + 10_000 * seed)
-        drawn = random_feeds(self.maker, self.card, rng, batch, time, zero_state=time == 1, spread=spread)
+        drawn = random_feeds(
+            self.maker, self.card, rng, batch, time, zero_state=time == input_steps(self.card, 1), spread=spread
+        )
         feeds = {name: _repeated(array) for name, array in drawn.items()}
         try:
             answers, again = self.model.answers(feeds), self.model.answers(feeds)

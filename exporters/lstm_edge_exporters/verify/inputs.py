@@ -210,6 +210,18 @@ class InputMaker:
             below=below,
         )
 
+    def with_input(self, name: str, spec: TensorSpec) -> "InputMaker":
+        """Return a maker of the same inputs, but ``spec`` in place of the input called ``name``."""
+        return InputMaker(
+            [spec if known.name == name else known for known in self.specs],
+            ids_below=self._ids_below,
+            moments={known: moments for known, moments in self._moments.items() if known != name},
+            values=self.values,
+            lengths=self.lengths,
+            ragged=self._ragged,
+            below=self._below,
+        )
+
     def make(self, rng: np.random.Generator, batch: int, time: int, *, spread: float = 1.0) -> dict[str, Array]:
         """Return an array for each input; axes with other names than batch and time get 3 elements.
 

@@ -1,0 +1,75 @@
+"""The nodes of a front end: Conv, Mul, Conv, Max, Log, and for ``mfcc`` one more Conv."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from lstm_edge_exporters.front_end.request import FrontEnd
+from lstm_edge_exporters.front_end.tables import cosine_transform, dft_weights, mel_weights
+from lstm_edge_exporters.functions.rounding import OPSET
+from lstm_edge_exporters.onnx_graph.tidy import IR_VERSION
+from lstm_edge_exporters.onnx_graph.writing import serialize
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.card import BATCH, TIME
+
+__all__ = ["PREFIX", "Nodes", "alone"]
+
+# The first part of the names of all nodes and weights of a front end.
+PREFIX = "front_end"
+
+
+class Nodes:
+    """Collects nodes and constants, all named after ``prefix``; ``result`` is the value that the last node gave."""
+
+    def __init__(self, start: ir.Value, prefix: str = PREFIX) -> None:
+        self.result, self.prefix = start, prefix
+        self.nodes: list[ir.Node] = []
+        self.constants: list[ir.Value] = []
+
+    def add(self, op_type: str, name: str, more: Sequence[ir.Value] = (), **attributes: int | list[int]) -> None:
+        """Add a node whose first input is ``result``."""
+        node = ir.node(op_type, [self.result, *more], attributes, num_outputs=1, name=f"{self.prefix}.{name}")
+        node.outputs[0].name = f"{self.prefix}.{name}:out"
+        self.nodes.append(node)
+        self.result = node.outputs[0]
+
+    def constant(self, name: str, array: Array) -> ir.Value:
+        """Return a new constant."""
+        name = f"{self.prefix}.{name}"
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+        self.constants.append(value)
+        return value
+
+    def add_features(self, front_end: FrontEnd) -> None:
+        """Go on from samples [batch, 1, time] to features [batch, features, frames]."""
+        transform = self.constant("dft.weight", dft_weights(front_end))
+        self.add("Conv", "dft", [transform], strides=[front_end.hop], kernel_shape=[front_end.window])
+        self.add("Mul", "square", [self.result])
+        self.add("Conv", "mel", [self.constant("mel.weight", mel_weights(front_end))], kernel_shape=[1])
+        self.add("Max", "floor", [self.constant("floor.value", np.array(front_end.floor, np.float32))])
+        self.add("Log", "log")
+        if front_end.kind == "mfcc":
+            weight = cosine_transform(front_end).astype(np.float32)[:, :, None]
+            self.add("Conv", "dct", [self.constant("dct.weight", weight)], kernel_shape=[1])
+
+
+def alone(front_end: FrontEnd) -> bytes:
+    """Return a model that takes ``samples`` float32 [batch, time] and gives ``features`` [batch, features, frames]."""
+    samples = ir.Value(name="samples", shape=ir.Shape([BATCH, TIME]), type=ir.TensorType(ir.DataType.FLOAT))
+    nodes = Nodes(samples)
+    nodes.add("Unsqueeze", "channel", [nodes.constant("channel.axis", np.array([1], np.int64))])
+    nodes.add_features(front_end)
+    nodes.result.name = "features"
+    nodes.result.type = ir.TensorType(ir.DataType.FLOAT)
+    nodes.result.shape = ir.Shape([BATCH, front_end.features, "frames"])
+    graph = ir.Graph(
+        [samples],
+        [nodes.result],
+        nodes=nodes.nodes,
+        initializers=nodes.constants,
+        opset_imports={"": OPSET},
+        name=PREFIX,
+    )
+    return serialize(ir.Model(graph, ir_version=IR_VERSION))
