@@ -19,7 +19,7 @@ from lstm_edge_runtime.writing import check_target, write_atomically
 if TYPE_CHECKING:
     from torch import nn
 
-    from lstm_edge.data import Dataset, Transcripts
+    from lstm_edge.data import Dataset, TableOptions, Transcripts
     from lstm_edge.data.text import TextData
     from lstm_edge.validation.judge import ValidationReport
 
@@ -48,7 +48,7 @@ class ExportRequest:
     scheme: str | None = None
     allow_unquantized: bool = False
     data: str | None = None
-    columns: str | None = None
+    table: "TableOptions | None" = None
     metric: str | None = None
     max_drop: str | None = None
     confidence: float | None = None
@@ -117,7 +117,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
             output cannot be written.
     """
     start = time.monotonic()
-    dataset = _check_request(request)
+    dataset = _check_request(request, progress)
     if isinstance(request.source, str):
         progress(f"loading {request.source}")
     with extra_named("export"):
@@ -163,7 +163,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     )
 
 
-def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData | None":
+def _check_request(request: ExportRequest, progress: Progress) -> "Dataset | Transcripts | TextData | None":
     """Check the request before anything slow starts; returns the validation data, or None."""
     check_target(request.output, ".onnx")
     if request.scheme is None:
@@ -173,7 +173,7 @@ def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData 
             raise InputError("--allow-unquantized requires --scheme: give --scheme int8 too, or leave it out")
     if request.data is None:
         for option, value in (
-            ("--columns", request.columns),
+            ("--columns, --step-every or --missing", request.table),
             ("--metric", request.metric),
             ("--max-drop", request.max_drop),
             ("--confidence", request.confidence),
@@ -182,11 +182,9 @@ def _check_request(request: ExportRequest) -> "Dataset | Transcripts | TextData 
             if value is not None:
                 raise InputError(f"{option} requires validation data: give --data, or leave it out")
         return None
-    from lstm_edge.data import parse_columns
     from lstm_edge.validation.judge import choose_budget, load_data
 
-    named = None if request.columns is None else parse_columns(request.columns)
-    dataset = load_data(request.data, request.metric, columns=named)
+    dataset = load_data(request.data, request.metric, table=request.table, say=progress)
     choose_budget(request.max_drop, request.metric, dataset)
     return dataset
 

@@ -1,7 +1,7 @@
 """Options that several commands share, each written once: one name, one meaning, one grammar."""
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +19,12 @@ __all__ = [
     "Kernels",
     "MaxDrop",
     "MetricName",
+    "MissingName",
+    "MissingRule",
     "Model",
     "Provider",
     "StatePairs",
+    "StepEvery",
     "Threads",
     "TimeAxis",
     "arguments",
@@ -49,6 +52,17 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if value is not None}
 
 
+TABLES = "Tables (CSV, TSV)"
+
+
+class MissingName(StrEnum):
+    """What `--missing` takes."""
+
+    REFUSE = "refuse"
+    FFILL = "ffill"
+    DROP = "drop"
+
+
 Model = Annotated[str, typer.Argument(help="The .onnx file to open.", metavar="MODEL.onnx")]
 
 AllowUnquantized = Annotated[
@@ -57,7 +71,25 @@ AllowUnquantized = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 ColumnSpec = Annotated[
     str | None,
-    typer.Option(help="Roles of the CSV columns, as `sequence=id,step=t,target=y,features=a+b`."),
+    typer.Option(
+        rich_help_panel=TABLES,
+        help="Roles of the columns, as `sequence=id,step=t,target=y,features=a+b` (docs/data.md).",
+    ),
+]
+StepEvery = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=TABLES,
+        help="Expected spacing of the steps: `1s`, `100ms`, `0.5`, or `any`. By default 1 for integers, and any even "
+        "spacing otherwise.",
+    ),
+]
+MissingRule = Annotated[
+    MissingName,
+    typer.Option(
+        rich_help_panel=TABLES,
+        help="Missing cells and steps: refuse them, fill them with the step before (ffill), or drop the steps.",
+    ),
 ]
 Confidence = Annotated[
     float | None,

@@ -16,6 +16,9 @@ from lstm_edge.cli._options import (
     Example,
     MaxDrop,
     MetricName,
+    MissingName,
+    MissingRule,
+    StepEvery,
     Threads,
     TimeAxis,
     arguments,
@@ -126,6 +129,8 @@ def export(
         str | None, typer.Option(help="Data to validate the quantized model on, as for `validate`.")
     ] = None,
     columns: ColumnSpec = None,
+    step_every: StepEvery = None,
+    missing: MissingRule = MissingName.REFUSE,
     metric: MetricName = None,
     max_drop: MaxDrop = None,
     confidence: Confidence = None,

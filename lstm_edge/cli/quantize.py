@@ -9,7 +9,7 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_error, progress
-from lstm_edge.cli._options import AllowUnquantized, AsJson, arguments
+from lstm_edge.cli._options import AllowUnquantized, AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, arguments
 from lstm_edge.cli._quantized import may_overwrite, print_quantization, print_search
 from lstm_edge.cli._renamed import with_old_names
 
@@ -103,10 +103,9 @@ def quantize(
             "`king-james`, or a file as for `validate`.",
         ),
     ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=CALIBRATION, help="Roles of the CSV columns, as for `validate`."),
-    ] = None,
+    columns: ColumnSpec = None,
+    step_every: StepEvery = None,
+    missing: MissingRule = MissingName.REFUSE,
     calibration_samples: Annotated[
         int | None,
         typer.Option(

@@ -9,12 +9,11 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
-from lstm_edge.cli._options import AsJson, arguments
+from lstm_edge.cli._options import AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, arguments
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train.options import (
     BatchSize,
     Bidirectional,
-    ColumnSpec,
     DataSpec,
     Dropout,
     Epochs,
@@ -95,6 +94,8 @@ def select(
         TaskName | None, typer.Option(help="Task of the targets. By default it follows from the data.")
     ] = None,
     columns: ColumnSpec = None,
+    step_every: StepEvery = None,
+    missing: MissingRule = MissingName.REFUSE,
     storage: Annotated[
         str | None,
         typer.Option(help="Database of the trials, `postgresql://...`. By default an SQLite file beside the output."),

@@ -8,7 +8,18 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
-from lstm_edge.cli._options import AsJson, ColumnSpec, Confidence, MaxDrop, MetricName, Threads, arguments
+from lstm_edge.cli._options import (
+    AsJson,
+    ColumnSpec,
+    Confidence,
+    MaxDrop,
+    MetricName,
+    MissingName,
+    MissingRule,
+    StepEvery,
+    Threads,
+    arguments,
+)
 
 __all__ = ["add_to"]
 
@@ -51,6 +62,8 @@ def validate(
         ),
     ],
     columns: ColumnSpec = None,
+    step_every: StepEvery = None,
+    missing: MissingRule = MissingName.REFUSE,
     metric: MetricName = None,
     max_drop: MaxDrop = None,
     confidence: Confidence = None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lstm_edge.commands.old_names import accept_old_names
+from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.exporting import ExportRequest, PipelineReport, run_export
 from lstm_edge_exporters.front_end.request import parse_front_end
 from lstm_edge_exporters.pytorch.options import ExportOptions
@@ -40,7 +41,9 @@ def export(
     scheme: Literal["float16", "int8", "int4"] | None = None,
     allow_unquantized: bool = False,
     data: str | None = None,
-    columns: str | None = None,
+    columns: Columns | str | None = None,
+    step_every: str | float | None = None,
+    missing: Missing = "refuse",
     metric: str | None = None,
     max_drop: str | None = None,
     confidence: float | None = None,
@@ -79,7 +82,10 @@ def export(
         scheme: quantize to this scheme; see ``lstm_edge.quantize``.
         allow_unquantized: accept recurrent layers that stay float32.
         data: the data to validate the quantized model on; see ``lstm_edge.validate``.
-        columns: roles of the columns of a CSV file.
+        columns: roles of the columns of a table.
+        step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
+            integers, any even spacing otherwise.
+        missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
         metric: see ``lstm_edge.validate``.
         max_drop: see ``lstm_edge.validate``.
         confidence: see ``lstm_edge.validate``.
@@ -119,7 +125,7 @@ def export(
         scheme=scheme,
         allow_unquantized=allow_unquantized,
         data=data,
-        columns=columns,
+        table=table_options(columns, step_every, missing),
         metric=metric,
         max_drop=max_drop,
         confidence=confidence,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lstm_edge.commands.old_names import accept_old_names
-from lstm_edge.data import Columns, parse_columns
+from lstm_edge.data import Columns, Missing, TableOptions, table_options
 from lstm_edge_exporters.quantize import MatrixRounder, QuantizationReport, Scheme, parse_scheme
 from lstm_edge_exporters.quantize import quantize as quantize_file
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
@@ -41,6 +41,8 @@ def quantize(
     allow_unquantized: bool = False,
     data: str | None = None,
     columns: Columns | str | None = None,
+    step_every: str | float | None = None,
+    missing: Missing = "refuse",
     calibration_samples: int | None = None,
     compensate: bool = True,
     scale_search: bool = True,
@@ -77,7 +79,10 @@ def quantize(
         allow_unquantized: accept recurrent layers that stay float32.
         data: calibration data (``x`` float32 ``[steps, features]``, or a text), and with ``"auto"`` the tuning data; a
             bundled name or a file (docs/data.md).
-        columns: roles of the columns of a CSV file.
+        columns: roles of the columns of a table.
+        step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
+            integers, any even spacing otherwise.
+        missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
         calibration_samples: number of sequences, or of chunks of 256 tokens; 128 by default.
         compensate: with data: compensate the rounding errors of earlier weights.
         scale_search: with data: search scales instead of taking the extremes.
@@ -116,14 +121,14 @@ def quantize(
     # This must stay the first statement: locals() then holds the arguments and nothing else.
     given = dict(locals())
     schemes = _parse_parts(parts)
-    named = parse_columns(columns) if isinstance(columns, str) else columns
+    table = table_options(columns, step_every, missing)
     if scheme == "auto":
-        request = _search_request(given, schemes, named)
+        request = _search_request(given, schemes, table)
         return _search(request, report, force=force, on_evaluation=on_evaluation, progress=progress)
     _check_plain(given)
     chosen = parse_scheme(scheme, block=block, symmetric=not zero_points)
     if data is not None:
-        rounder, calibration_sha256 = _calibrate(given, named, progress)
+        rounder, calibration_sha256 = _calibrate(given, table, progress)
     options: dict[str, Any] = {} if rounder is None else {"rounder": rounder}
     try:
         return quantize_file(
@@ -174,20 +179,29 @@ def _check_plain(given: Mapping[str, Any]) -> None:
     searched = ("held_out_data", "metric", "max_drop", "confidence", "prefer", "gates", "max_evaluations", "threads")
     _refuse(given, (*searched, "report", "force", "resume"), "requires --scheme auto")
     if given["data"] is None:
-        about_data = ("columns", "calibration_samples", "compensate", "scale_search", "clip", "seed")
+        about_data = (
+            "columns",
+            "step_every",
+            "missing",
+            "calibration_samples",
+            "compensate",
+            "scale_search",
+            "clip",
+            "seed",
+        )
         _refuse(given, about_data, "requires calibration data: give --data")
     elif given["rounder"] is not None:
         raise InputError("got both rounder and data, which makes another rounder: leave one of them out")
 
 
-def _calibrate(given: Mapping[str, Any], columns: Columns | None, say: Say | None) -> tuple[MatrixRounder, str]:
+def _calibrate(given: Mapping[str, Any], table: TableOptions | None, say: Say | None) -> tuple[MatrixRounder, str]:
     from lstm_edge.precision_search.compose import rounder_for
 
     more = {"samples": given["calibration_samples"], "seed": given["seed"], "say": say}
     return rounder_for(
         given["source"],
         given["data"],
-        columns=columns,
+        table=table,
         compensate=given["compensate"],
         search_scales=given["scale_search"],
         clip=given["clip"],
@@ -195,7 +209,7 @@ def _calibrate(given: Mapping[str, Any], columns: Columns | None, say: Say | Non
     )
 
 
-def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str], columns: Columns | None) -> Any:
+def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str], table: TableOptions | None) -> Any:
     from lstm_edge.precision_search import BudgetRequest
     from lstm_edge.validation.judge import default_metric, load_data
 
@@ -212,11 +226,11 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
         source=Path(given["source"]),
         output=Path(given["output"]),
         held_out=given["held_out_data"],
-        metric=given["metric"] or default_metric(load_data(given["data"], None, columns=columns)),
+        metric=given["metric"] or default_metric(load_data(given["data"], None, table=table)),
         search_scales=given["scale_search"],
         layers=given["layer_kinds"],
         parts=_texts(parts),
-        columns=columns,
+        table=table,
         command=_command_line(given, parts),
     )
 

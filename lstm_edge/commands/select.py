@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lstm_edge.amounts import parse_amount, parse_sizes
 from lstm_edge.checkpoint import save_checkpoint
 from lstm_edge.commands.train import check_output
-from lstm_edge.data import Columns, Task, load, parse_columns
+from lstm_edge.data import Columns, Missing, Task, load, table_options
 from lstm_edge.training import TrainingOptions, TrainingReport
 from lstm_edge.training.plot import check_plot
 from lstm_edge.training.selection import (
@@ -55,6 +55,8 @@ def select(
     max_step_us: str | float | None = None,
     task: Task | None = None,
     columns: Columns | str | None = None,
+    step_every: str | float | None = None,
+    missing: Missing = "refuse",
     storage: str | None = None,
     seed: int = 0,
     peephole: Literal["none", "diagonal", "full"] = "none",
@@ -85,7 +87,10 @@ def select(
         max_bytes: largest size of the int8 file in bytes, a number or ``"100k"``.
         max_step_us: largest time of a step on this machine, in microseconds.
         task: task of the targets; None: follows from the file.
-        columns: roles of the columns of a CSV file, as ``sequence=id,step=t,target=y,features=a+b``.
+        columns: roles of the columns of a table, as ``sequence=id,step=t,target=y,features=a+b``.
+        step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
+            integers, any even spacing otherwise.
+        missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
         storage: URL of the database of the trials; None: an SQLite file beside ``output``.
         seed: random seed of the folds and of every training.
         peephole: connections from the cell state to the gates.
@@ -116,8 +121,8 @@ def select(
         max_step_us=parse_amount("--max-step-us", max_step_us) if isinstance(max_step_us, str) else max_step_us,
     )
     sizes, counts = _sizes("--hidden-sizes", hidden_sizes), _sizes("--layer-counts", layer_counts)
-    named = parse_columns(columns) if isinstance(columns, str) else columns
-    dataset = load(data, default_split="train", task=task, columns=named)
+    table = table_options(columns, step_every, missing)
+    dataset = load(data, default_split="train", task=task, table=table, say=progress)
     settings = SelectionSettings(
         hidden=sizes,
         layers=counts,

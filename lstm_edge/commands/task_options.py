@@ -12,13 +12,15 @@ __all__ = ["OPTIONS", "REQUIRED", "RUN", "TASK_OPTIONS"]
 
 # Required by every task; then the options that decide where a training reads, starts and writes.
 REQUIRED = ("data", "output")
-RUN = (*REQUIRED, "held_out_data", "columns", "start", "seed", "resume_file", "resume", "plot")
+RUN = (*REQUIRED, "held_out_data", "columns", "step_every", "missing", "start", "seed", "resume_file", "resume", "plot")
 
 # In the order of `--help`; None: the library decides.
 OPTIONS: Mapping[str, Any] = MappingProxyType(
     {
         "held_out_data": None,
         "columns": None,
+        "step_every": None,
+        "missing": "refuse",
         "held_out": 0.1,
         "pad": "post",
         "truncate": "post",
@@ -76,7 +78,7 @@ _TEXT_ONLY = frozenset(
 )
 _SEQUENCES_ONLY = frozenset(
     {
-        *("columns", "held_out", "pad", "truncate", "max_length", "bucket", "pack"),
+        *("columns", "step_every", "missing", "held_out", "pad", "truncate", "max_length", "bucket", "pack"),
         *("bidirectional", "input_noise", "loss"),
     }
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from lstm_edge.amounts import parse_amount
 from lstm_edge.checkpoint import load_checkpoint_of, save_checkpoint
 from lstm_edge.commands.task_options import RUN, TASK_OPTIONS
-from lstm_edge.data import Dataset, Task, load, parse_columns
+from lstm_edge.data import Columns, Dataset, Missing, Task, load, table_options
 from lstm_edge.training import (
     TASKS,
     Checkpoint,
@@ -41,7 +41,9 @@ def train(
     data: str,
     output: AnyPath,
     held_out_data: str | None = None,
-    columns: str | None = None,
+    columns: Columns | str | None = None,
+    step_every: str | float | None = None,
+    missing: Missing | None = None,
     held_out: float | None = None,
     pad: Literal["post", "pre", "random"] | None = None,
     truncate: Literal["post", "pre", "random"] | None = None,
@@ -104,7 +106,10 @@ def train(
             language model a text.
         output: the ``.safetensors`` file to write.
         held_out_data: data for early stopping; replaces a held-out share of ``data``.
-        columns: roles of the columns of a CSV file, as ``sequence=id,step=t,target=y,features=a+b``.
+        columns: roles of the columns of a table, as ``sequence=id,step=t,target=y,features=a+b``.
+        step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
+            integers, any even spacing otherwise.
+        missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
         held_out: share of ``data`` that is held out.
         pad: side of the padding; it never changes an answer.
         truncate: side at which steps over ``max_length`` are dropped.
@@ -265,14 +270,15 @@ def _train_sequences(run: _Run) -> tuple[Any, TrainingReport]:
 
 def _load_parts(run: _Run, task: Task) -> tuple[Dataset, Dataset | None]:
     """Load the training data and the held-out data, if given, with the labels of the training data."""
-    named = None if "columns" not in run.given else parse_columns(run.given["columns"])
-    dataset = load(run.given["data"], default_split="train", task=task, columns=named)
+    given = {name: run.given[name] for name in ("columns", "step_every", "missing") if name in run.given}
+    table, say = table_options(**given), run.callbacks["progress"]
+    dataset = load(run.given["data"], default_split="train", task=task, table=table, say=say)
     check_sizes(dataset, task, {})
     if "held_out_data" not in run.given:
         return dataset, None
     other = run.given["held_out_data"]
     labels = dataset.labels or None
-    return dataset, load(other, default_split="test", task=task, columns=named, labels=labels)
+    return dataset, load(other, default_split="test", task=task, table=table, labels=labels, say=say)
 
 
 def _train_text(run: _Run) -> tuple[Any, TrainingReport]:

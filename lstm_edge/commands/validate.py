@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from lstm_edge.commands.old_names import accept_old_names
-from lstm_edge.data import Columns, parse_columns
+from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.data.text import TextData
 from lstm_edge.validation.judge import AnyData, Judge, load_data
 from lstm_edge.validation.predictions import Source
@@ -19,6 +19,8 @@ def validate(
     data: AnyData | str,
     *,
     columns: Columns | str | None = None,
+    step_every: str | float | None = None,
+    missing: Missing = "refuse",
     metric: str | None = None,
     max_drop: str | None = None,
     confidence: float | None = None,
@@ -36,7 +38,10 @@ def validate(
         against: the reference, a path or bytes.
         data: a bundled name, the path of a file (docs/data.md), or loaded data: sequences ``x`` float32
             ``[steps, features]`` with targets, transcripts, or a text.
-        columns: roles of the columns of a CSV file, as ``sequence=id,step=t,target=y,features=a+b``.
+        columns: roles of the columns of a table, as ``sequence=id,step=t,target=y,features=a+b``.
+        step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
+            integers, any even spacing otherwise.
+        missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
         metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function``; None: accuracy for classes,
             mean-squared-error for values, perplexity for a text.
         max_drop: the budget, such as ``"0.5pt"`` or ``"0.5%"``; None: ``"0.5pt"`` for a named metric and for accuracy.
@@ -52,7 +57,7 @@ def validate(
         ArtifactError, IntegrityError: a model cannot be opened.
     """
     if isinstance(data, str):
-        data = load_data(data, metric, columns=parse_columns(columns) if isinstance(columns, str) else columns)
+        data = load_data(data, metric, table=table_options(columns, step_every, missing), say=progress)
     if progress is not None:
         unit = "characters" if isinstance(data, TextData) else "sequences"
         progress(f"validating on {data.name}: {len(data):,} {unit}, seed {seed}")

@@ -22,10 +22,12 @@ from lstm_edge.data._batches import Batch, Pad, Truncate, bucketed_batches, coll
 from lstm_edge.data._columns import Columns, parse_columns
 from lstm_edge.data._csv import load_csv
 from lstm_edge.data._digest import data_sha256
-from lstm_edge.data._files import BUNDLED, load, load_npz
+from lstm_edge.data._files import BUNDLED, is_table, load, load_npz
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._named import LAYOUTS, Layout, NamedDataset
 from lstm_edge.data._sequences import TASKS, Dataset, Task
+from lstm_edge.data._steps import parse_spacing
+from lstm_edge.data._table_options import Missing, TableOptions, table_options
 from lstm_edge.data._transcripts import Transcripts, load_transcripts
 
 __all__ = [
@@ -36,14 +38,17 @@ __all__ = [
     "Columns",
     "Dataset",
     "Layout",
+    "Missing",
     "NamedDataset",
     "Pad",
+    "TableOptions",
     "Task",
     "Transcripts",
     "Truncate",
     "bucketed_batches",
     "collate",
     "data_sha256",
+    "is_table",
     "load",
     "load_csv",
     "load_json_lines",
@@ -51,4 +56,6 @@ __all__ = [
     "load_transcripts",
     "pad",
     "parse_columns",
+    "parse_spacing",
+    "table_options",
 ]

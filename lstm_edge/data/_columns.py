@@ -1,26 +1,31 @@
-"""The roles of the columns of a CSV file."""
+"""The roles of the columns of a table."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lstm_edge.data._rows import FeatureColumn, Places, Rows
 from lstm_edge.data._text_files import at
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["Columns", "Places", "find_places", "parse_columns"]
+__all__ = ["NO_COLUMN", "Columns", "find_places", "has_columns", "make_rows", "parse_columns"]
 
 # A column may be a feature, and the layers of a model have at most 16,384 inputs.
 MOST_COLUMNS = 2**16
+# As a sequence: the whole file is one.
+NO_COLUMN = "-"
+_ROLES = ("sequence", "step", "target", "group", "time", "features")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The roles of the columns of a CSV file.
+    """The roles of the columns of a table.
 
-    ``sequence`` names the sequence of a line and ``step`` (integers) its position in the sequence. ``target`` names one
-    column, or several whose numbers together are one target. ``group`` and ``time`` are the group and the time of a
-    sequence; columns with these names are optional, and columns with other names must exist. ``features``: the columns
-    of ``x`` in their order; by default all other columns.
+    ``sequence`` names the sequence of a row; ``-``: the file is one sequence. ``step`` (integers, numbers or ISO times)
+    is the row's position in the sequence. ``target`` names one column, or several whose numbers together are one
+    target. ``group`` and ``time`` are the group and the time of a sequence; columns with these names are optional, and
+    columns with other names must exist. ``features``: the columns of ``x`` in their order; by default all other
+    columns.
     """
 
     sequence: str = "sequence"
@@ -31,32 +36,24 @@ class Columns:
     features: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """The index of each column in a line, from 0; None for an absent optional column."""
-
-    sequence: int
-    step: int
-    target: tuple[int, ...]
-    features: tuple[int, ...]
-    group: int | None
-    time: int | None
-
-
 def parse_columns(text: str) -> Columns:
-    """Parse ``sequence=utterance,step=frame,target=speaker,features=a+b+c``; ``+`` joins several names.
+    """Parse the roles of columns.
+
+    ``sequence=utterance,step=frame,target=speaker,features=a+b+c``: ``+`` joins several names. With a semicolon between
+    the roles commas join names too: ``sequence=utterance; step=frame; features=a,b,c``.
 
     Raises:
         InputError: a part is malformed, or names no column or too many columns.
     """
+    apart = ";" if ";" in text else ","
     given: dict[str, tuple[str, ...]] = {}
-    for part in text.split(","):
+    for part in text.rstrip(f"{apart} ").split(apart):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        names = tuple(name.strip() for name in value.split("+"))
-        if key not in Columns.__dataclass_fields__ or not equals or not all(names) or key in given:
+        names = tuple(name.strip() for name in (value.replace(",", "+") if apart == ";" else value).split("+"))
+        if key not in _ROLES or not equals or not all(names) or key in given:
             raise InputError(
                 f"columns: {part.strip()!r} is not key=name; expected each of "
-                f"{', '.join(Columns.__dataclass_fields__)} at most once, as in target=a or features=a+b"
+                f"{', '.join(_ROLES)} at most once, as in target=a or features=a+b"
             )
         if len(names) > 1 and key not in ("target", "features"):
             raise InputError(f"columns: {key} is one column, got {len(names)}: {', '.join(names)}")
@@ -68,38 +65,68 @@ def parse_columns(text: str) -> Columns:
     )
 
 
-def find_places(name: str, header: list[str], columns: Columns) -> Places:
+def _required(columns: Columns) -> list[tuple[str, str]]:
+    """Return the role and the name of every column that must exist."""
+    wanted = [] if columns.sequence == NO_COLUMN else [("sequence", columns.sequence)]
+    wanted += [("step", columns.step)]
+    wanted += [("target", column) for column in columns.target]
+    wanted += [(key, getattr(columns, key)) for key in ("group", "time") if getattr(columns, key) != key]
+    return wanted + [("features", column) for column in columns.features]
+
+
+def has_columns(header: Sequence[str], columns: Columns) -> bool:
+    """Return whether a header has every column that must exist."""
+    return all(column in header for _, column in _required(columns))
+
+
+def find_places(name: str, header: Sequence[str], columns: Columns, *, unit: str = "line") -> Places:
     """Find the columns in a header.
 
     Raises:
         DataError: a column is missing or duplicate, or no column is left for features.
     """
     if len(header) > MOST_COLUMNS:
-        raise at(name, 1, f"the header has {len(header):,} columns, expected at most {MOST_COLUMNS:,}")
+        raise at(name, 1, f"the header has {len(header):,} columns, expected at most {MOST_COLUMNS:,}", unit=unit)
     twice = [column for column, count in Counter(header).items() if count > 1]
     if twice:
-        raise at(name, 1, f"the column {min(twice)[:40]!r} is given twice")
-    defaults = Columns()
-    optional = {key for key in ("group", "time") if getattr(columns, key) == getattr(defaults, key)}
-    wanted = [("sequence", columns.sequence), ("step", columns.step)]
-    wanted += [("target", column) for column in columns.target]
-    wanted += [(key, getattr(columns, key)) for key in ("group", "time") if key not in optional]
-    wanted += [("features", column) for column in columns.features]
-    for key, column in wanted:
+        raise at(name, 1, f"the column {min(twice)[:40]!r} is given twice", unit=unit)
+    for key, column in _required(columns):
         if column not in header:
-            raise at(name, 1, f"no column {column!r} ({key}); found {_shown(header)}. Give its name with columns")
+            advice = f", or sequence={NO_COLUMN} if the file is one sequence" if key == "sequence" else ""
+            sentence = f"no column {column!r} ({key}); found {_shown(header)}. Give its name with columns{advice}"
+            raise at(name, 1, sentence, unit=unit)
     places = {column: place for place, column in enumerate(header)}
-    others = {columns.sequence, columns.step, *columns.target, columns.group, columns.time}
+    used = {columns.sequence, columns.step, *columns.target, *columns.features}
+    # A column of times that is the step is not also the time of the sequence.
+    group, time = (None if column in used else places.get(column) for column in (columns.group, columns.time))
+    others = {*used, columns.group, columns.time}
     chosen = columns.features or tuple(column for column in header if column not in others)
     if not chosen:
-        raise at(name, 1, f"no column is left for features; found {_shown(header)}")
+        raise at(name, 1, f"no column is left for features; found {_shown(header)}", unit=unit)
     return Places(
-        sequence=places[columns.sequence],
+        sequence=None if columns.sequence == NO_COLUMN else places[columns.sequence],
         step=places[columns.step],
         target=tuple(places[column] for column in columns.target),
         features=tuple(places[column] for column in chosen),
-        group=places.get(columns.group),
-        time=places.get(columns.time),
+        group=group,
+        time=time,
+    )
+
+
+def make_rows(name: str, header: Sequence[str], columns: Columns, *, drop: bool, unit: str = "line") -> Rows:
+    """Return the empty rows of a table with a header; with ``drop`` rows without a step are left out.
+
+    Raises:
+        DataError: see ``find_places``.
+    """
+    places = find_places(name, header, columns, unit=unit)
+    return Rows(
+        name=name,
+        unit=unit,
+        columns=[FeatureColumn(name=header[place]) for place in places.features],
+        header=header,
+        places=places,
+        keep_without_step=not drop,
     )
 
 

@@ -2,33 +2,39 @@
 
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge.data._columns import Columns
 from lstm_edge.data._csv import load_csv
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._sequences import Dataset, Task
+from lstm_edge.data._table_options import TableOptions
 from lstm_edge_runtime._npy import MAGIC, NUMBERS_AND_TEXT, read_npy
 from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import DataError, InputError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
 
-__all__ = ["BUNDLED", "load", "load_npz"]
+__all__ = ["BUNDLED", "is_table", "load", "load_npz"]
 
 Split = Literal["train", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 BUNDLED = ("japanese-vowels",)
-SUFFIXES = (".npz", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
+SUFFIXES = (".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
+TABLES = SUFFIXES[1:5]
 SPEAKERS = tuple(f"speaker {number}" for number in range(1, 10))
 
 # A model has at most this number of classes.
 MOST_LABELS = 1_000_000
+
+
+def is_table(spec: str) -> bool:
+    """Return whether a name is the path of a table, to which ``TableOptions`` apply."""
+    return spec.endswith(TABLES)
 
 
 def load(
@@ -36,28 +42,30 @@ def load(
     *,
     default_split: Split,
     task: Task | None = None,
-    columns: Columns | None = None,
+    table: TableOptions | None = None,
     labels: Sequence[str] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Load a bundled set or a file: ``.npz``, ``.csv``, ``.csv.gz``, ``.jsonl`` or ``.jsonl.gz``.
+    """Load a bundled set or a file: ``.npz``, ``.csv``, ``.tsv`` or ``.jsonl``, the last three also with ``.gz``.
 
     Args:
         spec: ``japanese-vowels``, ``japanese-vowels:train``, ``japanese-vowels:test``, or the path of a file (its
             contents: see docs/data.md).
         default_split: split of a bundled name without one: ``train`` for training, ``test`` for evaluation.
         task: task that the targets must fit; None accepts any.
-        columns: roles of the columns of a CSV file.
+        table: how a table is read: roles of the columns, spacing of the steps, what becomes of what is missing.
         labels: for text files, the only labels allowed, in their order (those of a trained model).
+        say: called with one line for each of the set's notes: what was done to the rows of a table.
 
     Raises:
         DataError: the set, split or file does not exist, or the file's contents are not as documented or do not fit
             ``task``.
-        InputError: ``columns`` was given for another kind of file.
+        InputError: ``table`` was given for another kind of file, or its spacing is not of the kind of the steps.
     """
     name, colon, split = spec.partition(":")
     suffix = next((ending for ending in SUFFIXES if spec.endswith(ending)), None)
-    if columns is not None and suffix not in (".csv", ".csv.gz"):
-        raise InputError(f"data {spec}: columns require a .csv file, leave them out")
+    if table is not None and suffix not in TABLES:
+        raise InputError(f"data {spec}: --columns, --step-every and --missing are for tables, leave them out")
     if name in BUNDLED:
         if colon and split not in SPLITS:
             raise DataError(f"data {spec!r}: {name} has no split {split!r}; expected one of {', '.join(SPLITS)}")
@@ -69,9 +77,13 @@ def load(
         )
     if suffix == ".npz":
         return load_npz(spec, task=task)
-    if suffix in (".csv", ".csv.gz"):
-        return load_csv(spec, columns=columns, task=task, labels=labels)
-    return load_json_lines(spec, task=task, labels=labels)
+    if suffix not in TABLES:
+        return load_json_lines(spec, task=task, labels=labels)
+    dataset = load_csv(spec, table=table, task=task, labels=labels)
+    if say is not None:
+        for note in dataset.notes:
+            say(f"data {spec}: {note}")
+    return dataset
 
 
 def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:

@@ -37,6 +37,7 @@ class Dataset:
         groups: int64 ``[N]``, sequences of one group (one speaker, one machine) stay together in a split; or None.
         times: float64 ``[N]``, time of each sequence in any unit, used by a split in time; or None.
         ids: the names of the sequences, or empty.
+        notes: what was done to the file's rows in reading it, for the user: sorted, filled, dropped.
 
     Raises:
         DataError: an array has a wrong dtype or shape, the set is empty, or a number is NaN or infinite.
@@ -51,6 +52,7 @@ class Dataset:
     groups: NDArray[np.int64] | None = None
     times: NDArray[np.float64] | None = None
     ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     _starts: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

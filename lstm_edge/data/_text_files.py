@@ -65,9 +65,9 @@ class Lines:
         return line
 
 
-def at(name: str, line: int, sentence: str) -> DataError:
-    """Return the error for one line of a file."""
-    return DataError(f"data {name}, line {line}: {sentence}")
+def at(name: str, line: int, sentence: str, *, unit: str = "line") -> DataError:
+    """Return the error for one line of a file, or for one row of a file without lines."""
+    return DataError(f"data {name}, {unit} {line}: {sentence}")
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def finite(value: float) -> float | None:
     return number if abs(number) <= _LARGEST else None
 
 
-def is_class(task: Task | None, targets: Sequence[Target], name: str) -> bool:
+def is_class(task: Task | None, targets: Sequence[Target], name: str, *, unit: str = "line") -> bool:
     """Decide whether targets are classes.
 
     A given task decides. Without a task, vectors are values; integers and non-numeric texts are classes; numbers are
@@ -135,13 +135,14 @@ def is_class(task: Task | None, targets: Sequence[Target], name: str) -> bool:
         raise at(
             name,
             kinds["text"],
-            f"the target is not a number, but the target on line {kinds['value']} has a decimal point; give the task",
+            f"the target is not a number, but the target on {unit} {kinds['value']} has a decimal point; give the task",
+            unit=unit,
         )
     return "value" not in kinds
 
 
 def build_targets(
-    name: str, targets: Sequence[Target], *, classes: bool, labels: Sequence[str] | None
+    name: str, targets: Sequence[Target], *, classes: bool, labels: Sequence[str] | None, unit: str = "line"
 ) -> tuple[Array, tuple[str, ...]]:
     """Turn targets into ``y``.
 
@@ -151,6 +152,7 @@ def build_targets(
         classes: whether they are classes.
         labels: the classes that are allowed (those of a model), in the model's order; None: those of the file, sorted,
             by value where all are integers.
+        unit: what a line of the file is called.
 
     Returns:
         int64 ``[n]`` and the names of the classes; or float32 ``[n]`` or ``[n, K]`` and nothing.
@@ -160,17 +162,18 @@ def build_targets(
             one.
     """
     if not classes:
-        return _values(name, targets), ()
+        return _values(name, targets, unit), ()
     for value, line in targets:
         if not isinstance(value, str):
-            raise at(name, line, f"the target has {len(value)} numbers, expected one class")
+            raise at(name, line, f"the target has {len(value)} numbers, expected one class", unit=unit)
     texts = [str(value) for value, _ in targets]
     known = _sorted(set(texts)) if labels is None else list(labels)
     numbers = {text: number for number, text in enumerate(known)}
     for text, (_, line) in zip(texts, targets, strict=True):
         if text not in numbers:
             shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
-            raise at(name, line, f"the label {text!r} was never seen in training; expected one of {shown}")
+            sentence = f"the label {text!r} was never seen in training; expected one of {shown}"
+            raise at(name, line, sentence, unit=unit)
     return np.array([numbers[text] for text in texts], dtype=np.int64), tuple(known)
 
 
@@ -181,18 +184,20 @@ def number_ids(texts: Sequence[str]) -> NDArray[np.int64]:
     return np.array([numbers[text] for text in texts], dtype=np.int64)
 
 
-def _values(name: str, targets: Sequence[Target]) -> Array:
+def _values(name: str, targets: Sequence[Target], unit: str) -> Array:
     rows: list[tuple[float, ...]] = []
     for value, line in targets:
         if isinstance(value, str):
             number = parse_number(value)
             if number is None:
-                raise at(name, line, f"the target {value!r} is not a finite number; expected one to forecast")
+                sentence = f"the target {value!r} is not a finite number; expected one to forecast"
+                raise at(name, line, sentence, unit=unit)
             row: tuple[float, ...] = (number,)
         else:
             row = value
         if rows and len(row) != len(rows[0]):
-            raise at(name, line, f"the target has {len(row)} numbers, expected {len(rows[0])} as on the lines before")
+            sentence = f"the target has {len(row)} numbers, expected {len(rows[0])} as on the {unit}s before"
+            raise at(name, line, sentence, unit=unit)
         rows.append(row)
     single = all(isinstance(value, str) for value, _ in targets)
     y = np.array(rows, dtype=np.float32)

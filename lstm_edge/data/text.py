@@ -34,7 +34,7 @@ _FILES = {"king-james": "kjv.txt.xz"}
 _PACKED = (".xz", ".gz")
 _SUFFIXES = (".txt", *_PACKED)
 # The suffixes of lstm_edge.data.load, which reads sequences of numbers.
-_TABLES = (".csv.gz", ".jsonl.gz")
+_TABLES = (".csv.gz", ".tsv.gz", ".jsonl.gz")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge.data import Columns
+from lstm_edge.data import TableOptions
 from lstm_edge.precision_search.data import calibration_feeds, load_calibration
 from lstm_edge.precision_search.measure import Built
 from lstm_edge_exporters.artifact import Artifact
@@ -164,7 +164,7 @@ def rounder_for(
     path: str | os.PathLike[str],
     data: str,
     *,
-    columns: Columns | None = None,
+    table: TableOptions | None = None,
     samples: int = 128,
     seed: int = 0,
     compensate: bool = True,
@@ -177,7 +177,7 @@ def rounder_for(
     Args:
         path: the float32 file.
         data: see ``load_calibration``.
-        columns: roles of the columns of a CSV file.
+        table: how a table is read: roles of the columns, spacing of the steps, what becomes of what is missing.
         samples: number of sequences, or of chunks of text.
         seed: random seed of their selection.
         compensate: round each input of a matrix so that it compensates the errors of the inputs before it.
@@ -194,7 +194,7 @@ def rounder_for(
     """
     composer = Composer.read(path)
     composer.check_float32()
-    known = load_calibration(data, columns=columns)
+    known = load_calibration(data, table=table, say=say)
     say(f"collecting activations on {known.name}")
     feeds = calibration_feeds(Session(composer.source, kernels="off"), known, samples, seed=seed)
     rounder = composer.calibrate(feeds, compensate=compensate, search_scales=search_scales, clip=clip, say=say)

@@ -11,13 +11,13 @@ confirms a result, a few times at most. ``calibration`` is for collecting the la
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lstm_edge.data import BUNDLED, Columns, Dataset, Transcripts
+from lstm_edge.data import BUNDLED, Dataset, TableOptions, Transcripts, is_table
 from lstm_edge.data.holdout import hold_out_sequences
 from lstm_edge.data.text import TEXTS, TextData, is_text
 from lstm_edge.validation.judge import load_data
@@ -49,25 +49,34 @@ class Roles:
     calibration: Samples
 
 
-def load_roles(data: str, held_out: str | None, *, metric: str, columns: Columns | None = None, seed: int = 0) -> Roles:
+def load_roles(
+    data: str,
+    held_out: str | None,
+    *,
+    metric: str,
+    table: TableOptions | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] | None = None,
+) -> Roles:
     """Load the data of a search and assign the roles.
 
     Args:
         data: a name for ``lstm_edge.validation.judge.load_data``.
         held_out: another name, or None: see above.
         metric: decides whether the data are sequences or a text.
-        columns: roles of the columns of a CSV file.
+        table: how a table is read: roles of the columns, spacing of the steps, what becomes of what is missing.
         seed: random seed of the split.
+        say: called with one line for each thing that was done to the rows of a table.
 
     Raises:
         DataError: the data cannot be loaded, or there are too few samples.
         InputError: the data do not fit the metric, or both data share samples.
     """
-    # One of two files may be a CSV; if neither is, the loader refuses the columns.
-    tables = [spec for spec in (data, held_out) if spec is not None and ".csv" in spec]
+    # One of two files may be a table; if neither is, the loader refuses the options of tables.
+    tables = [spec for spec in (data, held_out) if spec is not None and is_table(spec)]
 
     def load(spec: str) -> Samples:
-        return load_data(spec, metric, columns=columns if spec in tables or not tables else None)
+        return load_data(spec, metric, table=table if spec in tables or not tables else None, say=say)
 
     if held_out is not None:
         named = load(_first_part(data))
@@ -87,8 +96,15 @@ def load_roles(data: str, held_out: str | None, *, metric: str, columns: Columns
     return roles
 
 
-def load_calibration(data: str, *, columns: Columns | None = None) -> Samples:
+def load_calibration(
+    data: str, *, table: TableOptions | None = None, say: Callable[[str], None] | None = None
+) -> Samples:
     """Load calibration data without a search: a bundled name means its training part.
+
+    Args:
+        data: the name or the file.
+        table: how a table is read: roles of the columns, spacing of the steps, what becomes of what is missing.
+        say: called with one line for each thing that was done to the rows of a table.
 
     Raises:
         DataError: the data cannot be loaded.
@@ -98,7 +114,7 @@ def load_calibration(data: str, *, columns: Columns | None = None) -> Samples:
 
     if is_text(data):
         return load_text(data, default_part="train")
-    return load(data, default_split="train", columns=columns)
+    return load(data, default_split="train", table=table, say=say)
 
 
 def calibration_feeds(

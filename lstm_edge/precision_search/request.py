@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lstm_edge.data import Columns, data_sha256
+from lstm_edge.data import TableOptions, data_sha256
 from lstm_edge.precision_search.data import Roles
 from lstm_edge.precision_search.environment import machine, versions
 from lstm_edge.precision_search.space import UNIFORM, Prefer, SearchPart
@@ -27,7 +27,7 @@ class BudgetRequest:
     Attributes:
         source: the float32 file.
         output: the file to write; until then the journal is beside it as ``OUTPUT.search``.
-        data, held_out, columns: see ``lstm_edge.precision_search.data``.
+        data, held_out, table: see ``lstm_edge.precision_search.data``.
         metric, max_drop: as for ``lstm_edge.validation.judge.validate``.
         confidence: confidence level of the upper bound that must stay within the budget.
         prefer: ``"size"``, or ``"latency"``: the lowest measured time of a step on this machine.
@@ -49,7 +49,7 @@ class BudgetRequest:
     metric: str
     max_drop: str
     held_out: str | None = None
-    columns: Columns | None = None
+    table: TableOptions | None = None
     confidence: float = 0.95
     prefer: Prefer = "size"
     max_evaluations: int = 200
@@ -114,7 +114,7 @@ def check_evaluations(request: BudgetRequest, parts: Sequence[SearchPart]) -> No
 
 def identity_of(request: BudgetRequest, source_sha256: str, roles: Roles) -> dict[str, Any]:
     """Return the values that the measurements of a search depend on, as JSON values."""
-    fixed = ("source", "output", "data", "held_out", "columns", "resume", "command")
+    fixed = ("source", "output", "data", "held_out", "table", "resume", "command")
     options = {key: value for key, value in vars(request).items() if key not in fixed}
     return options | {
         "parts": dict(request.parts),

@@ -81,7 +81,7 @@ def quantize_to_budget(
         # Refuses unknown parts and unsupported schemes before the search.
         composer.artifact(dict(request.parts) | {parts[0].part: parts[0].schemes[-1]})
     roles = load_roles(
-        request.data, request.held_out, metric=request.metric, columns=request.columns, seed=request.seed
+        request.data, request.held_out, metric=request.metric, table=request.table, seed=request.seed, say=say
     )
     journal = Journal(request.journal, identity_of(request, composer.sha256, roles), resume=request.resume)
     try:

@@ -7,7 +7,7 @@ only NumPy and the runtime package, so it also runs on the device.
 
 from collections.abc import Callable
 
-from lstm_edge.data import BUNDLED, Columns, Dataset, Task, Transcripts, load, load_transcripts
+from lstm_edge.data import BUNDLED, Dataset, TableOptions, Task, Transcripts, load, load_transcripts
 from lstm_edge.data.text import TextData, is_text, load_text
 from lstm_edge.validation.bootstrap import bootstrap_bound, check_confidence
 from lstm_edge.validation.own_metric import load_metric
@@ -162,7 +162,13 @@ def choose_budget(max_drop: str | None, metric: str | None, data: AnyData) -> Bu
     return parse_budget(max_drop or "0.5pt")
 
 
-def load_data(spec: str, metric: str | None, *, columns: Columns | None = None) -> AnyData:
+def load_data(
+    spec: str,
+    metric: str | None,
+    *,
+    table: TableOptions | None = None,
+    say: Callable[[str], None] | None = None,
+) -> AnyData:
     """Load the data of a metric: a text for ``perplexity`` and ``bits-per-character``, else sequences.
 
     ``agreement`` is measured on either; ``word-error-rate`` and ``character-error-rate`` on sequences with texts.
@@ -172,19 +178,20 @@ def load_data(spec: str, metric: str | None, *, columns: Columns | None = None) 
             name means its test part, the path of a text the whole file, or with ``:test`` its last 5 %.
         metric: a name for ``load_metric``. For a metric of values, integers in a file are values too. None: a text or
             sequences, according to the spec.
-        columns: roles of the columns of a CSV file.
+        table: how a table is read: roles of the columns, spacing of the steps, what becomes of what is missing.
+        say: called with one line for each thing that was done to the rows of a table.
 
     Raises:
-        InputError: the metric does not exist or does not fit this kind of data, or ``columns`` are given for another
-            kind of file.
+        InputError: the metric does not exist or does not fit this kind of data, or ``table`` is given for another kind
+            of file.
         DataError: the data cannot be loaded.
     """
     if metric is None:
         metric = "perplexity" if is_text(spec) else None
     target = None if metric is None else load_metric(metric).target
     if target == "token" or (target == "reference" and is_text(spec)):
-        if columns is not None:
-            raise InputError(f"data {spec}: columns require a .csv file, leave them out")
+        if table is not None:
+            raise InputError(f"data {spec}: --columns, --step-every and --missing are for tables, leave them out")
         if spec.partition(":")[0] in BUNDLED:
             raise InputError(f"metric {metric}: data {spec} holds sequences, expected a text, such as king-james")
         return load_text(spec, default_part="test")
@@ -192,13 +199,13 @@ def load_data(spec: str, metric: str | None, *, columns: Columns | None = None) 
         known = "perplexity, bits-per-character or agreement"
         raise InputError(f"metric {metric}: data {spec} is a text, expected {known}")
     if target == "text":
-        if not spec.endswith((".jsonl", ".jsonl.gz")) or columns is not None:
+        if not spec.endswith((".jsonl", ".jsonl.gz")) or table is not None:
             raise InputError(
                 f"metric {metric}: data {spec} has no texts; expected a .jsonl file with x and text on each line"
             )
         return load_transcripts(spec)
     task: Task | None = "forecast" if target == "value" and spec.partition(":")[0] not in BUNDLED else None
-    return load(spec, default_split="test", task=task, columns=columns)
+    return load(spec, default_split="test", task=task, table=table, say=say)
 
 
 def _check_target(metric: Metric, data: AnyData) -> None:

@@ -50,7 +50,7 @@ MEANINGS = {
     "--clip/--no-clip": Row("flag", "Whether quantization scales may cut outlier weights off.", ("quantize",)),
     "--columns": Row(
         "text",
-        "Which columns of a CSV file mean what.",
+        "Which columns of a table mean what.",
         (
             "select",
             "export",
@@ -213,6 +213,17 @@ MEANINGS = {
             "validate",
         ),
     ),
+    "--missing": Row(
+        "choice",
+        "What becomes of missing cells and steps of a table.",
+        (
+            "select",
+            "export",
+            "quantize",
+            "validate",
+            *SEQUENCES,
+        ),
+    ),
     "--momentum": Row("number", "Momentum of sgd.", (*TRAIN,)),
     "--optimizer": Row("choice", "What makes the steps of a training.", (*TRAIN,)),
     "--output-name": Row("texts", "Name of an output of the exported file.", ("export",)),
@@ -315,6 +326,17 @@ MEANINGS = {
     "--states": Row("choice", "Whether the states of a module become inputs and outputs.", ("export",)),
     "--step-epochs": Row("integer", "Epochs between cuts of the learning rate.", (*TRAIN,)),
     "--step-factor": Row("number", "Factor of a cut of the learning rate.", (*TRAIN,)),
+    "--step-every": Row(
+        "text",
+        "Expected spacing of the steps of a table.",
+        (
+            "select",
+            "export",
+            "quantize",
+            "validate",
+            *SEQUENCES,
+        ),
+    ),
     "--steps": Row("integer", "Streaming steps that are timed.", ("bench",)),
     "--storage": Row("text", "Database of the trials.", ("select",)),
     "--stream": Row("flag", "Run line by line from standard input.", ("run",)),

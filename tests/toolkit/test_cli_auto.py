@@ -277,7 +277,10 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
             "the model is quantized already (int8), expected the float32 file that it was ",
         ),
         ([model, *full, "--part", "lstm.X=int8"], "the model has no part 'lstm.X'; its parts are lstm (and .W, .R"),
-        ([model, *full, "--columns", "target=who"], "columns require a .csv file"),
+        (
+            [model, *full, "--columns", "target=who"],
+            "--columns, --step-every and --missing are for tables, leave them out",
+        ),
         ([model, *full, "--held-out-data", narrow], "narrow.npz has float32[batch, time, 7]"),
         ([damaged, *full], "damaged.onnx: onnxruntime cannot read the model"),
         ([damaged, *output, "--data", data], "damaged.onnx: onnxruntime cannot read the model"),

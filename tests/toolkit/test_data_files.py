@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstm_edge.data import Columns, load, load_csv, load_json_lines, load_npz, parse_columns
+from lstm_edge.data import Columns, TableOptions, load, load_csv, load_json_lines, load_npz, parse_columns
 from lstm_edge_runtime.errors import DataError, InputError
 
 # Two sequences of 2 and 3 steps, two features; the lines of b come in the wrong order, zeros are data.
@@ -59,7 +59,7 @@ def test_named_columns_groups_and_times(tmp_path):
     text = "u,t,p,q,who,label,when\n1,0,1,2,x,5,20\n1,1,3,4,x,5,20\n2,0,5,6,y,7,10\n"
     columns = parse_columns("sequence=u,step=t,target=label,group=who,time=when,features=q+p")
     assert columns == Columns(sequence="u", step="t", target=("label",), group="who", time="when", features=("q", "p"))
-    data = load_csv(csv_file(tmp_path, text), columns=columns)
+    data = load_csv(csv_file(tmp_path, text), table=TableOptions(columns=columns))
     assert steps_of(data) == [[[2, 1], [4, 3]], [[6, 5]]]
     assert (data.groups.tolist(), data.times.tolist(), data.labels) == ([0, 1], [20.0, 10.0], ("5", "7"))
 
@@ -89,11 +89,11 @@ def test_what_a_target_is(tmp_path, cells, task, found, y):
 
 def test_several_target_columns_are_one_vector(tmp_path):
     text = "sequence,step,v,dx,dy\na,0,1,1,2\na,1,1,3,4\n"
-    data = load_csv(csv_file(tmp_path, text), columns=Columns(target=("dx", "dy")))
+    data = load_csv(csv_file(tmp_path, text), table=TableOptions(columns=Columns(target=("dx", "dy"))))
     assert (data.task, data.per_step, data.targets, data.features) == ("forecast", True, 2, 1)
     assert data.y.tolist() == [[1, 2], [3, 4]]
     with pytest.raises(DataError, match=r"line 2: got 2 target columns, expected one for tagging$"):
-        load_csv(csv_file(tmp_path, text), columns=Columns(target=("dx", "dy")), task="tagging")
+        load_csv(csv_file(tmp_path, text), table=TableOptions(columns=Columns(target=("dx", "dy"))), task="tagging")
 
 
 def test_integer_labels_are_sorted_by_value(tmp_path):
@@ -112,7 +112,7 @@ def test_the_labels_of_a_model_number_the_classes(tmp_path):
         ("", ": the file is empty; expected a header and a line for each step"),
         ("sequence,step,v,target\n", ": has a header and no line after it; expected one for each step"),
         (LONG.replace("target", "class"), ", line 1: no column 'target' (target); found sequence, step, speed, level,"),
-        (LONG.replace(",", ";"), ", line 1: no column 'sequence' (sequence); found sequence;step;speed;level;target."),
+        (LONG.replace(",", "#"), ", line 1: no column 'sequence' (sequence); found sequence#step#speed#level#target."),
         (LONG.replace("level", "speed"), ", line 1: the column 'speed' is given twice"),
         ("sequence,step,target\na,0,1\n", ", line 1: no column is left for features; found sequence, step, target"),
         (replaced(4, "a,1,2,3"), ", line 4: has 4 cells, expected 5 as in the header"),
@@ -122,7 +122,7 @@ def test_the_labels_of_a_model_number_the_classes(tmp_path):
         (replaced(4, "a,1,2,1e39,low"), ", line 4: level is '1e39', expected a finite number"),
         (replaced(4, "a,1,2,,low"), ", line 4: level is '', expected a finite number"),
         (replaced(4, "a,1,1_0,3,low"), ", line 4: speed is '1_0', expected a finite number"),
-        (replaced(4, "a,1.5,2,3,low"), ", line 4: step is '1.5', expected an integer"),
+        (replaced(4, "a,1.5,2,3,low"), ", line 4: sequence 'a' goes from step 0 (line 2) to 1.5, 1.5 later"),
         (replaced(4, "a," + "9" * 5000 + ",2,3,low"), ", line 4: step is '999"),
         (replaced(4, ",1,2,3,low"), ", line 4: sequence is empty, expected the sequence"),
         (replaced(4, "a,1,2,3,"), ", line 4: the target is empty, expected a class or a number"),
@@ -148,8 +148,16 @@ def test_a_wrong_csv_gets_one_sentence_with_its_line(tmp_path, text, sentence):
         ),
         ({"task": "forecast"}, LONG, ", line 2: the target 'low' is not a finite number; expected one to forecast"),
         ({"labels": ("low", "mid")}, LONG, ", line 5: the label 'high' was never seen in training; expected one of "),
-        ({"columns": Columns(group="who")}, LONG, ", line 1: no column 'who' (group); found sequence, step"),
-        ({"columns": Columns(features=("x",))}, LONG, ", line 1: no column 'x' (features); found sequence, step"),
+        (
+            {"table": TableOptions(columns=Columns(group="who"))},
+            LONG,
+            ", line 1: no column 'who' (group); found sequence, step",
+        ),
+        (
+            {"table": TableOptions(columns=Columns(features=("x",)))},
+            LONG,
+            ", line 1: no column 'x' (features); found sequence, step",
+        ),
         (
             {},
             "sequence,step,v,group,target\na,0,1,g,1\na,1,1,h,1\n",
@@ -179,9 +187,9 @@ def test_wrong_columns_get_one_sentence(text, sentence):
         parse_columns(text)
 
 
-def test_columns_are_for_csv_only(tmp_path):
-    with pytest.raises(InputError, match=r"columns require a \.csv file, leave them out$"):
-        load(str(tmp_path / "d.jsonl"), default_split="train", columns=Columns())
+def test_columns_are_for_tables_only(tmp_path):
+    with pytest.raises(InputError, match=r"--columns, --step-every and --missing are for tables, leave them out$"):
+        load(str(tmp_path / "d.npz"), default_split="train", table=TableOptions(columns=Columns()))
 
 
 JSON_LINES = '{"x": [[0, 1.5], [2, 3]], "y": "low", "id": "a", "group": 7, "time": 2}\n' + (

@@ -136,7 +136,7 @@ def wrong_files(folder):
         (("tagging", "--data", "tagging.npz", "--projection", 4), "error: tagger: projection is 4, expected less than"),
         (
             ("tagging", "--data", "tagging.npz", "--columns", "target=y"),
-            "error: data tagging.npz: columns require a .csv",
+            "error: data tagging.npz: --columns, --step-every and --missing are for tables",
         ),
         (("tagging", "--data", "tagging.npz", "--held-out", 0), "error: training: the held-out share is 0.0, expected"),
     ],

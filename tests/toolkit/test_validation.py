@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lstm_edge.data import Dataset, parse_columns
+from lstm_edge.data import Dataset, TableOptions, parse_columns
 from lstm_edge.validation.judge import load_data, predict, validate
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Streaming, TensorSpec, serialize_card
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, DataError, InputError
@@ -307,7 +307,7 @@ def test_columns_of_a_csv_have_any_names_and_integers_are_values_for_a_metric_of
     path.write_text("day,hour,a,b,c,peak\n1,0,1,2,3,6\n1,1,1,0,0,6\n2,5,0,4,0,4\n")
     model = write_model(tmp_path / "m.onnx", np.ones((3, 1)))
     columns = parse_columns("sequence=day,step=hour,target=peak")
-    data = load_data(str(path), "mean-absolute-error", columns=columns)
+    data = load_data(str(path), "mean-absolute-error", table=TableOptions(columns=columns))
     assert validate(model, model, data, metric="mean-absolute-error").reference == pytest.approx(0.5, abs=ROUNDED)
-    with pytest.raises(InputError, match=r"columns require a \.csv file"):
-        load_data("king-james", "perplexity", columns=columns)
+    with pytest.raises(InputError, match=r"are for tables, leave them out"):
+        load_data("king-james", "perplexity", table=TableOptions(columns=columns))

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from lstm_edge.cli._options import ColumnSpec, MissingRule, StepEvery
+
 __all__ = [
     "KINDS",
     "TEXT_KINDS",
     "VALUE_LOSS",
     "BatchSize",
     "Bidirectional",
-    "ColumnSpec",
     "DataSpec",
     "Dropout",
     "Epochs",
@@ -91,10 +92,6 @@ DATA_HELP = (
 # `lstm-edge select` has these options too.
 DataSpec = Annotated[str, typer.Option(help=DATA_HELP, show_default=False)]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The `.safetensors` file to write.", show_default=False)]
-ColumnSpec = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=DATA, help="Roles of the CSV columns, as `sequence=id,step=t,target=y,features=a+b`."),
-]
 PeepholeKind = Annotated[
     Peephole, typer.Option(rich_help_panel=MODEL, help="Peephole connections from the cell state.")
 ]
@@ -127,6 +124,8 @@ KINDS: dict[str, Any] = {
     "data": DataSpec,
     "output": Output,
     "columns": ColumnSpec,
+    "step_every": StepEvery,
+    "missing": MissingRule,
     "peephole": PeepholeKind,
     "bidirectional": Bidirectional,
     "dropout": Dropout,

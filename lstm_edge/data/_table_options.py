@@ -1,0 +1,51 @@
+"""How a table is read: the roles of its columns, the spacing of its steps, and what becomes of missing values."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lstm_edge.data._columns import Columns, parse_columns
+from lstm_edge.data._steps import Spacing, parse_spacing
+from lstm_edge_runtime.errors import InputError
+
+__all__ = ["Missing", "TableOptions", "table_options"]
+
+Missing = Literal["refuse", "ffill", "drop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """How a table (CSV, TSV, JSON Lines, Parquet) is read.
+
+    Attributes:
+        columns: the roles of the columns; None: the default names.
+        spacing: the expected spacing of the steps; None: 1 for integers, and any even spacing for numbers and times.
+        missing: what becomes of missing cells and rows: ``refuse`` them, fill them with the values of the step before
+            (``ffill``), or leave the steps out (``drop``).
+    """
+
+    columns: Columns | None = None
+    spacing: Spacing | None = None
+    missing: Missing = "refuse"
+
+
+def table_options(
+    columns: Columns | str | None = None, step_every: str | float | None = None, missing: Missing = "refuse"
+) -> TableOptions | None:
+    """Parse the options of a command; None if none of them is given.
+
+    Args:
+        columns: see ``parse_columns``.
+        step_every: see ``lstm_edge.data.parse_spacing``.
+        missing: ``refuse``, ``ffill`` or ``drop``.
+
+    Raises:
+        InputError: an option is malformed.
+    """
+    if missing not in get_args(Missing):
+        raise InputError(f"missing is {missing!r}, expected one of {', '.join(get_args(Missing))}")
+    options = TableOptions(
+        columns=parse_columns(columns) if isinstance(columns, str) else columns,
+        spacing=None if step_every is None else parse_spacing(step_every),
+        missing=missing,
+    )
+    return None if options == TableOptions() else options
