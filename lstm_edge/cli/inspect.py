@@ -58,6 +58,8 @@ def print_session(session: "InspectReport") -> None:
     tensors = list(_rows("input", session.inputs)) + list(_rows("output", session.outputs))
     if session.lengths is not None:
         tensors.append((session.lengths, "lengths", "int64", "[batch]"))
+    if session.end is not None:
+        tensors.append((session.end, "end of sequence", "int64", "[1]"))
     print_table(("tensor", "role", "dtype", "axes"), tensors)
     if session.states:
         states = [(s.input, s.output, s.kind, _axes(s.axes), s.initial) for s in session.states]
@@ -94,6 +96,8 @@ def _print_card(card: "ModelCard") -> None:
         print_table(("layer", "cell", "features", "direction", "operator"), layers)
     verdict = f"streaming: {card.streaming.verdict}"
     _say(f"{verdict} ({card.streaming.reason})" if card.streaming.reason else verdict)
+    for line in _stepping(card):
+        _say(line)
     for step in card.preprocessing:
         _say(f"preprocessing {step}")
     if card.trained_for is not None:
@@ -111,6 +115,17 @@ def _print_card(card: "ModelCard") -> None:
         )
     if card.quantization is not None:
         _print_quantization(card.quantization)
+
+
+def _stepping(card: "ModelCard") -> Iterable[str]:
+    """Say how a stream counts its steps, where it is not one output step for each input step."""
+    s = card.streaming
+    if (s.first, s.first_gives, s.every, s.gives) != (1, 1, 1, 1):
+        yield f"output steps: {s.first_gives} after {s.first} input steps, then {s.gives} after every {s.every}"
+    if s.latency_steps:
+        yield f"latency: an output step needs {s.latency_steps} later input steps"
+    if s.end is not None:
+        yield "end of a sequence: flush() gives the outputs that its padding completes"
 
 
 def _print_quantization(quantization: "Quantization") -> None:

@@ -37,7 +37,8 @@ class InspectReport:
     ``size_bytes``: size of the file. ``verified``: whether the integrity trailer is present and correct. ``kernels``:
         the name of the
     fused kernels that run its operators, None without them. ``operators``: nodes of the domain ``lstm_edge``.
-    ``lengths``: name of the input for the valid steps of each row, or None. ``card``: None for a file without one.
+    ``lengths``: name of the input for the valid steps of each row, or None. ``end``: name of the input that says
+    whether a call ends the sequence, or None. ``card``: None for a file without one.
         ``placement``: the
     nodes that stay on the CPU under CUDA, else None.
     """
@@ -52,6 +53,7 @@ class InspectReport:
     outputs: tuple[TensorSpec, ...]
     states: tuple[StateSpec, ...]
     lengths: str | None
+    end: str | None
     card: ModelCard | None
     placement: tuple[Any, ...] | None
     notes: tuple[str, ...]

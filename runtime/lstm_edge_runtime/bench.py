@@ -22,6 +22,8 @@ from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.stepping import is_one_to_one
+from lstm_edge_runtime.stream import Stream
 
 __all__ = ["BenchReport", "Opening", "Timing", "bench"]
 
@@ -61,7 +63,8 @@ class Opening:
 class BenchReport:
     """The result of ``bench``.
 
-    ``step`` is one ``Stream.push`` of a frame, ``sequence`` one ``Session.run`` of ``time`` steps; both have
+    ``step`` is one ``Stream.push`` of a frame, or, if ``frames`` is above 1, of so many frames that complete an output
+    (``card.streaming.every``). ``sequence`` is one ``Session.run`` of ``time`` steps; both have
     ``batch_size`` rows. ``step`` is None for a model that cannot be streamed, ``sequence`` for a model whose every
     call is one step. ``kernels`` is None if function bodies ran.
     """
@@ -75,6 +78,7 @@ class BenchReport:
     threads: int
     batch_size: int
     time: int
+    frames: int
     opening: Opening
     step: Timing | None
     sequence: Timing | None
@@ -96,7 +100,8 @@ class BenchReport:
             ),
         ]
         if self.step is not None:
-            rows += _timing_rows(f"step, batch {self.batch_size}", self.step)
+            name = "step" if self.frames == 1 else f"{self.frames} steps"
+            rows += _timing_rows(f"{name}, batch {self.batch_size}", self.step)
         if self.sequence is not None:
             rows += _timing_rows(f"sequence of {self.time}, batch {self.batch_size}", self.sequence)
         return rows
@@ -146,10 +151,11 @@ def bench(
     session = Session(path, provider=provider, threads=threads, kernels=kernels)
     opening = _measure_opening(path, options)
     streamable = session.card is not None and session.card.streaming.verdict != "none"
-    step = None
+    step, frames = None, 1
     if streamable:
-        say(f"timing {steps} steps")
-        step = _time_steps(session, batch_size, steps)
+        frames = session.card.streaming.every if session.card is not None else 1
+        say(f"timing {steps} steps" if frames == 1 else f"timing {steps} pushes of {frames} steps")
+        step = _time_steps(session, batch_size, steps, frames)
     sequence = None
     if session.card is None or session.card.streaming.verdict != "each-call":
         say(f"timing {repeats} sequences of {time_steps} steps")
@@ -164,25 +170,40 @@ def bench(
         threads=threads,
         batch_size=batch_size,
         time=time_steps,
+        frames=frames,
         opening=opening,
         step=step,
         sequence=sequence,
     )
 
 
-def _time_steps(session: Session, batch_size: int, calls: int) -> Timing:
-    frames = [_without_time(session.inputs, feeds) for feeds in _random_inputs(session, batch_size, 1)]
-    single = next(iter(frames[0])) if len(frames[0]) == 1 else None
-    pieces: list[Any] = [feeds if single is None else feeds[single] for feeds in frames]
-    stream = session.stream(batch_size)
+def _time_steps(session: Session, batch_size: int, calls: int, frames: int) -> Timing:
+    made = _random_inputs(session, batch_size, frames)
+    feeds = [_without_time(session.inputs, piece) if frames == 1 else piece for piece in made]
+    single = next(iter(feeds[0])) if len(feeds[0]) == 1 else None
+    pieces: list[Any] = [piece if single is None else piece[single] for piece in feeds]
+    stream = _filled(session, batch_size)
     for index in range(_WARM_UP):
         stream.push(pieces[index % _INPUTS])
-    return _timed(lambda index: stream.push(pieces[index % _INPUTS]), calls, batch_size)
+    return _timed(lambda index: stream.push(pieces[index % _INPUTS]), calls, batch_size * frames)
+
+
+def _filled(session: Session, batch_size: int) -> Stream:
+    """Return a stream that has run as many random steps as its first outputs need."""
+    stream = session.stream(batch_size)
+    if session.card is not None and not is_one_to_one(session.card.streaming):
+        stream.push(next(_random_inputs(session, batch_size, session.card.streaming.first)))
+    return stream
 
 
 def _time_sequences(session: Session, batch_size: int, time_steps: int, calls: int) -> Timing:
     sequences = list(_random_inputs(session, batch_size, time_steps))
-    _, state = session.run(sequences[-1])
+    streaming = None if session.card is None else session.card.streaming
+    # A sequence that pads its end leaves no state to continue from.
+    if streaming is None or is_one_to_one(streaming):
+        _, state = session.run(sequences[-1])
+    else:
+        state = _filled(session, batch_size).state if streaming.verdict != "none" else session.initial_state(batch_size)
     return _timed(lambda index: session.run(sequences[index % _INPUTS], state), calls, batch_size * time_steps)
 
 
@@ -230,7 +251,7 @@ def _ids_below(session: Session) -> int:
         int(array.max())
         for vector in (golden.vectors if golden is not None else ())
         for name, array in vector.inputs.items()
-        if array.dtype.kind in "iu" and array.size and name != session.lengths
+        if array.dtype.kind in "iu" and array.size and name not in (session.lengths, session.end)
     ]
     return max(ids, default=0) + 1
 
@@ -269,7 +290,8 @@ def _report_opening(model: str, options: str) -> None:
     start = time.perf_counter()
     session = Session(model, **json.loads(options))
     load_ms = (time.perf_counter() - start) * 1e3
-    session.run(next(_random_inputs(session, 1, 1)))
+    # A convolution without padding needs as many steps as it sees.
+    session.run(next(_random_inputs(session, 1, 1 if session.card is None else session.card.streaming.first)))
     after = _memory()
     resident = None if before is None or after is None else after[0] - before[0]
     peak = None if before is None or after is None else after[1] - before[0]

@@ -51,6 +51,8 @@ def name_inputs(contract: Contract, inputs: Any) -> dict[str, Any]:
             raise InputError(f"{name!r} is a state, not an input: pass it in a State as state=")
         if name == contract.lengths:
             raise InputError(f"{name!r} holds the valid lengths: pass it as lengths=")
+        if name == contract.end:
+            raise InputError(f"{name!r} says whether the sequence ends with this call: pass it as end=")
         if name not in names:
             raise InputError(f"unknown input {name!r}; {expected}")
     if missing := [name for name in names if name not in inputs]:

@@ -31,16 +31,24 @@ MOST_TENSOR_BYTES = 2**30
 # Of a range in a card: random integers and float32 numbers are drawn within it.
 _LARGEST_VALUE = 2.0**31 - 1
 MOST_STATE_BYTES = 2**28
+# Limit for each count of steps in card.streaming: a stream keeps so many input steps, and that many frames of 10 ms are
+# eleven minutes.
+MOST_STEPS = 65_536
+_LEAST_STEPS = {"latency_steps": 0, "first": 1, "first_gives": 1, "every": 1, "gives": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """The tensors that a caller uses; states and lengths are separate from inputs and outputs."""
+    """The tensors that a caller uses; states, lengths and the end of a sequence are separate from inputs and outputs.
+
+    ``lengths`` and ``end`` are names of graph inputs, or None; see the card.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     states: tuple[StateSpec, ...]
     lengths: str | None
+    end: str | None = None
 
 
 def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None) -> Contract:
@@ -68,14 +76,17 @@ def read_contract(session: onnxruntime.InferenceSession, card: ModelCard | None)
     _check_state_bytes(card)
     if card.lengths is not None:
         _check_lengths(card, inputs)
+    _check_streaming(card, inputs)
     state_inputs, state_outputs = {s.input for s in card.states}, {s.output for s in card.states}
-    _check_all_mentioned("input", inputs, {s.name for s in card.inputs} | state_inputs | {card.lengths})
+    end = card.streaming.end
+    _check_all_mentioned("input", inputs, {s.name for s in card.inputs} | state_inputs | {card.lengths, end})
     _check_all_mentioned("output", outputs, {s.name for s in card.outputs} | state_outputs)
     return Contract(
         inputs=tuple(s for s in card.inputs if s.name not in state_inputs and s.name != card.lengths),
         outputs=tuple(s for s in card.outputs if s.name not in state_outputs),
         states=card.states,
         lengths=card.lengths,
+        end=end,
     )
 
 
@@ -188,6 +199,39 @@ def _check_lengths(card: ModelCard, inputs: dict[str, TensorSpec]) -> None:
         )
     if not any(TIME in spec.axes for spec in card.inputs):
         raise CardError(f"model card: card.lengths is {name!r}, but no input has an axis called {TIME!r}")
+
+
+def _check_streaming(card: ModelCard, inputs: dict[str, TensorSpec]) -> None:
+    streaming = card.streaming
+    for field, least in _LEAST_STEPS.items():
+        value = getattr(streaming, field)
+        if not least <= value <= MOST_STEPS:
+            raise CardError(
+                f"model card: card.streaming.{field} is {shortened(value)}, expected {least} to {MOST_STEPS:,}"
+            )
+    counted = [field for field, least in _LEAST_STEPS.items() if getattr(streaming, field) != least]
+    if (counted or streaming.end is not None) and not any(TIME in spec.axes for spec in card.inputs):
+        field = "end" if not counted else counted[0]
+        raise CardError(
+            f"model card: card.streaming.{field} is {shortened(getattr(streaming, field))}, "
+            f"but no input has an axis called {TIME!r}"
+        )
+    if streaming.end is None:
+        return
+    found = _find("card.streaming.end", "input", streaming.end, inputs)
+    if found.dtype != "int64" or found.axes != (1,):
+        raise CardError(
+            f"model card: card.streaming.end {found.name!r} is {found.dtype} {list(found.axes)} in the graph, "
+            "expected int64 [1]"
+        )
+    roles: dict[str, list[str | None]] = {
+        "card.inputs": [spec.name for spec in card.inputs],
+        "card.states": [spec.input for spec in card.states],
+    }
+    roles["card.lengths"] = [card.lengths]
+    for path, names in roles.items():
+        if streaming.end in names:
+            raise CardError(f"model card: card.streaming.end is {streaming.end!r}, which {path} names too")
 
 
 def _find(path: str, role: str, name: str, graph: dict[str, TensorSpec]) -> TensorSpec:

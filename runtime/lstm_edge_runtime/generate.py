@@ -15,6 +15,7 @@ from lstm_edge_runtime.card import BATCH, TIME, ModelCard
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import cross_entropy
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.stepping import is_one_to_one
 from lstm_edge_runtime.stream import Stream
 
 __all__ = [
@@ -75,13 +76,20 @@ def check_language_model(session: Session) -> int:
     """Refuse a file that is not a language model; return V, the number of its logits.
 
     Raises:
-        InputError: the card has another task, or the file does not have exactly one input of ids and one output of
-            logits per step; the message says what the file has instead.
+        InputError: the card has another task, its stream does not give one output step for each input step, or the
+            file does not have exactly one input of ids and one output of logits per step; the message says what the
+            file has instead.
     """
     card = session.card
     if card is None or card.task != TASK:
         got = "it has no model card" if card is None else f"card.task is {card.task!r}"
         raise InputError(f"the model is not a language model: {got}, expected task {TASK!r}")
+    if not is_one_to_one(card.streaming):
+        raise InputError(
+            "the model is not a language model: it does not give one output step for each input step "
+            f"(card.streaming has first {card.streaming.first}, every {card.streaming.every}), and the next token is "
+            "drawn from the last one"
+        )
     inputs, outputs = session.inputs, session.outputs
     if len(inputs) != 1 or np.dtype(inputs[0].dtype).kind != "i" or set(inputs[0].axes) != {BATCH, TIME}:
         raise InputError(

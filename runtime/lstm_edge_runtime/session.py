@@ -26,6 +26,7 @@ from lstm_edge_runtime.providers import (
     open_session,
 )
 from lstm_edge_runtime.state import State
+from lstm_edge_runtime.stepping import completes, is_one_to_one
 from lstm_edge_runtime.stream import Stream
 
 __all__ = ["Session"]
@@ -35,6 +36,10 @@ UNVERIFIED = "unverified: the file has no integrity trailer, a damaged weight wo
 NO_CARD = (
     "no model card: inputs and outputs are read from the graph; states, lengths, the batch and time axes and "
     "whether it can be streamed are unknown"
+)
+ENDED = (
+    "no sequence can continue from this state, because its sequence ended with the call: start from the initial state, "
+    "or pass end=False to Session.run where the sequence goes on"
 )
 FOLDED = (
     "without the fused kernels onnxruntime folds int8 weights back to float32 in memory: "
@@ -53,6 +58,7 @@ class Session:
         outputs: what ``run`` returns (states are separate).
         states: the explicit states.
         lengths: name of the lengths input, or None.
+        end: name of the input that says whether a call ends the sequence, or None.
         provider: ``"cpu"`` or ``"cuda"``; onnxruntime gave the one that was requested.
         kernels: the instruction set of the kernels that run the file's ``lstm_edge`` operators, for example
             ``"avx512vnni"``; None if their function bodies run, or if the file has no such operator.
@@ -72,6 +78,7 @@ class Session:
     outputs: tuple[TensorSpec, ...]
     states: tuple[StateSpec, ...]
     lengths: str | None
+    end: str | None
     provider: str
     kernels: str | None
     operators: int
@@ -157,6 +164,7 @@ class Session:
         self.outputs = self._contract.outputs
         self.states = self._contract.states
         self.lengths = self._contract.lengths
+        self.end = self._contract.end
         self._output_names = [spec.name for spec in self.outputs] + [spec.output for spec in self.states]
         # A second session is profiled, because profiling would continue in the session that is used.
         self.placement = None
@@ -190,15 +198,15 @@ class Session:
         return notes
 
     def _example_feeds(self) -> dict[str, Array]:
-        """Return zeros of two time steps, to find out where the nodes run."""
-        sizes = {BATCH: 1, TIME: 2}
+        """Return zeros of two time steps, or of as many as the model needs, to find out where the nodes run."""
+        sizes = {BATCH: 1, TIME: 2 if self.card is None else max(2, self.card.streaming.first)}
         arrays = {
             spec.name: np.zeros(
                 [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in spec.axes], spec.dtype
             )
             for spec in self.inputs
         }
-        return self._feeds(arrays, None, None)
+        return self._feeds(arrays, None, None)[0]
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return the initial state of ``batch_size`` rows.
@@ -222,6 +230,8 @@ class Session:
         inputs: Array | Mapping[str, Array],
         state: State | None = None,
         lengths: Array | Sequence[int] | None = None,
+        *,
+        end: bool = True,
     ) -> tuple[dict[str, Array], State]:
         """Run the model once; the arguments stay unchanged.
 
@@ -232,23 +242,62 @@ class Session:
             state: state before the first step; None: zeros, unless ``inputs`` has the states.
             lengths: valid time steps of each row, integers 0..T; None: all T. Only for a model that was exported
                 with lengths.
+            end: whether the sequence ends with this call, so that a model with convolutions pads after the last step.
+                Pass False to cut a sequence by hand, and only where every step has completed its outputs:
+                ``first + k * every`` steps in the first call and ``k * every`` in later ones, by the card's
+                ``streaming``. Most models have no such convolutions; ``end`` then changes nothing.
 
         Returns:
             The outputs by name, and the state after the last (valid) step. All arrays are new.
 
         Raises:
-            InputError: a name, dtype, shape, length or value is wrong; the message says which and what was expected.
+            InputError: a name, dtype, shape, length or value is wrong, ``end`` is False and the number of steps does
+                not complete the outputs, or ``state`` is that of a sequence that has ended; the message says which and
+                what was expected.
         """
-        feeds = self._feeds(inputs, state, lengths)
+        if not isinstance(end, bool | np.bool_):
+            raise InputError(f"end must be True or False, got {end!r}")
+        feeds, steps, begun = self._feeds(inputs, state, lengths, end=bool(end))
+        blocked = self._after(steps, begun=begun, end=bool(end))
+        answers = self._answer(feeds)
+        arrays = {spec.input: answers[spec.output] for spec in self.states}
+        new_state = State(self.states, arrays, begun=True, blocked=blocked)
+        return {spec.name: answers[spec.name] for spec in self.outputs}, new_state
+
+    def run_graph(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model on arrays by their names in the graph, as golden vectors hold them.
+
+        Args:
+            arrays: every input; states that are left out are zeros, lengths all T, and the end of the sequence is 1.
+
+        Returns:
+            Every output by its name in the graph, new states included.
+
+        Raises:
+            InputError: as ``run``, except that a sequence may be cut anywhere.
+        """
+        rest = dict(arrays)
+        given = {spec.input: rest.pop(spec.input) for spec in self.states if spec.input in rest}
+        lengths = rest.pop(self.lengths, None) if self.lengths is not None else None
+        end = rest.pop(self.end, None) if self.end is not None else None
+        feeds, _, _ = self._feeds(rest, State.from_arrays(self.states, given) if given else None, lengths)
+        if end is not None:
+            if end.dtype != np.int64 or end.shape != (1,):
+                raise InputError(f"input {self.end!r} is {end.dtype} {list(end.shape)}, expected int64 [1]")
+            feeds[str(self.end)] = end
+        return self._answer(feeds)
+
+    def _answer(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         try:
             results = self.onnxruntime_session.run(self._output_names, feeds)
         except RUNTIME_ERRORS as error:
             raise InputError(f"onnxruntime refused these inputs: {first_line(error)}") from error
-        answers: dict[str, Any] = dict(zip(self._output_names, results, strict=True))
-        new_state = State(self.states, {spec.input: answers[spec.output] for spec in self.states})
-        return {spec.name: answers[spec.name] for spec in self.outputs}, new_state
+        return dict(zip(self._output_names, results, strict=True))
 
-    def _feeds(self, inputs: Any, state: State | None, lengths: Any) -> dict[str, Array]:
+    def _feeds(
+        self, inputs: Any, state: State | None, lengths: Any, *, end: bool = True
+    ) -> tuple[dict[str, Array], int, bool]:
+        """Return an array for each input of the graph, the number of steps, and whether there were earlier ones."""
         inputs, state = self._split_states(inputs, state)
         named = name_inputs(self._contract, inputs)
         feeds = {spec.name: check_array(spec, named[spec.name]) for spec in self.inputs}
@@ -258,7 +307,29 @@ class Session:
         valid = check_lengths(self._contract, lengths, sizes)
         if valid is not None:
             feeds[str(self.lengths)] = valid
-        return feeds | self._check_state(state, sizes.get(BATCH, 1))
+        if self.end is not None:
+            feeds[self.end] = np.array([end], np.int64)
+        checked = self._check_state(state, sizes.get(BATCH, 1))
+        return feeds | dict(checked), sizes.get(TIME, 1), checked.begun
+
+    def _after(self, steps: int, *, begun: bool, end: bool) -> str:
+        """Return why the sequence cannot go on after this call, or nothing.
+
+        Raises:
+            InputError: it must go on, and cannot.
+        """
+        if self.card is None or is_one_to_one(self.card.streaming):
+            return ""
+        streaming = self.card.streaming
+        rule = f"k * {streaming.every}" if begun else f"{streaming.first} + k * {streaming.every}"
+        if completes(streaming, steps, begun=begun):
+            return ENDED if end and self.end is not None else ""
+        if not end:
+            raise InputError(
+                f"with end=False {'a later' if begun else 'the first'} call needs {rule} steps to complete its "
+                f"outputs, got {steps}: cut the sequence there, or use stream(), which keeps the steps between"
+            )
+        return ENDED
 
     def _split_states(self, inputs: Any, state: State | None) -> tuple[Any, State | None]:
         """Take the states out of the mapping of inputs, where they are in it."""
@@ -276,18 +347,17 @@ class Session:
         arrays = {name: inputs[name] for name in names}
         return {k: v for k, v in inputs.items() if k not in arrays}, State.from_arrays(self.states, arrays)
 
-    def _check_state(self, state: State | None, batch_size: int) -> dict[str, Array]:
+    def _check_state(self, state: State | None, batch_size: int) -> State:
         if state is None:
-            state = self.initial_state(batch_size)
-        elif not isinstance(state, State):
+            return self.initial_state(batch_size)
+        if not isinstance(state, State):
             raise InputError(
                 f"state must be a State, got {type(state).__name__}: State.from_arrays(session.states, arrays)"
             )
-        else:
-            State.from_arrays(self.states, state)
-            if state.batch_size not in (None, batch_size):
-                raise InputError(f"the state has {state.batch_size} rows, the inputs have {batch_size}")
-        return dict(state)
+        State.from_arrays(self.states, state)
+        if state.batch_size not in (None, batch_size):
+            raise InputError(f"the state has {state.batch_size} rows, the inputs have {batch_size}")
+        return state
 
     def stream(self, batch_size: int = 1, on_nonfinite: Literal["refuse"] = "refuse") -> Stream:
         """Return a stream that starts at the initial state.

@@ -33,13 +33,25 @@ class State(Mapping[str, Float32]):
     ``Session.run`` and ``Stream.state`` return later ones.
     """
 
-    __slots__ = ("_arrays", "_specs")
+    __slots__ = ("_arrays", "_begun", "_blocked", "_specs")
 
     _arrays: dict[str, Float32]
+    _begun: bool | None
+    _blocked: str
     _specs: tuple[StateSpec, ...]
 
-    def __init__(self, specs: Sequence[StateSpec], arrays: Mapping[str, Any]) -> None:
-        self._specs = tuple(specs)
+    def __init__(
+        self, specs: Sequence[StateSpec], arrays: Mapping[str, Any], *, begun: bool | None = None, blocked: str = ""
+    ) -> None:
+        """Copy the arrays.
+
+        Args:
+            specs: the model's states.
+            arrays: float32 array for each state input's name, of the right shape.
+            begun: see the property; None: whether any element is not zero.
+            blocked: see the property.
+        """
+        self._specs, self._begun, self._blocked = tuple(specs), begun, blocked
         self._arrays = {}
         for spec in self._specs:
             # A read-only copy: a later change to the caller's array cannot change the state.
@@ -56,9 +68,11 @@ class State(Mapping[str, Float32]):
             arrays: float32 [directions, batch, size] for each state input's name; they are copied.
 
         Raises:
-            InputError: a state is missing or unknown, has a wrong dtype or shape, holds NaN or infinity, or the batch
-                sizes differ.
+            InputError: a state is missing or unknown, has a wrong dtype or shape, holds NaN or infinity, the batch
+                sizes differ, or ``arrays`` is a State from which no sequence can continue (``blocked``).
         """
+        if isinstance(arrays, State) and arrays.blocked:
+            raise InputError(arrays.blocked)
         names = [spec.input for spec in specs]
         expected = "the model has " + (", ".join(names) or "none")
         if missing := [name for name in names if name not in arrays]:
@@ -73,7 +87,7 @@ class State(Mapping[str, Float32]):
         if len(batch_sizes) > 1:
             found = ", ".join(f"{size} in {name!r}" for size, name in batch_sizes.items())
             raise InputError(f"states have different batch sizes: {found}")
-        return cls(specs, arrays)
+        return cls(specs, arrays, begun=arrays.begun if isinstance(arrays, State) else None)
 
     @classmethod
     def zeros(cls, specs: Sequence[StateSpec], batch_size: int) -> "State":
@@ -86,12 +100,26 @@ class State(Mapping[str, Float32]):
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
         with translated(InputError, f"the states of {batch_size} rows cannot be made"):
             arrays = {spec.input: np.zeros(state_shape(spec, int(batch_size)), np.float32) for spec in specs}
-            return cls(specs, arrays)
+            return cls(specs, arrays, begun=False)
 
     @property
     def specs(self) -> tuple[StateSpec, ...]:
         """The description of each state, in the model's order."""
         return self._specs
+
+    @property
+    def begun(self) -> bool:
+        """Whether steps came before this state. An array that was read from a file has begun if it is not all zeros."""
+        return any(array.any() for array in self._arrays.values()) if self._begun is None else self._begun
+
+    @property
+    def blocked(self) -> str:
+        """Why no sequence can continue from this state, or an empty string.
+
+        Only a model whose card counts steps otherwise than one to one has such states: the state after the end of a
+        sequence, and the state of a stream that keeps steps which have completed no output yet.
+        """
+        return self._blocked
 
     @property
     def batch_size(self) -> int | None:

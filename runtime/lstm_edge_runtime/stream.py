@@ -11,12 +11,17 @@ import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.bindings import Binding, Runner
-from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, TensorSpec
-from lstm_edge_runtime.checks import all_finite, check_array, check_finite, name_inputs, sum_of_squares
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.checks import all_finite, check_finite, sum_of_squares
 from lstm_edge_runtime.contract import Contract
+from lstm_edge_runtime.delivery import answer_shape, check_out, write_out
 from lstm_edge_runtime.errors import InputError, StreamingError, first_line
+from lstm_edge_runtime.keeping import ENDED, Keeper
+from lstm_edge_runtime.moment import Moment, moment_from_arrays, moment_to_arrays
+from lstm_edge_runtime.pieces import PieceReader, shape_of
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.state import State, state_shape
+from lstm_edge_runtime.stepping import is_one_to_one
 
 __all__ = ["OpenModel", "Stream"]
 
@@ -27,8 +32,6 @@ _MOST_PLANS = 8
 # All states share one buffer, each at a multiple of 64 bytes (a cache line), so that one dot product checks them all.
 # In float32 elements.
 _ALIGNMENT = 16
-# The axes that a piece lacks. A chunk has all axes, a frame lacks time, and a frame of one row may also lack batch.
-_FORMS: tuple[frozenset[str], ...] = (frozenset(), frozenset({TIME}), frozenset({TIME, BATCH}))
 
 
 class OpenModel(Protocol):
@@ -77,6 +80,11 @@ class Stream:
     model, can only lack the batch axis.) A model with several inputs takes a mapping; all its inputs must have the
     same form. A model with the verdict ``each-call`` has no time axis: each push is one call and counts as one step.
 
+    A model with convolutions may need several steps for an output step, see later steps, or give several output steps
+    for one (``session.card.streaming``). Its stream keeps the steps that complete no output yet. An answer then always
+    has a time axis, of 0 steps or more: a frame [features] gives [n, classes]; an output without a time axis keeps its
+    batch axis and has 0 rows until a push completes it. ``flush`` gives the outputs that are left at the end.
+
     Only one thread at a time may use a Stream; several Streams may share one Session.
     """
 
@@ -89,19 +97,17 @@ class Stream:
         if batch_size != 1 and not any(BATCH in spec.axes for spec in session.inputs):
             raise InputError(f"batch_size is {batch_size}, and no input of the model has a dynamic batch axis")
         self._session = session
-        self._contract = Contract(
+        contract = Contract(
             inputs=session.inputs, outputs=session.outputs, states=session.states, lengths=session.lengths
         )
         self._batch_size = int(batch_size)
         self._runner = Runner(session.onnxruntime_session)
         self._run = self._runner.run
-        # The index of the buffer that holds the state, and the number of steps so far. One assignment replaces both, so
-        # that an interrupt leaves either the old state and count or the new ones.
-        self._now = (0, 0)
-        timed = [spec for spec in session.inputs if TIME in spec.axes]
-        self._moving = tuple(timed or session.inputs)
-        self._conditions = tuple(spec for spec in session.inputs if spec not in self._moving)
-        self._kept: dict[str, Array] = {}
+        # The index of the buffer that holds the state, the number of steps so far, and whether the sequence has ended.
+        # One assignment replaces all, so that an interrupt leaves either the old state and count or the new ones.
+        self._now = (0, 0, False)
+        self._reader = PieceReader(contract, self._batch_size)
+        self._held: dict[str, Array] = {}
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._last: _Plan | None = None
         layout, offset = {}, 0
@@ -115,15 +121,25 @@ class Stream:
             for flat in self._flats
         )
         self._go_to(initial, 0)
+        streaming = session.card.streaming if session.card is not None else Streaming(verdict="every-step")
+        self._keeper = (
+            None if is_one_to_one(streaming) else Keeper(session.onnxruntime_session, self._reader, streaming, initial)
+        )
 
     @property
     def steps(self) -> int:
-        """Number of time steps since the start or the last ``reset``."""
-        return self._now[1]
+        """Number of time steps pushed since the start or the last ``reset``."""
+        return self._now[1] if self._keeper is None else self._keeper.steps
 
     @property
     def state(self) -> State:
-        """A copy of the state after the last step; assign a State to continue from it (``steps`` stays)."""
+        """A copy of the graph's states after the last step; assign a State to continue from it (``steps`` stays).
+
+        Steps that the stream keeps (see the class) are not part of it: a State that is taken meanwhile is ``blocked``,
+        and assigning a State drops the kept steps. ``snapshot`` holds them too.
+        """
+        if self._keeper is not None:
+            return self._keeper.get_state()
         return State(self._session.states, self._states[self._now[0]])
 
     @state.setter
@@ -131,27 +147,93 @@ class Stream:
         checked = State.from_arrays(self._session.states, state)
         if checked.batch_size not in (None, self._batch_size):
             raise InputError(f"the state has {checked.batch_size} rows, the stream has {self._batch_size}")
-        self._go_to(checked, self._now[1])
+        if self._keeper is not None:
+            self._keeper.set_state(checked)
+        else:
+            self._go_to(checked, self._now[1])
+
+    def snapshot(self) -> dict[str, Array]:
+        """Return everything that the stream knows as arrays by name, for example for ``numpy.savez``.
+
+        A stream in another process continues from it with ``restore``, without a difference: states, kept steps,
+        conditions and the number of steps.
+        """
+        if self._keeper is not None:
+            return self._keeper.snapshot()
+        phase, steps, ended = self._now
+        return moment_to_arrays(
+            Moment(state=self._states[phase], steps=steps, begun=steps > 0, ended=ended, conditions=self._held)
+        )
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Continue from the arrays of a ``snapshot`` of the same model and batch size; they are copied.
+
+        Raises:
+            InputError: an array is missing, unknown, of a wrong dtype or shape or not finite, or they contradict each
+                other. The stream then stays unchanged.
+        """
+        if self._keeper is not None:
+            self._keeper.restore(arrays)
+            return
+        moment = moment_from_arrays(arrays, self._reader, Streaming(verdict="every-step"), keeps_call=False)
+        self._last, self._held = None, dict(moment.conditions)
+        self._go_to(moment.state, moment.steps, ended=moment.ended)
 
     def reset(self) -> None:
-        """Go back to the initial state and to step 0, and forget the conditions."""
-        if self._conditions:
-            self._kept, self._last = {}, None
-        self._go_to(self._session.initial_state(self._batch_size), 0)
+        """Go back to the initial state and to step 0, and forget the conditions and the kept steps."""
+        initial = self._session.initial_state(self._batch_size)
+        if self._keeper is not None:
+            self._keeper.reset(initial)
+            return
+        if self._reader.conditions:
+            self._held, self._last = {}, None
+        self._go_to(initial, 0)
 
-    def _go_to(self, state: State, steps: int) -> None:
+    def flush(self) -> Any:
+        """End the sequence: return the outputs that later steps or the padding after the last step complete.
+
+        The answers of all pushes and of ``flush``, joined along time, are those of the whole sequence. After ``flush``
+        a push is an error until ``reset``; another ``flush`` returns nothing more.
+
+        Returns:
+            The output in the form of the last push (a dict by name if the model has several outputs), with 0 or more
+            steps; an output without a time axis has 0 rows where the end changes nothing. Most models give one output
+            step for each input step and have nothing left.
+
+        Raises:
+            StreamingError: the last outputs cannot be computed, because a state was assigned or a condition replaced
+                since the last output; nothing changes.
+            InputError: onnxruntime refuses a sequence of so few steps; nothing changes.
+        """
+        if self._keeper is not None:
+            return self._keeper.flush()
+        axes = self._reader.moving[0].axes if self._reader.moving else ()
+        named = len({BATCH, TIME}.intersection(axes))
+        lacks_batch = self._last is not None and BATCH in axes and len(axes) - self._last.view.ndim == named
+        answer = {
+            spec.name: np.zeros(
+                answer_shape(spec, 0, self._batch_size, lacks_batch=lacks_batch, called=False), spec.dtype
+            )
+            for spec in self._session.outputs
+        }
+        # The next push takes the path on which an ended stream is refused.
+        self._last = None
+        self._now = (*self._now[:2], True)
+        return answer if len(answer) > 1 else next(iter(answer.values()))
+
+    def _go_to(self, state: Mapping[str, Array], steps: int, *, ended: bool = False) -> None:
         """Write a state into the unused buffer, then switch to that buffer: the whole state changes, or none of it."""
         other = 1 - self._now[0]
         for name, array in state.items():
             self._states[other][name][...] = array
-        self._now = (other, steps)
+        self._now = (other, steps, ended)
 
     def push(self, x: Any, out: Any = None) -> Any:
         """Run one piece of the sequence and keep the state for the next piece.
 
         Args:
             x: a frame or a chunk (see the class); for a model with several inputs, a mapping from input name to frame
-                or chunk. It is read, and neither written nor kept.
+                or chunk. It is read and not written; a stream keeps copies of the steps that it keeps.
             out: where to write the output: an array of the output's shape and dtype; for a model with several
                 outputs, a mapping from output name to array.
 
@@ -160,20 +242,24 @@ class Stream:
 
         Raises:
             InputError: a name, dtype or shape is wrong, a value is NaN or infinite, or the new state is not finite. The
-                state then stays unchanged.
+                state and the kept steps then stay unchanged.
+            StreamingError: the stream was ended with ``flush``.
+            CardError: the graph gives another number of output steps than its card says.
         """
         plan = self._last
         if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype is not plan.dtype:
+            if self._keeper is not None:
+                return self._keeper.push(x, out)
             plan = self._load(x)
         else:
             plan.view[...] = x
         if out is not None:
-            _check_out(plan, out)
+            check_out(plan.output_views, out)
         # A sum of squares is finite only if every element is. It may also overflow, so every element is then checked.
         for flat in plan.flat_floats:
             if not math.isfinite(sum_of_squares(flat, flat)):
                 self._refuse_nonfinite(plan)
-        phase, steps = self._now
+        phase, steps, _ = self._now
         try:
             self._run(plan.handles[phase], None)
         except RUNTIME_ERRORS as error:
@@ -183,8 +269,12 @@ class Stream:
         new = self._flats[1 - phase]
         if not math.isfinite(sum_of_squares(new, new)) and not all_finite(new):
             raise InputError(f"step {steps}: the new state is not finite: it was discarded, and the old state was kept")
-        self._now = (1 - phase, steps + plan.steps)
-        return plan.output.copy() if out is None and plan.output is not None else _answer(plan, out)
+        self._now = (1 - phase, steps + plan.steps, False)
+        if out is not None:
+            return write_out(plan.output_views, out)
+        if plan.output is not None:
+            return plan.output.copy()
+        return {name: view.copy() for name, view in plan.output_views.items()}
 
     def _refuse_nonfinite(self, plan: _Plan) -> None:
         for name, view in plan.input_views.items():
@@ -195,16 +285,10 @@ class Stream:
 
     def _load(self, x: Any) -> _Plan:
         """Check a piece whose shape differs from the last one, find or make its plan, and fill the buffers."""
-        named = name_inputs(self._contract, self._with_kept(x))
-        arrays = {}
-        for spec in self._session.inputs:
-            value = named[spec.name]
-            # A token alone is a frame: an id of a NumPy type, or a Python int.
-            scalar = isinstance(value, np.generic) or (isinstance(value, int) and not isinstance(value, bool))
-            arrays[spec.name] = check_array(spec, np.asarray(value) if scalar else value)
-        for spec in self._conditions:
-            arrays[spec.name] = self._whole_condition(spec, arrays[spec.name])
-        key = tuple(arrays[spec.name].shape for spec in self._moving)
+        if self._now[2]:
+            raise StreamingError(ENDED)
+        arrays = self._reader.read(x, self._held, self.steps)
+        key = tuple(arrays[spec.name].shape for spec in self._reader.moving)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._make_plan(arrays)
@@ -214,49 +298,24 @@ class Stream:
         self._last = plan
         for name, array in arrays.items():
             plan.input_views[name][...] = array
-        self._kept = {spec.name: arrays[spec.name].copy() for spec in self._conditions}
+        self._held = {spec.name: arrays[spec.name].copy() for spec in self._reader.conditions}
         return plan
 
-    def _with_kept(self, x: Any) -> Any:
-        """The inputs of a push, with the conditions that it does not give."""
-        if not self._conditions:
-            return x
-        if not isinstance(x, Mapping) and len(self._moving) == 1:
-            x = {self._moving[0].name: x}
-        for spec in self._conditions:
-            if isinstance(x, Mapping) and spec.name not in x and spec.name not in self._kept:
-                raise InputError(
-                    f"input {spec.name!r} is missing: it has no time axis, so give it with the first push, in a "
-                    "mapping of inputs; it is kept until reset"
-                )
-        return {**self._kept, **x} if isinstance(x, Mapping) else x
-
-    def _whole_condition(self, spec: TensorSpec, array: Array) -> Array:
-        """Return a condition with all of its axes; for one row it may lack the batch axis."""
-        sizes = {BATCH: self._batch_size}
-        for lacks in _FORMS[::2] if self._batch_size == 1 else _FORMS[:1]:
-            if _fits(spec, array.shape, sizes, lacks):
-                try:
-                    check_finite(spec.name, array)
-                except InputError as error:
-                    raise InputError(f"step {self.steps}: {error}; the state is unchanged") from error
-                return array.reshape(_shape(spec, sizes))
-        expected = ", ".join(str(sizes.get(str(axis), axis)) for axis in spec.axes)
-        raise InputError(f"input {spec.name!r} has shape {list(array.shape)}, expected [{expected}]")
-
     def _make_plan(self, arrays: Mapping[str, Array]) -> _Plan:
-        lacks, steps = self._find_form(arrays)
+        lacks, steps = self._reader.find_form(arrays)
         session, sizes = self._session, {BATCH: self._batch_size, TIME: steps}
-        inputs = {spec.name: np.zeros(_shape(spec, sizes), spec.dtype) for spec in session.inputs}
-        outputs = {spec.name: np.zeros(_shape(spec, sizes), spec.dtype) for spec in session.outputs}
-        input_views = {spec.name: inputs[spec.name].reshape(_shape(spec, sizes, lacks)) for spec in self._moving}
-        input_views |= {spec.name: inputs[spec.name] for spec in self._conditions}
-        output_views = {spec.name: outputs[spec.name].reshape(_shape(spec, sizes, lacks)) for spec in session.outputs}
+        inputs = {spec.name: np.zeros(shape_of(spec, sizes), spec.dtype) for spec in session.inputs}
+        outputs = {spec.name: np.zeros(shape_of(spec, sizes), spec.dtype) for spec in session.outputs}
+        input_views = {
+            spec.name: inputs[spec.name].reshape(shape_of(spec, sizes, lacks)) for spec in self._reader.moving
+        }
+        input_views |= {spec.name: inputs[spec.name] for spec in self._reader.conditions}
+        output_views = {spec.name: outputs[spec.name].reshape(shape_of(spec, sizes, lacks)) for spec in session.outputs}
         feeds = dict(inputs)
         if session.lengths is not None:
             feeds[session.lengths] = np.full(self._batch_size, steps, np.int64)
         first = next(iter(input_views.values()))
-        alone = len(self._moving) == 1
+        alone = len(self._reader.moving) == 1
         bindings = (self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1))
         return _Plan(
             steps=steps,
@@ -276,29 +335,6 @@ class Stream:
         new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
         return self._runner.bind({**feeds, **self._states[phase]}, {**outputs, **new_states})
 
-    def _find_form(self, arrays: Mapping[str, Array]) -> tuple[frozenset[str], int]:
-        """Return which axes the piece lacks, and how many time steps it has."""
-        specs = self._moving
-        # A piece may lack the batch axis only if there is one row.
-        forms = _FORMS if self._batch_size == 1 else _FORMS[:2]
-        for lacks in forms:
-            sizes = {BATCH: self._batch_size}
-            if all(_fits(spec, arrays[spec.name].shape, sizes, lacks) for spec in specs):
-                return lacks, sizes.get(TIME, 1)
-        wrong = next(
-            (s for s in specs if not any(_fits(s, arrays[s.name].shape, {BATCH: self._batch_size}, f) for f in forms)),
-            specs[0],
-        )
-        names = {BATCH: str(self._batch_size), TIME: TIME}
-        expected = dict.fromkeys(
-            "[" + ", ".join(names.get(str(axis), str(axis)) for axis in wrong.axes if axis not in lacks) + "]"
-            for lacks in reversed(forms)
-        )
-        raise InputError(
-            f"input {wrong.name!r} has shape {list(arrays[wrong.name].shape)}, expected {' or '.join(expected)}, "
-            f"with {TIME} at least 1" + (", all inputs in the same form" if len(specs) > 1 else "")
-        )
-
 
 def _check_streamable(session: OpenModel) -> None:
     if session.card is None:
@@ -315,41 +351,3 @@ def _check_streamable(session: OpenModel) -> None:
                     f"the model cannot be streamed: {spec.name!r} has the axis {axis!r}, "
                     f"which is neither {BATCH!r} nor {TIME!r}"
                 )
-
-
-def _shape(spec: TensorSpec, sizes: Mapping[str, int], lacks: frozenset[str] = frozenset()) -> tuple[int, ...]:
-    return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.axes if axis not in lacks)
-
-
-def _fits(spec: TensorSpec, shape: tuple[int, ...], sizes: dict[str, int], lacks: frozenset[str]) -> bool:
-    """Return whether a shape fits the input in this form; the first time axis sets the time steps in ``sizes``."""
-    axes = [axis for axis in spec.axes if axis not in lacks]
-    return len(axes) == len(shape) and all(
-        size > 0 and size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
-        for size, axis in zip(shape, axes, strict=True)
-    )
-
-
-def _answer(plan: _Plan, out: Any) -> Any:
-    if out is None:
-        return {name: view.copy() for name, view in plan.output_views.items()}
-    for name, view in plan.output_views.items():
-        np.copyto(out if plan.output is not None else out[name], view)
-    return out
-
-
-def _check_out(plan: _Plan, out: Any) -> None:
-    """Refuse a wrong ``out`` before the model runs, so that the step can be repeated."""
-    if plan.output is not None:
-        targets = {next(iter(plan.output_views)): out}
-    elif isinstance(out, Mapping) and set(out) == set(plan.output_views):
-        targets = dict(out)
-    else:
-        raise InputError(f"out must be a mapping with an array for each of {', '.join(plan.output_views)}")
-    for name, view in plan.output_views.items():
-        target = targets[name]
-        if not isinstance(target, np.ndarray) or target.shape != view.shape or target.dtype != view.dtype:
-            got = f"{target.dtype} {list(target.shape)}" if isinstance(target, np.ndarray) else type(target).__name__
-            raise InputError(f"out for {name!r} must be {view.dtype} {list(view.shape)}, got {got}")
-        if not target.flags.writeable:
-            raise InputError(f"out for {name!r} is read-only")

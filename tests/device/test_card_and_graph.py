@@ -1,6 +1,7 @@
 """A card is refused when it is damaged or contradicts its graph, with the dotted path of the culprit."""
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import get_args
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_edge_runtime.card import SCHEMA, Task, parse_card, serialize_card
+from lstm_edge_runtime.card import SCHEMA, Task, TensorSpec, parse_card, serialize_card
+from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import CardError
 from lstm_edge_runtime.session import Session
 
@@ -169,6 +171,10 @@ def state(field):
     return ("states", 1, field)
 
 
+def stepping(field):
+    return ("streaming", field)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [
@@ -193,12 +199,57 @@ def state(field):
             "x",
             r"card\.lengths 'x' is float32 \['batch', 'time', 3\] in the graph, expected int64 \[batch\]",
         ),
+        (stepping("first"), 0, r"card\.streaming\.first is 0, expected 1 to 65,536"),
+        (stepping("first_gives"), 65_537, r"card\.streaming\.first_gives is 65537, expected 1 to 65,536"),
+        (stepping("every"), -1, r"card\.streaming\.every is -1, expected 1 to 65,536"),
+        (stepping("gives"), 10**30, r"card\.streaming\.gives is 10+, expected 1 to 65,536"),
+        (stepping("latency_steps"), -1, r"card\.streaming\.latency_steps is -1, expected 0 to 65,536"),
+        (stepping("end"), "end", r"card\.streaming\.end is 'end', the graph has the inputs x"),
+        (
+            stepping("end"),
+            "x",
+            r"card\.streaming\.end 'x' is float32 \['batch', 'time', 3\] in the graph, expected int64",
+        ),
         (("minimum_onnxruntime",), "new", r"card\.minimum_onnxruntime must be \"major\.minor\", got 'new'"),
     ],
 )
 def test_a_card_that_contradicts_its_graph_is_refused(with_metadata, path, value, sentence):
     with pytest.raises(CardError, match=sentence):
         Session(with_metadata(BARE, "lstm_edge", json.dumps(edit(path, value))))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("kept_padded", {"end": None}, r"card\.inputs does not mention the graph's input 'end'"),
+        ("each_call", {"every": 2}, r"card\.streaming\.every is 2, but no input has an axis called 'time'"),
+        ("each_call", {"end": "gain"}, r"card\.streaming\.end is 'gain', but no input has an axis called 'time'"),
+    ],
+)
+def test_how_a_stream_counts_agrees_with_the_graph(name, changes, sentence):
+    session = Session(MODELS / f"{name}.onnx")
+    card = session.card.replace(streaming=dataclasses.replace(session.card.streaming, **changes))
+    with pytest.raises(CardError, match=sentence):
+        read_contract(session.onnxruntime_session, card)
+
+
+@pytest.mark.parametrize("role", ["inputs", "states", "lengths"])
+def test_the_end_of_a_sequence_is_an_input_for_itself(role):
+    session = Session(MODELS / "kept_padded.onnx")
+    ends = {
+        "inputs": (*session.card.inputs, TensorSpec(name="end", dtype="int64", axes=(1,))),
+        "states": session.card.states,
+        "lengths": "end",
+    }
+    card = session.card.replace(**{role: ends[role]})
+    if role == "states":
+        # A state is float32, so that a graph cannot have both.
+        state = dataclasses.replace(card.states[0], input="end")
+        with pytest.raises(CardError, match=r"card\.states\[0\]\.input 'end' has dtype int64, a state is float32"):
+            read_contract(session.onnxruntime_session, card.replace(states=(state, *card.states[1:])))
+        return
+    with pytest.raises(CardError, match=rf"card\.streaming\.end is 'end', which card\.{role} names too"):
+        read_contract(session.onnxruntime_session, card)
 
 
 def test_the_unchanged_card_is_accepted(with_metadata):

@@ -231,6 +231,14 @@ def test_a_card_that_only_claims_to_be_one_is_refused(name, sentence):
         check_language_model(session)
 
 
+def test_a_stream_that_keeps_steps_is_no_language_model():
+    session = Session(MODELS / "kept_strided.onnx")
+    session.card = session.card.replace(task="language-model")
+    sentence = "^the model is not a language model: it does not give one output step for each input step .*every 2"
+    with pytest.raises(InputError, match=sentence):
+        check_language_model(session)
+
+
 def test_logits_that_are_not_finite_are_refused(monkeypatch):
     stream = LanguageStream(SESSION)
     monkeypatch.setattr(Stream, "push", lambda _stream, ids: np.full((1, 2, 11), np.inf, np.float32))

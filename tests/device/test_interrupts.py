@@ -76,31 +76,63 @@ def test_an_interrupt_between_any_two_instructions(interrupted, action):
     while not done:
         place += 1
         interrupted.restore()
-        left = place
-
-        def trace(frame, event, _argument):
-            nonlocal left
-            frame.f_trace_opcodes = True
-            if event == "opcode" and "lstm_edge_runtime" in frame.f_code.co_filename:
-                left -= 1
-                if left == 0:
-                    raise InterruptError
-            return trace
-
-        before = sys.gettrace()
-        try:
-            sys.settrace(trace)
-            interrupted.act(action)
-            done = True
-        except InterruptError:
-            pass
-        finally:
-            sys.settrace(before)
+        done = _interrupted(lambda: interrupted.act(action), place)
         outcome = interrupted.outcome(action)
         assert outcome in ("old", "new"), f"instruction {place}: {outcome}"
         seen.add(outcome)
     assert seen == {"old", "new"}
     assert place > 20
+
+
+def test_an_interrupt_of_a_stream_that_keeps_steps():
+    """States, kept steps, the last call and the count change together, wherever the interrupt strikes."""
+    session = Session(MODELS / "kept_strided.onnx")
+    x = np.random.default_rng(2).normal(size=(1, 9, 3)).astype(np.float32)
+    stream = session.stream()
+    stream.push(x[:, :4])
+    before = stream.snapshot()
+    for action in (lambda: stream.push(x[:, 4:7]), lambda: stream.push(x[:, 4:5]), stream.flush, stream.reset):
+        stream.restore(before)
+        action()
+        after = stream.snapshot()
+        seen, place, done = set(), 0, False
+        while not done:
+            place += 1
+            stream.restore(before)
+            done = _interrupted(action, place)
+            now = stream.snapshot()
+            outcome = ["old", "new"][[_same(now, before), _same(now, after)].index(True)]
+            seen.add(outcome)
+        assert seen == {"old", "new"}
+        assert place > 20
+
+
+def _same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(array, other[name]) for name, array in one.items())
+
+
+def _interrupted(action, place):
+    """Run an action with an interrupt at one of its instructions; whether it had fewer."""
+    left = place
+
+    def trace(frame, event, _argument):
+        nonlocal left
+        frame.f_trace_opcodes = True
+        if event == "opcode" and "lstm_edge_runtime" in frame.f_code.co_filename:
+            left -= 1
+            if left == 0:
+                raise InterruptError
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        action()
+    except InterruptError:
+        return False
+    finally:
+        sys.settrace(before)
+    return True
 
 
 @pytest.fixture

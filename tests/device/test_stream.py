@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_edge_runtime import stream as stream_module
+from lstm_edge_runtime import pieces as pieces_module
 from lstm_edge_runtime.errors import InputError, StreamingError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
@@ -88,8 +88,8 @@ def test_more_lengths_than_plans_are_kept(tagger):
 def test_a_piece_of_the_last_shape_is_not_looked_at_again(tagger, monkeypatch):
     """What a push costs on a device: only the first piece of a shape goes through the checks of names and shapes."""
     looks = []
-    whole = stream_module.name_inputs
-    monkeypatch.setattr(stream_module, "name_inputs", lambda *given: looks.append(1) or whole(*given))
+    whole = pieces_module.name_inputs
+    monkeypatch.setattr(pieces_module, "name_inputs", lambda *given: looks.append(1) or whole(*given))
     stream, x = tagger.stream(), frames(1, 6, 3)
     counts = []
     for piece in (x[:, 0], x[:, 1], x[:, 2], x[:, :2], x[:, 2:4], x[:, 5], x[0, 5].tolist(), x[:, 5].astype(">f4")):

@@ -93,7 +93,9 @@ def collect(data: bytes, feeds: Iterable[Mapping[str, Array]], *, progress: Prog
     """
     say = progress or (lambda _message: None)
     opened = Session(data, kernels="off")
-    contract = Contract(inputs=opened.inputs, outputs=opened.outputs, states=opened.states, lengths=opened.lengths)
+    contract = Contract(
+        inputs=opened.inputs, outputs=opened.outputs, states=opened.states, lengths=opened.lengths, end=opened.end
+    )
     model = parse_model(data)
     taps, missing = find_taps(model)
     if not taps and not missing:
@@ -153,6 +155,8 @@ def _complete(contract: Contract, feed: Mapping[str, Array], where: str) -> dict
         lengths = check_lengths(contract, feed.get(contract.lengths or ""), sizes)
         if contract.lengths and lengths is not None:
             arrays[contract.lengths] = lengths
+        if contract.end is not None:
+            arrays[contract.end] = np.ones(1, np.int64)
         zeros = dict(State.zeros(contract.states, sizes.get(BATCH, 1)))
         given = zeros | {name: feed[name] for name in states if name in feed}
         state = State.from_arrays(contract.states, given)

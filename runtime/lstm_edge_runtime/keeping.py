@@ -1,0 +1,262 @@
+"""Stream a model whose input steps do not give one output step each: keep the steps that complete no output yet.
+
+The graph is called with a number of steps that completes outputs (``stepping``). The padding after the last step
+belongs to the call that ends the sequence. Its steps are known only when the sequence ends, and a call of no steps is
+not possible. So the last call is kept: its steps run again from the state before it, now as the end of the sequence,
+and the outputs that were already given are dropped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.card import BATCH, TIME, Streaming
+from lstm_edge_runtime.checks import all_finite, check_finite
+from lstm_edge_runtime.delivery import answer_shape, check_out, write_out
+from lstm_edge_runtime.errors import CardError, InputError, StreamingError, first_line
+from lstm_edge_runtime.moment import LastCall, Moment, moment_from_arrays, moment_to_arrays
+from lstm_edge_runtime.pieces import PieceReader, shape_of
+from lstm_edge_runtime.providers import RUNTIME_ERRORS
+from lstm_edge_runtime.state import State
+from lstm_edge_runtime.stepping import given_steps, ready_steps
+
+__all__ = ["ENDED", "Keeper"]
+
+ENDED = "the stream has ended with flush(): call reset() to start a new sequence"
+
+
+class Keeper:
+    """What ``Stream`` does for such a model; everything that changes is one ``Moment``, replaced by one assignment."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, reader: PieceReader, streaming: Streaming, start: State
+    ) -> None:
+        """Start at a state.
+
+        Args:
+            session: the open graph.
+            reader: the model's tensors and the number of rows.
+            streaming: how the card counts steps.
+            start: the initial state.
+        """
+        self._session, self._reader, self._streaming = session, reader, streaming
+        self._outputs, self._states = reader.contract.outputs, reader.contract.states
+        self._names = [spec.name for spec in self._outputs] + [spec.output for spec in self._states]
+        # A last call is needed where the end pads, or where steps after it complete less than ``gives`` outputs.
+        self._keeps_call = streaming.end is not None or streaming.every > 1
+        self._now = Moment(state=dict(start))
+
+    @property
+    def steps(self) -> int:
+        """Input steps since the start."""
+        return self._now.steps
+
+    def get_state(self) -> State:
+        """Return the graph's states, marked where no sequence can continue from them alone."""
+        now, blocked = self._now, ""
+        if now.ended:
+            blocked = f"this state is the end of a sequence, from which none can continue: {ENDED}"
+        elif now.kept_steps:
+            blocked = (
+                f"this state was taken while the stream kept {now.kept_steps} steps that it does not hold: use "
+                "snapshot() and restore(), which hold them too"
+            )
+        return State(self._states, now.state, begun=now.begun, blocked=blocked)
+
+    def set_state(self, state: State) -> None:
+        """Continue from a state of another place; the kept steps belong to what came before, and are dropped."""
+        now = self._now
+        self._now = Moment(state=dict(state), begun=state.begun, steps=now.steps, conditions=now.conditions)
+
+    def reset(self, start: State) -> None:
+        """Go back to a start, without conditions."""
+        self._now = Moment(state=dict(start))
+
+    def snapshot(self) -> dict[str, Array]:
+        """Return everything as arrays."""
+        return moment_to_arrays(self._now)
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Continue from a snapshot."""
+        self._now = moment_from_arrays(arrays, self._reader, self._streaming, keeps_call=self._keeps_call)
+
+    def push(self, x: Any, out: Any) -> Any:
+        """Run what a piece completes; see ``Stream.push``."""
+        now = self._now
+        if now.ended:
+            raise StreamingError(ENDED)
+        arrays, lacks, steps = self._read(x, now)
+        conditions = {spec.name: arrays[spec.name].copy() for spec in self._reader.conditions}
+        joined = self._join(now.kept, {spec.name: arrays[spec.name] for spec in self._reader.moving})
+        available = now.kept_steps + steps
+        count = ready_steps(self._streaming, available, begun=now.begun)
+        gives = given_steps(self._streaming, count, begun=now.begun) if count else 0
+        lacks_batch = BATCH in lacks
+        if out is not None:
+            check_out(self._empty(gives, lacks_batch=lacks_batch, called=count > 0), out)
+        later = replace(
+            now, steps=now.steps + steps, lacks_batch=lacks_batch, kept=joined, kept_steps=available,
+            conditions=conditions,
+        )  # fmt: skip
+        if not count:
+            self._now = later
+            return self._deliver(self._empty(0, lacks_batch=lacks_batch, called=False), out)
+        inputs = self._cut(joined, 0, count) if available > count else joined
+        answers, state = self._call(now.state, inputs, conditions, count, end=False)
+        given = self._count(answers)
+        if given not in (None, gives):
+            raise CardError(
+                f"model card: by card.streaming {count} input steps give {gives} output steps, the graph gave {given}"
+            )
+        call = LastCall(begun=now.begun, before=now.state, inputs=inputs, conditions=conditions, gave=gives)
+        kept = self._cut(joined, count, available) if available > count else {}
+        self._now = replace(
+            later, state=state, begun=True, kept=kept, kept_steps=available - count,
+            call=call if self._keeps_call else None,
+        )  # fmt: skip
+        return self._deliver(self._shaped(answers, 0, lacks_batch=lacks_batch), out)
+
+    def flush(self) -> Any:
+        """End the sequence and return the output steps that are left; see ``Stream.flush``."""
+        now = self._now
+        plan = None if now.ended else self._last_call(now)
+        if plan is None:
+            self._now = replace(now, ended=True, kept={}, kept_steps=0, call=None)
+            return self._deliver(self._empty(0, lacks_batch=now.lacks_batch, called=False), None)
+        state, inputs, conditions, gave = plan
+        first = self._reader.moving[0]
+        steps = inputs[first.name].shape[first.axes.index(TIME)]
+        answers, state = self._call(state, inputs, conditions, steps, end=True)
+        count = self._count(answers)
+        if count is not None and count < gave:
+            raise CardError(
+                f"model card: by card.streaming the last call gave {gave} output steps, but with {now.kept_steps} more "
+                f"input steps and the end of the sequence the graph gave {count}"
+            )
+        answer = self._shaped(answers, gave, lacks_batch=now.lacks_batch)
+        self._now = replace(now, state=state, ended=True, kept={}, kept_steps=0, call=None)
+        return self._deliver(answer, None)
+
+    def _last_call(
+        self, now: Moment
+    ) -> tuple[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array], int] | None:
+        """Return state, inputs and conditions of the call that ends the sequence, and the outputs already given.
+
+        It is None where nothing is left.
+        """
+        streaming, call = self._streaming, now.call
+        if call is not None and (now.kept_steps or streaming.end is not None):
+            changed = [n for n, a in now.conditions.items() if not np.array_equal(a, call.conditions[n])]
+            if now.kept_steps and changed:
+                raise StreamingError(
+                    f"the end cannot be computed: input {changed[0]!r} was replaced while {now.kept_steps} steps were "
+                    f"kept, and the last {streaming.every} steps run together: push until outputs are complete, or "
+                    "replace it where no steps are kept"
+                )
+            return call.before, self._join(call.inputs, now.kept), call.conditions, call.gave
+        if now.begun and call is None and self._keeps_call and (now.kept_steps or streaming.end is not None):
+            raise StreamingError(
+                "the end cannot be computed: a state was assigned to this stream, and no outputs were completed "
+                "since; the steps before that state are unknown: use snapshot() and restore(), or push further"
+            )
+        # Fewer steps than the first output needs: without padding at the end there is none.
+        if now.begun or not now.kept_steps or (streaming.end is None and streaming.first_gives == 1):
+            return None
+        return now.state, now.kept, now.conditions, 0
+
+    def _read(self, x: Any, now: Moment) -> tuple[dict[str, Array], frozenset[str], int]:
+        """Return the arrays of a piece with all axes, which axes it lacked, and its steps."""
+        arrays = self._reader.read(x, now.conditions, now.steps)
+        lacks, steps = self._reader.find_form(arrays)
+        sizes = {BATCH: self._reader.batch_size, TIME: steps}
+        for spec in self._reader.moving:
+            array = arrays[spec.name]
+            try:
+                check_finite(spec.name, array)
+            except InputError as error:
+                raise InputError(f"step {now.steps}: {error}; the state is unchanged") from error
+            arrays[spec.name] = array.reshape(shape_of(spec, sizes))
+        return arrays, lacks, steps
+
+    def _join(self, early: Mapping[str, Array], late: Mapping[str, Array]) -> dict[str, Array]:
+        """Return new arrays: the later steps after the earlier ones, either of which may be none."""
+        return {
+            spec.name: np.concatenate([p[spec.name] for p in (early, late) if p], axis=spec.axes.index(TIME))
+            for spec in self._reader.moving
+        }
+
+    def _cut(self, arrays: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
+        """Return copies of some of the steps, in the order of memory that onnxruntime takes."""
+        return {
+            spec.name: _steps_of(arrays[spec.name], spec.axes.index(TIME), start, stop).copy()
+            for spec in self._reader.moving
+        }
+
+    def _call(
+        self,
+        state: Mapping[str, Array],
+        inputs: Mapping[str, Array],
+        conditions: Mapping[str, Array],
+        steps: int,
+        *,
+        end: bool,
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        contract, at = self._reader.contract, self._now.steps
+        feeds: dict[str, Array] = {**state, **inputs, **conditions}
+        if contract.lengths is not None:
+            feeds[contract.lengths] = np.full(self._reader.batch_size, steps, np.int64)
+        if self._streaming.end is not None:
+            feeds[self._streaming.end] = np.array([end], np.int64)
+        try:
+            results = self._session.run(self._names, feeds)
+        except RUNTIME_ERRORS as error:
+            raise InputError(
+                f"step {at}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
+            ) from error
+        answers = dict(zip(self._names, results, strict=True))
+        new = {spec.input: answers[spec.output] for spec in self._states}
+        if not all(all_finite(array.reshape(-1)) for array in new.values()):
+            raise InputError(f"step {at}: the new state is not finite: it was discarded, and the old state was kept")
+        return answers, new
+
+    def _count(self, answers: Mapping[str, Array]) -> int | None:
+        """Return the output steps of a call, or None if no output has a time axis."""
+        counts = {s.name: answers[s.name].shape[s.axes.index(TIME)] for s in self._outputs if TIME in s.axes}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
+            raise CardError(f"model card: by card.streaming all outputs have the same steps, the graph gave {found}")
+        return next(iter(counts.values()), None)
+
+    def _empty(self, steps: int, *, lacks_batch: bool, called: bool) -> dict[str, Array]:
+        """Return arrays of the answer's shapes."""
+        rows = self._reader.batch_size
+        return {
+            spec.name: np.zeros(answer_shape(spec, steps, rows, lacks_batch=lacks_batch, called=called), spec.dtype)
+            for spec in self._outputs
+        }
+
+    def _shaped(self, answers: Mapping[str, Array], drop: int, *, lacks_batch: bool) -> dict[str, Array]:
+        """Return the outputs in the form of the last piece, without the first ``drop`` steps."""
+        shaped, rows = {}, self._reader.batch_size
+        for spec in self._outputs:
+            array, steps = answers[spec.name], 0
+            if TIME in spec.axes:
+                axis = spec.axes.index(TIME)
+                array = _steps_of(array, axis, drop, array.shape[axis]).copy() if drop else array
+                steps = array.shape[axis]
+            shaped[spec.name] = array.reshape(answer_shape(spec, steps, rows, lacks_batch=lacks_batch, called=True))
+        return shaped
+
+    def _deliver(self, answer: dict[str, Array], out: Any) -> Any:
+        if out is not None:
+            return write_out(answer, out)
+        return answer if len(answer) > 1 else answer[self._outputs[0].name]
+
+
+def _steps_of(array: Array, axis: int, start: int, stop: int) -> Array:
+    """Return a view of some of the steps along an axis."""
+    return array[(slice(None),) * axis + (slice(start, stop),)]
