@@ -95,7 +95,8 @@ def channels_first(graph: Graph) -> str:
 def save(name: str, graph: Graph, steps: int, streaming: Streaming, **changes: Any) -> None:
     """Write one model with golden vectors: a whole sequence, and the first ``steps`` steps of a longer one."""
     model = graph.model()
-    document = card(graph, streaming=streaming, layers=layers(1), **changes)
+    # A file of an older version lacks later keys of the card; those of ``streaming`` are read where they are.
+    document = card(graph, schema="1.3", streaming=streaming, layers=layers(1), **changes)
     helper.set_model_props(model, {CARD_KEY: serialize_card(document)})
     session = Session(model.SerializeToString(deterministic=True))
     vectors = []
