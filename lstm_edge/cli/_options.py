@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "METRIC_NAMES",
+    "METRIC_FORMS",
     "AllowUnquantized",
     "AsJson",
     "BatchAxis",
@@ -30,15 +30,22 @@ __all__ = [
     "arguments",
 ]
 
-# Repeats the keys of lstm_edge_runtime.metrics.METRICS, which would load NumPy before `--help`; a test compares.
-METRIC_NAMES = (
+# Repeats lstm_edge_runtime.metrics.metric_forms, which would load NumPy before `--help`; a test compares.
+METRIC_FORMS = (
     "accuracy",
     "cross-entropy",
     "mean-squared-error",
     "mean-absolute-error",
+    "mse",
+    "mae",
+    "pearson",
+    "si-sdr[:silence=refuse|skip]",
+    "sdr[:silence=refuse|skip]",
     "perplexity",
     "bits-per-character",
     "macro-f1",
+    "f1[:threshold=NUMBER]",
+    "event-f1[:tolerance=STEPS, threshold=NUMBER, match=onset|both|point]",
     "auc",
     "agreement",
     "word-error-rate",
@@ -106,16 +113,18 @@ Kernels = Annotated[str, typer.Option(help="Fused kernels: auto, required or off
 MaxDrop = Annotated[
     str | None,
     typer.Option(
-        help="Budget, the largest allowed loss: `0.5pt` in points of the metric (accuracy: percentage points), or "
-        "`0.5%` of the reference's value. By default 0.5pt for a named metric and for accuracy.",
+        help="Budget, the largest allowed loss: `0.5pt` in points of the metric (shares: percentage points), `0.5dB`, "
+        "`0.01` in the metric's unit, or `0.5%` of the reference's value. By default 0.5pt for a named metric and for "
+        "accuracy.",
     ),
 ]
 MetricName = Annotated[
     str | None,
     typer.Option(
-        help=f"Metric: {', '.join(METRIC_NAMES)}; or your own function, `package.module:function`, followed by "
-        "`:more` or `:less` for the better direction (docs/data.md). By default accuracy for classes, "
-        "mean-squared-error for values, perplexity for a text.",
+        help=f"Metric: {', '.join(f'`{form}`' for form in METRIC_FORMS)}; each with `output=NAME` as a last option if "
+        "the model has several outputs; or your own function, `package.module:function`, followed by `:more` or "
+        "`:less` for the better direction (docs/data.md). By default accuracy for classes, mean-squared-error for "
+        "values, perplexity for a text.",
     ),
 ]
 Provider = Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")]

@@ -149,7 +149,9 @@ def quantize(
     ] = None,
     max_drop: Annotated[
         str | None,
-        typer.Option(rich_help_panel=BUDGET, help="Budget: `0.5pt` in points, or `0.5%` of the source's value."),
+        typer.Option(
+            rich_help_panel=BUDGET, help="Budget: `0.5pt` in points, `0.5dB`, or `0.5%` of the source's value."
+        ),
     ] = None,
     confidence: Annotated[
         float | None,

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
+# Targets of metrics that compare with values.
+VALUES = ("value", "signal")
 AnyData = Dataset | Transcripts | TextData
 
 
@@ -151,15 +153,17 @@ def choose_budget(max_drop: str | None, metric: str | None, data: AnyData) -> Bu
     """Return the given budget, or ``0.5pt`` for a named metric and for accuracy.
 
     Raises:
-        InputError: the text is not a budget, or neither is given and the data's default metric has no default budget,
-            because the size of its points depends on the data.
+        InputError: the text is not a budget or does not fit the metric's unit, or neither is given and the data's
+            default metric has no default budget, because the size of its points depends on the data.
     """
     if max_drop is None and metric is None and default_metric(data) != "accuracy":
         raise InputError(
             f"data {data.name}: the metric is {default_metric(data)}, which has no default budget: give one with "
             "--max-drop, such as 1%"
         )
-    return parse_budget(max_drop or "0.5pt")
+    budget = parse_budget(max_drop or "0.5pt")
+    budget.check(load_metric(metric or default_metric(data)))
+    return budget
 
 
 def load_data(
@@ -204,7 +208,7 @@ def load_data(
                 f"metric {metric}: data {spec} has no texts; expected a .jsonl file with x and text on each line"
             )
         return load_transcripts(spec)
-    task: Task | None = "forecast" if target == "value" and spec.partition(":")[0] not in BUNDLED else None
+    task: Task | None = "forecast" if target in VALUES and spec.partition(":")[0] not in BUNDLED else None
     return load(spec, default_split="test", task=task, table=table, say=say)
 
 
@@ -223,6 +227,7 @@ def _check_target(metric: Metric, data: AnyData) -> None:
             wanted = "a text" if metric.target == "text" else "classes or values"
             raise InputError(f"metric {metric.name}: data {data.name} {got} for each sequence, expected {wanted}")
         return
-    if metric.target != "own" and (metric.target == "value") == data.is_classes:
-        wanted = "float32 values" if metric.target == "value" else "integer classes"
+    values = metric.target in VALUES
+    if metric.target not in ("own", "detection") and values == data.is_classes:
+        wanted = "float32 values" if values else "integer classes"
         raise InputError(f"metric {metric.name}: data {data.name} has y of {data.y.dtype}, expected {wanted}")

@@ -1,15 +1,17 @@
 """Budgets, and the report of a validation. Imports only NumPy and the runtime package, so it also runs on the device.
 
 A budget is text. ``0.5pt`` is absolute, in points of the metric: for accuracy percentage points, so 0.005 of the
-share; for every other metric a point is 1 in the metric's unit (``0.02pt`` of cross-entropy is 0.02 nats). ``0.5%`` is
-relative to the reference's value.
+share; for every other metric a point is 1 in the metric's unit (``0.02pt`` of cross-entropy is 0.02 nats). A number
+without a unit, ``0.02``, is in the metric's unit too. It is refused for a share, of which ``0.5`` might mean half, or
+half a point. ``0.5dB`` is for a metric in dB. ``0.5%`` is relative to the reference's value. It is refused for dB,
+which are a ratio already.
 """
 
 import dataclasses
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lstm_edge.validation.bootstrap import check_confidence, interval, resample, upper_bound
 from lstm_edge.validation.stuck_streams import StreamCheck, StuckStream
@@ -17,6 +19,8 @@ from lstm_edge_runtime.errors import BudgetError, InputError
 from lstm_edge_runtime.metrics import Estimate, Metric
 
 __all__ = ["INTERVAL", "Budget", "ValidationReport", "parse_budget", "weigh"]
+
+Unit = Literal["pt", "dB", ""]
 
 # Confidence level of the intervals if no confidence is given.
 INTERVAL = 0.95
@@ -26,22 +30,53 @@ ROUNDING = 1e-12
 # Stuck streams in the table; the JSON report has all of them.
 SHOWN = 3
 
-_BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind>pt|%)", re.ASCII)
+_UNITS: dict[str | None, Unit] = {"dB": "dB", None: ""}
+_BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind>pt|%|dB)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The largest allowed drop: ``amount`` percent of the reference (``relative``), or points."""
+    """The largest allowed drop: ``amount`` percent of the reference (``relative``), or else in ``unit``.
+
+    ``unit`` is ``"pt"`` (points of the metric), ``"dB"``, or ``""`` (the metric's unit).
+    """
 
     amount: float
     relative: bool
+    unit: Unit = "pt"
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{'%' if self.relative else 'pt'}"
+        return f"{self.amount:g}{'%' if self.relative else self.unit}"
+
+    def check(self, metric: Metric) -> None:
+        """Refuse a budget in another unit than the metric's.
+
+        Raises:
+            InputError: dB for a metric that is not in dB, percent for one that is, or no unit for a share.
+        """
+        decibels = metric.unit == "dB"
+        if self.relative:
+            wrong = f"{self.amount:g}dB (a percentage of decibels has no meaning)" if decibels else None
+        elif self.unit == "dB":
+            wrong = None if decibels else f"{self.amount:g}pt (points of the metric) or {self.amount:g}%"
+        elif self.unit == "" and metric.unit == "share":
+            amount = f"{self.amount:g}"
+            wrong = f"a unit: {amount}pt (percentage points), {100 * self.amount:g}pt (the share {amount}) or {amount}%"
+        else:
+            wrong = None
+        if wrong is not None:
+            raise InputError(f"budget {self}: metric {metric.name} is in {metric.unit or 'no unit'}; expected {wrong}")
 
     def allowed(self, metric: Metric, reference: float) -> float:
-        """Return the allowed drop in the metric's unit, for the reference's value of the metric."""
-        return self.amount / 100 * abs(reference) if self.relative else self.amount * metric.point
+        """Return the allowed drop in the metric's unit, for the reference's value of the metric.
+
+        Raises:
+            InputError: the budget is in another unit than the metric's; see ``check``.
+        """
+        self.check(metric)
+        if self.relative:
+            return self.amount / 100 * abs(reference)
+        return self.amount * (metric.point if self.unit == "pt" else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,19 +205,20 @@ class ValidationReport:
 
 
 def parse_budget(text: str) -> Budget:
-    """Read ``0.5pt`` or ``0.5%``.
+    """Read ``0.5pt``, ``0.5%``, ``0.5dB`` or ``0.5``.
 
     Raises:
-        InputError: the text is neither.
+        InputError: the text is none of them.
     """
     match = _BUDGET.fullmatch(text.strip())
     amount = float(match["number"]) if match else math.nan
     if match is None or not math.isfinite(amount):
         raise InputError(
-            f"budget {text!r}: expected a number, 0 or more, and a unit: "
-            "0.5pt (points of the metric) or 0.5% (of the reference's value)"
+            f"budget {text!r}: expected a number, 0 or more, and a unit: 0.5pt (points of the metric), 0.5% (of the "
+            "reference's value) or 0.5dB; or no unit, for that of the metric"
         )
-    return Budget(amount=amount, relative=match["kind"] == "%")
+    kind = match["kind"]
+    return Budget(amount=amount, relative=kind == "%", unit=_UNITS.get(kind, "pt"))
 
 
 def weigh(

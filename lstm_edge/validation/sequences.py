@@ -124,6 +124,8 @@ def _numbered(data: Dataset, predictions: Predictions) -> Dataset:
     """
     if not data.is_classes or not data.labels or predictions.outputs.ndim != 2:
         return data
+    if predictions.outputs.shape[1] == 1 and len(data.labels) == 2 and len(predictions.labels) < 2:
+        return data  # one score for the second of two classes
     if not predictions.labels and not all(label.isascii() and label.isdecimal() for label in data.labels):
         return data
     return data.for_model(predictions.labels, predictions.outputs.shape[1])

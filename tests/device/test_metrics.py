@@ -71,16 +71,23 @@ def test_only_a_share_has_percentage_points():
         "cross-entropy": 1.0,
         "mean-squared-error": 1.0,
         "mean-absolute-error": 1.0,
+        "mse": 1.0,
+        "mae": 1.0,
+        "pearson": 1.0,
+        "si-sdr": 1.0,
+        "sdr": 1.0,
         "perplexity": 1.0,
         "bits-per-character": 1.0,
         "macro-f1": 0.01,
+        "f1": 0.01,
+        "event-f1": 0.01,
         "auc": 0.01,
         "agreement": 0.01,
         "word-error-rate": 0.01,
         "character-error-rate": 0.01,
     }
     better = [name for name, metric in METRICS.items() if metric.more_is_better]
-    assert better == ["accuracy", "macro-f1", "auc", "agreement"]
+    assert better == ["accuracy", "pearson", "si-sdr", "sdr", "macro-f1", "f1", "event-f1", "auc", "agreement"]
     assert all((metric.point == 0.01) == (metric.unit == "share") for metric in METRICS.values())
 
 
@@ -103,11 +110,76 @@ def test_differences_and_signal_to_noise():
 
 def test_an_unknown_metric_lists_the_known_ones():
     expected = (
-        r"^metric 'f1': unknown; expected one of accuracy, cross-entropy, mean-squared-error, mean-absolute-error, "
-        r"perplexity, bits-per-character, macro-f1, auc, agreement, word-error-rate, character-error-rate$"
+        r"^metric 'f2': unknown; expected one of accuracy, cross-entropy, mean-squared-error, mean-absolute-error, "
+        r"mse, mae, pearson, si-sdr, sdr, perplexity, bits-per-character, macro-f1, f1, event-f1, auc, agreement, "
+        r"word-error-rate, character-error-rate$"
     )
     with pytest.raises(InputError, match=expected):
-        get_metric("f1")
+        get_metric("f2")
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("f1:0.8", {"threshold": 0.8}),
+        ("f1:threshold=-3e0", {"threshold": -3.0}),
+        ("f1:0.8,output=a,b=c:0", {"threshold": 0.8, "output": "a,b=c:0"}),
+        ("event-f1:3", {"tolerance": 3}),
+        ("event-f1:3,match=point,threshold=1", {"tolerance": 3, "match": "point", "threshold": 1.0}),
+        ("event-f1:match=both,tolerance=0", {"match": "both", "tolerance": 0}),
+        ("si-sdr:skip", {"silence": "skip"}),
+        ("mae:output=energy", {"output": "energy"}),
+        ("accuracy:output=x", {"output": "x"}),
+    ],
+)
+def test_options_behind_the_name(text, options):
+    metric = get_metric(text)
+    plain = METRICS[text.partition(":")[0]]
+    assert metric.name == text
+    fields = ("threshold", "tolerance", "match", "silence", "output")
+    changed = {key: getattr(metric, key) for key in fields if getattr(metric, key, 0) != getattr(plain, key, 0)}
+    assert changed == {key: value for key, value in options.items() if value != getattr(plain, key)}
+    assert (metric.unit, metric.point, metric.target) == (plain.unit, plain.point, plain.target)
+    assert get_metric(plain.name) is plain
+
+
+@pytest.mark.parametrize(
+    ("text", "got", "expected"),
+    [
+        ("f1:", "'' is not an option of f1", "threshold=NUMBER, output=NAME"),
+        ("f1:0.8,", "'' is not an option of f1", "threshold=NUMBER, output=NAME"),
+        ("f1:high", "'high' is not an option of f1", "threshold=NUMBER, output=NAME"),
+        ("f1:nan", "'nan' is not an option of f1", "threshold=NUMBER, output=NAME"),
+        ("f1:0.5,0.6", "'0.6' is not an option of f1", "threshold=NUMBER, output=NAME"),
+        ("f1:tolerance=3", "'tolerance=3' is not an option of f1", "threshold=NUMBER, output=NAME"),
+        ("f1:0.5,threshold=0.6", "option 'threshold=0.6' is given twice", "threshold=NUMBER, output=NAME"),
+        ("mae:0.5", "'0.5' is not an option of mae", "output=NAME"),
+        ("mae:output=", "'output=' is not an option of mae", "output=NAME"),
+        ("sdr:ignore", "'ignore' is not an option of sdr", "silence=refuse|skip, output=NAME"),
+        (
+            "event-f1:-1",
+            "'-1' is not an option of event-f1",
+            "tolerance=STEPS, threshold=NUMBER, match=onset|both|point, output=NAME",
+        ),
+        (
+            "event-f1:1.5",
+            "'1.5' is not an option of event-f1",
+            "tolerance=STEPS, threshold=NUMBER, match=onset|both|point, output=NAME",
+        ),
+    ],
+)
+def test_options_that_a_metric_does_not_have(text, got, expected):
+    with pytest.raises(InputError) as error:
+        get_metric(text)
+    assert str(error.value) == f"metric {text}: {got}; expected {expected}"
+
+
+def test_the_forms_of_the_metrics():
+    forms = metrics.metric_forms()
+    assert [form.partition("[")[0] for form in forms] == list(METRICS)
+    assert "f1[:threshold=NUMBER]" in forms
+    assert "event-f1[:tolerance=STEPS, threshold=NUMBER, match=onset|both|point]" in forms
+    assert "accuracy" in forms
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,16 @@ TARGETS = {
         files=(f"{TOOLKIT}/precision_search/search.py", f"{TOOLKIT}/precision_search/space.py"),
         tests=tuple(f"tests/toolkit/test_budget_{name}.py" for name in ("space", "moves", "search")),
     ),
+    "metrics": Target(
+        files=tuple(
+            f"{RUNTIME}/metrics/_{name}.py" for name in ("signals", "correlation", "detections", "events", "options")
+        ),
+        tests=(
+            "tests/device/test_metrics.py",
+            "tests/toolkit/test_signal_metrics.py",
+            "tests/toolkit/test_detection_metrics.py",
+        ),
+    ),
     "card": Target(
         files=(f"{RUNTIME}/card.py", f"{RUNTIME}/_json.py"),
         tests=tuple(f"tests/device/test_{name}.py" for name in ("json", "card_and_graph", "card_quantization")),

@@ -65,33 +65,61 @@ def test_a_bound_needs_samples_and_a_share():
         bootstrap_bound(np.array([0.0]), 1)
 
 
+UNITS = {"pt": ("pt", False), "%": ("pt", True), "dB": ("dB", False), "": ("", False)}
+
+
+def budget(amount, unit):
+    name, relative = UNITS[unit]
+    return Budget(amount=amount, relative=relative, unit=name)
+
+
 @pytest.mark.slow
-@given(st.floats(0, 1e6, allow_subnormal=False), st.sampled_from(["pt", "%"]), st.sampled_from(["", " ", "  "]))
+@given(st.floats(0, 1e6, allow_subnormal=False), st.sampled_from(sorted(UNITS)), st.sampled_from(["", " ", "  "]))
 def test_every_written_budget_is_read_back(amount, unit, space):
-    assert parse_budget(f"{amount!r}{space}{unit}") == Budget(amount=amount, relative=unit == "%")
+    assert parse_budget(f"{amount!r}{space}{unit}") == budget(amount, unit)
+    short = float(f"{amount:g}")
+    assert parse_budget(str(budget(short, unit))) == budget(short, unit)
 
 
-@given(st.text(alphabet="0123456789.+-eEpt% ٣x", max_size=8))
+@given(st.text(alphabet="0123456789.+-eEptdB% ٣x", max_size=8))
 def test_a_text_is_a_budget_or_gets_the_sentence(text):
-    match = re.fullmatch(r"\s*(\d+(\.\d+)?([eE][+-]?\d{1,3})?)\s*(pt|%)\s*", text, re.ASCII)
+    match = re.fullmatch(r"\s*(\d+(\.\d+)?([eE][+-]?\d{1,3})?)\s*(pt|%|dB|)\s*", text, re.ASCII)
     if match is None or float(match[1]) == float("inf"):
         with pytest.raises(InputError, match="^budget " + re.escape(repr(text)) + ": expected a number"):
             parse_budget(text)
     else:
-        assert parse_budget(text) == Budget(amount=float(match[1]), relative=match[4] == "%")
+        assert parse_budget(text) == budget(float(match[1]), match[4])
 
 
-NOT_BUDGETS = ("", "0.5", "-1pt", "nan%", "inf pt", "1e999pt", "0.5 points", "pt", "٣pt", "1,5%", "1__0%")
+NOT_BUDGETS = ("", "-1pt", "nan%", "inf pt", "1e999pt", "0.5 points", "pt", "٣pt", "1,5%", "1__0%", "dB", "0.5db", "-1")
 
 
 @pytest.mark.parametrize("text", NOT_BUDGETS)
 def test_what_is_no_budget(text):
     sentence = (
-        f"budget {text!r}: expected a number, 0 or more, and a unit: "
-        "0.5pt (points of the metric) or 0.5% (of the reference's value)"
+        f"budget {text!r}: expected a number, 0 or more, and a unit: 0.5pt (points of the metric), 0.5% (of the "
+        "reference's value) or 0.5dB; or no unit, for that of the metric"
     )
     with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
         parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "sentence"),
+    [
+        ("0.5dB", "accuracy", "metric accuracy is in share; expected 0.5pt (points of the metric) or 0.5%"),
+        ("1dB", "pearson", "metric pearson is in no unit; expected 1pt (points of the metric) or 1%"),
+        ("1%", "si-sdr", "metric si-sdr is in dB; expected 1dB (a percentage of decibels has no meaning)"),
+        (
+            "0.01",
+            "f1",
+            "metric f1 is in share; expected a unit: 0.01pt (percentage points), 1pt (the share 0.01) or 0.01%",
+        ),
+    ],
+)
+def test_a_budget_in_another_unit_than_the_metrics(text, metric, sentence):
+    with pytest.raises(InputError, match=f"^budget {re.escape(f'{text}: {sentence}')}$"):
+        parse_budget(text).allowed(METRICS[metric], 0.9)
 
 
 def test_budgets_in_the_metrics_unit():
@@ -99,3 +127,8 @@ def test_budgets_in_the_metrics_unit():
     assert parse_budget("0.5pt").allowed(METRICS["cross-entropy"], 0.9) == 0.5
     assert parse_budget("0.5%").allowed(METRICS["accuracy"], 0.8) == pytest.approx(0.004)
     assert parse_budget("50%").allowed(METRICS["cross-entropy"], 0.2) == pytest.approx(0.1)
+    for text in ("0.5dB", "0.5pt", "0.5"):
+        assert parse_budget(text).allowed(METRICS["si-sdr"], -3.0) == 0.5
+    assert parse_budget("0.01").allowed(METRICS["pearson"], 0.9) == 0.01
+    assert parse_budget("0.01").allowed(METRICS["mae"], 7.0) == 0.01
+    assert parse_budget("1%").allowed(METRICS["f1"], 0.5) == 0.005

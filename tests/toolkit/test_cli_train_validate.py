@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
-from lstm_edge.cli._options import METRIC_NAMES
+from lstm_edge.cli._options import METRIC_FORMS
 from lstm_edge.cli.train import Peephole, make_command
 from lstm_edge.cli.validate import validate as validate_command
 from lstm_edge.data import load
 from lstm_edge.training import Epoch, TrainingOptions, train_classifier
 from lstm_edge.training.models import ClassifierConfig
 from lstm_edge.validation.judge import validate
-from lstm_edge_runtime.metrics import METRICS
+from lstm_edge_runtime.metrics import metric_forms
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,8 +165,11 @@ def test_validate_prints_the_librarys_report_as_json(models):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--metric", "f1"], "error: metric 'f1': unknown; expected one of accuracy, cross-entropy"),
-        (["--max-drop", "0.5"], "error: budget '0.5': expected a number, 0 or more, and a unit: 0.5pt"),
+        (["--metric", "f2"], "error: metric 'f2': unknown; expected one of accuracy, cross-entropy"),
+        (
+            ["--max-drop", "0.5"],
+            "error: budget 0.5: metric accuracy is in share; expected a unit: 0.5pt",
+        ),
         (["--confidence", "95"], "error: confidence is 95.0, expected a share above 0 and below 1"),
         (["--data", "japanese-vowels:all"], "error: data 'japanese-vowels:all': japanese-vowels has no split 'all'"),
     ],
@@ -204,7 +207,7 @@ def test_the_commands_defaults_are_the_librarys():
 
 
 def test_the_commands_choices_are_the_librarys():
-    assert tuple(METRICS) == METRIC_NAMES
+    assert metric_forms() == METRIC_FORMS
     assert [ClassifierConfig(features=1, classes=2, peephole=kind.value).peephole for kind in Peephole] == list(
         Peephole
     )

@@ -223,7 +223,7 @@ def test_a_wrong_number_of_arguments_is_told(mine):
             "{mine}:wrong_direction",
             "metric {mine}:wrong_direction: its more_is_better is 'yes', expected True or False",
         ),
-        ("f1", "metric 'f1': unknown; expected one of accuracy, cross-entropy, mean-squared-error"),
+        ("f2", "metric 'f2': unknown; expected one of accuracy, cross-entropy, mean-squared-error"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_one_sentence(mine, name, sentence):

@@ -6,19 +6,32 @@ N samples, U units (what a bootstrap draws: sequences, or blocks of a text), R r
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.metrics._options import Option
 
-__all__ = ["RESAMPLES", "Counts", "Estimate", "MeanMetric", "Means", "Metric", "Target", "difference", "weights"]
+__all__ = [
+    "RESAMPLES",
+    "Counts",
+    "Estimate",
+    "MeanMetric",
+    "Means",
+    "Metric",
+    "Target",
+    "by_sequence",
+    "difference",
+    "join",
+    "weights",
+]
 
 Scores = NDArray[np.float64]
 Units = NDArray[np.int64]
-Target = Literal["class", "value", "token", "text", "reference", "own"]
+Target = Literal["class", "value", "signal", "detection", "token", "text", "reference", "own"]
 
 # Enough that the 95 % bound of a share over 370 samples moves by less than one sample (0.0027) between seeds.
 RESAMPLES = 10_000
@@ -49,7 +62,10 @@ class Estimate(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Means:
-    """The mean over all samples, or what ``finish`` makes of it; sums and numbers of samples are float64 ``[U]``."""
+    """The mean over all samples, or what ``finish`` makes of it; sums and numbers of samples are float64 ``[U]``.
+
+    A unit may have no samples, if another has some. A resample of such units alone has no mean: NaN.
+    """
 
     sums: Scores
     counts: Scores
@@ -83,7 +99,8 @@ class Means:
         if (self.counts == 1).all():
             means = self.sums[drawn].mean(axis=1)
         else:
-            means = self.sums[drawn].sum(axis=1) / self.counts[drawn].sum(axis=1)
+            sums, counts = self.sums[drawn].sum(axis=1), self.counts[drawn].sum(axis=1)
+            means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
         return np.asarray(self._finish(means), np.float64)
 
     def _finish(self, means: Any) -> Any:
@@ -93,7 +110,7 @@ class Means:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
-    """What ``finish`` makes of counts that are added up over the samples: float64 ``[U, K]``, whole numbers.
+    """What ``finish`` makes of counts, or other numbers, that are added up over the samples: float64 ``[U, K]``.
 
     ``finish`` takes sums ``[..., K]`` and returns ``[...]``. Sums of whole numbers are exact in any order.
     """
@@ -155,6 +172,44 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     return _Difference(first=first, second=second)
 
 
+def join(outputs: Sequence[Array], targets: Sequence[Array], *, per_step: bool) -> tuple[Array, Array, Units | None]:
+    """Return outputs, targets and units for ``Metric.estimate``: of all steps, or of all sequences and None.
+
+    Args:
+        outputs: for each sequence ``[T, ...]``, or without ``per_step`` ``[...]``.
+        targets: the same.
+        per_step: whether the first axis is time.
+
+    Raises:
+        InputError: a sequence has other axes than the first one, or a target has another number of steps.
+    """
+    for what, rows in (("output", outputs), ("target", targets)):
+        for number, row in enumerate(rows):
+            shape, first = row.shape[per_step:], rows[0].shape[per_step:]
+            if shape != first or row.ndim < per_step:
+                raise InputError(
+                    f"metric: the {what} of sequence {number} is {list(row.shape)}, that of sequence 0 is "
+                    f"{list(rows[0].shape)}; expected the same axes{' after the steps' if per_step else ''}"
+                )
+    if not per_step:
+        return np.stack(list(outputs)), np.stack(list(targets)), None
+    lengths = [len(target) for target in targets]
+    for number, (output, length) in enumerate(zip(outputs, lengths, strict=True)):
+        if len(output) != length:
+            raise InputError(
+                f"metric: sequence {number} has {len(output)} steps in the output and {length} in the target, expected "
+                "the same number"
+            )
+    return np.concatenate(list(outputs)), np.concatenate(list(targets)), np.repeat(np.arange(len(lengths)), lengths)
+
+
+def by_sequence(values: Array, units: Units | None) -> list[Array]:
+    """Return the values of each sequence: ``[T, ...]``, where ``units`` has the sequence of each step, else a row."""
+    if units is None:
+        return list(values)
+    return np.split(values, np.flatnonzero(np.diff(units)) + 1)
+
+
 def weights(drawn: Units) -> Scores:
     """Return how often each unit was drawn: float64 ``[R, U]`` from int64 ``[R, U]``."""
     rows, units = drawn.shape
@@ -168,9 +223,12 @@ class Metric(ABC):
 
     ``unit`` names what it is measured in. ``point`` is the size of one point (``pt``) of a budget in that unit: 0.01
     for a share, where a point is a percentage point, and 1 for every other unit. ``target`` says what the metric
-    compares outputs with: classes (int64 ``[N]``), values (float32 ``[N]`` or ``[N, K]``), the next tokens of a text
-    (int64 ``[N]``, N tokens), a text for each sequence, the decisions of the reference (int64 ``[N]``), or whatever a
-    function of the user's ``own`` takes.
+    compares outputs with: classes (int64 ``[N]``), values (float32 ``[N]`` or ``[N, K]``), a ``signal`` for each
+    sequence (float32, the samples of all sequences), what is there to detect (0 and 1, integers or float32, ``[N]`` or
+    ``[N, K]``), the next tokens of a text (int64 ``[N]``, N tokens), a text for each sequence, the decisions of the
+    reference (int64 ``[N]``), or whatever a function of the user's ``own`` takes. ``options`` are those of the metric,
+    the first also without its name (``lstm_edge_runtime.metrics.get_metric``). ``output`` names the output that is
+    measured, None if the model has only one.
     """
 
     name: str
@@ -178,6 +236,9 @@ class Metric(ABC):
     unit: str
     point: float
     target: Target
+    output: str | None = None
+
+    options: ClassVar[tuple[Option, ...]] = ()
 
     @abstractmethod
     def estimate(self, outputs: Any, targets: Any, units: Units | None = None) -> Estimate:
@@ -192,7 +253,13 @@ class Metric(ABC):
             InputError: outputs and targets do not fit, or the metric is not defined for them.
         """
 
-    def estimate_sequences(self, outputs: Sequence[Array], targets: Sequence[Array]) -> Estimate:
+    def estimate_sequences(
+        self,
+        outputs: Sequence[Array],
+        targets: Sequence[Array],
+        *,
+        per_step: bool = True,  # noqa: ARG002  here the axis of steps is like any other
+    ) -> Estimate:
         """Measure one output of a model on N sequences; the bootstrap draws sequences.
 
         A metric of whole sequences overrides it; the default joins all steps and calls ``estimate``.
@@ -202,6 +269,8 @@ class Metric(ABC):
                 Sequences may differ in their number of steps. For classes the last axis is the logits'.
             targets: for each sequence the target: integers without the axis of the logits, or values of the answer's
                 shape.
+            per_step: whether the answers have a time axis. Only metrics that treat steps differently from other axes
+                use it.
 
         Raises:
             InputError: a target does not fit its output, or the metric is not defined for them.
