@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lstm_edge._imports import current_folder_last, import_object
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError, first_line
-from lstm_edge_runtime.metrics import METRICS, Estimate, Means, Metric
+from lstm_edge_runtime.metrics import METRICS, Estimate, Means, Metric, get_metric
 
 __all__ = ["OwnMetric", "load_metric"]
 
@@ -35,17 +35,17 @@ def load_metric(name: str) -> Metric:
     """Return a metric by name, or a user-defined one.
 
     Args:
-        name: one of ``lstm_edge_runtime.metrics.METRICS``, or ``package.module:function``, which may be in the current
-            folder; the suffix ``:more`` or ``:less`` gives the better direction if the function has no attribute
-            ``more_is_better``. The function may have an attribute ``unit``: with ``"share"`` a point of a budget is a
-            percentage point, else 1.
+        name: one of ``lstm_edge_runtime.metrics.METRICS`` with its options, or ``package.module:function``, which may
+            be in the current folder; the suffix ``:more`` or ``:less`` gives the better direction if the function has
+            no attribute ``more_is_better``. The function may have an attribute ``unit``: with ``"share"`` a point of a
+            budget is a percentage point, else 1.
 
     Raises:
         InputError: the metric does not exist, or the function cannot be imported, is not a function, or has no better
             direction.
     """
-    if name in METRICS:
-        return METRICS[name]
+    if name.partition(":")[0] in METRICS:
+        return get_metric(name)
     if ":" not in name:
         raise InputError(f"metric {name!r}: unknown; expected one of {', '.join(METRICS)}, or {EXPECTED}")
     base, _, suffix = name.rpartition(":")
