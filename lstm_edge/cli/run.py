@@ -2,6 +2,8 @@
 
 import json
 import re
+from contextlib import nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +12,21 @@ import typer
 from lstm_edge.cli._frame import print_json, printable, progress
 from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
 from lstm_edge.cli._renamed import with_old_names
+from lstm_edge.cli._service import Stopped, stoppable
 
 if TYPE_CHECKING:
     from lstm_edge.commands.run import TextScore, TokenScore
     from lstm_edge_runtime.text import Vocabulary
 
 __all__ = ["add_to"]
+
+
+class BadLine(StrEnum):
+    """What `--on-bad-line` takes."""
+
+    STOP = "stop"
+    SKIP = "skip"
+    HOLD = "hold"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +47,10 @@ def run(
         bool, typer.Option("--stream", help="Read and write JSON lines on standard input and output.")
     ] = False,
     batch_size: BatchSize = 1,
+    on_bad_line: Annotated[
+        BadLine,
+        typer.Option(help="With --stream: end, go on, or go on with the last good line, at a line that cannot be run."),
+    ] = BadLine.STOP,
     load_state: Annotated[Path | None, typer.Option(help="Start from the state in this .npz file.")] = None,
     save_state: Annotated[Path | None, typer.Option(help="Write the final state to this .npz file.")] = None,
     row_lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, such as 5,3.")] = None,
@@ -68,9 +83,16 @@ def run(
     """Run a model on an array file or a stream of JSON lines, or generate or score text with a language model.
 
     Without -o the outputs are printed as one JSON object. With --stream each line of standard input is a frame or a
-    chunk (a list), or an object of named inputs, and gives one line of output. {"reset": true} resets the state. The
-    first invalid line (NaN, a wrong shape, not JSON) is reported with its number and ends the command with exit code 2.
-    NaN and infinity in an output are printed as null.
+    chunk (a list), or an object of named inputs, and gives one line of output. {"reset": true} resets the state,
+    {"flush": true} ends the sequence. The first invalid line (NaN, a wrong shape, not JSON) is reported with its number
+    and ends the command with exit code 2. With --on-bad-line skip it is answered by {"line": 3, "error": "..."}, and
+    the state stays as it was; with hold the last good line is also pushed again in its place, and the object has its
+    "answer". NaN and infinity in an output are printed as null.
+
+    The end of the input gives the outputs that are left, if any, and exit code 0; with --save-state the sequence goes
+    on later instead, and the file holds all that the stream knows. A closed output ends the stream with exit code 0,
+    SIGINT (Ctrl-C) with 130 and SIGTERM with 143: the line that is being answered is finished, and --save-state is
+    written.
 
     With --prompt a language model continues a text. The text is printed as it is generated, or with --json as one
     object at the end. With --score each token of a text gets a line with its log-probability (with --json a line of
@@ -93,6 +115,7 @@ def run(
     options: dict[str, Any] = {
         "output": output,
         "batch_size": batch_size,
+        "on_bad_line": on_bad_line.value,
         "load_state": load_state,
         "save_state": save_state,
         "row_lengths": row_lengths,
@@ -108,17 +131,22 @@ def run(
         "kernels": kernels,
     }
     table = _Scores(as_json=as_json)
-    report = compute(
-        model,
-        inputs,
-        **options,
-        stream=typer.get_binary_stream("stdin") if stream else None,
-        # typer.echo flushes: a consumer sees each answer at once.
-        on_line=typer.echo,
-        on_text=None if as_json else lambda piece: typer.echo(_shown(piece), nl=False),
-        on_score=table.add,
-        progress=_without_drawing if as_json else progress,
-    )
+    try:
+        with stoppable(typer.get_binary_stream("stdin")) if stream else nullcontext() as lines:
+            report = compute(
+                model,
+                inputs,
+                **options,
+                stream=lines,
+                # typer.echo flushes: a consumer sees each answer at once.
+                on_line=typer.echo,
+                on_text=None if as_json else lambda piece: typer.echo(_shown(piece), nl=False),
+                on_score=table.add,
+                progress=_without_drawing if as_json else progress,
+            )
+    except Stopped as stopped:
+        progress(f"{stopped.name} ended the stream")
+        raise typer.Exit(stopped.code) from None
     if report.score is not None:
         table.finish(report.score)
     elif report.text is not None and not as_json:

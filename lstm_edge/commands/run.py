@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lstm_edge.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.files import check_array_target, read_arrays, write_arrays
 from lstm_edge_runtime.generate import check_drawing, check_language_model, generate, score_in_chunks
 from lstm_edge_runtime.library import KernelChoice
-from lstm_edge_runtime.lines import stream_lines, to_json
+from lstm_edge_runtime.lines import OnBadLine, check_on_bad_line, to_json
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.text import Vocabulary
@@ -106,6 +107,7 @@ def run(
     output: AnyPath | None = None,
     stream: Iterable[bytes] | None = None,
     batch_size: int = 1,
+    on_bad_line: OnBadLine = "stop",
     load_state: AnyPath | State | None = None,
     save_state: AnyPath | None = None,
     row_lengths: Sequence[int] | str | None = None,
@@ -133,10 +135,14 @@ def run(
         inputs: the model's input, float32 ``[batch, time, features]`` in the file's order of axes (or token ids), a
             mapping of inputs by name, or the path of an ``.npy`` or ``.npz`` file of them.
         output: an ``.npy`` or ``.npz`` file to write the outputs to.
-        stream: lines of JSON, each a frame, a chunk, an object of inputs by name, or ``{"reset": true}``.
+        stream: lines of JSON, each a frame, a chunk, an object of inputs by name, ``{"reset": true}`` or
+            ``{"flush": true}``.
         batch_size: rows of a batch in the stream.
+        on_bad_line: what a line of the stream that cannot be run does: ``"stop"`` ends the stream, ``"skip"`` gives an
+            object with the line's number and the error, ``"hold"`` also pushes the last good line again in its place.
         load_state: the initial state, or the ``.npz`` file of one.
-        save_state: an ``.npz`` file to write the final state to.
+        save_state: an ``.npz`` file to write the final state to. The sequence then goes on later: its end is not
+            padded. A stream writes the file also when KeyboardInterrupt or BrokenPipeError ends it.
         row_lengths: valid steps of each row, ``[5, 3]`` or ``"5,3"``.
         prompt: a text that a language model continues.
         tokens: largest number of tokens to generate, 200 by default.
@@ -168,6 +174,9 @@ def run(
     drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
     arrays = {"-o": output, "--row-lengths": row_lengths, "--load-state": load_state, "--save-state": save_state}
+    check_on_bad_line(on_bad_line)
+    if on_bad_line != "stop" and stream is None:
+        raise InputError("--on-bad-line requires --stream")
     _check_options(modes, given, arrays)
     how = Drawing(**given) if prompt is not None else None
     session = Session(model, provider=provider, threads=threads, kernels=kernels)
@@ -175,13 +184,23 @@ def run(
         return _continue(session, prompt, how, on_text=on_text, say=progress)
     if score is not None:
         return _score(session, score, on_score=on_score, say=progress)
-    _check_targets(session, output, save_state)
-    start = load_state if load_state is None or isinstance(load_state, State) else _read_state(session, load_state)
+    _check_targets(session, output, save_state, streamed=stream is not None)
     if stream is not None:
-        report = _stream(session, stream, start, batch_size, on_line)
-    else:
-        assert inputs is not None
-        report = _run_arrays(session, inputs, start, _parse_lengths(row_lengths), output)
+        last, lines = run_stream(
+            session,
+            stream,
+            batch_size=batch_size,
+            load_state=load_state,
+            save_state=save_state,
+            on_bad_line=on_bad_line,
+            on_line=on_line,
+            shown=None,
+        )
+        return RunReport(state=last, lines=lines)
+    assert inputs is not None
+    start = load_state if load_state is None or isinstance(load_state, State) else read_state(session, load_state)
+    end = save_state is None or not keeps_steps(session)
+    report = _run_arrays(session, inputs, start, _parse_lengths(row_lengths), output, end=end)
     if save_state is not None and report.state is not None:
         write_arrays(save_state, report.state.to_arrays())
     return report
@@ -207,26 +226,16 @@ def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays:
         raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
 
 
-def _check_targets(session: Session, output: AnyPath | None, save_state: AnyPath | None) -> None:
+def _check_targets(session: Session, output: AnyPath | None, save_state: AnyPath | None, *, streamed: bool) -> None:
     """Refuse unwritable paths before anything runs, so that results are written completely or not at all."""
     if output is not None:
         check_array_target(output, len(session.outputs))
     if save_state is not None:
-        if not session.states:
+        if not session.states and not (streamed and keeps_steps(session)):
             raise OutputError(f"{save_state}: the model has no explicit state to save")
         if Path(save_state).suffix != ".npz":
             raise OutputError(f"{save_state}: the name of a state file must end in .npz")
         check_array_target(save_state, len(session.states))
-
-
-def _read_state(session: Session, path: AnyPath) -> State:
-    arrays = read_arrays(path)
-    if not isinstance(arrays, dict):
-        raise InputError(f"{path}: expected an .npz file of --save-state, with an array for each state")
-    try:
-        return State.from_arrays(session.states, arrays)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _parse_lengths(given: Sequence[int] | str | None) -> list[int] | None:
@@ -244,6 +253,8 @@ def _run_arrays(
     state: State | None,
     lengths: "Sequence[int] | Array | None",
     output: AnyPath | None,
+    *,
+    end: bool,
 ) -> RunReport:
     from_file = isinstance(inputs, str | os.PathLike)
     arrays: Any = read_arrays(inputs) if from_file else inputs  # type: ignore[arg-type]  # a path then
@@ -251,27 +262,15 @@ def _run_arrays(
         # A data file has the lengths beside the ids; the option says the same.
         if from_file and isinstance(arrays, dict) and session.lengths in arrays and lengths is None:
             lengths = arrays.pop(session.lengths)
-        outputs, last = session.run(arrays, state, lengths)
+        outputs, last = session.run(arrays, state, lengths, end=end)
     except InputError as error:
+        if str(error).startswith("with end=False"):
+            error = InputError(f"--save-state: the sequence goes on later: {error}")
         known = not from_file or str(error).startswith(str(inputs))
         raise error if known else InputError(f"{inputs}: {error}") from error
     if output is not None:
         write_arrays(output, outputs)
     return RunReport(outputs=outputs, path=None if output is None else os.fspath(output), state=last)
-
-
-def _stream(
-    session: Session, lines: Iterable[bytes], state: State | None, batch_size: int, on_line: Say | None
-) -> RunReport:
-    stream = session.stream(batch_size)
-    if state is not None:
-        stream.state = state
-    count = 0
-    for line in stream_lines(stream, session.inputs, lines):
-        count += 1
-        if on_line is not None:
-            on_line(line)
-    return RunReport(state=stream.state, lines=count)
 
 
 def _continue(session: Session, prompt: str, how: Drawing, *, on_text: Say | None, say: Say | None) -> RunReport:

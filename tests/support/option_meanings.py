@@ -225,6 +225,7 @@ MEANINGS = {
         ),
     ),
     "--momentum": Row("number", "Momentum of sgd.", (*TRAIN,)),
+    "--on-bad-line": Row("choice", "What a line that cannot be run does to a stream.", ("run",)),
     "--optimizer": Row("choice", "What makes the steps of a training.", (*TRAIN,)),
     "--output-name": Row("texts", "Name of an output of the exported file.", ("export",)),
     "--output/-o": Row(
