@@ -19,9 +19,8 @@ from lstm_edge_runtime.writing import check_target, write_atomically
 if TYPE_CHECKING:
     from torch import nn
 
-    from lstm_edge.data import Dataset, TableOptions, Transcripts
-    from lstm_edge.data.text import TextData
-    from lstm_edge.validation.judge import ValidationReport
+    from lstm_edge.data import TableOptions
+    from lstm_edge.validation.judge import AnyData, ValidationReport
 
 __all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
 
@@ -163,7 +162,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     )
 
 
-def _check_request(request: ExportRequest, progress: Progress) -> "Dataset | Transcripts | TextData | None":
+def _check_request(request: ExportRequest, progress: Progress) -> "AnyData | None":
     """Check the request before anything slow starts; returns the validation data, or None."""
     check_target(request.output, ".onnx")
     if request.scheme is None:
@@ -173,7 +172,7 @@ def _check_request(request: ExportRequest, progress: Progress) -> "Dataset | Tra
             raise InputError("--allow-unquantized requires --scheme: give --scheme int8 too, or leave it out")
     if request.data is None:
         for option, value in (
-            ("--columns, --step-every or --missing", request.table),
+            ("--columns, --step-every, --missing or --targets", request.table),
             ("--metric", request.metric),
             ("--max-drop", request.max_drop),
             ("--confidence", request.confidence),
@@ -237,7 +236,7 @@ def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: 
 
 def _validate(
     request: ExportRequest,
-    dataset: "Dataset | Transcripts | TextData",
+    dataset: "AnyData",
     candidate: bytes,
     reference: bytes,
     progress: Progress,
@@ -245,7 +244,7 @@ def _validate(
     from lstm_edge.data.text import TextData
     from lstm_edge.validation.judge import default_metric, validate
 
-    metric = request.metric or default_metric(dataset)
+    metric = request.metric or default_metric(dataset, reference)
     unit = "characters" if isinstance(dataset, TextData) else "sequences"
     progress(f"validating {metric} on {dataset.name}: {len(dataset):,} {unit}")
     return validate(

@@ -25,6 +25,7 @@ __all__ = [
     "Provider",
     "StatePairs",
     "StepEvery",
+    "Targets",
     "Threads",
     "TimeAxis",
     "arguments",
@@ -90,6 +91,10 @@ StepEvery = Annotated[
         help="Expected spacing of the steps: `1s`, `100ms`, `0.5`, or `any`. By default 1 for integers, and any even "
         "spacing otherwise.",
     ),
+]
+Targets = Annotated[
+    str | None,
+    typer.Option(metavar="Y.npy", help="Targets of the data, if these are an `.npy` file: another `.npy` file."),
 ]
 MissingRule = Annotated[
     MissingName,

@@ -19,6 +19,7 @@ from lstm_edge.cli._options import (
     MissingName,
     MissingRule,
     StepEvery,
+    Targets,
     Threads,
     TimeAxis,
     arguments,
@@ -128,6 +129,7 @@ def export(
     data: Annotated[
         str | None, typer.Option(help="Data to validate the quantized model on, as for `validate`.")
     ] = None,
+    targets: Targets = None,
     columns: ColumnSpec = None,
     step_every: StepEvery = None,
     missing: MissingRule = MissingName.REFUSE,

@@ -9,7 +9,16 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_error, progress
-from lstm_edge.cli._options import AllowUnquantized, AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, arguments
+from lstm_edge.cli._options import (
+    AllowUnquantized,
+    AsJson,
+    ColumnSpec,
+    MissingName,
+    MissingRule,
+    StepEvery,
+    Targets,
+    arguments,
+)
 from lstm_edge.cli._quantized import may_overwrite, print_quantization, print_search
 from lstm_edge.cli._renamed import with_old_names
 
@@ -103,6 +112,7 @@ def quantize(
             "`king-james`, or a file as for `validate`.",
         ),
     ] = None,
+    targets: Targets = None,
     columns: ColumnSpec = None,
     step_every: StepEvery = None,
     missing: MissingRule = MissingName.REFUSE,

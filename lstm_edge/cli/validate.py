@@ -17,6 +17,7 @@ from lstm_edge.cli._options import (
     MissingName,
     MissingRule,
     StepEvery,
+    Targets,
     Threads,
     arguments,
 )
@@ -61,6 +62,7 @@ def validate(
             "`:test` means its last 5 %). For error rates a `.jsonl` file with `x` and `text`."
         ),
     ],
+    targets: Targets = None,
     columns: ColumnSpec = None,
     step_every: StepEvery = None,
     missing: MissingRule = MissingName.REFUSE,

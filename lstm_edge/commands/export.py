@@ -41,6 +41,7 @@ def export(
     scheme: Literal["float16", "int8", "int4"] | None = None,
     allow_unquantized: bool = False,
     data: str | None = None,
+    targets: str | None = None,
     columns: Columns | str | None = None,
     step_every: str | float | None = None,
     missing: Missing = "refuse",
@@ -82,6 +83,7 @@ def export(
         scheme: quantize to this scheme; see ``lstm_edge.quantize``.
         allow_unquantized: accept recurrent layers that stay float32.
         data: the data to validate the quantized model on; see ``lstm_edge.validate``.
+        targets: for data that are an ``.npy`` file of the input: the ``.npy`` file of the targets.
         columns: roles of the columns of a table.
         step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
             integers, any even spacing otherwise.
@@ -125,7 +127,7 @@ def export(
         scheme=scheme,
         allow_unquantized=allow_unquantized,
         data=data,
-        table=table_options(columns, step_every, missing),
+        table=table_options(columns, step_every, missing, targets),
         metric=metric,
         max_drop=max_drop,
         confidence=confidence,

@@ -40,6 +40,7 @@ def quantize(
     layer_kinds: str = "all",
     allow_unquantized: bool = False,
     data: str | None = None,
+    targets: str | None = None,
     columns: Columns | str | None = None,
     step_every: str | float | None = None,
     missing: Missing = "refuse",
@@ -77,8 +78,9 @@ def quantize(
         zero_points: for int4: give each block a zero point.
         layer_kinds: ``"all"``, or ``"recurrent"`` to keep linear layers and embeddings unchanged.
         allow_unquantized: accept recurrent layers that stay float32.
-        data: calibration data (``x`` float32 ``[steps, features]``, or a text), and with ``"auto"`` the tuning data; a
-            bundled name or a file (docs/data.md).
+        data: calibration data of any form that fits the model, and with ``"auto"`` the tuning data; a bundled name or a
+            file (docs/data.md).
+        targets: for data that are an ``.npy`` file of the input: the ``.npy`` file of the targets.
         columns: roles of the columns of a table.
         step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
             integers, any even spacing otherwise.
@@ -121,7 +123,7 @@ def quantize(
     # This must stay the first statement: locals() then holds the arguments and nothing else.
     given = dict(locals())
     schemes = _parse_parts(parts)
-    table = table_options(columns, step_every, missing)
+    table = table_options(columns, step_every, missing, targets)
     if scheme == "auto":
         request = _search_request(given, schemes, table)
         return _search(request, report, force=force, on_evaluation=on_evaluation, progress=progress)
@@ -180,6 +182,7 @@ def _check_plain(given: Mapping[str, Any]) -> None:
     _refuse(given, (*searched, "report", "force", "resume"), "requires --scheme auto")
     if given["data"] is None:
         about_data = (
+            "targets",
             "columns",
             "step_every",
             "missing",
@@ -226,7 +229,7 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
         source=Path(given["source"]),
         output=Path(given["output"]),
         held_out=given["held_out_data"],
-        metric=given["metric"] or default_metric(load_data(given["data"], None, table=table)),
+        metric=given["metric"] or default_metric(load_data(given["data"], None, table=table), given["source"]),
         search_scales=given["scale_search"],
         layers=given["layer_kinds"],
         parts=_texts(parts),

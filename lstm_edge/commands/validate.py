@@ -1,6 +1,7 @@
 """``lstm-edge validate``: compare a candidate with a reference on the task's metric."""
 
 from collections.abc import Callable
+from typing import Any
 
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, table_options
@@ -8,6 +9,7 @@ from lstm_edge.data.text import TextData
 from lstm_edge.validation.judge import AnyData, Judge, load_data
 from lstm_edge.validation.predictions import Source
 from lstm_edge.validation.report import ValidationReport
+from lstm_edge_runtime.metrics import Metric
 
 __all__ = ["validate"]
 
@@ -18,10 +20,11 @@ def validate(
     against: Source,
     data: AnyData | str,
     *,
+    targets: str | None = None,
     columns: Columns | str | None = None,
     step_every: str | float | None = None,
     missing: Missing = "refuse",
-    metric: str | None = None,
+    metric: str | Callable[..., Any] | Metric | None = None,
     max_drop: str | None = None,
     confidence: float | None = None,
     seed: int = 0,
@@ -36,14 +39,16 @@ def validate(
     Args:
         candidate: path of the ``.onnx`` file to evaluate, or its bytes.
         against: the reference, a path or bytes.
-        data: a bundled name, the path of a file (docs/data.md), or loaded data: sequences ``x`` float32
-            ``[steps, features]`` with targets, transcripts, or a text.
+        data: a bundled name, the path of a file (docs/data.md), or loaded data: sequences with targets
+            (``lstm_edge.data.Dataset``), named inputs and targets (``NamedDataset``), transcripts, or a text.
+        targets: for data that are an ``.npy`` file of the input: the ``.npy`` file of the targets.
         columns: roles of the columns of a table, as ``sequence=id,step=t,target=y,features=a+b``.
         step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
             integers, any even spacing otherwise.
         missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
-        metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function``; None: accuracy for classes,
-            mean-squared-error for values, perplexity for a text.
+        metric: a name from ``lstm_edge_runtime.metrics``, ``package.module:function``, or a function with an attribute
+            ``more_is_better`` (docs/data.md); None: accuracy for classes, mean-squared-error for values, perplexity for
+            a text.
         max_drop: the budget, such as ``"0.5pt"`` or ``"0.5%"``; None: ``"0.5pt"`` for a named metric and for accuracy.
         confidence: None: the estimated drop decides; a share such as 0.95: the upper bound of a paired bootstrap.
         seed: random seed of the bootstrap.
@@ -57,7 +62,7 @@ def validate(
         ArtifactError, IntegrityError: a model cannot be opened.
     """
     if isinstance(data, str):
-        data = load_data(data, metric, table=table_options(columns, step_every, missing), say=progress)
+        data = load_data(data, metric, table=table_options(columns, step_every, missing, targets), say=progress)
     if progress is not None:
         unit = "characters" if isinstance(data, TextData) else "sequences"
         progress(f"validating on {data.name}: {len(data):,} {unit}, seed {seed}")

@@ -25,6 +25,7 @@ from lstm_edge.data._digest import data_sha256
 from lstm_edge.data._files import BUNDLED, is_table, load, load_npz
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._named import LAYOUTS, Layout, NamedDataset
+from lstm_edge.data._named_files import load_arrays, load_samples, named_from_arrays
 from lstm_edge.data._sequences import TASKS, Dataset, Task
 from lstm_edge.data._steps import parse_spacing
 from lstm_edge.data._table_options import Missing, TableOptions, table_options
@@ -50,10 +51,13 @@ __all__ = [
     "data_sha256",
     "is_table",
     "load",
+    "load_arrays",
     "load_csv",
     "load_json_lines",
     "load_npz",
+    "load_samples",
     "load_transcripts",
+    "named_from_arrays",
     "pad",
     "parse_columns",
     "parse_spacing",

@@ -18,7 +18,7 @@ from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import DataError, InputError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
 
-__all__ = ["BUNDLED", "is_table", "load", "load_npz"]
+__all__ = ["BUNDLED", "Split", "flat_dataset", "is_table", "load", "load_npz", "read_members"]
 
 Split = Literal["train", "test"]
 
@@ -64,6 +64,8 @@ def load(
     """
     name, colon, split = spec.partition(":")
     suffix = next((ending for ending in SUFFIXES if spec.endswith(ending)), None)
+    if table is not None and table.targets is not None:
+        raise InputError(f"data {spec}: --targets is for an .npy file, such as --data x.npy --targets y.npy")
     if table is not None and suffix not in TABLES:
         raise InputError(f"data {spec}: --columns, --step-every and --missing are for tables, leave them out")
     if name in BUNDLED:
@@ -97,13 +99,17 @@ def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:
         DataError: the file is missing or damaged, a key, dtype or shape is not as documented, or ``y`` does not fit
             ``task``.
     """
-    name = str(path)
     arrays = _read(
         Path(path),
         required=("lengths", "y"),
         optional=("x", "ids", "labels", "groups", "times"),
         expected="x, lengths, y",
     )
+    return flat_dataset(str(path), arrays, task)
+
+
+def flat_dataset(name: str, arrays: dict[str, NDArray[Any]], task: Task | None) -> Dataset:
+    """Make a data set of the arrays of a file with the flat layout; see ``load_npz``."""
     if ("x" in arrays) == ("ids" in arrays):
         found = "both" if "x" in arrays else "none of them"
         raise DataError(f"data {name}: expected the key 'x' (float32) or 'ids' (token ids), found {found}")
@@ -176,6 +182,15 @@ def _widen(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.int64)
 
 
+def read_members(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an ``.npz`` file: numbers and texts.
+
+    Raises:
+        DataError: the file is missing, damaged or over a limit, or holds a pickled object.
+    """
+    return _read(path, required=(), expected="of the inputs and targets")
+
+
 def _read(
     path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = (), expected: str = ""
 ) -> dict[str, NDArray[Any]]:
@@ -193,7 +208,8 @@ def _read(
                 raise DataError(
                     f"data {path}: the key {missing[0]!r} is missing; found {_shown(found)}, expected {keys}"
                 )
-            return {key: _read_array(path, key, found[key]) for key in required + optional if key in found}
+            wanted = required + optional or tuple(found)
+            return {key: _read_array(path, key, found[key]) for key in wanted if key in found}
 
 
 def _read_array(path: Path, key: str, member: Member) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from lstm_edge.data._checks import check_groups, check_lengths, check_x, check_y
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError
 
-__all__ = ["TASKS", "Dataset", "Task"]
+__all__ = ["TASKS", "Dataset", "Task", "class_numbers"]
 
 Task = Literal["classification", "tagging", "forecast"]
 
@@ -170,21 +170,41 @@ class Dataset:
         Raises:
             DataError: ``y`` holds values, or the model does not have a class.
         """
-        own, present = self.labels, np.unique(self.y) if self.is_classes else np.arange(0)
-        if self.classes and not own:
-            numbers = {int(number): int(number) for number in present}
-        elif labels:
-            known = {label: number for number, label in enumerate(labels)}
-            numbers = {int(number): known.get(own[number], classes) for number in present}
-        else:
-            numbers = {int(n): int(own[n]) if own[n].isascii() and own[n].isdecimal() else classes for n in present}
-        for number, new in numbers.items():
-            if new >= classes:
-                shown = ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
-                raise DataError(
-                    f"data {self.name}: the label {own[number] if own else number!r} was never seen in training; "
-                    f"expected one of {shown or f'0 to {classes - 1}'}"
-                )
+        present = np.unique(self.y) if self.is_classes else np.arange(0)
+        _ = self.classes  # refuses values
+        numbers = class_numbers(self.name, present, own=self.labels, labels=labels, classes=classes)
         table = np.zeros(int(present.max()) + 1, dtype=np.int64)
         table[list(numbers)] = list(numbers.values())
         return dataclasses.replace(self, y=table[self.y], labels=tuple(labels))
+
+
+def class_numbers(
+    name: str, present: Array, *, own: Sequence[str], labels: Sequence[str], classes: int
+) -> dict[int, int]:
+    """Return the model's number of each class that is present; see ``Dataset.for_model``.
+
+    Args:
+        name: the data in messages.
+        present: the numbers of the classes in the data, int64.
+        own: the class names of the data, or none.
+        labels: the model's names, or none.
+        classes: number of classes of the model.
+
+    Raises:
+        DataError: the model does not have a class.
+    """
+    if not own:
+        numbers = {int(number): int(number) for number in present}
+    elif labels:
+        known = {label: number for number, label in enumerate(labels)}
+        numbers = {int(number): known.get(own[number], classes) for number in present}
+    else:
+        numbers = {int(n): int(own[n]) if own[n].isascii() and own[n].isdecimal() else classes for n in present}
+    for number, new in numbers.items():
+        if new >= classes:
+            shown = ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
+            raise DataError(
+                f"data {name}: the label {own[number] if own else number!r} was never seen in training; "
+                f"expected one of {shown or f'0 to {classes - 1}'}"
+            )
+    return numbers

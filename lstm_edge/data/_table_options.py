@@ -1,4 +1,4 @@
-"""How a table is read: the roles of its columns, the spacing of its steps, and what becomes of missing values."""
+"""How data are read: for a table the columns, spacing and missing values, for an array the file of its targets."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,22 +14,27 @@ Missing = Literal["refuse", "ffill", "drop"]
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions:
-    """How a table (CSV, TSV, JSON Lines, Parquet) is read.
+    """How a table (CSV, TSV, JSON Lines, Parquet) is read, or an array in an ``.npy`` file.
 
     Attributes:
         columns: the roles of the columns; None: the default names.
         spacing: the expected spacing of the steps; None: 1 for integers, and any even spacing for numbers and times.
         missing: what becomes of missing cells and rows: ``refuse`` them, fill them with the values of the step before
             (``ffill``), or leave the steps out (``drop``).
+        targets: for data that are an array in an ``.npy`` file: the ``.npy`` file of the targets.
     """
 
     columns: Columns | None = None
     spacing: Spacing | None = None
     missing: Missing = "refuse"
+    targets: str | None = None
 
 
 def table_options(
-    columns: Columns | str | None = None, step_every: str | float | None = None, missing: Missing = "refuse"
+    columns: Columns | str | None = None,
+    step_every: str | float | None = None,
+    missing: Missing = "refuse",
+    targets: str | None = None,
 ) -> TableOptions | None:
     """Parse the options of a command; None if none of them is given.
 
@@ -37,6 +42,7 @@ def table_options(
         columns: see ``parse_columns``.
         step_every: see ``lstm_edge.data.parse_spacing``.
         missing: ``refuse``, ``ffill`` or ``drop``.
+        targets: the ``.npy`` file of the targets.
 
     Raises:
         InputError: an option is malformed.
@@ -47,5 +53,6 @@ def table_options(
         columns=parse_columns(columns) if isinstance(columns, str) else columns,
         spacing=None if step_every is None else parse_spacing(step_every),
         missing=missing,
+        targets=targets,
     )
     return None if options == TableOptions() else options

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge.data import Dataset
+from lstm_edge.data import Dataset, NamedDataset
 from lstm_edge_runtime.errors import DataError, InputError
 
 __all__ = ["hold_out", "hold_out_sequences"]
@@ -42,7 +42,7 @@ def hold_out(y: NDArray[Any], share: float, *, seed: int, name: str = "training"
     return _parts(len(y), np.concatenate(held))
 
 
-def hold_out_sequences(dataset: Dataset, share: float, *, seed: int) -> tuple[Indices, Indices]:
+def hold_out_sequences(dataset: Dataset | NamedDataset, share: float, *, seed: int) -> tuple[Indices, Indices]:
     """Split the sequences of a data set by groups, times or classes.
 
     If the sequences have groups, whole groups are held out. Else, if they have times, the latest are held out. Else, if
@@ -64,8 +64,9 @@ def hold_out_sequences(dataset: Dataset, share: float, *, seed: int) -> tuple[In
     if dataset.times is not None:
         order = np.argsort(dataset.times, kind="stable")
         return _parts(len(dataset), order[-_count(dataset, len(dataset), "sequences", share) :])
-    if dataset.is_classification:
-        return hold_out(dataset.y, share, seed=seed, name=f"data {dataset.name}")
+    classes = dataset.classes if isinstance(dataset, NamedDataset) else _classes(dataset)
+    if classes is not None:
+        return hold_out(classes, share, seed=seed, name=f"data {dataset.name}")
     order = np.random.default_rng(seed).permutation(len(dataset))
     return _parts(len(dataset), order[: _count(dataset, len(dataset), "sequences", share)])
 
@@ -75,7 +76,11 @@ def _check_share(share: float) -> None:
         raise InputError(f"training: the held-out share is {share}, expected above 0 and at most 0.5")
 
 
-def _count(dataset: Dataset, available: int, what: str, share: float) -> int:
+def _classes(dataset: Dataset) -> Indices | None:
+    return dataset.y if dataset.is_classification else None
+
+
+def _count(dataset: Dataset | NamedDataset, available: int, what: str, share: float) -> int:
     if available < 2:
         raise DataError(f"data {dataset.name}: has one of {what}, so none can be held out; expected two or more")
     return max(1, round(share * available))

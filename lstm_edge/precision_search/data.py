@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lstm_edge.data import BUNDLED, Dataset, TableOptions, Transcripts, is_table
+from lstm_edge.data import BUNDLED, Dataset, NamedDataset, TableOptions, Transcripts, is_table, load_samples
+from lstm_edge.data.binding import as_named, bind, calibration_calls, has_plain_input
 from lstm_edge.data.holdout import hold_out_sequences
 from lstm_edge.data.text import TEXTS, TextData, is_text
 from lstm_edge.validation.judge import load_data
@@ -29,7 +30,7 @@ from lstm_edge_runtime.text import Vocabulary
 
 __all__ = ["Roles", "Samples", "calibration_feeds", "load_calibration", "load_roles"]
 
-Samples = Dataset | Transcripts | TextData
+Samples = Dataset | NamedDataset | Transcripts | TextData
 
 # Fewer samples cannot show a drop at 95 %: if each had a probability of 14 % to get worse, all 20 would still be
 # unchanged in 1 of 20 cases (0.86 ** 20 = 0.05).
@@ -73,7 +74,7 @@ def load_roles(
         InputError: the data do not fit the metric, or both data share samples.
     """
     # One of two files may be a table; if neither is, the loader refuses the options of tables.
-    tables = [spec for spec in (data, held_out) if spec is not None and is_table(spec)]
+    tables = [spec for spec in (data, held_out) if spec is not None and (is_table(spec) or spec.endswith(".npy"))]
 
     def load(spec: str) -> Samples:
         return load_data(spec, metric, table=table if spec in tables or not tables else None, say=say)
@@ -109,34 +110,43 @@ def load_calibration(
     Raises:
         DataError: the data cannot be loaded.
     """
-    from lstm_edge.data import load
     from lstm_edge.data.text import load_text
 
     if is_text(data):
         return load_text(data, default_part="train")
-    return load(data, default_split="train", table=table, say=say)
+    return load_samples(data, default_split="train", table=table, say=say)
 
 
 def calibration_feeds(
     session: Session, samples: Samples, count: int, *, seed: int = 0
 ) -> Iterator[Mapping[str, Array]]:
-    """Yield the feeds for collecting the layers' activations: single rows, each from the initial state.
+    """Yield the feeds for collecting the layers' activations: single rows, each from its initial state.
+
+    A model without a time axis is run step by step, with its states carried from step to step.
 
     Args:
         session: the float32 model.
-        samples: N sequences, or a text.
+        samples: N sequences of any form that fits the model, or a text.
         count: number of random sequences, or of random chunks of 256 tokens of the text, in the data's order.
         seed: random seed of the selection.
 
     Yields:
-        The model's input by name: float32 ``[1, T, F]`` or ids int64 ``[1, T]``, in the model's order of axes.
+        The model's inputs by name, in the model's order of axes, such as float32 ``[1, T, F]`` or ids int64 ``[1, T]``;
+        and its states, where they are not zeros.
 
     Raises:
-        DataError: the text is shorter than one chunk.
-        InputError: the model has more than one input, or ``count`` is below 1.
+        DataError: the text is shorter than one chunk, or the data do not fit the model.
+        InputError: the model of a text has more than one input, ``count`` is below 1, or the file has no card.
     """
     if count < 1:
         raise InputError(f"the number of calibration samples is {count}, expected 1 or more")
+    generator = np.random.default_rng(seed)
+    plain = session.card is None or has_plain_input(session)
+    if isinstance(samples, NamedDataset) or (not isinstance(samples, TextData) and not plain):
+        bound = bind(as_named(samples), session, model="the model")
+        for number in np.sort(generator.permutation(len(samples))[:count]):
+            yield from calibration_calls(session, bound, int(number))
+        return
     if len(session.inputs) != 1:
         names = ", ".join(spec.name for spec in session.inputs) or "none"
         raise InputError(f"the model has {len(session.inputs)} inputs ({names}), expected one to calibrate")
@@ -145,7 +155,7 @@ def calibration_feeds(
         held = "token ids" if _has_ids(samples) else "float32 steps"
         raise InputError(f"data {samples.name} holds {held}, but the model's input {spec.name!r} is {spec.dtype}")
     batch_axis = 1 if spec.axes[:1] == (TIME,) else 0
-    for rows in _drawn(session, samples, count, np.random.default_rng(seed)):
+    for rows in _drawn(session, samples, count, generator):
         yield {spec.name: np.expand_dims(np.asarray(rows, spec.dtype), batch_axis)}
 
 
@@ -153,7 +163,9 @@ def _has_ids(samples: Samples) -> bool:
     return isinstance(samples, Dataset) and samples.is_ids
 
 
-def _drawn(session: Session, samples: Samples, count: int, generator: np.random.Generator) -> Iterator[Array]:
+def _drawn(
+    session: Session, samples: Dataset | Transcripts | TextData, count: int, generator: np.random.Generator
+) -> Iterator[Array]:
     if not isinstance(samples, TextData):
         for number in np.sort(generator.permutation(len(samples))[:count]):
             yield samples[int(number)]
@@ -206,11 +218,15 @@ def _check_apart(tuning: Samples, held_out: Samples) -> None:
             raise InputError(sentence)
     elif not isinstance(tuning, TextData) and not isinstance(held_out, TextData):
         mine, theirs = (
-            {hashlib.sha256(side[number].tobytes()).digest() for number in range(len(side))}
+            {hashlib.sha256(_content(side, number)).digest() for number in range(len(side))}
             for side in (tuning, held_out)
         )
         if mine <= theirs or theirs <= mine:
             raise InputError(sentence)
+
+
+def _content(samples: Dataset | NamedDataset | Transcripts, number: int) -> bytes:
+    return samples.fingerprint(number) if isinstance(samples, NamedDataset) else samples[number].tobytes()
 
 
 def _check_enough(role: str, samples: Samples) -> None:

@@ -6,17 +6,33 @@ only NumPy and the runtime package, so it also runs on the device.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from lstm_edge.data import BUNDLED, Dataset, TableOptions, Task, Transcripts, load, load_transcripts
+import numpy as np
+
+from lstm_edge.data import (
+    BUNDLED,
+    Dataset,
+    NamedDataset,
+    TableOptions,
+    Task,
+    Transcripts,
+    load_samples,
+    load_transcripts,
+)
+from lstm_edge.data.binding import as_named
+from lstm_edge.data.naming import with_names
 from lstm_edge.data.text import TextData, is_text, load_text
 from lstm_edge.validation.bootstrap import bootstrap_bound, check_confidence
-from lstm_edge.validation.own_metric import load_metric
-from lstm_edge.validation.predictions import Predictions, Source, predict
+from lstm_edge.validation.named import NamedJudge
+from lstm_edge.validation.own_metric import OwnMetric, load_metric
+from lstm_edge.validation.predictions import Predictions, Source, name_of, predict
 from lstm_edge.validation.report import Budget, ValidationReport, parse_budget
 from lstm_edge.validation.sequences import SequenceJudge
 from lstm_edge.validation.text import TextJudge
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import Metric
+from lstm_edge_runtime.session import Session
 
 __all__ = [
     "Budget",
@@ -36,7 +52,8 @@ __all__ = [
 Progress = Callable[[int, int], None]
 # Targets of metrics that compare with values.
 VALUES = ("value", "signal")
-AnyData = Dataset | Transcripts | TextData
+AnyData = Dataset | NamedDataset | Transcripts | TextData
+MetricLike = str | Callable[..., Any] | Metric
 
 
 class Judge:
@@ -50,15 +67,21 @@ class Judge:
     """
 
     def __init__(
-        self, reference: Source, dataset: AnyData | str, *, metric: str | None = None, seed: int = 0, threads: int = 1
+        self,
+        reference: Source,
+        dataset: AnyData | str,
+        *,
+        metric: MetricLike | None = None,
+        seed: int = 0,
+        threads: int = 1,
     ) -> None:
         """Check that metric and data fit; no model is run before the first candidate.
 
         Args:
             reference: path of the reference ``.onnx`` file, or its bytes.
             dataset: the samples; for a language model a text; or the name of either (see ``load_data``).
-            metric: a name from ``lstm_edge_runtime.metrics``, or ``package.module:function`` (see ``load_metric``);
-                None: see ``default_metric``.
+            metric: a name from ``lstm_edge_runtime.metrics``, ``package.module:function`` or a function (see
+                ``load_metric``); None: see ``default_metric``.
             seed: random seed of the bootstrap: equal candidates get equal reports.
             threads: onnxruntime's threads.
 
@@ -68,13 +91,11 @@ class Judge:
         """
         self.dataset: AnyData = load_data(dataset, metric) if isinstance(dataset, str) else dataset
         self._named = metric
-        self.metric = load_metric(metric or default_metric(self.dataset))
+        self.metric = load_metric(metric or default_metric(self.dataset, reference))
         _check_target(self.metric, self.dataset)
-        self._judge: SequenceJudge | TextJudge
-        if isinstance(self.dataset, TextData):
-            self._judge = TextJudge(reference, self.dataset, metric=self.metric, seed=seed, threads=threads)
-        else:
-            self._judge = SequenceJudge(reference, self.dataset, metric=self.metric, seed=seed, threads=threads)
+        self._reference = reference
+        self._options: dict[str, Any] = {"metric": self.metric, "seed": seed, "threads": threads}
+        self._made: SequenceJudge | NamedJudge | TextJudge | None = None
 
     def judge(
         self,
@@ -101,9 +122,25 @@ class Judge:
             DataError: the data has a class that the model does not have, or the text is too short.
             ArtifactError: a model cannot be opened.
         """
-        budget = choose_budget(max_drop, self._named, self.dataset)
+        budget = choose_budget(max_drop, self._named, self.dataset, self._reference)
         check_confidence(confidence)
-        return self._judge.judge(candidate, budget=budget, confidence=confidence, on_progress=on_progress)
+        if self._made is None:
+            self._made = self._make()
+        return self._made.judge(candidate, budget=budget, confidence=confidence, on_progress=on_progress)
+
+    def _make(self) -> SequenceJudge | NamedJudge | TextJudge:
+        """Return what compares on this kind of data; one target of a model with several outputs has a name."""
+        if isinstance(self.dataset, TextData):
+            return TextJudge(self._reference, self.dataset, **self._options)
+        if not isinstance(self.dataset, Dataset):
+            if isinstance(self.dataset, Transcripts):
+                return SequenceJudge(self._reference, self.dataset, **self._options)
+            return NamedJudge(self._reference, self.dataset, **self._options)
+        session = Session(self._reference, kernels="off")
+        names = isinstance(self.metric, OwnMetric) and self.metric.takes_names(len(session.outputs))
+        if session.card is not None and (len(session.outputs) > 1 or names or self.metric.output is not None):
+            return NamedJudge(self._reference, as_named(self.dataset), **self._options)
+        return SequenceJudge(self._reference, self.dataset, **self._options)
 
 
 def validate(
@@ -111,7 +148,7 @@ def validate(
     reference: Source,
     dataset: AnyData | str,
     *,
-    metric: str | None = None,
+    metric: MetricLike | None = None,
     max_drop: str | None = None,
     confidence: float | None = None,
     seed: int = 0,
@@ -140,8 +177,19 @@ def validate(
     return judge.judge(candidate, max_drop=max_drop, confidence=confidence, on_progress=on_progress)
 
 
-def default_metric(data: AnyData) -> str:
-    """Return the default metric of the data's task."""
+def default_metric(data: AnyData, model: Source | None = None) -> str:
+    """Return the default metric of the data's task.
+
+    Args:
+        data: the data.
+        model: for named arrays the model, which says which of them are targets; None: those that the data call so.
+
+    Raises:
+        InputError: named arrays have no target, or several, so that a metric must be chosen.
+        DataError: named arrays do not fit the model.
+    """
+    if isinstance(data, NamedDataset):
+        return _default_of_names(data, model)
     if isinstance(data, TextData):
         return "perplexity"
     if isinstance(data, Transcripts):
@@ -149,26 +197,51 @@ def default_metric(data: AnyData) -> str:
     return "accuracy" if data.is_classes else "mean-squared-error"
 
 
-def choose_budget(max_drop: str | None, metric: str | None, data: AnyData) -> Budget:
+def _default_of_names(data: NamedDataset, model: Source | None) -> str:
+    named = data
+    if model is not None:
+        named = with_names(data, Session(model, kernels="off"), model=name_of(model))
+    targets = list(named.targets)
+    if len(targets) != 1:
+        found = f"targets for {', '.join(targets)}" if targets else "no targets"
+        raise InputError(
+            f"data {data.name}: has {found}; name a metric with --metric, such as "
+            f"{f'mean-squared-error:output={targets[0]}' if targets else 'agreement'}, or a function of yours"
+        )
+    return "accuracy" if np.asarray(named.targets[targets[0]][0]).dtype.kind in "iu" else "mean-squared-error"
+
+
+def choose_budget(
+    max_drop: str | None, metric: MetricLike | None, data: AnyData, model: Source | None = None
+) -> Budget:
     """Return the given budget, or ``0.5pt`` for a named metric and for accuracy.
+
+    Args:
+        max_drop: the budget, or None.
+        metric: the metric, or None.
+        data: the data.
+        model: as for ``default_metric``; None: named arrays without targets are not checked.
 
     Raises:
         InputError: the text is not a budget or does not fit the metric's unit, or neither is given and the data's
             default metric has no default budget, because the size of its points depends on the data.
     """
-    if max_drop is None and metric is None and default_metric(data) != "accuracy":
-        raise InputError(
-            f"data {data.name}: the metric is {default_metric(data)}, which has no default budget: give one with "
-            "--max-drop, such as 1%"
-        )
     budget = parse_budget(max_drop or "0.5pt")
-    budget.check(load_metric(metric or default_metric(data)))
+    if metric is None and model is None and isinstance(data, NamedDataset) and not data.targets:
+        return budget
+    chosen = metric or default_metric(data, model)
+    if max_drop is None and metric is None and chosen != "accuracy":
+        raise InputError(
+            f"data {data.name}: the metric is {chosen}, which has no default budget: give one with --max-drop, such as "
+            "1%"
+        )
+    budget.check(load_metric(chosen))
     return budget
 
 
 def load_data(
     spec: str,
-    metric: str | None,
+    metric: MetricLike | None,
     *,
     table: TableOptions | None = None,
     say: Callable[[str], None] | None = None,
@@ -209,11 +282,16 @@ def load_data(
             )
         return load_transcripts(spec)
     task: Task | None = "forecast" if target in VALUES and spec.partition(":")[0] not in BUNDLED else None
-    return load(spec, default_split="test", task=task, table=table, say=say)
+    return load_samples(spec, default_split="test", task=task, table=table, say=say)
 
 
 def _check_target(metric: Metric, data: AnyData) -> None:
-    """Refuse a metric that does not fit the targets of the data."""
+    """Refuse a metric that does not fit the targets of the data; the output of named arrays is checked later."""
+    if isinstance(data, NamedDataset):
+        if metric.target in ("token", "text"):
+            wanted = "a text" if metric.target == "token" else "a text for each sequence"
+            raise InputError(f"metric {metric.name}: data {data.name} holds arrays, expected {wanted}")
+        return
     if isinstance(data, TextData) or metric.target == "token":
         if not isinstance(data, TextData) or metric.target not in ("token", "reference"):
             got = "is a text" if isinstance(data, TextData) else "holds sequences"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_edge.data import Dataset, Transcripts
+from lstm_edge.data.binding import as_named, bind, has_plain_input
+from lstm_edge.validation.answers import sequence_answers
 from lstm_edge.validation.transcription import Transcriber
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
@@ -39,10 +41,10 @@ def predict(
     """Run a model over every sequence, one by one (batch 1), so that it needs no ``lengths`` input.
 
     Args:
-        source: path of an ``.onnx`` file, or its bytes, with one input, float32 or token ids, and one output:
-            without a time axis for one answer for each sequence, with one for an answer for each step; for
-            data with texts logits ``[batch, time, symbols]`` or integers ``[batch, time]`` (see
-            ``lstm_edge.validation.transcription``).
+        source: path of an ``.onnx`` file, or its bytes, with one input of any axes (see ``lstm_edge.data.binding``),
+            float32 or token ids, and one output: without a time axis for one answer for each sequence, with one for an
+            answer for each step; for data with texts logits ``[batch, time, symbols]`` or integers ``[batch, time]``
+            (see ``lstm_edge.validation.transcription``).
         data: N sequences.
         threads: onnxruntime's threads.
         on_sample: called with the number of sequences done.
@@ -52,18 +54,17 @@ def predict(
 
     Raises:
         ArtifactError: the file is missing or cannot be opened.
+        DataError: the data do not fit the model's input.
         InputError: the model's input or output has another form, or an output holds NaN or infinity.
     """
     name = name_of(source)
     session = Session(source, threads=threads)
-    feed, target = _form(name, session, data)
+    target = _only(name, "output", session.outputs) if session.card is not None else _form(name, session, data)[1]
     transcriber = Transcriber(name, session) if isinstance(data, Transcripts) else None
-    time_first = TIME in feed.axes and feed.axes.index(TIME) == 0
+    run = _runner(name, session, data)
     rows: list[Array] = []
     for number, sequence in enumerate(data, start=1):
-        row_in = np.asarray(sequence, feed.dtype)
-        outputs, _ = session.run({feed.name: np.expand_dims(row_in, 1 if time_first else 0)})
-        row = _row(outputs[target.name], target)
+        row = run(number - 1)
         if row.dtype.kind == "f" and not np.isfinite(row).all():
             raise InputError(f"{name}: output {target.name!r} holds NaN or infinity for sequence {number - 1}")
         if isinstance(data, Dataset) and data.per_step and len(row) != len(sequence):
@@ -87,6 +88,24 @@ def predict(
 def name_of(source: Source) -> str:
     """Return the name of a model for messages."""
     return "model" if isinstance(source, bytes) else f"model {os.fspath(source)}"
+
+
+def _runner(name: str, session: Session, data: Dataset | Transcripts) -> Callable[[int], Array]:
+    """Return the function that runs the model on a sequence and gives its only output without the batch axis."""
+    if session.card is not None and not has_plain_input(session):
+        bound = bind(as_named(data), session, model=name)
+        target = session.outputs[0]
+        if isinstance(data, Dataset):
+            _check_time(name, target, data, by_step=bound.by_step)
+        return lambda index: sequence_answers(session, bound, index)[target.name]
+    feed, target = _form(name, session, data)
+    time_first = TIME in feed.axes and feed.axes.index(TIME) == 0
+
+    def run(index: int) -> Array:
+        outputs, _ = session.run({feed.name: np.expand_dims(np.asarray(data[index], feed.dtype), int(time_first))})
+        return _row(outputs[target.name], target)
+
+    return run
 
 
 def _row(output: Array, target: TensorSpec) -> Array:
@@ -123,10 +142,11 @@ def _only(name: str, what: str, specs: Sequence[TensorSpec]) -> TensorSpec:
     return specs[0]
 
 
-def _check_time(name: str, target: TensorSpec, data: Dataset) -> None:
-    if TIME in target.axes and not data.per_step:
+def _check_time(name: str, target: TensorSpec, data: Dataset, *, by_step: bool = False) -> None:
+    timed = by_step or TIME in target.axes
+    if timed and not data.per_step:
         raise InputError(f"{name}: output {target.name!r} has a time axis, expected one answer for each sequence")
-    if TIME not in target.axes and data.per_step:
+    if not timed and data.per_step:
         raise InputError(
             f"{name}: output {target.name!r} has no time axis, but data {data.name} has a target for each step"
         )

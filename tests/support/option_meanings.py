@@ -343,6 +343,15 @@ MEANINGS = {
     "--stream": Row("flag", "Run line by line from standard input.", ("run",)),
     "--task": Row("choice", "What the targets are for.", ("select",)),
     "--temperature": Row("number", "How bold the drawn tokens are.", ("run",)),
+    "--targets": Row(
+        "text",
+        "The file of the targets, for data in a file of one array.",
+        (
+            "export",
+            "quantize",
+            "validate",
+        ),
+    ),
     "--threads": Row(
         "integer",
         "Threads that compute.",
