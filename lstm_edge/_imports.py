@@ -35,6 +35,7 @@ EXTRA_OF = {
     "jinja2": "report",
     "psycopg": "postgresql",
     "tokenizers": "text",
+    "pyarrow": "parquet",
 }
 
 

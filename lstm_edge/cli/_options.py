@@ -60,7 +60,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if value is not None}
 
 
-TABLES = "Tables (CSV, TSV)"
+TABLES = "Tables (CSV, TSV, JSON Lines, Parquet)"
 
 
 class MissingName(StrEnum):

@@ -22,13 +22,14 @@ from lstm_edge.data._batches import Batch, Pad, Truncate, bucketed_batches, coll
 from lstm_edge.data._columns import Columns, parse_columns
 from lstm_edge.data._csv import load_csv
 from lstm_edge.data._digest import data_sha256
-from lstm_edge.data._files import BUNDLED, is_table, load, load_npz
+from lstm_edge.data._files import BUNDLED, load, load_npz
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._named import LAYOUTS, Layout, NamedDataset
 from lstm_edge.data._named_files import load_arrays, load_samples, named_from_arrays
 from lstm_edge.data._sequences import TASKS, Dataset, Task
 from lstm_edge.data._steps import parse_spacing
 from lstm_edge.data._table_options import Missing, TableOptions, table_options
+from lstm_edge.data._tables import is_table, load_table
 from lstm_edge.data._transcripts import Transcripts, load_transcripts
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "load_json_lines",
     "load_npz",
     "load_samples",
+    "load_table",
     "load_transcripts",
     "named_from_arrays",
     "pad",

@@ -8,7 +8,7 @@ from lstm_edge.data._rows import FeatureColumn, Places, Rows
 from lstm_edge.data._text_files import at
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["NO_COLUMN", "Columns", "find_places", "has_columns", "make_rows", "parse_columns"]
+__all__ = ["NO_COLUMN", "Columns", "find_places", "has_columns", "make_rows", "parse_columns", "required_columns"]
 
 # A column may be a feature, and the layers of a model have at most 16,384 inputs.
 MOST_COLUMNS = 2**16
@@ -65,7 +65,7 @@ def parse_columns(text: str) -> Columns:
     )
 
 
-def _required(columns: Columns) -> list[tuple[str, str]]:
+def required_columns(columns: Columns) -> list[tuple[str, str]]:
     """Return the role and the name of every column that must exist."""
     wanted = [] if columns.sequence == NO_COLUMN else [("sequence", columns.sequence)]
     wanted += [("step", columns.step)]
@@ -76,7 +76,7 @@ def _required(columns: Columns) -> list[tuple[str, str]]:
 
 def has_columns(header: Sequence[str], columns: Columns) -> bool:
     """Return whether a header has every column that must exist."""
-    return all(column in header for _, column in _required(columns))
+    return all(column in header for _, column in required_columns(columns))
 
 
 def find_places(name: str, header: Sequence[str], columns: Columns, *, unit: str = "line") -> Places:
@@ -90,7 +90,7 @@ def find_places(name: str, header: Sequence[str], columns: Columns, *, unit: str
     twice = [column for column, count in Counter(header).items() if count > 1]
     if twice:
         raise at(name, 1, f"the column {min(twice)[:40]!r} is given twice", unit=unit)
-    for key, column in _required(columns):
+    for key, column in required_columns(columns):
         if column not in header:
             advice = f", or sequence={NO_COLUMN} if the file is one sequence" if key == "sequence" else ""
             sentence = f"no column {column!r} ({key}); found {_shown(header)}. Give its name with columns{advice}"

@@ -109,7 +109,10 @@ def _delimiter(name: str, first: Sequence[str], columns: Columns) -> tuple[str, 
     if name.removesuffix(".gz").endswith(".tsv"):
         return "\t", []
     for delimiter, called in _DELIMITERS.items():
-        header = next(csv.reader(first, delimiter=delimiter), [])
+        try:
+            header = next(csv.reader(first, delimiter=delimiter), [])
+        except csv.Error:  # such as a cell of more than 131,072 characters
+            continue
         if has_columns([cell.strip() for cell in header], columns):
             return delimiter, [] if delimiter == "," else [f"the delimiter is the {called}"]
     return ",", []

@@ -9,32 +9,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge.data._csv import load_csv
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
+from lstm_edge.data._tables import JSON_LINES, TABLES, is_table, load_table, refuse_options
 from lstm_edge_runtime._npy import MAGIC, NUMBERS_AND_TEXT, read_npy
 from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import DataError, InputError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
 
-__all__ = ["BUNDLED", "Split", "flat_dataset", "is_table", "load", "load_npz", "read_members"]
+__all__ = ["BUNDLED", "Split", "flat_dataset", "load", "load_npz", "read_members"]
 
 Split = Literal["train", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 BUNDLED = ("japanese-vowels",)
-SUFFIXES = (".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
-TABLES = SUFFIXES[1:5]
+SUFFIXES = (".npz", *TABLES, *JSON_LINES)
 SPEAKERS = tuple(f"speaker {number}" for number in range(1, 10))
 
 # A model has at most this number of classes.
 MOST_LABELS = 1_000_000
-
-
-def is_table(spec: str) -> bool:
-    """Return whether a name is the path of a table, to which ``TableOptions`` apply."""
-    return spec.endswith(TABLES)
 
 
 def load(
@@ -46,7 +40,7 @@ def load(
     labels: Sequence[str] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Load a bundled set or a file: ``.npz``, ``.csv``, ``.tsv`` or ``.jsonl``, the last three also with ``.gz``.
+    """Load a bundled set or a file: ``.npz``, ``.parquet``; or ``.csv``, ``.tsv``, ``.jsonl``, also with ``.gz``.
 
     Args:
         spec: ``japanese-vowels``, ``japanese-vowels:train``, ``japanese-vowels:test``, or the path of a file (its
@@ -66,8 +60,9 @@ def load(
     suffix = next((ending for ending in SUFFIXES if spec.endswith(ending)), None)
     if table is not None and table.targets is not None:
         raise InputError(f"data {spec}: --targets is for an .npy file, such as --data x.npy --targets y.npy")
-    if table is not None and suffix not in TABLES:
-        raise InputError(f"data {spec}: --columns, --step-every and --missing are for tables, leave them out")
+    tabular = suffix is not None and is_table(spec, table)
+    if not tabular:
+        refuse_options(spec, table)
     if name in BUNDLED:
         if colon and split not in SPLITS:
             raise DataError(f"data {spec!r}: {name} has no split {split!r}; expected one of {', '.join(SPLITS)}")
@@ -79,9 +74,9 @@ def load(
         )
     if suffix == ".npz":
         return load_npz(spec, task=task)
-    if suffix not in TABLES:
+    if not tabular:
         return load_json_lines(spec, task=task, labels=labels)
-    dataset = load_csv(spec, table=table, task=task, labels=labels)
+    dataset = load_table(spec, table=table, task=task, labels=labels)
     if say is not None:
         for note in dataset.notes:
             say(f"data {spec}: {note}")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -95,15 +95,26 @@ def _parse(name: str, line: int, text: str) -> dict[str, Any]:
     return value
 
 
-def read_object(name: str, line: int, text: str, keys: Sequence[str]) -> dict[str, Any]:
+def read_object(
+    name: str, line: int, text: str, keys: Sequence[str] | None, *, missing: bool = False
+) -> dict[str, Any]:
     """Read the object on one line of a file.
+
+    Args:
+        name: the file name for messages.
+        line: the number of the line.
+        text: the line.
+        keys: the keys that are allowed; None: any.
+        missing: accept NaN, for a missing value.
 
     Raises:
         DataError: the line is not JSON or not an object, contains NaN or infinity, or has a duplicate key or a key
             outside ``keys``.
     """
 
-    def refuse(constant: str) -> NoReturn:
+    def refuse(constant: str) -> float:
+        if missing and constant == "NaN":
+            return float("nan")
         raise at(name, line, f"holds {constant}; expected finite numbers")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,14 +132,16 @@ def read_object(name: str, line: int, text: str, keys: Sequence[str]) -> dict[st
     if not isinstance(value, dict):
         raise at(name, line, f'holds a {type(value).__name__}, expected an object such as {{"x": [[...]], "y": ...}}')
     for key in value:
-        if key not in keys:
+        if keys is not None and key not in keys:
             raise at(name, line, f"the key {key[:40]!r} is unknown; expected {', '.join(keys)}{_hint(key)}")
     return value
 
 
 def _hint(key: str) -> str:
     """Return a hint for a key that belongs to another kind of file."""
-    return " (text is read for word-error-rate and character-error-rate only)" if key == "text" else ""
+    if key == "text":
+        return " (text is read for word-error-rate and character-error-rate only)"
+    return " (other keys are the columns of a table: give --columns)"
 
 
 def _add(name: str, line: int, value: dict[str, Any], lines: _Lines) -> None:

@@ -80,11 +80,11 @@ def _refuse(order: Order, blanks: Blanks) -> None:
     counts = []
     if len(gaps):
         steps = sum(int(order.jumps[place]) - 1 for place in gaps)
-        counts.append(f"{steps:,} steps are missing in {many(len(gaps), 'gap')}")
+        counts.append(f"{many(steps, 'step')} {'is' if steps == 1 else 'are'} missing in {many(len(gaps), 'gap')}")
     if blanks.rows.any():
         rows = np.flatnonzero(blanks.rows)
         shown = ", ".join(str(table.line[int(row)]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-        counts.append(f"{many(blanks.count(), 'cell')} missing on {table.unit} {shown}")
+        counts.append(f"{many(blanks.count(), 'cell')} missing on {table.unit}{'s' * (len(rows) > 1)} {shown}")
     raise table.at(
         line,
         f"{sentence}. In all {' and '.join(counts)}: --missing ffill fills them with the step before, --missing drop "

@@ -13,6 +13,7 @@ from lstm_edge.data._files import Split, flat_dataset, load, read_members
 from lstm_edge.data._named import LAYOUTS, NamedDataset
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
+from lstm_edge.data._tables import refuse_options
 from lstm_edge_runtime._npy import NUMBERS, read_npy
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError, InputError
@@ -45,7 +46,7 @@ def load_samples(
         return load(spec, default_split=default_split, task=task, table=table, say=say)
     targets = None if table is None else table.targets
     if table is not None and table != TableOptions(targets=targets):
-        raise InputError(f"data {spec}: --columns, --step-every and --missing are for tables, leave them out")
+        refuse_options(spec, table)
     return load_arrays(spec, targets, task=task)
 
 

@@ -36,6 +36,12 @@ class Places:
     group: int | None
     time: int | None
 
+    @property
+    def used(self) -> frozenset[int]:
+        """All indices that have a role."""
+        single = (place for place in (self.sequence, self.step, self.group, self.time) if place is not None)
+        return frozenset((*single, *self.target, *self.features))
+
 
 @dataclass(kw_only=True)
 class FeatureColumn:

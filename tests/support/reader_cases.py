@@ -24,7 +24,7 @@ from torch import nn
 
 from lstm_edge._tensors import read_pt, read_safetensors
 from lstm_edge.checkpoint import load_checkpoint, save_checkpoint
-from lstm_edge.data import load, load_transcripts
+from lstm_edge.data import load, load_transcripts, table_options
 from lstm_edge.data.text import load_text
 from lstm_edge.data.vocabulary import build_vocabulary
 from lstm_edge.precision_search.journal import Journal
@@ -51,6 +51,10 @@ CSV = "sequence,step,target,a,b\n" + "".join(f"s{i // 3},{i % 3},{i // 3 % 2},{i
 JSON_LINES = '{"x": [[1.5, 2], [3, -4e-2]], "y": "a", "id": 7, "group": "g", "time": 1}\n{"x": [[0, 1]], "y": "b",'
 JSON_LINES += ' "id": 8, "group": "h", "time": 2.5}\n'
 TRANSCRIPTS = '{"x": [[1.5, 2], [3, 4]], "text": "a word", "id": 1}\n\n{"x": [[0, 1]], "text": "é"}\n'
+TIMES = b"sequence;step;target;a\n" + b"".join(b"s;2024-05-01T00:00:0%d+02:00;u;%d.5\n" % (i, i) for i in (0, 1, 3))
+JSON_TABLE = """{"sequence": "s", "step": 0.5, "target": 1, "a": {"b": [1, -2]}}
+{"sequence": "s", "step": 1, "target": 1, "a": {"b": [3, 4e0]}}
+"""
 PIECES = b'[0.5, -1, 2]\n[[[1e-3, 2, 3], [0, 0, 0]]]\n{"reset": true}\n{"x": [1, 2, 3]}\n'
 
 
@@ -253,6 +257,10 @@ def _data(**changes: Any) -> dict[str, Any]:
     return {"x": x, "lengths": np.array([3, 1, 2], np.uint8), "y": np.array([0, 2, 1], np.uint8)} | changes
 
 
+def _load_times(path: Path) -> None:
+    load(str(path), default_split="train", table=table_options(step_every="1s", missing="ffill"))
+
+
 def _load(path: Path) -> None:
     load(str(path), default_split="train")
 
@@ -303,6 +311,8 @@ READERS: dict[str, Callable[[], Reader]] = {
         errors=InputError,
     ),
     "csv": lambda: Reader(suffix=".csv", data=CSV.encode(), read=_load, errors=DataError),
+    "csv of times": lambda: Reader(suffix=".csv", data=TIMES, read=_load_times, errors=(DataError, InputError)),
+    "jsonl table": lambda: Reader(suffix=".jsonl", data=JSON_TABLE.encode(), read=_load, errors=DataError),
     "csv.gz": lambda: Reader(suffix=".csv.gz", data=gzip.compress(CSV.encode(), mtime=0), read=_load, errors=DataError),
     "jsonl": lambda: Reader(suffix=".jsonl", data=JSON_LINES.encode(), read=_load, errors=DataError),
     "jsonl.gz": lambda: Reader(

@@ -100,7 +100,8 @@ def test_injected_gaps_are_found_exactly_and_filled_or_closed(tmp_path, data):
     behind = min(next(p for p in range(place, len(made.rows)) if p not in out) for place in gaps)
     line = 2 + kept.index(made.rows[behind])
     sentence = refused(path, f", line {line}: sequence {made.rows[behind][0]!r} goes from step", step_every=step_every)
-    assert f"In all {len(out)} steps are missing in {len(gaps)} gap{'s' * (len(gaps) > 1)}: --missing ffill" in sentence
+    assert f" missing in {len(gaps)} gap{'s' * (len(gaps) > 1)}: --missing ffill" in sentence
+    assert f"In all {len(out)} step" in sentence
     expected_drop, expected_fill = {}, {}
     for name, x in made.sequences.items():
         here = [place for place, row in enumerate(made.rows) if row[0] == name]
@@ -128,7 +129,8 @@ def test_missing_cells_are_counted_filled_or_dropped_and_never_across_sequences(
     first = min(blank)
     called, text = HEADER[first[1]], rows[first[0]][first[1]].strip()
     sentence = refused(path, f", line {first[0] + 2}: {called} is {text!r}, expected a finite number. In all ")
-    assert f"In all {len(blank)} cell{'s' * (len(blank) > 1)} missing on line {first[0] + 2}" in sentence
+    lines = "s" * (len({row for row, _ in blank}) > 1)
+    assert f"In all {len(blank)} cell{'s' * (len(blank) > 1)} missing on line{lines} {first[0] + 2}" in sentence
     x = np.concatenate(list(made.sequences.values()))
     holes = np.zeros(x.shape, dtype=bool)
     for row, column in blank:
@@ -176,7 +178,7 @@ def test_missing_targets(tmp_path):
         ["s", "3", "1", "1", "3"],
     ]
     path = write(tmp_path / "d.csv", rows)
-    refused(path, ", line 3: the target is empty, expected a class or a number. In all 2 cells missing on line 3, 4: ")
+    refused(path, ", line 3: the target is empty, expected a class or a number. In all 2 cells missing on lines 3, 4: ")
     assert read(path, missing="ffill").y.tolist() == [2.5, 2.5, 2.5, 3]
     assert read(path, missing="drop").y.tolist() == [2.5, 3]
     # null may be the name of a class.

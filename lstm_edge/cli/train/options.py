@@ -85,8 +85,8 @@ class Pad(StrEnum):
 
 
 DATA_HELP = (
-    "Training data: `japanese-vowels` (its training split), or a file of sequences: `.npz`, `.csv` (long form) or "
-    "`.jsonl` (docs/data.md)."
+    "Training data: `japanese-vowels` (its training split), or a file of sequences: `.npz`, `.csv` (long form), "
+    "`.tsv`, `.jsonl` or `.parquet` (docs/data.md)."
 )
 
 # `lstm-edge select` has these options too.
