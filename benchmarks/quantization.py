@@ -30,8 +30,8 @@ CLI = "from lstm_edge.cli import main; main()"
 PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
 FORMS = {
     "int8": "--scheme int8",
-    "int4, plain": "--scheme int4",
-    "int4": "--scheme int4 --data {data}",
+    "int4, block 32, plain": "--scheme int4 --block 32",
+    "int4, block 32": "--scheme int4 --block 32 --data {data}",
     "int4, block 128, plain": "--scheme int4 --block 128",
     "int4, block 128": "--scheme int4 --block 128 --data {data}",
 }
@@ -101,7 +101,7 @@ def language(folder: Path) -> list[str]:
         "int8 is too large": share["int8"] > INT8_SIZE,
         "int4, block 128, is too large": share["int4, block 128"] > INT4_SIZE,
     }
-    for name in ("int4", "int4, block 128"):
+    for name in ("int4, block 32", "int4, block 128"):
         wrong[f"{name} loses too much"] = lost[name] > INT4_SHARE
         wrong[f"{name} is not twice as good as plain rounding"] = lost[name] > OF_PLAIN * lost[f"{name}, plain"]
     return [name for name, is_wrong in wrong.items() if is_wrong]

@@ -29,7 +29,7 @@ def main() -> None:
     """Train or reuse the parent, fine-tune for each scheme, evaluate, print."""
     parser = argparse.ArgumentParser(description="quantization-aware fine-tuning of the King James model")
     parser.add_argument("--keep", type=Path, help="folder that has or keeps quarter.safetensors")
-    parser.add_argument("--scheme", nargs="+", default=["int4", "int4:128"], help="schemes of --quantize-aware")
+    parser.add_argument("--scheme", nargs="+", default=["int4:32", "int4:128"], help="schemes of --quantize-aware")
     parser.add_argument("--max-minutes", type=float, default=6.0)
     arguments = parser.parse_args()
     schemes = [Scheme.parse(text) for text in arguments.scheme]

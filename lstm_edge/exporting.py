@@ -229,9 +229,14 @@ def _examples(request: ExportRequest) -> Any:
 def _say_of_other_scheme(module: "nn.Module", request: ExportRequest, progress: Progress) -> None:
     """Report if a model trained for one scheme is quantized to another, which may increase the loss."""
     trained_for = getattr(getattr(module, "config", None), "trained_for", None)
-    if request.scheme is not None and trained_for is not None and trained_for != request.scheme:
+    if request.scheme is None or trained_for is None:
+        return
+    from lstm_edge_exporters.quantize import parse_scheme
+
+    asked = parse_scheme(request.scheme).text
+    if trained_for != asked:
         name = request.source if isinstance(request.source, str) else "the module"
-        progress(f"{name} was trained quantization-aware for {trained_for}, and becomes {request.scheme}")
+        progress(f"{name} was trained quantization-aware for {trained_for}, and becomes {asked}")
 
 
 def _validate(

@@ -93,10 +93,12 @@ def quantize(
             "--part",
             metavar="PART=SCHEME",
             help="Scheme of one part: LAYER, or in an LSTM LAYER.W, LAYER.R or one gate (LAYER.R.f); float32, "
-            "float16, int8, int4, int4:128, int4:32:zero, int4:128:zero. Repeatable.",
+            "float16, int8, int4:32, int4:128 (or int4), int4:32:zero, int4:128:zero. Repeatable.",
         ),
     ] = None,
-    block: Annotated[int, typer.Option(help="int4: number of inputs that share a scale, 32 or 128.")] = 32,
+    block: Annotated[
+        int | None, typer.Option(help="int4: number of inputs that share a scale, 32 or 128 (the default).")
+    ] = None,
     zero_points: Annotated[
         bool, typer.Option("--zero-points", help="int4: give each block a zero point (asymmetric).")
     ] = False,

@@ -35,7 +35,7 @@ def quantize(
     *,
     scheme: str | Scheme = "int8",
     parts: Parts = (),
-    block: int = 32,
+    block: int | None = None,
     zero_points: bool = False,
     layer_kinds: str = "all",
     allow_unquantized: bool = False,
@@ -70,11 +70,11 @@ def quantize(
     Args:
         source: any ONNX file with recurrent layers; external data files are read with it.
         output: the ``.onnx`` file to write; must differ from ``source``.
-        scheme: ``"int8"``, ``"int4"`` (or a text such as ``"int4:128"``), ``"float16"``; ``"float32"``: only ``parts``
-            change; ``"auto"``: the smallest assignment of schemes whose metric stays within ``max_drop``.
+        scheme: ``"int8"``, ``"int4"`` (blocks of 128; or a text such as ``"int4:32"``), ``"float16"``; ``"float32"``:
+            only ``parts`` change; ``"auto"``: the smallest assignment of schemes whose metric keeps ``max_drop``.
         parts: schemes of layers, or of the matrices and gates of an LSTM: ``{"lstm.R": "int4:128"}`` or
             ``["lstm.R=int4:128"]``.
-        block: for int4: number of inputs that share a scale, 32 or 128.
+        block: for int4: number of inputs that share a scale, 32 or 128; 128 by default.
         zero_points: for int4: give each block a zero point.
         layer_kinds: ``"all"``, or ``"recurrent"`` to keep linear layers and embeddings unchanged.
         allow_unquantized: accept recurrent layers that stay float32.
@@ -165,7 +165,8 @@ def _parse_parts(parts: Parts) -> dict[str, Scheme | str]:
 
 
 def _texts(parts: Mapping[str, Scheme | str]) -> dict[str, str]:
-    return {name: scheme.text if isinstance(scheme, Scheme) else scheme for name, scheme in parts.items()}
+    """Return schemes as texts that have the block: the journal of a search is found again by them."""
+    return {name: parse_scheme(scheme).text for name, scheme in parts.items()}
 
 
 def _refuse(given: Mapping[str, Any], names: Sequence[str], reason: str) -> None:

@@ -117,7 +117,7 @@ def identity_of(request: BudgetRequest, source_sha256: str, roles: Roles) -> dic
     fixed = ("source", "output", "data", "held_out", "table", "resume", "command")
     options = {key: value for key, value in vars(request).items() if key not in fixed}
     return options | {
-        "parts": dict(request.parts),
+        "parts": {part: Scheme.parse(text).text for part, text in request.parts.items()},
         "source": source_sha256,
         "tuning data": data_sha256(roles.tuning),
         "held-out data": data_sha256(roles.held_out),

@@ -17,9 +17,9 @@ Prefer = Literal["size", "latency"]
 
 FLOAT32 = "float32"
 # From fine to coarse. Blocks of 128 with zero points are between two of these, and only available with `--part`.
-SCHEMES = ("float16", "int8", "int4:32:zero", "int4", "int4:128")
+SCHEMES = ("float16", "int8", "int4:32:zero", "int4:32", "int4:128")
 # The baselines: one scheme for all parts.
-UNIFORM = ("float16", "int8", "int4")
+UNIFORM = ("float16", "int8", "int4:128")
 # Quantizing a convolution in front of an LSTM can ruin the model even if the LSTM tolerates it (docs/silero.md: of
 # 1,463 decisions onnxruntime's tool changed 1,123). A convolution takes part only if it alone costs at most this share
 # of the budget.

@@ -42,7 +42,7 @@ class TrainingOptions:
         max_minutes: training ends after this time, and the schedule follows the used share of it if that is larger than
             the share of the epochs. The result then depends on the machine's speed.
         max_updates: training ends after this number of updates in all, and the schedule follows in the same way.
-        quantize_aware: the scheme that the forward pass simulates, such as ``int8``, ``int4``, ``int4:128`` or
+        quantize_aware: the scheme that the forward pass simulates, such as ``int8``, ``int4:32``, ``int4:128`` or
             ``int4:32:zero`` (see ``lstm_edge.training.quantize_aware``); None trains in float32.
         threads: PyTorch's threads; None keeps PyTorch's setting.
         bucket: group sequences of similar lengths into batches (see ``lstm_edge.data.bucketed_batches``) instead of
@@ -110,8 +110,13 @@ class TrainingOptions:
             parse_scheme(self.quantize_aware)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the options as JSON values."""
-        return dataclasses.asdict(self)
+        """Return the options as JSON values; the scheme's text has its block."""
+        values = dataclasses.asdict(self)
+        if self.quantize_aware is not None:
+            from lstm_edge.training.quantize_aware.scheme import parse_scheme
+
+            values["quantize_aware"] = parse_scheme(self.quantize_aware).text
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)

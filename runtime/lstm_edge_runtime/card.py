@@ -39,6 +39,7 @@ __all__ = [
     "card_to_json",
     "parse_card",
     "serialize_card",
+    "stored_scheme",
 ]
 
 CARD_KEY = "lstm_edge"
@@ -212,7 +213,8 @@ class Quantization:
 
     ``scheme`` is ``mixed`` if different schemes were requested for the layers. ``parent_sha256`` is the SHA-256 of the
     file before quantization. ``parts`` has the scheme of each layer, or of its matrices and gates if they differ, as
-    compact texts that ``quantize`` accepts (``{"lstm.W": "int8", "lstm.R": "int4:128"}``). ``calibration_sha256`` is
+    compact texts that ``quantize`` accepts (``{"lstm.W": "int8", "lstm.R": "int4:128"}``); a card's ``int4`` without a
+    block is read as ``int4:32``, which it meant when it was the default. ``calibration_sha256`` is
     the SHA-256 of the calibration data for rounding, ``metric`` the task's metric; each is None if there was none.
     """
 
@@ -296,6 +298,11 @@ def batch_factor(axis: str | int) -> int | None:
     return None if match is None else int(match[1])
 
 
+def stored_scheme(text: str) -> str:
+    """Return a stored compact text of a scheme as versions now write it: ``int4`` alone meant blocks of 32."""
+    return "int4:32" if text == "int4" else text
+
+
 def card_to_json(card: ModelCard) -> dict[str, Any]:
     """Return the card as JSON values."""
     values: dict[str, Any] = encode(card)
@@ -323,7 +330,17 @@ def parse_card(text: str) -> ModelCard:
         raise CardError(f"model card: not a JSON document ({error})") from error
     if not isinstance(document, dict):
         raise CardError(f"model card: card must be an object, got {type(document).__name__}")
-    return decode(ModelCard, document, "card", minor=_check_schema(document.get("schema")))
+    card: ModelCard = decode(ModelCard, document, "card", minor=_check_schema(document.get("schema")))
+    return _with_blocks(card)
+
+
+def _with_blocks(card: ModelCard) -> ModelCard:
+    if card.trained_for == "int4":
+        card = card.replace(trained_for=stored_scheme(card.trained_for))
+    if card.quantization is None or "int4" not in card.quantization.parts.values():
+        return card
+    parts = {part: stored_scheme(text) for part, text in card.quantization.parts.items()}
+    return card.replace(quantization=dataclasses.replace(card.quantization, parts=parts))
 
 
 def _check_schema(schema: Any) -> int:

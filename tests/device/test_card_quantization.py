@@ -31,7 +31,7 @@ CARD = ModelCard(
                 layer="lstm", operator="LSTM", scheme="W int8, R int4, block 32", bytes_before=800, bytes_after=150
             ),
         ),
-        parts={"lstm.W": "int8", "lstm.R": "int4"},
+        parts={"lstm.W": "int8", "lstm.R": "int4:32"},
         calibration_sha256="1" * 64,
         metric=Metric(name="accuracy", value=0.97, low=0.95, high=0.985, data="japanese-vowels", confidence=0.95),
     ),
@@ -51,7 +51,7 @@ def edited(key, value):
 def test_a_round_trip_keeps_all():
     assert SCHEMA == "1.4"
     assert parse_card(serialize_card(CARD)) == CARD
-    assert card_to_json(CARD)["quantization"]["parts"] == {"lstm.W": "int8", "lstm.R": "int4"}
+    assert card_to_json(CARD)["quantization"]["parts"] == {"lstm.W": "int8", "lstm.R": "int4:32"}
     assert DOCUMENT["quantization"]["metric"] == {
         "name": "accuracy",
         "value": 0.97,
@@ -122,7 +122,17 @@ def test_an_axis_is_text_of_whole_characters():
 
 def test_parts_are_written_in_one_order():
     """Equal cards are equal bytes, whatever order the request had."""
-    other = {"lstm.R": "int4", "lstm.W": "int8"}
+    other = {"lstm.R": "int4:32", "lstm.W": "int8"}
     assert list(other) != list(CARD.quantization.parts)
     text = edited("parts", other)
     assert serialize_card(parse_card(text)) == serialize_card(CARD)
+
+
+def test_int4_of_an_earlier_card_is_read_as_blocks_of_32():
+    """It was the text of the default block then; a request's ``int4`` has blocks of 128 now."""
+    old = json.loads(edited("parts", {"lstm.R": "int4", "lstm.W": "int4:128", "head": "int4:32:zero"}))
+    for schema in ("1.2", "1.4"):
+        card = parse_card(json.dumps(old | {"schema": schema, "trained_for": "int4"}))
+        assert card.quantization.parts == {"lstm.R": "int4:32", "lstm.W": "int4:128", "head": "int4:32:zero"}
+        assert card.trained_for == "int4:32"
+        assert '"int4"' not in serialize_card(card)

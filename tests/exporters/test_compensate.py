@@ -16,8 +16,8 @@ from lstm_edge_runtime.errors import QuantizationError
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 
-INT8, INT4 = Scheme(kind="int8"), Scheme(kind="int4")
-SCHEMES = (INT8, INT4, Scheme(kind="int4", block=128), Scheme(kind="int4", symmetric=False))
+INT8, INT4 = Scheme(kind="int8"), Scheme(kind="int4", block=32)
+SCHEMES = (INT8, INT4, Scheme(kind="int4", block=128), Scheme(kind="int4", block=32, symmetric=False))
 NAMES = [str(scheme) for scheme in SCHEMES]
 
 
@@ -288,7 +288,7 @@ def test_a_language_model_in_four_bits_is_nearer_to_its_parent() -> None:
     files: list[bytes] = []
 
     def quality(**parts: bool) -> float:
-        artifact = quantize_bytes(data, scheme="int4", rounder=calibrated_rounder(calibration, **parts))
+        artifact = quantize_bytes(data, scheme="int4:32", rounder=calibrated_rounder(calibration, **parts))
         files.append(artifact.data)
         assert self_test(Session(artifact.data, kernels="off")).passed
         got = Session(artifact.data, kernels="off").run(others)[0]

@@ -30,7 +30,11 @@ from lstm_edge_runtime.providers import open_session
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
 VARIANTS = all_grus()
 OUTPUTS = ("y", "h_out")
-FOUR_BITS = (Scheme(kind="int4"), Scheme(kind="int4", block=128), Scheme(kind="int4", symmetric=False))
+FOUR_BITS = (
+    Scheme(kind="int4", block=32),
+    Scheme(kind="int4", block=128),
+    Scheme(kind="int4", block=32, symmetric=False),
+)
 # (I, H, B, T): hidden 1, sizes around and over a vector register, and rows of more than 1,040 columns.
 SIZES = ((3, 1, 2, 4), (5, 3, 4, 6), (7, 17, 3, 5), (40, 100, 2, 7), (1100, 6, 2, 3))
 # A rounding flip moves an output by a step of its row, as for the LSTM (test_operators).
@@ -275,7 +279,9 @@ def test_signal_to_noise_against_the_float64_equations(reset_after: bool, inputs
         weights: dict[str, np.ndarray] = {}
         for name, array in floats.items():
             parts = (
-                round_matrix(name, array, Scheme(kind="int4" if four else "int8")) if array.ndim == 2 else {"": array}
+                round_matrix(name, array, Scheme(kind="int4", block=32) if four else Scheme())
+                if array.ndim == 2
+                else {"": array}
             )
             weights |= {f"{name}{suffix}": part for suffix, part in parts.items()}
         measured = snr_db(expected, run_body(variant, weights, feeds)["y"])

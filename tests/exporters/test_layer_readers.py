@@ -108,7 +108,7 @@ def test_each_layer_is_read_once(reads: Counter[str]) -> None:
 
 def test_a_layer_whose_gates_are_named_is_read_before_too(reads: Counter[str]) -> None:
     """Whether it has gates depends on whether it can be read; only the layer that a part names is asked."""
-    four = Scheme(kind="int4")
+    four = Scheme(kind="int4", block=32)
     quantize_bytes(front_end(), scheme="int8", parts={"rnn.W": four, "rnn.R.f": four, "head": four})
     assert reads["rnn"] == 2
     assert reads["head"] == 1

@@ -29,7 +29,11 @@ VARIANTS = all_cells()
 FLOATS = [variant for variant in VARIANTS if not (variant.int8 or variant.int4)]
 ROUNDED = [variant for variant in VARIANTS if variant.int8 or variant.int4]
 # How the four-bit matrices are made: every form that the operators allow.
-FOUR_BITS = (Scheme(kind="int4"), Scheme(kind="int4", block=128), Scheme(kind="int4", symmetric=False))
+FOUR_BITS = (
+    Scheme(kind="int4", block=32),
+    Scheme(kind="int4", block=128),
+    Scheme(kind="int4", block=32, symmetric=False),
+)
 
 # (I, H, P, B, T): hidden 1, sizes around and over a vector register, and rows of more than 1,040 columns.
 SIZES = ((3, 1, 1, 2, 4), (5, 3, 2, 4, 6), (7, 17, 6, 3, 5), (40, 100, 30, 2, 7), (1100, 6, 4, 2, 3))

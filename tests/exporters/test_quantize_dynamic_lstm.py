@@ -189,10 +189,10 @@ def test_columns_with_large_sums_are_rounded_anew() -> None:
 
 
 def test_int4_rounds_anew() -> None:
-    artifact = quantize_bytes(dynamic_model(), scheme="int4")
+    artifact = quantize_bytes(dynamic_model(), scheme="int4:32")
     assert artifact.card.quantization is not None
     (row,) = artifact.card.quantization.coverage
-    assert row.scheme == f"{Scheme(kind='int4')}: dequantized and rounded anew, because of four bits"
+    assert row.scheme == f"{Scheme(kind='int4', block=32)}: dequantized and rounded anew, because of four bits"
     assert "lstm_edge::LstmInt4V1" in operators(artifact.data)
 
 

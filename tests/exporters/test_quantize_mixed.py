@@ -29,12 +29,12 @@ FLOAT, FLIP = 2e-6, 5e-3
 MEDIAN = 1e-6
 
 MIXES = {
-    "matrices": {"W": "int8", "R": "int4"},
+    "matrices": {"W": "int8", "R": "int4:32"},
     "the other way": {"W": "int4:32:zero", "R": "int8"},
-    "one gate": {"W": "int8", "R": "int8", "R.f": "int4"},
+    "one gate": {"W": "int8", "R": "int8", "R.f": "int4:32"},
     "every gate its own": {
         "W.i": "int8",
-        "W.f": "int4",
+        "W.f": "int4:32",
         "W.g": "float16",
         "W.o": "float32",
         "R.i": "float32",
@@ -108,10 +108,10 @@ def test_answers_are_the_equations(mix: str, direction: str, lengths: bool, peep
 @pytest.mark.parametrize("swap", ["gates", "matrices", "blocks"])
 def test_the_witness_tells_mixes_apart(swap: str) -> None:
     """What is compared above fails for a gate, a matrix or a block that is not the one asked for."""
-    asked = {"R.f": "int4", "W": "int8"}
-    other = {"gates": {"R.i": "int4", "W": "int8"}, "matrices": {"W.f": "int4", "R": "int8"}, "blocks": {}}[swap]
+    asked = {"R.f": "int4:32", "W": "int8"}
+    other = {"gates": {"R.i": "int4:32", "W": "int8"}, "matrices": {"W.f": "int4:32", "R": "int8"}, "blocks": {}}[swap]
     if swap == "blocks":
-        asked, other = {"R": "int4"}, {"R": "int4:32:zero"}
+        asked, other = {"R": "int4:32"}, {"R": "int4:32:zero"}
     data, feeds = lstm_model(state=True), random_feeds(lengths=False, sides=1)
     got = open_session(mixed(data, asked).data).run(["Y"], feeds)[0]
     worst = []
@@ -134,15 +134,18 @@ def test_whole_matrices_in_float16_stay_an_lstm() -> None:
 
 def test_parts_that_agree_are_the_fused_operator() -> None:
     data = lstm_model(state=True)
-    apart = mixed(data, {"W": "int4", "R.i": "int4", "R.f": "int4", "R.g": "int4", "R.o": "int4"})
-    assert apart.data == quantize_bytes(data, scheme="int4").data
+    apart = mixed(data, {"W": "int4:32", "R.i": "int4:32", "R.f": "int4:32", "R.g": "int4:32", "R.o": "int4:32"})
+    assert apart.data == quantize_bytes(data, scheme="int4:32").data
     assert [op for op in operators(apart.data) if "::" in op] == ["lstm_edge::LstmInt4V1"]
 
 
 @pytest.mark.parametrize("name", ["tagger", "language-model", "diagonal", "full", "projected"])
 def test_chunks_are_as_the_whole_and_rows_are_alone(name: str) -> None:
     """Exactly, where both matrices are rounded: nothing is shared between rows or steps."""
-    parts = {"lstm.0.R": Scheme(kind="int4"), "lstm.0.W.f": Scheme(kind="int4", symmetric=False)}
+    parts = {
+        "lstm.0.R": Scheme(kind="int4", block=32),
+        "lstm.0.W.f": Scheme(kind="int4", block=32, symmetric=False),
+    }
     session = session_of(quantize_bytes(exported(name), parts=parts).data)
     inputs, state = random_inputs(session, 4, 9), random_network_state(session, 4)
     whole, last = session.run(inputs, state)
@@ -199,11 +202,11 @@ def test_the_fused_operators_arithmetic_is_kept() -> None:
     session = session_of(data)
     inputs, state = random_inputs(session, 2, 9), random_network_state(session, 2)
     expected, _ = session.run(inputs, state)
-    parts = {"lstm.0.R.o": Scheme(kind="int4")}
+    parts = {"lstm.0.R.o": Scheme(kind="int4", block=32)}
     artifact = quantize_bytes(data, parts=parts)
     answers = [
         snr_db(expected["output"], session_of(found).run(inputs, state)[0]["output"])
-        for found in (quantize_bytes(data).data, artifact.data, quantize_bytes(data, scheme="int4").data)
+        for found in (quantize_bytes(data).data, artifact.data, quantize_bytes(data, scheme="int4:32").data)
     ]
     assert answers[0] > answers[1] > answers[2] > 15
     assert answers[0] > 33
@@ -217,7 +220,9 @@ def body_of(data: bytes) -> onnx.GraphProto:
 
 def test_sizes_and_names() -> None:
     data = exported("wide-language-model")
-    artifact = quantize_bytes(data, parts={"lstm.0.R": Scheme(kind="int4"), "lstm.0.W.g": Scheme(kind="float16")})
+    artifact = quantize_bytes(
+        data, parts={"lstm.0.R": Scheme(kind="int4", block=32), "lstm.0.W.g": Scheme(kind="float16")}
+    )
     quantization = noted(artifact)
     assert quantization.scheme == "mixed"
     assert dict(quantization.parts) == {
@@ -226,7 +231,7 @@ def test_sizes_and_names() -> None:
         "lstm.0.W.f": "int8",
         "lstm.0.W.g": "float16",
         "lstm.0.W.o": "int8",
-        "lstm.0.R": "int4",
+        "lstm.0.R": "int4:32",
         "head": "int8",
     }
     inputs, cells = 48, 256
@@ -244,7 +249,7 @@ def test_sizes_and_names() -> None:
 
 def test_onnxruntime_folds_what_unpacks_weights(tmp_path: Path) -> None:
     """What unpacks four bits and float16 is constant: onnxruntime leaves none of it in the optimized graph."""
-    artifact = mixed(lstm_model(state=True), {"W.i": "float16", "R": "int4", "R.o": "float16"})
+    artifact = mixed(lstm_model(state=True), {"W.i": "float16", "R": "int4:32", "R.o": "float16"})
     path = tmp_path / "optimized.onnx"
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(path), 3
@@ -267,7 +272,7 @@ def test_onnxruntime_folds_what_unpacks_weights(tmp_path: Path) -> None:
 
 def test_a_plain_file_and_kernels_give_the_same() -> None:
     data = exported("tagger", lengths=True)
-    parts = {"lstm.0.R": Scheme(kind="int4"), "lstm.1.W": Scheme(kind="int4", block=128)}
+    parts = {"lstm.0.R": Scheme(kind="int4", block=32), "lstm.1.W": Scheme(kind="int4", block=128)}
     artifact, plain = (quantize_bytes(data, parts=parts, plain=plain) for plain in (False, True))
     assert not parsed(plain.data).functions
     assert {function.name for function in parsed(artifact.data).functions} == {"LinearInt4V1", "LinearInt8V1"}
@@ -282,7 +287,9 @@ def test_a_plain_file_and_kernels_give_the_same() -> None:
 
 
 def test_a_stream_of_a_mixed_layer() -> None:
-    session = Session(quantize_bytes(exported("tagger"), parts={"lstm.0.R": Scheme(kind="int4")}).data, kernels="off")
+    session = Session(
+        quantize_bytes(exported("tagger"), parts={"lstm.0.R": Scheme(kind="int4", block=32)}).data, kernels="off"
+    )
     x = random_inputs(session, 1, 9)
     whole, _ = session.run(x)
     stream = session.stream()
@@ -323,7 +330,7 @@ def test_commands_take_mixed_files(command: str, tmp_path: Path) -> None:
     path, source = tmp_path / "mixed.onnx", tmp_path / "whole.onnx"
     source.write_bytes(exported("tagger"))
     lines: list[str] = []
-    report = quantize(source, path, parts={"lstm.0.R": Scheme(kind="int4")}, progress=lines.append)
+    report = quantize(source, path, parts={"lstm.0.R": Scheme(kind="int4", block=32)}, progress=lines.append)
     assert (report.scheme, report.coverage[1].scheme) == ("mixed", "W int8, R int4, block 32")
     assert lines[0] == "rounding weights to mixed"
     result = CliRunner().invoke(app, [command, str(path), "--json"])
@@ -331,10 +338,10 @@ def test_commands_take_mixed_files(command: str, tmp_path: Path) -> None:
     if command == "check":
         assert json.loads(result.output)["passed"] is True
     else:
-        assert json.loads(result.output)["card"]["quantization"]["parts"]["lstm.0.R"] == "int4"
+        assert json.loads(result.output)["card"]["quantization"]["parts"]["lstm.0.R"] == "int4:32"
 
 
 def test_nothing_changes_when_made_again() -> None:
-    parts = {"rnn.R.f": Scheme(kind="int4"), "rnn.W": Scheme(kind="float16")}
+    parts = {"rnn.R.f": Scheme(kind="int4", block=32), "rnn.W": Scheme(kind="float16")}
     first, second = (quantize_bytes(lstm_model("bidirectional"), parts=parts).data for _ in range(2))
     assert first == second

@@ -29,7 +29,7 @@ from lstm_edge_runtime.session import Session
 
 
 def test_the_most_specific_part_wins_and_the_rest_has_the_scheme() -> None:
-    parts = {"rnn": Scheme(kind="int4"), "conv": Scheme(kind="float16")}
+    parts = {"rnn": Scheme(kind="int4", block=32), "conv": Scheme(kind="float16")}
     artifact = quantize_bytes(front_end(), scheme="int8", parts=parts)
     quantization = noted(artifact)
     assert [(row.layer, row.operator, row.scheme) for row in quantization.coverage] == [
@@ -39,7 +39,7 @@ def test_the_most_specific_part_wins_and_the_rest_has_the_scheme() -> None:
     ]
     assert (quantization.scheme, dict(quantization.parts)) == (
         "mixed",
-        {"conv": "float16", "rnn": "int4", "head": "int8"},
+        {"conv": "float16", "rnn": "int4:32", "head": "int8"},
     )
     again = {part: Scheme.parse(text) for part, text in quantization.parts.items()}
     assert quantize_bytes(front_end(), scheme="float32", parts=again).data == artifact.data
@@ -60,16 +60,16 @@ def test_a_convolution_stays_float32_unless_it_is_named() -> None:
 @pytest.mark.slow
 def test_embeddings_are_int8_rows_in_int4_files_unless_named() -> None:
     data = exported("language-model")
-    found = noted(quantize_bytes(data, scheme="int4"))
+    found = noted(quantize_bytes(data, scheme="int4:32"))
     assert (found.scheme, found.coverage[0].scheme, found.parts["embedding"]) == ("int4, block 32", "int8", "int8")
-    named = noted(quantize_bytes(data, scheme="int4", parts={"embedding": Scheme(kind="int4")}))
+    named = noted(quantize_bytes(data, scheme="int4:32", parts={"embedding": Scheme(kind="int4", block=32)}))
     assert (named.scheme, named.coverage[0].scheme) == ("int4, block 32", "int4, block 32")
-    other = noted(quantize_bytes(data, scheme="int4", parts={"embedding": Scheme(kind="int8")}))
+    other = noted(quantize_bytes(data, scheme="int4:32", parts={"embedding": Scheme(kind="int8")}))
     assert (other.scheme, dict(other.parts)) == ("mixed", dict(found.parts))
 
 
 def test_a_part_wins_over_recurrent_layers_only() -> None:
-    artifact = quantize_bytes(front_end(), layers="recurrent", parts={"head": Scheme(kind="int4")})
+    artifact = quantize_bytes(front_end(), layers="recurrent", parts={"head": Scheme(kind="int4", block=32)})
     assert [row.scheme for row in noted(artifact).coverage] == ["int8", "int4, block 32"]
     left = noted(quantize_bytes(front_end(), layers="recurrent"))
     assert left.coverage[1].scheme == "float32: only recurrent layers were asked for"
@@ -92,12 +92,12 @@ def test_the_rounder_gets_the_matrices_by_name() -> None:
         return round_matrix(name, matrix / 2, scheme)
 
     data = front_end()
-    parts = {"rnn.R.f": Scheme(kind="int4"), "rnn.R.o": Scheme(kind="int4")}
+    parts = {"rnn.R.f": Scheme(kind="int4", block=32), "rnn.R.o": Scheme(kind="int4", block=32)}
     artifact = quantize_bytes(data, parts=parts, rounder=halved, calibration_sha256="ab" * 32)
     assert seen.pop("head.weight") == ((H, 4), "int8")
     assert seen.pop("rnn.w") == ((I, 4 * H), "int8")
     # The columns of two gates each; the second call is what is seen.
-    assert seen == {"rnn.r": ((H, 2 * H), "int4")}
+    assert seen == {"rnn.r": ((H, 2 * H), "int4:32")}
     assert noted(artifact).calibration_sha256 == "ab" * 32
     x = np.random.default_rng(0).standard_normal((2, 2, 6)).astype(np.float32)
     halves = {name: array / 2 for name, array in zip("WR", (weights(1)["W"], weights(1)["R"]), strict=True)}
@@ -290,6 +290,6 @@ def test_nothing_to_do_is_refused() -> None:
 
 
 def test_a_mixed_file_is_not_quantized_again() -> None:
-    once = quantize_bytes(front_end(), parts={"rnn.R": Scheme(kind="int4")}).data
+    once = quantize_bytes(front_end(), parts={"rnn.R": Scheme(kind="int4", block=32)}).data
     with pytest.raises(QuantizationError, match=r"^the model is quantized already \(mixed\): start from the float32"):
         quantize_bytes(once)

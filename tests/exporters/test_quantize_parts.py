@@ -1,5 +1,6 @@
 """Schemes layer by layer: every scheme of every kind of layer, by its bytes and its answers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from support.part_models import (
 from support.quantize_witness import noted, rounded_columns, rounded_rows, rows_times
 
 from lstm_edge_exporters.quantize import Scheme, parse_scheme, quantize_bytes
+from lstm_edge_runtime.card import parse_card, serialize_card
 from lstm_edge_runtime.errors import QuantizationError
 from lstm_edge_runtime.providers import open_session
 from lstm_edge_runtime.selftest import self_test
@@ -41,7 +43,7 @@ FORMS += [{"kind": "int4", "block": block, "symmetric": zero} for block in (32, 
 
 
 @pytest.mark.parametrize("kind", KINDS_WITHOUT_BLOCKS)
-@pytest.mark.parametrize("form", [{"block": 128}, {"symmetric": False}, {"block": 128, "symmetric": False}], ids=str)
+@pytest.mark.parametrize("form", [{"block": 32}, {"symmetric": False}, {"block": 32, "symmetric": False}], ids=str)
 def test_blocks_and_zero_points_are_for_int4(kind: Any, form: dict[str, Any]) -> None:
     with pytest.raises(QuantizationError, match=f"^blocks and zero points are for int4: {kind} has "):
         Scheme(kind=kind, **form)
@@ -55,9 +57,9 @@ def test_a_scheme_and_its_text(form: dict[str, Any]) -> None:
     assert scheme.text in TEXTS
 
 
-@given(st.text(max_size=16).filter(lambda text: text not in (*TEXTS, "int4:32")))
+@given(st.text(max_size=16).filter(lambda text: text not in (*TEXTS, "int4")))
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(QuantizationError, match=r"^unknown scheme .*; known ones are int8, int4, int4:128, "):
+    with pytest.raises(QuantizationError, match=r"^unknown scheme .*; known ones are int8, int4:32, int4:128, "):
         Scheme.parse(text)
 
 
@@ -66,18 +68,20 @@ def test_texts_say_what_they_mean() -> None:
         "float32": "float32",
         "float16": "float16",
         "int8": "int8",
-        "int4": "int4, block 32",
+        "int4:32": "int4, block 32",
         "int4:128": "int4, block 128",
         "int4:32:zero": "int4, block 32, zero points",
         "int4:128:zero": "int4, block 128, zero points",
     }
-    assert Scheme.parse("int4:32") == Scheme(kind="int4")
+    assert Scheme.parse("int4") == parse_scheme("int4") == Scheme(kind="int4", block=128)
     for text, sentence in (
         ("int8:128", "unknown scheme 'int8:128'"),
         ("int4:64", "unknown scheme 'int4:64'"),
         ("INT8", "unknown scheme 'INT8'"),
     ):
-        with pytest.raises(QuantizationError, match=f"^{sentence}; known ones are int8, int4, int4:128, int4:32:zero"):
+        with pytest.raises(
+            QuantizationError, match=f"^{sentence}; known ones are int8, int4:32, int4:128, int4:32:zero"
+        ):
             Scheme.parse(text)
     with pytest.raises(
         QuantizationError, match=r"^unknown scheme 'int3'; known ones are float32, float16, int8, int4$"
@@ -174,7 +178,7 @@ def test_recurrent_layers_in_float16(make: Any, direction: str) -> None:
     assert operators(artifact.data) == ["Cast", "Cast", "LSTM" if make is lstm_model else "GRU"]
 
 
-@pytest.mark.parametrize("text", ["int8", "int4", "int4:128:zero"])
+@pytest.mark.parametrize("text", ["int8", "int4:32", "int4:128:zero"])
 def test_a_recurrent_layer_by_name_is_what_the_scheme_gives(text: str) -> None:
     for data in (lstm_model("bidirectional", lengths=True), gru_model("reverse")):
         assert quantized(data, "rnn", text).data == quantize_bytes(data, scheme=text).data
@@ -219,3 +223,23 @@ def test_onnxruntime_folds_what_unpacks_a_convolution(text: str, tmp_path: Path)
 
 
 # --- mixes of layers -------------------------------------------------------------------------------------------------
+
+
+def test_int4_means_blocks_of_128_in_a_request_and_the_card_says_the_block() -> None:
+    data = linear_model(200, 5)
+    assert Scheme(kind="int4") == parse_scheme("int4") == parse_scheme("int4:128") == parse_scheme("int4", block=128)
+    assert parse_scheme("int4", symmetric=False).text == "int4:128:zero"
+    assert parse_scheme("int4", block=32, symmetric=False).text == "int4:32:zero"
+    wide, narrow = (quantize_bytes(data, scheme=text) for text in ("int4", "int4:32"))
+    assert wide.data == quantize_bytes(data, scheme="int4:128").data
+    assert set(noted(wide).parts.values()) == {"int4:128"}
+    assert set(noted(narrow).parts.values()) == {"int4:32"}
+    # The parts of an earlier card, which had no block, make the same file again.
+    old = json.loads(serialize_card(narrow.card))
+    old["quantization"]["parts"] = dict.fromkeys(old["quantization"]["parts"], "int4")
+    again = parse_card(json.dumps(old)).quantization
+    assert again is not None
+    parts = {part: Scheme.parse(text) for part, text in again.parts.items()}
+    assert quantize_bytes(data, scheme="float32", parts=parts).data == narrow.data
+    with pytest.raises(QuantizationError, match=r"^blocks and zero points are for int4: int8 has one scale a column$"):
+        parse_scheme("int8", block=32)

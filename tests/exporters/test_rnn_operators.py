@@ -27,7 +27,11 @@ from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
 VARIANTS = all_rnns()
 OUTPUTS = ("y", "h_out")
-FOUR_BITS = (Scheme(kind="int4"), Scheme(kind="int4", block=128), Scheme(kind="int4", symmetric=False))
+FOUR_BITS = (
+    Scheme(kind="int4", block=32),
+    Scheme(kind="int4", block=128),
+    Scheme(kind="int4", block=32, symmetric=False),
+)
 # (I, H, B, T): hidden 1, sizes around and over a vector register, and rows of more than 1,040 columns.
 SIZES = ((3, 1, 2, 4), (5, 3, 4, 6), (7, 17, 3, 5), (40, 100, 2, 7), (1100, 6, 2, 3))
 # A rounding flip moves a state by a step of its row times a weight; the state has no gate that damps it.
@@ -191,7 +195,7 @@ def test_signal_to_noise_against_the_float64_equations(relu: bool) -> None:
     expected = run_reference(variant, floats, feeds)["y"]
     for four, least in ((False, 30.0), (True, 9.0)):
         rounded = RnnVariant(relu=relu, int4=four)
-        weights = rounded_weights(rounded, 64, 128, Scheme(kind="int4" if four else "int8"))
+        weights = rounded_weights(rounded, 64, 128, Scheme(kind="int4", block=32) if four else Scheme())
         assert snr_db(expected, run_body(rounded, weights, feeds)["y"]) > least
 
 

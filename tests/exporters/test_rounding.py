@@ -107,7 +107,7 @@ def test_a_column_at_the_limit_is_left_alone() -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
 def test_other_floats_are_rounded_as_their_float32(dtype: type) -> None:
     weight = np.random.default_rng(1).standard_normal((40, 6)).astype(dtype)
-    for scheme in (Scheme(), Scheme(kind="int4"), Scheme(kind="int4", symmetric=False)):
+    for scheme in (Scheme(), Scheme(kind="int4", block=32), Scheme(kind="int4", block=32, symmetric=False)):
         got, expected = (round_matrix("w", w, scheme) for w in (weight, weight.astype(np.float32)))
         for name, array in expected.items():
             np.testing.assert_array_equal(got[name], array, strict=True)

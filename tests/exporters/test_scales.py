@@ -14,7 +14,7 @@ from lstm_edge_exporters.quantize.schemes import Scheme
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST_SCALE = 2.0**-100  # a block of smaller weights gets this step
 
-INT8, INT4, ZERO = Scheme(), Scheme(kind="int4"), Scheme(kind="int4", symmetric=False)
+INT8, INT4, ZERO = Scheme(), Scheme(kind="int4", block=32), Scheme(kind="int4", block=32, symmetric=False)
 SCHEMES = (INT8, INT4, ZERO, Scheme(kind="int4", block=128), Scheme(kind="int4", block=128, symmetric=False))
 TEXTS = [scheme.text for scheme in SCHEMES]
 EVERY_SEARCH = [(search, clip) for search in (False, True) for clip in (False, True)]

@@ -55,9 +55,9 @@ STATE = ("y", "h_out", "c_out")
 # Scheme of each precision's weights; the int4 variants differ in block and zero points.
 INT8 = Scheme()
 INT4 = (
-    Scheme(kind="int4"),
+    Scheme(kind="int4", block=32),
     Scheme(kind="int4", block=128),
-    Scheme(kind="int4", symmetric=False),
+    Scheme(kind="int4", block=32, symmetric=False),
     Scheme(kind="int4", block=128, symmetric=False),
 )
 

@@ -7,7 +7,7 @@ from lstm_edge.precision_search import BudgetRequest, quantize_to_budget
 from lstm_edge_runtime.session import Session
 
 # Three parts of the model, three schemes: 27 mixes.
-SCHEMES = ("int8", "int4")
+SCHEMES = ("int8", "int4:32")
 METRIC, DROP = "cross-entropy", "0.5%"
 
 
@@ -39,4 +39,4 @@ def clock(data):
     """Say that an int8 layer takes a unit of time, an int4 layer four, any other three."""
     quantization = Session(data).card.quantization if Session(data).card is not None else None
     schemes = [] if quantization is None else list(quantization.parts.values())
-    return 20.0 - 2 * schemes.count("int8") + schemes.count("int4")
+    return 20.0 - 2 * schemes.count("int8") + schemes.count("int4:32")

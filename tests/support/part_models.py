@@ -12,7 +12,7 @@ from support.onnx_files import FLOAT, H, I, model, weights
 
 # float32 sums of a few dozen products in another order.
 CLOSE = 2e-6
-TEXTS = ("float32", "float16", "int8", "int4", "int4:128", "int4:32:zero", "int4:128:zero")
+TEXTS = ("float32", "float16", "int8", "int4:32", "int4:128", "int4:32:zero", "int4:128:zero")
 SMALLER = TEXTS[1:]
 V = 11
 

@@ -45,11 +45,11 @@ def test_the_schemes_are_those_of_the_layer_from_fine_to_coarse() -> None:
         part="head",
         layer="head",
         kind="linear",
-        schemes=("float16", "int8", "int4:32:zero", "int4", "int4:128"),
+        schemes=("float16", "int8", "int4:32:zero", "int4:32", "int4:128"),
     )
-    some = layer("head", schemes=(Scheme(kind="int4"), Scheme(kind="float32"), Scheme(kind="float16")))
+    some = layer("head", schemes=(Scheme(kind="int4", block=32), Scheme(kind="float32"), Scheme(kind="float16")))
     [part] = search_parts([some], prefer="size", gates=False, pinned={})
-    assert part.schemes == ("float16", "int4")
+    assert part.schemes == ("float16", "int4:32")
     # One that stays float32 is nothing to decide on.
     assert found([layer("stays", schemes=(Scheme(kind="float32"),)), layer("head")]) == ["head"]
 
@@ -133,11 +133,11 @@ def test_a_convolution_joins_where_its_bound_is_a_tenth_of_the_budget(high, kind
 
 
 def test_names_of_one_rounding_are_kept_in_order_and_differing_answers_apart() -> None:
-    same = [evaluation("a", scheme, saved=9, value=0.5) for scheme in ("int4:32:zero", "int4", "int4:128")]
+    same = [evaluation("a", scheme, saved=9, value=0.5) for scheme in ("int4:32:zero", "int4:32", "int4:128")]
     [axis] = axes_of([*same[:1], evaluation("a", "int8", saved=9, value=0.6), *same[1:]])
     assert [(o.scheme, o.also) for o in axis.options] == [
         ("float32", ()),
-        ("int4:32:zero", ("int4", "int4:128")),
+        ("int4:32:zero", ("int4:32", "int4:128")),
         ("int8", ()),
     ]
     differing = [

@@ -30,6 +30,7 @@ def files(tmp_path_factory):
 def few_schemes():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lstm_edge.precision_search.space.SCHEMES", SCHEMES)
+        patch.setattr("lstm_edge.precision_search.smallest.UNIFORM", ("float16", *SCHEMES))
         yield
 
 
@@ -51,16 +52,16 @@ def test_a_fixed_part_stays_as_it_was_asked(files, tmp_path):
 def test_a_part_goes_with_any_scheme_and_data_calibrate_the_rounding(files, tmp_path):
     model, data = files
     plain, mixed, known, again = (tmp_path / name for name in ("a.onnx", "b.onnx", "c.onnx", "d.onnx"))
-    command(model, "-o", plain, "--scheme", "int4")
-    assert plain.read_bytes() == quantize_bytes(model.read_bytes(), scheme="int4").data, "without data: as before"
+    command(model, "-o", plain, "--scheme", "int4", "--block", "32")
+    assert plain.read_bytes() == quantize_bytes(model.read_bytes(), scheme="int4:32").data, "without data: as before"
     result = command(model, "-o", mixed, "--scheme", "int8", "--part", "lstm.R=int4:128", "--part", "head=float32")
     assert "R int4" in " ".join(result.stdout.split())
     card = Session(mixed).card.quantization
     assert card.scheme == "mixed"
     assert card.parts["lstm.R"] == "int4:128"
-    command(model, "-o", known, "--scheme", "int4", "--data", data)
+    command(model, "-o", known, "--scheme", "int4", "--block", "32", "--data", data)
     off = ["--no-compensate", "--no-scale-search", "--no-clip"]
-    command(model, "-o", again, "--scheme", "int4", "--data", data, *off)
+    command(model, "-o", again, "--scheme", "int4", "--block", "32", "--data", data, *off)
     cards = [Session(path).card.quantization for path in (plain, known, again)]
     assert cards[0].calibration_sha256 is None
     assert re.fullmatch("[0-9a-f]{64}", cards[1].calibration_sha256)

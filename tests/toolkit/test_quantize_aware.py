@@ -16,7 +16,7 @@ from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.quantize.rounding import round_matrix, round_rows
 from lstm_edge_runtime.session import Session
 
-SCHEMES = ("int8", "int4", "int4:128", "int4:32:zero", "int4:128:zero")
+SCHEMES = ("int8", "int4:32", "int4:128", "int4:32:zero", "int4:128:zero")
 
 
 def values(*shape, seed=0, scale=1.0):
@@ -156,7 +156,7 @@ def make_layer(changes, seed=3):
     return layer.eval()
 
 
-@pytest.mark.parametrize("scheme", ["int8", "int4", "int4:128:zero"])
+@pytest.mark.parametrize("scheme", ["int8", "int4:32", "int4:128:zero"])
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_has_the_arbiters_bits_but_for_sigmoid_and_tanh(name, scheme, monkeypatch):
     with_the_operators_functions(monkeypatch)
@@ -198,11 +198,11 @@ ONE_FLIP = 4e-3
 
 FILES = {
     "standard, 2 layers, lengths, int8": ("tagging", {"layers": 2}, "int8", True),
-    "bidirectional, lengths, int4": ("tagging", {"bidirectional": True}, "int4", True),
+    "bidirectional, lengths, int4": ("tagging", {"bidirectional": True}, "int4:32", True),
     "diagonal, int4 with zero points": ("classification", {"peephole": "diagonal"}, "int4:32:zero", False),
-    "full, projected, lengths, int4": ("forecast", {"peephole": "full", "projection": 17}, "int4", True),
+    "full, projected, lengths, int4": ("forecast", {"peephole": "full", "projection": 17}, "int4:32", True),
     "text, int4 in blocks of 128": ("language-model", {}, "int4:128", False),
-    "text, tied, 2 layers, int4": ("language-model", {"tied": True, "embedding": 40, "layers": 2}, "int4", False),
+    "text, tied, 2 layers, int4": ("language-model", {"tied": True, "embedding": 40, "layers": 2}, "int4:32", False),
 }
 
 
@@ -280,7 +280,7 @@ class Surrogate:
         return (self.rows(("m", t), h) @ self.matrix("v", get["weight_hr"]).T if self.layer.proj_size else h), c
 
 
-@pytest.mark.parametrize("scheme", ["int8", "int4"])
+@pytest.mark.parametrize("scheme", ["int8", "int4:32"])
 @pytest.mark.parametrize("changes", [{}, {"peephole": "diagonal"}, {"peephole": "full", "proj_size": 9}])
 def test_the_gradient_is_the_smooth_surrogates(changes, scheme):
     layer, chosen = make_layer(changes), parse_scheme(scheme)
@@ -316,7 +316,7 @@ def test_the_gradient_is_the_smooth_surrogates(changes, scheme):
 def test_the_embedding_is_rounded_by_rows_and_its_gradient_goes_straight_through():
     model = model_of("language-model")
     given = torch.tensor([[1, 4, 4]])
-    with quantized(model, parse_scheme("int4")):
+    with quantized(model, parse_scheme("int4:32")):
         found = model.embedding(given)
         found.sum().backward()
     q, s = round_rows("e", model.embedding.weight.detach().numpy())

@@ -23,7 +23,7 @@ from lstm_edge_runtime.session import Session
 
 TRAINED = {"hidden": 24, "embedding": 8}
 FLOAT = {"epochs": 12, "learning_rate": 0.02}
-AWARE = {"epochs": 4, "learning_rate": 0.003, "quantize_aware": "int4"}
+AWARE = {"epochs": 4, "learning_rate": 0.003, "quantize_aware": "int4:32"}
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def held_out_loss(model, scheme):
 
 @pytest.mark.slow
 def test_fine_tuning_wins_back_what_rounding_lost_and_reports_the_quantized_loss(parent):
-    int4 = parse_scheme("int4")
+    int4 = parse_scheme("int4:32")
     tuned, report = train("language-model", config=TRAINED, options=AWARE, start=parent)
     assert report.best.held_out_loss == pytest.approx(held_out_loss(tuned, int4), rel=1e-6)
     assert abs(held_out_loss(tuned, None) - held_out_loss(tuned, int4)) > 1e-4
     assert held_out_loss(tuned, int4) < held_out_loss(parent, int4)
-    assert tuned.config.trained_for == "int4"
+    assert tuned.config.trained_for == "int4:32"
     assert type(tuned.lstm) is LSTM
-    assert ("quantization-aware", "int4; held-out figures are the quantized model's") in report.rows()
+    assert ("quantization-aware", "int4:32; held-out figures are the quantized model's") in report.rows()
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_another_configuration_is_refused(changes, sentence):
 
 @pytest.mark.parametrize("text", ["int5", "", "float16", "float32", "int8:32:zero", "int4:64"])
 def test_what_is_no_scheme_to_train_for_is_refused(text):
-    with pytest.raises(InputError, match=f"^training: quantize_aware is '{text}'.* expected int8, int4, int4:128"):
+    with pytest.raises(InputError, match=f"^training: quantize_aware is '{text}'.* expected int8, int4:32, int4:128"):
         TrainingOptions(quantize_aware=text)
 
 
@@ -110,7 +110,7 @@ def test_a_weight_that_became_nan_is_one_sentence():
     with torch.no_grad():
         model.lstm.weight_hh_l0[2, 3] = torch.nan
     with (
-        quantized(model, parse_scheme("int4")),
+        quantized(model, parse_scheme("int4:32")),
         pytest.raises(InputError, match=r"^training: lstm_l0.r became NaN or infinite; choose a lower learning rate$"),
     ):
         model(torch.zeros(2, 3, 5))
@@ -145,16 +145,16 @@ def test_the_command_starts_from_a_model_and_file_and_card_say_what_it_was_train
     assert result.exit_code == 0, result.output
     assert "starting from a.safetensors" in result.stderr
     report = json.loads(result.stdout.splitlines()[-1])
-    assert (report["config"]["trained_for"], report["options"]["quantize_aware"]) == ("int4", "int4")
-    assert load_checkpoint("b.safetensors").config.trained_for == "int4"
+    assert (report["config"]["trained_for"], report["options"]["quantize_aware"]) == ("int4:128", "int4:128")
+    assert load_checkpoint("b.safetensors").config.trained_for == "int4:128"
     assert b"trained_for" not in (tmp_path / "a.safetensors").read_bytes()
 
-    said = "b.safetensors was trained quantization-aware for int4, and becomes int8"
+    said = "b.safetensors was trained quantization-aware for int4:128, and becomes int8"
     for scheme, expected in (("int8", True), ("int4", False)):
         result = run("export", "b.safetensors", "-o", f"{scheme}.onnx", "--scheme", scheme)
         assert result.exit_code == 0, result.output
         assert (said in result.stderr) is expected
-        assert Session(f"{scheme}.onnx").card.trained_for == "int4"
+        assert Session(f"{scheme}.onnx").card.trained_for == "int4:128"
 
     result = run("train", *short, "--from", "a.safetensors", "--hidden", 5, "-o", "c.safetensors")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -169,7 +169,9 @@ def test_the_command_starts_from_a_model_and_file_and_card_say_what_it_was_train
     )
     result = run("train", *short, "--quantize-aware", "int3", "-o", "c.safetensors")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith("error: training: quantize_aware is 'int3', expected int8, int4")
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: training: quantize_aware is 'int3', expected int8, int4:32"
+    )
     assert not (tmp_path / "c.safetensors").exists()
 
 

@@ -111,8 +111,8 @@ def quantize(
             them, are read with it.
         path: where the new file goes; must differ from ``source``.
         scheme: ``"int8"``: recurrent and linear layers with activation scales per row and step, embeddings by row;
-            ``"int4"``: their weights in four bits, blocks of 32 inputs, symmetric (a ``Scheme`` or a text such as
-            ``"int4:128"`` says otherwise), but embeddings int8; ``"float16"``: weights stored so; ``"float32"``: only
+            ``"int4"``: their weights in four bits, blocks of 128 inputs, symmetric (a ``Scheme`` or a text such as
+            ``"int4:32"`` says otherwise), but embeddings int8; ``"float16"``: weights stored so; ``"float32"``: only
             what ``parts`` names is changed. Convolutions stay float32 unless a part names them.
         layers: ``"all"``, or ``"recurrent"`` to leave linear layers and embeddings as they are.
         parts: schemes of single layers, or of the matrices and gates of an LSTM (``describe_parts`` lists their names);
@@ -246,8 +246,8 @@ def quantize_bytes(
     return assemble(body.data, card, golden_choices(body, card, maker, least=least))
 
 
-def parse_scheme(scheme: str | Scheme, *, block: int = 32, symmetric: bool = True) -> Scheme:
-    """Return a scheme by its name or compact text; ``block`` and ``symmetric`` are for the name ``int4``.
+def parse_scheme(scheme: str | Scheme, *, block: int | None = None, symmetric: bool = True) -> Scheme:
+    """Return a scheme by its name or compact text; ``block`` (128 by default) and ``symmetric`` go with ``int4``.
 
     Raises:
         QuantizationError: unknown name, or a block of neither 32 nor 128.
@@ -255,15 +255,15 @@ def parse_scheme(scheme: str | Scheme, *, block: int = 32, symmetric: bool = Tru
     if isinstance(scheme, Scheme):
         return scheme
     parsed = Scheme.parse(scheme)
-    if (block, symmetric) == (32, True):
+    if block is None and symmetric:
         return parsed
     if scheme != "int4":
         raise QuantizationError(
             f"blocks and zero points are for int4: {NO_BLOCKS.get(parsed.kind, 'its text has them')}"
         )
-    if block not in (32, 128):
+    if block not in (None, 32, 128):
         raise QuantizationError(f"the block is {block}: int4 has blocks of 32 or 128 inputs")
-    return Scheme(kind="int4", block=128 if block == 128 else 32, symmetric=symmetric)
+    return Scheme(kind="int4", block=32 if block == 32 else 128, symmetric=symmetric)
 
 
 def _default(kind: LayerKind, scheme: Scheme, layers: str) -> LayerRequest:

@@ -18,21 +18,22 @@ class Scheme:
     """How matrices are stored; biases and a peephole's diagonals are float32 in each.
 
     ``float32``: as they are. ``float16``: stored so, computed in float32. ``int8``: one scale a column. ``int4``: a
-    scale for each ``block`` inputs of a column, symmetric or with zero points.
+    scale for each ``block`` inputs of a column, symmetric or with zero points. Blocks of 128 are the default: they are
+    smaller than those of 32, and lose no more once errors are compensated (docs/quantization.md).
 
     Raises:
         QuantizationError: an unknown kind, or a block or zero points that do not go with it.
     """
 
     kind: Kind = "int8"
-    block: Block = 32
+    block: Block = 128
     symmetric: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what no operator stores, so that every scheme has one text."""
         if self.kind not in get_args(Kind):
             raise QuantizationError(f"unknown scheme {self.kind!r}; known ones are {', '.join(get_args(Kind))}")
-        if self.kind != "int4" and (self.block != 32 or not self.symmetric):
+        if self.kind != "int4" and (self.block != 128 or not self.symmetric):
             raise QuantizationError(f"blocks and zero points are for int4: {NO_BLOCKS[self.kind]}")
         if self.block not in get_args(Block):
             raise QuantizationError(f"the block is {self.block}: int4 has blocks of 32 or 128 inputs")
@@ -43,21 +44,26 @@ class Scheme:
 
     @property
     def text(self) -> str:
-        """The compact text: ``float32``, ``float16``, ``int8``, ``int4`` (block 32), ``int4:128``, ``int4:32:zero``."""
-        if not self.symmetric:
-            return f"{self.kind}:{self.block}:{_ZERO}"
-        return self.kind if self.block == 32 else f"{self.kind}:{self.block}"
+        """The compact text: ``float32``, ``float16``, ``int8``, ``int4:32``, ``int4:128``, ``int4:32:zero``.
+
+        It always has the block, because ``int4`` alone meant blocks of 32 in earlier cards and means 128 in a request.
+        """
+        if self.kind != "int4":
+            return self.kind
+        return f"{self.kind}:{self.block}{f':{_ZERO}' * (not self.symmetric)}"
 
     @classmethod
     def parse(cls, text: str) -> "Scheme":
-        """Return the scheme of a compact text; ``int4:32`` is ``int4``.
+        """Return the scheme of a compact text in a request; ``int4`` is ``int4:128``.
+
+        A text that an earlier version stored goes through ``lstm_edge_runtime.card.stored_scheme`` first.
 
         Raises:
             QuantizationError: the text is not one of them.
         """
-        found = {scheme.text: scheme for scheme in EVERY_SCHEME} | {"int4:32": cls(kind="int4")}
+        found = {scheme.text: scheme for scheme in EVERY_SCHEME} | {"int4": cls(kind="int4")}
         if text not in found:
-            known = ", ".join(scheme.text for scheme in EVERY_SCHEME)
+            known = ", ".join(scheme.text for scheme in EVERY_SCHEME) + "; int4 is int4:128"
             raise QuantizationError(f"unknown scheme {text!r}; known ones are {known}")
         return found[text]
 
@@ -70,9 +76,9 @@ NO_BLOCKS = {
 
 EVERY_SCHEME = (
     Scheme(kind="int8"),
-    Scheme(kind="int4"),
+    Scheme(kind="int4", block=32),
     Scheme(kind="int4", block=128),
-    Scheme(kind="int4", symmetric=False),
+    Scheme(kind="int4", block=32, symmetric=False),
     Scheme(kind="int4", block=128, symmetric=False),
     Scheme(kind="float16"),
     Scheme(kind="float32"),

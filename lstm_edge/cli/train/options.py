@@ -180,7 +180,8 @@ KINDS: dict[str, Any] = {
     "quantize_aware": _option(
         str | None,
         TRAINING,
-        "Scheme of quantization-aware training: int8, int4, int4:128, int4:32:zero or int4:128:zero. Best with --from.",
+        "Scheme of quantization-aware training: int8, int4 (int4:128), int4:32, int4:32:zero or int4:128:zero. Best "
+        "with --from.",
         metavar="SCHEME",
     ),
     "start": _option(

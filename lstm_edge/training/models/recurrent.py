@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, get_args
 from torch import nn
 
 from lstm_edge.layers import LSTM, Peephole
+from lstm_edge_runtime.card import stored_scheme
 from lstm_edge_runtime.errors import InputError
 
 __all__ = [
@@ -34,7 +35,7 @@ class RecurrentConfig:
 
     ``hidden``: size of the cell state, 1 to 16384; ``layers``: 1 to 32; ``projection``: size of the projected output,
     below ``hidden``; 0: no projection. ``dropout``: dropout probability between the layers and before the last linear
-    layer, 0 or more and below 1. ``trained_for``: the scheme of quantization-aware training (``int8``, ``int4``,
+    layer, 0 or more and below 1. ``trained_for``: the scheme of quantization-aware training (``int8``, ``int4:32``,
     ``int4:128:zero``), which training sets; None without it.
 
     Raises:
@@ -91,6 +92,8 @@ class RecurrentConfig:
                 if not isinstance(arguments[name], list):
                     raise InputError(f"{cls.noun}: {name} is {arguments[name]!r}, expected a list of text")
                 arguments[name] = tuple(arguments[name])
+        if isinstance(arguments.get("trained_for"), str):
+            arguments["trained_for"] = stored_scheme(arguments["trained_for"])
         return cls(**arguments)
 
 

@@ -11,14 +11,14 @@ __all__ = ["parse_scheme"]
 
 
 def parse_scheme(text: str) -> "Scheme":
-    """Return the scheme that ``int8``, ``int4``, ``int4:128``, ``int4:32:zero`` or ``int4:128:zero`` names.
+    """Return the scheme of ``int8``, ``int4`` (``int4:128``), ``int4:32``, ``int4:32:zero`` or ``int4:128:zero``.
 
     Raises:
         InputError: the text is not a scheme, or its products are computed in float32.
     """
     from lstm_edge_exporters.quantize.rounding import Scheme
 
-    expected = "expected int8, int4, int4:128, int4:32:zero or int4:128:zero"
+    expected = "expected int8, int4:32, int4:128 (or int4), int4:32:zero or int4:128:zero"
     try:
         scheme = Scheme.parse(text)
     except QuantizationError as error:
