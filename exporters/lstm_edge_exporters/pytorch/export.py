@@ -29,6 +29,8 @@ from lstm_edge_exporters.pytorch.parity import check_parity
 from lstm_edge_exporters.pytorch.plan import Plan, watch
 from lstm_edge_exporters.pytorch.prepare import as_float32, check_module, prepare, without_compiled
 from lstm_edge_exporters.pytorch.unchanged import unchanged
+from lstm_edge_exporters.streaming.attempt import attempt
+from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.open_model import OpenModel
@@ -156,6 +158,24 @@ def _build_flat(
             lengths=captured.lengths,
             fewest=compared.fewest_steps if front is None else front.front_end.window,
         )
+    if streaming.verdict == "none":
+        try:
+            made = attempt(
+                model,
+                maker,
+                outputs=captured.outputs,
+                states=captured.states,
+                layers=captured.along_time,
+                lengths=captured.lengths,
+                fewest=compared.fewest_steps,
+            )
+        except NotStreamable as error:
+            streaming = replace(streaming, reason=str(error))
+        else:
+            say("comparing the graph with caches with PyTorch")
+            compared = check_parity(made.whole, original, maker, lengths=None)
+            model, proto, streaming = made.open, made.proto, made.streaming
+            captured = replace(captured, model=made.model, outputs=made.outputs, states=made.states)
     card = _card(captured, compared.for_card(), streaming, description)
     if front is not None:
         card = front.described(card)

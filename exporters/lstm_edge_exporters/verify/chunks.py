@@ -16,7 +16,7 @@ from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, Streaming, Ten
 from lstm_edge_runtime.errors import first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
-__all__ = ["CUTS", "cut_time", "join_time", "judge_streaming"]
+__all__ = ["CUTS", "cut_time", "join_time", "judge_streaming", "obstacle"]
 
 
 STEPS = 12
@@ -41,9 +41,14 @@ def judge_streaming(
     may have a reverse direction, and starts from zeros in each call. ``fewest`` are the steps that the original needs
     (``Comparison.fewest_steps``): where a single one is too few, nothing is tried.
     """
-    obstacle = _obstacle(maker, states, layers, fewest)
-    if obstacle:
-        return Streaming(verdict="none", reason=obstacle)
+    problem = obstacle(maker, states, layers)
+    if not problem and fewest > 1:
+        problem = (
+            f"sequences of fewer than {fewest} steps were refused: something besides the recurrent layers looks across "
+            "time, such as convolution or pooling"
+        )
+    if problem:
+        return Streaming(verdict="none", reason=problem)
     trial = _Trial(model, maker, outputs, states, lengths)
     for cut in CUTS:
         problem = trial.compare(cut)
@@ -55,8 +60,8 @@ def judge_streaming(
     return Streaming(verdict="every-step")
 
 
-def _obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[Layer], fewest: int) -> str:
-    """Return why a trial is impossible, or an empty text."""
+def obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[Layer]) -> str:
+    """Return why no part of a sequence can be fed alone, or an empty text."""
     backward = [layer.name for layer in layers if layer.directions > 1]
     if backward:
         which = "are bidirectional: their reverse directions need"
@@ -70,11 +75,6 @@ def _obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[L
         return f"the axis {free[0][1]!r} of input {free[0][0]} is neither batch nor time"
     if not any(TIME in spec.axes for spec in maker.specs):
         return f"input {', '.join(spec.name for spec in maker.specs)} has no time axis to cut along"
-    if fewest > 1:
-        return (
-            f"sequences of fewer than {fewest} steps were refused: something besides the recurrent layers looks across "
-            "time, such as convolution or pooling"
-        )
     return ""
 
 

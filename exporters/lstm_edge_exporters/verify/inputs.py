@@ -278,6 +278,9 @@ def random_state(specs: Sequence[StateSpec], rng: np.random.Generator, batch: in
     state: dict[str, Array] = {}
     for spec in specs:
         shape = state_shape(spec, batch)
+        if spec.kind == "cache":
+            state[spec.input] = np.zeros(shape, np.float32)  # of a fresh stream: its zeros are the padding
+            continue
         values = np.zeros(shape) if zero else np.round(rng.standard_normal(shape) * 32) / 64
         state[spec.input] = (np.abs(values) if spec.nonnegative else values).astype(np.float32)
     return state
@@ -304,4 +307,6 @@ def random_feeds(
     feeds = maker.make(rng, batch, time, spread=spread) | random_state(card.states, rng, batch, zero=zero_state)
     if card.lengths:
         feeds[card.lengths] = random_lengths(rng, batch, time)
+    if card.streaming.end:
+        feeds[card.streaming.end] = np.ones(1, np.int64)
     return feeds

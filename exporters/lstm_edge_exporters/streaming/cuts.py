@@ -1,0 +1,163 @@
+"""Steps that are left out, picked or put together: Slice, Gather, Concat along time."""
+
+import numpy as np
+import onnx_ir as ir
+
+from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of
+from lstm_edge_exporters.streaming.errors import NotStreamable
+from lstm_edge_exporters.streaming.flow import Flow
+from lstm_edge_exporters.streaming.rewriter import Rewriter
+from lstm_edge_exporters.streaming.titles import title_of
+
+__all__ = ["cut", "dropped_behind", "pick", "trimmed"]
+
+
+def cut(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow | None:
+    """A Slice along time drops the first or the last elements, takes every n-th, or is the last step."""
+    value, title = node.inputs[0], title_of(node)
+    assert value is not None
+    numbers = [None if v is None else constant_of(v) for v in [*node.inputs[1:], *[None] * 4][:4]]
+    rank = len(rewriter.dims_of(value))
+    axes = range(rank) if numbers[2] is None else [int(axis) % rank for axis in numbers[2]]
+    if len(node.inputs) > 3 and node.inputs[3] is not None and numbers[2] is None:
+        raise NotStreamable(f"{title} (Slice) has axes that are no constants")
+    if flow.axis not in axes:
+        return flow
+    at = list(axes).index(flow.axis)
+    step = 1 if numbers[3] is None else int(numbers[3][at])
+    starts = numbers[0]
+    if starts is None or step < 1:
+        raise NotStreamable(f"{title} (Slice) begins at a step that is no constant, or runs backwards")
+    start = int(starts[at])
+    if rewriter.time_axis(node.outputs[0]) is None:
+        if start != -1:
+            raise NotStreamable(f"{title} (Slice) takes a fixed part of the sequence")
+        rewriter.picked.append(flow)
+        return None
+    if len(axes) > 1:
+        raise NotStreamable(f"{title} (Slice) cuts time and other axes at once")
+    if start < 0:
+        raise NotStreamable(f"{title} (Slice) begins {-start} steps before the end of the sequence")
+    if step > 1:
+        return _every(rewriter, node, flow, start, step)
+    drops = _dropped(rewriter, node, flow, start)
+    new, made = trimmed(rewriter, node, value, flow, start=start, drops=drops, title=title)
+    rewriter.replace(node, [new])
+    rewriter.flows[new] = made
+    return made
+
+
+def _dropped(rewriter: Rewriter, node: ir.Node, flow: Flow, start: int) -> int:
+    """How many elements are left out at the end, at both lengths that were run."""
+    after = rewriter.measured.steps[str(node.outputs[0].name)]
+    counts = [int(flow.total[steps]) for steps in rewriter.measured.lengths]
+    drops = {one - start - two for one, two in zip(counts, after, strict=True)}
+    if len(drops) != 1 or min(drops) < 0:
+        raise NotStreamable(f"{title_of(node)} (Slice) leaves out a part that grows with the sequence")
+    return drops.pop()
+
+
+def dropped_behind(rewriter: Rewriter, node: ir.Node, axis: int) -> int:
+    """Return how many elements at the end a Slice leaves out that is a node's only reader, as a causal network does.
+
+    Padding after the last step that is cut off again need not be made.
+    """
+    value = node.outputs[0]
+    users = value.uses()
+    if value.is_graph_output() or len(users) != 1 or users[0].node.op_type != "Slice" or users[0].idx != 0:
+        return 0
+    user = users[0].node
+    starts, axes = (constant_of(user.inputs[at]) if len(user.inputs) > at else None for at in (1, 3))
+    steps = constant_of(user.inputs[4]) if len(user.inputs) > 4 else None
+    alone = starts is not None and starts.size == 1 and (steps is None or steps.tolist() == [1])
+    rank = len(rewriter.dims_of(value))
+    if not alone or starts is None or starts.tolist() != [0] or axes is None or int(axes[0]) % rank != axis:
+        return 0
+    after = rewriter.measured.steps.get(str(user.outputs[0].name))
+    drops = {one - two for one, two in zip(rewriter.measured.steps[str(value.name)], after or (), strict=False)}
+    return max(drops.pop(), 0) if len(drops) == 1 else 0
+
+
+def trimmed(
+    rewriter: Rewriter, node: ir.Node, value: ir.Value, flow: Flow, *, start: int, drops: int, title: str
+) -> tuple[ir.Value, Flow]:
+    """Return a value without its first ``start`` and last ``drops`` elements.
+
+    Elements that may turn out to be among the last ones are held back.
+    """
+    if not (start or drops):
+        return value, flow
+    safe = np.minimum(flow.given, flow.total - drops)
+    given = np.maximum(safe - start, 0)
+    given[0] = 0
+    total = np.maximum(flow.total - drops - start, 0)
+    held = flow.given - start - given
+    begun = given > 0
+    back = int(held[begun][-1]) if begun.any() else 0
+    if (held[begun] != back).any():
+        raise NotStreamable(f"{title} leaves out the last {drops} elements, of which a changing number is known")
+    queued = rewriter.queue(node, value, flow.axis, held, title)
+    made = Flow(axis=flow.axis, given=given, total=total, rate=flow.rate)
+    if not drops:
+        return queued, made
+    if back == drops:
+        return rewriter.slice(node, queued, flow.axis, 0, -drops), made
+    steps = rewriter.steps_in(node, queued, flow.axis)
+    off = rewriter.at_end(node, drops - back)
+    if back:
+        off = rewriter.node(node, "Add", [off, rewriter.ints(node, "back", [back])])
+    return rewriter.slice(node, queued, flow.axis, 0, rewriter.node(node, "Sub", [steps, off])), made
+
+
+def _every(rewriter: Rewriter, node: ir.Node, flow: Flow, start: int, step: int) -> Flow:
+    """Every ``step``-th element; which one of a call's comes first depends on how many came before."""
+    if _rest(rewriter, node, flow, start, step):
+        raise NotStreamable(f"{title_of(node)} (Slice) ends before the end of the sequence")
+    given = np.maximum((flow.given - 1 - start) // step + 1, 0)
+    total = np.maximum((flow.total - 1 - start) // step + 1, 0)
+    given[0] = total[0] = 0
+    value = node.inputs[0]
+    assert value is not None
+    queued = rewriter.queue(node, value, flow.axis, flow.given - start - step * given, title_of(node))
+    made = Flow(axis=flow.axis, given=given, total=total, rate=flow.rate * step)
+    zero, end = rewriter.ints(node, "start", [0]), rewriter.ints(node, "end", [2**62])
+    axis, steps = rewriter.ints(node, "axis", [flow.axis]), rewriter.ints(node, "step", [step])
+    new = rewriter.node(node, "Slice", [queued, zero, end, axis, steps], like=value)
+    rewriter.replace(node, [new])
+    rewriter.flows[new] = made
+    return made
+
+
+def _rest(rewriter: Rewriter, node: ir.Node, flow: Flow, start: int, step: int) -> bool:
+    after = rewriter.measured.steps[str(node.outputs[0].name)]
+    expected = [max((int(flow.total[n]) - 1 - start) // step + 1, 0) for n in rewriter.measured.lengths]
+    return list(after) != expected
+
+
+def pick(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow | None:
+    """A Gather along time may take the last step; along another axis it takes the same of each step."""
+    value, title = node.inputs[0], title_of(node)
+    assert value is not None
+    if rewriter.flow(node.inputs[1]) is not None:
+        return _looked_up(rewriter, node)
+    axis = attribute_of(node, "axis", 0) % len(rewriter.dims_of(value))
+    if axis != flow.axis:
+        found = rewriter.time_axis(node.outputs[0])
+        return None if found is None else flow.at(found)
+    index = constant_of(node.inputs[1])
+    if index is None or index.size != 1 or int(index.reshape(-1)[0]) != -1:
+        raise NotStreamable(f"{title} (Gather) picks steps of the whole sequence")
+    rewriter.picked.append(flow)
+    return None
+
+
+def _looked_up(rewriter: Rewriter, node: ir.Node) -> Flow:
+    """An embedding: the ids have steps, the table has none."""
+    table, ids = node.inputs[0], node.inputs[1]
+    if table is None or ids is None or rewriter.flow(table) is not None:
+        raise NotStreamable(f"{title_of(node)} (Gather) picks steps by numbers that depend on the input")
+    found = rewriter.time_axis(node.outputs[0])
+    if found is None:
+        raise NotStreamable(f"{title_of(node)} (Gather) has an unknown axis of time")
+    return rewriter.flows[ids].at(found)

@@ -1,0 +1,137 @@
+"""Which operation does what with the steps of its inputs."""
+
+import onnx_ir as ir
+
+from lstm_edge_exporters.onnx_graph.nodes import attribute_of
+from lstm_edge_exporters.streaming import cuts, moves, pointwise, recurrent, windows
+from lstm_edge_exporters.streaming.errors import NotStreamable
+from lstm_edge_exporters.streaming.flow import Flow, input_flow
+from lstm_edge_exporters.streaming.padding import padded
+from lstm_edge_exporters.streaming.rewriter import Rewriter
+from lstm_edge_exporters.streaming.titles import title_of
+
+__all__ = ["flow_through"]
+
+_OWN = frozenset(("", "ai.onnx", "com.microsoft"))
+_WINDOWS = frozenset(("Conv", "AveragePool", "MaxPool", "LpPool"))
+_NORMALIZATIONS = frozenset(
+    ["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization", "RMSNormalization", "SimplifiedLayerNormalization"]
+)
+_PRODUCTS = frozenset(("MatMul", "Gemm", "FusedMatMul", "MatMulInteger"))
+_AXIS = frozenset(("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "LpNormalization", "TopK"))
+_MOVES = frozenset(("Transpose", "Squeeze", "Unsqueeze"))
+_SAME_FOR_ALL = frozenset(("Expand", "ConstantOfShape", "Tile"))
+
+
+def flow_through(rewriter: Rewriter, node: ir.Node) -> None:
+    """Rewrite a node where it looks at more than one step, and note the flows of its outputs.
+
+    Raises:
+        NotStreamable: it needs the whole sequence, or it is not known how it treats time.
+    """
+    if all(rewriter.flow(value) is None for value in node.inputs):
+        _without_steps(rewriter, node)
+        return
+    if node.op_type in ("Shape", "Size"):
+        return
+    _check_rows(rewriter, node)
+    outputs, flow = tuple(node.outputs), _flow_of(rewriter, node)
+    if node.graph is None or flow is None:  # it was replaced, and its values have their flows
+        return
+    for value in outputs:
+        axis = rewriter.time_axis(value)
+        if axis is not None:
+            rewriter.flows[value] = flow.at(axis)
+
+
+def _without_steps(rewriter: Rewriter, node: ir.Node) -> None:
+    """A value that depends on the number of steps alone: the same at all steps, or something unknown."""
+    for value in node.outputs:
+        axis = rewriter.time_axis(value)
+        if axis is None:
+            continue
+        if node.op_type not in _SAME_FOR_ALL:
+            raise NotStreamable(f"{title_of(node)} ({node.op_type}) depends on the position of a step in the sequence")
+        rewriter.flows[value] = input_flow(axis, constant=True)
+
+
+def _flow_of(rewriter: Rewriter, node: ir.Node) -> Flow | None:
+    op, first = node.op_type, rewriter.flow(node.inputs[0]) if node.inputs else None
+    if node.domain == "lstm_edge":
+        return _own(rewriter, node)
+    if node.domain not in _OWN:
+        raise NotStreamable(f"{title_of(node)} ({node.domain}.{op}) is unknown")
+    if op in pointwise.ELEMENTWISE:
+        return pointwise.elementwise(rewriter, node)
+    if op in _PRODUCTS:
+        return pointwise.matmul(rewriter, node)
+    if op == "Concat":
+        return padded(rewriter, node) if _along(rewriter, node) else pointwise.concat(rewriter, node)
+    if op == "Scan":
+        return recurrent.scan(rewriter, node)
+    if op == "Gather":
+        moving = first or rewriter.flow(node.inputs[1])
+        return None if moving is None else cuts.pick(rewriter, node, moving)
+    if first is None or any(rewriter.flow(value) is not None for value in node.inputs[1:]):
+        raise NotStreamable(f"{title_of(node)} ({op}) takes steps in a way that is not known")
+    return _of_one(rewriter, node, first)
+
+
+def _of_one(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow | None:  # noqa: PLR0911
+    op = node.op_type
+    if op in recurrent.LAYERS:
+        return recurrent.layer(rewriter, node)
+    if op in _WINDOWS:
+        return windows.window(rewriter, node, flow)
+    if op in _NORMALIZATIONS:
+        return pointwise.normalized(rewriter, node, flow)
+    if op.startswith("Reduce"):
+        return pointwise.along_axes(rewriter, node, flow, pointwise.axes_of(node))
+    if op in _AXIS:
+        return pointwise.along_axes(rewriter, node, flow, [attribute_of(node, "axis", _default_axis(op))])
+    if op in _MOVES:
+        return moves.moved(rewriter, node, flow)
+    special = {
+        "ConvTranspose": windows.transposed,
+        "CumSum": windows.cumulative_sum,
+        "Expand": moves.expand,
+        "Flatten": moves.reshape,
+        "Pad": windows.pad,
+        "Reshape": moves.reshape,
+        "Resize": moves.resize,
+        "Slice": cuts.cut,
+        "Split": pointwise.split,
+    }
+    if op not in special:
+        raise NotStreamable(f"{title_of(node)} ({op}): it is not known how it treats time")
+    return special[op](rewriter, node, flow)
+
+
+def _default_axis(op: str) -> int:
+    return 0 if op.startswith("Arg") else -1
+
+
+def _along(rewriter: Rewriter, node: ir.Node) -> bool:
+    value = next(value for value in node.inputs if value is not None and rewriter.flow(value) is not None)
+    axis = int(attribute_of(node, "axis", 0)) % len(rewriter.dims_of(value))
+    return axis == rewriter.flows[value].axis
+
+
+def _own(rewriter: Rewriter, node: ir.Node) -> Flow:
+    """An operator of our own: a recurrent layer [time, batch, features], or one that treats each row alone."""
+    if node.op_type.startswith(("Lstm", "Gru", "Rnn", "Peephole", "FullPeephole")):
+        return recurrent.layer(rewriter, node)
+    value, flow = node.inputs[0], rewriter.flow(node.inputs[0])
+    if value is None or flow is None or flow.axis == len(rewriter.dims_of(value)) - 1:
+        raise NotStreamable(f"{title_of(node)} ({node.op_type}) takes steps in a way that is not known")
+    return moves.moved(rewriter, node, flow)
+
+
+def _check_rows(rewriter: Rewriter, node: ir.Node) -> None:
+    """Where the steps of all rows lie along one axis, an operation along it would mix them."""
+    along = node.op_type in ("CumSum", "Pad", "Slice", "Scan", "Split", "Resize") or node.op_type in recurrent.LAYERS
+    for value in node.inputs:
+        flow = rewriter.flow(value)
+        mixed = along or (node.op_type == "Concat" and _along(rewriter, node)) or node.domain == "lstm_edge"
+        if flow is not None and flow.rows and mixed and not (flow.axis == 1 and node.op_type in recurrent.LAYERS):
+            raise NotStreamable(f"{title_of(node)} ({node.op_type}) runs over the steps of all rows at once")
