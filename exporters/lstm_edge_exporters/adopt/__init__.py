@@ -192,9 +192,13 @@ def adopt_bytes(
         subject.compare(twin, constants)
     compared = subject.compare(original, constants)
     streaming = subject.judge(compared)
-    if subject.recognized and not made:
+    cached = stateful and streaming.verdict == "none"
+    if cached:
+        say("giving what looks at earlier steps its caches")
+        compared, streaming = subject.with_caches(original, constants, compared, streaming)
+    elif subject.recognized and not made:
         compared = subject.compare_calls(original, constants, compared)
-    if made and streaming.verdict in ("every-step", "last-step"):
+    if made and not cached and streaming.verdict in ("every-step", "last-step"):
         compared = subject.compare_chunks(original, constants, compared)
     if sequence:
         say("wrapping the step in a loop over time")

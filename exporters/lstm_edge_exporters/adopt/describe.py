@@ -15,7 +15,7 @@ from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, Streaming, TensorSpec
 
-__all__ = ["card_layers", "judge", "name_layers", "output_marks"]
+__all__ = ["card_layers", "judge", "known_streaming", "name_layers", "output_marks"]
 
 _CELLS: dict[str, Literal["lstm", "gru", "rnn"]] = {"lstm": "lstm", "gru": "gru", "rnn": "rnn"}
 
@@ -96,6 +96,23 @@ def judge(
     fewest: int,
 ) -> Streaming:
     """Return how the adopted file may be fed piece by piece, and why not where it may not."""
+    known = known_streaming(model, maker, found, states=states, lengths=lengths)
+    if known is not None:
+        return known
+    timed = layers_over_time(model.data, maker, found, states, lengths)
+    in_time = [layer for layer in layers if layer.name in timed]
+    return judge_streaming(model, maker, outputs=outputs, states=states, layers=in_time, lengths=lengths, fewest=fewest)
+
+
+def known_streaming(
+    model: OpenModel,
+    maker: InputMaker,
+    found: Sequence[FoundLayer],
+    *,
+    states: Sequence[StateSpec],
+    lengths: str | None,
+) -> Streaming | None:
+    """Return how a file may be fed where its layers and axes say it; None where only a trial does."""
     timed = layers_over_time(model.data, maker, found, states, lengths)
     backward = [layer.name for layer in found if layer.direction != "forward" and layer.name in timed]
     if backward:
@@ -122,8 +139,7 @@ def judge(
         return Streaming(verdict="none", reason=f"the axis {free[0]!r} is neither batch nor time: --input names it")
     if not any(TIME in spec.axes for spec in maker.specs):
         return Streaming(verdict="each-call", reason="no input has a time axis: every call is one step")
-    in_time = [layer for layer in layers if layer.name in timed]
-    return judge_streaming(model, maker, outputs=outputs, states=states, layers=in_time, lengths=lengths, fewest=fewest)
+    return None
 
 
 def _subject(names: Sequence[str], one: str, several: str) -> str:

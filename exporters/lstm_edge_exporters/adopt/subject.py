@@ -1,16 +1,18 @@
 """The rewritten graph of a foreign file while it is being described: axes, states, outputs, comparison, card."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.answer import copy_answer
 from lstm_edge_exporters.adopt.axes import find_axes, measure_outputs
-from lstm_edge_exporters.adopt.describe import card_layers, judge, output_marks
+from lstm_edge_exporters.adopt.describe import card_layers, judge, known_streaming, output_marks
 from lstm_edge_exporters.adopt.find import find_layers
 from lstm_edge_exporters.adopt.recognize import recognize_states, trial_sizes
 from lstm_edge_exporters.adopt.sequence import check_sequence, timed, wrap_in_scan
 from lstm_edge_exporters.adopt.state_values import idle_states, with_domains
+from lstm_edge_exporters.adopt.steps import layers_over_time
 from lstm_edge_exporters.adopt.trial import Trial, length_inputs, scalar_values
 from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
@@ -19,6 +21,8 @@ from lstm_edge_exporters.artifact import (
 from lstm_edge_exporters.onnx_graph.reading import read_proto
 from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize import smallest_table
+from lstm_edge_exporters.streaming.attempt import attempt
+from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.verify.calls import check_calls
 from lstm_edge_exporters.verify.cases import Comparison
 from lstm_edge_exporters.verify.chunks import judge_streaming
@@ -176,6 +180,39 @@ class Subject:
             lengths=self.lengths,
             fewest=found.fewest_steps,
         )
+
+    def with_caches(
+        self, original: Original, constants: Mapping[str, Array], found: Comparison, streaming: Streaming
+    ) -> tuple[Comparison, Streaming]:
+        """Give the operations along time caches, where that is what keeps the file from being streamed.
+
+        Returns:
+            The comparison of the file with caches and how it may be streamed; where it may not be, what was given,
+            with the reason.
+        """
+        layers, _ = card_layers(self.model)
+        named = find_layers(self.model)
+        if known_streaming(self.open, self.maker, named, states=self.states, lengths=self.lengths) is not None:
+            return found, streaming
+        timed = layers_over_time(self.open.data, self.maker, named, self.states, self.lengths)
+        try:
+            made = attempt(
+                self.open,
+                self.maker,
+                outputs=self.outputs,
+                states=self.states,
+                layers=[layer for layer in layers if layer.name in timed],
+                lengths=self.lengths,
+                fewest=found.fewest_steps,
+            )
+        except NotStreamable as error:
+            return found, dataclasses.replace(streaming, reason=str(error))
+        found = check_file_parity(
+            made.whole, original, [self.maker], states=self.recognized, made=self.made, fixed=constants
+        )
+        self.model, self.data, self.open = made.model, made.open.data, made.open
+        self.outputs, self.states = made.outputs, made.states
+        return found, made.streaming
 
     def over_time(self, streaming: Streaming) -> Streaming:
         """Become the file of a whole sequence in one call, equal to the calls in a row to the bit.

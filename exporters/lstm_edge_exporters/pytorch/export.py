@@ -29,10 +29,11 @@ from lstm_edge_exporters.pytorch.parity import check_parity
 from lstm_edge_exporters.pytorch.plan import Plan, watch
 from lstm_edge_exporters.pytorch.prepare import as_float32, check_module, prepare, without_compiled
 from lstm_edge_exporters.pytorch.unchanged import unchanged
-from lstm_edge_exporters.streaming.attempt import attempt
+from lstm_edge_exporters.streaming.attempt import Attempt, attempt
 from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.verify.chunks import judge_streaming
 from lstm_edge_exporters.verify.golden import golden_choices
+from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity, Streaming, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
@@ -148,6 +149,7 @@ def _build_flat(
 
     say("comparing chunks with the whole sequence")
     streaming = Streaming(verdict="each-call")
+    fewest = compared.fewest_steps if front is None else front.front_end.window
     if not captured.states or any(TIME in spec.axes for spec in captured.inputs):
         streaming = judge_streaming(
             model,
@@ -156,24 +158,16 @@ def _build_flat(
             states=captured.states,
             layers=captured.along_time,
             lengths=captured.lengths,
-            fewest=compared.fewest_steps if front is None else front.front_end.window,
+            fewest=fewest,
         )
     if streaming.verdict == "none":
-        try:
-            made = attempt(
-                model,
-                maker,
-                outputs=captured.outputs,
-                states=captured.states,
-                layers=captured.along_time,
-                lengths=captured.lengths,
-                fewest=compared.fewest_steps,
-            )
-        except NotStreamable as error:
-            streaming = replace(streaming, reason=str(error))
+        say("giving what looks at earlier steps its caches")
+        made = _with_caches(captured, model, maker, fewest=fewest)
+        if isinstance(made, str):
+            streaming = replace(streaming, reason=made)
         else:
-            say("comparing the graph with caches with PyTorch")
-            compared = check_parity(made.whole, original, maker, lengths=None)
+            if front is None:
+                compared = check_parity(made.whole, original, maker, lengths=None)
             model, proto, streaming = made.open, made.proto, made.streaming
             captured = replace(captured, model=made.model, outputs=made.outputs, states=made.states)
     card = _card(captured, compared.for_card(), streaming, description)
@@ -183,6 +177,22 @@ def _build_flat(
     say("making golden vectors and running the self-test")
     goldens = golden_choices(model, card, maker, least=compared.fewest_steps)
     return Built(artifact=assemble(model.data, card, goldens), proto=proto)
+
+
+def _with_caches(captured: Captured, model: OpenModel, maker: InputMaker, *, fewest: int) -> Attempt | str:
+    """Return the captured graph with caches, or the reason why it cannot be streamed."""
+    try:
+        return attempt(
+            model,
+            maker,
+            outputs=captured.outputs,
+            states=captured.states,
+            layers=captured.along_time,
+            lengths=captured.lengths,
+            fewest=fewest,
+        )
+    except NotStreamable as error:
+        return str(error)
 
 
 def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:

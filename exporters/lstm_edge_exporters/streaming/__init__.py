@@ -29,8 +29,8 @@ __all__ = ["NotStreamable", "Streamable", "make_streamable"]
 class Streamable:
     """What was added to a graph: the caches, how a stream counts its steps, and the input for the end.
 
-    ``time_axes`` are the axes of time of the outputs that have one. ``early`` names outputs without one that, before the
-    sequence ends, lack the last steps (look-ahead).
+    ``time_axes`` are the axes of time of the outputs that have one. ``early`` names outputs without one that, before
+    the sequence ends, lack the last steps (look-ahead).
     """
 
     states: tuple[StateSpec, ...]

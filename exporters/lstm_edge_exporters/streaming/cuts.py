@@ -54,7 +54,7 @@ def _dropped(rewriter: Rewriter, node: ir.Node, flow: Flow, start: int) -> int:
     counts = [int(flow.total[steps]) for steps in rewriter.measured.lengths]
     drops = {one - start - two for one, two in zip(counts, after, strict=True)}
     if len(drops) != 1 or min(drops) < 0:
-        raise NotStreamable(f"{title_of(node)} (Slice) leaves out a part that grows with the sequence")
+        raise NotStreamable(f"{title_of(node)} (Slice) leaves out a number of steps that depends on the length")
     return drops.pop()
 
 
@@ -64,7 +64,7 @@ def dropped_behind(rewriter: Rewriter, node: ir.Node, axis: int) -> int:
     Padding after the last step that is cut off again need not be made.
     """
     value = node.outputs[0]
-    users = value.uses()
+    users = list(value.uses())
     if value.is_graph_output() or len(users) != 1 or users[0].node.op_type != "Slice" or users[0].idx != 0:
         return 0
     user = users[0].node

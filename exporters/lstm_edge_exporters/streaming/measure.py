@@ -17,6 +17,8 @@ __all__ = ["MEASURED_BATCH", "Dims", "Measured", "measure"]
 
 # An axis each: its size, ``batch``, a multiple ``batch*3``, or ``time`` (any size that changes with the steps).
 Dims = tuple[int | str, ...]
+_REFUSALS: tuple[type[Exception], ...] = (LstmEdgeError, *RUNTIME_ERRORS)
+
 # Rows of the two runs that differ in length; a third one has a row more.
 MEASURED_BATCH = 2
 Feeds = Callable[[int, int], Mapping[str, Array]]
@@ -68,7 +70,7 @@ def measure(model: ir.Model, feeds: Feeds, fewest: int) -> Measured:
             fed = dict(feeds(batch, time))
             answers = dict(zip(outputs, session.run(None, fed), strict=True))
             runs.append({name: np.asarray(array) for name, array in (fed | answers).items()})
-    except (LstmEdgeError, *RUNTIME_ERRORS) as error:
+    except _REFUSALS as error:
         raise NotStreamable(f"the graph could not be run with its inner values: {first_line(error)}") from error
     shapes = {name: tuple(run[name].shape for run in runs) for name in runs[0]}
     return Measured(

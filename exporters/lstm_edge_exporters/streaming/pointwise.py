@@ -14,10 +14,82 @@ from lstm_edge_exporters.streaming.rewriter import Rewriter
 from lstm_edge_exporters.streaming.titles import title_of
 from lstm_edge_runtime.card import TIME
 
-__all__ = ["ELEMENTWISE", "along_axes", "concat", "elementwise", "matmul", "normalized", "split"]
+__all__ = ["ELEMENTWISE", "along_axes", "axes_of", "concat", "elementwise", "matmul", "normalized", "split"]
 
 ELEMENTWISE = frozenset(
-    ["Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "DequantizeLinear", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "FastGelu", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "QuantizeLinear", "QuickGelu", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor"]
+    [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Add",
+        "And",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "BitShift",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "DequantizeLinear",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "FastGelu",
+        "Floor",
+        "Gelu",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "IsInf",
+        "IsNaN",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mish",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "PRelu",
+        "Pow",
+        "QuantizeLinear",
+        "QuickGelu",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Shrink",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+        "Xor",
+    ]
 )
 
 
@@ -96,8 +168,7 @@ def matmul(rewriter: Rewriter, node: ir.Node) -> Flow:
             raise NotStreamable(summed)
     if axis is None:
         raise NotStreamable(summed)
-    if rewriter.flow(left) is not None and rewriter.flow(right) is not None:
-        assert left is not None and right is not None
+    if left is not None and right is not None and left in rewriter.flows and right in rewriter.flows:
         places = {len(rewriter.dims_of(v)) - rewriter.flows[v].axis for v in (left, right)}
         if len(places) != 1 or min(places) < 3:
             raise NotStreamable(f"{title_of(node)} ({node.op_type}) combines each step with others: attention?")

@@ -1,5 +1,7 @@
 """Which operation does what with the steps of its inputs."""
 
+from collections.abc import Callable
+
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
@@ -13,13 +15,17 @@ from lstm_edge_exporters.streaming.titles import title_of
 __all__ = ["flow_through"]
 
 _OWN = frozenset(("", "ai.onnx", "com.microsoft"))
-_WINDOWS = frozenset(("Conv", "AveragePool", "MaxPool", "LpPool"))
 _NORMALIZATIONS = frozenset(
-    ["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization", "RMSNormalization", "SimplifiedLayerNormalization"]
+    [
+        "BatchNormalization",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "MeanVarianceNormalization",
+        "RMSNormalization",
+        "SimplifiedLayerNormalization",
+    ]
 )
-_PRODUCTS = frozenset(("MatMul", "Gemm", "FusedMatMul", "MatMulInteger"))
-_AXIS = frozenset(("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "LpNormalization", "TopK"))
-_MOVES = frozenset(("Transpose", "Squeeze", "Unsqueeze"))
 _SAME_FOR_ALL = frozenset(("Expand", "ConstantOfShape", "Tile"))
 
 
@@ -61,14 +67,8 @@ def _flow_of(rewriter: Rewriter, node: ir.Node) -> Flow | None:
         return _own(rewriter, node)
     if node.domain not in _OWN:
         raise NotStreamable(f"{title_of(node)} ({node.domain}.{op}) is unknown")
-    if op in pointwise.ELEMENTWISE:
-        return pointwise.elementwise(rewriter, node)
-    if op in _PRODUCTS:
-        return pointwise.matmul(rewriter, node)
-    if op == "Concat":
-        return padded(rewriter, node) if _along(rewriter, node) else pointwise.concat(rewriter, node)
-    if op == "Scan":
-        return recurrent.scan(rewriter, node)
+    if op in _OF_SEVERAL:
+        return _OF_SEVERAL[op](rewriter, node)
     if op == "Gather":
         moving = first or rewriter.flow(node.inputs[1])
         return None if moving is None else cuts.pick(rewriter, node, moving)
@@ -77,38 +77,55 @@ def _flow_of(rewriter: Rewriter, node: ir.Node) -> Flow | None:
     return _of_one(rewriter, node, first)
 
 
-def _of_one(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow | None:  # noqa: PLR0911
+def _of_one(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow | None:
     op = node.op_type
-    if op in recurrent.LAYERS:
-        return recurrent.layer(rewriter, node)
-    if op in _WINDOWS:
-        return windows.window(rewriter, node, flow)
-    if op in _NORMALIZATIONS:
-        return pointwise.normalized(rewriter, node, flow)
-    if op.startswith("Reduce"):
-        return pointwise.along_axes(rewriter, node, flow, pointwise.axes_of(node))
-    if op in _AXIS:
-        return pointwise.along_axes(rewriter, node, flow, [attribute_of(node, "axis", _default_axis(op))])
-    if op in _MOVES:
-        return moves.moved(rewriter, node, flow)
-    special = {
-        "ConvTranspose": windows.transposed,
-        "CumSum": windows.cumulative_sum,
-        "Expand": moves.expand,
-        "Flatten": moves.reshape,
-        "Pad": windows.pad,
-        "Reshape": moves.reshape,
-        "Resize": moves.resize,
-        "Slice": cuts.cut,
-        "Split": pointwise.split,
-    }
-    if op not in special:
+    rule = _RULES.get(op)
+    if rule is None and op.startswith("Reduce"):
+        rule = _reduced
+    if rule is None:
         raise NotStreamable(f"{title_of(node)} ({op}): it is not known how it treats time")
-    return special[op](rewriter, node, flow)
+    return rule(rewriter, node, flow)
 
 
-def _default_axis(op: str) -> int:
-    return 0 if op.startswith("Arg") else -1
+def _layer(rewriter: Rewriter, node: ir.Node, _flow: Flow) -> Flow:
+    return recurrent.layer(rewriter, node)
+
+
+def _reduced(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow:
+    return pointwise.along_axes(rewriter, node, flow, pointwise.axes_of(node))
+
+
+def _along_one(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow:
+    default = 0 if node.op_type.startswith("Arg") else -1
+    return pointwise.along_axes(rewriter, node, flow, [attribute_of(node, "axis", default)])
+
+
+def _joined_along(rewriter: Rewriter, node: ir.Node) -> Flow:
+    return padded(rewriter, node) if _along(rewriter, node) else pointwise.concat(rewriter, node)
+
+
+_OF_SEVERAL: dict[str, Callable[[Rewriter, ir.Node], Flow]] = {
+    **dict.fromkeys(pointwise.ELEMENTWISE, pointwise.elementwise),
+    **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "MatMulInteger"), pointwise.matmul),
+    "Concat": _joined_along,
+    "Scan": recurrent.scan,
+}
+_RULES: dict[str, Callable[[Rewriter, ir.Node, Flow], Flow | None]] = {
+    **dict.fromkeys(recurrent.LAYERS, _layer),
+    **dict.fromkeys(("Conv", "AveragePool", "MaxPool", "LpPool"), windows.window),
+    **dict.fromkeys(_NORMALIZATIONS, pointwise.normalized),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "LpNormalization", "TopK"), _along_one),
+    **dict.fromkeys(("Transpose", "Squeeze", "Unsqueeze"), moves.moved),
+    "ConvTranspose": windows.transposed,
+    "CumSum": windows.cumulative_sum,
+    "Expand": moves.expand,
+    "Flatten": moves.reshape,
+    "Pad": windows.pad,
+    "Reshape": moves.reshape,
+    "Resize": moves.resize,
+    "Slice": cuts.cut,
+    "Split": pointwise.split,
+}
 
 
 def _along(rewriter: Rewriter, node: ir.Node) -> bool:

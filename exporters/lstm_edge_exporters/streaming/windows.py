@@ -1,8 +1,8 @@
 """Operations with a window over time: convolution, pooling, transposed convolution, padding, cumulative sum.
 
-A window of K elements (``(k - 1) * dilation + 1``) that moves by ``stride`` needs the K - stride elements before the new
-ones. Padding before the first element is what the queue holds at the start; padding after the last is added in the
-call that ends the sequence.
+A window of K elements (``(k - 1) * dilation + 1``) that moves by ``stride`` needs the K - stride elements before the
+new ones. Padding before the first element is what the queue holds at the start; padding after the last is added in
+the call that ends the sequence.
 """
 
 from collections.abc import Sequence
@@ -98,11 +98,17 @@ def _check_pool(node: ir.Node, found: _Window, value: ir.Value) -> None:
         raise NotStreamable(f"{what} gives the indices of its maxima")
     if not (found.before or found.after):
         return
-    producer = value.producer()
-    if node.op_type == "MaxPool" and (producer is None or producer.op_type not in _NONNEGATIVE):
+    if node.op_type == "MaxPool" and not _is_nonnegative(value):
         raise NotStreamable(f"{what} pads the sequence, and a maximum cannot start from zeros: pad before it")
     if node.op_type != "MaxPool" and not attribute_of(node, "count_include_pad", 0):
         raise NotStreamable(f"{what} leaves its padding out of the mean: set count_include_pad")
+
+
+def _is_nonnegative(value: ir.Value) -> bool:
+    producer = value.producer()
+    while producer is not None and producer.op_type in ("Unsqueeze", "Squeeze", "Transpose", "Reshape", "MaxPool"):
+        producer = None if producer.inputs[0] is None else producer.inputs[0].producer()
+    return producer is not None and producer.op_type in _NONNEGATIVE
 
 
 def transposed(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow:

@@ -32,9 +32,7 @@ class Whole(OpenModel):
 
     def answers(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs by name, without the caches'."""
-        rows = next(
-            (feeds[spec.name].shape[spec.axes.index(BATCH)] for spec in self.specs if BATCH in spec.axes), 1
-        )
+        rows = next((feeds[spec.name].shape[spec.axes.index(BATCH)] for spec in self.specs if BATCH in spec.axes), 1)
         added = {spec.input: np.zeros(state_shape(spec, rows), np.float32) for spec in self.caches}
         answers = super().answers({**feeds, **added, **ending(self.end, last=True)})
         leaving = {spec.output for spec in self.caches}
@@ -131,7 +129,9 @@ class _Trial:
     def compare(self, whole: Mapping[str, Array], calls: Sequence[int], rest: int) -> str:
         """Return why the answers of calls, joined, are not those of the whole."""
         state = self.start | {spec.input: np.zeros(state_shape(spec, BATCH_SIZE), np.float32) for spec in self.caches}
-        how = f"calls of {', '.join(map(str, [*calls[:3], *['...'] * (len(calls) > 3)]))} steps" if calls else "one call"
+        how = (
+            f"calls of {', '.join(map(str, [*calls[:3], *['...'] * (len(calls) > 3)]))} steps" if calls else "one call"
+        )
         pieces: list[dict[str, Array]] = []
         start = 0
         try:
