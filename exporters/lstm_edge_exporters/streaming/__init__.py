@@ -63,6 +63,9 @@ def make_streamable(
         rewriter = Rewriter(model, measured, timed)
         for node in list(model.graph):
             flow_through(rewriter, node)
+        for value in model.graph.outputs:
+            if value in rewriter.refused:
+                raise NotStreamable(rewriter.refused[value])
         leaving = [value for value in model.graph.outputs if value.name in outputs]
         moving = [value for value in leaving if rewriter.flow(value) is not None]
         align(rewriter, moving)

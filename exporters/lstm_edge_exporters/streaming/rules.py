@@ -35,13 +35,24 @@ def flow_through(rewriter: Rewriter, node: ir.Node) -> None:
     Raises:
         NotStreamable: it needs the whole sequence, or it is not known how it treats time.
     """
-    if all(rewriter.flow(value) is None for value in node.inputs):
+    reason = next((rewriter.refused[value] for value in node.inputs if value in rewriter.refused), None)
+    if reason is not None and not all(value.name in rewriter.measured.zeros for value in node.outputs):
+        raise NotStreamable(reason)
+    if reason is not None or all(rewriter.flow(value) is None for value in node.inputs):
         _without_steps(rewriter, node)
         return
     if node.op_type in ("Shape", "Size"):
         return
     _check_rows(rewriter, node)
-    outputs, flow = tuple(node.outputs), _flow_of(rewriter, node)
+    outputs = tuple(node.outputs)
+    try:
+        flow = _flow_of(rewriter, node)
+    except NotStreamable as error:
+        if any(rewriter.time_axis(value) is not None for value in outputs):
+            raise
+        # What has no steps may be multiplied by 0, as the first step is that gives zeros of the right shape.
+        rewriter.refused.update(dict.fromkeys(outputs, str(error)))
+        return
     if node.graph is None or flow is None:  # it was replaced, and its values have their flows
         return
     for value in outputs:

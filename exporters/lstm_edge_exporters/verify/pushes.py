@@ -14,6 +14,7 @@ from lstm_edge_runtime.card import BATCH, TIME, StateSpec, Streaming, TensorSpec
 from lstm_edge_runtime.errors import first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.state import state_shape
+from lstm_edge_runtime.stepping import given_steps, ready_steps
 
 __all__ = ["Whole", "calls_of", "compare_pushes", "pushes_of"]
 
@@ -50,9 +51,8 @@ def calls_of(pushes: Sequence[int], streaming: Streaming) -> tuple[list[int], in
     kept = 0
     for push in pushes:
         kept += push
-        base = 0 if calls else streaming.first
-        if kept >= max(base, streaming.every if calls else base):
-            steps = base + (kept - base) // streaming.every * streaming.every
+        steps = ready_steps(streaming, kept, begun=bool(calls))
+        if steps:
             calls.append(steps)
             kept -= steps
     return calls, kept
@@ -155,9 +155,7 @@ class _Trial:
         return self.model.answers({**part, **state, **ending(self.streaming.end, last=last)})
 
     def _counts(self, answers: Mapping[str, Array], number: int, steps: int) -> str:
-        streaming = self.streaming
-        groups = (steps - (streaming.first if number == 0 else 0)) // streaming.every
-        expected = groups * streaming.gives + (streaming.first_gives if number == 0 else 0)
+        expected = given_steps(self.streaming, steps, begun=number > 0)
         for spec in self.outputs:
             if TIME in spec.axes and answers[spec.name].shape[spec.axes.index(TIME)] != expected:
                 return f"{spec.name} has shape {list(answers[spec.name].shape)}, expected {expected} steps"
