@@ -41,7 +41,7 @@ class NamedDataset:
         groups: int64 ``[N]``, sequences of one group stay together in a split; or None.
         times: float64 ``[N]``, time of each sequence in any unit, used by a split in time; or None.
         ids: the names of the sequences, or empty.
-        square: names of arrays that were cut along their first axis although the second has the same size.
+        square: names of arrays that were cut along their first axis although the second may be the sequences' too.
 
     Raises:
         DataError: the set is empty, the numbers of arrays differ, or an array is not finite numbers.
@@ -142,7 +142,7 @@ def _check_numbers(data: str, role: str, name: str, number: int, array: Any) -> 
     where = f"data {data}: the {role} {name!r} of sequence {number}"
     if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind not in "biuf":
         got = array.dtype if isinstance(array, np.ndarray | np.generic) else type(array).__name__
-        raise DataError(f"{where} is {got}; expected a NumPy array of numbers")
+        raise DataError(f"{where} is {got}; expected a NumPy array of real numbers")
     if not array.size:
         raise DataError(f"{where} is empty, shape {list(array.shape)}; expected at least one element")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -21,6 +21,7 @@ from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, open_file, trans
 
 __all__ = ["load_arrays", "load_samples", "named_from_arrays"]
 
+TIME_MAJOR = "time-major"
 # Keys with a meaning of their own; every other key is an input, a state or a target.
 RESERVED = ("lengths", "labels", "groups", "times", "layout")
 FLAT = ("x", "ids", "lengths", "y", "labels", "groups", "times")
@@ -88,22 +89,21 @@ def named_from_arrays(name: str, arrays: Mapping[str, Array]) -> NamedDataset:
     Raises:
         DataError: the arrays do not have the same number of sequences, or a reserved key has another form.
     """
-    columns = {
-        key: array
-        for key, array in arrays.items()
-        if key not in RESERVED and not key.startswith(LENGTHS) and array.dtype.kind in NUMBERS
-    }
-    if not columns:
-        raise DataError(f"data {name}: has no array of numbers for an input; found {_shown(arrays)}")
+    columns = _columns(name, arrays)
     lengths = _integers(name, "lengths", arrays.get("lengths"))
+    if time_major := str(arrays.get("layout")) == TIME_MAJOR:
+        columns = {key: np.swapaxes(array, 0, 1) if array.ndim > 1 else array for key, array in columns.items()}
     count = len(lengths) if lengths is not None else _samples(name, columns)
     cut = _Cut(name, count, lengths)
     inputs: dict[str, tuple[Array, ...]] = {}
     targets: dict[str, tuple[Array, ...]] = {}
     for key, array in columns.items():
-        is_target = key in ("y", "target") or key.startswith(TARGET)
+        is_target = _is_target(key)
         rows = cut.rows(key, array, _integers(name, LENGTHS + key, arrays.get(LENGTHS + key)))
-        (targets if is_target else inputs)[key.removeprefix(TARGET if is_target else INPUT)] = rows
+        into, tensor = (targets, key.removeprefix(TARGET)) if is_target else (inputs, key.removeprefix(INPUT))
+        if tensor in into:
+            raise DataError(f"data {name}: {tensor!r} and {key!r} mean the same array; expected one of them")
+        into[tensor] = rows
     return NamedDataset(
         name=name,
         inputs=inputs,
@@ -113,15 +113,43 @@ def named_from_arrays(name: str, arrays: Mapping[str, Array]) -> NamedDataset:
         labels=_labels(name, arrays.get("labels")),
         groups=_integers(name, "groups", arrays.get("groups"), count),
         times=None if "times" not in arrays else np.asarray(arrays["times"], np.float64),
-        square=frozenset(cut.square),
+        square=frozenset() if time_major else _uncertain(columns, cut),
     )
+
+
+def _columns(name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays of inputs, states and targets."""
+    columns: dict[str, Array] = {}
+    for key, array in arrays.items():
+        if key in RESERVED or key.startswith(LENGTHS):
+            continue
+        if array.dtype.kind in NUMBERS:
+            columns[key] = array
+        elif _is_target(key):
+            raise DataError(
+                f"data {name}: {key} is text; expected numbers, for classes integers, with their names under labels"
+            )
+    if not any(not _is_target(key) for key in columns):
+        raise DataError(f"data {name}: has no array of numbers for an input; found {_shown(arrays)}")
+    return columns
+
+
+def _is_target(key: str) -> bool:
+    return key in ("y", "target") or key.startswith(TARGET)
+
+
+def _uncertain(columns: Mapping[str, Array], cut: "_Cut") -> frozenset[str]:
+    """Return the arrays of which the second axis may be that of the sequences too: nothing says how many there are."""
+    second = {array.shape[1] if array.ndim > 1 else None for array in columns.values() if array.ndim}
+    every = cut.lengths is None and len(second) == 1 and None not in second
+    return frozenset(columns) if every else frozenset(cut.square)
 
 
 class _Cut:
     """Cuts arrays into one array for each sequence; ``joined``: whether one of them was joined along time."""
 
     def __init__(self, name: str, count: int, lengths: NDArray[np.int64] | None) -> None:
-        self._name, self._count, self._lengths = name, count, lengths
+        self._name, self._count, self.lengths = name, count, lengths
         self.joined, self.square = False, set[str]()
 
     def rows(self, key: str, array: Array, own: NDArray[np.int64] | None) -> tuple[Array, ...]:
@@ -135,13 +163,13 @@ class _Cut:
             return self._split(array, own)
         if not array.ndim:
             return (array,) * self._count
-        total = None if self._lengths is None else int(self._lengths.sum())
+        total = None if self.lengths is None else int(self.lengths.sum())
         if len(array) == self._count:
             if array.shape[1:2] == (self._count,):
                 self.square.add(key)
             return tuple(array)
-        if self._lengths is not None and len(array) == total:
-            return self._split(array, self._lengths)
+        if self.lengths is not None and len(array) == total:
+            return self._split(array, self.lengths)
         if array.shape[1:2] == (self._count,):
             return tuple(np.moveaxis(array, 1, 0))
         steps = "" if total is None else f", or the {total} steps that lengths add up to,"
@@ -202,13 +230,16 @@ def _integers(name: str, key: str, array: Array | None, count: int | None = None
 def _layout(name: str, array: Array | None, *, joined: bool) -> Any:
     if array is None:
         return "time-first" if joined else None
-    if array.ndim or array.dtype.kind not in "US" or str(array) not in LAYOUTS:
+    known = (*LAYOUTS, TIME_MAJOR)
+    if array.ndim or array.dtype.kind not in "US" or str(array) not in known:
         raise DataError(
-            f"data {name}: layout is {str(array)[:80]!r}; expected the text {' or '.join(map(repr, LAYOUTS))}"
+            f"data {name}: layout is {str(array)[:80]!r}; expected one of the texts {', '.join(map(repr, known))}"
         )
-    if joined and str(array) == "model":
-        raise DataError(f"data {name}: layout is 'model', but an array is joined along time, which is time-first")
-    return str(array)
+    if joined and str(array) != "time-first":
+        raise DataError(
+            f"data {name}: layout is {str(array)!r}, but an array is joined along time, which is time-first"
+        )
+    return "time-first" if str(array) == TIME_MAJOR else str(array)
 
 
 def _labels(name: str, array: Array | None) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ class Bound:
             return
         for step in range(steps):
             yield {
-                name: np.ascontiguousarray(array[step]) if self.inputs[name].timed else array
+                name: np.asarray(array[step], order="C") if self.inputs[name].timed else array
                 for name, array in whole.items()
             }
 
@@ -187,7 +187,7 @@ def convert(array: Array, dtype: str, where: str) -> Array:
     """
     wanted = np.dtype(dtype)
     if array.dtype == wanted:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
     if wanted.kind == "f" and array.dtype.kind == "f":
         with np.errstate(over="ignore"):
             converted = array.astype(wanted)
@@ -242,12 +242,10 @@ def _state_column(data: NamedDataset, spec: StateSpec, model: str) -> _Column:
 
 def _fitted(data: NamedDataset, spec: TensorSpec | StateSpec, name: str, axes: Axes, model: str, *, layout: Any) -> Fit:
     where = f"data {data.name}: the array {name!r}"
-    axis = spec.axes.index(BATCH) if BATCH in spec.axes else 0
-    if axis == 1 and name in data.square and data.layout is None:
+    if _may_be_turned(data, spec, name):
         raise DataError(
-            f"{where}: its first two axes have the same size, so either may be the axis of the sequences for the "
-            f"{described(spec)} of {model}. Put the sequences first, and say so with the key layout: 'model' or "
-            "'time-first' is the order of the other axes"
+            f"{where}: either of its first two axes may be that of the sequences for the {described(spec)} of {model}. "
+            "Say which with the key layout: 'time-major' (the second), or 'model' or 'time-first' (the first)"
         )
     return find_fit(
         axes,
@@ -258,6 +256,14 @@ def _fitted(data: NamedDataset, spec: TensorSpec | StateSpec, name: str, axes: A
         expected=f"the {'' if isinstance(spec, StateSpec) else 'input '}{described(spec)} of {model}",
         steps=None if data.lengths is None else data.lengths.tolist(),
     )
+
+
+def _may_be_turned(data: NamedDataset, spec: TensorSpec | StateSpec, name: str) -> bool:
+    """Return whether an array may have the batch on its second axis, as the model has it, instead of its first."""
+    if name not in data.square or data.layout is not None or spec.axes[1:2] != (BATCH,):
+        return False
+    whole = data.inputs[name][0].ndim == len(spec.axes) - 1
+    return whole and (isinstance(spec, TensorSpec) or spec.axes[0] == len(data))
 
 
 def without_batch(axes: tuple[str | int, ...]) -> tuple[Axes, int | None]:

@@ -8,7 +8,7 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError
 from lstm_edge_runtime.session import Session
 
-__all__ = ["with_names"]
+__all__ = ["ONLY_TARGET", "with_names"]
 
 # Names of the only input and of the only target, whatever the model calls them.
 ONLY_INPUT = ("", "x", "ids")

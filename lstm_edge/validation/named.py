@@ -3,6 +3,7 @@
 Called by ``lstm_edge.validation.judge.Judge``. Imports only NumPy and the runtime package: it runs on the device.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from lstm_edge.data import NamedDataset
 from lstm_edge.data._sequences import class_numbers
+from lstm_edge.data.naming import ONLY_TARGET
 from lstm_edge.validation.answers import Answers, answer, fit_targets
 from lstm_edge.validation.own_metric import OwnMetric
 from lstm_edge.validation.predictions import Source, name_of
@@ -56,7 +58,7 @@ class NamedJudge:
     """Evaluates candidates on named arrays; the reference is run once, for the first candidate."""
 
     def __init__(self, reference: Source, data: NamedDataset, *, metric: Metric, seed: int, threads: int) -> None:
-        self._source, self._data, self._metric = reference, data, metric
+        self._source, self._data, self._metric = reference, _with_output(data, metric.output), metric
         self._seed, self._threads = seed, threads
         self._reference: _Reference | None = None
 
@@ -125,6 +127,14 @@ class NamedJudge:
             raise InputError(f"{name}: {error}") from error
 
 
+def _with_output(data: NamedDataset, output: str | None) -> NamedDataset:
+    """Return the data, with a target that has no name as that of the output that the metric names."""
+    if output is None or len(data.targets) != 1:
+        return data
+    [(name, rows)] = data.targets.items()
+    return dataclasses.replace(data, targets={output: rows}) if name in ONLY_TARGET else data
+
+
 def choose_output(metric: Metric, answers: Answers, model: str) -> str:
     """Return the output that a metric measures: the one that it names, the only one with a target, or the only one.
 
@@ -143,8 +153,9 @@ def choose_output(metric: Metric, answers: Answers, model: str) -> str:
         possible = with_targets
     output = metric.output or (possible[0] if len(possible) == 1 else None)
     if output is None and possible:
+        got = f"data {data.name} has targets for" if metric.target != "reference" else f"{model} has the outputs"
         raise InputError(
-            f"metric {metric.name}: data {data.name} has targets for {', '.join(possible)}; name the output to "
+            f"metric {metric.name}: {got} {', '.join(possible)}; name the output to "
             f"measure, such as {metric.name}:output={possible[0]}, or give a function that takes all outputs"
         )
     if output is None or (metric.target != "reference" and output not in data.targets):

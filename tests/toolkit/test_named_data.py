@@ -74,7 +74,7 @@ def test_the_digest_covers_names_and_numbers():
         ),
         (
             {"inputs": {"x": [np.array(["a"])] * 3}},
-            "the input 'x' of sequence 0 is <U1; expected a NumPy array of numbers",
+            "the input 'x' of sequence 0 is <U1; expected a NumPy array of real numbers",
         ),
         (
             {"inputs": {"x": [np.zeros((0, 4))] * 3}},
