@@ -98,12 +98,15 @@ def cli_pages() -> dict[str, str]:
     from typer.testing import CliRunner
 
     from lstm_edge.cli import COMMANDS, app
+    from lstm_edge.cli.data import SUBCOMMANDS
     from lstm_edge.cli.train import TASKS
 
     pages, links = {}, []
     commands = [[], *([name] for name in COMMANDS)]
     place = commands.index(["train"]) + 1
     commands[place:place] = [["train", task] for task in TASKS]
+    place = commands.index(["data"]) + 1
+    commands[place:place] = [["data", name] for name in SUBCOMMANDS]
     for command in commands:
         text = CliRunner().invoke(app, [*command, "--help"], prog_name="lstm-edge").output
         lines = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

@@ -1,8 +1,8 @@
 """lstm-edge: bring LSTMs to embedded Linux, from PyTorch to a verified, quantized, streaming ONNX file.
 
-Each command of ``lstm-edge`` is a function of the same name with the same options, and returns a report: ``export``,
-``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``, ``train`` and ``select``. Names are
-loaded on first use: importing this package imports neither torch nor onnxruntime.
+Each command of ``lstm-edge`` is a function of the same name with the same options, and returns a report (``data check``
+is ``check_data``): ``export``, ``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``,
+``train`` and ``select``. Names are loaded on first use: importing this package imports neither torch nor onnxruntime.
 """
 
 import importlib
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstm_edge.commands.adopt import adopt
+    from lstm_edge.commands.data import check_data
     from lstm_edge.commands.device import bench, check, inspect
     from lstm_edge.commands.export import export
     from lstm_edge.commands.quantize import quantize
@@ -75,6 +76,7 @@ __all__ = [
     "adopt",
     "bench",
     "check",
+    "check_data",
     "export",
     "front_end",
     "inspect",
@@ -105,6 +107,7 @@ _HOME = {
     "front_end": "lstm_edge.front_ends",
     "self_test": "lstm_edge_runtime.selftest",
     **{name: f"lstm_edge.commands.{name}" for name in _COMMANDS},
+    "check_data": "lstm_edge.commands.data",
     **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge.commands.device"),
     **dict.fromkeys(
         ("train_classifier", "train_forecaster", "train_language_model", "train_tagger"), "lstm_edge.training"

@@ -26,6 +26,8 @@ __all__ = [
     "StatePairs",
     "StepEvery",
     "Targets",
+    "TaskChoice",
+    "TaskName",
     "Threads",
     "TimeAxis",
     "arguments",
@@ -63,6 +65,14 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 TABLES = "Tables (CSV, TSV, JSON Lines, Parquet)"
 
 
+class TaskName(StrEnum):
+    """What `--task` takes."""
+
+    CLASSIFICATION = "classification"
+    TAGGING = "tagging"
+    FORECAST = "forecast"
+
+
 class MissingName(StrEnum):
     """What `--missing` takes."""
 
@@ -96,6 +106,7 @@ Targets = Annotated[
     str | None,
     typer.Option(metavar="Y.npy", help="Targets of the data, if these are an `.npy` file: another `.npy` file."),
 ]
+TaskChoice = Annotated[TaskName | None, typer.Option(help="Task of the targets. By default it follows from the data.")]
 MissingRule = Annotated[
     MissingName,
     typer.Option(

@@ -9,7 +9,7 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
-from lstm_edge.cli._options import AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, arguments
+from lstm_edge.cli._options import AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, TaskChoice, arguments
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train.options import (
     BatchSize,
@@ -42,14 +42,6 @@ Examples:
 
 To use several machines, run the same command on each with `--storage postgresql://user@host/database`.
 """
-
-
-class TaskName(StrEnum):
-    """What `--task` takes."""
-
-    CLASSIFICATION = "classification"
-    TAGGING = "tagging"
-    FORECAST = "forecast"
 
 
 class SplitName(StrEnum):
@@ -90,9 +82,7 @@ def select(
         str | None,
         typer.Option(help="Largest time of a step on this machine, in microseconds.", rich_help_panel=DEVICE),
     ] = None,
-    task: Annotated[
-        TaskName | None, typer.Option(help="Task of the targets. By default it follows from the data.")
-    ] = None,
+    task: TaskChoice = None,
     columns: ColumnSpec = None,
     step_every: StepEvery = None,
     missing: MissingRule = MissingName.REFUSE,

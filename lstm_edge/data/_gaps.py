@@ -139,7 +139,7 @@ class Order:
     def _expected(self, place: int) -> str:
         every = self.every or 0
         # Nanoseconds since 1970 are too large for an exact float64.
-        return self._shown(self.values[self.rows[place]].item() + (int(every) if every == int(every) else every))
+        return self.shown(self.values[self.rows[place]].item() + (int(every) if every == int(every) else every))
 
     def _summer_time(self, width: float) -> str:
         """Return a hint where times without a zone jump by an hour."""
@@ -157,9 +157,10 @@ class Order:
         return self.names[self.table.codes[row]]
 
     def _step(self, row: int) -> str:
-        return self._shown(self.values[row].item())
+        return self.shown(self.values[row].item())
 
-    def _shown(self, value: float) -> str:
+    def shown(self, value: float) -> str:
+        """Return a step as people write it."""
         return shown_step(value, self.table.steps.kind, zoned=self.table.steps.zoned)
 
 

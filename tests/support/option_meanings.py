@@ -52,6 +52,7 @@ MEANINGS = {
         "text",
         "Which columns of a table mean what.",
         (
+            "data check",
             "select",
             "export",
             "quantize",
@@ -133,6 +134,7 @@ MEANINGS = {
         "flag",
         "Print the result as JSON.",
         (
+            "data check",
             "select",
             "export",
             "adopt",
@@ -217,6 +219,7 @@ MEANINGS = {
         "choice",
         "What becomes of missing cells and steps of a table.",
         (
+            "data check",
             "select",
             "export",
             "quantize",
@@ -331,6 +334,7 @@ MEANINGS = {
         "text",
         "Expected spacing of the steps of a table.",
         (
+            "data check",
             "select",
             "export",
             "quantize",
@@ -341,12 +345,13 @@ MEANINGS = {
     "--steps": Row("integer", "Streaming steps that are timed.", ("bench",)),
     "--storage": Row("text", "Database of the trials.", ("select",)),
     "--stream": Row("flag", "Run line by line from standard input.", ("run",)),
-    "--task": Row("choice", "What the targets are for.", ("select",)),
+    "--task": Row("choice", "What the targets are for.", ("select", "data check")),
     "--temperature": Row("number", "How bold the drawn tokens are.", ("run",)),
     "--targets": Row(
         "text",
         "The file of the targets, for data in a file of one array.",
         (
+            "data check",
             "export",
             "quantize",
             "validate",

@@ -19,6 +19,7 @@ PATHS = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runt
 
 # For each command the arguments that a broken file BAD goes into.
 WITH_A_FILE = {
+    "data": ("check", "BAD.npz"),
     "train": ("classification", "--data", "BAD.npz", "-o", "out.safetensors"),
     "select": ("--data", "BAD.npz", "-o", "out.safetensors"),
     "export": ("BAD.safetensors", "-o", "out.onnx"),
@@ -70,7 +71,7 @@ def test_nothing_given_shows_the_help(command):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_option_that_is_none_gets_a_usage_error(command):
-    words = [command, "classification"] if command == "train" else [command]
+    words = [command, *{"train": ["classification"], "data": ["check"]}.get(command, [])]
     result = invoke(*words, "--no-such-option")
     assert result.exit_code == 2
     assert "No such option: --no-such-option" in result.stderr
@@ -195,7 +196,14 @@ def test_a_shell_completes_commands_and_values(words, expected):
     assert result.stdout.split() == expected
 
 
-@pytest.mark.parametrize("words", [*([name] for name in COMMANDS if name != "train"), *(["train", t] for t in TASKS)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([name] for name in COMMANDS if name not in ("data", "train")),
+        ["data", "check"],
+        *(["train", t] for t in TASKS),
+    ],
+)
 def test_every_help_has_an_example_and_fits_80_columns(words, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = invoke(*words, "--help").stdout

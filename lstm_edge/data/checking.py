@@ -1,0 +1,318 @@
+"""Understanding a file of data without a model: the figures of ``lstm-edge data check``."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstm_edge.data._assembly import assemble
+from lstm_edge.data._files import BUNDLED
+from lstm_edge.data._gaps import Order, sort_rows
+from lstm_edge.data._json_lines import read_object
+from lstm_edge.data._missing import Blanks
+from lstm_edge.data._named import NamedDataset
+from lstm_edge.data._named_files import load_samples
+from lstm_edge.data._rows import Rows
+from lstm_edge.data._sequences import Dataset, Task
+from lstm_edge.data._steps import shown_width
+from lstm_edge.data._table_options import TableOptions
+from lstm_edge.data._tables import JSON_LINES, is_table, read_table, refuse_options
+from lstm_edge.data._text_files import open_text
+from lstm_edge.data._transcripts import Transcripts, load_transcripts
+from lstm_edge.data.report import ColumnFact, DataReport, Lengths
+from lstm_edge.data.text import is_text, load_text
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.errors import DataError
+from lstm_edge_runtime.reading import translated
+
+__all__ = ["understand"]
+
+_MOST_SHOWN = 20
+_FIRST = 3
+_LONGEST = 40
+
+
+def understand(spec: str, *, table: TableOptions | None = None, task: Task | None = None) -> DataReport:
+    """Say what a file of data, or a bundled set, is understood to be.
+
+    A table with repeated or missing steps or cells gives a report with ``problems``; a file that cannot be read raises.
+
+    Args:
+        spec: a name for ``lstm_edge.data.load``, ``load_arrays``, ``load_transcripts`` or ``load_text``.
+        table: how a table is read, or the targets of an ``.npy`` file.
+        task: task of the targets; None: it follows from the file.
+
+    Raises:
+        DataError: the file cannot be read.
+        InputError: an option is for another kind of file.
+    """
+    if is_text(spec):
+        refuse_options(spec, table)
+        return _of_text(spec)
+    if is_table(spec, table) and (table is None or table.targets is None):
+        return _of_table(spec, table or TableOptions(), task)
+    if table is None and spec.endswith(JSON_LINES) and _has_texts(spec):
+        return _of_transcripts(load_transcripts(spec))
+    data = load_samples(spec, default_split="train", table=table, task=task)
+    return _of_named(data) if isinstance(data, NamedDataset) else _of_dataset(data)
+
+
+def _kind(spec: str) -> str:
+    if spec.partition(":")[0] in BUNDLED:
+        return "bundled set"
+    ending = Path(spec.removesuffix(".gz")).suffix
+    known = {".jsonl": "JSON Lines", ".parquet": "Parquet", ".npz": "NumPy archive", ".npy": "NumPy array"}
+    return known.get(ending, ending.removeprefix(".").upper())
+
+
+def _has_texts(spec: str) -> bool:
+    """Return whether the first object of a JSON Lines file has a text in place of a target."""
+    with translated(DataError, f"data {spec}: cannot be read"), open_text(Path(spec)) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                return "text" in read_object(spec, number, line, None, missing=True)
+    return False
+
+
+def _of_table(spec: str, options: TableOptions, task: Task | None) -> DataReport:
+    with translated(DataError, f"data {spec}: cannot be read"):
+        rows = read_table(spec, options)
+        order, blanks = sort_rows(rows, options.spacing), Blanks(rows)
+        # Before missing targets are filled.
+        columns = tuple(_table_columns(rows, order, blanks))
+        counts = Counter(np.array(rows.codes, dtype=np.int64).tolist())
+        targets = Counter(" ".join(map(str, target)) for target in rows.target)
+        data: Dataset | None = None
+        problems: tuple[str, ...] = ()
+        try:
+            data = assemble(rows, options, task=task)
+        except DataError as error:
+            problems = (str(error),)
+    gaps, repeats = order.gap_places, order.repeats
+    found: dict[str, Any] = {
+        "sequences": len(counts),
+        "steps": len(rows.line),
+        "lengths": _lengths(list(counts.values())),
+    }
+    if data is not None:
+        found = _dataset_figures(data)
+    elif all(isinstance(cell, str) for target in rows.target for cell in target) and len(targets) <= _MOST_SHOWN:
+        found |= {"classes": dict(sorted(targets.items())), "classes_of": "steps"}
+    return DataReport(
+        name=spec,
+        kind=_kind(spec),
+        columns=columns,
+        spacing=_spacing(order),
+        gaps=tuple(order.gap(int(place)) for place in gaps[:_MOST_SHOWN]),
+        gap_count=len(gaps),
+        missing_steps=sum(int(order.jumps[place]) - 1 for place in gaps),
+        repeats=tuple(repeats[:_MOST_SHOWN]),
+        repeat_count=len(repeats),
+        missing_cells=blanks.count(),
+        notes=tuple(rows.notes) if data is None else data.notes,
+        problems=problems,
+        **found,
+    )
+
+
+def _spacing(order: Order) -> str:
+    widths, kind = order.widths[order.same & (order.widths > 0)], order.table.steps.kind
+    if not len(widths):
+        return ""
+    low, middle, high = (shown_width(float(value), kind) for value in np.quantile(widths, (0, 0.5, 1), method="lower"))
+    found = low if low == high else f"{low} to {high}, median {middle}"
+    every = "any" if order.every is None else shown_width(order.every, kind)
+    return found if order.said else f"{found}; expected {every}"
+
+
+def _table_columns(rows: Rows, order: Order, blanks: Blanks) -> Iterator[ColumnFact]:
+    """Yield the columns in the order of the file."""
+    facts: dict[int, list[ColumnFact]] = {}
+    places, head = rows.places, range(min(_FIRST, len(rows.line)))
+    if places.sequence is not None:
+        names = tuple(order.names[rows.codes[row]] for row in head)
+        facts[places.sequence] = [_of_texts(rows.called(places.sequence), "sequence", order.names, names)]
+    steps = order.values
+    facts[places.step] = [
+        ColumnFact(
+            name=rows.called(places.step),
+            role="step",
+            values=f"{rows.steps.kind}: {order.shown(steps.min().item())} to {order.shown(steps.max().item())}",
+            low=None if rows.steps.kind == "times" else float(steps.min()),
+            high=None if rows.steps.kind == "times" else float(steps.max()),
+            missing=len(rows.without_step),
+            first=tuple(order.shown(steps[row].item()) for row in head),
+        )
+    ]
+    at = 0
+    for column, place in zip(rows.columns, places.features, strict=True):
+        width = len(column.names())
+        x = blanks.x[:, at : at + width]
+        facts[place] = [_of_numbers(name, "feature", x[:, i]) for i, name in enumerate(column.names())]
+        at += width
+    for number, place in enumerate(places.target):
+        texts = [_cell(target, number, len(places.target)) for target in rows.target]
+        missing = int(blanks.target.sum()) if number == 0 else 0
+        facts[place] = [_of_texts(rows.called(place), "target", texts, texts[:_FIRST], missing=missing)]
+    for role, place_of, texts in (("group", places.group, rows.group), ("time", places.time, rows.time)):
+        if place_of is not None:
+            facts[place_of] = [_of_texts(rows.called(place_of), role, texts, texts[:_FIRST])]
+    for place in sorted(facts):
+        yield from facts[place]
+
+
+def _cell(target: tuple[str | float, ...], number: int, columns: int) -> str:
+    return str(target[number]) if columns > 1 or len(target) == 1 else " ".join(map(str, target))
+
+
+def _of_texts(name: str, role: str, texts: Any, first: Any, *, missing: int = 0) -> ColumnFact:
+    numbers = [_number(text) for text in texts if text]
+    low = high = None
+    known = {text for text in texts if text}
+    values = f"{len(known):,} different"
+    if numbers and all(number is not None for number in numbers):
+        low, high = min(numbers), max(numbers)  # type: ignore[type-var]  # none of them is None
+        values += f", {low:.6g} to {high:.6g}"
+    return ColumnFact(
+        name=name,
+        role=role,
+        values=values,
+        low=low,
+        high=high,
+        missing=missing,
+        first=tuple(_short(text) for text in first),
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _of_numbers(name: str, role: str, values: Array, *, what: str = "") -> ColumnFact:
+    known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    missing = values.size - known.size
+    if not known.size:
+        return ColumnFact(name=name, role=role, values="no value", missing=missing)
+    low, high = float(known.min()), float(known.max())
+    first = tuple("" if value != value else f"{value:.6g}" for value in values.ravel()[:_FIRST])  # noqa: PLR0124  NaN
+    span = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+    return ColumnFact(
+        name=name, role=role, values=f"{what}{span}", low=low, high=high, missing=int(missing), first=first
+    )
+
+
+def _lengths(lengths: Any) -> Lengths:
+    return Lengths(least=int(np.min(lengths)), median=float(np.median(lengths)), most=int(np.max(lengths)))
+
+
+def _dataset_figures(data: Dataset) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "task": data.task,
+        "sequences": len(data),
+        "steps": len(data.x),
+        "lengths": _lengths(data.lengths),
+    }
+    if data.is_classes:
+        counts = np.bincount(data.y, minlength=data.classes)
+        names = data.labels or [str(number) for number in range(data.classes)]
+        found["classes"] = {name: int(count) for name, count in zip(names, counts, strict=True)}
+        found["classes_of"] = "steps" if data.per_step else "sequences"
+    return found
+
+
+def _of_dataset(data: Dataset) -> DataReport:
+    columns = [_of_numbers("ids", "feature", data.x)] if data.is_ids else []
+    if not data.is_ids:
+        columns = [_of_numbers(f"x[{feature}]", "feature", data.x[:, feature]) for feature in range(data.features)]
+    y = data.y.reshape(len(data.y), -1)
+    columns += [_of_numbers(f"y[{at}]" if y.shape[1] > 1 else "y", "target", y[:, at]) for at in range(y.shape[1])]
+    for role, values in (("group", data.groups), ("time", data.times)):
+        if values is not None:
+            columns.append(_of_numbers(f"{role}s", role, values))
+    return DataReport(name=data.name, kind=_kind(data.name), columns=tuple(columns), **_dataset_figures(data))
+
+
+def _of_transcripts(data: Transcripts) -> DataReport:
+    columns = [_of_numbers(f"x[{feature}]", "feature", data.x[:, feature]) for feature in range(data.features)]
+    symbols = {symbol for text in data.texts for symbol in text}
+    size = sum(map(len, data.texts))
+    texts = ColumnFact(
+        name="text",
+        role="text",
+        values=f"{size:,} characters, {len(symbols):,} different",
+        first=tuple(_short(text) for text in data.texts[:_FIRST]),
+    )
+    return DataReport(
+        name=data.name,
+        kind=_kind(data.name),
+        sequences=len(data),
+        steps=len(data.x),
+        lengths=_lengths(data.lengths),
+        columns=(*columns, texts),
+    )
+
+
+def _of_text(spec: str) -> DataReport:
+    data = load_text(spec)
+    lines = data.text.splitlines()
+    first = tuple(_short(line) for line in lines[:_FIRST])
+    values = f"{len(lines):,} lines, {len(set(data.text)):,} different characters"
+    return DataReport(
+        name=data.name,
+        kind="text",
+        sequences=1,
+        steps=len(data),
+        columns=(ColumnFact(name="text", role="text", values=values, first=first),),
+    )
+
+
+def _of_named(data: NamedDataset) -> DataReport:
+    columns = [
+        _of_arrays(name, role, rows)
+        for role, arrays in (("input", data.inputs), ("target", data.targets))
+        for name, rows in arrays.items()
+    ]
+    classes = data.classes
+    counts: Mapping[str, int] = {}
+    if classes is not None:
+        numbers, found = np.unique(classes, return_counts=True)
+        named = {number: data.labels[number] for number in numbers if 0 <= number < len(data.labels)}
+        counts = {named.get(n, str(n)): int(count) for n, count in zip(numbers, found, strict=True)}
+    steps = data.lengths
+    if steps is None and data.layout == "time-first":
+        [first, *_] = data.inputs.values()
+        steps = np.array([len(row) if row.ndim else 1 for row in first], dtype=np.int64)
+    return DataReport(
+        name=data.name,
+        kind=_kind(data.name),
+        sequences=len(data),
+        steps=len(data) if steps is None else int(steps.sum()),
+        lengths=None if steps is None else _lengths(steps),
+        columns=tuple(columns),
+        classes=dict(counts),
+    )
+
+
+def _of_arrays(name: str, role: str, rows: Any) -> ColumnFact:
+    low, high = min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
+    shapes = Counter(tuple(row.shape) for row in rows)
+    least, most = min(shapes), max(shapes)
+    shape = f"{list(least)}" if len(shapes) == 1 else f"{list(least)} to {list(most)}"
+    return ColumnFact(
+        name=name or "the array",
+        role=role,
+        values=f"{rows[0].dtype} {shape}, {low:.6g} to {high:.6g}",
+        low=low,
+        high=high,
+        first=tuple(f"{value:.6g}" for value in np.ravel(rows[0])[:_FIRST]),
+    )
