@@ -1,6 +1,7 @@
 """The rows of a table to a data set: sorted, completed, and with ``y`` for their targets."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from lstm_edge.data._table_options import TableOptions
 from lstm_edge.data._text_files import build_targets, is_class, number_ids, parse_number
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["assemble"]
+__all__ = ["Parts", "assemble", "keep"]
 
 
 def assemble(
@@ -32,12 +33,17 @@ def assemble(
         DataError: a step is repeated, missing, or not evenly spaced; a cell is missing; a label was never seen.
         InputError: the spacing is not of the kind of the steps.
     """
+    return keep(table, options).dataset(task, labels)
+
+
+def keep(table: Rows, options: TableOptions) -> "Parts":
+    """Sort the rows, and refuse, fill or drop what is missing; see ``assemble`` for the errors."""
     order = sort_rows(table, options.spacing)
     order.check_repeats()
     order.check_spacing()
     notes = list(table.notes) + _order_notes(order)
     rows, x = treat(order, options.missing, notes)
-    return _Parts(order=order, rows=rows, x=x, notes=notes).dataset(task, labels)
+    return Parts(order=order, rows=rows, x=x, notes=notes)
 
 
 def _order_notes(order: Order) -> list[str]:
@@ -53,7 +59,7 @@ def _order_notes(order: Order) -> list[str]:
     return notes
 
 
-class _Parts:
+class Parts:
     """The rows that are kept, R of them in the order of the data set, and their steps float32 ``[R, F]``."""
 
     def __init__(self, *, order: Order, rows: NDArray[np.int64], x: NDArray[np.float32], notes: list[str]) -> None:
@@ -64,24 +70,28 @@ class _Parts:
         self.lengths = np.diff(np.append(self.starts, len(rows))).astype(np.int64)
 
     def dataset(self, task: Task | None, labels: Sequence[str] | None) -> Dataset:
-        y, names, per_step = self._targets(task, labels)
-        groups, times = self._constant("group"), self._constant("time")
+        """Return the set with one input and one target."""
+        y, names, per_step = self.targets(task, labels)
         return Dataset(
-            name=self.table.name,
-            x=self.x,
-            lengths=self.lengths,
-            y=y,
-            labels=names,
-            per_step=per_step,
-            groups=number_ids([text for text, _ in groups]) if groups else None,
-            times=self._times(times) if times else None,
-            ids=tuple(self.names[int(self.codes[start])] for start in self.starts),
-            notes=tuple(self.notes),
+            name=self.table.name, x=self.x, lengths=self.lengths, y=y, labels=names, per_step=per_step, **self.about()
         )
 
-    def _targets(self, task: Task | None, labels: Sequence[str] | None) -> tuple[Array, tuple[str, ...], bool]:
+    def about(self) -> dict[str, Any]:
+        """Return the groups, times, names and notes of the sequences, as arguments of a set."""
+        groups, times = self._constant("group"), self._constant("time")
+        return {
+            "groups": number_ids([text for text, _ in groups]) if groups else None,
+            "times": self._times(times) if times else None,
+            "ids": tuple(self.names[int(self.codes[start])] for start in self.starts),
+            "notes": tuple(self.notes),
+        }
+
+    def targets(
+        self, task: Task | None, labels: Sequence[str] | None, columns: slice = slice(None)
+    ) -> tuple[Array, tuple[str, ...], bool]:
+        """Return ``y``, the class names, and whether there is a target per step, for some of the target columns."""
         table = self.table
-        targets = [(self._target(row, task), table.line[row]) for row in self.numbers]
+        targets = [(self._target(row, task, columns), table.line[row]) for row in self.numbers]
         classes = is_class(task, targets, table.name, unit=table.unit)
         change = self._first_change([value for value, _ in targets])
         if change is not None and task == "classification":
@@ -96,8 +106,8 @@ class _Parts:
         y, names = build_targets(table.name, targets, classes=classes, labels=labels, unit=table.unit)
         return y, names, per_step
 
-    def _target(self, row: int, task: Task | None) -> str | tuple[float, ...]:
-        cells, table = self.table.target[row], self.table
+    def _target(self, row: int, task: Task | None, columns: slice) -> str | tuple[float, ...]:
+        cells, table = self.table.target[row][columns], self.table
         if len(cells) == 1 and isinstance(cells[0], str):
             return cells[0]
         if task not in (None, "forecast"):

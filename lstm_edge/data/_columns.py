@@ -14,7 +14,11 @@ __all__ = ["NO_COLUMN", "Columns", "find_places", "has_columns", "make_rows", "p
 MOST_COLUMNS = 2**16
 # As a sequence: the whole file is one.
 NO_COLUMN = "-"
+_PREFIXES = ("input.", "sequence.", "target.")
 _ROLES = ("sequence", "step", "target", "group", "time", "features")
+
+
+Named = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +27,12 @@ class Columns:
 
     ``sequence`` names the sequence of a row; ``-``: the file is one sequence. ``step`` (integers, numbers or ISO times)
     is the row's position in the sequence. ``target`` names one column, or several whose numbers together are one
-    target. ``group`` and ``time`` are the group and the time of a sequence; columns with these names are optional, and
-    columns with other names must exist. ``features``: the columns of ``x`` in their order; by default all other
-    columns.
+    target; ``-``: there is none. ``group`` and ``time`` are the group and the time of a sequence; columns with these
+    names are optional, and columns with other names must exist. ``features``: the columns of ``x`` in their order; by
+    default all other columns.
+
+    For a model with several inputs or outputs, ``inputs`` has the columns of each input, ``constants`` those of inputs
+    with one value per sequence, and ``targets`` those of each output, in place of ``features`` and ``target``.
     """
 
     sequence: str = "sequence"
@@ -34,6 +41,26 @@ class Columns:
     group: str = "group"
     time: str = "time"
     features: tuple[str, ...] = ()
+    inputs: Named = ()
+    constants: Named = ()
+    targets: Named = ()
+
+    @property
+    def named(self) -> bool:
+        """Whether the columns are those of named inputs or targets, or there is no target."""
+        return bool(self.inputs or self.constants or self.targets) or self.target == (NO_COLUMN,)
+
+    @property
+    def x_columns(self) -> tuple[str, ...]:
+        """The columns of all features, in the order of the inputs; empty: all that have no other role."""
+        return self.features + tuple(column for _, columns in self.inputs + self.constants for column in columns)
+
+    @property
+    def y_columns(self) -> tuple[str, ...]:
+        """The columns of all targets."""
+        if self.targets:
+            return tuple(column for _, columns in self.targets for column in columns)
+        return () if self.target == (NO_COLUMN,) else self.target
 
 
 def parse_columns(text: str) -> Columns:
@@ -41,6 +68,10 @@ def parse_columns(text: str) -> Columns:
 
     ``sequence=utterance,step=frame,target=speaker,features=a+b+c``: ``+`` joins several names. With a semicolon between
     the roles commas join names too: ``sequence=utterance; step=frame; features=a,b,c``.
+
+    ``input.imu=ax+ay`` is the model's input ``imu``, ``sequence.speaker=e0+e1`` the input ``speaker`` with one value
+    per sequence, ``target.word=label`` the target of the output ``word``. With semicolons ``imu=ax,ay`` is an input
+    too.
 
     Raises:
         InputError: a part is malformed, or names no column or too many columns.
@@ -50,18 +81,39 @@ def parse_columns(text: str) -> Columns:
     for part in text.rstrip(f"{apart} ").split(apart):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         names = tuple(name.strip() for name in (value.replace(",", "+") if apart == ";" else value).split("+"))
-        if key not in _ROLES or not equals or not all(names) or key in given:
+        if apart == ";" and key and key not in _ROLES and not key.startswith(_PREFIXES):
+            key = f"input.{key}"
+        known = key in _ROLES or (key.startswith(_PREFIXES) and not key.endswith("."))
+        if not known or not equals or not all(names) or key in given:
             raise InputError(
                 f"columns: {part.strip()!r} is not key=name; expected each of "
-                f"{', '.join(_ROLES)} at most once, as in target=a or features=a+b"
+                f"{', '.join(_ROLES)} at most once, as in target=a or features=a+b; or input.NAME, sequence.NAME or "
+                "target.NAME for an input or output of the model"
             )
-        if len(names) > 1 and key not in ("target", "features"):
+        if len(names) > 1 and key in ("sequence", "step", "group", "time"):
             raise InputError(f"columns: {key} is one column, got {len(names)}: {', '.join(names)}")
         given[key] = names
+    return _columns_of(given)
+
+
+def _columns_of(given: dict[str, tuple[str, ...]]) -> Columns:
+    inputs, constants, targets = (
+        tuple((key.removeprefix(prefix), names) for key, names in given.items() if key.startswith(prefix))
+        for prefix in _PREFIXES
+    )
+    if "features" in given and (inputs or constants):
+        raise InputError("columns: features are the model's only input; expected features or named inputs, not both")
+    if "target" in given and targets:
+        raise InputError("columns: target is for the model's only output; expected target or target.NAME, not both")
     defaults = Columns()
     single = {key: given.get(key, (getattr(defaults, key),))[0] for key in ("sequence", "step", "group", "time")}
     return Columns(
-        **single, target=given.get("target", defaults.target), features=given.get("features", defaults.features)
+        **single,
+        target=given.get("target", defaults.target),
+        features=given.get("features", defaults.features),
+        inputs=inputs,
+        constants=constants,
+        targets=targets,
     )
 
 
@@ -69,9 +121,9 @@ def required_columns(columns: Columns) -> list[tuple[str, str]]:
     """Return the role and the name of every column that must exist."""
     wanted = [] if columns.sequence == NO_COLUMN else [("sequence", columns.sequence)]
     wanted += [("step", columns.step)]
-    wanted += [("target", column) for column in columns.target]
+    wanted += [("target", column) for column in columns.y_columns]
     wanted += [(key, getattr(columns, key)) for key in ("group", "time") if getattr(columns, key) != key]
-    return wanted + [("features", column) for column in columns.features]
+    return wanted + [("features", column) for column in columns.x_columns]
 
 
 def has_columns(header: Sequence[str], columns: Columns) -> bool:
@@ -96,17 +148,17 @@ def find_places(name: str, header: Sequence[str], columns: Columns, *, unit: str
             sentence = f"no column {column!r} ({key}); found {_shown(header)}. Give its name with columns{advice}"
             raise at(name, 1, sentence, unit=unit)
     places = {column: place for place, column in enumerate(header)}
-    used = {columns.sequence, columns.step, *columns.target, *columns.features}
+    used = {columns.sequence, columns.step, *columns.y_columns, *columns.x_columns}
     # A column of times that is the step is not also the time of the sequence.
     group, time = (None if column in used else places.get(column) for column in (columns.group, columns.time))
     others = {*used, columns.group, columns.time}
-    chosen = columns.features or tuple(column for column in header if column not in others)
+    chosen = columns.x_columns or tuple(column for column in header if column not in others)
     if not chosen:
         raise at(name, 1, f"no column is left for features; found {_shown(header)}", unit=unit)
     return Places(
         sequence=None if columns.sequence == NO_COLUMN else places[columns.sequence],
         step=places[columns.step],
-        target=tuple(places[column] for column in columns.target),
+        target=tuple(places[column] for column in columns.y_columns),
         features=tuple(places[column] for column in chosen),
         group=group,
         time=time,

@@ -71,7 +71,7 @@ class _Table:
         """Add the step, or the steps of the sequence, of one line."""
         rows = self.rows or self._start(line, value)
         for key in value:
-            if key not in self.header and not self.columns.features:
+            if key not in self.header and not self.columns.x_columns:
                 raise at(
                     self.name,
                     line,
@@ -107,7 +107,7 @@ class _Table:
         columns, self.first_line = self.columns, line
         self.whole = columns.step not in value or isinstance(value[columns.step], list)
         self.header = list(value)
-        if columns.features:
+        if columns.x_columns:
             # A line may lack a column, which is then a missing cell: also the first line.
             wanted = [column for _, column in required_columns(columns) if column not in value]
             optional = {"sequence", "step"} - {columns.sequence, columns.step}

@@ -23,19 +23,28 @@ class Blanks:
     def __init__(self, table: Rows) -> None:
         self.x = np.concatenate([column.take(np.arange(len(table.line))) for column in table.columns], axis=1)
         self.cells = np.isnan(self.x)
-        words = _missing_words(table)
-        self.target = np.array([any(isinstance(c, str) and c.lower() in words for c in t) for t in table.target])
+        self.target_cells: NDArray[np.bool_] = np.zeros((len(table.line), len(table.places.target)), dtype=bool)
+        for column in range(len(table.places.target)):
+            words = _missing_words(table, column)
+            self.target_cells[:, column] = [
+                _is_text(t, column) and str(t[column]).lower() in words for t in table.target
+            ]
+        self.target: NDArray[np.bool_] = np.asarray(self.target_cells.any(axis=1))
         self.rows = self.cells.any(axis=1) | self.target
 
     def count(self) -> int:
         """Return the number of missing cells."""
-        return int(self.cells.sum() + self.target.sum())
+        return int(self.cells.sum() + self.target_cells.sum())
 
 
-def _missing_words(table: Rows) -> frozenset[str]:
-    """Return the texts that are missing targets: a class may be called ``null``, a number may not."""
+def _is_text(target: tuple[str | float, ...], column: int) -> bool:
+    return column < len(target) and isinstance(target[column], str)
+
+
+def _missing_words(table: Rows, column: int) -> frozenset[str]:
+    """Return the texts that are missing targets of a column: a class may be called ``null``, a number may not."""
     certain = frozenset({"", "nan"})
-    texts = {cell for target in table.target for cell in target if isinstance(cell, str)}
+    texts = {str(target[column]) for target in table.target if _is_text(target, column)}
     others = [text for text in texts if text.lower() not in MISSING_WORDS]
     return MISSING_WORDS if others and all(parse_number(text) is not None for text in others) else certain
 
@@ -197,5 +206,11 @@ def _fill_targets(order: Order, blanks: Blanks, rows: Rows64) -> None:
                     f"the target is empty, and no step of sequence {order.names[table.codes[row]]!r} before it has "
                     "one to fill it with; expected a class or a number",
                 )
-            table.target[row] = table.target[before]
+            given, earlier = table.target[row], table.target[before]
+            if len(given) != len(earlier):  # a missing cell where other rows have a vector
+                table.target[row] = earlier
+            else:
+                holes = blanks.target_cells[row].tolist()
+                cells = zip(given, earlier, holes, strict=True)
+                table.target[row] = tuple(old if hole else cell for cell, old, hole in cells)
         before = row

@@ -42,6 +42,7 @@ class NamedDataset:
         times: float64 ``[N]``, time of each sequence in any unit, used by a split in time; or None.
         ids: the names of the sequences, or empty.
         square: names of arrays that were cut along their first axis although the second may be the sequences' too.
+        notes: what was done to the rows of a table, for the user.
 
     Raises:
         DataError: the set is empty, the numbers of arrays differ, or an array is not finite numbers.
@@ -57,6 +58,7 @@ class NamedDataset:
     times: NDArray[np.float64] | None = None
     ids: tuple[str, ...] = ()
     square: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("inputs", "targets"):

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from lstm_edge.data._files import Split, flat_dataset, load, read_members
 from lstm_edge.data._named import LAYOUTS, NamedDataset
+from lstm_edge.data._named_tables import load_named_table
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
-from lstm_edge.data._tables import refuse_options
+from lstm_edge.data._tables import is_table, refuse_options
 from lstm_edge_runtime._npy import NUMBERS, read_npy
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError, InputError
@@ -43,6 +44,12 @@ def load_samples(
         DataError: the data cannot be loaded.
         InputError: ``table`` is for another kind of file.
     """
+    if table is not None and table.columns is not None and table.columns.named and is_table(spec, table):
+        named = load_named_table(spec, table, task=task)
+        if say is not None:
+            for note in named.notes:
+                say(f"data {spec}: {note}")
+        return named
     if not spec.endswith((".npz", ".npy")):
         return load(spec, default_split=default_split, task=task, table=table, say=say)
     targets = None if table is None else table.targets

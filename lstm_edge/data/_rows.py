@@ -133,11 +133,11 @@ class Rows:
         return self._texts.setdefault(text, text)
 
     def _target(self, cells: Sequence[Any], line: int) -> tuple[str | float, ...]:
-        [first, *others] = self.places.target
-        if isinstance(cells[first], list) and not others:
-            vector = [self._number(cell, self.called(first), line) for cell in cells[first]]
+        if len(self.places.target) == 1 and isinstance(cells[self.places.target[0]], list):
+            called = self.called(self.places.target[0])
+            vector = [self._number(cell, called, line) for cell in cells[self.places.target[0]]]
             if not vector or any(np.isnan(vector)):
-                raise self.at(line, f"{self.called(first)} holds a list without numbers, or with a missing one")
+                raise self.at(line, f"{called} holds a list without numbers, or with a missing one")
             return tuple(vector)
         for place in self.places.target:
             if isinstance(cells[place], list | dict):

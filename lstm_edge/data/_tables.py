@@ -65,6 +65,11 @@ def load_table(
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
     options = table or TableOptions()
+    if options.columns is not None and options.columns.named:
+        raise InputError(
+            f"data {path}: columns name inputs or targets, or no target, which is for validate, quantize and export; "
+            "expected features and target here"
+        )
     with translated(DataError, f"data {path}: cannot be read"):
         return assemble(read_table(path, options), options, task=task, labels=labels)
 

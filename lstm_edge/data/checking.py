@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from lstm_edge.data._assembly import assemble
+from lstm_edge.data._assembly import assemble, keep
+from lstm_edge.data._columns import Columns
 from lstm_edge.data._files import BUNDLED
 from lstm_edge.data._gaps import Order, sort_rows
 from lstm_edge.data._json_lines import read_object
 from lstm_edge.data._missing import Blanks
 from lstm_edge.data._named import NamedDataset
 from lstm_edge.data._named_files import load_samples
+from lstm_edge.data._named_tables import named_from_rows
 from lstm_edge.data._rows import Rows
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._steps import shown_width
@@ -81,13 +83,13 @@ def _of_table(spec: str, options: TableOptions, task: Task | None) -> DataReport
         rows = read_table(spec, options)
         order, blanks = sort_rows(rows, options.spacing), Blanks(rows)
         # Before missing targets are filled.
-        columns = tuple(_table_columns(rows, order, blanks))
+        columns = tuple(_table_columns(rows, order, blanks, options.columns or Columns()))
         counts = Counter(np.array(rows.codes, dtype=np.int64).tolist())
         targets = Counter(" ".join(map(str, target)) for target in rows.target)
-        data: Dataset | None = None
+        data: Dataset | NamedDataset | None = None
         problems: tuple[str, ...] = ()
         try:
-            data = assemble(rows, options, task=task)
+            data = _assembled(rows, options, task)
         except DataError as error:
             problems = (str(error),)
     gaps, repeats = order.gap_places, order.repeats
@@ -97,7 +99,7 @@ def _of_table(spec: str, options: TableOptions, task: Task | None) -> DataReport
         "lengths": _lengths(list(counts.values())),
     }
     if data is not None:
-        found = _dataset_figures(data)
+        found = _dataset_figures(data) if isinstance(data, Dataset) else _named_figures(data)
     elif all(isinstance(cell, str) for target in rows.target for cell in target) and len(targets) <= _MOST_SHOWN:
         found |= {"classes": dict(sorted(targets.items())), "classes_of": "steps"}
     return DataReport(
@@ -117,6 +119,11 @@ def _of_table(spec: str, options: TableOptions, task: Task | None) -> DataReport
     )
 
 
+def _assembled(rows: Rows, options: TableOptions, task: Task | None) -> Dataset | NamedDataset:
+    columns = options.columns or Columns()
+    return named_from_rows(keep(rows, options), columns, task) if columns.named else assemble(rows, options, task=task)
+
+
 def _spacing(order: Order) -> str:
     widths, kind = order.widths[order.same & (order.widths > 0)], order.table.steps.kind
     if not len(widths):
@@ -127,7 +134,7 @@ def _spacing(order: Order) -> str:
     return found if order.said else f"{found}; expected {every}"
 
 
-def _table_columns(rows: Rows, order: Order, blanks: Blanks) -> Iterator[ColumnFact]:
+def _table_columns(rows: Rows, order: Order, blanks: Blanks, named: Columns) -> Iterator[ColumnFact]:
     """Yield the columns in the order of the file."""
     facts: dict[int, list[ColumnFact]] = {}
     places, head = rows.places, range(min(_FIRST, len(rows.line)))
@@ -147,15 +154,18 @@ def _table_columns(rows: Rows, order: Order, blanks: Blanks) -> Iterator[ColumnF
         )
     ]
     at = 0
-    for column, place in zip(rows.columns, places.features, strict=True):
-        width = len(column.names())
-        x = blanks.x[:, at : at + width]
-        facts[place] = [_of_numbers(name, "feature", x[:, i]) for i, name in enumerate(column.names())]
-        at += width
+    inputs = [f"input {name}" for name, columns in named.inputs + named.constants for _ in columns]
+    for number, (column, place) in enumerate(zip(rows.columns, places.features, strict=True)):
+        role = inputs[number] if inputs else "feature"
+        x = blanks.x[:, at : at + len(column.names())]
+        # A column may be in two inputs.
+        facts.setdefault(place, []).extend(_of_numbers(name, role, x[:, i]) for i, name in enumerate(column.names()))
+        at += len(column.names())
+    outputs = [f"target {name}" for name, columns in named.targets for _ in columns]
     for number, place in enumerate(places.target):
         texts = [_cell(target, number, len(places.target)) for target in rows.target]
-        missing = int(blanks.target.sum()) if number == 0 else 0
-        facts[place] = [_of_texts(rows.called(place), "target", texts, texts[:_FIRST], missing=missing)]
+        missing, role = int(blanks.target_cells[:, number].sum()), outputs[number] if outputs else "target"
+        facts[place] = [_of_texts(rows.called(place), role, texts, texts[:_FIRST], missing=missing)]
     for role, place_of, texts in (("group", places.group, rows.group), ("time", places.time, rows.time)):
         if place_of is not None:
             facts[place_of] = [_of_texts(rows.called(place_of), role, texts, texts[:_FIRST])]
@@ -282,6 +292,10 @@ def _of_named(data: NamedDataset) -> DataReport:
         for role, arrays in (("input", data.inputs), ("target", data.targets))
         for name, rows in arrays.items()
     ]
+    return DataReport(name=data.name, kind=_kind(data.name), columns=tuple(columns), **_named_figures(data))
+
+
+def _named_figures(data: NamedDataset) -> dict[str, Any]:
     classes = data.classes
     counts: Mapping[str, int] = {}
     if classes is not None:
@@ -290,17 +304,14 @@ def _of_named(data: NamedDataset) -> DataReport:
         counts = {named.get(n, str(n)): int(count) for n, count in zip(numbers, found, strict=True)}
     steps = data.lengths
     if steps is None and data.layout == "time-first":
-        [first, *_] = data.inputs.values()
+        first = next(iter(data.inputs.values()))
         steps = np.array([len(row) if row.ndim else 1 for row in first], dtype=np.int64)
-    return DataReport(
-        name=data.name,
-        kind=_kind(data.name),
-        sequences=len(data),
-        steps=len(data) if steps is None else int(steps.sum()),
-        lengths=None if steps is None else _lengths(steps),
-        columns=tuple(columns),
-        classes=dict(counts),
-    )
+    return {
+        "sequences": len(data),
+        "steps": len(data) if steps is None else int(steps.sum()),
+        "lengths": None if steps is None else _lengths(steps),
+        "classes": dict(counts),
+    }
 
 
 def _of_arrays(name: str, role: str, rows: Any) -> ColumnFact:
