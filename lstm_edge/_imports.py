@@ -36,6 +36,7 @@ EXTRA_OF = {
     "psycopg": "postgresql",
     "tokenizers": "text",
     "pyarrow": "parquet",
+    "soundfile": "audio",
 }
 
 

@@ -18,6 +18,7 @@ times    any number     optional, [samples]: when each sequence was recorded, in
 ======== ============== ==========================================================================
 """
 
+from lstm_edge.data._audio import is_audio, load_audio
 from lstm_edge.data._batches import Batch, Pad, Truncate, bucketed_batches, collate, pad
 from lstm_edge.data._columns import Columns, parse_columns
 from lstm_edge.data._csv import load_csv
@@ -50,9 +51,11 @@ __all__ = [
     "bucketed_batches",
     "collate",
     "data_sha256",
+    "is_audio",
     "is_table",
     "load",
     "load_arrays",
+    "load_audio",
     "load_csv",
     "load_json_lines",
     "load_npz",

@@ -43,6 +43,7 @@ class NamedDataset:
         ids: the names of the sequences, or empty.
         square: names of arrays that were cut along their first axis although the second may be the sequences' too.
         notes: what was done to the rows of a table, for the user.
+        rate_hz: samples a second if the inputs are samples of sound; None: they are something else, or it is unknown.
 
     Raises:
         DataError: the set is empty, the numbers of arrays differ, or an array is not finite numbers.
@@ -57,6 +58,7 @@ class NamedDataset:
     groups: NDArray[np.int64] | None = None
     times: NDArray[np.float64] | None = None
     ids: tuple[str, ...] = ()
+    rate_hz: int | None = None
     square: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
