@@ -21,7 +21,8 @@ def wav_bytes(samples, *, rate=16000, bits=16, kind=PCM):
         data = b"".join(whole.reshape(-1, 1).view(np.uint8)[:, : bits // 8])
     frame = channels * bits // 8
     form = struct.pack("<HHIIHH", kind, channels, rate, rate * frame, frame, bits)
-    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+    padding = b"\0" * (len(data) % 2)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data + padding
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
 
 
