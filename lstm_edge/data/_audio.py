@@ -11,10 +11,12 @@ import numpy as np
 from lstm_edge._imports import extra_named
 from lstm_edge.data._named import NamedDataset
 from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.errors import DataError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, open_file, translated
+from lstm_edge_runtime.session import Session
 
-__all__ = ["is_audio", "load_audio"]
+__all__ = ["check_sound", "is_audio", "load_audio"]
 
 Say = Callable[[str], None]
 
@@ -119,6 +121,31 @@ def _wav_files(folder: Path) -> list[Path]:
     if len(found) > MOST_FILES:
         raise DataError(f"data {folder}: has {len(found):,} WAV files; expected at most {MOST_FILES:,}")
     return sorted(found)
+
+
+def check_sound(data: NamedDataset, session: Session, model: str) -> None:
+    """Refuse samples that a model was not made for: of another rate, or where it takes features of them.
+
+    Raises:
+        DataError: the sample rates differ, or the model takes several values at each step.
+    """
+    if data.rate_hz is None or session.card is None:
+        return
+    front_end = session.card.front_end
+    if front_end is not None and front_end.rate_hz != data.rate_hz:
+        raise DataError(
+            f"data {data.name}: is at {data.rate_hz} Hz, {model} takes samples at {front_end.rate_hz} Hz; nothing is "
+            "resampled: resample the files first"
+        )
+    wide = [
+        spec for spec in session.inputs if TIME in spec.axes and any(axis not in (1, BATCH, TIME) for axis in spec.axes)
+    ]
+    if front_end is None and wide:
+        axes = ", ".join(map(str, wide[0].axes))
+        raise DataError(
+            f"data {data.name}: has samples, and {model} takes several values at each step, {wide[0].name!r} "
+            f"{wide[0].dtype}[{axes}]: export it with --front-end, such as log-mel:40, so that it takes samples"
+        )
 
 
 class _Reader:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge.data._audio import is_audio, load_audio
 from lstm_edge.data._files import Split, flat_dataset, load, read_members
 from lstm_edge.data._named import LAYOUTS, NamedDataset
 from lstm_edge.data._named_tables import load_named_table
@@ -38,12 +39,16 @@ def load_samples(
     table: TableOptions | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Dataset | NamedDataset:
-    """Load data for a model of any form: a bundled set or a file, as ``load``, or arrays, as ``load_arrays``.
+    """Load data for a model of any form: a bundled set or a file, as ``load``, arrays, or a folder of WAV files.
 
     Raises:
         DataError: the data cannot be loaded.
         InputError: ``table`` is for another kind of file.
     """
+    if is_audio(spec):
+        if table is not None:
+            raise InputError(f"data {spec}: is a folder of WAV files; the options of tables and arrays do not apply")
+        return load_audio(spec, say=say)
     if table is not None and table.columns is not None and table.columns.named and is_table(spec, table):
         named = load_named_table(spec, table, task=task)
         if say is not None:

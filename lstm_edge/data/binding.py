@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_edge.data._audio import check_sound
 from lstm_edge.data._named import NamedDataset
 from lstm_edge.data._sequences import Dataset
 from lstm_edge.data._transcripts import Transcripts
@@ -117,7 +118,8 @@ def bind(data: NamedDataset, session: Session, *, model: str) -> Bound:
         model: the model's name in messages.
 
     Raises:
-        DataError: an array is missing, is not an input, state or output of the model, or does not fit.
+        DataError: an array is missing, is not an input, state or output of the model, or does not fit; samples are at
+            another rate than the model's.
         InputError: the file has no model card, so its axes are unknown.
     """
     if session.card is None:
@@ -125,6 +127,7 @@ def bind(data: NamedDataset, session: Session, *, model: str) -> Bound:
             f"{model}: the file has no model card, so its states and axes are unknown: adopt it first, with lstm-edge "
             "adopt IN.onnx -o OUT.onnx"
         )
+    check_sound(data, session, model)
     named = with_names(data, session, model=model)
     specs = {spec.name: spec for spec in session.inputs}
     timed_model = any(TIME in spec.axes for spec in session.inputs)
