@@ -58,8 +58,9 @@ def validate(
         str,
         typer.Option(
             help="Data: `japanese-vowels` (its test split), or a file of sequences: `.npz`, `.csv`, `.tsv`, `.jsonl`, "
-            "`.parquet` (docs/data.md). For a language model `king-james` (its test part) or a text file (`.txt`, "
-            "`.xz`, `.gz`; `:test` means its last 5 %). For error rates a `.jsonl` file with `x` and `text`."
+            "`.parquet` (docs/data.md), or a folder of WAV files (docs/audio.md). For a language model "
+            "`king-james` (its test part) or a text file (`.txt`, `.xz`, `.gz`; `:test` means its last 5 %). For error "
+            "rates a `.jsonl` file with `x` and `text`."
         ),
     ],
     targets: Targets = None,

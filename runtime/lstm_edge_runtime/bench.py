@@ -132,7 +132,7 @@ def bench(
         threads: threads within one operator.
         kernels: as for ``Session``.
         batch_size: number of rows.
-        time_steps: length of the sequences.
+        time_steps: length of the sequences; for a file with a front end at least one frame of it.
         steps: timed calls of ``Stream.push``.
         repeats: timed calls of ``Session.run`` on a sequence.
         progress: called with a sentence before each measurement.
@@ -158,6 +158,8 @@ def bench(
         step = _time_steps(session, batch_size, steps, frames)
     sequence = None
     if session.card is None or session.card.streaming.verdict != "each-call":
+        if session.card is not None and session.card.front_end is not None:
+            time_steps = max(time_steps, session.card.front_end.first)
         say(f"timing {repeats} sequences of {time_steps} steps")
         sequence = _time_sequences(session, batch_size, time_steps, repeats)
     return BenchReport(
@@ -194,6 +196,14 @@ def _filled(session: Session, batch_size: int) -> Stream:
     if session.card is not None and not is_one_to_one(session.card.streaming):
         stream.push(next(_random_inputs(session, batch_size, session.card.streaming.first)))
     return stream
+
+
+def _fewest(session: Session) -> int:
+    """Return the steps that a file needs for its first answer."""
+    if session.card is None:
+        return 1
+    front_end = session.card.front_end
+    return max(session.card.streaming.first, 1 if front_end is None else front_end.first)
 
 
 def _time_sequences(session: Session, batch_size: int, time_steps: int, calls: int) -> Timing:
@@ -291,7 +301,7 @@ def _report_opening(model: str, options: str) -> None:
     session = Session(model, **json.loads(options))
     load_ms = (time.perf_counter() - start) * 1e3
     # A convolution without padding needs as many steps as it sees.
-    session.run(next(_random_inputs(session, 1, 1 if session.card is None else session.card.streaming.first)))
+    session.run(next(_random_inputs(session, 1, _fewest(session))))
     after = _memory()
     resident = None if before is None or after is None else after[0] - before[0]
     peak = None if before is None or after is None else after[1] - before[0]

@@ -10,7 +10,7 @@ import lstm_edge
 from lstm_edge_exporters.front_end.request import parse_front_end
 from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.pytorch.options import ExportOptions
-from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.quantize import describe_parts, quantize_bytes
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.session import Session
 
@@ -122,6 +122,7 @@ def test_int8_leaves_the_front_end_float32(spotter):
         ("gru.0", "int8"),
         ("head", "int8"),
     ]
+    assert [part.layer for part in describe_parts(spotter[1].data)] == ["gru.0", "head"]
     samples = noise((2, 4000), 0.3)
     answers = [Session(data).run({"samples": samples})[0]["output"] for data in (artifact.data, spotter[1].data)]
     assert 0 < np.abs(answers[0] - answers[1]).max() < 0.05

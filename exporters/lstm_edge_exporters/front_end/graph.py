@@ -1,5 +1,6 @@
 """The nodes of a front end: Conv, Mul, Conv, Max, Log, and for ``mfcc`` one more Conv."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +14,18 @@ from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME
 
-__all__ = ["PREFIX", "Nodes", "alone"]
+__all__ = ["PREFIX", "Nodes", "alone", "is_front_end"]
 
 # The first part of the names of all nodes and weights of a front end.
 PREFIX = "front_end"
+
+
+_WEIGHTED = re.compile(rf"{PREFIX}(_[0-9]+)?\.(dft|mel|dct)")
+
+
+def is_front_end(node: ir.Node) -> bool:
+    """Return whether a node is one of the convolutions of a front end, whose weights are fixed."""
+    return node.op_type == "Conv" and _WEIGHTED.fullmatch(node.name or "") is not None
 
 
 class Nodes:

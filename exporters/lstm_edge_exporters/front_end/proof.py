@@ -76,7 +76,7 @@ def prove(
     subjects = Subjects(
         file="the file with the front end",
         original="the model on the front end's features",
-        against=f"{compared.against}, behind {front_end.text}",
+        against=f"{compared.against}, behind {front_end.text.partition(',')[0]}",
     )
     found = run_trials(whole, trials, subjects)
     return replace(

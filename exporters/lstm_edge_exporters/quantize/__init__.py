@@ -1,6 +1,7 @@
 """Quantizes any ONNX file with recurrent layers, from any exporter: a new file and a coverage table.
 
-May import ``functions``, ``onnx_graph``, ``verify``, ``artifact``, ``gates`` and the runtime; never torch.
+May import ``functions``, ``front_end``, ``onnx_graph``, ``verify``, ``artifact``, ``gates`` and the runtime, but not
+torch.
 """
 
 import dataclasses

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from lstm_edge_exporters.front_end.graph import is_front_end
 from lstm_edge_exporters.functions import DOMAIN, parse_cell_name
 from lstm_edge_exporters.quantize.dynamic import DYNAMIC_DOMAIN, DYNAMIC_LSTM, DynamicLstm
 from lstm_edge_exporters.quantize.feedforward import Conv, Embedding, Linear, Lookup
@@ -20,7 +21,10 @@ _RECURRENT: dict[str, type[Recurrent]] = {"LSTM": Lstm, "GRU": Gru, "RNN": Rnn}
 
 
 def find_layers(model: ir.Model) -> tuple[Reader, ...]:
-    """Return a reader for every layer that has a quantized form, in graph order, nested graphs included."""
+    """Return a reader for every layer that has a quantized form, in graph order, nested graphs included.
+
+    The fixed weights of a front end are no layers: rounding them would hide what is quiet beside what is loud.
+    """
     readers = (_recurrent(node) or _feedforward(node) for node in model.graph.all_nodes())
     return tuple(reader for reader in readers if reader is not None)
 
@@ -46,6 +50,8 @@ def _recurrent(node: ir.Node) -> Recurrent | None:
 
 def _feedforward(node: ir.Node) -> Reader | None:
     if node.domain not in ("", "ai.onnx"):
+        return None
+    if is_front_end(node):
         return None
     if is_integer_layer(node):
         return IntegerLayer(node=node)
