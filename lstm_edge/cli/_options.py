@@ -17,17 +17,20 @@ __all__ = [
     "Confidence",
     "Example",
     "Kernels",
+    "Labels",
     "MaxDrop",
     "MetricName",
     "MissingName",
     "MissingRule",
     "Model",
+    "ModelTask",
     "Provider",
     "StatePairs",
     "StepEvery",
     "Targets",
     "TaskChoice",
     "TaskName",
+    "TaskOfModel",
     "Threads",
     "TimeAxis",
     "arguments",
@@ -73,6 +76,16 @@ class TaskName(StrEnum):
     FORECAST = "forecast"
 
 
+class ModelTask(StrEnum):
+    """What `--task` of `export` and `adopt` takes: the card's tasks."""
+
+    CLASSIFICATION = "classification"
+    TAGGING = "tagging"
+    FORECAST = "forecast"
+    LANGUAGE_MODEL = "language-model"
+    GENERIC = "generic"
+
+
 class MissingName(StrEnum):
     """What `--missing` takes."""
 
@@ -81,6 +94,14 @@ class MissingName(StrEnum):
     DROP = "drop"
 
 
+TaskOfModel = Annotated[ModelTask | None, typer.Option("--task", help="What the model is for, as its card says it.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Names of the classes, in the order of the output: yes,no or @FILE with one a line. `run` prints them.",
+    ),
+]
 Model = Annotated[str, typer.Argument(help="The .onnx file to open.", metavar="MODEL.onnx")]
 
 AllowUnquantized = Annotated[

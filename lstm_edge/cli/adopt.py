@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_edge.cli._options import AsJson, BatchAxis, Example, StatePairs, TimeAxis
+from lstm_edge.cli._options import AsJson, BatchAxis, Example, Labels, StatePairs, TaskOfModel, TimeAxis
 
 if TYPE_CHECKING:
     from lstm_edge_exporters.adopt import AdoptReport, FoundLayer
@@ -27,6 +27,8 @@ Examples:
 
     lstm-edge adopt vad.onnx -o vad16k.onnx --fix sr=16000 \\
         --input "input: float32[batch, 576]"
+
+    lstm-edge adopt spotter.onnx -o kws.onnx --labels yes,no,other
 
     lstm-edge adopt other.onnx -o out.onnx --state context=context_out --json
 """
@@ -63,6 +65,8 @@ def adopt(
     example: Example = None,
     batch_axis: BatchAxis = None,
     time_axis: TimeAxis = None,
+    task: TaskOfModel = None,
+    labels: Labels = None,
     axes: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     state: StatePairs = None,
     as_json: AsJson = False,
@@ -85,6 +89,8 @@ def adopt(
         batch_axis=batch_axis,
         time_axis=time_axis,
         state=state or (),
+        task=None if task is None else task.value,
+        labels=labels,
         axes=parse_axes(axes or []),
         progress=progress,
     )

@@ -14,12 +14,14 @@ from lstm_edge.cli._options import (
     ColumnSpec,
     Confidence,
     Example,
+    Labels,
     MaxDrop,
     MetricName,
     MissingName,
     MissingRule,
     StepEvery,
     Targets,
+    TaskOfModel,
     Threads,
     TimeAxis,
     arguments,
@@ -48,6 +50,9 @@ Examples:
 
     lstm-edge export my_package.models:make_vad --weights vad.pt \\
         --input "x: float32[batch, time, 40]" --lengths -o vad.onnx
+
+    lstm-edge export my_package.models:make_spotter --weights kws.pt \\
+        --input "x: float32[batch, time, 40]" --task classification --labels yes,no,other -o kws.onnx
 
     lstm-edge export keywords:Spotter --weights last.ckpt --front-end log-mel:40 \\
         --input "x: float32[batch, time, 40]" -o keywords.onnx
@@ -106,6 +111,8 @@ def export(
         list[str] | None,
         typer.Option("--output-name", metavar="NAME", help="Name of an output. Repeatable, in order."),
     ] = None,
+    task: TaskOfModel = None,
+    labels: Labels = None,
     front_end: Annotated[
         str | None,
         typer.Option(

@@ -51,6 +51,9 @@ def run(
         BadLine,
         typer.Option(help="With --stream: end, go on, or go on with the last good line, at a line that cannot be run."),
     ] = BadLine.STOP,
+    show_labels: Annotated[
+        bool, typer.Option("--show-labels", help="With --stream: print the names of the classes too.")
+    ] = False,
     load_state: Annotated[Path | None, typer.Option(help="Start from the state in this .npz file.")] = None,
     save_state: Annotated[Path | None, typer.Option(help="Write the final state to this .npz file.")] = None,
     row_lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, such as 5,3.")] = None,
@@ -82,12 +85,13 @@ def run(
 ) -> None:
     """Run a model on an array file or a stream of JSON lines, or generate or score text with a language model.
 
-    Without -o the outputs are printed as one JSON object. With --stream each line of standard input is a frame or a
-    chunk (a list), or an object of named inputs, and gives one line of output. {"reset": true} resets the state,
-    {"flush": true} ends the sequence. The first invalid line (NaN, a wrong shape, not JSON) is reported with its number
-    and ends the command with exit code 2. With --on-bad-line skip it is answered by {"line": 3, "error": "..."}, and
-    the state stays as it was; with hold the last good line is also pushed again in its place, and the object has its
-    "answer". NaN and infinity in an output are printed as null.
+    Without -o the outputs are printed as one JSON object; if the card has labels, it has the names of the classes too.
+    With --stream each line of standard input is a frame or a chunk (a list), or an object of named inputs, and gives
+    one line of output: a list, or with --show-labels an object. {"reset": true} resets the state, {"flush": true} ends
+    the sequence. The first invalid line (NaN, a wrong shape, not JSON) is reported with its number and ends the command
+    with exit code 2. With --on-bad-line skip it is answered by {"line": 3, "error": "..."}, and the state stays as it
+    was; with hold the last good line is also pushed again in its place, and the object has its "answer". NaN and
+    infinity in an output are printed as null.
 
     The end of the input gives the outputs that are left, if any, and exit code 0; with --save-state the sequence goes
     on later instead, and the file holds all that the stream knows. A closed output ends the stream with exit code 0,
@@ -116,6 +120,7 @@ def run(
         "output": output,
         "batch_size": batch_size,
         "on_bad_line": on_bad_line.value,
+        "show_labels": show_labels,
         "load_state": load_state,
         "save_state": save_state,
         "row_lengths": row_lengths,

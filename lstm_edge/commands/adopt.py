@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from lstm_edge.commands.class_names import parse_labels
 from lstm_edge_exporters.adopt import AdoptReport
 from lstm_edge_exporters.adopt import adopt as run
 from lstm_edge_exporters.adopt.axes import parse_inputs
 from lstm_edge_exporters.adopt.recognize import parse_pairs
 from lstm_edge_exporters.onnx_graph.fold import parse_fixed
 from lstm_edge_exporters.verify.inputs import ranges_of
-from lstm_edge_runtime.card import TensorSpec
+from lstm_edge_runtime.card import Task, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.files import read_arrays
 
@@ -29,6 +30,8 @@ def adopt(
     example: AnyPath | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
+    task: Task | None = None,
+    labels: Sequence[str] | str | None = None,
     state: Mapping[str, str] | Sequence[str] = (),
     axes: Mapping[str, tuple[str | int, ...]] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -48,6 +51,10 @@ def adopt(
         example: an ``.npy`` or ``.npz`` file of inputs, by name, that the model is made for.
         batch_axis: the name of the axis that is the batch, if the layers do not show it.
         time_axis: the name of the axis that is time, if the layers do not show it.
+        task: what the model is for: ``"classification"``, ``"tagging"``, ``"forecast"``, ``"language-model"`` or
+            ``"generic"``; None: ``"generic"``.
+        labels: the names of the classes in the order of an output's last axis: a sequence, ``"yes,no"``, or
+            ``"@file"`` with one name a line. ``run`` prints them.
         state: outputs by input for states that cannot be recognized: ``{"h": "hn"}`` or ``["h=hn"]``.
         axes: axes alone, without a dtype, such as ``{"x": ("batch", "time", 64)}``.
         progress: called with one line for each step of the work.
@@ -75,6 +82,8 @@ def adopt(
             ranges={} if example is None else ranges_of(read_arrays(example)),
             batch_axis=batch_axis,
             time_axis=time_axis,
+            task=task,
+            labels=parse_labels(labels),
             axes=axes,
             states=state if isinstance(state, Mapping) else parse_pairs(state),
             progress=progress,

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lstm_edge.commands.class_names import parse_labels
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.exporting import ExportRequest, PipelineReport, run_export
 from lstm_edge_exporters.front_end.request import parse_front_end
 from lstm_edge_exporters.pytorch.options import ExportOptions
-from lstm_edge_runtime.card import TensorSpec
+from lstm_edge_runtime.card import Task, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +35,8 @@ def export(
     batch_axis: str | None = None,
     time_axis: str | None = None,
     output_names: Sequence[str] | None = None,
+    task: Task | None = None,
+    labels: Sequence[str] | str | None = None,
     front_end: str | None = None,
     states: Literal["explicit", "hidden"] = "explicit",
     lengths: bool = False,
@@ -74,6 +77,10 @@ def export(
         batch_axis: the name of the axis that is the batch, if that is not enough.
         time_axis: the name of the axis that is time, if that is not enough.
         output_names: names of the outputs, in order.
+        task: what the model is for, as its card says it: ``"classification"``, ``"tagging"``, ``"forecast"``,
+            ``"language-model"`` or ``"generic"``; None: what the model says itself, or ``"generic"``.
+        labels: the names of the classes in the order of an output's last axis: a sequence, ``"yes,no"``, or
+            ``"@file"`` with one name a line. ``run`` prints them.
         front_end: let the file take samples and compute the features itself: ``"log-mel:40"``, ``"mfcc:13"``, or with
             options, as in ``"log-mel:40,rate=8000"`` (docs/audio.md). ``inputs`` or ``example_inputs`` describe the
             features; ``lstm_edge.front_end`` computes the same ones for training.
@@ -119,6 +126,8 @@ def export(
             batch_axis=batch_axis,
             time_axis=time_axis,
             output_names=tuple(output_names or ()),
+            task=task,
+            labels=parse_labels(labels),
             front_end=None if front_end is None else parse_front_end(front_end),
             state=states,
             lengths=lengths,

@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lstm_edge.commands.class_names import check_has_labels, name_classes, with_class_names
 from lstm_edge.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError, OutputError
@@ -70,6 +72,8 @@ class RunReport:
     Attributes:
         outputs: for arrays: the outputs by name, float32 or the dtype of the file; None in the other modes.
         path: the file of the outputs, or None.
+        labels: for arrays of a model with labels: the names of the classes with the largest scores, as nested lists
+            without the last axis of the output; by output name where several outputs have a column for each label.
         state: for arrays and a stream: the final state; None for a text.
         lines: for a stream: number of answered lines.
         prompt, text, ids, seed: for a prompt: the given text, the generated text, its token ids, the seed.
@@ -78,6 +82,7 @@ class RunReport:
 
     outputs: Mapping[str, Array] | None = None
     path: str | None = None
+    labels: Any = None
     state: State | None = None
     lines: int | None = None
     prompt: str | None = None
@@ -92,7 +97,7 @@ class RunReport:
             return {"file": self.path}
         if self.outputs is not None:
             values: dict[str, Any] = to_json(self.outputs)
-            return values
+            return values if self.labels is None else {"labels": self.labels} | values
         if self.score is not None:
             return dict(vars(self.score))
         if self.lines is not None:
@@ -108,6 +113,7 @@ def run(
     stream: Iterable[bytes] | None = None,
     batch_size: int = 1,
     on_bad_line: OnBadLine = "stop",
+    show_labels: bool = False,
     load_state: AnyPath | State | None = None,
     save_state: AnyPath | None = None,
     row_lengths: Sequence[int] | str | None = None,
@@ -140,6 +146,8 @@ def run(
         batch_size: rows of a batch in the stream.
         on_bad_line: what a line of the stream that cannot be run does: ``"stop"`` ends the stream, ``"skip"`` gives an
             object with the line's number and the error, ``"hold"`` also pushes the last good line again in its place.
+        show_labels: answer the stream with objects that have the outputs by name, and as ``labels`` the names of the
+            classes with the largest scores. Arrays have them without this option.
         load_state: the initial state, or the ``.npz`` file of one.
         save_state: an ``.npz`` file to write the final state to. The sequence then goes on later: its end is not
             padded. A stream writes the file also when KeyboardInterrupt or BrokenPipeError ends it.
@@ -177,9 +185,13 @@ def run(
     check_on_bad_line(on_bad_line)
     if on_bad_line != "stop" and stream is None:
         raise InputError("--on-bad-line requires --stream")
+    if show_labels and stream is None and inputs is None:
+        raise InputError("--show-labels requires --stream or an array input")
     _check_options(modes, given, arrays)
     how = Drawing(**given) if prompt is not None else None
     session = Session(model, provider=provider, threads=threads, kernels=kernels)
+    if show_labels:
+        check_has_labels(session)
     if prompt is not None and how is not None:
         return _continue(session, prompt, how, on_text=on_text, say=progress)
     if score is not None:
@@ -194,7 +206,7 @@ def run(
             save_state=save_state,
             on_bad_line=on_bad_line,
             on_line=on_line,
-            shown=None,
+            shown=partial(with_class_names, session) if show_labels else None,
         )
         return RunReport(state=last, lines=lines)
     assert inputs is not None
@@ -270,7 +282,12 @@ def _run_arrays(
         raise error if known else InputError(f"{inputs}: {error}") from error
     if output is not None:
         write_arrays(output, outputs)
-    return RunReport(outputs=outputs, path=None if output is None else os.fspath(output), state=last)
+    return RunReport(
+        outputs=outputs,
+        path=None if output is None else os.fspath(output),
+        labels=name_classes(session, outputs, lengths),
+        state=last,
+    )
 
 
 def _continue(session: Session, prompt: str, how: Drawing, *, on_text: Say | None, say: Say | None) -> RunReport:

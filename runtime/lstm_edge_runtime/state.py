@@ -48,7 +48,7 @@ class State(Mapping[str, Float32]):
         Args:
             specs: the model's states.
             arrays: float32 array for each state input's name, of the right shape.
-            begun: see the property; None: whether any element is not zero.
+            begun: see the property; None: what the arrays show.
             blocked: see the property.
         """
         self._specs, self._begun, self._blocked = tuple(specs), begun, blocked
@@ -109,8 +109,15 @@ class State(Mapping[str, Float32]):
 
     @property
     def begun(self) -> bool:
-        """Whether steps came before this state. An array that was read from a file has begun if it is not all zeros."""
-        return any(array.any() for array in self._arrays.values()) if self._begun is None else self._begun
+        """Whether steps came before this state.
+
+        For arrays that a caller made or read from a file it is whether the caches of operations along time, or the
+        states if there are none, are not all zeros: a layer's first h may be any value.
+        """
+        if self._begun is not None:
+            return self._begun
+        caches = [spec.input for spec in self._specs if spec.kind == "cache"] or list(self._arrays)
+        return any(self._arrays[name].any() for name in caches)
 
     @property
     def blocked(self) -> str:

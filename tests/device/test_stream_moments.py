@@ -176,6 +176,18 @@ def test_a_later_call_that_starts_with_zeros_is_a_later_call(strided):
         strided.run(x, silent, end=False)
 
 
+def test_a_first_state_of_the_layers_does_not_begin_a_sequence(strided):
+    arrays = strided.initial_state().to_arrays()
+    arrays["lstm.0.h"] += np.float32(0.5)
+    first = State.from_arrays(strided.states, arrays)
+    assert not first.begun
+    x = drawn(strided, 1, 6)["x"]
+    stream = strided.stream()
+    stream.state = first
+    got = np.concatenate([stream.push(x[:, :2]), stream.push(x[:, 2:]), stream.flush()], axis=1)
+    np.testing.assert_allclose(got, strided.run(x, first)[0]["logits"], rtol=0, atol=CLOSE)
+
+
 def test_a_condition_is_held_and_replaced(condition):
     inputs = drawn(condition, 1, 8)
     x, speaker = inputs["x"], inputs["speaker"]

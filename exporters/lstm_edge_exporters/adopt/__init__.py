@@ -20,6 +20,7 @@ from lstm_edge_exporters.adopt.stateful import make_stateful
 from lstm_edge_exporters.adopt.steps import declared_inside
 from lstm_edge_exporters.adopt.subject import Subject
 from lstm_edge_exporters.artifact import Artifact, assemble, write
+from lstm_edge_exporters.labels import check_label_names, check_labels, check_task
 from lstm_edge_exporters.onnx_graph.defaults import drop_defaults
 from lstm_edge_exporters.onnx_graph.fold import fix_inputs, fold
 from lstm_edge_exporters.onnx_graph.half import has_float16, widen_float16, widened
@@ -32,7 +33,7 @@ from lstm_edge_exporters.quantize.integer import integer_notes
 from lstm_edge_exporters.verify.file_parity import Original
 from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_runtime.artifact import read_model_bytes
-from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, TensorSpec, card_to_json
+from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, Task, TensorSpec, card_to_json
 from lstm_edge_runtime.errors import ArtifactError, OutputError
 from lstm_edge_runtime.writing import check_target
 
@@ -83,6 +84,8 @@ def adopt(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
+    task: Task | None = None,
+    labels: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> AdoptReport:
     """Convert any ONNX file to a self-describing file that the rest of the toolkit accepts.
@@ -102,6 +105,8 @@ def adopt(
         ranges: the least and the largest value of inputs; an empty name is that of the only one.
         batch_axis: the name of the inputs' axis that is the batch.
         time_axis: the name of the inputs' axis that is time.
+        task: what the model is for; None: the card says ``generic``.
+        labels: the names of the classes, in the order of an output's last axis.
         progress: called with one line for each step.
 
     Raises:
@@ -127,6 +132,8 @@ def adopt(
         ranges=ranges,
         batch_axis=batch_axis,
         time_axis=time_axis,
+        task=task,
+        labels=labels,
         progress=progress,
     )
     write(adopted.artifact, path)
@@ -153,10 +160,14 @@ def adopt_bytes(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     batch_axis: str | None = None,
     time_axis: str | None = None,
+    task: Task | None = None,
+    labels: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> Adopted:
     """Adopt a model in memory; arguments and errors as ``adopt``."""
     say = progress or (lambda _message: None)
+    check_task(task)
+    check_label_names(labels, task)
     model = parse_model(data)
     if CARD_KEY in model.metadata_props:
         raise ArtifactError("the file already has a model card: it does not need adoption")
@@ -186,6 +197,8 @@ def adopt_bytes(
     said = {spec.name: spec.range for spec in inputs if spec.range is not None}
     subject = Subject(model, made, dict(ranges or {}) | said)
     subject.find(states or {})
+    check_labels(labels, subject.outputs)
+    subject.describe(task, labels)
     notes += subject.corrected(declared)
     say("comparing with the original over the grid of shapes")
     if twin is not None:

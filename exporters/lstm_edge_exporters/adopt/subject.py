@@ -30,7 +30,7 @@ from lstm_edge_exporters.verify.file_parity import Original, check_chunks, check
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import TIME, ModelCard, Parity, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.card import TIME, ModelCard, Parity, StateSpec, Streaming, Task, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
 __all__ = ["Subject"]
@@ -43,7 +43,10 @@ class Subject:
         self.model, self.made, self.ranges = model, made, ranges
         self.ids_below = smallest_table(model)
         self.scalars = scalar_values(model)
-        self.undetermined: tuple[str, ...] = ("the task, labels and vocabulary: the file does not say them",)
+        self.task: Task = "generic"
+        self.labels: tuple[str, ...] | None = None
+        self.undetermined: tuple[str, ...] = ()
+        self.describe(None, None)
 
     def find(self, named: Mapping[str, str]) -> None:
         """Find axes, states, lengths and outputs."""
@@ -234,12 +237,24 @@ class Subject:
         self.maker = self.maker.over(self.inputs)
         return judge_streaming(self.open, self.maker, outputs=self.outputs, states=self.states, layers=(), lengths=None)
 
+    def describe(self, task: Task | None, labels: tuple[str, ...] | None) -> None:
+        """Take what the user says about the model, before anything else is undetermined."""
+        self.task, self.labels = task or "generic", labels
+        *early, last = [
+            name for name, said in (("task", task), ("labels", labels), ("vocabulary", None)) if said is None
+        ]
+        listed = f"{', '.join(early)} and {last}" if early else last
+        sentence = f"the {listed}: the file does not say {'them' if early else 'it'}"
+        self.undetermined = (sentence, *self.undetermined[1:])
+
     def card(self, parity: Parity, streaming: Streaming) -> ModelCard:
         """Return the card with everything that is known."""
         layers, sentences = card_layers(self.model)
         if streaming.verdict != "each-call" and not any(TIME in spec.axes for spec in self.inputs):
             sentences += ("the time axis: no input has a dynamic axis that is known to be it",)
         return ModelCard(
+            task=self.task,
+            labels=self.labels,
             producer=f"lstm-edge {own_version()}, adopted",
             inputs=self.inputs,
             outputs=self.outputs,

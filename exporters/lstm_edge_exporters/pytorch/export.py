@@ -14,6 +14,7 @@ from lstm_edge_exporters.artifact import (
     assemble,
     own_version,
 )
+from lstm_edge_exporters.labels import check_labels
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.writing import to_proto
 from lstm_edge_exporters.pytorch.calls import recurrent_modules
@@ -93,6 +94,8 @@ def build(
 
 def _build(module: nn.Module, example_inputs: Examples | None, options: ExportOptions, say: Progress) -> Built:
     description = _description(module)
+    said = {"task": options.task, "labels": options.labels}
+    description |= {key: value for key, value in said.items() if value is not None}
     given = read_inputs(module, example_inputs, options.inputs or description.get("inputs") or ())
     for constant in () if given.structure is None else given.structure.constants:
         say(constant)
@@ -134,6 +137,7 @@ def _build_flat(
     count = sum(len(recurrence.layers) for _, recurrence in layers.values())
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
     captured = capture(module, plan, maker, lengths=lengths)
+    check_labels(options.labels, captured.outputs)
     proto = to_proto(captured.model, plain=options.plain)
     captured = replace(captured, outputs=axes_of_graph(captured.outputs, proto.graph))
     model = OpenModel.of(proto.SerializeToString(deterministic=True))

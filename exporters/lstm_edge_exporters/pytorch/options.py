@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lstm_edge_exporters.front_end.request import FrontEnd
-from lstm_edge_runtime.card import TensorSpec
+from lstm_edge_exporters.labels import check_label_names, check_task
+from lstm_edge_runtime.card import Task, TensorSpec
 from lstm_edge_runtime.errors import InputError
 
 __all__ = ["ExportOptions"]
@@ -24,10 +25,12 @@ class ExportOptions:
         batch_axis: the name of the axis that is the batch; found by running the module without it.
         time_axis: the name of the axis that is time, likewise.
         front_end: the file computes the features of samples itself (``parse_front_end``); None: it takes features.
+        task: what the model is for, for its card; None: what the module says itself, if it does.
+        labels: the names of the classes, in the order of an output's last axis; None likewise.
         output_names: names for the outputs, in order; if empty, they are named after their place in the result.
 
     Raises:
-        InputError: ``state`` is neither of the two.
+        InputError: ``state`` is neither of the two, or ``task`` or ``labels`` cannot be those of a model.
     """
 
     inputs: Sequence[str | TensorSpec] = ()
@@ -38,7 +41,11 @@ class ExportOptions:
     time_axis: str | None = None
     front_end: FrontEnd | None = None
     output_names: Sequence[str] = ()
+    task: Task | None = None
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.state not in ("explicit", "hidden"):
             raise InputError(f"state must be 'explicit' or 'hidden', got {self.state!r}")
+        check_task(self.task)
+        check_label_names(self.labels, self.task)
