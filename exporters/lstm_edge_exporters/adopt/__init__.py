@@ -20,7 +20,7 @@ from lstm_edge_exporters.adopt.stateful import make_stateful
 from lstm_edge_exporters.adopt.steps import declared_inside
 from lstm_edge_exporters.adopt.subject import Subject
 from lstm_edge_exporters.artifact import Artifact, assemble, write
-from lstm_edge_exporters.labels import check_label_names, check_labels, check_task
+from lstm_edge_exporters.labels import check_label_names, check_task
 from lstm_edge_exporters.onnx_graph.defaults import drop_defaults
 from lstm_edge_exporters.onnx_graph.fold import fix_inputs, fold
 from lstm_edge_exporters.onnx_graph.half import has_float16, widen_float16, widened
@@ -185,19 +185,14 @@ def adopt_bytes(
     name_roles(model, batch_axis=batch_axis, time_axis=time_axis)
     notes += _rewrite(model)
     model = read_again(model)
-    made: tuple[StateSpec, ...] = ()
-    if stateful:
-        inside = declared_inside(model)
-        made = make_stateful(model, inside)
-        notes += tuple(f"{name} does not run over time: it starts from zeros in every call" for name in sorted(inside))
-        notes += () if made else ("no layer has a hidden zero state: nothing was made explicit",)
+    made, said_of_states = _stateful(model) if stateful else ((), ())
+    notes += said_of_states
     strip(model)
 
     say("finding the axes and the states")
     said = {spec.name: spec.range for spec in inputs if spec.range is not None}
     subject = Subject(model, made, dict(ranges or {}) | said)
     subject.find(states or {})
-    check_labels(labels, subject.outputs)
     subject.describe(task, labels)
     notes += subject.corrected(declared)
     say("comparing with the original over the grid of shapes")
@@ -220,6 +215,14 @@ def adopt_bytes(
     card = subject.card(compared.for_card(), streaming)
     goldens = golden_choices(subject.open, card, subject.maker, least=compared.fewest_steps)
     return Adopted(artifact=assemble(subject.data, card, goldens), layers=layers, notes=notes)
+
+
+def _stateful(model: ir.Model) -> tuple[tuple[StateSpec, ...], tuple[str, ...]]:
+    """Make hidden states explicit; return them, and sentences on what could not be."""
+    inside = declared_inside(model)
+    made = make_stateful(model, inside)
+    notes = tuple(f"{name} does not run over time: it starts from zeros in every call" for name in sorted(inside))
+    return made, notes + (() if made else ("no layer has a hidden zero state: nothing was made explicit",))
 
 
 def _rewrite(model: ir.Model) -> tuple[str, ...]:

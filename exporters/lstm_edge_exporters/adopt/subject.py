@@ -18,6 +18,7 @@ from lstm_edge_exporters.artifact import (
     MINIMUM_ONNXRUNTIME,
     own_version,
 )
+from lstm_edge_exporters.labels import check_labels
 from lstm_edge_exporters.onnx_graph.reading import read_proto
 from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize import smallest_table
@@ -45,8 +46,7 @@ class Subject:
         self.scalars = scalar_values(model)
         self.task: Task = "generic"
         self.labels: tuple[str, ...] | None = None
-        self.undetermined: tuple[str, ...] = ()
-        self.describe(None, None)
+        self.undetermined: tuple[str, ...] = ("the task, labels and vocabulary: the file does not say them",)
 
     def find(self, named: Mapping[str, str]) -> None:
         """Find axes, states, lengths and outputs."""
@@ -238,7 +238,12 @@ class Subject:
         return judge_streaming(self.open, self.maker, outputs=self.outputs, states=self.states, layers=(), lengths=None)
 
     def describe(self, task: Task | None, labels: tuple[str, ...] | None) -> None:
-        """Take what the user says about the model, before anything else is undetermined."""
+        """Take what the user says about the model, before anything else is undetermined.
+
+        Raises:
+            InputError: no output has a column for each label.
+        """
+        check_labels(labels, self.outputs)
         self.task, self.labels = task or "generic", labels
         *early, last = [
             name for name, said in (("task", task), ("labels", labels), ("vocabulary", None)) if said is None
