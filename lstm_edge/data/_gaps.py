@@ -51,6 +51,7 @@ class Order:
         same: bool ``[R - 1]``, whether a row and the next one are of one sequence.
         widths: ``[R - 1]``, the difference of their steps (of no meaning where ``same`` is False).
         every: the expected width; None: any.
+        default: whether ``every`` is the 1 of integers, because none was given.
         said: whether ``every`` is the file's own spacing (the median), because none was given.
         jumps: int64 ``[R - 1]``, how many expected widths each is; 0 where that is no whole number.
         unsorted: sequences whose rows are not in the order of their steps in the file.
@@ -63,6 +64,7 @@ class Order:
     same: NDArray[np.bool_]
     widths: Array
     every: float | None
+    default: bool
     said: bool
     jumps: NDArray[np.int64]
     unsorted: tuple[str, ...]
@@ -112,6 +114,7 @@ class Order:
         Raises:
             DataError: the sentence names the first such step.
         """
+        self._check_default()
         off = self.same & ((self.jumps != 1) if self.said else (self.jumps < 1))
         if not off.any():
             return
@@ -125,6 +128,17 @@ class Order:
             f"sequence {self._name(after)!r} goes from step {self._step(before)} ({self.table.unit} "
             f"{self.table.line[before]}) to {self._step(after)}, {width} later; {expected}: {advice}--step-every any "
             "to take steps as they come",
+        )
+
+    def _check_default(self) -> None:
+        """Refuse integers that are mostly not 1 apart, if no spacing was given: they are no gaps to fill."""
+        widths = self.widths[self.same & (self.widths > 0)]
+        if not self.default or not len(widths) or (middle := lower_median(widths)) == 1:
+            return
+        raise self.table.at(
+            self.gap(int(self.gap_places[0])).line,
+            f"{self.gap_sentence()}; the median spacing is {middle:g}: give --step-every {middle:g}, or --step-every 1 "
+            "if steps are missing",
         )
 
     def gap_sentence(self) -> str:
@@ -195,10 +209,16 @@ def sort_rows(table: Rows, spacing: Spacing | None) -> Order:
         same=same,
         widths=widths,
         every=every,
+        default=spacing is None and table.steps.kind == "integers",
         said=said,
         jumps=jumps,
         unsorted=tuple(names[int(code)] for code in moved),
     )
+
+
+def lower_median(widths: Array) -> float:
+    """Return the lower median: a spacing that occurs, as the mean of the two middle ones may not."""
+    return float(np.sort(widths)[(len(widths) - 1) // 2])
 
 
 def _expected_width(table: Rows, spacing: Spacing | None, widths: Array) -> tuple[float | None, bool]:
@@ -208,8 +228,7 @@ def _expected_width(table: Rows, spacing: Spacing | None, widths: Array) -> tupl
         if kind == "integers":
             return 1, False
         positive = widths[widths > 0]
-        # The lower median is a spacing that occurs; the mean of the two middle ones may not be.
-        return (float(np.sort(positive)[(len(positive) - 1) // 2]), True) if len(positive) else (None, False)
+        return (lower_median(positive), True) if len(positive) else (None, False)
     if spacing.width is None:
         return None, False
     if (kind == "times") != bool(spacing.unit):

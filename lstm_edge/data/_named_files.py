@@ -50,6 +50,8 @@ def load_samples(
             raise InputError(f"data {spec}: is a folder of WAV files; the options of tables and arrays do not apply")
         return load_audio(spec, say=say)
     if table is not None and table.columns is not None and table.columns.named and is_table(spec, table):
+        if table.targets is not None:
+            raise InputError(f"data {spec}: --targets is for an .npy file; the targets of a table are columns")
         named = load_named_table(spec, table, task=task)
         if say is not None:
             for note in named.notes:

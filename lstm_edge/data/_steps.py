@@ -24,8 +24,9 @@ _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([Zz]|[+-]\d\d(?::?\d\d)?))?)?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Steps beyond it have no nanoseconds since 1970 in int64, and integers no exact float64.
-_YEARS = range(1678, 2262)
+# The difference of two times in nanoseconds must fit into int64: 292 years.
+_YEARS = range(1900, 2192)
+_RANGE = range((datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH).days, (datetime(2192, 1, 1, tzinfo=UTC) - _EPOCH).days)
 _MOST_DIGITS = 18
 
 
@@ -76,7 +77,7 @@ def parse_time(text: str) -> Time | None:
     ``T`` or a space, fractions down to nanoseconds, ``Z`` or an offset or no zone, or a date alone.
     """
     found = _TIME.fullmatch(text)
-    if found is None or int(text[:4]) not in _YEARS:
+    if found is None or int(text[:4]) not in range(1, 9999):
         return None
     date, hour, minute, second, fraction, zone = found.groups()
     try:
@@ -139,6 +140,8 @@ class StepColumn:
         if self.kind == "times" and step.zoned != self.zoned:
             one, other = ("a zone", "none") if step.zoned else ("no zone", "one")
             return f"has {one}, but the times before have {other}; expected all or none with a zone such as Z or +01:00"
+        if step.ns // _UNITS["d"] not in _RANGE:
+            return f"is a time outside the years {_YEARS[0]} to {_YEARS[-1]}"
         self.kind, self.zoned = "times", step.zoned
         self._values.append(step.ns)
         return None
@@ -147,16 +150,13 @@ class StepColumn:
 def _parse(cell: Any) -> Time | int | float | None:
     if isinstance(cell, Time):
         return cell
-    if isinstance(cell, bool):
+    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
         return None
-    if isinstance(cell, int | float):
-        text = repr(cell)
-    elif isinstance(cell, str):
-        text = cell.strip()
-    else:
-        return None
+    text = cell.strip() if isinstance(cell, str) else repr(cell)
     if text.isascii() and text.removeprefix("-").isdecimal():
         return int(text) if len(text.removeprefix("-")) <= _MOST_DIGITS else None
+    if text[:4].isdecimal() and text[4:5] == "-":  # a date, without an exception of Decimal for each row
+        return parse_time(text)
     try:
         number = Decimal(text) if len(text) <= 40 and "_" not in text else Decimal("nan")
     except InvalidOperation:

@@ -81,6 +81,8 @@ def test_a_table_gives_its_sequences_back_whatever_its_steps_are(tmp_path, kind,
 def test_injected_gaps_are_found_exactly_and_filled_or_closed(tmp_path, data):
     kind = data.draw(st.sampled_from([kind for kind in WRITERS if WRITERS[kind][1] or kind.startswith("integers")]))
     write_step, step_every = WRITERS[kind]
+    # Without a spacing, integers of which most are missing are refused for that.
+    step_every = step_every or "1"
     lengths = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     made = make_rows(np.random.default_rng(data.draw(st.integers(0, 99))), write_step=write_step, lengths=lengths)
     # The first and the last step of a sequence are no gap when they are missing.
@@ -273,7 +275,7 @@ def test_a_wrong_spacing_gets_one_sentence(text):
         "2024-02-30T00:00:00",
         "2024-01-01T25:00",
         "20240101T00",
-        "1400-01-01",
+        "0000-01-01",
         "noon",
         "1e400",
         "nan",
@@ -284,6 +286,17 @@ def test_a_wrong_spacing_gets_one_sentence(text):
 def test_what_is_no_step_is_refused(tmp_path, step):
     path = write(tmp_path / "d.csv", [["s", step, "1", "1", "u"]])
     refused(path, f", line 2: step is {step!r}, expected an integer, a number or an ISO time such as ")
+
+
+def test_integers_that_are_not_1_apart_are_no_gaps_to_fill(tmp_path):
+    path = write(tmp_path / "d.csv", [["s", str(20 * step), "1", "1", "u"] for step in range(4)])
+    for missing in ("refuse", "ffill", "drop"):
+        sentence = ", line 3: sequence 's' goes from step 0 (line 2) to 20; expected 1; the median spacing is 20: give"
+        assert refused(path, sentence, missing=missing).endswith(
+            "--step-every 20, or --step-every 1 if steps are missing"
+        )
+    assert read(path, step_every="20").lengths.tolist() == [4]
+    assert read(path, step_every="1", missing="ffill").lengths.tolist() == [61]
 
 
 def test_a_gap_that_is_too_long_to_fill_is_refused(tmp_path):
@@ -313,6 +326,17 @@ def test_delimiters_marks_quotes_and_line_ends(tmp_path, name, delimiter, note):
     assert data.x.tolist() == [[1.5, np.float32(-0.2)], [2, 3]]
     assert (data.ids, data.labels, data.notes) == (('x; y, "z"\tw|v',), ("a\nb",), note)
     assert said == [f"data {path}: {line}" for line in note]
+
+
+@pytest.mark.parametrize("year", ["1899", "2192", "9000"])
+def test_times_whose_differences_do_not_fit_are_refused(tmp_path, year):
+    path = write(tmp_path / "d.csv", [["s", f"{year}-06-01", "1", "1", "u"]])
+    refused(path, ", line 2: step is a time outside the years 1900 to 2191")
+    rows = [["s", "1900-01-01T00:00:00Z", "1", "1", "u"], ["s", "2191-12-31T23:59:59Z", "1", "1", "u"]]
+    found = refused(
+        write(tmp_path / "d.csv", rows), ", line 3: sequence 's' goes from step 1900-01-01", step_every="1s"
+    )
+    assert "In all 9,214,646,398 steps are missing" in found
 
 
 def test_a_decimal_comma_is_refused_with_its_reason(tmp_path):
