@@ -98,12 +98,11 @@ class Keeper:
         lacks_batch = BATCH in lacks
         if out is not None:
             check_out(self._empty(gives, lacks_batch=lacks_batch, called=count > 0), out)
-        later = replace(
-            now, steps=now.steps + steps, lacks_batch=lacks_batch, kept=joined, kept_steps=available,
-            conditions=conditions,
-        )  # fmt: skip
         if not count:
-            self._now = later
+            self._now = replace(
+                now, steps=now.steps + steps, lacks_batch=lacks_batch, kept=joined, kept_steps=available,
+                conditions=conditions,
+            )  # fmt: skip
             return self._deliver(self._empty(0, lacks_batch=lacks_batch, called=False), out)
         inputs = self._cut(joined, 0, count) if available > count else joined
         answers, state = self._call(now.state, inputs, conditions, count, end=False)
@@ -114,9 +113,9 @@ class Keeper:
             )
         call = LastCall(begun=now.begun, before=now.state, inputs=inputs, conditions=conditions, gave=gives)
         kept = self._cut(joined, count, available) if available > count else {}
-        self._now = replace(
-            later, state=state, begun=True, kept=kept, kept_steps=available - count,
-            call=call if self._keeps_call else None,
+        self._now = Moment(
+            state=state, steps=now.steps + steps, begun=True, lacks_batch=lacks_batch, kept=kept,
+            kept_steps=available - count, call=call if self._keeps_call else None, conditions=conditions,
         )  # fmt: skip
         return self._deliver(self._shaped(answers, 0, lacks_batch=lacks_batch), out)
 

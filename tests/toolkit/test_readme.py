@@ -1,16 +1,22 @@
 """Every Python block of README and docs runs, in the order of its page; the commands shown are commands that exist."""
 
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from lstm_edge.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/data.md")
+PAGES = ("README.md", "docs/data.md", "docs/streaming.md")
 
 
 def blocks(page, language):
@@ -27,9 +33,29 @@ def test_every_python_block_runs(page, tmp_path, monkeypatch, capsys):
         # Each block in a namespace of its own: a reader copies one of them.
         exec(compile(block, f"{page}, block {number}", "exec"), {"__name__": f"block_{number}"})
     assert list(tmp_path.iterdir())
+    if page == "docs/streaming.md":
+        run_the_streams_of(page)
     if page == "README.md":
         # The figure that its comment speaks of.
         assert 0 < float(capsys.readouterr().out.splitlines()[0]) < 2e-6
+
+
+def run_the_streams_of(page):
+    """Run the commands of the page on streams, in a shell, with the model that its Python made."""
+    shutil.copy(ROOT / "tests" / "device" / "models" / "tagger.onnx", "tagger.onnx")
+    frames = np.random.default_rng(0).normal(size=(9, 40))
+    Path("frames.jsonl").write_text("".join(f"{frame.tolist()}\n" for frame in frames))
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    [block] = blocks(page, "sh")
+    subprocess.run(["bash", "-ec", block], check=True, env=os.environ | {"PATH": folders}, timeout=600)
+    answers, first, rest = (
+        [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]
+        for name in ("answers", "first", "rest")
+    )
+    # Nine frames and the end; the file that is saved is of a sequence that goes on.
+    assert [len(lines) for lines in (answers, first, rest)] == [10, 9, 10]
+    assert [answer["scores"] for answer in answers[:9]] == first
+    assert {label for answer in answers for label in answer["labels"]} <= {"yes", "no", "other"}
 
 
 def test_the_data_page_shows_a_file_that_loads(tmp_path, monkeypatch):
@@ -42,9 +68,8 @@ def test_the_data_page_shows_a_file_that_loads(tmp_path, monkeypatch):
 
 
 def commands():
-    lines = [
-        line for page in ("README.md", "docs/cuda.md") for block in blocks(page, "sh") for line in block.split("\n")
-    ]
+    pages = ("README.md", "docs/cuda.md", "docs/streaming.md")
+    lines = [line for page in pages for block in blocks(page, "sh") for line in block.split("\n")]
     return [shlex.split(line, comments=True) for line in lines if "lstm-edge " in line and "pip" not in line]
 
 
