@@ -19,6 +19,7 @@ from lstm_edge.cli._options import (
     MetricName,
     MissingName,
     MissingRule,
+    StatePairs,
     StepEvery,
     Targets,
     TaskOfModel,
@@ -126,7 +127,7 @@ def export(
             help="explicit: states are inputs and outputs, for streaming; hidden: states start at zero inside."
         ),
     ] = States.EXPLICIT,
-    state: Annotated[States | None, typer.Option(hidden=True)] = None,
+    state: StatePairs = None,
     lengths: Annotated[bool, typer.Option("--lengths", help="Add an input for the valid length of each row.")] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Inline the lstm_edge functions, for tools without local functions.")
@@ -147,10 +148,11 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
-    if state is not None:
+    if set(state or ()) & set(States):
         say_renamed("--state", "states")
-        states = state
-    values = arguments({name: value for name, value in locals().items() if name not in ("as_json", "state")})
+        states = next(States(text) for text in reversed(state or ()) if text in set(States))
+        state = [text for text in state or () if text not in set(States)]
+    values = arguments({name: value for name, value in locals().items() if name != "as_json"})
     from lstm_edge.commands.export import export as run
 
     report = run(**values, progress=progress)

@@ -7,9 +7,8 @@ from lstm_edge.commands.class_names import parse_labels
 from lstm_edge_exporters.adopt import AdoptReport
 from lstm_edge_exporters.adopt import adopt as run
 from lstm_edge_exporters.adopt.axes import parse_inputs
-from lstm_edge_exporters.adopt.recognize import parse_pairs
 from lstm_edge_exporters.onnx_graph.fold import parse_fixed
-from lstm_edge_exporters.verify.inputs import ranges_of
+from lstm_edge_exporters.verify.inputs import parse_pairs, ranges_of
 from lstm_edge_runtime.card import Task, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.files import read_arrays

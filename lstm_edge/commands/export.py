@@ -1,6 +1,7 @@
 """``lstm-edge export``: export a module, a checkpoint, a Keras file or a factory to one verified ``.onnx`` file."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +12,9 @@ from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.exporting import ExportRequest, PipelineReport, run_export
 from lstm_edge_exporters.front_end.request import parse_front_end
 from lstm_edge_exporters.pytorch.options import ExportOptions
+from lstm_edge_exporters.verify.inputs import parse_pairs
 from lstm_edge_runtime.card import Task, TensorSpec
+from lstm_edge_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +24,7 @@ __all__ = ["export"]
 AnyPath = str | os.PathLike[str]
 
 
-@accept_old_names(module="source", path="output", state="states")
+@accept_old_names(module="source", path="output")
 def export(
     source: "nn.Module | AnyPath",
     example_inputs: "Tensor | Sequence[Tensor] | Mapping[str, Tensor] | None" = None,
@@ -39,6 +42,7 @@ def export(
     labels: Sequence[str] | str | None = None,
     front_end: str | None = None,
     states: Literal["explicit", "hidden"] = "explicit",
+    state: Mapping[str, str] | Sequence[str] = (),
     lengths: bool = False,
     plain: bool = False,
     scheme: Literal["float16", "int8", "int4"] | None = None,
@@ -85,6 +89,8 @@ def export(
             options, as in ``"log-mel:40,rate=8000"`` (docs/audio.md). ``inputs`` or ``example_inputs`` describe the
             features; ``lstm_edge.front_end`` computes the same ones for training.
         states: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial states inside.
+        state: the result that is the next value of an input, where the proof leaves it open: ``{"cache": "output_1"}``
+            or ``["cache=output_1"]``. It is an error if it is not true.
         lengths: add an int64 ``[batch]`` input ``lengths``; outputs after a row's length are zero.
         plain: inline the ``lstm_edge`` functions, for consumers without local functions.
         scheme: quantize to this scheme; see ``lstm_edge.quantize``.
@@ -108,11 +114,14 @@ def export(
         CaptureError: the source cannot be loaded or captured; the message says what to change.
         ParityError: onnxruntime's answers differ from the module's; nothing is written.
         CoverageError: a recurrent layer stayed float32, and ``allow_unquantized`` is False.
-        InputError: an option is malformed, or requires another option.
+        InputError: an option is malformed, requires another option, or ``state`` names what is no state.
         ArtifactError: a file is missing or damaged.
         DataError: the data cannot be loaded.
         OutputError: the path cannot be written.
     """
+    if isinstance(state, str):
+        states, state = _old_state(state), ()
+        warnings.warn("state is the old name of states", DeprecationWarning, stacklevel=3)
     request = ExportRequest(
         source=os.fspath(source) if isinstance(source, str | os.PathLike) else source,
         output=Path(output),
@@ -130,6 +139,7 @@ def export(
             labels=parse_labels(labels),
             front_end=None if front_end is None else parse_front_end(front_end),
             state=states,
+            pairs=dict(state) if isinstance(state, Mapping) else parse_pairs(state),
             lengths=lengths,
             plain=plain,
         ),
@@ -143,3 +153,9 @@ def export(
         threads=threads,
     )
     return run_export(request, progress or (lambda _message: None))
+
+
+def _old_state(state: str) -> Literal["explicit", "hidden"]:
+    if state in ("explicit", "hidden"):
+        return "explicit" if state == "explicit" else "hidden"
+    raise InputError(f'state={state!r}: expected pairs, such as {{"cache": "output_1"}} or ["cache=output_1"]')

@@ -76,7 +76,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StateSpec:
-    """One explicit state: its graph input, its graph output, and its float32 ``axes`` (directions, batch, size).
+    """One explicit state: its graph input, its graph output, and its ``axes`` (directions, batch, size).
 
     ``kind`` is ``"h"`` or ``"c"``; ``module`` and ``layer`` name the layer that has the state. If a foreign file stores
     a state in another form (several layers or h and c in one tensor, the last samples of a convolution), ``kind`` is
@@ -85,6 +85,8 @@ class StateSpec:
     convolution saw; ``module`` is the name of its node.
     An axis that is a multiple of the batch is a product, ``"batch*3"`` (``batch_factor``). ``initial`` is ``"zeros"``,
     the only initial value that this version writes.
+    ``nonnegative`` says that the values are at least 0, as those of a variance, and ``counts`` that they are whole
+    numbers from 0, as those of a count: what is drawn at random is such a value. ``dtype`` is the NumPy name.
     """
 
     input: str
@@ -95,6 +97,8 @@ class StateSpec:
     axes: tuple[str | int, ...]
     initial: Literal["zeros"] = "zeros"
     nonnegative: bool = field(default=False, metadata={"since": 3})
+    counts: bool = field(default=False, metadata={"since": 4})
+    dtype: Literal["float32", "int64", "int32"] = field(default="float32", metadata={"since": 4})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

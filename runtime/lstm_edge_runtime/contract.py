@@ -122,7 +122,7 @@ def _row_bytes(axes: Sequence[str | int], dtype: str = "float32") -> int:
 def _check_state_bytes(card: ModelCard) -> None:
     size = 0
     for index, state in enumerate(card.states):
-        size += _row_bytes(state.axes)
+        size += _row_bytes(state.axes, state.dtype)
         if size > MOST_STATE_BYTES:
             raise CardError(
                 f"model card: card.states[{index}].axes is {shortened(list(state.axes))}: the states of one row take "
@@ -178,8 +178,8 @@ def _check_axes(path: str, name: str, card: tuple[str | int, ...], graph: tuple[
 def _check_state(path: str, state: StateSpec, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> None:
     for field, name, graph in (("input", state.input, inputs), ("output", state.output, outputs)):
         found = _find(f"{path}.{field}", field, name, graph)
-        if found.dtype != "float32":
-            raise CardError(f"model card: {path}.{field} {name!r} has dtype {found.dtype}, a state is float32")
+        if found.dtype != state.dtype:
+            raise CardError(f"model card: {path}.{field} {name!r} has dtype {found.dtype}, the card says {state.dtype}")
         if found.axes or field == "input":
             _check_axes(f"{path}.axes", name, state.axes, found.axes)
     if any(isinstance(axis, str) and batch_factor(axis) is None for axis in state.axes):

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import StateSpec, batch_factor
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.reading import translated
 
 __all__ = ["State", "batch_of_shape", "state_shape"]
-
-Float32 = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def state_shape(spec: StateSpec, batch_size: int) -> tuple[int, ...]:
@@ -26,8 +25,10 @@ def batch_of_shape(spec: StateSpec, shape: Sequence[int]) -> int | None:
     return next((size // factor for size, factor in zip(shape, factors, strict=True) if factor is not None), None)
 
 
-class State(Mapping[str, Float32]):
-    """An immutable mapping from each state input's name to a read-only float32 array [directions, batch, size].
+class State(Mapping[str, Array]):
+    """An immutable mapping from each state input's name to a read-only array [directions, batch, size].
+
+    The arrays are float32; those of a count may be int64 or int32 (``StateSpec.dtype``).
 
     Two states are equal if their names and values are equal. ``Session.initial_state`` makes the first state;
     ``Session.run`` and ``Stream.state`` return later ones.
@@ -35,7 +36,7 @@ class State(Mapping[str, Float32]):
 
     __slots__ = ("_arrays", "_begun", "_blocked", "_specs")
 
-    _arrays: dict[str, Float32]
+    _arrays: dict[str, Array]
     _begun: bool | None
     _blocked: str
     _specs: tuple[StateSpec, ...]
@@ -47,7 +48,7 @@ class State(Mapping[str, Float32]):
 
         Args:
             specs: the model's states.
-            arrays: float32 array for each state input's name, of the right shape.
+            arrays: an array for each state input's name, of the right dtype and shape.
             begun: see the property; None: what the arrays show.
             blocked: see the property.
         """
@@ -55,7 +56,7 @@ class State(Mapping[str, Float32]):
         self._arrays = {}
         for spec in self._specs:
             # A read-only copy: a later change to the caller's array cannot change the state.
-            array = np.array(arrays[spec.input], dtype=np.float32, order="C")
+            array = np.array(arrays[spec.input], dtype=spec.dtype, order="C")
             array.flags.writeable = False
             self._arrays[spec.input] = array
 
@@ -65,7 +66,7 @@ class State(Mapping[str, Float32]):
 
         Args:
             specs: the model's states (``session.states``).
-            arrays: float32 [directions, batch, size] for each state input's name; they are copied.
+            arrays: [directions, batch, size] for each state input's name, of the state's dtype; they are copied.
 
         Raises:
             InputError: a state is missing or unknown, has a wrong dtype or shape, holds NaN or infinity, the batch
@@ -99,7 +100,7 @@ class State(Mapping[str, Float32]):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
         with translated(InputError, f"the states of {batch_size} rows cannot be made"):
-            arrays = {spec.input: np.zeros(state_shape(spec, int(batch_size)), np.float32) for spec in specs}
+            arrays = {spec.input: np.zeros(state_shape(spec, int(batch_size)), spec.dtype) for spec in specs}
             return cls(specs, arrays, begun=False)
 
     @property
@@ -137,7 +138,7 @@ class State(Mapping[str, Float32]):
                 return rows
         return None
 
-    def __getitem__(self, name: str) -> Float32:
+    def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -159,11 +160,11 @@ class State(Mapping[str, Float32]):
         shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in self._arrays.items())
         return f"State({shapes})"
 
-    def to_arrays(self) -> dict[str, Float32]:
+    def to_arrays(self) -> dict[str, Array]:
         """Return a copy of each array by the name of its state input, for example for ``numpy.savez``."""
         return {name: array.copy() for name, array in self._arrays.items()}
 
-    def stacked(self, kind: str = "h", module: str | None = None) -> Float32:
+    def stacked(self, kind: str = "h", module: str | None = None) -> Array:
         """Return the state of one module in PyTorch's layout.
 
         Args:
@@ -194,9 +195,9 @@ class State(Mapping[str, Float32]):
 
 def _check(spec: StateSpec, array: Any) -> int | None:
     """Refuse an array that does not fit the state; return its batch size, or None if the batch size is fixed."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+    if not isinstance(array, np.ndarray) or array.dtype != spec.dtype:
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise InputError(f"state {spec.input!r} must be a float32 array, got {got}")
+        raise InputError(f"state {spec.input!r} must be {_a(spec.dtype)} array, got {got}")
     expected = "[" + ", ".join(map(str, spec.axes)) + "]"
     rows = batch_of_shape(spec, array.shape) if array.ndim == len(spec.axes) else None
     if array.ndim != len(spec.axes) or array.shape != state_shape(spec, rows or 1):
@@ -204,3 +205,7 @@ def _check(spec: StateSpec, array: Any) -> int | None:
     if not np.isfinite(array).all():
         raise InputError(f"state {spec.input!r} holds NaN or infinity")
     return rows
+
+
+def _a(dtype: str) -> str:
+    return f"an {dtype}" if dtype.startswith("int") else f"a {dtype}"

@@ -29,8 +29,8 @@ __all__ = ["OpenModel", "Stream"]
 # A plan holds the buffers for one input shape. Most streams see one or two shapes (the chunk and a shorter last one).
 # Eight plans leave room, and limit the memory of a stream whose input length keeps changing.
 _MOST_PLANS = 8
-# All states share one buffer, each at a multiple of 64 bytes (a cache line), so that one dot product checks them all.
-# In float32 elements.
+# All float32 states share one buffer, each at a multiple of 64 bytes (a cache line), so that one dot product checks
+# them all. In float32 elements.
 _ALIGNMENT = 16
 
 
@@ -111,13 +111,17 @@ class Stream:
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._last: _Plan | None = None
         layout, offset = {}, 0
+        counts = [spec for spec in session.states if spec.dtype != "float32"]
         for spec in session.states:
+            if spec.dtype != "float32":
+                continue
             shape = state_shape(spec, self._batch_size)
             layout[spec.input] = (offset, shape)
             offset += math.ceil(math.prod(shape) / _ALIGNMENT) * _ALIGNMENT
         self._flats = (np.zeros(offset, np.float32), np.zeros(offset, np.float32))
         self._states = tuple(
             {name: flat[at : at + math.prod(shape)].reshape(shape) for name, (at, shape) in layout.items()}
+            | {spec.input: np.zeros(state_shape(spec, self._batch_size), spec.dtype) for spec in counts}
             for flat in self._flats
         )
         self._go_to(initial, 0)

@@ -326,7 +326,7 @@ MEANINGS = {
     ),
     "--split": Row("choice", "How sequences are put into folds.", ("select",)),
     "--show-labels": Row("flag", "Print the names of the classes.", ("run",)),
-    "--state": Row("texts", "An input and the output that leaves its next value.", ("adopt",)),
+    "--state": Row("texts", "An input and the output that leaves its next value.", ("export", "adopt")),
     "--sequence": Row("flag", "Loop over time: a file of one step per call takes a whole sequence.", ("adopt",)),
     "--stateful": Row("flag", "Make the hidden zero states of a file explicit.", ("adopt",)),
     "--states": Row("choice", "Whether the states of a module become inputs and outputs.", ("export",)),

@@ -14,13 +14,13 @@ kinds they need not.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from lstm_edge_exporters.adopt.trial import Trial
+from lstm_edge_exporters.adopt.trial import Runs
 from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
@@ -63,8 +63,9 @@ def find_caches(
     candidates: Mapping[str, Sequence[str]],
     *,
     sizes: Mapping[str, int],
-    scalars: Mapping[str, Sequence[Array]],
-    ids_below: int,
+    open_trial: Callable[[bytes], Runs],
+    related: Callable[[str, str], bool] | None = None,
+    counts: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """Return the outputs that are proved to be the next value of an input.
 
@@ -73,8 +74,10 @@ def find_caches(
         inputs: all of its inputs, axes named.
         candidates: for each float32 input in question the outputs of its shape and dtype.
         sizes: the size of each named axis.
-        scalars: values to try for integer inputs.
-        ids_below: bound of other integer inputs.
+        open_trial: opens a serialized model, with more outputs than this one, to be run.
+        related: says whether an input and an output belong together, which some proofs need; by default their names
+            agree.
+        counts: the inputs that count: their values are whole numbers.
 
     Returns:
         For each input of which a proof was found, the outputs that are proved; several where the file itself leaves
@@ -84,22 +87,25 @@ def find_caches(
     shapes = {name: [sizes[a] if isinstance(a, str) else a for a in specs[name].axes] for name in candidates}
     model = parse_model(data)
     joins = [join for name in candidates for join in _probe_joins(model, name)]
-    trial = Trial(ir.to_proto(model).SerializeToString(), scalars=scalars, ids_below=ids_below)
+    trial = open_trial(ir.to_proto(model).SerializeToString())
+    related = related or same_stem
 
     def run(seed: int, given: Mapping[str, Array]) -> _Run | None:
         answers = trial.run(inputs, sizes, seed=seed, given=given)
         return None if answers is None else (dict(given), answers)
 
-    tried = [run(seed, _distinct_values(shapes, seed)) for seed in (1, 2)]
+    tried = [run(seed, _distinct_values(shapes, seed, counts)) for seed in (1, 2)]
     runs = [one for one in tried if one is not None]
     found: dict[str, list[str]] = {}
     for name, outputs in candidates.items():
         proved = []
         if len(runs) == len(tried):
             own = [join for join in joins if join.entering == name]
-            proved = [out for out in outputs if _is_register(own, runs, name, out) or _is_buffer(runs, name, out)]
-        related = [] if proved else [output for output in outputs if same_stem(name, output)]
-        proved += [output for output in related if _is_statistic(run, shapes[name], name, output)]
+            proved = [
+                out for out in outputs if _is_register(own, runs, name, out) or _is_buffer(runs, name, out, related)
+            ]
+        alike = [] if proved else [output for output in outputs if related(name, output)]
+        proved += [output for output in alike if _is_statistic(run, shapes[name], name, output)]
         if proved:
             found[name] = proved
     return found
@@ -121,11 +127,17 @@ def _stem(name: str) -> tuple[str, ...]:
     return tuple(left)
 
 
-def _distinct_values(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Array]:
-    """Values between -1.5 and 1.5 in random order for each input, each of them once: float32 of the shapes."""
+def _distinct_values(shapes: Mapping[str, Sequence[int]], seed: int, counts: Collection[str]) -> dict[str, Array]:
+    """Values between -1.5 and 1.5 in random order for each input, each of them once: float32 of the shapes.
+
+    Those of ``counts`` are 1 or 2, by the seed.
+    """
     values = {}
     for place, (name, shape) in enumerate(shapes.items()):
         count = int(np.prod(shape, dtype=np.int64))
+        if name in counts:
+            values[name] = np.full(shape, seed, np.float32)
+            continue
         order = np.random.default_rng([seed, place]).permutation(count) + (place + 1) / (len(shapes) + 1)
         values[name] = (order * (3 / count) - 1.4993).reshape(shape).astype(np.float32)
     return values
@@ -197,7 +209,7 @@ def _places(source: Array, values: Array) -> Array | None:
     return places if np.array_equal(flat[places], values.reshape(-1)) else None
 
 
-def _is_buffer(runs: Sequence[_Run], entering: str, leaving: str) -> bool:
+def _is_buffer(runs: Sequence[_Run], entering: str, leaving: str, related: Callable[[str, str], bool]) -> bool:
     """Say whether some elements of the output, and not all, are elements of the input, the same ones in each run.
 
     Where most are at the place that they had, as in an output that lets something through, the names must agree.
@@ -210,7 +222,7 @@ def _is_buffer(runs: Sequence[_Run], entering: str, leaving: str) -> bool:
     if not same.any() or same.all():
         return False
     moved = same & (places != np.arange(flat.size))
-    return bool(2 * moved.sum() > same.sum()) or same_stem(entering, leaving)
+    return bool(2 * moved.sum() > same.sum()) or related(entering, leaving)
 
 
 def _is_statistic(run: _Runner, shape: Sequence[int], entering: str, leaving: str) -> bool:

@@ -7,6 +7,7 @@ layer's state. That holds for a layer's own h or c, for stacked layers, and for 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -23,26 +24,9 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["parse_pairs", "recognize_states", "trial_sizes"]
+__all__ = ["recognize_states", "trial_sizes"]
 
 _Run = tuple[dict[str, Array], dict[str, Array]]
-
-
-def parse_pairs(texts: Sequence[str]) -> dict[str, str]:
-    """Read ``IN=OUT`` pairs of a state's input and output.
-
-    Raises:
-        InputError: a text is not of this form, or a name is given twice.
-    """
-    pairs: dict[str, str] = {}
-    for text in texts:
-        entering, sign, leaving = (part.strip() for part in text.partition("="))
-        if not sign or not entering or not leaving:
-            raise InputError(f'--state {text!r} must look like "h=hn": an input and the output that follows it')
-        if entering in pairs or leaving in pairs.values():
-            raise InputError(f"--state {text!r}: the input or the output is given twice")
-        pairs[entering] = leaving
-    return pairs
 
 
 def recognize_states(
@@ -78,7 +62,8 @@ def recognize_states(
     check_read(named, unread)
     with unique_names(model):
         layers = _hand_on(model)
-    trial = Trial(ir.to_proto(model).SerializeToString(), scalars=scalars, ids_below=ids_below)
+    open_trial = partial(Trial, scalars=scalars, ids_below=ids_below)
+    trial = open_trial(ir.to_proto(model).SerializeToString())
     runs = _runs(trial, inputs, [spec for spec in open_inputs if spec.dtype == "float32" and spec.axes]) or []
     outputs = {name: a for name, a in runs[0][1].items() if name not in done} if runs else {}
     _check_named(named, open_inputs, outputs, [spec.output for spec in known])
@@ -93,7 +78,7 @@ def recognize_states(
     taken = {leaving for leavings in proved.values() for leaving in leavings}
     free = {name: [leaving for leaving in alike[name] if leaving not in taken] for name in alike if not proved[name]}
     candidates = {name: leavings for name, leavings in free.items() if leavings}
-    caches = find_caches(data, inputs, candidates, sizes=trial_sizes(inputs), scalars=scalars, ids_below=ids_below)
+    caches = find_caches(data, inputs, candidates, sizes=trial_sizes(inputs), open_trial=open_trial)
     ordinary = [spec.name for spec in open_inputs if spec.name not in named and not proved.get(spec.name)]
     proved |= _with_data_left(caches, len(ordinary)) | {name: [leaving] for name, leaving in named.items()}
     chosen = [(spec, proved[spec.name][0]) for spec in open_inputs if len(proved.get(spec.name, ())) == 1]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lstm_edge_exporters.adopt.trial import Trial
+from lstm_edge_exporters.adopt.trial import Runs
 from lstm_edge_exporters.verify.inputs import random_state
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, StateSpec, TensorSpec
@@ -19,7 +19,7 @@ _LARGE = 1000.0
 
 
 def idle_states(
-    trial: Trial,
+    trial: Runs,
     inputs: Sequence[TensorSpec],
     sizes: Mapping[str, int],
     states: Sequence[StateSpec],
@@ -54,7 +54,7 @@ def idle_states(
 
 
 def with_domains(
-    trial: Trial, inputs: Sequence[TensorSpec], sizes: Mapping[str, int], states: Sequence[StateSpec]
+    trial: Runs, inputs: Sequence[TensorSpec], sizes: Mapping[str, int], states: Sequence[StateSpec]
 ) -> tuple[StateSpec, ...]:
     """Mark packed states as ``nonnegative`` where the model's answers are finite at such values of them alone.
 
@@ -70,7 +70,7 @@ def with_domains(
 
 
 def _answers(
-    trial: Trial,
+    trial: Runs,
     inputs: Sequence[TensorSpec],
     sizes: Mapping[str, int],
     states: Sequence[StateSpec],

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +16,7 @@ from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
-__all__ = ["Trial", "length_inputs", "scalar_values"]
+__all__ = ["Runs", "Trial", "length_inputs", "scalar_values"]
 
 
 # An integer input without dynamic axes is tried with the constants that the graph compares it with, then with these.
@@ -82,6 +83,21 @@ def _check_sizes(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> None:
         size = int(np.prod([float(axis) for axis in shape])) * np.dtype(spec.dtype).itemsize
         if size > LARGEST_INPUT_BYTES:
             raise ArtifactError(f"input {spec.name!r} has the shape {shape}, {size} bytes: too large to try the file")
+
+
+class Runs(Protocol):
+    """What is run to learn about a model."""
+
+    def run(
+        self,
+        specs: Sequence[TensorSpec],
+        sizes: Mapping[str, int],
+        *,
+        seed: int = 0,
+        given: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array] | None:
+        """Return the outputs by name, for inputs drawn from ``seed`` of which some are given; None: it does not run."""
+        ...
 
 
 class Trial:

@@ -21,15 +21,15 @@ IR_VERSION = 8  # the oldest that has model-local functions; read by every onnxr
 
 
 def free_output_names(model: ir.Model) -> None:
-    """Rename what has the name of an output of the graph and is none; in place.
+    """Rename what has the name of an input or an output of the graph and is none; in place.
 
-    torch.onnx gives outputs the names that it was asked for, and a value inside the graph may have one already: it
-    calls them after operators, such as ``add`` or ``maximum_1``.
+    torch.onnx gives inputs and outputs the names that it was asked for, and a value inside the graph may have one
+    already: it calls them after operators, such as ``add`` or ``maximum_1``.
     """
     outputs = {id(value) for value in model.graph.outputs}
-    taken = {value.name for value in model.graph.outputs}
+    taken = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
     values = [value for node in model.graph.all_nodes() for value in node.outputs]
-    names = Names([*taken, *(value.name for value in values), *(value.name for value in model.graph.inputs)])
+    names = Names([*taken, *(value.name for value in values)])
     for value in values:
         if value.name in taken and id(value) not in outputs:
             value.name = names.take(f"{value.name}_inside")

@@ -110,6 +110,7 @@ def find_carried(
     inputs: Sequence[TensorSpec],
     outputs: Callable[[Sequence[Pass]], Sequence[TensorSpec]],
     draws: Sequence[Mapping[str, Array]],
+    named: Mapping[str, str],
 ) -> tuple[list[Pass], tuple[StateSpec, ...]]:
     """Find the states that forward keeps in a form of its own, for recurrent calls whose initial state it computes.
 
@@ -120,6 +121,7 @@ def find_carried(
         outputs: returns forward's outputs besides the states of the given recurrent calls.
         draws: arrays for forward's inputs by name, at the traced sizes. A call that starts from zeros must do so for
             all of them: a mask can clear the state of every row in one.
+        named: outputs by input that the user says are states.
 
     Returns:
         The recurrent calls, with ``"carried"`` as the start of those that were found, and the states in the order of
@@ -145,7 +147,7 @@ def find_carried(
     if not parts or not runs:
         return passes, ()
     arrays, _ = max(runs, key=lambda run: _nonzero(run[1], {part.key for part in parts}))
-    search = _Search(watcher, passes, arrays, inputs, outputs(passes))
+    search = _Search(watcher, passes, arrays, inputs, outputs(passes), named=named)
     pairs = {(part.key, part.index): search.pair(part) for part in parts}
     done = {part.key for part in parts} - {key for (key, _), pair in pairs.items() if pair is None}
     found = [(part, pair) for part in parts if part.key in done and (pair := pairs[part.key, part.index]) is not None]
@@ -167,7 +169,10 @@ class _Search:
         arrays: Mapping[str, Array],
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
+        *,
+        named: Mapping[str, str],
     ) -> None:
+        self._named = named
         self._watcher, self._passes, self._arrays = watcher, passes, arrays
         self._inputs = {spec.name: spec for spec in inputs if _may_be_state(spec)}
         self._outputs = {spec.name: spec for spec in outputs if _may_be_state(spec)}
@@ -192,6 +197,7 @@ class _Search:
             for a in (sources or self._inputs)
             for b in (held or self._outputs)
             if self._inputs[a].axes == self._outputs[b].axes
+            and (self._named.get(a) == b or (a not in self._named and b not in self._named.values()))
             and ((a in sources and b in held) or self._is_scaled(part, a, b, sources.get(a), held.get(b)))
         ]
         if len(pairs) > 1 and len({a for a, _ in pairs}) == 1:
@@ -201,7 +207,8 @@ class _Search:
             raise CaptureError(
                 f"{part.item.name}: its state can be each of these inputs and outputs: "
                 f"{', '.join(f'{a} -> {b}' for a, b in pairs)} ({part.item.line}); give the inputs and outputs of "
-                "forward different axes, or export with states='hidden'"
+                f"forward different axes, say which it is (--state {pairs[0][0]}={pairs[0][1]}), or export with "
+                "states='hidden'"
             )
         if not pairs:
             return None

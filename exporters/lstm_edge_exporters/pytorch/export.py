@@ -17,6 +17,7 @@ from lstm_edge_exporters.artifact import (
 from lstm_edge_exporters.labels import check_labels
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.writing import to_proto
+from lstm_edge_exporters.pytorch.caches import with_caches
 from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.containers import flat_forward
@@ -125,6 +126,7 @@ def _build_flat(
         everything,
         explicit_state=options.state == "explicit",
         output_names=options.output_names or description.get("outputs"),
+        pairs=options.pairs,
     )
     original = Original(module, plan)
     lengths = _wants_lengths(module, plan, asked=options.lengths)
@@ -137,6 +139,8 @@ def _build_flat(
     count = sum(len(recurrence.layers) for _, recurrence in layers.values())
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
     captured = capture(module, plan, maker, lengths=lengths)
+    if options.state == "explicit":
+        captured, original, maker = with_caches(captured, original, maker, named=options.pairs, say=say)
     check_labels(options.labels, captured.outputs)
     proto = to_proto(captured.model, plain=options.plain)
     captured = replace(captured, outputs=axes_of_graph(captured.outputs, proto.graph))

@@ -1,7 +1,7 @@
 """The options of an export; imports no torch, so that a command line can create them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lstm_edge_exporters.front_end.request import FrontEnd
@@ -20,6 +20,8 @@ class ExportOptions:
         inputs: each input of forward in order, as ``"x: float32[batch, time, 40]"``; if empty, the axes are guessed
             from the examples.
         state: ``"explicit"``: one input and output per layer and kind; ``"hidden"``: zero initial state inside.
+        pairs: the result of forward that is the next value of an input, by the input's name, where the proof leaves it
+            open.
         lengths: add an int64 ``[batch]`` input ``lengths``; outputs past a row's length are zero.
         plain: inline the ``lstm_edge::`` functions, for consumers that know no local functions.
         batch_axis: the name of the axis that is the batch; found by running the module without it.
@@ -30,11 +32,13 @@ class ExportOptions:
         output_names: names for the outputs, in order; if empty, they are named after their place in the result.
 
     Raises:
-        InputError: ``state`` is neither of the two, or ``task`` or ``labels`` cannot be those of a model.
+        InputError: ``state`` is neither of the two, or it is ``"hidden"`` and there are ``pairs``, or ``task`` or
+            ``labels`` cannot be those of a model.
     """
 
     inputs: Sequence[str | TensorSpec] = ()
     state: Literal["explicit", "hidden"] = "explicit"
+    pairs: Mapping[str, str] = field(default_factory=dict)
     lengths: bool = False
     plain: bool = False
     batch_axis: str | None = None
@@ -47,5 +51,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.state not in ("explicit", "hidden"):
             raise InputError(f"state must be 'explicit' or 'hidden', got {self.state!r}")
+        if self.pairs and self.state == "hidden":
+            raise InputError(
+                "--state IN=OUT names an explicit state, and --states hidden asks for none: give one of them"
+            )
         check_task(self.task)
         check_label_names(self.labels, self.task)

@@ -41,6 +41,7 @@ class Plan:
         inputs: forward's positional arguments, states and lengths among them where forward takes such.
         outputs: what forward returns besides states.
         output_names: the requested names of forward's results, in order, or None.
+        results: the names of what forward returns, in order, states of its own among them.
         passes: of all recurrent layers, in the order of ``layers``.
         calls: for each module, the place of each call's pass among the module's passes.
         loops: for each module that a loop over time calls once a step, the line that does.
@@ -58,6 +59,7 @@ class Plan:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     output_names: Sequence[str] | None
+    results: tuple[str, ...]
     passes: tuple[Pass, ...]
     calls: Mapping[str, tuple[int, ...]]
     loops: Mapping[str, str]
@@ -79,6 +81,7 @@ def watch(
     *,
     explicit_state: bool,
     output_names: Sequence[str] | None = None,
+    pairs: Mapping[str, str] | None = None,
 ) -> Plan:
     """Run forward at three shapes and record how it uses its recurrent layers.
 
@@ -89,6 +92,7 @@ def watch(
         maker: makes all of them, states among them.
         explicit_state: layers that start from zeros get their own states.
         output_names: for what forward returns, in order.
+        pairs: results by input that the user says are states.
 
     Raises:
         CaptureError: the module fails or returns something unexpected, a recurrent layer is never called, or its
@@ -115,6 +119,7 @@ def watch(
                 *(naming(one.result, one.tracker, items) for one in (base, wider, longer))
             ),
             draws=_draws(maker, base.arrays),
+            named=pairs or {},
         )
     if explicit_state:
         _check_starts(passes, layers, module, base.tracker.changes)
@@ -140,6 +145,7 @@ def watch(
         inputs=inputs,
         outputs=outputs,
         output_names=output_names,
+        results=tuple(results),
         passes=tuple(passes),
         calls={name: tuple(order) for name, order in base.tracker.order.items()},
         loops=loops,

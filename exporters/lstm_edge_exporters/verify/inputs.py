@@ -18,6 +18,7 @@ __all__ = [
     "InputMaker",
     "named_roles",
     "parse_input",
+    "parse_pairs",
     "random_feeds",
     "random_lengths",
     "random_state",
@@ -58,6 +59,23 @@ def parse_input(text: str) -> TensorSpec:
     parsed = tuple(int(axis) if axis.isdecimal() else axis for axis in axes)
     found = None if match["range"] is None else _parse_range(match["name"], match["range"])
     return TensorSpec(name=match["name"], dtype=match["dtype"], axes=parsed, range=found)
+
+
+def parse_pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Read ``IN=OUT`` pairs of a state's input and output.
+
+    Raises:
+        InputError: a text is not of this form, or a name is given twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        entering, sign, leaving = (part.strip() for part in text.partition("="))
+        if not sign or not entering or not leaving:
+            raise InputError(f'--state {text!r} must look like "h=hn": an input and the output that follows it')
+        if entering in pairs or leaving in pairs.values():
+            raise InputError(f"--state {text!r}: the input or the output is given twice")
+        pairs[entering] = leaving
+    return pairs
 
 
 def _parse_range(name: str, text: str) -> tuple[float, float]:
@@ -271,18 +289,20 @@ def _within_range(spec: TensorSpec, rng: np.random.Generator, shape: Sequence[in
 
 
 def random_state(specs: Sequence[StateSpec], rng: np.random.Generator, batch: int, *, zero: bool) -> dict[str, Array]:
-    """Return an array for each state: zeros, or normal values of deviation 0.5, float32 [directions, batch, size].
+    """Return an array for each state: zeros, or normal values of deviation 0.5, [directions, batch, size].
 
-    States that are ``nonnegative`` get the magnitudes of such values.
+    States that are ``nonnegative`` get the magnitudes of such values, those that count 0, 1 or 2.
     """
     state: dict[str, Array] = {}
     for spec in specs:
         shape = state_shape(spec, batch)
         if spec.kind == "cache":
-            state[spec.input] = np.zeros(shape, np.float32)  # of a fresh stream: its zeros are the padding
+            state[spec.input] = np.zeros(shape, spec.dtype)  # of a fresh stream: its zeros are the padding
             continue
-        values = np.zeros(shape) if zero else np.round(rng.standard_normal(shape) * 32) / 64
-        state[spec.input] = (np.abs(values) if spec.nonnegative else values).astype(np.float32)
+        values: Array = np.zeros(shape) if zero else np.round(rng.standard_normal(shape) * 32) / 64
+        if spec.counts and not zero:
+            values = rng.integers(0, 3, shape)
+        state[spec.input] = (np.abs(values) if spec.nonnegative else values).astype(spec.dtype)
     return state
 
 
