@@ -243,9 +243,8 @@ def test_the_end_of_a_sequence_is_an_input_for_itself(role):
     }
     card = session.card.replace(**{role: ends[role]})
     if role == "states":
-        # A state is float32, so that a graph cannot have both.
         state = dataclasses.replace(card.states[0], input="end")
-        with pytest.raises(CardError, match=r"card\.states\[0\]\.input 'end' has dtype int64, a state is float32"):
+        with pytest.raises(CardError, match=r"card\.states\[0\]\.input 'end' has dtype int64, the card says float32"):
             read_contract(session.onnxruntime_session, card.replace(states=(state, *card.states[1:])))
         return
     with pytest.raises(CardError, match=rf"card\.streaming\.end is 'end', which card\.{role} names too"):
