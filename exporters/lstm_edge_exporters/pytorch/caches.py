@@ -26,7 +26,7 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["with_caches"]
+__all__ = ["with_returned_states"]
 
 DType = Literal["float32", "int64", "int32"]
 DTYPES: tuple[DType, ...] = get_args(DType)
@@ -34,7 +34,7 @@ Pairs = Mapping[str, str]
 Say = Callable[[str], None]
 
 
-def with_caches(
+def with_returned_states(
     captured: Captured, original: Original, maker: InputMaker, *, named: Pairs, say: Say
 ) -> tuple[Captured, Original, InputMaker]:
     """Make states of the inputs that are proved to be, or that the user says are.

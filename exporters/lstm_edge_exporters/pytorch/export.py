@@ -17,7 +17,7 @@ from lstm_edge_exporters.artifact import (
 from lstm_edge_exporters.labels import check_labels
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.writing import to_proto
-from lstm_edge_exporters.pytorch.caches import with_caches
+from lstm_edge_exporters.pytorch.caches import with_returned_states
 from lstm_edge_exporters.pytorch.calls import recurrent_modules
 from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.containers import flat_forward
@@ -140,7 +140,7 @@ def _build_flat(
     say(f"capturing {type(module).__name__} with {count} recurrent layer{'s' * (count != 1)} kept whole")
     captured = capture(module, plan, maker, lengths=lengths)
     if options.state == "explicit":
-        captured, original, maker = with_caches(captured, original, maker, named=options.pairs, say=say)
+        captured, original, maker = with_returned_states(captured, original, maker, named=options.pairs, say=say)
     check_labels(options.labels, captured.outputs)
     proto = to_proto(captured.model, plain=options.plain)
     captured = replace(captured, outputs=axes_of_graph(captured.outputs, proto.graph))
