@@ -3,8 +3,9 @@
 ``python benchmarks/denoiser.py`` prints the table, ``--write`` puts it into docs/denoiser.md (``make docs-denoiser``).
 The model and the recording are not part of this project and are not fetched: ``--folder`` names a folder with
 ``gtcrn_simple.onnx`` and ``mix.wav`` of https://github.com/Xiaobin-Rong/gtcrn (``stream/onnx_models``, ``test_wavs``).
-Without them the command says so and ends with exit code 0. It takes about a minute; exit code 1: a requirement is
-missed.
+``--speech`` names the folder of the recordings of Debian's ``pocketsphinx-testdata``, for SI-SDR (denoiser_sdr.py).
+Without these files the command says so, and leaves out what needs them. It takes about twenty minutes; exit code 1: a
+requirement is missed.
 """
 
 import argparse
@@ -18,15 +19,21 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import denoiser_sdr
+from denoiser_speech import RECORDINGS
+from waveform import HOP, SHAPE, WINDOW, samples
+
 from lstm_edge_runtime.arrays import Array
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT.parent / "shared" / "models" / "gtcrn"
 MODEL, RECORDING = "gtcrn_simple.onnx", "mix.wav"
 DOCUMENT = ROOT / "docs" / "denoiser.md"
-BEGIN, END = "<!-- denoiser: written by `make docs-denoiser` -->\n", "<!-- denoiser: end -->\n"
+METRIC_CODE = Path(__file__).resolve().with_name("waveform.py")
 
-RATE, WINDOW, HOP = 16000, 512, 256
+RATE = 16000
 STATES = {"conv_cache": "conv_cache_out", "tra_cache": "tra_cache_out", "inter_cache": "inter_cache_out"}
 
 # Requirements: the difference of any output or state of a frame from the original's, and the output's distortion.
@@ -64,25 +71,17 @@ def read_recording(path: Path) -> Array:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
 
 
-def _window() -> Array:
-    return np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW))
-
-
 def spectra(samples: Array) -> Frames:
     """Cut samples into frames float32 [1, 257, 1, 2]: real and imaginary part of a 512-point transform, hop 256."""
     padded = np.pad(samples, (WINDOW - HOP, WINDOW))
     count = (padded.size - WINDOW) // HOP + 1
-    cut = [np.fft.rfft(padded[i * HOP : i * HOP + WINDOW] * _window()) for i in range(count)]
+    cut = [np.fft.rfft(padded[i * HOP : i * HOP + WINDOW] * SHAPE) for i in range(count)]
     return [np.stack([f.real, f.imag], -1)[None, :, None].astype(np.float32) for f in cut]
 
 
 def samples_of(frames: Frames) -> Array:
     """Add frames up to samples float64 again: the inverse of ``spectra``."""
-    out = np.zeros(HOP * (len(frames) - 1) + WINDOW)
-    for i, frame in enumerate(frames):
-        values = frame[0, :, 0].astype(np.float64)
-        out[i * HOP : i * HOP + WINDOW] += np.fft.irfft(values[:, 0] + 1j * values[:, 1]) * _window()
-    return out[WINDOW - HOP :]
+    return samples(np.concatenate(frames))[WINDOW - HOP :]
 
 
 def sdr_db(got: Array, expected: Array) -> float:
@@ -202,22 +201,37 @@ def table(rows: list[Row], verdict: str, frames: int) -> str:
     return "\n".join(lines)
 
 
+def put(name: str, text: str) -> None:
+    """Put text between two markers of the document."""
+    begin, end = f"<!-- {name}: written by `make docs-denoiser` -->\n", f"<!-- {name}: end -->\n"
+    before, _, rest = DOCUMENT.read_text().partition(begin)
+    DOCUMENT.write_text(f"{before}{begin}\n{text}\n\n{end}{rest.partition(end)[2]}")
+
+
 def main() -> None:
     """Measure, print or write, and exit 1 if a requirement is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--speech", type=Path, default=RECORDINGS)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     if names := missing(options.folder):
         print(f"skipped: {', '.join(names)} missing in {options.folder.name}; --folder names a folder that has them")
         return
     rows, verdict, frames = measure(options.folder)
-    text = table(rows, verdict, frames)
-    if options.write:
-        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-        DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
+    texts = {"denoiser": table(rows, verdict, frames)}
+    if options.speech.exists():
+        with tempfile.TemporaryDirectory() as name:
+            measured = denoiser_sdr.measure(Path(name), options.speech, options.folder / MODEL, spectra)
+        texts["speech"] = denoiser_sdr.table(*measured)
+        texts["metric"] = f"```python\n{METRIC_CODE.read_text()}```"
     else:
-        print(text)
+        print(f"skipped: SI-SDR, no recordings in {options.speech}; --speech names a folder that has them")
+    for key, text in texts.items():
+        if options.write:
+            put(key, text)
+        else:
+            print(text)
     missed = failures(rows, verdict)
     sys.exit("\n".join(missed) if missed else 0)
 

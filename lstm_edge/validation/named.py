@@ -92,6 +92,12 @@ class NamedJudge:
 
     def _answer(self, source: Source, on_sample: Callable[[int], None] | None) -> Answers:
         session = Session(source, threads=self._threads)
+        outputs = [spec.name for spec in session.outputs]
+        if self._metric.output is not None and self._metric.output not in outputs:
+            raise InputError(
+                f"metric {self._metric.name}: {name_of(source)} has no output {self._metric.output!r}; expected one of "
+                f"{', '.join(outputs)}"
+            )
         return answer(name_of(source), session, self._data, on_sample=on_sample)
 
     def _run_reference(self, on_sample: Callable[[int], None] | None) -> _Reference:
@@ -143,11 +149,6 @@ def choose_output(metric: Metric, answers: Answers, model: str) -> str:
     """
     data = answers.data
     with_targets = tuple(name for name in answers.outputs if name in data.targets)
-    if metric.output is not None and metric.output not in answers.outputs:
-        raise InputError(
-            f"metric {metric.name}: {model} has no output {metric.output!r}; expected one of "
-            f"{', '.join(answers.outputs)}"
-        )
     possible = with_targets if metric.target != "reference" else tuple(answers.outputs)
     if metric.output is None and metric.target == "reference" and len(with_targets) == 1:
         possible = with_targets
@@ -202,6 +203,8 @@ def _numbered(answers: Answers, output: str, rows: Rows) -> Rows:
     outputs = answers.outputs[output]
     if not data.labels or rows[0].dtype.kind not in "iu" or outputs[0].ndim != rows[0].ndim + 1:
         return rows
+    if outputs[0].shape[-1] == 1 and len(data.labels) == 2 and len(labels) < 2:
+        return rows  # one score for the second of two classes
     if not labels and not all(label.isascii() and label.isdecimal() for label in data.labels):
         return rows
     present = np.unique(np.concatenate([row.reshape(-1) for row in rows]))

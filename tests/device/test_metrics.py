@@ -146,25 +146,29 @@ def test_options_behind_the_name(text, options):
 @pytest.mark.parametrize(
     ("text", "got", "expected"),
     [
-        ("f1:", "'' is not an option of f1", "threshold=NUMBER, output=NAME"),
-        ("f1:0.8,", "'' is not an option of f1", "threshold=NUMBER, output=NAME"),
-        ("f1:high", "'high' is not an option of f1", "threshold=NUMBER, output=NAME"),
-        ("f1:nan", "'nan' is not an option of f1", "threshold=NUMBER, output=NAME"),
-        ("f1:0.5,0.6", "'0.6' is not an option of f1", "threshold=NUMBER, output=NAME"),
-        ("f1:tolerance=3", "'tolerance=3' is not an option of f1", "threshold=NUMBER, output=NAME"),
-        ("f1:0.5,threshold=0.6", "option 'threshold=0.6' is given twice", "threshold=NUMBER, output=NAME"),
+        ("f1:", "'' is not an option of f1", "threshold=NUMBER, background=CLASS, output=NAME"),
+        ("f1:0.8,", "'' is not an option of f1", "threshold=NUMBER, background=CLASS, output=NAME"),
+        ("f1:high", "'high' is not an option of f1", "threshold=NUMBER, background=CLASS, output=NAME"),
+        ("f1:nan", "'nan' is not an option of f1", "threshold=NUMBER, background=CLASS, output=NAME"),
+        ("f1:0.5,0.6", "'0.6' is not an option of f1", "threshold=NUMBER, background=CLASS, output=NAME"),
+        ("f1:tolerance=3", "'tolerance=3' is not an option of f1", "threshold=NUMBER, background=CLASS, output=NAME"),
+        (
+            "f1:0.5,threshold=0.6",
+            "option 'threshold=0.6' is given twice",
+            "threshold=NUMBER, background=CLASS, output=NAME",
+        ),
         ("mae:0.5", "'0.5' is not an option of mae", "output=NAME"),
         ("mae:output=", "'output=' is not an option of mae", "output=NAME"),
         ("sdr:ignore", "'ignore' is not an option of sdr", "silence=refuse|skip, output=NAME"),
         (
             "event-f1:-1",
             "'-1' is not an option of event-f1",
-            "tolerance=STEPS, threshold=NUMBER, match=onset|both|point, output=NAME",
+            "tolerance=STEPS, threshold=NUMBER, background=CLASS, match=onset|both|point, output=NAME",
         ),
         (
             "event-f1:1.5",
             "'1.5' is not an option of event-f1",
-            "tolerance=STEPS, threshold=NUMBER, match=onset|both|point, output=NAME",
+            "tolerance=STEPS, threshold=NUMBER, background=CLASS, match=onset|both|point, output=NAME",
         ),
     ],
 )
@@ -177,8 +181,8 @@ def test_options_that_a_metric_does_not_have(text, got, expected):
 def test_the_forms_of_the_metrics():
     forms = metrics.metric_forms()
     assert [form.partition("[")[0] for form in forms] == list(METRICS)
-    assert "f1[:threshold=NUMBER]" in forms
-    assert "event-f1[:tolerance=STEPS, threshold=NUMBER, match=onset|both|point]" in forms
+    assert "f1[:threshold=NUMBER, background=CLASS]" in forms
+    assert "event-f1[:tolerance=STEPS, threshold=NUMBER, background=CLASS, match=onset|both|point]" in forms
     assert "accuracy" in forms
 
 

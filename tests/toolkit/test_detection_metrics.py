@@ -168,7 +168,7 @@ def test_logits_need_a_threshold_of_their_own():
         (np.zeros(3), np.zeros(3, int), "no target is 1, so there is nothing to find; expected some"),
         (np.zeros(3), np.array([0, 1, 2]), r"a target is 2, expected 0 \(not there\) or 1 \(there\)"),
         (np.zeros(3), np.array([0, 1, 0.5]), r"a target is 0\.5, expected 0 \(not there\) or 1 \(there\)"),
-        (np.zeros((3, 3)), np.array([0, 1, 1]), r"got outputs \[3, 3\] for targets \[3\], expected one score for each"),
+        (np.zeros((3, 3)), np.array([0, 1, 1]), r"got outputs \[3, 3\] for targets \[3\], .*need background=CLASS"),
         (np.zeros((3, 2)), np.ones((3, 3)), r"got outputs \[3, 2\] for targets \[3, 3\], expected one score for each"),
         (np.zeros((2, 3)), np.array([0, 1, 1]), r"got outputs \[2, 3\] for targets \[3\], expected one score for each"),
         (np.zeros((0,)), np.zeros(0), r"got outputs \[0\] for targets \[0\], expected one score for each"),
@@ -265,3 +265,42 @@ def test_many_events_take_no_time():
     for options in ("3", "3,match=both", "3,match=point"):
         value = get_metric(f"event-f1:{options}").estimate(output, target, np.zeros(steps, np.int64)).value
         assert value > 0.9999
+
+
+@pytest.mark.parametrize("background", [0, 2])
+def test_classes_except_the_background_are_things(background):
+    generator = np.random.default_rng(background)
+    logits, targets = generator.normal(size=(60, 4)), generator.integers(0, 4, 60)
+    things = [number for number in range(4) if number != background]
+    expected = f1_score(targets, logits.argmax(axis=1), labels=things, average="micro")
+    assert get_metric(f"f1:background={background}")(logits, targets) == pytest.approx(expected, abs=EXACT)
+    # Events of classes are those of one row of marks for each class.
+    units = np.repeat([0, 1, 2], 20)
+    marks, truth = (np.stack([c == number for number in things], axis=1) for c in (logits.argmax(axis=1), targets))
+    for options in ("1,match=onset", "0,match=both"):
+        by_class = get_metric(f"event-f1:{options},background={background}").estimate(logits, targets, units)
+        by_mark = get_metric(f"event-f1:{options}").estimate(marks.astype(float), truth.astype(int), units)
+        assert by_class.counts.tolist() == by_mark.counts.tolist()
+
+
+def test_the_point_of_a_class_is_where_it_is_most_probable():
+    logits = np.array([[0.0, 1, 0], [0, 9, 0], [0, 2, 0], [3, 0, 0], [0, 0, 1]])
+    metric = get_metric("event-f1:background=0,match=point")
+    steps = np.zeros(5, np.int64)
+    assert metric.estimate(logits, np.array([0, 1, 0, 0, 2]), steps).value == 1.0
+    assert metric.estimate(logits, np.array([1, 0, 0, 0, 2]), steps).value == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "targets", "sentence"),
+    [
+        ("background=3", [0, 1, 2], "background is 3, but the model has 3 classes; expected a class from 0 to 2"),
+        ("0.5,background=0", [0, 1, 2], "background is 0, but has a threshold too; expected only one of them"),
+        ("background=1", [1, 1, 1], "all targets are 1, the background; expected some others"),
+    ],
+)
+def test_a_background_that_does_not_fit(options, targets, sentence):
+    with pytest.raises(InputError, match=f"^metric f1:{options}: {sentence}$"):
+        get_metric(f"f1:{options}")(np.eye(3), np.array(targets))
+    with pytest.raises(InputError, match=r"expected logits \[samples, classes\] and one class for each sample$"):
+        get_metric("f1:background=0")(np.eye(3), np.array([0, 1]))

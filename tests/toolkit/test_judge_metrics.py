@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from support.judged_models import matrix_model
 
 from lstm_edge import validate
-from lstm_edge.data import Dataset
+from lstm_edge.data import Dataset, NamedDataset
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Streaming, TensorSpec, serialize_card
 from lstm_edge_runtime.errors import BudgetError, InputError
 from lstm_edge_runtime.metrics import get_metric
 
@@ -122,3 +124,111 @@ def test_integers_of_a_file_are_samples(tmp_path):
         np.split(pulse_code.astype(np.float32), np.cumsum(data.lengths)[:-1]),
     )
     assert report.reference == pytest.approx(expected.value, abs=CLOSE)
+
+
+def two_outputs(leak=0.0, *, channels_first=False) -> bytes:
+    """Return a model of x [batch, time, 2] to ``signal`` [batch, time, 1] and ``alarm``, the same times ten."""
+    time_axes = (BATCH, 2, TIME) if channels_first else (BATCH, TIME, 2)
+    answer = (BATCH, 1, TIME) if channels_first else (BATCH, TIME, 1)
+    weight = np.array([[1.0, leak]] if channels_first else [[1.0], [leak]], np.float32)
+    product = ["w", "x"] if channels_first else ["x", "w"]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", product, ["signal"]), helper.make_node("Mul", ["signal", "ten"], ["alarm"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, time_axes)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, answer) for name in ("signal", "alarm")],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.float32(10), "ten")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    card = ModelCard(
+        inputs=(TensorSpec(name="x", dtype="float32", axes=time_axes),),
+        outputs=tuple(TensorSpec(name=name, dtype="float32", axes=answer) for name in ("signal", "alarm")),
+        streaming=Streaming(verdict="none", reason="made by hand"),
+        minimum_onnxruntime="1.18",
+    )
+    helper.set_model_props(model, {"lstm_edge": serialize_card(card)})
+    return model.SerializeToString()
+
+
+def named(data, detect, *, channels_first=False, **more):
+    """Return the same sequences with a target for each output, with or without the axis of one channel."""
+    rows = [data[number] for number in range(len(data))]
+    targets = [data.target(number) for number in range(len(data))]
+    marks = [detect.target(number) for number in range(len(data))]
+    if channels_first:
+        rows, targets = [row.T.copy() for row in rows], [target[np.newaxis] for target in targets]
+        marks = [mark[np.newaxis] for mark in marks]
+    else:
+        targets = [target[:, np.newaxis] for target in targets]
+    return NamedDataset(name="made", inputs={"x": rows}, targets={"signal": targets, "alarm": marks}, **more)
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize(
+    ("metric", "budget"),
+    [
+        ("si-sdr:output=signal", "1dB"),
+        ("sdr:silence=skip,output=signal", "1dB"),
+        ("mae:output=signal", "0.1"),
+        ("mse:output=signal", "0.1"),
+        ("pearson:output=signal", "0.1"),
+        ("f1:0,output=alarm", "5pt"),
+        ("event-f1:1,threshold=0,output=alarm", "20pt"),
+    ],
+)
+def test_an_output_of_several_is_measured_as_if_it_were_alone(metric, budget, channels_first):
+    data, detect = noisy(), noisy(detect=True)
+    files = (two_outputs(0.03, channels_first=channels_first), two_outputs(channels_first=channels_first))
+    report = validate(*files, named(data, detect, channels_first=channels_first), metric=metric, max_drop=budget)
+    plain = metric.partition("output=")[0].rstrip(",:")
+    alone = detect if metric.endswith("alarm") else data
+    expected = validate(matrix_model(LEAKY), matrix_model(EXACT), alone, metric=plain, max_drop=budget)
+    same = ("reference", "candidate", "drop", "drop_low", "drop_high", "samples", "units", "samples_are")
+    for field in same:
+        found, wanted = getattr(report, field), getattr(expected, field)
+        assert found == (wanted if isinstance(wanted, str) else pytest.approx(wanted, rel=1e-4, abs=CLOSE)), field
+
+
+def test_the_output_must_be_named_and_exist():
+    data = named(noisy(), noisy(detect=True))
+    with pytest.raises(
+        InputError, match=r"^metric mae: data made has targets for signal, alarm; name the output to me"
+    ):
+        validate(two_outputs(0.03), two_outputs(), data, metric="mae")
+    with pytest.raises(InputError, match=r"^metric mae:output=noise: .* has no output 'noise'; expected one of signal"):
+        validate(two_outputs(0.03), two_outputs(), data, metric="mae:output=noise")
+    with pytest.raises(InputError, match=r"^metric mae:output=noise: .* has no output 'noise'; expected one of y$"):
+        validate(matrix_model(LEAKY), matrix_model(EXACT), noisy(), metric="mae:output=noise")
+
+
+def test_named_classes_of_one_score_are_the_second_one():
+    data, detect = noisy(), noisy(detect=True)
+    for labels in ((), ("noise", "speech"), ("0", "1")):
+        given = named(data, detect, labels=labels)
+        report = validate(two_outputs(0.03), two_outputs(), given, metric="f1:0,output=alarm")
+        expected = validate(matrix_model(LEAKY), matrix_model(EXACT), detect, metric="f1:0")
+        assert report.candidate == pytest.approx(expected.candidate)
+
+
+def test_a_whole_signal_without_time_axis_is_one_sequence():
+    # A model of fixed windows: [batch, 16] to [batch, 16].
+    generator = np.random.default_rng(5)
+    windows = generator.normal(size=(30, 16)).astype(np.float32)
+    data = NamedDataset(
+        name="made",
+        inputs={"x": [row[np.newaxis] for row in windows]},
+        targets={"y": list(windows + 0.1 * generator.normal(size=(30, 16)).astype(np.float32))},
+    )
+    weight = np.eye(16, dtype=np.float32)
+    report = validate(
+        matrix_model(weight + 0.02, per_step=False),
+        matrix_model(weight, per_step=False),
+        data,
+        metric="si-sdr",
+        max_drop="9dB",
+    )
+    expected = [get_metric("si-sdr").estimate(windows, np.stack(data.targets["y"])).value]
+    assert [report.reference] == pytest.approx(expected, abs=1e-4)
+    assert (report.samples, report.samples_are, report.units) == (30, "sequences", 30)
+    with pytest.raises(InputError, match="event-f1:1: got one target for each sequence, expected one for each step"):
+        validate(matrix_model(weight, per_step=False), matrix_model(weight, per_step=False), data, metric="event-f1:1")

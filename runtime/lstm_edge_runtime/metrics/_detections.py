@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics._metric import Counts, Estimate, Metric, join
-from lstm_edge_runtime.metrics._options import Option, finite
+from lstm_edge_runtime.metrics._options import Option, finite, whole
+from lstm_edge_runtime.metrics._scores import check_logits
 
-__all__ = ["F1", "THRESHOLD", "Detector", "f1_of"]
+__all__ = ["BACKGROUND", "F1", "THRESHOLD", "Detector", "f1_of"]
 
 Scores = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -20,6 +21,7 @@ Marks = NDArray[np.bool_]
 # For probabilities.
 DEFAULT = 0.5
 THRESHOLD = Option(name="threshold", parse=finite, form="NUMBER")
+BACKGROUND = Option(name="background", parse=whole, form="CLASS")
 # Rows of two outputs that add up to 1 this closely are probabilities: a softmax in float16 is off by less.
 SUMS_TO_ONE = 2e-3
 
@@ -28,10 +30,13 @@ SUMS_TO_ONE = 2e-3
 class Detector(Metric):
     """What the metrics of detections share: a thing is found where its score is at least ``threshold``.
 
-    The threshold is in the unit of the outputs. None: 0.5, for outputs from 0 to 1 only.
+    The threshold is in the unit of the outputs. None: 0.5, for outputs from 0 to 1 only. ``background`` is for logits
+    of exclusive classes: the number of the class in which nothing is there. Every other one is a thing, found where its
+    logit is the largest.
     """
 
     threshold: float | None = None
+    background: int | None = None
 
     def read(self, outputs: Any, targets: Any) -> tuple[Scores, Marks]:
         """Return scores float64 ``[N, K]`` and what is there, bool ``[N, K]``.
@@ -41,10 +46,14 @@ class Detector(Metric):
                 logits or two probabilities (0 or more, with the sum 1): the score is the probability of 1.
             targets: ``[N]`` or ``[N, K]`` of 0 and 1.
 
+            With ``background`` logits ``[N, K + 1]`` and classes ``[N]``, of which K are things.
+
         Raises:
             InputError: the shapes do not fit, a target is neither 0 nor 1, none is 1, or ``threshold`` is None and an
                 output is not between 0 and 1.
         """
+        if self.background is not None:
+            return self._of_classes(np.asarray(outputs), np.asarray(targets), self.background)
         there = np.asarray(targets)
         there = there[:, np.newaxis] if there.ndim == 1 else there
         scores = np.asarray(outputs, np.float64)
@@ -54,7 +63,8 @@ class Detector(Metric):
         if scores.ndim != 2 or scores.shape != there.shape or not scores.size:
             raise InputError(
                 f"metric {self.name}: got outputs {list(np.shape(outputs))} for targets {list(np.shape(targets))}, "
-                "expected one score for each target, or two logits for each target that is 0 or 1"
+                "expected one score for each target, or two logits for each target that is 0 or 1; logits of more "
+                "classes need background=CLASS, the class in which nothing is there"
             )
         if not np.isin(there, (0, 1)).all():
             wrong = there[~np.isin(there, (0, 1))].reshape(-1)[0]
@@ -71,8 +81,26 @@ class Detector(Metric):
 
     def found(self, scores: Scores) -> Marks:
         """Return where the scores reach the threshold, in their shape."""
+        if self.background is not None:
+            return scores > 0
         marks: Marks = scores >= (DEFAULT if self.threshold is None else self.threshold)
         return marks
+
+    def _of_classes(self, outputs: Array, targets: Array, background: int) -> tuple[Scores, Marks]:
+        """Return the probability of each class except the background where it is the largest, else 0; and the marks."""
+        check_logits(outputs, targets)
+        classes = outputs.shape[1]
+        if self.threshold is not None or background >= classes:
+            got = "has a threshold too" if self.threshold is not None else f"the model has {classes} classes"
+            expected = "only one of them" if self.threshold is not None else f"a class from 0 to {classes - 1}"
+            raise InputError(f"metric {self.name}: background is {background}, but {got}; expected {expected}")
+        things = np.delete(np.arange(classes), background)
+        if not np.isin(targets, things).any():
+            raise InputError(f"metric {self.name}: all targets are {background}, the background; expected some others")
+        shifted = outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)
+        largest = outputs.argmax(axis=1)[:, np.newaxis] == things
+        scores = np.where(largest, 1 / np.exp(shifted).sum(axis=1, keepdims=True), 0.0)
+        return scores, targets[:, np.newaxis] == things
 
     def estimate_sequences(
         self, outputs: Sequence[Array], targets: Sequence[Array], *, per_step: bool = True
@@ -102,7 +130,7 @@ def f1_of(sums: Scores) -> Scores:
 class F1(Detector):
     """F1 of what is there, as scikit-learn's ``f1_score``; of several things the counts are added up ("micro")."""
 
-    options: ClassVar[tuple[Option, ...]] = (THRESHOLD,)
+    options: ClassVar[tuple[Option, ...]] = (THRESHOLD, BACKGROUND)
 
     def estimate(self, outputs: Any, targets: Any, units: NDArray[np.int64] | None = None) -> Counts:
         """Count hits, false alarms and misses by unit; see ``Detector.read`` and ``Metric.estimate``."""

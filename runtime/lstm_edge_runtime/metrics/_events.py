@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.errors import InputError
-from lstm_edge_runtime.metrics._detections import THRESHOLD, Detector, f1_of
+from lstm_edge_runtime.metrics._detections import BACKGROUND, THRESHOLD, Detector, f1_of
 from lstm_edge_runtime.metrics._metric import Counts, by_sequence
 from lstm_edge_runtime.metrics._options import Option, one_of, whole
 
@@ -41,6 +41,7 @@ class EventF1(Detector):
     options: ClassVar[tuple[Option, ...]] = (
         Option(name="tolerance", parse=whole, form="STEPS"),
         THRESHOLD,
+        BACKGROUND,
         Option(name="match", parse=one_of("onset", "both", "point"), form="onset|both|point"),
     )
 
