@@ -141,7 +141,7 @@ def described(spec: TensorSpec | StateSpec) -> str:
     """Return a tensor's name, dtype and axes for messages."""
     axes = ", ".join(map(str, spec.axes))
     if isinstance(spec, StateSpec):
-        return f"state {spec.input!r} float32[{axes}]"
+        return f"state {spec.input!r} {spec.dtype}[{axes}]"
     return f"{spec.name!r} {spec.dtype}[{axes}]"
 
 
@@ -238,7 +238,7 @@ def _state_column(data: NamedDataset, spec: StateSpec, model: str) -> _Column:
         spec=spec,
         fit=_fitted(data, spec, spec.input, fixed, model, layout="model"),
         batch=batch,
-        dtype="float32",
+        dtype=spec.dtype,
         timed=False,
     )
 

@@ -21,7 +21,7 @@ from lstm_edge_runtime.errors import CardError, InputError, StreamingError, firs
 from lstm_edge_runtime.moment import LastCall, Moment, moment_from_arrays, moment_to_arrays
 from lstm_edge_runtime.pieces import PieceReader, shape_of
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
-from lstm_edge_runtime.state import State, state_shape
+from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import given_steps, ready_steps
 
 __all__ = ["ENDED", "Keeper"]
@@ -217,22 +217,10 @@ class Keeper:
                 f"step {at}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
             ) from error
         answers = dict(zip(self._names, results, strict=True))
-        self._check_shapes(answers)
         new = {spec.input: answers[spec.output] for spec in self._states}
         if not all(all_finite(array.reshape(-1)) for array in new.values()):
             raise InputError(f"step {at}: the new state is not finite: it was discarded, and the old state was kept")
         return answers, new
-
-    def _check_shapes(self, answers: Mapping[str, Array]) -> None:
-        """Refuse shapes that the card does not say: a graph need not declare those of its outputs."""
-        rows = self._reader.batch_size
-        expected: dict[str, tuple[str | int, ...]] = {spec.output: state_shape(spec, rows) for spec in self._states}
-        for spec in self._outputs:
-            expected[spec.name] = tuple(rows if axis == BATCH else axis for axis in spec.axes)
-        for name, axes in expected.items():
-            got = answers[name].shape
-            if len(got) != len(axes) or any(a not in (b, TIME) for a, b in zip(axes, got, strict=True)):
-                raise CardError(f"model card: the graph gave {name!r} with shape {list(got)}, expected {list(axes)}")
 
     def _count(self, answers: Mapping[str, Array]) -> int | None:
         """Return the output steps of a call, or None if no output has a time axis."""
