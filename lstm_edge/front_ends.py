@@ -21,7 +21,7 @@ class Features(nn.Module):
         super().__init__()
         self.request = request
         self.register_buffer("transform", torch.from_numpy(dft_weights(request)), persistent=False)
-        self.register_buffer("bands", torch.from_numpy(mel_weights(request)), persistent=False)
+        self.register_buffer("bands", torch.from_numpy(mel_weights(request)).repeat(1, 2, 1), persistent=False)
         cepstra = torch.from_numpy(cosine_transform(request)).float()[:, :, None] if request.coefficients else None
         self.register_buffer("cepstra", cepstra, persistent=False)
 

@@ -9,8 +9,8 @@ from lstm_edge_runtime.errors import InputError
 __all__ = ["FrontEnd", "parse_front_end"]
 
 EXPECTED = "log-mel:40, mfcc:13 or log-mel:40,rate=16000,window=400,hop=160,fft=512,low=20,high=7600,floor=1e-6,mel=htk"
-# Limits that no front end for speech or machines comes near: the weights take window * fft * 4 bytes.
-MOST_RATE_HZ, MOST_WINDOW, MOST_FFT, MOST_BANDS = 768_000, 16_384, 16_384, 512
+# Weights are computed when a file is opened, from tables of 4 * window * fft bytes: 256 MiB at these limits.
+MOST_RATE_HZ, MOST_WINDOW, MOST_FFT, MOST_BANDS = 768_000, 8_192, 8_192, 512
 
 
 @dataclass(frozen=True, kw_only=True)

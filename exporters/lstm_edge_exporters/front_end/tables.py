@@ -14,7 +14,15 @@ from lstm_edge_exporters.front_end.request import FrontEnd
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["cosine_transform", "dft_weights", "hann", "mel_bands", "mel_weights"]
+__all__ = [
+    "cosine_transform",
+    "dft_weights",
+    "hann",
+    "mel_bands",
+    "mel_weights",
+    "turn_table",
+    "used_frequencies",
+]
 
 # Slaney's scale: 200/3 Hz a mel below 1 kHz, then 27 mels for a factor of 6.4.
 _SLANEY_STEP_HZ, _SLANEY_BREAK_HZ, _SLANEY_LOG_STEP = 200.0 / 3.0, 1000.0, math.log(6.4) / 27.0
@@ -52,23 +60,31 @@ def mel_bands(front_end: FrontEnd) -> Array:
     return np.asarray(bands)
 
 
+def used_frequencies(front_end: FrontEnd) -> Array:
+    """Return the numbers of the frequencies that a band uses, int32 [used]."""
+    return np.flatnonzero(mel_bands(front_end).max(axis=0) > 0).astype(np.int32)
+
+
+def turn_table(front_end: FrontEnd) -> Array:
+    """Return cosine and sine of n / fft turns, float32 [2, fft]."""
+    angles = np.arange(front_end.fft) * (2.0 * np.pi / front_end.fft)
+    return np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+
+
 def dft_weights(front_end: FrontEnd) -> Array:
     """Return window times cosine and sine of each frequency that a band uses, float32 [2 * used, 1, window].
 
-    Row k is the cosine of used frequency k, row used + k its sine.
+    Row k is the cosine of used frequency k, row used + k its sine; to the bit what the nodes of a file compute.
     """
-    used = _used(front_end)
     # Whole turns are removed first: the angle of sample 399 and frequency 250 is 195 turns.
-    turns = np.outer(used, np.arange(front_end.window)) % front_end.fft
-    angles = turns * (2.0 * np.pi / front_end.fft)
-    rows = np.concatenate([np.cos(angles), np.sin(angles)]) * hann(front_end.window)
-    return rows.astype(np.float32)[:, None, :]
+    turns = np.outer(used_frequencies(front_end), np.arange(front_end.window, dtype=np.int32)) % front_end.fft
+    rows = np.concatenate(list(turn_table(front_end)[:, turns])) * hann(front_end.window).astype(np.float32)
+    return np.asarray(rows)[:, None, :]
 
 
 def mel_weights(front_end: FrontEnd) -> Array:
-    """Return the mel bands over squared cosine and sine sums, float32 [bands, 2 * used, 1]."""
-    bands = mel_bands(front_end)[:, _used(front_end)]
-    return np.concatenate([bands, bands], axis=1).astype(np.float32)[:, :, None]
+    """Return the mel bands over the frequencies that they use, float32 [bands, used, 1]."""
+    return mel_bands(front_end)[:, used_frequencies(front_end)].astype(np.float32)[:, :, None]
 
 
 def cosine_transform(front_end: FrontEnd) -> Array:
@@ -78,10 +94,6 @@ def cosine_transform(front_end: FrontEnd) -> Array:
     rows = np.cos(angles) * math.sqrt(2.0 / count)
     rows[0] /= math.sqrt(2.0)
     return np.asarray(rows)
-
-
-def _used(front_end: FrontEnd) -> Array:
-    return np.flatnonzero(mel_bands(front_end).max(axis=0) > 0)
 
 
 def _to_mel(hz: Array, scale: str) -> Array:
