@@ -91,6 +91,8 @@ def print_report(report: "DataReport") -> None:
         rows.append(("steps of a sequence", f"{lengths.least:,} to {lengths.most:,}, median {lengths.median:g}"))
     if report.spacing:
         gaps = f"{report.gap_count:,}, {report.missing_steps:,} steps missing" if report.gap_count else "none"
+        if report.spacing.endswith("expected any"):
+            gaps = "not looked for: --step-every any"
         rows += [("spacing", report.spacing), ("gaps", gaps), ("repeated steps", f"{report.repeat_count:,}")]
     if any(column.role in ("step", "sequence") for column in report.columns):
         rows.append(("missing cells", f"{report.missing_cells:,}"))

@@ -1,7 +1,7 @@
 """Understanding a file of data without a model: the figures of ``lstm-edge data check``."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,15 @@ from lstm_edge.data._table_options import TableOptions
 from lstm_edge.data._tables import JSON_LINES, is_table, read_table, refuse_options
 from lstm_edge.data._text_files import open_text
 from lstm_edge.data._transcripts import Transcripts, load_transcripts
+from lstm_edge.data.facts import FIRST, of_arrays, of_numbers, shortened, table_columns
 from lstm_edge.data.report import ColumnFact, DataReport, Lengths
 from lstm_edge.data.text import is_text, load_text
-from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError
 from lstm_edge_runtime.reading import translated
 
 __all__ = ["understand"]
 
 _MOST_SHOWN = 20
-_FIRST = 3
-_LONGEST = 40
 
 
 def understand(spec: str, *, table: TableOptions | None = None, task: Task | None = None) -> DataReport:
@@ -83,7 +81,7 @@ def _of_table(spec: str, options: TableOptions, task: Task | None) -> DataReport
         rows = read_table(spec, options)
         order, blanks = sort_rows(rows, options.spacing), Blanks(rows)
         # Before missing targets are filled.
-        columns = tuple(_table_columns(rows, order, blanks, options.columns or Columns()))
+        columns = tuple(table_columns(rows, order, blanks, options.columns or Columns()))
         counts = Counter(np.array(rows.codes, dtype=np.int64).tolist())
         targets = Counter(" ".join(map(str, target)) for target in rows.target)
         data: Dataset | NamedDataset | None = None
@@ -134,93 +132,6 @@ def _spacing(order: Order) -> str:
     return found if order.said else f"{found}; expected {every}"
 
 
-def _table_columns(rows: Rows, order: Order, blanks: Blanks, named: Columns) -> Iterator[ColumnFact]:
-    """Yield the columns in the order of the file."""
-    facts: dict[int, list[ColumnFact]] = {}
-    places, head = rows.places, range(min(_FIRST, len(rows.line)))
-    if places.sequence is not None:
-        names = tuple(order.names[rows.codes[row]] for row in head)
-        facts[places.sequence] = [_of_texts(rows.called(places.sequence), "sequence", order.names, names)]
-    steps = order.values
-    facts[places.step] = [
-        ColumnFact(
-            name=rows.called(places.step),
-            role="step",
-            values=f"{rows.steps.kind}: {order.shown(steps.min().item())} to {order.shown(steps.max().item())}",
-            low=None if rows.steps.kind == "times" else float(steps.min()),
-            high=None if rows.steps.kind == "times" else float(steps.max()),
-            missing=len(rows.without_step),
-            first=tuple(order.shown(steps[row].item()) for row in head),
-        )
-    ]
-    at = 0
-    inputs = [f"input {name}" for name, columns in named.inputs + named.constants for _ in columns]
-    for number, (column, place) in enumerate(zip(rows.columns, places.features, strict=True)):
-        role = inputs[number] if inputs else "feature"
-        x = blanks.x[:, at : at + len(column.names())]
-        # A column may be in two inputs.
-        facts.setdefault(place, []).extend(_of_numbers(name, role, x[:, i]) for i, name in enumerate(column.names()))
-        at += len(column.names())
-    outputs = [f"target {name}" for name, columns in named.targets for _ in columns]
-    for number, place in enumerate(places.target):
-        texts = [_cell(target, number, len(places.target)) for target in rows.target]
-        missing, role = int(blanks.target_cells[:, number].sum()), outputs[number] if outputs else "target"
-        facts[place] = [_of_texts(rows.called(place), role, texts, texts[:_FIRST], missing=missing)]
-    for role, place_of, texts in (("group", places.group, rows.group), ("time", places.time, rows.time)):
-        if place_of is not None:
-            facts[place_of] = [_of_texts(rows.called(place_of), role, texts, texts[:_FIRST])]
-    for place in sorted(facts):
-        yield from facts[place]
-
-
-def _cell(target: tuple[str | float, ...], number: int, columns: int) -> str:
-    return str(target[number]) if columns > 1 or len(target) == 1 else " ".join(map(str, target))
-
-
-def _of_texts(name: str, role: str, texts: Any, first: Any, *, missing: int = 0) -> ColumnFact:
-    numbers = [_number(text) for text in texts if text]
-    low = high = None
-    known = {text for text in texts if text}
-    values = f"{len(known):,} different"
-    if numbers and all(number is not None for number in numbers):
-        low, high = min(numbers), max(numbers)  # type: ignore[type-var]  # none of them is None
-        values += f", {low:.6g} to {high:.6g}"
-    return ColumnFact(
-        name=name,
-        role=role,
-        values=values,
-        low=low,
-        high=high,
-        missing=missing,
-        first=tuple(_short(text) for text in first),
-    )
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def _of_numbers(name: str, role: str, values: Array, *, what: str = "") -> ColumnFact:
-    known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-    missing = values.size - known.size
-    if not known.size:
-        return ColumnFact(name=name, role=role, values="no value", missing=missing)
-    low, high = float(known.min()), float(known.max())
-    first = tuple("" if value != value else f"{value:.6g}" for value in values.ravel()[:_FIRST])  # noqa: PLR0124  NaN
-    span = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
-    return ColumnFact(
-        name=name, role=role, values=f"{what}{span}", low=low, high=high, missing=int(missing), first=first
-    )
-
-
 def _lengths(lengths: Any) -> Lengths:
     return Lengths(least=int(np.min(lengths)), median=float(np.median(lengths)), most=int(np.max(lengths)))
 
@@ -241,26 +152,26 @@ def _dataset_figures(data: Dataset) -> dict[str, Any]:
 
 
 def _of_dataset(data: Dataset) -> DataReport:
-    columns = [_of_numbers("ids", "feature", data.x)] if data.is_ids else []
+    columns = [of_numbers("ids", "feature", data.x)] if data.is_ids else []
     if not data.is_ids:
-        columns = [_of_numbers(f"x[{feature}]", "feature", data.x[:, feature]) for feature in range(data.features)]
+        columns = [of_numbers(f"x[{feature}]", "feature", data.x[:, feature]) for feature in range(data.features)]
     y = data.y.reshape(len(data.y), -1)
-    columns += [_of_numbers(f"y[{at}]" if y.shape[1] > 1 else "y", "target", y[:, at]) for at in range(y.shape[1])]
+    columns += [of_numbers(f"y[{at}]" if y.shape[1] > 1 else "y", "target", y[:, at]) for at in range(y.shape[1])]
     for role, values in (("group", data.groups), ("time", data.times)):
         if values is not None:
-            columns.append(_of_numbers(f"{role}s", role, values))
+            columns.append(of_numbers(f"{role}s", role, values))
     return DataReport(name=data.name, kind=_kind(data.name), columns=tuple(columns), **_dataset_figures(data))
 
 
 def _of_transcripts(data: Transcripts) -> DataReport:
-    columns = [_of_numbers(f"x[{feature}]", "feature", data.x[:, feature]) for feature in range(data.features)]
+    columns = [of_numbers(f"x[{feature}]", "feature", data.x[:, feature]) for feature in range(data.features)]
     symbols = {symbol for text in data.texts for symbol in text}
     size = sum(map(len, data.texts))
     texts = ColumnFact(
         name="text",
         role="text",
         values=f"{size:,} characters, {len(symbols):,} different",
-        first=tuple(_short(text) for text in data.texts[:_FIRST]),
+        first=tuple(shortened(text) for text in data.texts[:FIRST]),
     )
     return DataReport(
         name=data.name,
@@ -275,7 +186,7 @@ def _of_transcripts(data: Transcripts) -> DataReport:
 def _of_text(spec: str) -> DataReport:
     data = load_text(spec)
     lines = data.text.splitlines()
-    first = tuple(_short(line) for line in lines[:_FIRST])
+    first = tuple(shortened(line) for line in lines[:FIRST])
     values = f"{len(lines):,} lines, {len(set(data.text)):,} different characters"
     return DataReport(
         name=data.name,
@@ -288,7 +199,7 @@ def _of_text(spec: str) -> DataReport:
 
 def _of_named(data: NamedDataset) -> DataReport:
     columns = [
-        _of_arrays(name, role, rows)
+        of_arrays(name, role, rows)
         for role, arrays in (("input", data.inputs), ("target", data.targets))
         for name, rows in arrays.items()
     ]
@@ -312,18 +223,3 @@ def _named_figures(data: NamedDataset) -> dict[str, Any]:
         "lengths": None if steps is None else _lengths(steps),
         "classes": dict(counts),
     }
-
-
-def _of_arrays(name: str, role: str, rows: Any) -> ColumnFact:
-    low, high = min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
-    shapes = Counter(tuple(row.shape) for row in rows)
-    least, most = min(shapes), max(shapes)
-    shape = f"{list(least)}" if len(shapes) == 1 else f"{list(least)} to {list(most)}"
-    return ColumnFact(
-        name=name or "the array",
-        role=role,
-        values=f"{rows[0].dtype} {shape}, {low:.6g} to {high:.6g}",
-        low=low,
-        high=high,
-        first=tuple(f"{value:.6g}" for value in np.ravel(rows[0])[:_FIRST]),
-    )

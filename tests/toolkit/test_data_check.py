@@ -83,6 +83,7 @@ def test_the_tables_fit_80_columns(log, monkeypatch):
     for text in ("steps of a sequence", "temperature of the housing", "2024-04-30T22:00:04Z", "repeated in", "gap in"):
         assert text in result.stdout
     assert "note: the delimiter is the semicolon" in result.stdout
+    assert "not looked for: --step-every any" in check(log, "--step-every", "any", "--missing", "drop", code=1).stdout
     assert result.stderr.startswith(f"error: data {log}, line 6: ")
 
 
