@@ -102,7 +102,12 @@ class NamedDataset:
         return np.array([int(row) for row in rows], dtype=np.int64)
 
     def fingerprint(self, index: int) -> bytes:
-        """Return the bytes of all inputs of one sequence; equal sequences give equal bytes."""
+        """Return the bytes of all inputs of one sequence; equal sequences give equal bytes.
+
+        Those of one input are its bytes alone, as in a ``Dataset``.
+        """
+        if len(self.inputs) == 1:
+            return next(iter(self.inputs.values()))[index].tobytes()
         parts = (
             f"{name} {rows[index].dtype} {rows[index].shape}\n".encode() + rows[index].tobytes()
             for name, rows in sorted(self.inputs.items())

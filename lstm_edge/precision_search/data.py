@@ -73,6 +73,10 @@ def load_roles(
         DataError: the data cannot be loaded, or there are too few samples.
         InputError: the data do not fit the metric, or both data share samples.
     """
+    if table is not None and table.targets is not None and held_out is not None and held_out.endswith(".npy"):
+        raise InputError(
+            f"held-out data {held_out}: --targets has the targets of {data}; give the held-out data as one .npz file"
+        )
     # One of two files may be a table; if neither is, the loader refuses the options of tables.
     tables = [spec for spec in (data, held_out) if spec is not None and (is_table(spec) or spec.endswith(".npy"))]
 

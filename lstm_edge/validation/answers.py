@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data import NamedDataset
-from lstm_edge.data.binding import Bound, bind, described, run_sequence, without_batch
+from lstm_edge.data.binding import Bound, bind, described, run_sequence
 from lstm_edge.data.fitting import Axes, find_fit
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
@@ -47,7 +47,7 @@ class Answers:
 
     def axes(self, name: str) -> tuple[Axes, int | None]:
         """Return the axes of an output without the batch in the model's order, and which is time."""
-        axes, _ = without_batch(self.specs[name].axes)
+        axes, _ = _without_batch(self.specs[name].axes)
         if self.by_step:
             return (TIME, *axes), 0
         return axes, _time_axis(axes)
@@ -101,10 +101,26 @@ def sequence_answers(session: Session, bound: Bound, index: int) -> dict[str, Ar
 
 def _row(output: Array, spec: TensorSpec) -> Array:
     """Return the only row of a batch, with the time axis first if there is one."""
-    axes, batch = without_batch(spec.axes)
+    axes, batch = _without_batch(spec.axes)
     row = output if batch is None else np.take(output, 0, axis=batch)
     time = _time_axis(axes)
     return row if time is None else np.moveaxis(row, time, 0)
+
+
+def _without_batch(axes: tuple[str | int, ...]) -> tuple[Axes, int | None]:
+    """Return the axes of an output without the batch, and its position: the axis of that name, or a fixed batch of 1.
+
+    A fixed batch of 1 is the first axis, or the second one after time if another one follows.
+    """
+    if BATCH in axes:
+        place = axes.index(BATCH)
+    elif axes[:1] == (1,):
+        place = 0
+    elif axes[:1] == (TIME,) and axes[1:2] == (1,) and len(axes) > 2:
+        place = 1
+    else:
+        return axes, None
+    return axes[:place] + axes[place + 1 :], place
 
 
 def _time_axis(axes: Axes) -> int | None:
@@ -161,6 +177,8 @@ def _fitted(answers: Answers, name: str, model: str, *, dropped: int | None) -> 
 
 
 def _class_axis(axes: Axes, time: int | None) -> int | None:
-    """Return the axis of the logits: the only one besides time, or None."""
+    """Return the axis of the logits: the only one besides time (and axes of size 1), or None."""
     others = [place for place in range(len(axes)) if place != time]
+    if len(others) > 1:
+        others = [place for place in others if axes[place] != 1]
     return others[0] if len(others) == 1 else None

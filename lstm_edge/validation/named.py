@@ -13,6 +13,7 @@ from lstm_edge.data import NamedDataset
 from lstm_edge.data._sequences import class_numbers
 from lstm_edge.data.naming import ONLY_TARGET
 from lstm_edge.validation.answers import Answers, answer, fit_targets
+from lstm_edge.validation.other_outputs import other_outputs
 from lstm_edge.validation.own_metric import OwnMetric
 from lstm_edge.validation.predictions import Source, name_of
 from lstm_edge.validation.report import Budget, ValidationReport, weigh
@@ -88,6 +89,7 @@ class NamedJudge:
             snr_db=snr,
             reference_bytes=old.answers.size_bytes,
             candidate_bytes=new.size_bytes,
+            others=other_outputs(old.answers, new, old.output),
         )
 
     def _answer(self, source: Source, on_sample: Callable[[int], None] | None) -> Answers:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lstm_edge.validation.bootstrap import check_confidence, interval, resample, upper_bound
+from lstm_edge.validation.other_outputs import OutputFigures
 from lstm_edge.validation.stuck_streams import StreamCheck, StuckStream
 from lstm_edge_runtime.errors import BudgetError, InputError
 from lstm_edge_runtime.metrics import Estimate, Metric
@@ -93,7 +94,8 @@ class ValidationReport:
     ``resamples`` draws of ``units`` units: sequences, or blocks of a text. Sizes are those of the files, in bytes.
     ``samples_are`` names the samples: sequences, their steps, or tokens of a text. ``streams``: for a text, where the
     candidate's carried state got stuck; None for sequences, which all start from a fresh state. ``streams`` is only a
-    warning: ``passed`` depends on the budget alone.
+    warning: ``passed`` depends on the budget alone. ``others``: for a model with several outputs, the figures of the
+    outputs that have targets but are not judged.
     """
 
     metric: str
@@ -124,12 +126,14 @@ class ValidationReport:
     resamples: int = 0
     units: int = 0
     streams: StreamCheck | None = None
+    others: tuple[OutputFigures, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; absent values, and an infinite ``snr_db``, are null."""
         values = dataclasses.asdict(self)
         if self.streams is not None:
             values["streams"]["stuck"] = list(values["streams"]["stuck"])
+        values["others"] = list(values["others"])
         return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
 
     def rows(self) -> list[tuple[str, str]]:
@@ -148,6 +152,7 @@ class ValidationReport:
             (f"allowed drop ({self.budget})", self._value(self.max_drop)),
             ("verdict", "passed" if self.passed else "BUDGET BROKEN"),
             *self._stuck(),
+            *((f"{o.metric} of {o.output}, both", f"{o.reference:.4g} / {o.candidate:.4g}") for o in self.others),
             *agree,
             *self._differences(),
             ("model size, reference / candidate", f"{self.reference_bytes:,} / {self.candidate_bytes:,} bytes"),

@@ -173,6 +173,12 @@ def test_a_policy_is_run_step_by_step_with_its_states(folder, files):
     errors = np.concatenate(answers["action"]) - np.concatenate(targets["action"])
     assert report.candidate == pytest.approx(np.square(errors.astype(np.float64)).mean(), rel=1e-5)
     assert (report.samples, report.samples_are, report.units) == (lengths.sum(), "steps", 30)
+    [value] = report.others
+    errors = np.concatenate(answers["value"]) - np.concatenate(targets["value"])
+    assert (value.output, value.metric) == ("value", "mean-squared-error")
+    assert value.candidate == pytest.approx(np.square(errors.astype(np.float64)).mean(), rel=1e-5)
+    assert value.drop == pytest.approx(value.candidate - value.reference)
+    assert any(row[0] == "mean-squared-error of value, both" for row in report.rows())
     other = lstm_edge.validate(int8, source, padded, metric="mean-squared-error:output=action", max_drop="50pt")
     assert figures(other) == figures(report)
     own = lstm_edge.validate(int8, source, flat, metric=action_error, max_drop="50pt", confidence=0.9)
@@ -212,9 +218,13 @@ def test_ids_with_a_condition_and_two_kinds_of_targets(folder, files):
     report = lstm_edge.validate(int8, source, data, metric="accuracy:output=logits", max_drop="50pt")
     assert (report.reference, report.samples, report.units) == (1.0, arrays["lengths"].sum(), 40)
     assert report.agreement == report.candidate
+    assert [(other.output, other.metric) for other in report.others] == [("value", "mean-squared-error")]
     value = lstm_edge.validate(int8, source, data, metric="mean-squared-error:output=value", max_drop="50pt")
     assert value.reference == pytest.approx(0, abs=1e-12)
     assert (value.samples, value.samples_are) == (40, "sequences")
+    assert [(other.metric, other.reference, other.candidate) for other in value.others] == [
+        ("accuracy", 1.0, report.candidate)
+    ]
     agreed = lstm_edge.validate(int8, source, data, metric="agreement:output=logits", max_drop="50pt")
     assert agreed.candidate == report.candidate
 

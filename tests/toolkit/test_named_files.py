@@ -270,3 +270,43 @@ def test_one_unnamed_target_is_of_the_output_that_the_metric_names():
     report = validate(SOUND, SOUND, data, metric="mse:output=y", max_drop="1pt")
     assert report.reference == 1.0
     assert report.metric == "mse:output=y"
+
+
+@pytest.mark.parametrize("axes", [(1, "time", 5), ("time", 1, 5), ("time", 5)])
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_fixed_batch_of_one_or_none_at_all(axes, flat):
+    source = model({"x": ("float32", axes)})
+    x = np.random.default_rng(0).normal(size=(8, 7, 5)).astype(np.float32)
+    y = x.argmax(axis=-1)
+    y[0] = (y[0] + 1) % 5
+    lengths = np.full(8, 7)
+    data = (
+        Dataset(name="d", x=x.reshape(-1, 5), lengths=lengths, y=y.reshape(-1), per_step=True)
+        if flat
+        else named_from_arrays("d", {"x": x, "y": y})
+    )
+    report = validate(source, source, data, max_drop="1pt")
+    assert (report.metric, report.reference, report.samples, report.units) == ("accuracy", 1 - 1 / 8, 56, 8)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 1, 4), (1, 6, 4)])
+def test_a_layers_state_may_be_given_in_any_of_its_forms(shape):
+    source = model({"x": ("float32", ("batch", "time", 5))}, states=[("gru.0.h", (1, "batch", 4))])
+    session = Session(source)
+    data = named_from_arrays("d", {"x": counted(6, 3, 5), "gru.0.h": counted(*shape)})
+    state = bind(data, session, model="model").state(session, 2)
+    assert np.array_equal(state["gru.0.h"], counted(1, 6, 4)[:, 2:3])
+
+
+def test_the_targets_of_the_data_are_not_those_of_held_out_data(tmp_path):
+    from lstm_edge.data import TableOptions
+    from lstm_edge.precision_search.data import load_roles
+
+    np.save(tmp_path / "x.npy", counted(60, 9))
+    spec = str(tmp_path / "x.npy")
+    expected = f"held-out data {spec}: --targets has the targets of {spec}; give the held-out data as one .npz file"
+    with pytest.raises(InputError) as refused:
+        load_roles(spec, spec, metric="mse", table=TableOptions(targets=spec))
+    assert str(refused.value) == expected
+    roles = load_roles(spec, None, metric="mse", table=TableOptions(targets=spec))
+    assert (len(roles.tuning), len(roles.held_out)) == (30, 30)
