@@ -7,7 +7,7 @@ and the outputs that were already given are dropped.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,34 @@ from lstm_edge_runtime.errors import CardError, InputError, StreamingError, firs
 from lstm_edge_runtime.moment import LastCall, Moment, moment_from_arrays, moment_to_arrays
 from lstm_edge_runtime.pieces import PieceReader, shape_of
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
-from lstm_edge_runtime.state import State
+from lstm_edge_runtime.state import State, state_shape
 from lstm_edge_runtime.stepping import given_steps, ready_steps
 
 __all__ = ["ENDED", "Keeper"]
 
 ENDED = "the stream has ended with flush(): call reset() to start a new sequence"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Form:
+    """A piece that was read, of a model with one input: one of the same shape and dtype need not be looked at again."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    whole: tuple[int, ...]
+    lacks: frozenset[str]
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shapes:
+    """The shapes of what the graph gives for a number of output steps, and of the answer in the form of a piece."""
+
+    gives: int
+    lacks_batch: bool
+    given: Mapping[str, tuple[int, ...]]
+    answer: Mapping[str, tuple[int, ...]]
 
 
 class Keeper:
@@ -48,6 +70,11 @@ class Keeper:
         self._names = [spec.name for spec in self._outputs] + [spec.output for spec in self._states]
         # A last call is needed where the end pads, or where steps after it complete less than ``gives`` outputs.
         self._keeps_call = streaming.end is not None or streaming.every > 1
+        self._time_axes = {spec.name: spec.axes.index(TIME) for spec in reader.moving}
+        self._state_shapes = {spec.output: state_shape(spec, reader.batch_size) for spec in self._states}
+        # Of the last piece and of the last call; they say nothing that the piece and the call do not.
+        self._form: _Form | None = None
+        self._shapes: _Shapes | None = None
         self._now = Moment(state=dict(start))
 
     @property
@@ -106,10 +133,12 @@ class Keeper:
             return self._deliver(self._empty(0, lacks_batch=lacks_batch, called=False), out)
         inputs = self._cut(joined, 0, count) if available > count else joined
         answers, state = self._call(now.state, inputs, conditions, count, end=False)
-        given = self._count(answers)
-        if given not in (None, gives):
+        shapes = self._shapes_of(gives, lacks_batch=lacks_batch)
+        if any(answers[name].shape != shape for name, shape in shapes.given.items()):
+            self._check_shapes(answers)
             raise CardError(
-                f"model card: by card.streaming {count} input steps give {gives} output steps, the graph gave {given}"
+                f"model card: by card.streaming {count} input steps give {gives} output steps, the graph gave "
+                f"{self._count(answers)}"
             )
         call = LastCall(begun=now.begun, before=now.state, inputs=inputs, conditions=conditions, gave=gives)
         kept = self._cut(joined, count, available) if available > count else {}
@@ -117,7 +146,7 @@ class Keeper:
             state=state, steps=now.steps + steps, begun=True, lacks_batch=lacks_batch, kept=kept,
             kept_steps=available - count, call=call if self._keeps_call else None, conditions=conditions,
         )  # fmt: skip
-        return self._deliver(self._shaped(answers, 0, lacks_batch=lacks_batch), out)
+        return self._deliver({name: answers[name].reshape(shape) for name, shape in shapes.answer.items()}, out)
 
     def flush(self) -> Any:
         """End the sequence and return the output steps that are left; see ``Stream.flush``."""
@@ -130,6 +159,7 @@ class Keeper:
         first = self._reader.moving[0]
         steps = inputs[first.name].shape[first.axes.index(TIME)]
         answers, state = self._call(state, inputs, conditions, steps, end=True)
+        self._check_shapes(answers)
         count = self._count(answers)
         if count is not None and count < gave:
             raise CardError(
@@ -169,6 +199,11 @@ class Keeper:
 
     def _read(self, x: Any, now: Moment) -> tuple[dict[str, Array], frozenset[str], int]:
         """Return the arrays of a piece with all axes, which axes it lacked, and its steps."""
+        form = self._form
+        if form is not None and x.__class__ is np.ndarray and x.shape == form.shape and x.dtype is form.dtype:
+            whole = x.reshape(form.whole)
+            if form.dtype.kind != "f" or all_finite(whole.reshape(-1)):
+                return {form.name: whole}, form.lacks, form.steps
         arrays = self._reader.read(x, now.conditions, now.steps)
         lacks, steps = self._reader.find_form(arrays)
         sizes = {BATCH: self._reader.batch_size, TIME: steps}
@@ -179,21 +214,20 @@ class Keeper:
             except InputError as error:
                 raise InputError(f"step {now.steps}: {error}; the state is unchanged") from error
             arrays[spec.name] = array.reshape(shape_of(spec, sizes))
+        if len(arrays) == 1 and isinstance(x, np.ndarray):
+            [(name, whole)] = arrays.items()
+            self._form = _Form(name=name, shape=x.shape, dtype=x.dtype, whole=whole.shape, lacks=lacks, steps=steps)
         return arrays, lacks, steps
 
     def _join(self, early: Mapping[str, Array], late: Mapping[str, Array]) -> dict[str, Array]:
         """Return new arrays: the later steps after the earlier ones, either of which may be none."""
-        return {
-            spec.name: np.concatenate([p[spec.name] for p in (early, late) if p], axis=spec.axes.index(TIME))
-            for spec in self._reader.moving
-        }
+        if not early or not late:
+            return {name: (early or late)[name].copy() for name in self._time_axes}
+        return {name: np.concatenate([early[name], late[name]], axis=axis) for name, axis in self._time_axes.items()}
 
     def _cut(self, arrays: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
         """Return copies of some of the steps, in the order of memory that onnxruntime takes."""
-        return {
-            spec.name: _steps_of(arrays[spec.name], spec.axes.index(TIME), start, stop).copy()
-            for spec in self._reader.moving
-        }
+        return {name: _steps_of(arrays[name], axis, start, stop).copy() for name, axis in self._time_axes.items()}
 
     def _call(
         self,
@@ -221,6 +255,31 @@ class Keeper:
         if not all(all_finite(array.reshape(-1)) for array in new.values()):
             raise InputError(f"step {at}: the new state is not finite: it was discarded, and the old state was kept")
         return answers, new
+
+    def _shapes_of(self, gives: int, *, lacks_batch: bool) -> _Shapes:
+        """Return the shapes of a call that gives a number of output steps."""
+        shapes = self._shapes
+        if shapes is None or shapes.gives != gives or shapes.lacks_batch != lacks_batch:
+            sizes = {BATCH: self._reader.batch_size, TIME: gives}
+            given = {spec.name: shape_of(spec, sizes) for spec in self._outputs}
+            answer = {
+                spec.name: answer_shape(spec, gives, self._reader.batch_size, lacks_batch=lacks_batch, called=True)
+                for spec in self._outputs
+            }
+            shapes = _Shapes(gives=gives, lacks_batch=lacks_batch, given=given | self._state_shapes, answer=answer)
+            self._shapes = shapes
+        return shapes
+
+    def _check_shapes(self, answers: Mapping[str, Array]) -> None:
+        """Refuse shapes that the card does not say: a graph need not declare those of its outputs."""
+        rows = self._reader.batch_size
+        expected: dict[str, tuple[str | int, ...]] = {**self._state_shapes}
+        for spec in self._outputs:
+            expected[spec.name] = tuple(rows if axis == BATCH else axis for axis in spec.axes)
+        for name, axes in expected.items():
+            got = answers[name].shape
+            if len(got) != len(axes) or any(a not in (b, TIME) for a, b in zip(axes, got, strict=True)):
+                raise CardError(f"model card: the graph gave {name!r} with shape {list(got)}, expected {list(axes)}")
 
     def _count(self, answers: Mapping[str, Array]) -> int | None:
         """Return the output steps of a call, or None if no output has a time axis."""
