@@ -12,6 +12,7 @@ STARTS = {
     "runtime/lstm_edge_runtime/bench.py": "python_command",
     "runtime/lstm_edge_runtime/survival.py": "python_command",
     "exporters/lstm_edge_exporters/keras/hdf5.py": "python_command",
+    "exporters/lstm_edge_exporters/verify/guarded.py": "python_command",
     "runtime/lstm_edge_runtime/kernels/build.py": "the compiler that CXX names",
     "benchmarks/kernels.py": "a compiler, and the program it made",
     "benchmarks/kernel_models.py": "python_command",

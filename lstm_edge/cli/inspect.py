@@ -66,6 +66,9 @@ def print_session(session: "InspectReport") -> None:
         print_table(("state", "output", "kind", "axes", "initial"), states)
     if card is not None:
         _print_card(card)
+    if session.integer_layers:
+        rows = [(layer.name, layer.operator, layer.activations) for layer in session.integer_layers]
+        print_table(("integer layer", "operator", "activations"), rows)
     if session.operators:
         by = "function bodies" if session.kernels is None else f"kernels ({session.kernels})"
         _say(f"lstm_edge operators: {session.operators}, run by {by}")
@@ -147,12 +150,23 @@ def _print_quantization(quantization: "Quantization") -> None:
     after = sum(c.bytes_after for c in quantization.coverage)
     rows.append(("all", "", "", f"{before:,}", f"{after:,}", _share(after, before)))
     print_table(("layer", "operator", "scheme", "bytes before", "after", "share"), rows)
+    _print_inexact(quantization)
     if quantization.calibration_sha256 is not None:
         _say(f"calibrated on data with SHA-256 {quantization.calibration_sha256}")
     if quantization.metric is not None:
         metric = quantization.metric
         interval = f"{metric.low:.4g} to {metric.high:.4g} at confidence {metric.confidence:g}"
         _say(f"{metric.name} {metric.value:.4g} ({interval}) on {metric.data}")
+
+
+def _print_inexact(quantization: "Quantization") -> None:
+    if quantization.inexact is None:
+        return
+    if not quantization.inexact:
+        _say("every answer of a row is the same to the bit in any batch, any chunks and on any number of threads")
+    for name, nodes in quantization.inexact.items():
+        shown = ", ".join(nodes[:8]) + (f" and {len(nodes) - 8} more" if len(nodes) > 8 else "")
+        _say(f"{name} may differ in its last bits with batch, chunks and processor: onnxruntime computes {shown}")
 
 
 def _say(text: str) -> None:

@@ -12,6 +12,7 @@ from lstm_edge_runtime.bench import bench as measure
 from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, ParityError
 from lstm_edge_runtime.function_check import check_functions, check_whole
+from lstm_edge_runtime.integer_layers import IntegerLayer, integer_layers
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.selftest import SelfTestReport, self_test
@@ -40,7 +41,8 @@ class InspectReport:
     ``lengths``: name of the input for the valid steps of each row, or None. ``end``: name of the input that says
     whether a call ends the sequence, or None. ``card``: None for a file without one.
         ``placement``: the
-    nodes that stay on the CPU under CUDA, else None.
+    nodes that stay on the CPU under CUDA, else None. ``integer_layers``: products of integers that another tool left,
+    such as ``MatMulInteger``.
     """
 
     path: str
@@ -57,6 +59,7 @@ class InspectReport:
     card: ModelCard | None
     placement: tuple[Any, ...] | None
     notes: tuple[str, ...]
+    integer_layers: tuple[IntegerLayer, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -108,6 +111,7 @@ def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport:
     died = _dies(model)
     session = (_BasicSession if died else Session)(model, provider=provider)
     report = describe(session, path=os.fspath(model))
+    report = replace(report, integer_layers=integer_layers(read_model(read_model_bytes(model))))
     return report if not died else replace(report, notes=(*report.notes, died))
 
 
@@ -138,7 +142,7 @@ def _dies(model: AnyPath) -> str:
 
 def describe(session: Session, *, path: str = "") -> InspectReport:
     """Return what an open file contains."""
-    names = [name for name in InspectReport.__dataclass_fields__ if name != "path"]
+    names = [name for name in InspectReport.__dataclass_fields__ if name not in ("path", "integer_layers")]
     values: dict[str, Any] = {name: getattr(session, name) for name in names}
     for name in ("placement", "notes"):
         values[name] = None if values[name] is None else tuple(values[name])

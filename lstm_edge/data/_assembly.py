@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from lstm_edge.data._gaps import Order, sort_rows
 from lstm_edge.data._missing import many, treat
-from lstm_edge.data._rows import Rows
+from lstm_edge.data._rows import Rows, has_decimal_comma
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._steps import parse_time
 from lstm_edge.data._table_options import TableOptions
-from lstm_edge.data._text_files import build_targets, is_class, number_ids, parse_number
+from lstm_edge.data._text_files import Target, build_targets, is_class, number_ids, parse_number
 from lstm_edge_runtime.arrays import Array
 
 __all__ = ["Parts", "assemble", "keep"]
@@ -92,6 +92,7 @@ class Parts:
         """Return ``y``, the class names, and whether there is a target per step, for some of the target columns."""
         table = self.table
         targets = [(self._target(row, task, columns), table.line[row]) for row in self.numbers]
+        self._check_commas(targets)
         classes = is_class(task, targets, table.name, unit=table.unit)
         change = self._first_change([value for value, _ in targets])
         if change is not None and task == "classification":
@@ -105,6 +106,16 @@ class Parts:
             targets = [targets[int(start)] for start in self.starts]
         y, names = build_targets(table.name, targets, classes=classes, labels=labels, unit=table.unit)
         return y, names, per_step
+
+    def _check_commas(self, targets: Sequence[Target]) -> None:
+        """Refuse numbers with a decimal comma, which would become classes."""
+        commas = [(value, line) for value, line in targets if has_decimal_comma(value)]
+        others = {value for value, _ in targets if not has_decimal_comma(value)}
+        if commas and all(isinstance(value, str) and parse_number(value) is not None for value in others):
+            value, line = commas[0]
+            raise self.table.at(
+                line, f"the target is {value!r}, a number with a decimal comma; expected a decimal point"
+            )
 
     def _target(self, row: int, task: Task | None, columns: slice) -> str | tuple[float, ...]:
         cells, table = self.table.target[row][columns], self.table

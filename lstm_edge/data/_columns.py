@@ -139,7 +139,15 @@ def find_places(name: str, header: Sequence[str], columns: Columns, *, unit: str
     """
     if len(header) > MOST_COLUMNS:
         raise at(name, 1, f"the header has {len(header):,} columns, expected at most {MOST_COLUMNS:,}", unit=unit)
-    twice = [column for column, count in Counter(header).items() if count > 1]
+    if "" in header and not columns.x_columns:
+        raise at(
+            name,
+            1,
+            f"column {header.index('') + 1} has no name, such as the index that pandas writes, or what follows a last "
+            "delimiter; name it, or name the features with columns",
+            unit=unit,
+        )
+    twice = [column for column, count in Counter(header).items() if count > 1 and column]
     if twice:
         raise at(name, 1, f"the column {min(twice)[:40]!r} is given twice", unit=unit)
     for key, column in required_columns(columns):

@@ -40,18 +40,27 @@ def read_json_table(path: str | Path, options: TableOptions) -> Rows:
     with open_text(Path(path)) as file:
         for number, text in enumerate(file, start=1):
             if text.strip():
-                table.add(number, _flat(read_object(str(path), number, text, None, missing=True)))
+                value = read_object(str(path), number, text, None, missing=True)
+                try:
+                    table.add(number, _flat(value))
+                except _TwiceError as error:
+                    raise at(str(path), number, f"the column {str(error)[:40]!r} is given twice") from error
     return table.finished()
+
+
+class _TwiceError(ValueError):
+    """Two keys of a line are one column, such as ``a.b`` and ``b`` within ``a``."""
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return an object without objects in it; their keys follow a dot."""
     found: dict[str, Any] = {}
     for key, entry in value.items():
-        if isinstance(entry, dict):
-            found |= _flat(entry, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = entry
+        inner = _flat(entry, f"{prefix}{key}.") if isinstance(entry, dict) else {prefix + key: entry}
+        both = found.keys() & inner.keys()
+        if both:
+            raise _TwiceError(min(both))
+        found |= inner
     return found
 
 

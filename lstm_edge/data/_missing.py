@@ -163,7 +163,7 @@ def _fill_gaps(order: Order, notes: list[str]) -> Rows64:
 def _fill_cells(order: Order, blanks: Blanks, rows: Rows64, notes: list[str]) -> tuple[Rows64, NDArray[np.float32]]:
     """Fill missing cells with the sequence's step before; the steps before a column's first value are dropped."""
     table, x = order.table, blanks.x[rows]
-    _fill_targets(order, blanks, rows)
+    _fill_targets(order, blanks, rows, notes)
     if not blanks.cells.any():
         return rows, x
     codes = np.array(table.codes, dtype=np.int64)[rows]
@@ -180,24 +180,30 @@ def _fill_cells(order: Order, blanks: Blanks, rows: Rows64, notes: list[str]) ->
             f"data {table.name}: sequence {order.names[lost[0]]!r} has no step at which every column has had a value, "
             "so there is nothing to fill from; remove it, or give --missing drop"
         )
-    filled = int(blanks.cells.sum())
     if leading.any():
         notes.append(
             f"{many(int(leading.sum()), 'step')} before a column's first value dropped, the first is {table.unit} "
             f"{table.line[int(rows[np.argmax(leading)])]}"
         )
-    row = table.line[int(np.argmax(blanks.cells.any(axis=1)))]
-    notes.append(f"{many(filled, 'missing cell')}, the first on {table.unit} {row}: filled with the step before")
+    kept = np.unique(rows[~leading])
+    filled = kept[blanks.cells[kept].any(axis=1)]
+    if len(filled):
+        cells = many(int(blanks.cells[filled].sum()), "missing cell")
+        notes.append(f"{cells}, the first on {table.unit} {table.line[int(filled[0])]}: filled with the step before")
     return rows[~leading], x[~leading]
 
 
-def _fill_targets(order: Order, blanks: Blanks, rows: Rows64) -> None:
+def _fill_targets(order: Order, blanks: Blanks, rows: Rows64, notes: list[str]) -> None:
     """Fill missing targets with the sequence's step before, in the table.
 
     Raises:
         DataError: the first step of a sequence has none.
     """
     table, before = order.table, -1
+    if blanks.target.any():
+        line = table.line[int(np.argmax(blanks.target))]
+        count = many(int(blanks.target_cells.sum()), "missing target")
+        notes.append(f"{count}, the first on {table.unit} {line}: filled with the step before")
     for row in rows.tolist():
         if blanks.target[row]:
             if before < 0 or table.codes[before] != table.codes[row]:

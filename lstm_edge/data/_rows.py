@@ -14,7 +14,7 @@ from lstm_edge.data._steps import StepColumn, Time, shown_step
 from lstm_edge.data._text_files import finite, parse_number
 from lstm_edge_runtime.errors import DataError
 
-__all__ = ["MISSING_WORDS", "FeatureColumn", "Places", "Rows", "Targets", "as_text", "is_missing"]
+__all__ = ["MISSING_WORDS", "FeatureColumn", "Places", "Rows", "Targets", "as_text", "has_decimal_comma", "is_missing"]
 
 # What programs write for a missing number. As a target only the empty text and NaN are missing for sure: a class may
 # have any of the other names.
@@ -110,6 +110,8 @@ class Rows:
             self.without_step.append(line)
             return
         wrong = self.steps.add(step)
+        if wrong is not None and has_decimal_comma(step):
+            wrong = f"is {step.strip()[:40]!r}, a number with a decimal comma; expected a decimal point"
         if wrong is not None:
             raise self.at(line, f"{self.called(places.step)} {wrong}")
         name = "" if places.sequence is None else self._label(cells, "sequence", places.sequence, line)
@@ -201,9 +203,14 @@ class Rows:
         if is_missing(cell):
             return float("nan")
         text = as_text(cell) if not isinstance(cell, list | dict) else type(cell).__name__
-        if isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell.strip()):
+        if has_decimal_comma(cell):
             raise self.at(line, f"{called} is {text[:40]!r}, a number with a decimal comma; expected a decimal point")
         raise self.at(line, f"{called} is {text[:40]!r}, expected a finite number")
+
+
+def has_decimal_comma(cell: Any) -> bool:
+    """Return whether a cell is the text of a number with a decimal comma, such as 1,5 or 1.234,5."""
+    return isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
 
 
 def is_missing(cell: Any) -> bool:

@@ -220,6 +220,9 @@ class Quantization:
     compact texts that ``quantize`` accepts (``{"lstm.W": "int8", "lstm.R": "int4:128"}``); a card's ``int4`` without a
     block is read as ``int4:32``, which it meant when it was the default. ``calibration_sha256`` is
     the SHA-256 of the calibration data for rounding, ``metric`` the task's metric; each is None if there was none.
+    ``inexact`` has, for each output (states too) that float32 sums of onnxruntime reach, the layers or nodes that sum:
+    it may differ in its last bits with the batch, the chunks or the processor. Other outputs are the same to the bit
+    for one row in any batch, chunks and number of threads. None in a file without int8 or int4 layers, or if unknown.
     """
 
     scheme: str
@@ -228,6 +231,7 @@ class Quantization:
     parts: Mapping[str, str] = field(default_factory=dict, metadata={"since": 2})
     calibration_sha256: str | None = field(default=None, metadata={"since": 2})
     metric: Metric | None = field(default=None, metadata={"since": 2})
+    inexact: Mapping[str, tuple[str, ...]] | None = field(default=None, metadata={"since": 4})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

@@ -1,5 +1,7 @@
 """What a stream that keeps steps knows: its state, its snapshot, conditions, and sequences that are cut by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from kept import KEPT, cut, drawn, joined_answers, pushed
@@ -244,3 +246,14 @@ def test_as_few_calls_as_possible(look_ahead, monkeypatch):
     pushed(stream, look_ahead, drawn(look_ahead, 1, 12), [3, 6, 3])
     # The first push completes nothing; the last call runs again with the end.
     assert steps == [9, 3, 3]
+
+
+@pytest.mark.parametrize("axes", [("batch", "time", 5), ("batch", "time"), ("batch", 2, 4)])
+def test_a_graph_whose_outputs_are_not_those_of_the_card_is_told(axes):
+    """onnxruntime need not know the shape of an output before it runs."""
+    session = Session(MODELS / "kept_strided.onnx")
+    session.outputs = (dataclasses.replace(session.outputs[0], axes=axes),)
+    stream = session.stream()
+    with pytest.raises(CardError, match=r"^model card: the graph gave 'logits' with shape \[1, 3, 4\], expected \["):
+        stream.push(drawn(session, 1, 5)["x"])
+    assert stream.steps == 0

@@ -35,6 +35,7 @@ MODELS = Path(__file__).resolve().parents[1] / "device" / "models"
 FILES = (
     "tagger", "lengths", "last_step", "two_inputs", "each_call", "language_model",
     "exported_float32", "exported_int8", "exported_full_lengths_int8", "exported_last_step_int8",
+    "kept_condition", "kept_padded", "kept_ragged",
     "foreign",
 )  # fmt: skip
 HONEST = {name: (MODELS / f"{name}.onnx").read_bytes() for name in FILES[:-1]}
@@ -274,7 +275,10 @@ def _judge(name: str) -> Judge:
 
 
 # What each honest file must come to; the rest have several inputs, or no card.
-_ENDS = {"two_inputs": "self-test", "each_call": "self-test", "foreign": "run"}
+_ENDS = {
+    "two_inputs": "self-test", "each_call": "self-test", "foreign": "run",
+    "kept_condition": "self-test", "kept_padded": "self-test", "kept_ragged": "self-test",
+}  # fmt: skip
 JUDGED = tuple(name for name in FILES if name not in _ENDS)
 
 
@@ -328,6 +332,8 @@ def _stream(session: Session) -> None:
     if len(given) == len(inputs):
         for _ in range(2):
             stream.push(given if len(given) != 1 else next(iter(given.values())))
+        stream.restore(stream.snapshot())
+        stream.flush()
 
 
 def fuzz(seed: int, until: float, least: int) -> Tally:

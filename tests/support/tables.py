@@ -1,11 +1,20 @@
 """Random tables with their sequences, and what was taken out of them."""
 
+import csv
 import datetime as dt
+import io
+import re
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
-__all__ = ["Made", "iso", "make_rows", "split_rows"]
+from lstm_edge.data import load_csv, table_options
+from lstm_edge_runtime.errors import DataError
+
+__all__ = ["HEADER", "Made", "iso", "make_rows", "read", "refused", "split_rows", "write"]
+
+HEADER = ["sequence", "step", "a", "b", "target"]
 
 START = dt.datetime(2024, 3, 31, 0, 30, tzinfo=dt.UTC)
 
@@ -43,3 +52,22 @@ def make_rows(rng, *, write_step=str, lengths=(4, 1, 6)):
 def split_rows(data):
     """The steps of each sequence of a data set by its name."""
     return {name: data[index] for index, name in enumerate(data.ids)}
+
+
+def write(path, rows, *, delimiter=",", header=HEADER, end="\n", mark=""):
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_MINIMAL)
+    writer.writerows([header, *rows])
+    path.write_bytes((mark + text.getvalue()).encode())
+    return path
+
+
+def read(path, *, columns=None, step_every=None, missing="refuse", **more):
+    return load_csv(path, table=table_options(columns, step_every, missing), **more)
+
+
+def refused(path, sentence, **options):
+    with pytest.raises(DataError) as caught:
+        read(path, **options)
+    assert re.match("^" + re.escape(f"data {path}{sentence}"), str(caught.value)), str(caught.value)
+    return str(caught.value)

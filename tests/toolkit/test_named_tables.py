@@ -93,7 +93,8 @@ def test_missing_cells_of_named_columns(tmp_path):
     said = []
     data = read(path, missing="ffill", say=said.append)
     assert (lists(data.inputs)["temp"], lists(data.targets)["v"]) == ([[20, 20], [22]], [[0.5, 1.5], [2]])
-    assert said == [f"data {path}: 1 missing cell, the first on line 3: filled with the step before"]
+    filled = "the first on line 3: filled with the step before"
+    assert said == [f"data {path}: 1 missing target, {filled}", f"data {path}: 1 missing cell, {filled}"]
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import datetime as dt
+import importlib.util
 import json
 import re
 
@@ -16,6 +17,8 @@ from lstm_edge.data import load, table_options
 from lstm_edge_runtime.errors import DataError, InputError, MissingExtraError
 
 HEADER = ["sequence", "step", "a", "b", "target"]
+# Without pyarrow the tests of Parquet files are skipped.
+SUFFIXES = (".jsonl", ".parquet") if importlib.util.find_spec("pyarrow") else (".jsonl",)
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -64,7 +67,7 @@ def same(found, expected):
 @QUICK
 @given(st.data())
 def test_steps_come_back_with_their_holes(tmp_path, data):
-    suffix = data.draw(st.sampled_from([".jsonl", ".parquet"]))
+    suffix = data.draw(st.sampled_from(SUFFIXES))
     made = make_rows(
         np.random.default_rng(data.draw(st.integers(0, 99))), write_step=lambda s: iso(s, 500), lengths=(3, 4)
     )
@@ -153,6 +156,11 @@ def test_a_table_of_json_lines_needs_no_columns_if_it_has_the_usual_names(tmp_pa
     assert "(other keys are the columns of a table: give --columns)" in refused(
         path, ", line 1: the key 'dev' is unknown"
     )
+
+
+def test_keys_that_are_one_column_are_refused(tmp_path):
+    path = json_lines(tmp_path / "d.jsonl", [{"sequence": "r", "step": 0, "a": {"b": 1}, "a.b": 2, "target": "u"}])
+    refused(path, ", line 1: the column 'a.b' is given twice")
 
 
 def test_what_only_parquet_has(tmp_path):

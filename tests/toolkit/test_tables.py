@@ -1,39 +1,15 @@
 """Tables as people have them: times, numbers and gaps in the step column, missing cells, delimiters."""
 
-import csv
-import io
-import re
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.tables import iso, make_rows, split_rows
+from support.tables import HEADER, iso, make_rows, read, refused, split_rows, write
 
-from lstm_edge.data import load, load_csv, parse_columns, table_options
+from lstm_edge.data import table_options
 from lstm_edge_runtime.errors import DataError, InputError
 
-HEADER = ["sequence", "step", "a", "b", "target"]
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def write(path, rows, *, delimiter=",", header=HEADER, end="\n", mark=""):
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_MINIMAL)
-    writer.writerows([header, *rows])
-    path.write_bytes((mark + text.getvalue()).encode())
-    return path
-
-
-def read(path, *, columns=None, step_every=None, missing="refuse", **more):
-    return load_csv(path, table=table_options(columns, step_every, missing), **more)
-
-
-def refused(path, sentence, **options):
-    with pytest.raises(DataError) as caught:
-        read(path, **options)
-    assert re.match("^" + re.escape(f"data {path}{sentence}"), str(caught.value)), str(caught.value)
-    return str(caught.value)
 
 
 def same(found, expected):
@@ -168,7 +144,7 @@ def test_a_leading_gap_is_dropped_and_said(tmp_path):
     assert data.x.tolist() == [[2, 1], [2, 3]]
     assert data.notes == (
         "1 step before a column's first value dropped, the first is line 2",
-        "3 missing cells, the first on line 2: filled with the step before",
+        "2 missing cells, the first on line 3: filled with the step before",
     )
 
 
@@ -181,7 +157,9 @@ def test_missing_targets(tmp_path):
     ]
     path = write(tmp_path / "d.csv", rows)
     refused(path, ", line 3: the target is empty, expected a class or a number. In all 2 cells missing on lines 3, 4: ")
-    assert read(path, missing="ffill").y.tolist() == [2.5, 2.5, 2.5, 3]
+    filled = read(path, missing="ffill")
+    assert filled.y.tolist() == [2.5, 2.5, 2.5, 3]
+    assert filled.notes == ("2 missing targets, the first on line 3: filled with the step before",)
     assert read(path, missing="drop").y.tolist() == [2.5, 3]
     # null may be the name of a class.
     path = write(tmp_path / "d.csv", [["s", "0", "1", "1", "walk"], ["s", "1", "1", "1", "null"]])
@@ -308,26 +286,6 @@ def test_a_gap_that_is_too_long_to_fill_is_refused(tmp_path):
     assert read(tmp_path / "d.csv", step_every="1s", missing="drop").lengths.tolist() == [2]
 
 
-@pytest.mark.parametrize(
-    ("name", "delimiter", "note"),
-    [
-        ("d.csv", ",", ()),
-        ("d.tsv", "\t", ()),
-        ("d.csv", ";", ("the delimiter is the semicolon",)),
-        ("d.csv", "\t", ("the delimiter is the tab",)),
-        ("d.csv", "|", ("the delimiter is the vertical bar",)),
-    ],
-)
-def test_delimiters_marks_quotes_and_line_ends(tmp_path, name, delimiter, note):
-    rows = [['x; y, "z"\tw|v', "0", "1.5", "-2e-1", "a\nb"], ['x; y, "z"\tw|v', "1", " 2 ", "3", "a\nb"]]
-    path = write(tmp_path / name, rows, delimiter=delimiter, end="\r\n", mark="\ufeff")
-    said = []
-    data = load(str(path), default_split="train", say=said.append)
-    assert data.x.tolist() == [[1.5, np.float32(-0.2)], [2, 3]]
-    assert (data.ids, data.labels, data.notes) == (('x; y, "z"\tw|v',), ("a\nb",), note)
-    assert said == [f"data {path}: {line}" for line in note]
-
-
 @pytest.mark.parametrize("year", ["1899", "2192", "9000"])
 def test_times_whose_differences_do_not_fit_are_refused(tmp_path, year):
     path = write(tmp_path / "d.csv", [["s", f"{year}-06-01", "1", "1", "u"]])
@@ -337,31 +295,6 @@ def test_times_whose_differences_do_not_fit_are_refused(tmp_path, year):
         write(tmp_path / "d.csv", rows), ", line 3: sequence 's' goes from step 1900-01-01", step_every="1s"
     )
     assert "In all 9,214,646,398 steps are missing" in found
-
-
-def test_a_decimal_comma_is_refused_with_its_reason(tmp_path):
-    path = write(tmp_path / "d.csv", [["s", "0", "1,5", "2", "u"]], delimiter=";")
-    refused(path, ", line 2: a is '1,5', a number with a decimal comma; expected a decimal point")
-    path = write(tmp_path / "d.csv", [["s", "0", "1.234,5", "2", "u"]])
-    refused(path, ", line 2: a is '1.234,5', a number with a decimal comma; expected a decimal point")
-    path.write_text("sequence,step,a,b,target\ns,0,1,5,2,5,u\n")
-    refused(path, ", line 2: has 7 cells, expected 5 as in the header (an unquoted number with a decimal comma becomes")
-
-
-def test_a_log_of_one_sequence_whose_steps_are_called_time(tmp_path):
-    path = tmp_path / "log.csv"
-    path.write_text("time,temp,state\n2024-05-01 10:00:00,20.5,on\n2024-05-01 10:00:01,20.75,off\n")
-    with pytest.raises(DataError, match=r"Give its name with columns, or sequence=- if the file is one sequence$"):
-        read(path, columns="step=time,target=state")
-    data = read(path, columns="sequence=-,step=time,target=state")
-    assert (data.x.tolist(), data.labels, data.lengths.tolist()) == ([[20.5], [20.75]], ("off", "on"), [2])
-    assert (data.times, data.task) == (None, "tagging")
-
-
-def test_semicolons_between_roles_let_commas_join_names():
-    assert parse_columns("sequence=id; step=t; target=y; features=a,b+c;") == parse_columns(
-        "sequence=id,step=t,target=y,features=a+b+c"
-    )
 
 
 def test_a_duplicate_is_refused_whatever_missing_is(tmp_path):

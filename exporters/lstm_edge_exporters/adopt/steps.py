@@ -48,7 +48,7 @@ def layers_over_time(
             probes[found[index].name] = name
     timed = any(TIME in spec.axes for spec in maker.specs)
     try:
-        opened = OpenModel.of(ir.to_proto(model).SerializeToString())
+        opened = OpenModel.of(ir.to_proto(model).SerializeToString(), foreign=True)
         runs = [_run(opened, maker, states, lengths, time) for time in (_LENGTHS if timed else _LENGTHS[:1])]
     except _REFUSALS:
         return names

@@ -145,7 +145,7 @@ class Subject:
         if lengths is not None:
             specs = [spec for spec in self.all_inputs if spec.name == lengths or spec in self.inputs]
             makers = [InputMaker(specs, ids_below=self.ids_below, values=m.values, lengths=self.ragged) for m in makers]
-        self.open = OpenModel.of(self.data)
+        self.open = OpenModel.of(self.data, foreign=True)
         found = check_file_parity(self.open, original, makers, states=self.recognized, made=self.made, fixed=constants)
         self.maker = next(maker for maker in self.makers if maker.numbers == found.ran[0].values)
         return found
@@ -231,7 +231,7 @@ class Subject:
             )
         step, self.model = self.open, read_proto(wrap_in_scan(self.model, self.inputs, self.outputs, self.states))
         self.data = serialize(self.model)
-        self.open = OpenModel.of(self.data)
+        self.open = OpenModel.of(self.data, foreign=True)
         check_sequence(self.open, step, self.maker, self.outputs, self.states)
         self.inputs, self.outputs = timed(self.inputs), timed(self.outputs)
         self.maker = self.maker.over(self.inputs)

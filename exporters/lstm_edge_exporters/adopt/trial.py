@@ -104,7 +104,7 @@ class Trial:
     """A model that is run to learn about it; ``failure`` is what onnxruntime said last."""
 
     def __init__(self, data: bytes, *, scalars: Mapping[str, Sequence[Array]], ids_below: int) -> None:
-        self._model = OpenModel.of(data)
+        self._model = OpenModel.of(data, foreign=True)
         self._lengths = length_inputs(parse_model(data))
         self._scalars, self._ids_below = scalars, ids_below
         self.failure = ""

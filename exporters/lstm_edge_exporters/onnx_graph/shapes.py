@@ -8,7 +8,7 @@ import onnx_ir as ir
 from lstm_edge_exporters.onnx_graph.carried_shapes import infer_carried
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 
-__all__ = ["Shape", "known_shapes", "shape_of"]
+__all__ = ["Shape", "known_shapes", "known_types", "shape_of"]
 
 # One entry an axis: its size, its symbolic name, or None where neither is known.
 Shape = tuple[int | str | None, ...]
@@ -37,6 +37,20 @@ def known_shapes(model: ir.Model) -> Mapping[ir.Value, Shape]:
     pairs = zip(_inner_values(model.graph), _inner_values(inferred.graph), strict=True)
     shapes = {value: _axes(copy.shape) for value, copy in pairs if copy.shape is not None}
     return shapes | {value: _axes(value.shape) for value in model.graph.inputs if value.shape is not None}
+
+
+def known_types(model: ir.Model) -> Mapping[str, int]:
+    """Return ONNX's type of each element by the value's name, in nested graphs too, where it is known."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(_without_weights(model))
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError):
+        return {}
+    found: dict[str, int] = {}
+    for graph in (inferred.graph, *_bodies(inferred.graph)):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            found[value.name] = value.type.tensor_type.elem_type
+        found |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return {name: kind for name, kind in found.items() if kind}
 
 
 def _vectors_are_short(model: ir.Model, inferred: onnx.ModelProto) -> bool:

@@ -31,6 +31,7 @@ from lstm_edge_exporters.onnx_graph.reading import parse_model, read_proto, with
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.onnx_graph.writing import serialize
 from lstm_edge_exporters.quantize.feedforward import Embedding
+from lstm_edge_exporters.quantize.inexact import inexact_outputs
 from lstm_edge_exporters.quantize.layer import LayerKind
 from lstm_edge_exporters.quantize.layers import find_layers
 from lstm_edge_exporters.quantize.parts import LayerPart, describe_parts, resolve
@@ -232,6 +233,8 @@ def quantize_bytes(
     check_rows(rows, allow_unquantized=allow_unquantized)
     drop_unused(model)
     strip(model)
+    integers = any(text.startswith(("int8", "int4")) for row in rows for text in row.parts.values())
+    inexact = inexact_outputs(model) if integers else None
     body = OpenModel.of(serialize(model, plain=plain))
     least = fewest_steps(card.parity)
 
@@ -240,7 +243,7 @@ def quantize_bytes(
     maker = InputMaker(card.inputs, ids_below=ids_below, values=settings_of(session))
     card = card.replace(
         layers=_requantized(card.layers, model),
-        quantization=_quantization(name, parent.data, rows, calibration_sha256),
+        quantization=_quantization(name, parent.data, rows, calibration_sha256, inexact),
         parity=difference_to(opened, body, card, maker, least=least).for_card(),
     )
     say("making golden vectors and running the self-test")
@@ -289,7 +292,13 @@ def _name_of(requests: Sequence[LayerRequest], scheme: Scheme) -> str:
     return str(found.pop()) if len(found) == 1 else MIXED
 
 
-def _quantization(name: str, parent: bytes, rows: Sequence[Row], calibration_sha256: str | None) -> Quantization:
+def _quantization(
+    name: str,
+    parent: bytes,
+    rows: Sequence[Row],
+    calibration_sha256: str | None,
+    inexact: Mapping[str, tuple[str, ...]] | None,
+) -> Quantization:
     # If layers share a name and some were refused, record what the others became: it makes the same file again.
     refused_first = sorted(rows, key=lambda row: not row.refused)
     return Quantization(
@@ -298,6 +307,7 @@ def _quantization(name: str, parent: bytes, rows: Sequence[Row], calibration_sha
         coverage=tuple(row.coverage for row in rows),
         parts={part: text for row in refused_first for part, text in row.parts.items()},
         calibration_sha256=calibration_sha256,
+        inexact=inexact,
     )
 
 

@@ -13,6 +13,7 @@ from lstm_edge_exporters.onnx_graph.reading import parse_model, parse_proto
 from lstm_edge_exporters.verify.cases import GRID, Case, Comparison, within
 from lstm_edge_exporters.verify.chunks import cut_time, join_time
 from lstm_edge_exporters.verify.compare import worst
+from lstm_edge_exporters.verify.guarded import GuardedSession, may_abort
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_exporters.verify.parity import (
@@ -68,7 +69,10 @@ class Original:
         self.against = "the original file, computed in float32" if widened else "the original file"
         self._session: _Runs
         try:
-            self._session = _open_half(data) if half else open_session(data)
+            if may_abort(parse_model(data)):
+                self._session = GuardedSession(data, basic=half)
+            else:
+                self._session = _open_half(data) if half else open_session(data)
         except ArtifactError as error:
             # layout=1 is what onnxruntime (1.32) refuses and the standard allows; it checks it when a session opens.
             if "layout" not in str(error).lower():

@@ -6,6 +6,8 @@ from typing import Any
 
 import onnxruntime
 
+from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.verify.guarded import GuardedSession, may_abort
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.providers import open_session
 
@@ -17,16 +19,17 @@ class OpenModel:
     """A serialized model and the session that runs it by the functions' bodies."""
 
     data: bytes
-    session: onnxruntime.InferenceSession
+    session: onnxruntime.InferenceSession | GuardedSession
 
     @classmethod
-    def of(cls, data: bytes) -> "OpenModel":
-        """Open a model.
+    def of(cls, data: bytes, *, foreign: bool = False) -> "OpenModel":
+        """Open a model; one that another tool's file became, in a process of its own where it may end the process.
 
         Raises:
             ArtifactError: onnxruntime cannot read it.
         """
-        return cls(data, open_session(data))
+        guarded = foreign and may_abort(parse_model(data))
+        return cls(data, GuardedSession(data) if guarded else open_session(data))
 
     def answers(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs by name; onnxruntime's errors (``RUNTIME_ERRORS``) pass through."""

@@ -1,4 +1,4 @@
-"""Replaces a decomposed cell by one ONNX ``LSTM`` or ``GRU`` node with a single time step."""
+"""Replaces a decomposed cell by one ONNX ``LSTM``, ``GRU`` or ``RNN`` node with a single time step."""
 
 import hashlib
 import re
@@ -43,6 +43,8 @@ class Builder:
         attributes: dict[str, Any] = {"hidden_size": cell.hidden_size}
         if cell.kind == "GRU":
             attributes["linear_before_reset"] = cell.linear_before_reset
+        if cell.kind == "RNN" and cell.activation != "Tanh":
+            attributes["activations"] = [cell.activation]
         outputs = add_node(
             anchor,
             cell.kind,
@@ -109,7 +111,7 @@ class Builder:
 
 
 def _digest(cell: Cell) -> str:
-    digest = hashlib.sha256(f"{cell.kind} {cell.linear_before_reset}".encode())
+    digest = hashlib.sha256(f"{cell.kind} {cell.linear_before_reset} {cell.activation}".encode())
     for array in cell.weights:
         digest.update(f"{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

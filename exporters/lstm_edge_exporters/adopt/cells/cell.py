@@ -1,5 +1,6 @@
-"""What a folded cell is made of, and the checks that LSTM and GRU cells share."""
+"""What a folded cell is made of, and the checks that LSTM, GRU and RNN cells share."""
 
+import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -8,11 +9,22 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from lstm_edge_exporters.adopt.cells.affine import Affine, Stop, label, through
+from lstm_edge_exporters.adopt.cells.affine import Affine, Stop, is_op, label, through
 from lstm_edge_exporters.onnx_graph.shapes import Shape, shape_of
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["ACTIVATIONS", "Cell", "check_inside", "check_rows", "factors", "join_sources"]
+__all__ = [
+    "ACTIVATIONS",
+    "Cell",
+    "check_inside",
+    "check_rows",
+    "factors",
+    "has_recurrent_matrix",
+    "join_sources",
+]
+
+# How torch and Keras call the matrix that h meets; used only where widths and data flow leave two candidates.
+_RECURRENT_NAME = re.compile(r"weight_hh|recurrent", re.IGNORECASE)
 
 
 # Activations that cells use for their gates; only Sigmoid and Tanh are folded.
@@ -25,11 +37,11 @@ class Cell:
 
     ``x``: values ``[B, n]`` that are joined to the input ``[B, I]``; ``states``: h, for LSTM also c, ``[B, H]``;
     ``outputs``: h', for LSTM also c'; ``weights``: W ``[1, G*H, I]``, R ``[1, G*H, H]``, B ``[1, 2*G*H]``, float32,
-    gates in the order iofc or zrh; ``anchor``: the node before which the new one goes; ``nodes``: all that it
-    replaces.
+    gates in the order iofc or zrh, one for RNN; ``anchor``: the node before which the new one goes; ``nodes``: all
+    that it replaces; ``activation``: of an RNN cell, ``Tanh`` or ``Relu``.
     """
 
-    kind: Literal["LSTM", "GRU"]
+    kind: Literal["LSTM", "GRU", "RNN"]
     anchor: ir.Node
     x: tuple[ir.Value, ...]
     states: tuple[ir.Value, ...]
@@ -38,6 +50,7 @@ class Cell:
     hidden_size: int
     nodes: frozenset[ir.Node]
     linear_before_reset: int = 0
+    activation: str = "Tanh"
 
 
 def factors(product: ir.Value | None) -> list[ir.Value]:
@@ -94,3 +107,12 @@ def check_inside(nodes: AbstractSet[ir.Node], results: AbstractSet[ir.Value]) ->
             outside = [user for user in value.consumers() if user not in nodes]
             if outside:
                 raise Stop(f"{value.name!r}, inside the cell, is also used by {label(outside[0])}")
+
+
+def has_recurrent_matrix(source: ir.Value) -> bool:
+    """Say whether a value is multiplied with a matrix that has the name of a recurrent one."""
+    return any(
+        is_op(node, "Gemm", "MatMul")
+        and any(value is not None and _RECURRENT_NAME.search(value.name or "") for value in node.inputs[1:2])
+        for node in source.consumers()
+    )

@@ -1,7 +1,6 @@
 """A decomposed LSTM cell, recognized from its state update ``c' = f c + i g``, ``h' = o tanh(c')`` backwards."""
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -9,15 +8,21 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from lstm_edge_exporters.adopt.cells.affine import LONGEST_CHAIN, Affine, Stop, is_op, label, read_affine, through
-from lstm_edge_exporters.adopt.cells.cell import ACTIVATIONS, Cell, check_inside, check_rows, factors, join_sources
+from lstm_edge_exporters.adopt.cells.cell import (
+    ACTIVATIONS,
+    Cell,
+    check_inside,
+    check_rows,
+    factors,
+    has_recurrent_matrix,
+    join_sources,
+)
 from lstm_edge_exporters.gates import LSTM_ONNX
 from lstm_edge_exporters.onnx_graph.shapes import Shape
 
 __all__ = ["looks_like_lstm", "read_lstm"]
 
-# How torch and Keras call the matrix that h meets; used only where widths and data flow leave two candidates.
 _MOVES = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
-_RECURRENT_NAME = re.compile(r"weight_hh|recurrent", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +180,7 @@ def _hidden(
         [source for source in sources if source is c or _siblings(source, c)],
         [source for source in sources if _root(source) is _root(c)],
         [source for source in sources if _enters_with(_root(source), _root(c), entering)],
-        [source for source in sources if _has_recurrent_matrix(source)],
+        [source for source in sources if has_recurrent_matrix(source)],
     ):
         if len(candidates) == 1:
             return candidates[0]
@@ -203,11 +208,3 @@ def _root(value: ir.Value) -> ir.Value:
 
 def _enters_with(value: ir.Value, other: ir.Value, entering: AbstractSet[ir.Value]) -> bool:
     return value in entering and other in entering and value.graph is other.graph
-
-
-def _has_recurrent_matrix(source: ir.Value) -> bool:
-    return any(
-        is_op(node, "Gemm", "MatMul")
-        and any(value is not None and _RECURRENT_NAME.search(value.name or "") for value in node.inputs[1:2])
-        for node in source.consumers()
-    )
