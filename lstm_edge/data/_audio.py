@@ -187,9 +187,11 @@ class _Reader:
             name=self.name,
             inputs={"": rows},
             targets={"": targets} if targets else {},
+            layout="time-first",
             labels=tuple(labels),
             ids=tuple(ids),
             rate_hz=self.rate_hz,
+            notes=(f"{self.rate_hz:,} samples a second",),
         )
 
     def _samples(self, path: Path, soundfile: Any) -> Array:

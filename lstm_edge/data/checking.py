@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lstm_edge.data._assembly import assemble, keep
+from lstm_edge.data._audio import is_audio
 from lstm_edge.data._columns import Columns
 from lstm_edge.data._files import BUNDLED
 from lstm_edge.data._gaps import Order, sort_rows
@@ -62,6 +63,8 @@ def understand(spec: str, *, table: TableOptions | None = None, task: Task | Non
 def _kind(spec: str) -> str:
     if spec.partition(":")[0] in BUNDLED:
         return "bundled set"
+    if is_audio(spec):
+        return "folder of WAV files"
     ending = Path(spec.removesuffix(".gz")).suffix
     known = {".jsonl": "JSON Lines", ".parquet": "Parquet", ".npz": "NumPy archive", ".npy": "NumPy array"}
     return known.get(ending, ending.removeprefix(".").upper())
@@ -203,7 +206,9 @@ def _of_named(data: NamedDataset) -> DataReport:
         for role, arrays in (("input", data.inputs), ("target", data.targets))
         for name, rows in arrays.items()
     ]
-    return DataReport(name=data.name, kind=_kind(data.name), columns=tuple(columns), **_named_figures(data))
+    return DataReport(
+        name=data.name, kind=_kind(data.name), columns=tuple(columns), notes=data.notes, **_named_figures(data)
+    )
 
 
 def _named_figures(data: NamedDataset) -> dict[str, Any]:

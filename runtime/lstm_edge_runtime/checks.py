@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.card import BATCH, TIME, ModelCard, TensorSpec
 from lstm_edge_runtime.contract import Contract
 from lstm_edge_runtime.errors import InputError
 
@@ -15,6 +15,7 @@ __all__ = [
     "all_finite",
     "check_array",
     "check_finite",
+    "check_frame",
     "check_lengths",
     "check_shapes",
     "name_inputs",
@@ -156,3 +157,18 @@ def check_lengths(contract: Contract, lengths: Array | Sequence[int] | None, siz
         if not 0 <= length <= steps:
             raise InputError(f"lengths[{row}] is {length}, expected 0 to {steps} (the number of time steps)")
     return array.astype(np.int64)
+
+
+def check_frame(card: ModelCard | None, steps: int) -> None:
+    """Refuse fewer samples than the first frame of a front end takes.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    front_end = None if card is None else card.front_end
+    if front_end is not None and steps < front_end.first:
+        raise InputError(
+            f"input {front_end.input!r} has {steps} samples, expected at least {front_end.first}: a frame of the "
+            f"model's features takes that many ({front_end.first / front_end.rate_hz * 1000:.3g} ms at "
+            f"{front_end.rate_hz} Hz)"
+        )

@@ -10,7 +10,7 @@ import onnxruntime
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
 from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
-from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
+from lstm_edge_runtime.checks import check_array, check_finite, check_frame, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.column_sums import check_column_sums
 from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError, first_line
@@ -310,6 +310,8 @@ class Session:
         if self.end is not None:
             feeds[self.end] = np.array([end], np.int64)
         checked = self._check_state(state, sizes.get(BATCH, 1))
+        if not checked.begun:
+            check_frame(self.card, sizes.get(TIME, 1))
         return feeds | dict(checked), sizes.get(TIME, 1), checked.begun
 
     def _after(self, steps: int, *, begun: bool, end: bool) -> str:

@@ -99,6 +99,12 @@ def test_the_file_takes_samples(spotter):
     assert np.abs(got - expected).max() < FEATURES
 
 
+def test_too_few_samples_are_refused(spotter):
+    session = Session(spotter[1].data)
+    with pytest.raises(InputError, match=r"'samples' has 399 samples, expected at least 400: .* \(25 ms at 16000 Hz\)"):
+        session.run({"samples": noise((1, 399))})
+
+
 def test_the_card_says_what_the_file_does(spotter):
     card = spotter[1].card
     assert [(spec.name, spec.axes, spec.range) for spec in card.inputs] == [("samples", ("batch", "time"), (-1.0, 1.0))]

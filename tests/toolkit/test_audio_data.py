@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.wav_files import FLOAT, wav_bytes, write_wav
 
+import lstm_edge
 from lstm_edge.data import is_audio, load_audio
 from lstm_edge_runtime.errors import DataError, MissingExtraError
 
@@ -117,6 +118,16 @@ def test_folders_that_say_nothing(tmp_path):
     assert "the folder yes has no WAV file" in refused(tmp_path)
     write_wav(tmp_path / "a.wav", tone(5))
     assert "has both WAV files (a.wav, ...) and folders (yes, ...)" in refused(tmp_path)
+
+
+def test_data_check_says_what_a_folder_is(tmp_path):
+    for number, label in enumerate(("no", "yes", "yes/../no")):
+        write_wav(tmp_path / label / f"{number}.wav", tone(50 + number), rate=8000)
+    report = lstm_edge.check_data(str(tmp_path))
+    assert (report.kind, report.sequences, report.steps) == ("folder of WAV files", 3, 153)
+    assert (report.lengths.least, report.lengths.most) == (50, 52)
+    assert report.classes == {"no": 2, "yes": 1}
+    assert "8,000 samples a second" in report.notes
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
