@@ -6,9 +6,18 @@ from dataclasses import dataclass
 
 from lstm_edge.data._rows import FeatureColumn, Places, Rows
 from lstm_edge.data._text_files import at
-from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.errors import DataError, InputError
 
-__all__ = ["NO_COLUMN", "Columns", "find_places", "has_columns", "make_rows", "parse_columns", "required_columns"]
+__all__ = [
+    "NO_COLUMN",
+    "Columns",
+    "NoColumnError",
+    "find_places",
+    "has_columns",
+    "make_rows",
+    "parse_columns",
+    "required_columns",
+]
 
 # A column may be a feature, and the layers of a model have at most 16,384 inputs.
 MOST_COLUMNS = 2**16
@@ -16,6 +25,14 @@ MOST_COLUMNS = 2**16
 NO_COLUMN = "-"
 _PREFIXES = ("input.", "sequence.", "target.")
 _ROLES = ("sequence", "step", "target", "group", "time", "features")
+
+
+class NoColumnError(DataError):
+    """A header lacks the column of a role."""
+
+    def __init__(self, message: str, *, role: str) -> None:
+        super().__init__(message)
+        self.role = role
 
 
 Named = tuple[tuple[str, tuple[str, ...]], ...]
@@ -154,7 +171,7 @@ def find_places(name: str, header: Sequence[str], columns: Columns, *, unit: str
         if column not in header:
             advice = f", or sequence={NO_COLUMN} if the file is one sequence" if key == "sequence" else ""
             sentence = f"no column {column!r} ({key}); found {_shown(header)}. Give its name with columns{advice}"
-            raise at(name, 1, sentence, unit=unit)
+            raise NoColumnError(str(at(name, 1, sentence, unit=unit)), role=key)
     places = {column: place for place, column in enumerate(header)}
     used = {columns.sequence, columns.step, *columns.y_columns, *columns.x_columns}
     # A column of times that is the step is not also the time of the sequence.

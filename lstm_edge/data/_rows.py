@@ -5,6 +5,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,12 @@ class Rows:
     without_step: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _texts: dict[str, str] = field(default_factory=dict)
+    _only: str = field(init=False, repr=False)
     _features: tuple[tuple[FeatureColumn, int], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # The name of the sequence that the whole file is.
+        self._only = PurePath(self.name).name
         self._features = tuple(zip(self.columns, self.places.features, strict=True))
 
     def at(self, line: int, sentence: str) -> DataError:
@@ -114,7 +118,7 @@ class Rows:
             wrong = f"is {step.strip()[:40]!r}, a number with a decimal comma; expected a decimal point"
         if wrong is not None:
             raise self.at(line, f"{self.called(places.step)} {wrong}")
-        name = "" if places.sequence is None else self._label(cells, "sequence", places.sequence, line)
+        name = self._only if places.sequence is None else self._label(cells, "sequence", places.sequence, line)
         self.codes.append(self.names.setdefault(name, len(self.names)))
         self.line.append(line)
         for column, place in self._features:

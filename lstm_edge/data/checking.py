@@ -1,5 +1,6 @@
 """Understanding a file of data without a model: the figures of ``lstm-edge data check``."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from lstm_edge.data._assembly import assemble, keep
 from lstm_edge.data._audio import is_audio
-from lstm_edge.data._columns import Columns
+from lstm_edge.data._columns import NO_COLUMN, Columns, NoColumnError
 from lstm_edge.data._files import BUNDLED
 from lstm_edge.data._gaps import Order, sort_rows
 from lstm_edge.data._json_lines import read_object
@@ -80,6 +81,27 @@ def _has_texts(spec: str) -> bool:
 
 
 def _of_table(spec: str, options: TableOptions, task: Task | None) -> DataReport:
+    """Report on a table; without a ``sequence`` or a ``target`` column too, which is then a problem."""
+    absent: list[str] = []
+    while True:
+        try:
+            report = _with_columns(spec, options, task)
+        except NoColumnError as error:
+            columns = options.columns or Columns()
+            usual = {"sequence": columns.sequence == "sequence", "target": columns.y_columns == ("target",)}
+            if not usual.get(error.role) or columns.targets:
+                raise
+            absent.append(str(error))
+            if error.role == "sequence":
+                columns = dataclasses.replace(columns, sequence=NO_COLUMN)
+            else:
+                columns = dataclasses.replace(columns, target=(NO_COLUMN,))
+            options = dataclasses.replace(options, columns=columns)
+            continue
+        return dataclasses.replace(report, problems=(*absent, *report.problems))
+
+
+def _with_columns(spec: str, options: TableOptions, task: Task | None) -> DataReport:
     with translated(DataError, f"data {spec}: cannot be read"):
         rows = read_table(spec, options)
         order, blanks = sort_rows(rows, options.spacing), Blanks(rows)
@@ -101,7 +123,11 @@ def _of_table(spec: str, options: TableOptions, task: Task | None) -> DataReport
     }
     if data is not None:
         found = _dataset_figures(data) if isinstance(data, Dataset) else _named_figures(data)
-    elif all(isinstance(cell, str) for target in rows.target for cell in target) and len(targets) <= _MOST_SHOWN:
+    elif (
+        rows.places.target
+        and all(isinstance(cell, str) for target in rows.target for cell in target)
+        and len(targets) <= _MOST_SHOWN
+    ):
         found |= {"classes": dict(sorted(targets.items())), "classes_of": "steps"}
     return DataReport(
         name=spec,

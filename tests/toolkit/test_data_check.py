@@ -140,6 +140,20 @@ def test_classes_of_named_arrays_and_bundled_sets(tmp_path):
     assert (report.sequences, sum(report.classes.values()), report.lengths.most) == (370, 370, 29)
 
 
+def test_a_log_without_sequence_and_target_is_shown_with_what_is_missing(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,ax,ay\n0,0.5,1\n1,0.25,2\n3,1,2\n")
+    report = lstm_edge.check_data(path)
+    roles = [(column.name, column.role) for column in report.columns]
+    assert roles == [("step", "step"), ("ax", "feature"), ("ay", "feature")]
+    assert (report.sequences, report.steps, report.gap_count, report.classes) == (1, 3, 1, {})
+    no_sequence, no_target, gap = report.problems
+    assert "no column 'sequence' (sequence); found step, ax, ay" in no_sequence
+    assert "no column 'target' (target)" in no_target
+    assert "line 4: sequence 'log.csv' goes from step 1 (line 3) to 3; expected 2" in gap
+    assert lstm_edge.check_data(path, columns="sequence=-,target=-", missing="ffill").passed
+
+
 def test_what_cannot_be_read_exits_2(tmp_path, log):
     assert "no such file" in check(tmp_path / "none.csv", code=2).stderr
     assert "Give its name with columns" in check(log, "--columns", "target=a", code=2).stderr
