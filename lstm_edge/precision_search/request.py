@@ -9,6 +9,7 @@ from lstm_edge.data import TableOptions, data_sha256
 from lstm_edge.precision_search.data import Roles
 from lstm_edge.precision_search.environment import machine, versions
 from lstm_edge.precision_search.space import UNIFORM, Prefer, SearchPart
+from lstm_edge.validation.own_metric import load_metric
 from lstm_edge.validation.report import parse_budget
 from lstm_edge_exporters.quantize import Scheme
 from lstm_edge_runtime.errors import InputError, OutputError
@@ -80,14 +81,14 @@ def check_request(request: BudgetRequest) -> None:
     """Refuse invalid requests before anything is read.
 
     Raises:
-        InputError: an option is out of its range.
+        InputError: an option is out of its range, or the budget does not fit the metric's unit.
         OutputError: the output cannot be written, or is the source.
         QuantizationError: a fixed scheme is unknown.
     """
     target = check_target(request.output, ".onnx")
     if target.exists() and request.source.exists() and target.samefile(request.source):
         raise OutputError(f"{request.output}: this is the source file; give the output another name")
-    parse_budget(request.max_drop)
+    parse_budget(request.max_drop).check(load_metric(request.metric))
     if not 0 < request.confidence < 1:
         raise InputError(f"confidence is {request.confidence}, expected a share above 0 and below 1, such as 0.95")
     for name, known in (("prefer", ("size", "latency")), ("layers", ("all", "recurrent"))):

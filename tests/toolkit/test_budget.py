@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstm_edge.precision_search import BudgetRequest, quantize_to_budget
 from lstm_edge.validation.bootstrap import interval, upper_bound
 from lstm_edge.validation.judge import bootstrap_bound
 from lstm_edge.validation.report import Budget, parse_budget
@@ -132,3 +133,20 @@ def test_budgets_in_the_metrics_unit():
     assert parse_budget("0.01").allowed(METRICS["pearson"], 0.9) == 0.01
     assert parse_budget("0.01").allowed(METRICS["mae"], 7.0) == 0.01
     assert parse_budget("1%").allowed(METRICS["f1"], 0.5) == 0.005
+
+
+@pytest.mark.parametrize(
+    ("metric", "budget", "sentence"),
+    [
+        ("f1:0", "0.01", "budget 0.01: metric f1:0 is in share; expected a unit: 0.01pt"),
+        ("si-sdr", "2%", "budget 2%: metric si-sdr is in dB; expected 2dB"),
+        ("event-f1:4", "1dB", "budget 1dB: metric event-f1:4 is in share; expected 1pt"),
+        ("si-sdr:loud", "1dB", "metric si-sdr:loud: 'loud' is not an option of si-sdr"),
+    ],
+)
+def test_a_search_refuses_a_budget_of_another_unit_before_it_reads_anything(tmp_path, metric, budget, sentence):
+    request = BudgetRequest(
+        source=tmp_path / "missing.onnx", output=tmp_path / "o.onnx", data="missing", metric=metric, max_drop=budget
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}"):
+        quantize_to_budget(request)
