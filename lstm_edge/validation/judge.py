@@ -130,6 +130,8 @@ class Judge:
 
     def _make(self) -> SequenceJudge | NamedJudge | TextJudge:
         """Return what compares on this kind of data; one target of a model with several outputs has a name."""
+        if self.metric.output is not None:
+            _check_output(self.metric, self._reference)
         if isinstance(self.dataset, TextData):
             return TextJudge(self._reference, self.dataset, **self._options)
         if not isinstance(self.dataset, Dataset):
@@ -283,6 +285,16 @@ def load_data(
         return load_transcripts(spec)
     task: Task | None = "forecast" if target in VALUES and spec.partition(":")[0] not in BUNDLED else None
     return load_samples(spec, default_split="test", task=task, table=table, say=say)
+
+
+def _check_output(metric: Metric, model: Source) -> None:
+    """Refuse the name of an output that the model does not have."""
+    outputs = [spec.name for spec in Session(model, kernels="off").outputs]
+    if metric.output not in outputs:
+        raise InputError(
+            f"metric {metric.name}: {name_of(model)} has no output {metric.output!r}; expected one of "
+            f"{', '.join(outputs)}"
+        )
 
 
 def _check_target(metric: Metric, data: AnyData) -> None:

@@ -94,12 +94,6 @@ class NamedJudge:
 
     def _answer(self, source: Source, on_sample: Callable[[int], None] | None) -> Answers:
         session = Session(source, threads=self._threads)
-        outputs = [spec.name for spec in session.outputs]
-        if self._metric.output is not None and self._metric.output not in outputs:
-            raise InputError(
-                f"metric {self._metric.name}: {name_of(source)} has no output {self._metric.output!r}; expected one of "
-                f"{', '.join(outputs)}"
-            )
         return answer(name_of(source), session, self._data, on_sample=on_sample)
 
     def _run_reference(self, on_sample: Callable[[int], None] | None) -> _Reference:

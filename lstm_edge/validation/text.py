@@ -179,7 +179,7 @@ class TextJudge:
 
     def _finish(self, tokens: int) -> Callable[[Any], Any] | None:
         """Return the function from a mean over tokens, in nats or as a share, to the metric."""
-        if self._metric.name == "bits-per-character":
+        if self._metric.name.partition(":")[0] == "bits-per-character":
             # A token may be several characters or a part of one.
             scale = tokens / len(self._data) / math.log(2.0)
             return lambda nats: nats * scale

@@ -327,6 +327,11 @@ def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
             ("--metric", "agreement"),
             "metric agreement: not available for selection; expected one of accuracy, cross-",
         ),
+        (("--metric", "si-sdr"), "metric si-sdr: not available for selection; expected one of accuracy, cross-"),
+        (
+            ("--metric", "accuracy:output=y"),
+            "metric accuracy:output=y: the models of a selection have one output; leave",
+        ),
         (("--task", "tagging"), "y holds a class (integer) for each sequence; expected"),
         (("--storage", "nonsense"), "storage: not a database's URL; expected sqlite:///study.sqlite3 or postgresql://"),
         (("--storage", "mysql://a/b"), "storage: mysql is not supported, expected sqlite or postgresql"),

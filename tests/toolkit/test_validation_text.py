@@ -79,6 +79,13 @@ def test_bits_per_character_count_characters():
     perplexity = validate(data, data, text, metric="perplexity").reference
     per_character = validate(data, data, text, metric="bits-per-character").reference
     assert per_character == pytest.approx(math.log2(perplexity) * 3 / 2)
+    [output] = (spec.name for spec in Session(data).outputs)
+    named = validate(data, data, text, metric=f"bits-per-character:output={output}").reference
+    assert named == per_character
+    with pytest.raises(
+        InputError, match=rf"^metric perplexity:output=y2: .* no output 'y2'; expected one of {output}$"
+    ):
+        validate(data, data, text, metric="perplexity:output=y2")
 
 
 def test_equal_models_pass_with_a_zero_budget():

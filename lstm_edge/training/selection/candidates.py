@@ -54,6 +54,8 @@ def metric_for(dataset: Dataset, settings: SelectionSettings) -> Metric:
     if metric.target not in ("class", "value"):
         known = ", ".join(name for name, each in METRICS.items() if each.target in ("class", "value"))
         raise InputError(f"metric {metric.name}: not available for selection; expected one of {known}")
+    if metric.output is not None:
+        raise InputError(f"metric {metric.name}: the models of a selection have one output; leave out output=")
     if (metric.target == "class") != dataset.is_classes:
         wanted = "integer classes" if metric.target == "class" else "float32 values"
         raise InputError(f"metric {metric.name}: data {dataset.name} has y of {dataset.y.dtype}, expected {wanted}")
