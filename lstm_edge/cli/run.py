@@ -2,7 +2,7 @@
 
 import json
 import re
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -150,7 +150,9 @@ def run(
                 progress=_without_drawing if as_json else progress,
             )
     except Stopped as stopped:
-        progress(f"{stopped.name} ended the stream")
+        # Whoever stops a service may have closed its pipes already; the exit code still says why it ended.
+        with suppress(OSError):
+            progress(f"{stopped.name} ended the stream")
         raise typer.Exit(stopped.code) from None
     if report.score is not None:
         table.finish(report.score)

@@ -48,13 +48,17 @@ TARGETS = {
         tests=tuple(f"tests/exporters/test_{name}.py" for name in ("rounding", "rounding_blocks", "scales")),
     ),
     "stream": Target(
-        files=(f"{RUNTIME}/stream.py",),
+        files=tuple(f"{RUNTIME}/{name}.py" for name in ("stream", "pieces", "delivery")),
         tests=(
             "tests/device/test_stream.py",
             "tests/device/test_stream_pieces.py",
             "tests/device/test_interrupts.py",
             "tests/device/test_ownership.py::test_every_array_that_was_lent_is_alive",
         ),
+    ),
+    "keeping": Target(
+        files=tuple(f"{RUNTIME}/{name}.py" for name in ("keeping", "moment", "stepping")),
+        tests=("tests/device/test_stream_kept.py", "tests/device/test_stream_moments.py"),
     ),
     "parity": Target(
         files=tuple(

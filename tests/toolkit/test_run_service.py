@@ -184,6 +184,15 @@ def test_a_signal_ends_a_waiting_service_and_its_state_is_kept(tmp_path, number,
     assert early + late == whole
 
 
+def test_a_signal_after_the_pipes_were_closed_is_still_the_exit_code():
+    with service(TAGGER, "--stream") as process:
+        ask(process, "[1, 2, 3]")
+        process.stdout.close()
+        process.stderr.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE) == 143
+
+
 def test_a_closed_output_ends_a_service_and_its_state_is_kept(tmp_path):
     lines = lines_of(frames(3))
     with service(TAGGER, "--stream", "--save-state", tmp_path / "s.npz") as process:
