@@ -33,6 +33,10 @@ Examples:
 
 `lstm-edge validate int8.onnx --against f32.onnx --data my.npz --max-drop 2%`
 
+`lstm-edge validate int8.onnx --against f32.onnx --data x.npy --targets y.npy`
+
+`lstm-edge validate int8.onnx --against f32.onnx --data episodes.npz --metric mse:output=action --max-drop 1%`
+
 `lstm-edge validate int8.onnx --against f32.onnx --data my.csv --metric macro-f1 --max-drop 1pt --confidence 0.95`
 
 `lstm-edge validate int8.onnx --against f32.onnx --data speech.jsonl --metric word-error-rate --max-drop 0.2pt`
@@ -57,8 +61,9 @@ def validate(
     data: Annotated[
         str,
         typer.Option(
-            help="Data: `japanese-vowels` (its test split), or a file of sequences: `.npz`, `.csv`, `.tsv`, `.jsonl`, "
-            "`.parquet` (docs/data.md), or a folder of WAV files (docs/audio.md). For a language model "
+            help="Data: `japanese-vowels` (its test split), or a file of sequences: `.csv`, `.tsv`, `.jsonl`, "
+            "`.parquet`, `.npy` (with --targets), or `.npz` (with a key for each input and target) (docs/data.md), "
+            "or a folder of WAV files (docs/audio.md). For a language model "
             "`king-james` (its test part) or a text file (`.txt`, `.xz`, `.gz`; `:test` means its last 5 %). For error "
             "rates a `.jsonl` file with `x` and `text`."
         ),

@@ -1,7 +1,7 @@
 """Which array of a data set is which input, state or target of a model, by its name."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from lstm_edge.data._named import NamedDataset
 from lstm_edge_runtime.arrays import Array
@@ -36,17 +36,22 @@ def with_names(data: NamedDataset, session: Session, *, model: str) -> NamedData
     ):
         place, key = _place(name, wanted=wanted, inputs=inputs, states=states, outputs=outputs)
         into = {"input": found, "target": targets}.get(place)
+        if into is None and wanted and name in ONLY_TARGET and outputs:
+            raise DataError(
+                f"data {data.name}: the target {name or 'y'!r} may be that of any output of {model}: "
+                f"{', '.join(outputs)}. Name it target.{outputs[0]}, or give the metric with :output={outputs[0]}"
+            )
         if into is None:
             raise DataError(
-                f"data {data.name}: the array {name or 'y'!r} belongs to no input, state or output of {model}; "
-                f"found {_listed(data.names)}; expected {expected}"
+                f"data {data.name}: the array {name or 'x'!r} belongs to no input, state or output of {model}; "
+                f"found {_listed(data)}; expected {expected}"
             )
         if key in into:
             raise DataError(f"data {data.name}: two arrays belong to the {place} {key!r} of {model}; expected one")
         into[key] = rows
     if missing := [name for name in inputs if name not in found]:
         raise DataError(
-            f"data {data.name}: the input {missing[0]!r} of {model} is missing; found {_listed(data.names)}; "
+            f"data {data.name}: the input {missing[0]!r} of {model} is missing; found {_listed(data)}; "
             f"expected {expected}"
         )
     given = [name for name in states if name in found]
@@ -86,5 +91,6 @@ def _expected(inputs: Sequence[str], states: Sequence[str], outputs: Sequence[st
     return "; ".join(parts)
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(name or "an array without a name" for name in names) or "nothing"
+def _listed(data: NamedDataset) -> str:
+    names = [*(name or "x" for name in data.inputs), *(name or "y" for name in data.targets)]
+    return ", ".join(names)

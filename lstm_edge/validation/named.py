@@ -158,7 +158,7 @@ def choose_output(metric: Metric, answers: Answers, model: str) -> str:
     if output is None or (metric.target != "reference" and output not in data.targets):
         of = "" if output is None else f" for the output {output!r}"
         raise InputError(
-            f"metric {metric.name}: data {data.name} has no targets{of} of {model}; expected the key "
+            f"metric {metric.name}: data {data.name} has no targets{of} for {model}; expected the key "
             f"{f'target.{output}' if output else 'y, or target.NAME for an output NAME'}"
         )
     if metric.target != "reference":
@@ -215,7 +215,7 @@ def _agreement(old: _Reference, new: Answers) -> float | None:
     if old.output is None or old.output not in old.targets:
         return None
     targets, outputs = old.targets[old.output], old.answers.outputs[old.output]
-    if targets[0].dtype.kind not in "iu" or outputs[0].ndim != targets[0].ndim + 1:
+    if targets[0].dtype.kind not in "iu" or outputs[0].ndim != targets[0].ndim + 1 or outputs[0].shape[-1] < 2:
         return None
     first, second = (_joined(answers.outputs[old.output]) for answers in (old.answers, new))
     return agreement(first, second)

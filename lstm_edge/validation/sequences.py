@@ -96,8 +96,8 @@ class SequenceJudge:
     def _agreement(self, old: Predictions, new: Predictions) -> float | None:
         if isinstance(self._data, Transcripts):
             return sum(a == b for a, b in zip(old.texts, new.texts, strict=True)) / len(old.texts)
-        if not self._data.is_classes or old.outputs.ndim != 2:
-            return None
+        if not self._data.is_classes or old.outputs.ndim != 2 or old.outputs.shape[1] < 2:
+            return None  # one score is no decision between classes
         return agreement(old.outputs, new.outputs)
 
 

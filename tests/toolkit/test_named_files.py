@@ -310,3 +310,28 @@ def test_the_targets_of_the_data_are_not_those_of_held_out_data(tmp_path):
     assert str(refused.value) == expected
     roles = load_roles(spec, None, metric="mse", table=TableOptions(targets=spec))
     assert (len(roles.tuning), len(roles.held_out)) == (30, 30)
+
+
+def test_a_target_without_a_name_belongs_to_no_output_of_several(tmp_path):
+    from lstm_edge.data.naming import with_names
+
+    class Two:
+        inputs = (TensorSpec(name="x", dtype="float32", axes=("batch", 2)),)
+        outputs = tuple(TensorSpec(name=name, dtype="float32", axes=("batch", 2)) for name in ("tags", "v"))
+        states = ()
+
+    data = named_from_arrays("d", {"x": counted(6, 2), "y": counted(6, 2)})
+    with pytest.raises(DataError) as refused:
+        with_names(data, Two, model="model m.onnx")
+    assert str(refused.value) == (
+        "data d: the target 'y' may be that of any output of model m.onnx: tags, v. Name it target.tags, or give the "
+        "metric with :output=tags"
+    )
+
+
+def test_one_score_is_no_decision_between_classes():
+    source = model({"x": ("float32", ("batch", "time", 1))})
+    score = np.random.default_rng(0).random((6, 9, 1)).astype(np.float32)
+    data = named_from_arrays("d", {"x": score, "y": (score[..., 0] > 0.5).astype(int)})
+    report = validate(source, source, data, metric="f1", max_drop="1pt")
+    assert (report.reference, report.agreement) == (1.0, None)
