@@ -13,7 +13,6 @@ __all__ = [
     "Columns",
     "NoColumnError",
     "find_places",
-    "has_columns",
     "make_rows",
     "parse_columns",
     "required_columns",
@@ -141,11 +140,6 @@ def required_columns(columns: Columns) -> list[tuple[str, str]]:
     wanted += [("target", column) for column in columns.y_columns]
     wanted += [(key, getattr(columns, key)) for key in ("group", "time") if getattr(columns, key) != key]
     return wanted + [("features", column) for column in columns.x_columns]
-
-
-def has_columns(header: Sequence[str], columns: Columns) -> bool:
-    """Return whether a header has every column that must exist."""
-    return all(column in header for _, column in required_columns(columns))
 
 
 def find_places(name: str, header: Sequence[str], columns: Columns, *, unit: str = "line") -> Places:

@@ -1,12 +1,13 @@
 """Data sets in CSV and TSV files of the long form: one line for each step of each sequence."""
 
+import contextlib
 import csv
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
 from lstm_edge.data._assembly import assemble
-from lstm_edge.data._columns import Columns, has_columns, make_rows
+from lstm_edge.data._columns import Columns, make_rows, required_columns
 from lstm_edge.data._rows import Rows
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
@@ -103,19 +104,19 @@ def read_csv(path: str | Path, options: TableOptions) -> Rows:
 def _delimiter(name: str, first: Sequence[str], columns: Columns) -> tuple[str, list[str]]:
     """Return the delimiter, by the file's ending or by the header, and a note where it is not the usual one.
 
-    In a ``.csv`` file it is the first of comma, semicolon, tab and vertical bar at which the header has the columns
-    that are needed; if there is none, the comma.
+    In a ``.csv`` file it is the one of comma, semicolon, tab and vertical bar at which the header has the most of the
+    columns that are needed; the first of several, and the comma where the header has none.
     """
     if name.removesuffix(".gz").endswith(".tsv"):
         return "\t", []
-    for delimiter, called in _DELIMITERS.items():
-        try:
+    needed, found = {column for _, column in required_columns(columns)}, dict.fromkeys(_DELIMITERS, 0)
+    for delimiter in _DELIMITERS:
+        # An error, such as a cell of more than 131,072 characters: the reader of the rows says it.
+        with contextlib.suppress(csv.Error):
             header = next(csv.reader(first, delimiter=delimiter), [])
-        except csv.Error:  # such as a cell of more than 131,072 characters
-            continue
-        if has_columns([cell.strip() for cell in header], columns):
-            return delimiter, [] if delimiter == "," else [f"the delimiter is the {called}"]
-    return ",", []
+            found[delimiter] = len(needed & {cell.strip() for cell in header})
+    best = max(found, key=lambda delimiter: found[delimiter])
+    return best, [] if best == "," else [f"the delimiter is the {_DELIMITERS[best]}"]
 
 
 def _wrong_count(cells: Sequence[str], header: Sequence[str], delimiter: str) -> str:

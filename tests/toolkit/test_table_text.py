@@ -28,6 +28,16 @@ def test_delimiters_marks_quotes_and_line_ends(tmp_path, name, delimiter, note):
     assert said == [f"data {path}: {line}" for line in note]
 
 
+def test_a_missing_column_is_named_at_the_files_own_delimiter(tmp_path):
+    path = write(tmp_path / "d.csv", [["s", "0", "1", "2", "u"]], delimiter=";")
+    refused(path, ", line 1: no column 'when' (step); found sequence, step, a, b, target. Give", columns="step=when")
+    # A comma in a name is no delimiter where another one finds more columns.
+    path = write(
+        tmp_path / "d.csv", [["s", "0", "1", "2", "u"]], header=[*HEADER[:2], "a, b", "c", "target"], delimiter="|"
+    )
+    assert read(path, columns="step=step; features=c").x.tolist() == [[2]]
+
+
 def test_a_decimal_comma_is_refused_with_its_reason(tmp_path):
     path = write(tmp_path / "d.csv", [["s", "0", "1,5", "2", "u"]], delimiter=";")
     refused(path, ", line 2: a is '1,5', a number with a decimal comma; expected a decimal point")
