@@ -40,6 +40,7 @@ WITHOUT_TORCH = (
     "lstm_edge.validation",
     "lstm_edge_exporters.adopt",
     "lstm_edge_exporters.artifact",
+    "lstm_edge_exporters.front_end",
     "lstm_edge_exporters.functions",
     "lstm_edge_exporters.gates",
     "lstm_edge_exporters.onnx_graph",

@@ -12,13 +12,26 @@ __all__ = ["OPTIONS", "REQUIRED", "RUN", "TASK_OPTIONS"]
 
 # Required by every task; then the options that decide where a training reads, starts and writes.
 REQUIRED = ("data", "output")
-RUN = (*REQUIRED, "held_out_data", "columns", "step_every", "missing", "start", "seed", "resume_file", "resume", "plot")
+RUN = (
+    *REQUIRED,
+    "held_out_data",
+    "columns",
+    "step_every",
+    "missing",
+    "front_end",
+    "start",
+    "seed",
+    "resume_file",
+    "resume",
+    "plot",
+)
 
 # In the order of `--help`; None: the library decides.
 OPTIONS: Mapping[str, Any] = MappingProxyType(
     {
         "held_out_data": None,
         "columns": None,
+        "front_end": None,
         "step_every": None,
         "missing": "refuse",
         "held_out": 0.1,
@@ -78,7 +91,18 @@ _TEXT_ONLY = frozenset(
 )
 _SEQUENCES_ONLY = frozenset(
     {
-        *("columns", "step_every", "missing", "held_out", "pad", "truncate", "max_length", "bucket", "pack"),
+        *(
+            "front_end",
+            "columns",
+            "step_every",
+            "missing",
+            "held_out",
+            "pad",
+            "truncate",
+            "max_length",
+            "bucket",
+            "pack",
+        ),
         *("bidirectional", "input_noise", "loss"),
     }
 )
@@ -92,8 +116,8 @@ def _task(without: frozenset[str], changes: Mapping[str, Any]) -> Mapping[str, A
 TASK_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "classification": _task(_TEXT_ONLY, {"bucket": False, "pack": True, "input_noise": 1.2}),
-        "tagging": _task(_TEXT_ONLY, {}),
-        "forecast": _task(_TEXT_ONLY | {"label_smoothing"}, {"loss": "mse"}),
+        "tagging": _task(_TEXT_ONLY | {"front_end"}, {}),
+        "forecast": _task(_TEXT_ONLY | {"front_end", "label_smoothing"}, {"loss": "mse"}),
         "language-model": _task(
             _SEQUENCES_ONLY,
             {

@@ -25,6 +25,7 @@ from lstm_edge.training.models import LanguageModel, LanguageModelConfig
 from lstm_edge.training.plot import check_plot
 from lstm_edge.training.record import TaskName
 from lstm_edge.training.sequences import check_sizes
+from lstm_edge.training.sounds import load_features
 from lstm_edge.training.state import check_checkpoint
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.writing import beside, check_target
@@ -44,6 +45,7 @@ def train(
     columns: Columns | str | None = None,
     step_every: str | float | None = None,
     missing: Missing | None = None,
+    front_end: str | None = None,
     held_out: float | None = None,
     pad: Literal["post", "pre", "random"] | None = None,
     truncate: Literal["post", "pre", "random"] | None = None,
@@ -102,14 +104,15 @@ def train(
 
     Args:
         task: ``"classification"``, ``"tagging"``, ``"forecast"`` or ``"language-model"``.
-        data: a bundled set, a file of sequences (``x`` float32 ``[steps, features]``, see docs/data.md), or for a
-            language model a text.
+        data: a bundled set, a file of sequences (``x`` float32 ``[steps, features]``, see docs/data.md), with
+            ``front_end`` a folder of WAV files by label, or for a language model a text.
         output: the ``.safetensors`` file to write.
         held_out_data: data for early stopping; replaces a held-out share of ``data``.
         columns: roles of the columns of a table, as ``sequence=id,step=t,target=y,features=a+b``.
         step_every: expected spacing of the steps of a table: ``"1s"``, ``"100ms"``, ``0.5``, or ``"any"``; None: 1 for
             integers, any even spacing otherwise.
         missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
+        front_end: for a folder of WAV files by label: the features to train on, as for ``lstm_edge.export``.
         held_out: share of ``data`` that is held out.
         pad: side of the padding; it never changes an answer.
         truncate: side at which steps over ``max_length`` are dropped.
@@ -272,6 +275,12 @@ def _load_parts(run: _Run, task: Task) -> tuple[Dataset, Dataset | None]:
     """Load the training data and the held-out data, if given, with the labels of the training data."""
     given = {name: run.given[name] for name in ("columns", "step_every", "missing") if name in run.given}
     table, say = table_options(**given), run.callbacks["progress"]
+    if "front_end" in run.given:
+        if table is not None:
+            raise InputError(
+                f"data {run.given['data']}: --columns, --step-every and --missing are for tables, not sounds"
+            )
+        return _load_sounds(run)
     dataset = load(run.given["data"], default_split="train", task=task, table=table, say=say)
     check_sizes(dataset, task, {})
     if "held_out_data" not in run.given:
@@ -279,6 +288,15 @@ def _load_parts(run: _Run, task: Task) -> tuple[Dataset, Dataset | None]:
     other = run.given["held_out_data"]
     labels = dataset.labels or None
     return dataset, load(other, default_split="test", task=task, table=table, labels=labels, say=say)
+
+
+def _load_sounds(run: _Run) -> tuple[Dataset, Dataset | None]:
+    """Load folders of WAV files as features."""
+    front_end, say = run.given["front_end"], run.callbacks["progress"]
+    dataset = load_features(run.given["data"], front_end, say=say)
+    check_sizes(dataset, "classification", {})
+    other = run.given.get("held_out_data")
+    return dataset, None if other is None else load_features(other, front_end, labels=dataset.labels, say=say)
 
 
 def _train_text(run: _Run) -> tuple[Any, TrainingReport]:

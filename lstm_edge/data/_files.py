@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge.data._audio import is_audio
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
@@ -68,10 +69,7 @@ def load(
             raise DataError(f"data {spec!r}: {name} has no split {split!r}; expected one of {', '.join(SPLITS)}")
         return _for_task(_japanese_vowels(split or default_split), task)
     if suffix is None:
-        raise DataError(
-            f"data {spec!r}: no such data set; expected one of {', '.join(BUNDLED)} (with :train or :test), "
-            f"or the path of a file: {', '.join(SUFFIXES)}"
-        )
+        raise _unknown(spec)
     if suffix == ".npz":
         return load_npz(spec, task=task)
     if not tabular:
@@ -81,6 +79,18 @@ def load(
         for note in dataset.notes:
             say(f"data {spec}: {note}")
     return dataset
+
+
+def _unknown(spec: str) -> DataError:
+    if is_audio(spec):
+        return DataError(
+            f"data {spec}: is a folder of WAV files; to train on it, give `train classification` the features, as in "
+            "--front-end log-mel:40"
+        )
+    return DataError(
+        f"data {spec!r}: no such data set; expected one of {', '.join(BUNDLED)} (with :train or :test), "
+        f"or the path of a file: {', '.join(SUFFIXES)}"
+    )
 
 
 def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:

@@ -106,7 +106,9 @@ MEANINGS = {
     "--force": Row("flag", "Overwrite the report's .json without asking.", ("quantize",)),
     "--forget-bias": Row("number", "First bias of the forget gates.", (*TRAIN,)),
     "--from": Row("path", "Trained model that a training starts from.", (*TRAIN,)),
-    "--front-end": Row("text", "Features that the exported file computes from samples.", ("export",)),
+    "--front-end": Row(
+        "text", "Features of samples, which the exported file computes.", ("export", "train classification")
+    ),
     "--gates": Row("flag", "Let the gates of an LSTM have different schemes.", ("quantize",)),
     "--held-out": Row("number", "Share of --data that is held out.", (*SEQUENCES,)),
     "--held-out-data": Row(

@@ -126,6 +126,12 @@ KINDS: dict[str, Any] = {
     "columns": ColumnSpec,
     "step_every": StepEvery,
     "missing": MissingRule,
+    "front_end": _option(
+        str | None,
+        DATA,
+        "For a folder of WAV files by label: the features to train on, as for `export`, such as log-mel:40.",
+        metavar="KIND",
+    ),
     "peephole": PeepholeKind,
     "bidirectional": Bidirectional,
     "dropout": Dropout,
