@@ -59,6 +59,10 @@ def load_metric(named: str | Callable[..., Any] | Metric) -> Metric:
         return named
     if not isinstance(named, str):
         name = f"{getattr(named, '__module__', '')}:{getattr(named, '__qualname__', type(named).__name__)}"
+        if getattr(named, "more_is_better", None) is None:
+            raise InputError(
+                f"metric {name}: got no better direction; give the function an attribute more_is_better, True or False"
+            )
         return _own(name, named, suffix="", output=None)
     if named.partition(":")[0] in METRICS:
         return get_metric(named)
