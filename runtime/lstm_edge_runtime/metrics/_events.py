@@ -1,7 +1,7 @@
 """F1 of events: what a detector finds in a sequence, matched one to one with what happens there.
 
 An event is a run of neighbouring steps, of one of K kinds. Times are steps. Mesaros, Heittola and Virtanen, "Metrics
-for polyphonic sound event detection", Applied Sciences 6(6), 2016, section 3.3: an event is right if its onset, and on
+for polyphonic sound event detection", Applied Sciences 6(6), 2016: an event is right if its onset, and on
 request its offset, is at most a tolerance away from that of an event of its kind. As in mir_eval, the pairs are a
 largest matching, so no event counts twice and the order of the events has no influence.
 """

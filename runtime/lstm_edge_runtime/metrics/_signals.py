@@ -1,6 +1,6 @@
 """SI-SDR and SDR: the ratio of a signal to its distortion, in dB, for each sequence.
 
-Le Roux, Wisdom, Erdogan and Hershey, "SDR - half-baked or well done?", ICASSP 2019, equations 2 to 5. s is the target
+Le Roux, Wisdom, Erdogan and Hershey, "SDR - half-baked or well done?", ICASSP 2019. s is the target
 and e the estimate, each with all values of a sequence in one vector:
 
     SDR = 10 log10(|s|² / |s - e|²)                            (the paper's SNR)
