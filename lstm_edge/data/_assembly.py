@@ -87,7 +87,12 @@ class Parts:
         }
 
     def targets(
-        self, task: Task | None, labels: Sequence[str] | None, columns: slice = slice(None)
+        self,
+        task: Task | None,
+        labels: Sequence[str] | None,
+        columns: slice = slice(None),
+        *,
+        always_per_step: bool = False,
     ) -> tuple[Array, tuple[str, ...], bool]:
         """Return ``y``, the class names, and whether there is a target per step, for some of the target columns."""
         table = self.table
@@ -101,7 +106,7 @@ class Parts:
                 f"the target goes from {targets[change - 1][0]!r} to {targets[change][0]!r} within a sequence; "
                 "expected one for the whole sequence (a label for each step is the task tagging)",
             )
-        per_step = task == "tagging" or change is not None
+        per_step = task == "tagging" or change is not None or always_per_step
         if not per_step:
             targets = [targets[int(start)] for start in self.starts]
         y, names = build_targets(table.name, targets, classes=classes, labels=labels, unit=table.unit)

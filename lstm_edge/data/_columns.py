@@ -22,7 +22,7 @@ __all__ = [
 MOST_COLUMNS = 2**16
 # As a sequence: the whole file is one.
 NO_COLUMN = "-"
-_PREFIXES = ("input.", "sequence.", "target.")
+_PREFIXES = ("input.", "sequence.", "target.", "steps.")
 _ROLES = ("sequence", "step", "target", "group", "time", "features")
 
 
@@ -49,6 +49,7 @@ class Columns:
 
     For a model with several inputs or outputs, ``inputs`` has the columns of each input, ``constants`` those of inputs
     with one value per sequence, and ``targets`` those of each output, in place of ``features`` and ``target``.
+    ``per_step`` names the targets that have one value per step even if it is the same on all rows of each sequence.
     """
 
     sequence: str = "sequence"
@@ -60,6 +61,7 @@ class Columns:
     inputs: Named = ()
     constants: Named = ()
     targets: Named = ()
+    per_step: frozenset[str] = frozenset()
 
     @property
     def named(self) -> bool:
@@ -86,8 +88,8 @@ def parse_columns(text: str) -> Columns:
     the roles commas join names too: ``sequence=utterance; step=frame; features=a,b,c``.
 
     ``input.imu=ax+ay`` is the model's input ``imu``, ``sequence.speaker=e0+e1`` the input ``speaker`` with one value
-    per sequence, ``target.word=label`` the target of the output ``word``. With semicolons ``imu=ax,ay`` is an input
-    too.
+    per sequence, ``target.word=label`` the target of the output ``word``, ``steps.word=label`` one with a value per
+    step. With semicolons ``imu=ax,ay`` is an input too.
 
     Raises:
         InputError: a part is malformed, or names no column or too many columns.
@@ -103,8 +105,8 @@ def parse_columns(text: str) -> Columns:
         if not known or not equals or not all(names) or key in given:
             raise InputError(
                 f"columns: {part.strip()!r} is not key=name; expected each of "
-                f"{', '.join(_ROLES)} at most once, as in target=a or features=a+b; or input.NAME, sequence.NAME or "
-                "target.NAME for an input or output of the model"
+                f"{', '.join(_ROLES)} at most once, as in target=a or features=a+b; or input.NAME, sequence.NAME, "
+                "target.NAME or steps.NAME for an input or output of the model"
             )
         if len(names) > 1 and key in ("sequence", "step", "group", "time"):
             raise InputError(f"columns: {key} is one column, got {len(names)}: {', '.join(names)}")
@@ -113,10 +115,13 @@ def parse_columns(text: str) -> Columns:
 
 
 def _columns_of(given: dict[str, tuple[str, ...]]) -> Columns:
-    inputs, constants, targets = (
-        tuple((key.removeprefix(prefix), names) for key, names in given.items() if key.startswith(prefix))
-        for prefix in _PREFIXES
-    )
+    def named(*prefixes: str) -> Named:
+        return tuple((key.partition(".")[2], names) for key, names in given.items() if key.startswith(prefixes))
+
+    inputs, constants, targets = named("input."), named("sequence."), named("target.", "steps.")
+    twice = [name for name, count in Counter(name for name, _ in targets).items() if count > 1]
+    if twice:
+        raise InputError(f"columns: the output {twice[0]!r} has target and steps; expected one of them")
     if "features" in given and (inputs or constants):
         raise InputError("columns: features are the model's only input; expected features or named inputs, not both")
     if "target" in given and targets:
@@ -130,6 +135,7 @@ def _columns_of(given: dict[str, tuple[str, ...]]) -> Columns:
         inputs=inputs,
         constants=constants,
         targets=targets,
+        per_step=frozenset(name for name, _ in named("steps.")),
     )
 
 

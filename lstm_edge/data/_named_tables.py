@@ -26,7 +26,7 @@ def load_named_table(path: str, options: TableOptions, *, task: Task | None = No
 
     An input is float32 ``[T, columns]`` of each sequence, ``[T]`` if it has one column; with one value per sequence
     ``[columns]`` or ``[]``. A target is classes int64, or values float32; one per sequence if it is the same on all
-    rows of each sequence, otherwise one per step.
+    rows of each sequence, unless the columns say ``steps``, otherwise one per step.
 
     Args:
         path: the file.
@@ -44,7 +44,7 @@ def load_named_table(path: str, options: TableOptions, *, task: Task | None = No
 def named_from_rows(parts: Parts, columns: Columns, task: Task | None) -> NamedDataset:
     """Make the data set of rows that are complete; see ``load_named_table``."""
     named = columns.targets or (("", columns.target),)
-    targets, labels = _targets(parts, named if columns.y_columns else (), task)
+    targets, labels = _targets(parts, named if columns.y_columns else (), columns.per_step, task)
     return NamedDataset(
         name=parts.table.name,
         inputs=dict(_inputs(parts, columns)),
@@ -87,7 +87,9 @@ def _once(parts: Parts, name: str, x: Array) -> Iterator[Array]:
         yield np.asarray(x[start])
 
 
-def _targets(parts: Parts, named: Named, task: Task | None) -> tuple[dict[str, Cut], tuple[str, ...]]:
+def _targets(
+    parts: Parts, named: Named, always: frozenset[str], task: Task | None
+) -> tuple[dict[str, Cut], tuple[str, ...]]:
     """Return the targets by name, and the class names if one target has classes."""
     found: dict[str, Cut] = {}
     labels: dict[str, tuple[str, ...]] = {}
@@ -95,7 +97,7 @@ def _targets(parts: Parts, named: Named, task: Task | None) -> tuple[dict[str, C
     for name, columns in named:
         # A list in one column is a vector: all of the row's target.
         part = slice(None) if len(named) == 1 else slice(at, at + len(columns))
-        y, names, per_step = parts.targets(_task_of(parts, part, task), None, part)
+        y, names, per_step = parts.targets(_task_of(parts, part, task), None, part, always_per_step=name in always)
         found[name] = _cut(parts, y) if per_step else tuple(np.asarray(value) for value in y)
         if names:
             labels[name] = names

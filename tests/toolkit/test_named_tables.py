@@ -48,6 +48,7 @@ def test_the_grammar_names_inputs_constants_and_targets():
         ("input.=ax", "columns: 'input.=ax' is not key=name"),
         ("imu=ax; =b", "columns: '=b' is not key=name"),
         ("imu=ax; features=b", "columns: features are the model's only input; expected features or named inputs"),
+        ("target.y=a; steps.y=b", "columns: the output 'y' has target and steps; expected one of them"),
         ("target=a; target.y=b", "columns: target is for the model's only output; expected target or target.NAME"),
     ):
         with pytest.raises(InputError, match="^" + re.escape(sentence)):
@@ -62,6 +63,8 @@ def test_columns_become_named_inputs_and_targets(tmp_path):
     data = read(write(tmp_path))
     assert lists(data.targets) == {"word": [1, 0], "v": [[0.5, 1.5], [2]]}
     assert data.labels == ("run", "walk")
+    data = read(write(tmp_path), "imu=ax; steps.word=label; target.v=value")
+    assert lists(data.targets) == {"word": [[1, 1], [0]], "v": [[0.5, 1.5], [2]]}
     # No target: calibration, and metrics that need none.
     data = read(write(tmp_path), "target=-; features=ax")
     assert (lists(data.inputs), data.targets) == ({"": [[[1], [3]], [[5]]]}, {})
