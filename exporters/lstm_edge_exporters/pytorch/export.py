@@ -23,6 +23,7 @@ from lstm_edge_exporters.pytorch.capture import Captured, capture
 from lstm_edge_exporters.pytorch.containers import flat_forward
 from lstm_edge_exporters.pytorch.front import with_front_end
 from lstm_edge_exporters.pytorch.given import Examples, Given, input_specs, read_inputs
+from lstm_edge_exporters.pytorch.inputs import looked_up
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, could_be_lengths, ragged_maker, takes_lengths
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_exporters.pytorch.original import Original
@@ -116,7 +117,8 @@ def _build_flat(
             "as lstm_edge.Recurrent(step, ...)"
         )
     specs = input_specs(module, layers, given, options)
-    everything = given.maker(module, specs, lengths=could_be_lengths(specs))
+    ids = looked_up(module, specs)
+    everything = given.maker(module, specs, lengths=[name for name in could_be_lengths(specs) if name not in ids])
     keyword = takes_lengths(module) and all(spec.name != LENGTHS for spec in specs)
     everything = ragged_maker(module, layers, everything, keyword=keyword)
     plan = watch(

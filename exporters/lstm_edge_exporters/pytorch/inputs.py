@@ -1,6 +1,6 @@
 """Infers a module's inputs from the examples and from its layers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,10 @@ from lstm_edge_exporters.verify.inputs import DTYPES
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import CaptureError
 
-__all__ = ["check_dtypes", "infer_specs", "moments_of", "smallest_embedding", "table_sizes"]
+__all__ = ["check_dtypes", "infer_specs", "looked_up", "moments_of", "smallest_embedding", "table_sizes"]
+
+# Sizes of the axes in a trial; other axes are long enough for convolutions.
+_TRIED = {BATCH: 3, TIME: 24}
 
 
 def infer_specs(layers: Layers, examples: Mapping[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
@@ -80,6 +83,23 @@ def table_sizes(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) ->
     with torch.no_grad(), on_copies(module), Tables():
         module(*tensors.values())
     return found
+
+
+def looked_up(module: torch.nn.Module, specs: Sequence[TensorSpec]) -> set[str]:
+    """Return the integer inputs that are ids of a table: a speaker's number, for one, has the shape of lengths.
+
+    Every integer is 1 in this trial, which is an id of any table and a possible length.
+    """
+    if not any(isinstance(layer, torch.nn.Embedding) for layer in module.modules()):
+        return set()
+    shapes = {
+        spec.name: [axis if isinstance(axis, int) else _TRIED.get(axis, 24) for axis in spec.axes] for spec in specs
+    }
+    tensors = {spec.name: torch.ones(shapes[spec.name], dtype=getattr(torch, spec.dtype)) for spec in specs}
+    try:
+        return set(table_sizes(module, tensors))
+    except Exception:  # the user's own module: it does not take these sizes, so nothing is known
+        return set()
 
 
 def _is_part(ids: torch.Tensor, tensor: torch.Tensor) -> bool:

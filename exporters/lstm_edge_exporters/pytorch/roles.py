@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from lstm_edge_exporters.pytorch.calls import Layers
+from lstm_edge_exporters.pytorch.inputs import looked_up
 from lstm_edge_exporters.pytorch.outputs import TRACED
 from lstm_edge_exporters.pytorch.seen import Seen, see
 from lstm_edge_exporters.verify.inputs import InputMaker, renamed
@@ -96,6 +97,7 @@ class _Trials:
 
     def __init__(self, module: nn.Module, layers: Layers, specs: Sequence[TensorSpec], maker: InputMaker) -> None:
         self.module, self.layers, self.specs, self.maker = module, layers, specs, maker
+        self.ids = looked_up(module, specs)
         parameter = inspect.signature(module.forward).parameters.get("lengths")
         self.keyword = parameter is not None and all(spec.name != "lengths" for spec in specs)
 
@@ -123,7 +125,12 @@ class _Trials:
     def _run(self, sizes: Mapping[str, int]) -> dict[str, Seen]:
         arrays = self.maker.make_sized(np.random.default_rng(0), sizes)
         for spec in self.specs:
-            if spec.dtype == "int64" and len(spec.axes) == 1 and isinstance(spec.axes[0], str):
+            if (
+                spec.dtype == "int64"
+                and len(spec.axes) == 1
+                and isinstance(spec.axes[0], str)
+                and spec.name not in self.ids
+            ):
                 arrays[spec.name] = self._full(sizes, spec.axes[0])
         keywords = {}
         if self.keyword:
