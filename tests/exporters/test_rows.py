@@ -190,12 +190,6 @@ def test_a_kept_state_that_is_not_zero_is_named(tmp_path):
     assert float(module.h.min()) == pytest.approx(0.3)
 
 
-def test_lengths_of_rows_that_are_not_the_batchs_are_refused(tmp_path):
-    text = "x: float32[batch, time, 3, 2]"
-    with pytest.raises(CaptureError, match=r"gru sees rows that are not those of the batch .*one number per row"):
-        lstm_edge.export(PerSensor().eval(), None, tmp_path / "m.onnx", inputs=[text], lengths=True)
-
-
 @pytest.mark.parametrize("states", ["explicit", "hidden"])
 def test_lengths_are_not_given_to_a_layer_over_another_axis(states, tmp_path):
     texts = ["x: float32[batch, time, 3, 2]", "lengths: int64[batch]"]

@@ -23,12 +23,13 @@ from lstm_edge_exporters.pytorch.recurrent import Recurrence, describe
 from lstm_edge_exporters.pytorch.unchanged import Changes, Watch, on_copies
 from lstm_edge_exporters.pytorch.weights import UsedWeights
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH
+from lstm_edge_runtime.card import BATCH, batch_factor
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = [
     "Call",
     "Enter",
+    "Folding",
     "Layers",
     "Pass",
     "Tracker",
@@ -45,6 +46,9 @@ __all__ = [
 # zeros: none given, or zeros; input: inputs of forward as they are; carried: inputs of forward in another form, which
 # come back as outputs in that form; computed: anything else.
 Start = Literal["zeros", "input", "carried", "computed"]
+# Where other axes are folded into the batch: inner has the rows of one row of the batch side by side, as
+# reshape(batch * sensors, ...) makes them; outer has them the number of rows of the batch apart.
+Folding = Literal["inner", "outer"]
 Layers = Mapping[str, tuple[nn.Module, Recurrence]]
 
 
@@ -58,7 +62,8 @@ class Pass:
 
     ``rows`` is the axis of its states that holds the rows which the layer sees: a number, ``"batch"``, or a multiple
     such as ``"batch*3"``. ``fresh`` says that it starts from zeros in every call of forward, because the axis that it
-    runs along is not time: a layer over the frequencies of each frame. ``folded``: other axes are folded into its rows.
+    runs along is not time: a layer over the frequencies of each frame. ``folded``: other axes are folded into its rows;
+    ``folding`` is how, where that is known.
     """
 
     module: str
@@ -73,6 +78,7 @@ class Pass:
     rows: str | int = BATCH
     fresh: bool = False
     folded: bool = False
+    folding: Folding | None = None
 
     @property
     def needs_all_steps(self) -> bool:
@@ -90,6 +96,17 @@ class Pass:
     def explicit(self) -> bool:
         """Whether the exporter gives the pass its own states: it starts from zeros, and a later call can go on."""
         return self.start == "zeros" and not self.fresh
+
+    def lengths(self, rows: Tensor | None) -> Tensor | None:
+        """Return the lengths of the rows that the layer sees, from those of the batch, int64 [B]."""
+        factor = batch_factor(self.rows)
+        if rows is None or self.fresh:
+            return None
+        if not self.folded or factor is None:
+            return rows
+        if self.folding == "inner":
+            return rows.unsqueeze(1).expand(-1, factor).reshape(-1)
+        return rows.unsqueeze(0).expand(factor, -1).reshape(-1)
 
     def to_module(self, parts: Sequence[Tensor]) -> Any:
         """Bring states [layers * directions, B, size] into the form that the module takes."""

@@ -209,7 +209,8 @@ def _layers(plan: Plan, *, ragged: bool) -> tuple[Layer, ...]:
             projection_size=layer.projection_size,
             directions=len(layer.directions),
             operator=operator_of(
-                layer, ragged=item.packed or (ragged and not (plan.takes_lengths and item.needs_all_steps))
+                layer,
+                ragged=item.packed or (ragged and not item.fresh and not (plan.takes_lengths and item.needs_all_steps)),
             ),
             reset_after=layer.reset_after if layer.cell == "gru" else None,
             activation=layer.activation if layer.cell == "rnn" else None,

@@ -224,12 +224,13 @@ def _wants_lengths(module: nn.Module, plan: Plan, *, asked: bool) -> bool:
 
 
 def _check_rows(plan: Plan, *, asked: bool) -> None:
-    folded = [item for item in plan.passes if item.fresh or item.folded]
-    if asked and folded:
+    folded = [item for item in plan.passes if item.folded and not item.fresh]
+    unknown = [item for item in folded if item.folding is None or plan.loops]
+    if asked and unknown:
         raise CaptureError(
-            f"lengths were asked for, but {folded[0].name} sees rows that are not those of the batch "
-            f"({folded[0].line}), and lengths are one number per row of the batch: let forward take lengths and mask "
-            "by them, or give the file each sequence cut to its length"
+            f"lengths were asked for, but {unknown[0].name} sees rows of which it is not known to which row of the "
+            f"batch they belong ({unknown[0].line}), and lengths are one number per row of the batch: let forward take "
+            "lengths and mask by them, or give the file each sequence cut to its length"
         )
 
 

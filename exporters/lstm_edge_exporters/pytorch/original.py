@@ -18,7 +18,7 @@ from lstm_edge_exporters.pytorch.lengths import Packs
 from lstm_edge_exporters.pytorch.outputs import flatten_outputs
 from lstm_edge_exporters.pytorch.plan import Plan
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import BATCH, TIME
+from lstm_edge_runtime.card import BATCH, TIME, batch_factor
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["Original"]
@@ -140,15 +140,24 @@ class Original:
         axes = {spec.name: spec.axes for spec in (*self.plan.inputs, *self.plan.outputs)}
         axes |= {name: spec.axes for spec in self.plan.states for name in (spec.input, spec.output)}
         longest = max(inputs[spec.name].shape[spec.axes.index(TIME)] for spec in self.plan.inputs if TIME in spec.axes)
+        outer = self._folded_outside()
         rows = []
         for row, length in enumerate(lengths):
             sliced = {
                 name: _cut(array, axes[name], row, int(length) if cut else None) for name, array in inputs.items()
             }
-            entering = {name: _cut(array, axes[name], row, None) for name, array in state.items()}
+            entering = {
+                name: _cut(array, axes[name], row, None, apart=len(lengths) if name in outer else None)
+                for name, array in state.items()
+            }
             rows.append(self._call(sliced, entering, lengths[row : row + 1] if self.plan.takes_lengths else None))
         names = [name for name in rows[0] if only is None or name in only]
-        return {name: _joined([row[name] for row in rows], axes[name], longest) for name in names}
+        return {name: _joined([row[name] for row in rows], axes[name], longest, outer=name in outer) for name in names}
+
+    def _folded_outside(self) -> set[str]:
+        """Return the names of the states whose rows of one row of the batch are apart."""
+        outer = {item.name for item in self.plan.passes if item.folding == "outer"}
+        return {name for spec in self.plan.states if spec.module in outer for name in (spec.input, spec.output)}
 
 
 def _rows(state: Any, order: Tensor) -> Any:
@@ -158,19 +167,27 @@ def _rows(state: Any, order: Tensor) -> Any:
     return tuple(part.index_select(1, order) for part in state)
 
 
-def _cut(array: Array, axes: tuple[str | int, ...], row: int, length: int | None) -> Array:
-    if BATCH in axes:
-        array = np.take(array, [row], axis=axes.index(BATCH))
+def _cut(array: Array, axes: tuple[str | int, ...], row: int, length: int | None, *, apart: int | None = None) -> Array:
+    """Return one row of the batch, up to a length; ``apart``: how far its rows are apart in a folded axis."""
+    for place, axis in enumerate(axes):
+        factor = batch_factor(axis)
+        if factor is not None:
+            first, step = (row * factor, 1) if apart is None else (row, apart)
+            array = np.take(array, [first + step * index for index in range(factor)], axis=place)
     if TIME in axes and length is not None:
         array = np.take(array, range(length), axis=axes.index(TIME))
     return array
 
 
-def _joined(rows: list[Array], axes: tuple[str | int, ...], longest: int) -> Array:
-    if BATCH not in axes:
+def _joined(rows: list[Array], axes: tuple[str | int, ...], longest: int, *, outer: bool) -> Array:
+    batch = next((place for place, axis in enumerate(axes) if batch_factor(axis) is not None), None)
+    if batch is None:
         raise CaptureError("an output without a batch axis cannot be compared row by row")
     if TIME in axes:
         time = axes.index(TIME)
         pads = [[(0, longest - row.shape[time] if i == time else 0) for i in range(row.ndim)] for row in rows]
         rows = [np.pad(row, pad) for row, pad in zip(rows, pads, strict=True)]
-    return np.concatenate(rows, axis=axes.index(BATCH))
+    if not outer:
+        return np.concatenate(rows, axis=batch)
+    stacked = np.stack(rows, axis=batch + 1)
+    return stacked.reshape(*stacked.shape[:batch], -1, *stacked.shape[batch + 2 :])

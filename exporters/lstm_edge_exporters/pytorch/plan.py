@@ -19,6 +19,7 @@ from lstm_edge_exporters.pytorch.calls import (
 )
 from lstm_edge_exporters.pytorch.carried import Watcher, find_carried
 from lstm_edge_exporters.pytorch.copying import tensors_in
+from lstm_edge_exporters.pytorch.folding import with_foldings
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, Packs, find_order, takes_lengths
 from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
 from lstm_edge_exporters.pytorch.recurrent import Recurrence
@@ -126,6 +127,9 @@ def watch(
     larger = {BATCH: wider.tracker, TIME: longer.tracker, **_others(module, layers, maker, keyword=keyword)}
     timed = any(TIME in spec.axes for spec in inputs)
     passes = with_sizes(passes, base.tracker, larger, timed=timed, explicit=explicit_state)
+    passes = with_foldings(
+        module, layers, passes, inputs, draw=partial(_draw, maker, TRACED[BATCH], TRACED[TIME]), lengths=base.lengths
+    )
     changed = base.tracker.changes
     earlier = _draw(maker, TRACED[BATCH], TRACED[TIME], seed=1)
     check_forgets(module, layers, passes, earlier=earlier, now=base.arrays, lengths=base.lengths, changed=list(changed))

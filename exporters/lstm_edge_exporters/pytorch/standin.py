@@ -222,7 +222,7 @@ class StandIn(nn.Module):
         if self.recurrence.single_step:
             # A loop over time becomes one layer later, which then gets the lengths.
             return x.unsqueeze(0), None
-        rows = None if self.own_lengths and current.needs_all_steps else self.row_lengths
+        rows = None if self.own_lengths and current.needs_all_steps else current.lengths(self.row_lengths)
         rows = rows if lengths is None else lengths
         return (x.transpose(0, 1) if self.recurrence.batch_first and current.batched else x), rows
 
