@@ -1,6 +1,7 @@
 """Prints the reports of `lstm-edge quantize`, and asks before a file is overwritten."""
 
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,3 +59,6 @@ def print_search(report: "BudgetReport", *, as_json: bool) -> None:
             [(name, *row[1:]) for name, row in zip(names, rows, strict=True)],
         )
     print_table(("budget", ""), report.rows())
+    if report.passed:
+        sentences = [sentence for sentence in (report.tuning_note, report.conclusion) if sentence]
+        typer.echo(textwrap.fill(f"{printable('. '.join(sentences))}.", 80, break_long_words=False))

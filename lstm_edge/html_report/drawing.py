@@ -99,7 +99,9 @@ def _points(report: BudgetReport, scale: Scale, by: Prefer) -> list[Point]:
         if found.stage == "held-out":
             marked.append((found, "held-out", title, "held-out data" if found is answer else ""))
             continue
-        chosen, known = answer is not None and found.parts == answer.parts, (found.bytes, found.drop)
+        # A file may be built first and evaluated later; only the second entry has a drop to draw.
+        chosen = answer is not None and found.drop is not None and _is_same_file(found, answer)
+        known = found.bytes, found.drop
         if chosen and not any(role == "chosen" for _, role, _, _ in marked):
             marked.append((found, "chosen", title, "chosen"))
         elif known not in drawn:
@@ -120,6 +122,11 @@ def _points(report: BudgetReport, scale: Scale, by: Prefer) -> list[Point]:
         for found, role, name, label in marked
         if (amount := _amount(found, by)) and found.drop is not None
     ]
+
+
+def _is_same_file(found: Evaluation, answer: Evaluation) -> bool:
+    """A plain file has other bytes than a calibrated one of the same schemes."""
+    return found.plain == answer.plain and found.parts == answer.parts
 
 
 def _legend(points: list[Point]) -> tuple[tuple[str, str], ...]:

@@ -44,7 +44,11 @@ def data_sentence(report: BudgetReport) -> str:
     if not looks:
         return f"{tuned}Nothing was evaluated on held-out data."
     times = "once" if looks == 1 else f"{looks} times"
-    return f"{tuned}Evaluated {times} on {_data(report.held_out_data)}, which the search does not use."
+    note = f"{report.tuning_note}. " if report.tuning_note else ""
+    return (
+        f"{tuned}{note}Evaluated {times} on {_data(report.held_out_data)}, which the search does not use. "
+        f"{report.conclusion}."
+    )
 
 
 def tiles(report: BudgetReport, scale: Scale) -> tuple[Tile, ...]:

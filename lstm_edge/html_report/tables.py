@@ -106,7 +106,7 @@ def evaluation_row(found: Evaluation, report: BudgetReport, scale: Scale) -> Eva
         interval=scale.interval(found.low, found.high),
         step=step_time(found.step_us),
         passed=found.passed,
-        parts=parts_text(found.parts),
+        parts=f"{found.name}: {parts_text(found.parts)}" if found.name else parts_text(found.parts),
     )
 
 

@@ -23,7 +23,7 @@ from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError, QuantizationError
 from lstm_edge_runtime.session import Session
 
-__all__ = ["Composer", "remembered", "rounder_for"]
+__all__ = ["Composer", "built", "remembered", "rounder_for"]
 
 
 class Composer:
@@ -41,6 +41,7 @@ class Composer:
         self.calibration_sha256: str | None = None
         self.runs = 0
         self._rounder: MatrixRounder = round_matrix
+        self._plain: dict[str, Artifact] = {}
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Composer":
@@ -105,10 +106,24 @@ class Composer:
         """
         if all(scheme == "float32" for scheme in parts.values()):
             return Built(data=self.source, saved=0)
-        artifact = self.artifact(parts)
-        assert artifact.card.quantization is not None
-        saved = sum(row.bytes_before - row.bytes_after for row in artifact.card.quantization.coverage)
-        return Built(data=artifact.data, saved=saved)
+        return built(self.artifact(parts))
+
+    def plain(self, scheme: str, *, layers: str, pinned: Mapping[str, str]) -> Artifact:
+        """Return the file that ``lstm-edge quantize --scheme SCHEME`` writes, byte for byte.
+
+        Args:
+            scheme: such as ``int8``.
+            layers: ``"all"``, or ``"recurrent"``.
+            pinned: fixed schemes, by part.
+
+        Raises:
+            QuantizationError: a part or scheme is unknown, or a layer cannot have it.
+            CoverageError: a recurrent layer would stay float32.
+        """
+        if scheme not in self._plain:
+            parts = {part: Scheme.parse(text) for part, text in pinned.items()}
+            self._plain[scheme] = quantize_bytes(self.source, scheme=scheme, layers=layers, parts=parts)
+        return self._plain[scheme]
 
     def artifact(self, parts: Mapping[str, str]) -> Artifact:
         """Return the file of an assignment with its card; ``parts`` is not empty.
@@ -140,6 +155,13 @@ class _Counted:
         for feed in self._feeds:
             self.count += 1
             yield feed
+
+
+def built(artifact: Artifact) -> Built:
+    """Return a quantized file as the search measures it."""
+    assert artifact.card.quantization is not None
+    saved = sum(row.bytes_before - row.bytes_after for row in artifact.card.quantization.coverage)
+    return Built(data=artifact.data, saved=saved)
 
 
 def remembered(rounder: MatrixRounder) -> MatrixRounder:

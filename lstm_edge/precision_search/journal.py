@@ -18,7 +18,8 @@ from lstm_edge_runtime.writing import check_target
 
 __all__ = ["Journal"]
 
-VERSION = "1"
+# Version 2: says whether the outputs are numbers, and has the plain files.
+VERSION = "2"
 # A measurement takes about 500 bytes.
 MOST_BYTES = 2**28
 START = b'{"crc32": '
@@ -120,7 +121,8 @@ class Journal:
                 ) from error
             if version != VERSION:
                 raise ArtifactError(
-                    f"{self.path}: version is {version!r}, this version of lstm-edge reads {VERSION!r}; delete the file"
+                    f"{self.path}: version is {version!r}, this version of lstm-edge reads {VERSION!r}, whose "
+                    "measurements differ; delete the file to start again"
                 )
             self._check_identity(found, identity)
             if entry is not None:

@@ -35,7 +35,10 @@ class Evaluation:
     requested. The other fields are None if the file was built but not evaluated, because it was not smaller than one
     that had passed: the metric's ``value``, its interval ``value_low`` to ``value_high``, the ``drop`` (positive is
     worse), its lower end ``low``, and the bound ``high`` at ``confidence`` that is compared with ``allowed``, all in
-    ``unit``; ``snr_db`` of the outputs, also None if they are equal.
+    ``unit``; ``snr_db`` of the outputs, also None if they are equal; ``has_loss``: False if the outputs are no numbers.
+
+    ``plain``: whether this is the file that ``lstm-edge quantize --scheme NAME`` writes, without calibration.
+    ``name``: that scheme; on the held-out data ``candidate 1`` to ``candidate 3`` for those of the search; else empty.
     """
 
     number: int
@@ -55,6 +58,19 @@ class Evaluation:
     confidence: float | None = None
     allowed: float | None = None
     unit: str = ""
+    plain: bool = False
+    name: str = ""
+    has_loss: bool = True
+
+    @property
+    def output_loss(self) -> float | None:
+        """Squared error of the outputs as a share of the source's squared outputs, 0 if they are equal.
+
+        None if the outputs are no numbers, or if the file was not evaluated.
+        """
+        if not self.has_loss or self.drop is None:
+            return None
+        return 0.0 if self.snr_db is None else math.pow(10.0, -self.snr_db / 10.0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON values, without the values that all evaluations share."""
@@ -84,6 +100,7 @@ class Workbench:
         self,
         *,
         build: Callable[[Parts], Built],
+        plain: Callable[[str], Built] | None = None,
         judges: Mapping[Role, Callable[[bytes], Judged]],
         journal: Journal,
         timer: Callable[[bytes], float] | None = None,
@@ -93,42 +110,72 @@ class Workbench:
 
         Args:
             build: builds the file of an assignment; equal assignments must give equal bytes.
+            plain: builds the plain file of a scheme; None if none is evaluated.
             judges: by role, the function that evaluates a file.
             journal: the journal to read and write measurements.
             timer: returns microseconds per step of a file; None if only the size matters.
             on_evaluation: called after each evaluation.
         """
         self.evaluations: list[Evaluation] = []
-        self._build, self._judges, self._journal, self._timer = build, judges, journal, timer
+        self._build, self._plain, self._judges, self._journal, self._timer = build, plain, judges, journal, timer
         self._report = on_evaluation
-        self._last: tuple[dict[str, str], Built] | None = None
+        self._last: tuple[tuple[str, dict[str, str]], Built] | None = None
 
-    def evaluate(self, parts: Parts, stage: Stage, *, prefer: str = "size", below: float = math.inf) -> Evaluation:
+    @property
+    def tuned(self) -> int:
+        """Number of evaluations so far that did not use the held-out data."""
+        return sum(found.stage != "held-out" for found in self.evaluations)
+
+    def evaluate(
+        self,
+        parts: Parts,
+        stage: Stage,
+        *,
+        prefer: str = "size",
+        below: float = math.inf,
+        plain: str = "",
+        name: str = "",
+    ) -> Evaluation:
         """Build the file of an assignment, and evaluate it if its cost is below a limit.
+
+        Args:
+            parts: scheme by part.
+            stage: on which data, and for what.
+            prefer: the cost that ``below`` limits.
+            below: a file of this cost or more is only built.
+            plain: build the plain file of this scheme instead; ``parts`` then only describe it.
+            name: see ``Evaluation``.
 
         Raises:
             LstmEdgeError: the file cannot be built, or the metric or its bounds are undefined on the data.
         """
-        file = self._journal.get("file", parts)
+        file = self._journal.get(_kind("file", plain), parts)
         if file is None:
-            built = self._built(parts)
+            built = self._built(parts, plain)
             step_us = None if self._timer is None else self._timer(built.data)
             values = {"bytes": len(built.data), "saved": built.saved, "step_us": step_us}
-            file = self._journal.put("file", parts, values)
-        found = Evaluation(number=len(self.evaluations) + 1, stage=stage, parts=dict(parts), **file)
+            file = self._journal.put(_kind("file", plain), parts, values)
+        found = Evaluation(
+            number=len(self.evaluations) + 1,
+            stage=stage,
+            parts=dict(parts),
+            plain=bool(plain),
+            name=plain or name,
+            **file,
+        )
         role: Role = "held-out" if stage == "held-out" else "tuning"
         if found.cost(prefer) < below:
-            found = dataclasses.replace(found, **self._verdict(role, parts))
+            found = dataclasses.replace(found, **self._verdict(role, parts, plain))
         self.evaluations.append(found)
         if self._report:
             self._report(found)
         return found
 
-    def _verdict(self, role: Role, parts: Parts) -> dict[str, Any]:
-        known = self._journal.get(role, parts)
+    def _verdict(self, role: Role, parts: Parts, plain: str) -> dict[str, Any]:
+        known = self._journal.get(_kind(role, plain), parts)
         if known is not None:
             return known
-        report = self._judges[role](self._built(parts).data)
+        report = self._judges[role](self._built(parts, plain).data)
         finite = report.snr_db is not None and math.isfinite(report.snr_db)
         values = {
             "value": report.candidate,
@@ -138,19 +185,31 @@ class Workbench:
             "low": report.drop_low,
             "high": report.drop_bound,
             "snr_db": report.snr_db if finite else None,
+            # All outputs of the source are 0 if the ratio is -infinity.
+            "has_loss": report.snr_db is not None and report.snr_db > -math.inf,
             "passed": report.passed,
             "confidence": report.confidence,
             "allowed": report.max_drop,
             "unit": report.unit,
         }
         _check_defined(role, values)
-        return self._journal.put(role, parts, values)
+        return self._journal.put(_kind(role, plain), parts, values)
 
-    def _built(self, parts: Parts) -> Built:
+    def _built(self, parts: Parts, plain: str) -> Built:
         """Return the file of an assignment; the last file is cached for timing and evaluation."""
-        if self._last is None or self._last[0] != dict(parts):
-            self._last = dict(parts), self._build(parts)
+        key = plain, dict(parts)
+        if self._last is None or self._last[0] != key:
+            if plain:
+                assert self._plain is not None
+                self._last = key, self._plain(plain)
+            else:
+                self._last = key, self._build(parts)
         return self._last[1]
+
+
+def _kind(what: str, plain: str) -> str:
+    """Return the kind of a measurement in the journal; a plain file has the same parts as a calibrated one."""
+    return f"{what} of plain {plain}" if plain else what
 
 
 def step_time_us(data: bytes) -> float:

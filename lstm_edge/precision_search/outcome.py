@@ -45,7 +45,11 @@ COMPARED, BINS = 64, 41
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Results of the stages of a search; ``answer`` is the evaluation on held-out data that passed, or None."""
+    """Results of the stages of a search.
+
+    ``answer`` is the evaluation of the result on the held-out data, or None; ``tuning_note`` and ``left_out``: see
+    ``BudgetReport``.
+    """
 
     reference: Evaluation
     parts: tuple[SearchPart, ...]
@@ -53,6 +57,8 @@ class Outcome:
     baselines: tuple[Baseline, ...]
     exhaustive: bool
     answer: Evaluation | None
+    tuning_note: str
+    left_out: tuple[str, ...]
 
 
 def report_on(
@@ -113,6 +119,8 @@ def report_on(
         validation=validation,
         exhaustive=outcome.exhaustive,
         elapsed_s=round(time.monotonic() - start, 2),
+        tuning_note=outcome.tuning_note,
+        left_out=outcome.left_out,
     )
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstm_edge.precision_search.measure import Evaluation
-from lstm_edge.precision_search.request import LOOK_SHARES
+from lstm_edge.precision_search.request import LOOKS
 from lstm_edge.precision_search.space import Prefer
+from lstm_edge.precision_search.verdicts import Judging, Verdict, conclusion, verdicts
 from lstm_edge.validation.report import ValidationReport
 from lstm_edge_runtime.errors import BudgetError
 
@@ -25,7 +26,7 @@ __all__ = [
     "Sensitivity",
 ]
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 
 
 class _Note:
@@ -163,8 +164,9 @@ class LayerNote(_Note):
 class BudgetReport(_Note):
     """The result of ``quantize_to_budget``; ``to_json`` is ``report.json``.
 
-    ``result`` is None if no assignment of schemes stayed within the budget on both data; ``validation`` is the last
-    verdict on the held-out data.
+    ``result`` is None if no file stayed within the budget on the held-out data; ``validation`` is the verdict on the
+    file that was written. ``tuning_note``: what ordered the candidates if the metric could not, else empty.
+    ``left_out``: sentences on the files that were not evaluated on the held-out data.
     """
 
     command: str
@@ -186,10 +188,12 @@ class BudgetReport(_Note):
     validation: ValidationReport | None
     exhaustive: bool
     elapsed_s: float
+    tuning_note: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether an assignment stayed within the budget, and was written."""
+        """Whether a file stayed within the budget, and was written."""
         return self.result is not None
 
     @property
@@ -199,12 +203,42 @@ class BudgetReport(_Note):
 
     @property
     def answer(self) -> Evaluation | None:
-        """The evaluation on held-out data that passed."""
-        return self.looks[-1] if self.passed else None
+        """The evaluation of the written file on the held-out data: of those that passed, the best."""
+        passed = [found for found in self.looks if found.passed]
+        if self.result is None or not passed:
+            return None
+        return min(passed, key=lambda found: (found.cost(self.prefer), found.number))
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The outcome of each evaluation on the held-out data, in order."""
+        return verdicts(self.looks, self._judging)
+
+    @property
+    def conclusion(self) -> str:
+        """One paragraph: which files were evaluated on the held-out data, the outcome of each, and the result."""
+        return conclusion(self.looks, self.left_out, self._judging)
+
+    @property
+    def _judging(self) -> Judging:
+        source = self.source
+        return Judging(
+            data=self.held_out_data.name,
+            most=LOOKS,
+            confidence=self.budget.held_out_confidence,
+            together=self.budget.confidence,
+            prefer=self.prefer,
+            source_cost=source.step_us if self.prefer == "latency" else float(source.bytes),
+            answer=self.answer,
+            written_bytes=0 if self.result is None else self.result.bytes,
+            show=self._value,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {"schema": SCHEMA} | super().to_json() | {"passed": self.passed}
+        judged = [vars(verdict) for verdict in self.verdicts]
+        more = {"passed": self.passed, "judged": judged, "conclusion": self.conclusion}
+        return {"schema": SCHEMA} | super().to_json() | more
 
     def sensitivity_rows(self) -> list[tuple[str, str, str, str, str]]:
         """Return a row for each part and scheme alone: part, scheme, bytes, drop, signal to noise."""
@@ -227,7 +261,7 @@ class BudgetReport(_Note):
         """Return the summary as the rows of a table."""
         rows = [
             ("tuned on", self._data(self.tuning_data)),
-            ("verified on", f"{self._data(self.held_out_data)}, evaluation {len(self.looks)} of {len(LOOK_SHARES)}"),
+            ("verified on", f"{self._data(self.held_out_data)}, {len(self.looks)} of at most {LOOKS} evaluations"),
             (
                 "evaluations",
                 f"{len(self.evaluations)}, {'every assignment' if self.exhaustive else 'the promising assignments'}",
@@ -236,6 +270,8 @@ class BudgetReport(_Note):
         for entry in self.baselines:
             found = entry.evaluation
             rows.append((f"{entry.name} for all layers", f"{found.bytes:,} bytes, drop {self._value(found.drop)}"))
+        for verdict in self.verdicts:
+            rows.append((f"{verdict.name}, held out", f"{verdict.bytes:,} bytes, {verdict.outcome}"))
         if self.result is not None and self.validation is not None:
             share = self.result.bytes / self.source.bytes
             bound = self.validation.drop_bound
@@ -253,17 +289,18 @@ class BudgetReport(_Note):
         """Raise if nothing stayed within the budget.
 
         Raises:
-            BudgetError: nothing did; the message has the closest result.
+            BudgetError: nothing did; the message has the outcome of each evaluation on the held-out data.
         """
         if self.passed:
             return
         judged = [found for found in self.evaluations if found.high is not None and found.parts]
         bounds = [found.high for found in judged if found.high is not None]
         kept = [found for found in judged if found.passed and found.stage != "held-out"]
-        if self.looks:
-            reason = (
-                f" and on {self.held_out_data.name}: {len(self.looks)} passed on the first and failed on the second"
-            )
+        tuned = {(found.plain, tuple(sorted(found.parts.items()))) for found in kept}
+        failed = [found for found in self.looks if not found.passed]
+        both = sum((found.plain, tuple(sorted(found.parts.items()))) in tuned for found in failed)
+        if both:
+            reason = f" and on {self.held_out_data.name}: {both} passed on the first and failed on the second"
         elif kept:
             better = "faster" if self.prefer == "latency" else "smaller"
             reason = f" and is {better} than the source: {len(kept)} are within it, none of them {better}"
@@ -272,7 +309,7 @@ class BudgetReport(_Note):
         wanted = f"{self.budget.text} ({self.budget.allowed:.4g})"
         raise BudgetError(
             f"no assignment of schemes keeps {self.metric.name} within {wanted} at confidence "
-            f"{self.budget.confidence:g} on {self.tuning_data.name}{reason}. Nothing was written"
+            f"{self.budget.confidence:g} on {self.tuning_data.name}{reason}. {self.conclusion}. Nothing was written"
         )
 
     def _data(self, note: DataNote) -> str:

@@ -8,17 +8,18 @@ from typing import Any
 from lstm_edge.data import TableOptions, data_sha256
 from lstm_edge.precision_search.data import Roles
 from lstm_edge.precision_search.environment import machine, versions
-from lstm_edge.precision_search.space import UNIFORM, Prefer, SearchPart
+from lstm_edge.precision_search.space import PLAIN, UNIFORM, Prefer, SearchPart
 from lstm_edge.validation.own_metric import load_metric
 from lstm_edge.validation.report import parse_budget
 from lstm_edge_exporters.quantize import Scheme
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.writing import beside, check_target
 
-__all__ = ["LOOK_SHARES", "BudgetRequest", "check_evaluations", "check_request", "identity_of"]
+__all__ = ["LOOKS", "SEARCHED", "BudgetRequest", "check_evaluations", "check_request", "identity_of"]
 
-# Share of the budget that may be used on the tuning data, for each evaluation on held-out data.
-LOOK_SHARES = (1.0, 0.9, 0.75, 0.5, 0.25)
+# Largest number of evaluations on the held-out data: of candidates of the search, and with the plain files.
+SEARCHED = 3
+LOOKS = len(PLAIN) + SEARCHED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class BudgetRequest:
     @property
     def look_confidence(self) -> float:
         """The confidence level of each evaluation on the held-out data."""
-        return 1 - (1 - self.confidence) / len(LOOK_SHARES)
+        return 1 - (1 - self.confidence) / LOOKS
 
 
 def check_request(request: BudgetRequest) -> None:
@@ -105,11 +106,11 @@ def check_evaluations(request: BudgetRequest, parts: Sequence[SearchPart]) -> No
         InputError: the number is too small; the message has the required number.
     """
     alone = 1 + sum(len(part.schemes) for part in parts) + len(UNIFORM)
-    least = alone + len(LOOK_SHARES) + 1
+    least = alone + LOOKS + 1
     if request.max_evaluations < least:
         raise InputError(
             f"max-evaluations is {request.max_evaluations}, expected {least} or more: {alone} for the sensitivities of "
-            f"{len(parts)} parts, {len(LOOK_SHARES)} for held-out data, and one to search with"
+            f"{len(parts)} parts, {LOOKS} for held-out data, and one to search with"
         )
 
 

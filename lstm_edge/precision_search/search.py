@@ -72,6 +72,7 @@ class Search:
         trials: measurements by assignment.
         exhaustive: whether every assignment may be measured, so that the result is optimal.
         size: number of assignments.
+        planned: largest number of measured assignments, including the known ones.
     """
 
     def __init__(
@@ -101,14 +102,12 @@ class Search:
         self._axes, self._measure, self._base, self._allowed = tuple(axes), measure, base_cost, allowed
         self._ceiling, self._overhead = ceiling, overhead
         self.trials: dict[Mix, Trial] = {trial.mix: trial for trial in known}
-        self._most = len(self.trials) + most
+        self._most, self._measured = max(0, most), 0
         self.size = math.prod(len(axis.options) for axis in self._axes)
-        self.exhaustive = self.size - len(self.trials) <= most
-
-    @property
-    def planned(self) -> int:
-        """Largest number of measured assignments, including the known ones."""
-        return self.size if self.exhaustive else self._most
+        # What was only built may have to be evaluated now.
+        evaluated = sum(trial.high is not None for trial in self.trials.values())
+        self.exhaustive = self.size - evaluated <= self._most
+        self.planned = self.size if self.exhaustive else len(self.trials) + self._most
 
     def best(self, share: float = 1.0, without: Collection[Mix] = ()) -> Trial | None:
         """Return the cheapest assignment whose bound is within ``share`` of the budget, or None.
@@ -120,10 +119,10 @@ class Search:
         barred = frozenset(without)
         if self.exhaustive:
             return self._every(share, barred)
-        most = self._most if without else self._most - int(KEPT_BACK * (self._most - len(self.trials)))
+        most = self._most if without else self._most - int(KEPT_BACK * (self._most - self._measured))
         self._bisect(share, barred, most)
         best = self._known(share, barred)
-        while best is not None and len(self.trials) < most:
+        while best is not None and self._measured < most:
             moves = (self._move(best, hope * share, share, barred, parts) for hope, parts in HOPES)
             mix = next((mix for mix in moves if mix is not None), None)
             if mix is None:
@@ -144,6 +143,7 @@ class Search:
     def _try(self, mix: Mix, below: float) -> Trial:
         known = self.trials.get(mix)
         if known is None or (known.high is None and known.cost < below):
+            self._measured += 1
             self.trials[mix] = known = self._measure(mix, below)
         return known
 
@@ -168,8 +168,12 @@ class Search:
         """Bisect the predicted frontier for the cheapest assignment within the budget."""
         points = [mix for mix in frontier(self._axes) if mix not in barred]
         low, high = 0, len(points) - 1
-        while low <= high and (points[(low + high) // 2] in self.trials or len(self.trials) < most):
+        while low <= high:
             middle = (low + high) // 2
+            known = self.trials.get(points[middle])
+            is_free = known is not None and (known.high is not None or known.cost >= self._ceiling)
+            if not is_free and self._measured >= most:
+                break
             trial = self._try(points[middle], self._ceiling)
             if self._passes(trial, share) or trial.cost >= self._ceiling:
                 high = middle - 1

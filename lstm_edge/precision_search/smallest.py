@@ -2,29 +2,27 @@
 
 1. Sensitivity: each part alone in each scheme, and each scheme for all parts, evaluated on the tuning data.
 2. Search (``lstm_edge.precision_search.search``): assignments of schemes to parts, each evaluated as a whole on the
-   tuning data.
-3. At most five evaluations on the held-out data. Each would accept a bad assignment with the error probability that
-   its confidence allows, so together they share the requested one: each uses the confidence 1 - (1 - confidence) / 5
-   (the Bonferroni inequality: Dunn, Multiple comparisons among means, JASA 56, 1961). After a failed evaluation the
-   next assignment may use less of the budget on the tuning data: the next larger file is nearly the same assignment
-   and would fail for the same reason.
+   tuning data. It gives at most three candidates, each clearly safer than the one before
+   (``lstm_edge.precision_search.candidates``).
+3. At most five evaluations on the held-out data: of plain float16 and plain int8, and of the candidates
+   (``lstm_edge.precision_search.looks``).
 """
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from lstm_edge.precision_search.compose import Composer
+from lstm_edge.precision_search.candidates import Candidates, ceiling
+from lstm_edge.precision_search.compose import Composer, built
 from lstm_edge.precision_search.data import Roles, calibration_feeds, load_roles
 from lstm_edge.precision_search.journal import Journal
-from lstm_edge.precision_search.measure import Evaluation, Judged, Workbench, step_time_us
+from lstm_edge.precision_search.looks import Looks
+from lstm_edge.precision_search.measure import Evaluation, Judged, Parts, Workbench, step_time_us
 from lstm_edge.precision_search.outcome import Outcome, report_on
 from lstm_edge.precision_search.report import Baseline, BudgetReport
-from lstm_edge.precision_search.request import LOOK_SHARES, BudgetRequest, check_evaluations, check_request, identity_of
-from lstm_edge.precision_search.search import Axis, Mix, Search, Trial
-from lstm_edge.precision_search.space import UNIFORM, SearchPart, mix_of, parts_of, search_axes, search_parts, uniform
-from lstm_edge.validation.judge import Judge
+from lstm_edge.precision_search.request import BudgetRequest, check_evaluations, check_request, identity_of
+from lstm_edge.precision_search.space import PLAIN, UNIFORM, SearchPart, search_parts, uniform
+from lstm_edge.validation.judge import Judge, load_metric
 from lstm_edge_exporters.artifact import Artifact, with_card
 from lstm_edge_exporters.quantize import describe_parts
 from lstm_edge_runtime.card import Metric
@@ -34,11 +32,10 @@ from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["quantize_to_budget"]
 
-# Largest amount by which a file can be smaller than the source minus the savings of its weights: function bodies and
-# the card only grow, golden vectors take at most 64 KiB of the source.
-OVERHEAD = 64 * 1024
 # A drop that equals the budget passes: see lstm_edge.validation.judge.
 ROUNDING = 1e-12
+# A number with as many characters as any.
+WIDEST = -2.2250738585072014e-308
 
 Say = Callable[[str], None]
 Alone = dict[tuple[str, str], Evaluation]
@@ -94,13 +91,14 @@ def quantize_to_budget(
         judges.check_held_out()
         bench = Workbench(
             build=composer.build,
+            plain=lambda scheme: built(_plain(request, composer, scheme)),
             judges={"tuning": judges.tuning, "held-out": judges.held_out},
             journal=journal,
             timer=timer if request.prefer == "latency" else None,
             on_evaluation=on_evaluation,
         )
-        outcome = _find(request, bench, parts, say)
-        artifact = None if outcome.answer is None else _with_metric(request, composer, outcome.answer, roles)
+        outcome = _find(request, bench, parts, composer, roles=roles, say=say)
+        artifact = None if outcome.answer is None else _finished(request, composer, outcome.answer, roles)
         report = report_on(
             request,
             outcome,
@@ -168,7 +166,15 @@ def _calibrate(request: BudgetRequest, composer: Composer, roles: Roles, say: Sa
     )
 
 
-def _find(request: BudgetRequest, bench: Workbench, parts: tuple[SearchPart, ...], say: Say) -> Outcome:
+def _find(
+    request: BudgetRequest,
+    bench: Workbench,
+    parts: tuple[SearchPart, ...],
+    composer: Composer,
+    *,
+    roles: Roles,
+    say: Say,
+) -> Outcome:
     """Run the three stages."""
     reference = bench.evaluate({}, "sensitivity", prefer=request.prefer)
     base = bench.evaluate(request.parts, "sensitivity", prefer=request.prefer) if request.parts else reference
@@ -176,25 +182,75 @@ def _find(request: BudgetRequest, bench: Workbench, parts: tuple[SearchPart, ...
     assert reference.value is not None
     say(f"sensitivity of {len(parts)} parts, each alone")
     alone = _sensitivities(request, bench, parts, say)
-    baselines = [Baseline(name="float32", evaluation=reference)]
-    for scheme in UNIFORM:
-        mix = uniform(parts, scheme, request.parts, alone)
-        if mix != dict(request.parts):
-            baselines.append(
-                Baseline(name=scheme, evaluation=bench.evaluate(mix, "sensitivity", prefer=request.prefer))
-            )
+    others, missing = _one_scheme(request, bench, parts, composer, alone)
+    note = _tuning_note(request, reference, [*alone.values(), *(entry.evaluation for entry in others)], roles)
+    for sentence in (*missing, *([note] if note else [])):
+        say(sentence)
     allowed = reference.allowed + ROUNDING * max(1.0, abs(reference.value))
-    axes = search_axes(parts, alone, base=base, prefer=request.prefer, allowed=allowed)
-    search = _search(request, bench, axes, base, allowed)
-    plan = "every one" if search.exhaustive else f"the promising ones, at most {search.planned}"
-    say(f"searching {search.size:,} assignments of schemes to {len(axes)} parts, {plan}")
+    candidates = Candidates(request, bench, parts, alone, base=base, allowed=allowed, say=say)
+    looks = Looks(
+        bench,
+        parts,
+        prefer=request.prefer,
+        ceiling=ceiling(request, base),
+        written=lambda mix: _written_bytes(request, composer, mix, roles),
+        say=say,
+    )
+    looked = looks.look([entry.evaluation for entry in others if entry.evaluation.plain], candidates)
     return Outcome(
         reference=reference,
         parts=parts,
         alone=alone,
-        baselines=tuple(baselines),
-        exhaustive=search.exhaustive,
-        answer=_look(request, bench, axes, search, say),
+        baselines=(Baseline(name="float32", evaluation=reference), *others),
+        exhaustive=candidates.exhaustive,
+        answer=looked.answer,
+        tuning_note=note,
+        left_out=(*missing, *looked.left_out),
+    )
+
+
+def _one_scheme(
+    request: BudgetRequest, bench: Workbench, parts: tuple[SearchPart, ...], composer: Composer, alone: Alone
+) -> tuple[list[Baseline], list[str]]:
+    """Evaluate each scheme for all parts; returns a sentence on each plain file that cannot be built as well."""
+    found, missing = [], []
+    for scheme in UNIFORM:
+        if scheme in PLAIN:
+            try:
+                quantization = _plain(request, composer, scheme).card.quantization
+            except (QuantizationError, CoverageError) as error:
+                missing.append(f"Plain {scheme} was left out: {error}")
+                continue
+            assert quantization is not None
+            evaluation = bench.evaluate(quantization.parts, "sensitivity", prefer=request.prefer, plain=scheme)
+        else:
+            mix = uniform(parts, scheme, request.parts, alone)
+            if mix == dict(request.parts):
+                continue
+            evaluation = bench.evaluate(mix, "sensitivity", prefer=request.prefer)
+        found.append(Baseline(name=scheme, evaluation=evaluation))
+    return found, missing
+
+
+def _tuning_note(request: BudgetRequest, reference: Evaluation, found: Sequence[Evaluation], roles: Roles) -> str:
+    """Return a sentence if the metric is saturated on the tuning data, else nothing."""
+    metric = load_metric(request.metric)
+    assert reference.value is not None
+    best = 1.0 if metric.more_is_better else 0.0
+    if metric.unit == "share" and metric.target != "reference" and abs(reference.value - best) <= ROUNDING:
+        what = f"the source makes no error by {request.metric}"
+    elif all(abs(f.drop or 0.0) <= ROUNDING and abs(f.high or 0.0) <= ROUNDING for f in found):
+        what = f"{request.metric} is the same for the source and all {len(found)} files of the sensitivities"
+    else:
+        return ""
+    order = (
+        "the squared error of the outputs orders the candidates"
+        if all(f.has_loss for f in found)
+        else "the outputs are no numbers, so each candidate is finer in every part than the one before"
+    )
+    return (
+        f"On {roles.tuning.name} {what}, as on data that the model was trained on, so {request.metric} cannot order "
+        f"the candidates there: {order}"
     )
 
 
@@ -212,63 +268,37 @@ def _sensitivities(request: BudgetRequest, bench: Workbench, parts: tuple[Search
     return alone
 
 
-def _search(
-    request: BudgetRequest, bench: Workbench, axes: tuple[Axis, ...], base: Evaluation, allowed: float
-) -> Search:
-    def measure(mix: Mix, below: float) -> Trial:
-        parts = parts_of(mix, axes, request.parts)
-        found = bench.evaluate(parts, "search", prefer=request.prefer, below=below)
-        return Trial(mix=mix, cost=found.cost(request.prefer), high=found.high)
-
-    known = {}
-    for found in bench.evaluations:
-        own = {part: scheme for part, scheme in found.parts.items() if part not in request.parts}
-        mix = mix_of(own, axes)
-        if mix is not None and parts_of(mix, axes, request.parts) == found.parts:
-            known[mix] = Trial(mix=mix, cost=found.cost(request.prefer), high=found.high)
-    return Search(
-        axes,
-        measure,
-        base_cost=base.cost(request.prefer),
-        allowed=allowed,
-        most=request.max_evaluations - len(bench.evaluations) - len(LOOK_SHARES),
-        known=known.values(),
-        # The source loses nothing but is not a result, and neither is a larger or slower file.
-        ceiling=math.inf if set(request.parts.values()) - {"float32"} else base.cost(request.prefer),
-        overhead=OVERHEAD if request.prefer == "size" else math.inf,
-    )
+def _plain(request: BudgetRequest, composer: Composer, scheme: str) -> Artifact:
+    return composer.plain(scheme, layers=request.layers, pinned=request.parts)
 
 
-def _look(
-    request: BudgetRequest, bench: Workbench, axes: tuple[Axis, ...], search: Search, say: Say
-) -> Evaluation | None:
-    """Evaluate the results of the tuning data on the held-out data; None if none passes there."""
-    refused: list[Mix] = []
-    for number, share in enumerate(LOOK_SHARES, start=1):
-        trial = search.best(share, refused)
-        if trial is None:
-            return None
-        say(f"evaluation {number} of {len(LOOK_SHARES)} on the held-out data")
-        found = bench.evaluate(parts_of(trial.mix, axes, request.parts), "held-out", prefer=request.prefer)
-        if found.passed:
-            return found
-        refused.append(trial.mix)
-    return None
-
-
-def _with_metric(request: BudgetRequest, composer: Composer, answer: Evaluation, roles: Roles) -> Artifact:
-    """Build the result, and record its validation in its card."""
-    artifact = composer.artifact(answer.parts)
-    quantization = artifact.card.quantization
-    assert quantization is not None
+def _finished(request: BudgetRequest, composer: Composer, answer: Evaluation, roles: Roles) -> Artifact:
+    """Build the result. A candidate's card records its validation; a plain file stays as ``--scheme`` writes it."""
+    if answer.plain:
+        return _plain(request, composer, answer.name)
     assert answer.value is not None
     assert answer.value_low is not None
     assert answer.value_high is not None
+    values = answer.value, answer.value_low, answer.value_high
+    return _with_metric(request, composer.artifact(answer.parts), values, roles)
+
+
+def _written_bytes(request: BudgetRequest, composer: Composer, parts: Parts, roles: Roles) -> int:
+    """Return an upper bound of the bytes of a candidate's finished file, before its metric is known."""
+    return len(_with_metric(request, composer.artifact(parts), (WIDEST, WIDEST, WIDEST), roles).data)
+
+
+def _with_metric(
+    request: BudgetRequest, artifact: Artifact, values: tuple[float, float, float], roles: Roles
+) -> Artifact:
+    """Record the metric's value, and the ends of its interval, in the card."""
+    quantization = artifact.card.quantization
+    assert quantization is not None
     note = Metric(
         name=request.metric,
-        value=answer.value,
-        low=answer.value_low,
-        high=answer.value_high,
+        value=values[0],
+        low=values[1],
+        high=values[2],
         data=roles.held_out.name,
         confidence=request.look_confidence,
     )

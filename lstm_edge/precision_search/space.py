@@ -11,15 +11,17 @@ from lstm_edge.precision_search.search import Axis, Mix, Option
 from lstm_edge_exporters.quantize import LayerPart
 from lstm_edge_runtime.errors import QuantizationError
 
-__all__ = ["UNIFORM", "Prefer", "SearchPart", "mix_of", "parts_of", "search_axes", "search_parts", "uniform"]
+__all__ = ["PLAIN", "UNIFORM", "Prefer", "SearchPart", "mix_of", "parts_of", "search_axes", "search_parts", "uniform"]
 
 Prefer = Literal["size", "latency"]
 
 FLOAT32 = "float32"
 # From fine to coarse. Blocks of 128 with zero points are between two of these, and only available with `--part`.
 SCHEMES = ("float16", "int8", "int4:32:zero", "int4:32", "int4:128")
-# The baselines: one scheme for all parts.
-UNIFORM = ("float16", "int8", "int4:128")
+# The baselines: one scheme for all parts. Those that are judged on the held-out data in any case are the plain files
+# that `--scheme` writes; int4 is calibrated.
+PLAIN = ("float16", "int8")
+UNIFORM = (*PLAIN, "int4:128")
 # Quantizing a convolution in front of an LSTM can ruin the model even if the LSTM tolerates it (docs/silero.md: of
 # 1,463 decisions onnxruntime's tool changed 1,123). A convolution takes part only if it alone costs at most this share
 # of the budget.
@@ -82,6 +84,7 @@ def search_axes(
     base: Evaluation,
     prefer: Prefer,
     allowed: float,
+    loss_limit: float = math.inf,
 ) -> tuple[Axis, ...]:
     """Return the axes of the search from the cost and the loss of each part alone.
 
@@ -91,8 +94,9 @@ def search_axes(
         base: the evaluation of the model with the fixed schemes only.
         prefer: the cost: bytes, or microseconds per step.
         allowed: the budget, in the metric's unit.
+        loss_limit: largest loss of the outputs of a result; it counts like a drop of ``allowed``.
     """
-    noise = {key: _noise(found) for key, found in alone.items()}
+    noise = {key: found.output_loss or 0.0 for key, found in alone.items()}
     loudest = max(noise.values(), default=0.0) or 1.0
     axes = []
     for part in parts:
@@ -109,18 +113,14 @@ def search_axes(
                 twin = options[rounding]
                 options[rounding] = dataclasses.replace(twin, also=(*twin.also, scheme))
                 continue
-            loss = max(found.drop or 0.0, 0.0) + TIE * allowed * noise[part.part, scheme] / loudest
+            own = noise[part.part, scheme]
+            loss = max(found.drop or 0.0, allowed * own / (loss_limit or 1.0), 0.0) + TIE * allowed * own / loudest
             # Bytes of weights only: function bodies, card and golden vectors of one part do not predict those of a
             # combination.
             cost = float(base.saved - found.saved) if prefer == "size" else found.cost(prefer) - base.cost(prefer)
             options[rounding] = Option(scheme=scheme, cost=cost, loss=loss)
         axes.append(Axis(part=part.part, layer=part.layer, options=tuple(options.values())))
     return tuple(axis for axis in axes if len(axis.options) > 1)
-
-
-def _noise(found: Evaluation) -> float:
-    """Return the noise power of the outputs relative to the signal power: 10^(-snr/10)."""
-    return 0.0 if found.snr_db is None else math.pow(10.0, -found.snr_db / 10.0)
 
 
 def parts_of(mix: Mix, axes: Sequence[Axis], pinned: Mapping[str, str]) -> dict[str, str]:
@@ -143,11 +143,11 @@ def mix_of(parts: Mapping[str, str], axes: Sequence[Axis]) -> Mix | None:
     """Return the assignment of these schemes, or None if an axis has no such option or a part is not an axis."""
     numbers = []
     for axis in axes:
-        schemes = [option.scheme for option in axis.options]
         scheme = parts.get(axis.part, FLOAT32)
-        if scheme not in schemes:
+        found = [number for number, o in enumerate(axis.options) if scheme == o.scheme or scheme in o.also]
+        if not found:
             return None
-        numbers.append(schemes.index(scheme))
+        numbers.append(found[0])
     return tuple(numbers)
 
 

@@ -14,16 +14,16 @@ __all__ = ["CLASSES", "FEATURES", "write_classifier", "write_data"]
 FEATURES, HIDDEN, CLASSES = 12, 40, 4
 
 
-def write_classifier(path: Path, *, seed: int = 0, scale: float = 1.0) -> Path:
-    """Write x float32 [time, batch, 12] -> LSTM (40) -> last h -> linear -> logits [batch, 4], without a model card."""
+def write_classifier(path: Path, *, seed: int = 0, scale: float = 1.0, hidden: int = HIDDEN) -> Path:
+    """Write x float32 [time, batch, 12] -> LSTM -> last h -> linear -> logits [batch, 4], without a model card."""
     random = np.random.default_rng(seed)
-    shapes = {"W": (1, 4 * HIDDEN, FEATURES), "R": (1, 4 * HIDDEN, HIDDEN), "B": (1, 8 * HIDDEN)}
-    shapes |= {"head.weight": (HIDDEN, CLASSES), "head.bias": (CLASSES,)}
+    shapes = {"W": (1, 4 * hidden, FEATURES), "R": (1, 4 * hidden, hidden), "B": (1, 8 * hidden)}
+    shapes |= {"head.weight": (hidden, CLASSES), "head.bias": (CLASSES,)}
     arrays = {name: random.normal(size=shape) * (2 * scale / shape[-1] ** 0.5) for name, shape in shapes.items()}
     weights = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
     weights.append(numpy_helper.from_array(np.array([0]), "axis"))
     nodes = [
-        helper.make_node("LSTM", ["x", "W", "R", "B"], ["", "h"], name="lstm", hidden_size=HIDDEN),
+        helper.make_node("LSTM", ["x", "W", "R", "B"], ["", "h"], name="lstm", hidden_size=hidden),
         helper.make_node("Squeeze", ["h", "axis"], ["last"]),
         helper.make_node("MatMul", ["last", "head.weight"], ["product"], name="head"),
         helper.make_node("Add", ["product", "head.bias"], ["logits"]),

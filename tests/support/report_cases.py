@@ -44,7 +44,7 @@ POISON = "</style><script>alert(1)</script>\"'&\x00\x1b[31m\u202e\ud800"
 
 def read_report(values):
     """The report that a ``report.json`` was written from, except for what that leaves out."""
-    values = {key: value for key, value in values.items() if key not in ("schema", "passed")}
+    values = {key: value for key, value in values.items() if key not in ("schema", "passed", "judged", "conclusion")}
     shared = {"saved": 0, "allowed": values["budget"]["allowed"], "unit": values["metric"]["unit"]}
     evaluations = tuple(Evaluation(**item, **shared) for item in values["evaluations"])
 

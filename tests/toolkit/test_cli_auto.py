@@ -18,7 +18,6 @@ from lstm_edge.precision_search.compose import Composer
 from lstm_edge.precision_search.data import calibration_feeds, load_roles
 from lstm_edge.validation.judge import Judge
 from lstm_edge_exporters.quantize import Scheme, quantize_bytes
-from lstm_edge_runtime.errors import BudgetError
 from lstm_edge_runtime.session import Session
 
 pytestmark = pytest.mark.slow
@@ -29,7 +28,8 @@ NEAR = 1.02
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("budget")
-    model = write_classifier(folder / "model.onnx")
+    # Large enough for four-bit weights to save more than their operators' bodies take.
+    model = write_classifier(folder / "model.onnx", hidden=64)
     return model, write_data(folder / "data.npz", model)
 
 
@@ -51,7 +51,7 @@ def whole(files, few_schemes, tmp_path_factory):
 
 
 def brute_force(files, tmp_path):
-    """Build and judge every mix; returns (bytes, bound on the tuning data, bound on held-out data) by mix."""
+    """Build and judge every mix; returns (bytes, loss and verdict on the tuning data, verdict on held-out data)."""
     asked = request(files, tmp_path)
     roles = load_roles(asked.data, None, metric=METRIC)
     composer = Composer.read(files[0])
@@ -64,26 +64,32 @@ def brute_force(files, tmp_path):
             data = composer.build(parts).data
             levels = asked.confidence, asked.look_confidence
             reports = [j.judge(data, max_drop=DROP, confidence=c) for j, c in zip(judges, levels, strict=True)]
-            found[mix] = (len(data), *(report.passed for report in reports))
+            loss = 10 ** (-reports[0].snr_db / 10)
+            found[mix] = (len(data), loss, *(report.passed for report in reports))
     return found
 
 
 def test_the_answer_is_near_the_best_of_all_mixes(files, tmp_path, whole):
+    """The smallest within the budget on the tuning data fails; the smallest clearly safer one is the answer."""
     found = brute_force(files, tmp_path)
-    best = min(size for size, tuned, held_out in found.values() if tuned and held_out)
-    assert any(size < best for size, *_ in found.values()), "the budget must forbid something"
+    first = min(mix for mix in found.values() if mix[2])
+    second = min(mix for mix in found.values() if mix[2] and 4 * mix[1] <= first[1])
+    assert not first[3]
+    assert second[3]
+    assert any(size < first[0] for size, *_ in found.values()), "the budget must forbid something"
     assert whole[0].exhaustive
-    assert whole[0].looks[-1].bytes == best
+    looks = [(look.name, look.bytes, look.passed) for look in whole[0].looks[2:]]
+    assert looks == [("candidate 1", first[0], False), ("candidate 2", second[0], True)]
     bounded = search(files, tmp_path, max_evaluations=22)
     assert not bounded.exhaustive
     assert len(bounded.evaluations) <= 22
-    assert bounded.looks[-1].bytes <= NEAR * best
+    assert bounded.answer.bytes <= NEAR * second[0]
 
 
 def test_the_report_says_all(whole):
     report, written = whole
     values = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert [row["name"] for row in values["baselines"]] == ["float32", "int8", "int4:32"]
+    assert [row["name"] for row in values["baselines"]] == ["float32", "float16", "int8", "int4:32"]
     assert {(row["part"], row["scheme"]) for layer in values["layers"] for row in layer["sensitivity"]} == {
         (part, scheme) for part in ("lstm.W", "lstm.R", "head") for scheme in SCHEMES
     }
@@ -103,7 +109,7 @@ def test_the_written_file_says_where_it_came_from_and_keeps_the_metric(files, wh
         quantize_bytes(
             files[0].read_bytes(),
             scheme="float32",
-            parts={part: Scheme.parse(text) for part, text in report.looks[-1].parts.items()},
+            parts={part: Scheme.parse(text) for part, text in report.answer.parts.items()},
         ).card.quantization.parts
         == quantization.parts
     )
@@ -160,7 +166,7 @@ def test_the_same_search_twice_is_the_same_and_other_options_are_another_search(
         "this is the journal of an interrupted search; continue it with --resume, or delete the file" in result.stderr
     )
     result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, "--max-drop", "1%", "--resume", exit_code=2)
-    assert 'it is the journal of another search: max_drop was "0.5%", now it is "1%"' in result.stderr
+    assert 'it is the journal of another search: max_drop was "2%", now it is "1%"' in result.stderr
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -187,7 +193,7 @@ def test_the_command_prints_the_sensitivity_and_the_json_is_the_report(files, tm
     assert max(map(len, result.stdout.splitlines())) <= 80
     values = json.loads(command(*arguments, "--json").stdout)
     assert values["result"]["bytes"] == (tmp_path / "out.onnx").stat().st_size
-    assert values["schema"] == "1.0"
+    assert values["schema"] == "1.1"
 
 
 def test_an_interrupt_is_one_sentence_and_exit_2(files, tmp_path, monkeypatch):
@@ -209,40 +215,11 @@ def test_an_interrupt_is_one_sentence_and_exit_2(files, tmp_path, monkeypatch):
 def test_the_fastest_is_not_the_smallest(files, tmp_path):
     asked = request(files, tmp_path, prefer="latency", max_drop="50%")
     fast = quantize_to_budget(asked, timer=clock)
-    assert set(fast.looks[-1].parts) == {"lstm", "head"}, "W and R of one layer go together"
-    assert set(fast.looks[-1].parts.values()) == {"int8"}
-    assert fast.looks[-1].step_us == min(found.step_us for found in fast.evaluations)
+    assert set(fast.answer.parts) == {"lstm", "head"}, "W and R of one layer go together"
+    assert set(fast.answer.parts.values()) == {"int8"}
+    assert fast.answer.step_us == min(found.step_us for found in fast.evaluations)
     small = search(files, tmp_path, output=tmp_path / "small.onnx", max_drop="50%")
-    assert small.looks[-1].bytes < fast.looks[-1].bytes
-
-
-def test_what_fails_on_held_out_data_is_not_the_answer(files, tmp_path, monkeypatch):
-    """Held-out data that refuse twice: the third look is the answer, with less of the budget on the tuning data."""
-    import dataclasses
-
-    judge, looks = Judge.judge, []
-
-    def refusing(self, candidate, **keywords):
-        report = judge(self, candidate, **keywords)
-        if keywords["confidence"] > 0.95 and len(looks) < 2:
-            looks.append(report)
-            report = dataclasses.replace(report, passed=False)
-        return report
-
-    monkeypatch.setattr(Judge, "judge", refusing)
-    report = search(files, tmp_path, max_drop="2%")
-    assert [found.passed for found in report.looks] == [False, False, True]
-    assert len({json.dumps(found.parts, sort_keys=True) for found in report.looks}) == 3
-    tuned = {json.dumps(f.parts, sort_keys=True): f for f in report.evaluations if f.stage != "held-out"}
-    last = tuned[json.dumps(report.looks[-1].parts, sort_keys=True)]
-    assert last.high <= 0.75 * report.budget.allowed
-    assert [found.confidence for found in report.looks] == pytest.approx([0.99] * 3)
-    monkeypatch.setattr(Judge, "judge", lambda *a, **k: dataclasses.replace(judge(*a, **k), passed=False))
-    failed = search(files, tmp_path, output=tmp_path / "none.onnx", max_drop="2%")
-    assert len(failed.looks) <= 5
-    with pytest.raises(BudgetError, match=r"one half .*: \d passed on the first and failed on the second\."):
-        failed.check()
-    assert not (tmp_path / "none.onnx").exists()
+    assert small.answer.bytes < fast.answer.bytes
 
 
 def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
