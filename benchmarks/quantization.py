@@ -1,9 +1,10 @@
 """Measure what each scheme costs and saves on the bundled data, as Markdown for docs/quantization.md.
 
-    python benchmarks/quantization.py vowels|language|budget [--keep FOLDER]
+    python benchmarks/quantization.py vowels|language|auto|budget [--keep FOLDER]
 
 ``vowels``: the default classifier on Japanese Vowels, five seeds. ``language``: the character model of the King James
-text that benchmarks/language_model.py trains (``FOLDER/quarter.safetensors``). ``budget``: ``--scheme auto`` on a model
+text that benchmarks/language_model.py trains (``FOLDER/quarter.safetensors``). ``auto``: ``--scheme auto`` on the
+classifiers of ``vowels``, beside the plain int8 file. ``budget``: ``--scheme auto`` on a model
 of two layers (``FOLDER/two_layers.safetensors``, trained for twelve minutes if it is missing). It writes its report to
 report.json and report.html in the folder. Nothing else should run while models train.
 """
@@ -37,6 +38,7 @@ FORMS = {
 }
 SEEDS = range(5)
 TWO_LAYERS = "--data king-james --layers 2 --hidden 256 --dropout 0.1 --epochs 30 --max-minutes 12 --threads 1"
+AUTO = "--scheme auto --data japanese-vowels --metric accuracy --max-drop 1pt"
 BUDGET = "--scheme auto --data king-james --metric perplexity --max-drop 0.5%"
 # Goals of the project: the largest loss of int8, of calibrated int4, and of int4 as a share of plain rounding's loss.
 INT8_POINTS, INT8_SHARE, INT4_SHARE, OF_PLAIN = 0.003, 0.003, 0.015, 0.5
@@ -45,7 +47,7 @@ INT8_SIZE, INT4_SIZE, SMALLER_THAN_INT8 = 0.27, 0.16, 0.2
 
 def main() -> None:
     """Measure one part and print it; exit 1 if a goal is missed."""
-    parts = {"vowels": vowels, "language": language, "budget": budget}
+    parts = {"vowels": vowels, "language": language, "auto": auto, "budget": budget}
     parser = argparse.ArgumentParser(description="measure what quantization costs and saves")
     parser.add_argument("part", choices=sorted(parts))
     parser.add_argument("--keep", type=Path, help="folder that keeps the models")
@@ -105,6 +107,48 @@ def language(folder: Path) -> list[str]:
         wrong[f"{name} loses too much"] = lost[name] > INT4_SHARE
         wrong[f"{name} is not twice as good as plain rounding"] = lost[name] > OF_PLAIN * lost[f"{name}, plain"]
     return [name for name, is_wrong in wrong.items() if is_wrong]
+
+
+def auto(folder: Path) -> list[str]:
+    """Find the smallest file within a point of accuracy, and the outcome of each evaluation on the test split."""
+    import lstm_edge
+
+    train = load("japanese-vowels:train", default_split="train")
+    print(f"`lstm-edge quantize model.onnx -o small.onnx {AUTO}`:\n")
+    print("| seed | int8, bytes | smaller candidates on the test split | result, bytes | the result is |")
+    print("|---:|---:|---|---:|---|")
+    missed = []
+    for seed in SEEDS:
+        parent = folder / f"auto{seed}.onnx"
+        model, _ = train_classifier(train, seed=seed)
+        lstm_edge.export(model, None, parent)
+        page = folder / f"auto{seed}.html"
+        run(
+            "quantize",
+            str(parent),
+            "-o",
+            str(parent.with_suffix(".small.onnx")),
+            *shlex.split(AUTO),
+            "--report",
+            page,
+            "--force",
+        )
+        report = json.loads(page.with_suffix(".json").read_text())
+        judged = {row["name"]: row for row in report["judged"]}
+        [result] = [row["name"] for row in report["judged"] if row["outcome"] == "result"]
+        tried = [
+            f"{row['bytes']:,} bytes, drop at most {row['high']:.2%}: {'within' if row['passed'] else 'over'}"
+            for name, row in judged.items()
+            if name.startswith("candidate")
+        ]
+        int8 = judged["int8"]["bytes"]
+        print(
+            f"| {seed} | {int8:,} | {'; '.join(tried) or 'none'} | {report['result']['bytes']:,} | {result} |",
+            flush=True,
+        )
+        if judged["int8"]["passed"] and report["result"]["bytes"] > int8:
+            missed.append(f"seed {seed}: larger than int8")
+    return missed
 
 
 def budget(folder: Path) -> list[str]:

@@ -205,7 +205,7 @@ def quantization_text() -> str:
     options = ["--data", "king-james", "--metric", "perplexity", "--write", str(QUANTIZATION)]
     _output_of("benchmarks/rounding_ablation.py", str(quarter), *options)
     text = QUANTIZATION.read_text()
-    for part in ("language", "vowels", "budget"):
+    for part in ("language", "vowels", "auto", "budget"):
         machine = _machine()
         table = _output_of("benchmarks/quantization.py", part, "--keep", folder).strip()
         text = fill(text, part, "docs-quantization", f"Measured on: {machine}.\n\n{table}")

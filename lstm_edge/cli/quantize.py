@@ -35,7 +35,8 @@ printed. Exit code 1: a recurrent layer stayed float32 without --allow-unquantiz
 loss.
 
 --scheme auto searches the smallest assignment of schemes whose --metric stays within --max-drop, on one part of
---data, and verifies it on another part. Exit code 1: none was found, and nothing was written.
+--data, and verifies it on another part. Plain int8 and float16 are verified as well, so the result is never larger
+than one of them that keeps within the budget. Exit code 1: none was found, and nothing was written.
 
 Examples:
 

@@ -186,7 +186,7 @@ class Workbench:
             "high": report.drop_bound,
             "snr_db": report.snr_db if finite else None,
             # All outputs of the source are 0 if the ratio is -infinity.
-            "has_loss": report.snr_db is not None and report.snr_db > -math.inf,
+            "has_loss": bool(report.snr_db is not None and report.snr_db > -math.inf),
             "passed": report.passed,
             "confidence": report.confidence,
             "allowed": report.max_drop,

@@ -7,9 +7,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lstm_edge.data import Dataset
-from lstm_edge.validation.judge import predict
-
 __all__ = ["MADE", "QUICK", "MadeModel"]
 
 FEATURES, CLASSES = 10, 4
@@ -130,4 +127,4 @@ def _made() -> tuple[MadeModel, ...]:
 
 MADE = _made()
 # A few that show each end: they run in the ordinary suite.
-QUICK = ("LSTM0-saturated", "GRU1-saturated-narrow", "LSTM2-no-drop", "LSTM0-easy")
+QUICK = ("GRU1-saturated-narrow", "LSTM0-outliers", "GRU1-easy")

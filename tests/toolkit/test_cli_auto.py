@@ -246,7 +246,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ([model, *full, "--part", "lstm.R"], "--part 'lstm.R': expected PART=SCHEME, such as lstm.R=int4:128"),
         ([model, *full, "--part", "lstm.R=int5"], "unknown scheme 'int5'"),
         ([model, *full, "--held-out-data", data], "are the same samples, or one is part of the other"),
-        ([model, *full[:-2], "--max-drop", "1"], "budget '1': expected a number, 0 or more, and a unit"),
+        ([model, *full[:-2], "--max-drop", "1x"], "budget '1x': expected a number, 0 or more"),
         ([model, *auto, "--data", narrow, "--metric", METRIC, "--max-drop", DROP], "7"),
         ([model, *auto, "--data", few, "--metric", METRIC, "--max-drop", DROP], "expected 20 or more to verify a b"),
         ([plain, *full], "the model is quantized already (int8), expected the float32 file that it was made from"),
