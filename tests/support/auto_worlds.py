@@ -41,9 +41,9 @@ REPORT = ValidationReport(
     candidate_low=1.0,
     candidate_high=1.0,
 )
-RATIOS = {"float32": 1.0, "float16": 0.5, "int8": 0.27, "int4:32:zero": 0.17, "int4": 0.16, "int4:128": 0.14}
+RATIOS = {"float32": 1.0, "float16": 0.5, "int8": 0.27, "int4:32:zero": 0.17, "int4:32": 0.16, "int4:128": 0.14}
 # Noise of a part in a scheme, relative to its largest.
-NOISE = {"float16": 1e-6, "int8": 1e-2, "int4:32:zero": 0.6, "int4": 0.8, "int4:128": 1.0}
+NOISE = {"float16": 1e-6, "int8": 1e-2, "int4:32:zero": 0.6, "int4:32": 0.8, "int4:128": 1.0}
 
 
 class Memory:

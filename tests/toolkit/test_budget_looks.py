@@ -119,7 +119,7 @@ def test_a_larger_file_is_no_answer_although_it_is_within_the_budget():
 
 def test_clearly_safer_is_a_quarter_of_the_loss_or_finer_in_every_part():
     parts = [SearchPart(part=part, layer=part[0], kind="recurrent", schemes=SCHEMES) for part in ("a.W", "a.R", "b")]
-    one, other = {"a.W": "int8", "a.R": "float16"}, {"a.W": "int4", "a.R": "int4"}
+    one, other = {"a.W": "int8", "a.R": "float16"}, {"a.W": "int4:32", "a.R": "int4:32"}
     snr_db = 10 * np.log10(MARGIN)
     assert is_clearly_safer(evaluation(one, 40.0 + 1.0001 * snr_db), evaluation(other, 40.0), parts)
     assert not is_clearly_safer(evaluation(one, 39.9 + snr_db), evaluation(other, 40.0), parts)
@@ -129,8 +129,8 @@ def test_clearly_safer_is_a_quarter_of_the_loss_or_finer_in_every_part():
     labels = {"has_loss": False}
     assert is_clearly_safer(evaluation(one, None, **labels), evaluation(other, None, **labels), parts)
     assert not is_clearly_safer(evaluation(other, None, **labels), evaluation(one, None, **labels), parts)
-    half = {"a.W": "int4", "a.R": "float16"}
+    half = {"a.W": "int4:32", "a.R": "float16"}
     assert not is_clearly_safer(evaluation(half, None, **labels), evaluation(other, None, **labels), parts)
     assert not is_clearly_safer(evaluation({}, None, **labels), evaluation({}, None, **labels), parts)
     # A plain file's card names the whole layer.
-    assert is_clearly_safer(evaluation(one, None, **labels), evaluation({"a": "int4"}, None, **labels), parts)
+    assert is_clearly_safer(evaluation(one, None, **labels), evaluation({"a": "int4:32"}, None, **labels), parts)
