@@ -49,6 +49,11 @@ class _Column:
         array = convert(self.fit.apply(row, steps=steps), self.dtype, where)
         return array if self.batch is None else np.expand_dims(array, self.batch)
 
+    def time_first(self, array: Array) -> Array:
+        """Return a view of the model's array without the batch, time first if it has a time axis."""
+        row = array if self.batch is None else np.take(array, 0, axis=self.batch)
+        return row if self.fit.time is None else np.moveaxis(row, self.fit.time, 0)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bound:
@@ -76,6 +81,17 @@ class Bound:
                 name: np.asarray(array[step], order="C") if self.inputs[name].timed else array
                 for name, array in whole.items()
             }
+
+    def seen(self) -> dict[str, list[Array]]:
+        """Return what the model gets: inputs and given states by name, for each sequence, time first, without batch."""
+        columns = {**self.inputs, **self.states}
+        return {
+            name: [
+                column.time_first(self._array(column, name, index, int(steps)))
+                for index, steps in enumerate(self.lengths)
+            ]
+            for name, column in columns.items()
+        }
 
     def state(self, session: Session, index: int) -> State | None:
         """Return the initial state of one sequence, or None if the data have none."""

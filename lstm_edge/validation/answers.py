@@ -26,29 +26,35 @@ class Answers:
     """A model's outputs on N sequences.
 
     Attributes:
-        data: the set with the model's names.
+        bound: the set matched to the model.
         outputs: by name, for each sequence the output without the batch axis, time first if it has a time axis.
         timed: the names of the outputs with a time axis.
         specs: the model's description of each output.
-        lengths: int64 ``[N]``, steps of each sequence.
-        by_step: whether the model was run step by step.
         size_bytes: size of the model's file.
         labels: the class names in the model's card, or empty.
     """
 
-    data: NamedDataset
+    bound: Bound
     outputs: Mapping[str, tuple[Array, ...]]
     timed: frozenset[str]
     specs: Mapping[str, TensorSpec]
-    lengths: NDArray[np.int64]
-    by_step: bool
     size_bytes: int
     labels: tuple[str, ...]
+
+    @property
+    def data(self) -> NamedDataset:
+        """The set with the model's names."""
+        return self.bound.data
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each sequence, int64 ``[N]``."""
+        return self.bound.lengths
 
     def axes(self, name: str) -> tuple[Axes, int | None]:
         """Return the axes of an output without the batch in the model's order, and which is time."""
         axes, _ = _without_batch(self.specs[name].axes)
-        if self.by_step:
+        if self.bound.by_step:
             return (TIME, *axes), 0
         return axes, _time_axis(axes)
 
@@ -81,12 +87,10 @@ def answer(
     labels = (session.card.labels if session.card is not None else None) or ()
     timed = {output for output, spec in specs.items() if bound.by_step or _time_axis(spec.axes) is not None}
     return Answers(
-        data=bound.data,
+        bound=bound,
         outputs={output: tuple(found) for output, found in rows.items()},
         timed=frozenset(timed),
         specs=specs,
-        lengths=bound.lengths,
-        by_step=bound.by_step,
         size_bytes=session.size_bytes,
         labels=tuple(labels),
     )

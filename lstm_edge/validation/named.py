@@ -116,7 +116,7 @@ class NamedJudge:
         try:
             if isinstance(metric, OwnMetric):
                 if output is None:
-                    inputs = {key: new.data.inputs[key] for key in new.data.inputs}
+                    inputs = new.bound.seen() if metric.parameters > 3 else {}
                     return metric.estimate_named(new.outputs, targets, new.lengths, inputs)
                 return metric.estimate_rows(new.outputs[output], targets[output], timed=output in new.timed)
             assert output is not None

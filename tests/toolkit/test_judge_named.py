@@ -126,6 +126,29 @@ def test_a_denoiser_takes_spectra_with_channels_first_or_last(folder, files):
     assert figures(lstm_edge.validate(int8, source, flat, max_drop="50%")) == figures(first)
 
 
+def gain_db(predictions, targets, lengths, inputs):
+    """Return by how many dB each spectrum is nearer to its target than the noisy one."""
+    assert lengths.tolist() == [12] * len(lengths)
+    assert inputs["x"].shape == targets["clean"].shape == (40, 12, 2, 17)  # time first
+    noise = [np.square(array - targets["clean"]).sum(axis=(1, 2, 3)) for array in (inputs["x"], predictions["clean"])]
+    before, after = noise
+    return 10 * np.log10(before / after)
+
+
+gain_db.more_is_better, gain_db.unit = True, "dB"
+
+
+def test_a_function_judges_a_denoiser(folder, files):
+    x, y = denoiser_arrays(exported(Denoiser, folder))
+    data = saved(folder / "gain.npz", x=x.transpose(0, 2, 3, 1), clean=y)  # channels last
+    source, int8 = files(Denoiser, data)
+    report = lstm_edge.validate(int8, source, data, metric=gain_db, max_drop="1dB", confidence=0.9)
+    answers = Session(int8).run(x)[0]["clean"]
+    before, after = (np.square(array - y).sum(axis=(1, 2, 3)) for array in (x, answers))
+    assert report.candidate == pytest.approx((10 * np.log10(before / after)).mean(), abs=1e-3)
+    assert (report.unit, report.units, report.passed) == ("dB", 40, True)
+
+
 def action_error(predictions, targets, lengths, inputs):
     """Return the error of the actions of each episode, as a user would write it."""
     assert set(predictions) == {"action", "value"}
