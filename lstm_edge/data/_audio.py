@@ -200,10 +200,13 @@ class _Reader:
             open_file(path, DataError, where=f"data {path}") as file,
         ):
             _check_whole(path, file)
-            with soundfile.SoundFile(file) as sound:
-                self._check_form(path, sound)
-                self.budget.take(4 * sound.frames)
-                samples: Array = sound.read(dtype="float32")
+            try:
+                with soundfile.SoundFile(file) as sound:
+                    self._check_form(path, sound)
+                    self.budget.take(4 * sound.frames)
+                    samples: Array = sound.read(dtype="float32")
+            except soundfile.LibsndfileError as error:
+                raise DataError(f"data {path}: cannot be read as WAV: {error.error_string}") from error
         if not np.isfinite(samples).all():
             raise DataError(f"data {path}: holds NaN or infinity; expected samples in [-1, 1]")
         peak = float(np.abs(samples).max())

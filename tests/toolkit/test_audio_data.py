@@ -96,7 +96,7 @@ BAD = {
     "no samples": (wav_bytes(np.zeros(0)), "has 0 samples in 44 bytes"),
     "text": (b"this is not a sound at all", "is not a WAV file: it begins with b'this is not '"),
     "empty": (b"", "is not a WAV file: it begins with b''"),
-    "no format": (b"RIFF\x24\0\0\0WAVEfmt \0\0\0\0" + b"\0" * 24, "cannot be read"),
+    "no format": (b"RIFF\x24\0\0\0WAVEfmt \0\0\0\0" + b"\0" * 24, "cannot be read as WAV: "),
     "integers as floats": (wav_bytes(np.full(9, 20000.0), bits=32, kind=FLOAT), "its largest sample is 20000"),
     "NaN": (wav_bytes(np.full(9, np.nan), bits=32, kind=FLOAT), "holds NaN or infinity"),
 }
@@ -128,6 +128,19 @@ def test_data_check_says_what_a_folder_is(tmp_path):
     assert (report.lengths.least, report.lengths.most) == (50, 52)
     assert report.classes == {"no": 2, "yes": 1}
     assert "8,000 samples a second" in report.notes
+
+
+def test_slow_reading_says_how_far_it_is(tmp_path, monkeypatch):
+    from lstm_edge.data import _audio
+
+    for number in range(3):
+        write_wav(tmp_path / f"{number}.wav", tone(5))
+    lines = []
+    load_audio(tmp_path, say=lines.append)
+    assert lines == []
+    monkeypatch.setattr(_audio, "SECONDS_BETWEEN_LINES", -1.0)
+    load_audio(tmp_path, say=lines.append)
+    assert lines[-1] == f"reading {tmp_path}: 3 of 3 files"
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
