@@ -236,6 +236,19 @@ class MaskedSpectrum(nn.Module):
         return h.mean(1), spectrum * torch.sigmoid(h), h
 
 
+class Flag(nn.Module):
+    """What comes back is 1 where a row goes on, which from 0 and 1 looks like a count of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(6, 8)
+
+    def forward(self, x: Tensor, start: Tensor, h: Tensor) -> Any:
+        keep = 1 - start
+        h = self.cell(x, h * keep[:, None])
+        return 2 * h, keep, h
+
+
 class PreviousFrame(nn.Module):
     """One frame per call: the frame itself comes back, which proves nothing of the argument that it may follow."""
 
@@ -355,6 +368,14 @@ NO_STATES = {
         "each-call",
         "input 'spectrum' may be a state (output_1 of forward's results has its shape), but what becomes of its "
         "values does not prove it: --state spectrum=output_1 says so",
+    ),
+    "flag": (
+        Flag,
+        (FRAME, "start: float32[batch]", H),
+        {"x", "start"},
+        "each-call",
+        "input 'start' may be a state (output_1 of forward's results has its shape), but what becomes of its values "
+        "does not prove it: --state start=output_1 says so",
     ),
     "previous frame": (
         PreviousFrame,

@@ -6,6 +6,7 @@ of many steps, pieces of a sequence must give the answers of the whole (``pieces
 module of one step, the graph and what becomes of the values decide, as for a foreign file (``adopt/caches.py``).
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
@@ -232,7 +233,7 @@ class _Search:
         runs: dict[str, list[dict[str, Array] | None]] = {
             source: [
                 self._module.run((), TRACED, seed=seed, given={**zeros, source: zeros[source] + start})
-                for start, seed in ((0, 1), (0, 2), (1, 1), (1, 2))
+                for start, seed in itertools.product((0, 1, 2), (1, 2))
             ]
             for source in self.candidates
         }
@@ -307,13 +308,15 @@ def _check_named(named: Pairs, captured: Captured, known: Pairs) -> None:
 
 
 def _goes_on(answers: Sequence[Mapping[str, Array] | None], end: str) -> bool:
-    """Say whether a count goes on: from 0, for two draws of the other inputs, and from 1, always to whole numbers."""
+    """Say whether a count goes on, perhaps around a ring: from 0, 1 and 2, for two draws of the other inputs each."""
     values = [answer[end] for answer in answers if answer is not None]
     if len(values) < len(answers) or not all(value.size and np.isfinite(value).all() for value in values):
         return False
     numbers = [int(value.flat[0]) for value in values]
     same = all(np.array_equal(v, np.full_like(v, n)) for v, n in zip(values, numbers, strict=True))
-    return same and numbers[0] == numbers[1] and numbers[2] == numbers[3] and 0 != numbers[0] != numbers[2]
+    first, around = numbers[0], max(numbers) + 1
+    further = [first, first, first + 1, first + 1, first + 2, first + 2]
+    return same and first > 0 and numbers in (further, [number % around for number in further])
 
 
 def _axes(spec: TensorSpec) -> str:
