@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["MADE", "QUICK", "MadeModel"]
+__all__ = ["MADE", "QUICK", "MadeModel", "answer_labels"]
 
 FEATURES, CLASSES = 10, 4
 GATES = {"LSTM": 4, "GRU": 3}
@@ -82,6 +82,15 @@ class MadeModel:
         x, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
         graph = helper.make_graph(nodes, "g", [x], [logits], weights)
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+
+
+def answer_labels(model: Path) -> None:
+    """Change a model so that it answers the number of a class, not logits."""
+    proto = onnx.load(model)
+    proto.graph.node.append(helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0))
+    del proto.graph.output[:]
+    proto.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ("batch",)))
+    onnx.save(proto, model)
 
 
 def _outputs(model: Path, x: np.ndarray) -> np.ndarray:

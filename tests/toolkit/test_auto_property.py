@@ -9,7 +9,7 @@ import json
 
 import pytest
 from support.auto_cases import command
-from support.made_models import MADE, QUICK
+from support.made_models import MADE, QUICK, answer_labels
 
 from lstm_edge import quantize
 from lstm_edge.data import load
@@ -93,6 +93,32 @@ def test_auto_never_loses_to_a_plain_file_on_thirty_six_models(tmp_path):
     # Every end occurs: the models are neither all easy nor all hard.
     assert {"none", "float16", "int8"} < set(ends)
     assert any(end.startswith("candidate") for end in ends)
+
+
+def test_outputs_that_are_labels_and_a_fixed_part(tmp_path, monkeypatch):
+    """Labels have no loss, so each candidate is finer in every part; a plain file has the fixed scheme too."""
+    (tmp_path / "shares.py").write_text("def right(outputs, targets):\n    return (outputs == targets) * 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    [made] = [made for made in MADE if made.name == "LSTM2-easy"]
+    source, tuning, held_out = made.write(tmp_path)
+    answer_labels(source)
+    data = {"data": str(tuning), "held_out": str(held_out), "metric": "shares:right:more", "max_drop": "0.05pt"}
+    asked = BudgetRequest(
+        source=source, output=tmp_path / "out.onnx", parts={"cell.W": "float16"}, max_evaluations=40, **data
+    )
+    report = quantize_to_budget(asked, timer=no_timer)
+    assert not any(look.has_loss for look in report.looks)
+    passed = [look for look in report.looks if look.plain and look.passed]
+    assert passed
+    for look in passed:
+        quantize(source, tmp_path / "plain.onnx", scheme=look.name, parts={"cell.W": "float16"})
+        assert look.bytes == (tmp_path / "plain.onnx").stat().st_size >= (tmp_path / "out.onnx").stat().st_size
+    finer = {"float32": 0, "float16": 1, "int8": 2, "int4:32:zero": 3, "int4:32": 4, "int4:128": 5}
+    candidates = [look.parts for look in report.looks if not look.plain]
+    for before, after in itertools.pairwise(candidates):
+        for part in ("cell.R", "head"):
+            mine, theirs = (finer[parts.get(part, "float32")] for parts in (after, before))
+            assert mine < theirs or mine == theirs == 0
 
 
 @pytest.fixture(scope="module")
