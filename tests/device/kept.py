@@ -9,6 +9,7 @@ __all__ = ["KEPT", "cut", "drawn", "joined_answers", "pushed", "time_axis"]
 # By name: the first length of a sequence that the whole model takes.
 KEPT = {
     "kept_condition": 1,
+    "kept_ids": 4,
     "kept_image": 4,
     "kept_last": 2,
     "kept_look_ahead": 1,
@@ -25,11 +26,13 @@ def time_axis(spec):
 
 
 def drawn(session, batch, steps, seed=0):
-    """Normal inputs by name, with all axes."""
+    """Normal inputs, or small ids, by name, with all axes."""
     rng = np.random.default_rng(seed)
     sizes = {"batch": batch, "time": steps}
+    shapes = [(spec, [sizes.get(axis, axis) for axis in spec.axes]) for spec in session.inputs]
     return {
-        spec.name: rng.normal(size=[sizes.get(a, a) for a in spec.axes]).astype(np.float32) for spec in session.inputs
+        spec.name: rng.integers(0, 9, shape) if spec.dtype == "int64" else rng.normal(size=shape).astype(np.float32)
+        for spec, shape in shapes
     }
 
 

@@ -213,6 +213,29 @@ def make_image() -> None:
     save("kept_image", graph, 8, Streaming(verdict="every-step", first=4, every=4), inputs=(spec,), outputs=outputs)
 
 
+def make_ids() -> None:
+    """Ids in, a mean of four steps out, plus what the lengths of the rows lack to the steps of the call: nothing."""
+    graph = Graph(seed=29)
+    graph.input("ids", "batch", "time", kind=TensorProto.INT64)
+    graph.input("lengths", "batch", kind=TensorProto.INT64)
+    for name, values in {"zero": 0, "one": 1, "two": 2}.items():
+        graph.constant(name, np.array([values], np.int64))
+    graph.node("Cast", ["ids"], "numbers", to=TensorProto.FLOAT)
+    graph.node("Unsqueeze", ["numbers", "one"], "channel")
+    graph.node("AveragePool", ["channel"], "means", kernel_shape=[4], strides=[4])
+    graph.node("Shape", ["ids"], "steps", start=1, end=2)
+    graph.node("Sub", ["lengths", "steps"], "lacking")
+    graph.node("Cast", ["lacking"], "lacking.float", to=TensorProto.FLOAT)
+    graph.constant("sides", np.array([1, 2], np.int64))
+    graph.node("Unsqueeze", ["lacking.float", "sides"], "lacking.rows")
+    graph.node("Add", ["means", "lacking.rows"], "y")
+    graph.output("y", "batch", 1, "time_out")
+    inputs = (TensorSpec(name="ids", dtype="int64", axes=("batch", "time")),)
+    outputs = (TensorSpec(name="y", dtype="float32", axes=("batch", 1, "time")),)
+    streaming = Streaming(verdict="every-step", first=4, every=4)
+    save("kept_ids", graph, 8, streaming, inputs=inputs, outputs=outputs, lengths="lengths")
+
+
 def main() -> None:
     """Make every model anew."""
     FOLDER.mkdir(exist_ok=True)
@@ -224,6 +247,7 @@ def main() -> None:
     make_last()
     make_condition()
     make_image()
+    make_ids()
 
 
 if __name__ == "__main__":

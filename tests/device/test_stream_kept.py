@@ -1,10 +1,13 @@
 """Streams that keep steps: any cut and ``flush`` give the whole sequence's answer; what is refused changes nothing."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from kept import KEPT, cut, drawn, joined_answers, pushed, time_axis
 from streamed import MODELS
 
+from lstm_edge_runtime import pieces as pieces_module
 from lstm_edge_runtime.bench import bench
 from lstm_edge_runtime.errors import InputError, StreamingError
 from lstm_edge_runtime.selftest import self_test
@@ -111,6 +114,36 @@ def test_out_takes_the_answer(strided):
     with pytest.raises(InputError, match=r"out for 'logits' must be float32 \[1, 0, 4\], got float32 \[1, 2, 4\]"):
         stream.push(x[:, :1], out=out)
     assert same(stream.snapshot(), before)
+
+
+def test_out_of_a_first_piece_that_completes_nothing(look_ahead):
+    x = drawn(look_ahead, 1, 1)["x"]
+    out = np.empty((1, 0, 4), np.float32)
+    assert look_ahead.stream().push(x, out=out) is out
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_frame_of_the_last_shape_is_looked_at_for_nan(strided, bad):
+    x = drawn(strided, 1, 3)["x"]
+    stream = strided.stream()
+    stream.push(x[0, 0])
+    wrong = x[0, 1].copy()
+    wrong[2] = bad
+    with pytest.raises(InputError, match=r"^step 1: input 'x' holds -?(nan|inf) at index \[2\]"):
+        stream.push(wrong)
+    assert stream.steps == 1
+
+
+def test_a_frame_of_the_last_shape_is_not_read_again(strided, monkeypatch):
+    x, looks = drawn(strided, 1, 4)["x"], []
+    whole = pieces_module.name_inputs
+    monkeypatch.setattr(pieces_module, "name_inputs", lambda *given: looks.append(1) or whole(*given))
+    stream, counts = strided.stream(), []
+    for piece in (x[0, 0], x[0, 1], x[:, 2], x[:, 3], x[:, 3:], x[0, 3].astype(">f4")):
+        with contextlib.suppress(InputError):
+            stream.push(piece)
+        counts.append(len(looks))
+    assert counts == [1, 1, 2, 2, 3, 4]
 
 
 def same(one, other):

@@ -39,15 +39,15 @@ def test_a_snapshot_moves_a_stream_anywhere(name, tmp_path):
     session = Session(MODELS / f"{name}.onnx")
     inputs = drawn(session, 2, STEPS)
     unmoved = session.stream(2)
-    for done in range(1, STEPS):
+    for done in range(STEPS):
         unmoved.reset()
         moved = session.stream(2)
         moved.push(cut(session, drawn(session, 2, 3, seed=9), 0, 3))
-        first = unmoved.push(cut(session, inputs, 0, done))
+        if done:
+            unmoved.push(cut(session, inputs, 0, done))
         np.savez(tmp_path / "s.npz", **unmoved.snapshot())
         with np.load(tmp_path / "s.npz") as archive:
             moved.restore(dict(archive))
-        del first
         assert moved.steps == done
         rest = cut(session, inputs, done, STEPS)
         for stream in (unmoved, moved):
@@ -123,7 +123,7 @@ def test_assigning_a_state_drops_the_kept_steps(strided):
     assert stream.steps == 10
 
 
-@pytest.mark.parametrize("name", sorted(set(KEPT) - {"kept_last", "kept_image"}))
+@pytest.mark.parametrize("name", sorted(set(KEPT) - {"kept_last", "kept_image", "kept_ids"}))
 def test_a_sequence_cut_by_hand(name):
     session = Session(MODELS / f"{name}.onnx")
     streaming = session.card.streaming
