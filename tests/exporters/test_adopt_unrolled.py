@@ -114,6 +114,34 @@ def test_what_is_not_certain_stays(name: str) -> None:
     assert reason in note
 
 
+def test_steps_whose_axes_are_others_stay() -> None:
+    """Steps [I, 1] of one row are turned to [1, I] by adding and removing axes alone; the sequence's order differs."""
+    form = Unrolled(steps=4, cut="Gather")
+    proto = onnx.load_from_string(unrolled(form))
+    (x,) = [value for value in proto.graph.input if value.name == "x"]
+    for axis, size in zip(x.type.tensor_type.shape.dim, (form.inputs, form.steps, 1), strict=True):
+        axis.Clear()
+        axis.dim_value = size
+    for node in proto.graph.node:
+        if node.name.startswith("take"):
+            node.output[0] += "w"
+        if node.name == "rows":
+            node.op_type, node.input[:] = "Identity", ["at1"]
+            del node.attribute[:]
+    for count in range(form.steps):
+        narrow = onnx.helper.make_node("Squeeze", [f"x{count}w", "at1"], [f"x{count}n"], name=f"narrow{count}")
+        wide = onnx.helper.make_node("Unsqueeze", [f"x{count}n", "at0"], [f"x{count}"], name=f"row{count}")
+        place = next(k for k, node in enumerate(proto.graph.node) if node.name == f"take{count}")
+        proto.graph.node.insert(place + 1, wide)
+        proto.graph.node.insert(place + 1, narrow)
+    onnx.checker.check_model(proto)
+    data = proto.SerializeToString()
+    adopted = adopt_bytes(data)
+    assert kinds(adopted) == ["LSTM"] * 4
+    assert_same(data, adopted)
+    assert any("are not the batch and the features of the steps" in note for note in adopted.notes)
+
+
 class Loop(nn.Module):
     """Cells in a Python loop over a fixed number of steps."""
 

@@ -4,13 +4,12 @@ Most graphs are compared without an export, which takes a second or more each.
 """
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support.keras_graph_run import run_graphs
+from support.keras_graph_run import examples, run_graphs
 from support.keras_graphs import GRAPHS, Graph
 from support.networks import build
 from torch import nn
@@ -36,19 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("graphs")
     run_graphs(made)
     return made
-
-
-def examples(folder: Path, name: str) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Yield the inputs of each example with Keras's answers; ids become int64."""
-    with np.load(folder / f"{name}.npz") as arrays:
-        found = dict(arrays)
-    for index in (0, 1):
-        both = [[found[key] for key in sorted_keys(found, f"{side}{index}_")] for side in "xy"]
-        yield [x.astype(np.int64) if x.dtype == np.int32 else x for x in both[0]], both[1]
-
-
-def sorted_keys(found: dict[str, np.ndarray], start: str) -> list[str]:
-    return [f"{start}{k}" for k in range(sum(key.startswith(start) for key in found))]
 
 
 def assert_equal(got: list[np.ndarray], expected: list[np.ndarray], what: str) -> None:

@@ -2,6 +2,8 @@
 
     KERAS_BACKEND=torch python tests/support/keras_graph_run.py FOLDER [FIRST COUNT]
 
+With the word ``blocks`` behind FOLDER, those of ``keras_blocks``.
+
 FOLDER gets for each case NAME.keras and what else the case names, and NAME.npz: inputs x0_0, x0_1, ... (the first
 number is that of the example) and Keras's answers y0_0, y0_1, ... FIRST and COUNT ask for random graphs instead.
 """
@@ -17,6 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it is on its own
 
+from support.keras_blocks import BLOCKS
 from support.keras_graphs import GRAPHS, WORDS, Graph
 from support.keras_random import EXAMPLES, random_model
 
@@ -84,6 +87,18 @@ def _write(folder: Path, graph: Graph, seed: int) -> None:
     np.savez(folder / f"{graph.name}.npz", **arrays)
 
 
+def examples(folder: Path, name: str) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Yield the inputs of each example with Keras's answers; ids become int64."""
+    with np.load(folder / f"{name}.npz") as arrays:
+        found = dict(arrays)
+    for index in (0, 1):
+        both = [
+            [found[f"{side}{index}_{k}"] for k in range(sum(key.startswith(f"{side}{index}_") for key in found))]
+            for side in "xy"
+        ]
+        yield [x.astype(np.int64) if x.dtype == np.int32 else x for x in both[0]], both[1]
+
+
 def run_graphs(folder: Path, *arguments: object) -> None:
     """Run this file in its own process, with Keras on PyTorch; warnings of Keras's own stay there."""
     environment = os.environ | {"KERAS_BACKEND": "torch", "KERAS_HOME": str(folder)}
@@ -96,6 +111,10 @@ def main() -> None:
     """Write the graphs, or random ones."""
     assert os.environ["KERAS_BACKEND"] == "torch"
     folder = Path(sys.argv[1])
+    if sys.argv[2:] == ["blocks"]:
+        for seed, graph in enumerate(BLOCKS):
+            _write(folder, graph, seed)
+        return
     if len(sys.argv) > 2:
         first, count = map(int, sys.argv[2:4])
         for seed in range(first, first + count):

@@ -1,4 +1,4 @@
-"""Convolutions over one or two axes, [B, ..., F] in and out; the mask ends at each of them.
+"""Convolutions over one or two axes, [B, ..., F] in and out, or [B, F, ...]; the mask ends at each of them.
 
 Letters: B batch, F features, K kernel size, M the results of each feature.
 """
@@ -16,9 +16,19 @@ from lstm_edge_exporters.keras.dense import fill
 from lstm_edge_exporters.keras.options import Options
 from lstm_edge_exporters.keras.shapes import Built, Source
 from lstm_edge_exporters.keras.values import Arguments, Value
-from lstm_edge_exporters.keras.windows import Padding, not_empty, padded
+from lstm_edge_exporters.keras.windows import Padding, features_first, features_last, not_empty, padded
 
-__all__ = ["build_convolution", "build_depthwise", "build_separable", "build_windows"]
+__all__ = [
+    "Windows",
+    "apply",
+    "axes_of",
+    "build_convolution",
+    "build_depthwise",
+    "build_separable",
+    "build_windows",
+    "features_of",
+    "read_features_first",
+]
 
 Array = NDArray[np.float32]
 Sizes = tuple[int, ...]
@@ -26,17 +36,29 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """How a window moves over each axis: its size, step and dilation, and the padding."""
+    """How a window moves over each axis: its size, step and dilation, and the padding.
+
+    ``first``: the tensors are [B, F, ...] (``channels_first``).
+    """
 
     sizes: Sizes
     strides: Sizes
     dilations: Sizes
     padding: Padding
+    first: bool = False
 
     @property
     def spans(self) -> Sizes:
         """How many steps a window covers on each axis."""
         return tuple((size - 1) * wide + 1 for size, wide in zip(self.sizes, self.dilations, strict=True))
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Return the tensor that a layer takes as [B, ..., F]."""
+        return features_last(x) if self.first else x
+
+    def leave(self, y: Tensor) -> Tensor:
+        """Return [B, ..., F] as the layer gives it."""
+        return features_first(y) if self.first else y
 
     def pad(self, x: Tensor, *, fill: float = 0.0) -> Tensor:
         """Pad x [B, ..., F] for the windows."""
@@ -54,12 +76,16 @@ class _Convolve:
 
     def __call__(self, module: nn.Module, given: Arguments) -> Value:
         """Call the layer."""
-        x = self.windows.pad(given.first.tensor)
-        y = module(x.transpose(1, 2)).transpose(1, 2) if x.ndim == 3 else _two(module, x)
-        return Value(tensor=self.activation(not_empty(y, y.ndim - 2, self.windows.padding)))
+        x = self.windows.pad(self.windows.enter(given.first.tensor))
+        y = apply(module, x)
+        return Value(tensor=self.activation(self.windows.leave(not_empty(y, y.ndim - 2, self.windows.padding))))
 
 
-def _two(module: nn.Module, x: Tensor) -> Tensor:
+def apply(module: nn.Module, x: Tensor) -> Tensor:
+    """Apply a module of PyTorch, which has the features first, to [B, ..., F]."""
+    if x.ndim == 3:
+        one: Tensor = module(x.transpose(1, 2)).transpose(1, 2)
+        return one
     y: Tensor = module(x.permute(0, 3, 1, 2))
     return y.permute(0, 2, 3, 1)
 
@@ -74,20 +100,35 @@ def build_windows(options: Options, axes: int, key: str, default: Any = None, *,
     dilations = options.steps("dilation_rate", axes, 1) if convolves else (1,) * axes
     allowed = ("valid", "same", "causal") if causal else ("valid", "same")
     padding = cast(Padding, options.choice("padding", allowed, "valid"))
-    options.only("data_format", "channels_last")
-    return Windows(sizes=sizes, strides=strides, dilations=dilations, padding=padding)
+    return Windows(
+        sizes=sizes, strides=strides, dilations=dilations, padding=padding, first=read_features_first(options)
+    )
 
 
-def _axes(options: Options) -> int:
-    return 1 if "1D" in options.kind else 2
+def read_features_first(options: Options) -> bool:
+    """Say whether a layer's tensors are [B, F, ...]; Keras's default is [B, ..., F]."""
+    return options.choice("data_format", ("channels_last", "channels_first", None), None) == "channels_first"
+
+
+def axes_of(options: Options, source: Source) -> int:
+    """Return how many axes a layer's windows have; refuse a tensor of other axes."""
+    axes = 1 if "1D" in options.kind else 2
+    source.shape(options, axes + 2)
+    return axes
+
+
+def features_of(options: Options, source: Source, axes: int, windows: Windows) -> int:
+    """Return F."""
+    shape = source.shape(options, axes + 2)
+    return source.last_of((None, shape[1]) if windows.first else shape, options)
 
 
 def build_convolution(options: Options, source: Source) -> Built:
     """Build a Conv1D or Conv2D."""
-    axes = _axes(options)
-    features = source.last_of(source.shape(options, axes + 2), options)
+    axes = axes_of(options, source)
     filters = options.size("filters")
     windows = build_windows(options, axes, "kernel_size", causal=axes == 1)
+    features = features_of(options, source, axes, windows)
     groups, bias = options.size("groups", 1), options.flag("use_bias", True)
     activation = read_activation(options, source.version)
     options.finish()
@@ -100,10 +141,10 @@ def build_convolution(options: Options, source: Source) -> Built:
 
 def build_depthwise(options: Options, source: Source) -> Built:
     """Build a DepthwiseConv1D or DepthwiseConv2D: each feature by itself."""
-    axes = _axes(options)
-    features = source.last_of(source.shape(options, axes + 2), options)
+    axes = axes_of(options, source)
     times = options.size("depth_multiplier", 1)
     windows = build_windows(options, axes, "kernel_size")
+    features = features_of(options, source, axes, windows)
     bias = options.flag("use_bias", True)
     activation = read_activation(options, source.version)
     for key in ("filters", "groups", "activity_regularizer"):
@@ -117,10 +158,10 @@ def build_depthwise(options: Options, source: Source) -> Built:
 
 def build_separable(options: Options, source: Source) -> Built:
     """Build a SeparableConv1D or SeparableConv2D: each feature by itself, then all of each position."""
-    axes = _axes(options)
-    features = source.last_of(source.shape(options, axes + 2), options)
+    axes = axes_of(options, source)
     filters, times = options.size("filters"), options.size("depth_multiplier", 1)
     windows = build_windows(options, axes, "kernel_size", causal=axes == 1)
+    features = features_of(options, source, axes, windows)
     bias = options.flag("use_bias", True)
     activation = read_activation(options, source.version)
     _ignore(options, "groups")

@@ -15,9 +15,11 @@ from lstm_edge_exporters.keras.dense import (
     build_prelu,
     build_training_only,
 )
+from lstm_edge_exporters.keras.einsum import build_einsum_dense
 from lstm_edge_exporters.keras.merging import ELEMENTWISE, build_concatenate, build_dot, build_elementwise
 from lstm_edge_exporters.keras.normalization import (
     build_batch_normalization,
+    build_group_normalization,
     build_layer_normalization,
     build_normalization,
     build_rescaling,
@@ -36,6 +38,7 @@ from lstm_edge_exporters.keras.reshaping import (
 )
 from lstm_edge_exporters.keras.shapes import Built, Source
 from lstm_edge_exporters.keras.time_distributed import build_time_distributed
+from lstm_edge_exporters.keras.transposed import build_transposed
 from lstm_edge_runtime.errors import CaptureError
 
 __all__ = ["BUILDERS", "build_layer"]
@@ -72,12 +75,16 @@ BUILDERS: dict[str, Callable[[Options, Source], Built]] = {
     "Dense": build_dense,
     "Activation": build_activation,
     "PReLU": build_prelu,
+    "EinsumDense": build_einsum_dense,
     "BatchNormalization": build_batch_normalization,
+    "GroupNormalization": build_group_normalization,
     "LayerNormalization": build_layer_normalization,
     "Normalization": build_normalization,
     "Rescaling": build_rescaling,
     "Conv1D": build_convolution,
     "Conv2D": build_convolution,
+    "Conv1DTranspose": build_transposed,
+    "Conv2DTranspose": build_transposed,
     "DepthwiseConv1D": build_depthwise,
     "DepthwiseConv2D": build_depthwise,
     "SeparableConv1D": build_separable,

@@ -1,4 +1,4 @@
-"""BatchNormalization and LayerNormalization over the features, and the preprocessing layers with constants.
+"""Normalizations over the features or groups of them, and the preprocessing layers with constants.
 
 Letter: F features.
 """
@@ -20,7 +20,13 @@ from lstm_edge_exporters.keras.options import Options
 from lstm_edge_exporters.keras.shapes import Built, Source
 from lstm_edge_exporters.keras.values import Arguments, Shape, Value
 
-__all__ = ["build_batch_normalization", "build_layer_normalization", "build_normalization", "build_rescaling"]
+__all__ = [
+    "build_batch_normalization",
+    "build_group_normalization",
+    "build_layer_normalization",
+    "build_normalization",
+    "build_rescaling",
+]
 
 # Keras's smallest divisor, keras.config.epsilon(), which no file says; 1e-7 unless a program changes it.
 SMALLEST = 1e-7
@@ -85,6 +91,49 @@ def build_layer_normalization(options: Options, source: Source) -> Built:
         if name in found:
             fill(parameter, found[name])
     return Built(module=module, call=Plain())
+
+
+class _GroupNormalize(nn.Module):
+    """Each group of features over all other axes but the batch, then scale and shift, each [F]."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, groups: int, axis: int, epsilon: float, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.groups, self.axis, self.epsilon = groups, axis, epsilon
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize x [B, ...]."""
+        moved = x.movedim(self.axis, 1)
+        grouped = moved.reshape(moved.shape[0], self.groups, -1)
+        centred = grouped - grouped.mean(dim=-1, keepdim=True)
+        variance = (centred * centred).mean(dim=-1, keepdim=True)
+        y = (centred * torch.rsqrt(variance + self.epsilon)).reshape(moved.shape).movedim(1, self.axis)
+        broad = [1] * x.ndim
+        broad[self.axis] = -1
+        return y * self.scale.reshape(broad) + self.shift.reshape(broad)
+
+
+def build_group_normalization(options: Options, source: Source) -> Built:
+    """Build a GroupNormalization; as in Keras, masked steps count in its statistics."""
+    shape = source.shape(options)
+    axis, groups = options.get("axis", -1), options.get("groups", 32)
+    if isinstance(axis, bool) or not isinstance(axis, int) or not (-len(shape) < axis < len(shape)) or axis == 0:
+        raise options.refuse(f"it normalizes groups along axis {shown(axis)}, expected one of its input but the batch")
+    features = source.last_of((None, shape[axis]), options)
+    groups = features if groups == -1 else groups
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1 or features % groups:
+        raise options.refuse(f"{shown(groups)} groups do not divide {features} features")
+    epsilon = options.number("epsilon", least=0.0)
+    names = [key for key, flag in (("gamma", "scale"), ("beta", "center")) if options.flag(flag, True)]
+    options.finish()
+    [arrays] = source.read([Part(path="", arrays=tuple((name, (features,)) for name in names))])
+    found = {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
+    scale, shift = found.get("gamma", torch.ones(features)), found.get("beta", torch.zeros(features))
+    return Built(module=_GroupNormalize(groups, axis % len(shape), epsilon, scale, shift), call=Plain())
 
 
 def _normalized_axis(options: Options, source: Source) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lstm_edge_exporters.keras.convolution import Windows, build_windows
+from lstm_edge_exporters.keras.convolution import Windows, build_windows, read_features_first
 from lstm_edge_exporters.keras.options import Options
 from lstm_edge_exporters.keras.shapes import Built, Source
 from lstm_edge_exporters.keras.values import Arguments, Value
@@ -27,7 +27,7 @@ class _Pool:
 
     def __call__(self, _module: nn.Module, given: Arguments) -> Value:
         """Call the layer."""
-        x: Tensor = given.first.tensor
+        x = self.windows.enter(given.first.tensor)
         if self.kind == "max":
             y = self._max(self.windows.pad(x, fill=LOWEST))
         else:
@@ -35,7 +35,7 @@ class _Pool:
             if self.windows.padding == "same":
                 ones = torch.ones_like(x[:1, ..., :1])
                 y = y / self._average(self.windows.pad(ones))
-        return Value(tensor=not_empty(y, y.ndim - 2, self.windows.padding))
+        return Value(tensor=self.windows.leave(not_empty(y, y.ndim - 2, self.windows.padding)))
 
     def _max(self, x: Tensor) -> Tensor:
         sizes, strides = self.windows.sizes, self.windows.strides
@@ -59,11 +59,14 @@ class _Average:
     """
 
     keep: bool
+    first: bool = False
 
     def __call__(self, _module: nn.Module, given: Arguments) -> Value:
         """Call the layer."""
         x: Tensor = given.first.tensor
         mask = given.own_mask
+        if self.first:
+            return Value(tensor=x.mean(dim=tuple(range(2, x.ndim)), keepdim=self.keep))
         if x.ndim == 4:
             return Value(tensor=x.mean(dim=(1, 2), keepdim=self.keep))
         if mask is None:
@@ -79,10 +82,13 @@ class _Largest:
     """Largest value over all positions, masked ones too: Keras looks at no mask here."""
 
     keep: bool
+    first: bool = False
 
     def __call__(self, _module: nn.Module, given: Arguments) -> Value:
         """Call the layer."""
         x: Tensor = given.first.tensor
+        if self.first:
+            return Value(tensor=x.amax(dim=tuple(range(2, x.ndim)), keepdim=self.keep))
         return Value(tensor=x.amax(dim=1 if x.ndim == 3 else (1, 2), keepdim=self.keep))
 
 
@@ -101,14 +107,16 @@ def build_global_pooling(options: Options, source: Source) -> Built:
     one = "1D" in options.kind
     source.shape(options, 3 if one else 4)
     keep = options.flag("keepdims", False)
-    options.only("data_format", "channels_last")
+    first = read_features_first(options)
     options.finish()
     if "Max" in options.kind:
-        return Built(module=None, call=_Largest(keep=keep))
+        return Built(module=None, call=_Largest(keep=keep, first=first))
     masked = one and source.lanes[0].first_mask is not None
+    if masked and first:
+        raise options.refuse("it gets a mask of time steps with channels_first, whose steps are another axis")
     empty = "of a row in which every step is masked, the average is 0, where Keras gives NaN"
     return Built(
         module=None,
-        call=_Average(keep=keep),
+        call=_Average(keep=keep, first=first),
         notes=(f"{options.name}: {empty}",) if masked else (),
     )

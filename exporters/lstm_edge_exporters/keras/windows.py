@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LOWEST", "Padding", "not_empty", "padded"]
+__all__ = ["LOWEST", "Padding", "features_first", "features_last", "not_empty", "padded"]
 
 Padding = Literal["valid", "same", "causal"]
 # Not infinity, which some runtimes turn into NaN; no float32 value is below it.
@@ -48,3 +48,13 @@ def not_empty(y: Tensor, axes: int, padding: Padding) -> Tensor:
             first = y.select(axis, 0).unsqueeze(axis)
             y = torch.cat([first, y[(slice(None),) * axis + (slice(1, None),)]], dim=axis)
     return y
+
+
+def features_last(x: Tensor) -> Tensor:
+    """Return [B, ..., F] of [B, F, ...]."""
+    return x.permute(0, *range(2, x.ndim), 1)
+
+
+def features_first(x: Tensor) -> Tensor:
+    """Return [B, F, ...] of [B, ..., F]."""
+    return x.permute(0, x.ndim - 1, *range(1, x.ndim - 1))

@@ -173,6 +173,7 @@ def _roll(run: Chain, steps: Steps) -> tuple[str | None, ir.Value]:
     for node in run[:-1] if first.op_type == "LSTM" else []:
         _check_inner(node, inner)
     x, backwards = steps.joined([_x(node) for node in run], first, turn=False)
+    _check_axes(x, _x(first), steps)
     source = steps.step_of(_x(first))
     name, kind = str(first.name), first.op_type
     given = inputs_of(first, 8)
@@ -187,6 +188,14 @@ def _roll(run: Chain, steps: Steps) -> tuple[str | None, ir.Value]:
     outputs = add_node(first, kind, inputs, attributes=attributes, outputs=results, name=name)
     answer = _connect(run, outputs, steps, name, backwards=backwards)
     return (None if source is None else source.tensor.name), answer
+
+
+def _check_axes(x: ir.Value, step: ir.Value, steps: Steps) -> None:
+    """Check that a sequence has the axes of its steps: axes of size 1 may have been moved between them."""
+    whole, one = shape_of(x, steps.shapes) or (), shape_of(step, steps.shapes) or ()
+    for size, other in zip(whole[1:], one[1:], strict=False):
+        if isinstance(size, int) and isinstance(other, int) and size != other:
+            raise Stop(f"the axes of {x.name!r} are not the batch and the features of the steps")
 
 
 def _check_inner(node: ir.Node, inner: set[ir.Node]) -> None:
