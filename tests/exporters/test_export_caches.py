@@ -200,6 +200,10 @@ def test_an_option_for_what_changes_nothing_is_an_error(tmp_path):
     make, inputs, *_ = NO_STATES["idle count"]
     with pytest.raises(InputError, match=r"--state count=output_1: input 'count', which .* changes no other result"):
         exported(make(), inputs, {"count": "output_1"})
+    make, inputs, *_ = NO_STATES["previous frame"]
+    sentence = "forward returns no 'out'; its results are output_0, output_1, output_2"
+    with pytest.raises(InputError, match=f"--state last=out: {sentence}"):
+        exported(make(), inputs, {"last": "out"})
     with pytest.raises(InputError, match="--states hidden asks for none"):
         ExportOptions(state="hidden", pairs={"cache": "output_1"})
     with pytest.raises(InputError, match=r"state='cache=output_1': expected pairs"):

@@ -155,6 +155,22 @@ def test_an_old_name_works_and_says_what_it_is_called_now(tmp_path, monkeypatch,
     assert effect in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (("cache",), "--state 'cache' must look like \"h=hn\": an input and the output that follows it"),
+        (("a=b", "c=b"), "--state 'c=b': the input or the output is given twice"),
+        (("hidden", "a=b"), "--state IN=OUT names an explicit state, and --states hidden asks for none"),
+    ],
+)
+def test_export_takes_pairs_of_a_states_input_and_output(values, sentence):
+    result = invoke(
+        "export", "m.safetensors", "-o", "m.onnx", *(text for value in values for text in ("--state", value))
+    )
+    assert result.exit_code == 2
+    assert sentence in result.stderr.splitlines()[-1]
+
+
 def test_every_old_name_is_hidden_and_tried():
     hidden = {(words.split()[0], name) for words, name, _ in found_options(hidden=True)}
     known = {(command, flag) for command, names in OLD_NAMES.items() for flag in names}

@@ -293,9 +293,11 @@ def _check_named(named: Pairs, captured: Captured, known: Pairs) -> None:
             whose = next(name for name, leaving in known.items() if leaving == end)
             raise InputError(f"{given}: {end!r} is the state of {whose!r} already")
         if source not in inputs:
-            raise InputError(f"{given}: there is no input {source!r}; the inputs are {', '.join(inputs)}")
+            raise InputError(f"{given}: there is no input {source!r}; the inputs are {', '.join([*inputs, *known])}")
         if end not in results:
-            raise InputError(f"{given}: forward returns no {end!r}; its results are {', '.join(results)}")
+            raise InputError(
+                f"{given}: forward returns no {end!r}; its results are {', '.join([*results, *known.values()])}"
+            )
         one, other = inputs[source], results[end]
         if (one.axes, one.dtype) != (other.axes, other.dtype) or one.dtype not in DTYPES or TIME in one.axes:
             raise InputError(
