@@ -16,6 +16,7 @@ from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.streaming.flow import Counts, counts_of, input_flow
+from lstm_edge_exporters.streaming.fusing import fuse_padding
 from lstm_edge_exporters.streaming.joins import align
 from lstm_edge_exporters.streaming.measure import Feeds, measure
 from lstm_edge_exporters.streaming.rewriter import Rewriter
@@ -57,6 +58,8 @@ def make_streamable(
         NotStreamable: an operation needs the whole sequence, or it is not known how it treats time.
     """
     forget_shapes(model)
+    with unique_names(model):
+        fuse_padding(model)
     measured = measure(model, feeds, fewest)
     timed = {spec.name: input_flow(spec.axes.index(TIME)) for spec in inputs if TIME in spec.axes}
     with unique_names(model):
