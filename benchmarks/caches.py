@@ -46,7 +46,8 @@ class Row:
             return f"| {self.source} | {self.name} | not streamed: {streaming.reason} | | | |\n"
         steps = f"{streaming.first}, then {streaming.gives} for {streaming.every}"
         caches = sum(spec.kind == "cache" for spec in self.session.states)
-        return f"| {self.source} | {self.name} | {steps} | {streaming.latency_steps} | {caches} | {self.difference:.1e} |\n"
+        cells = (self.source, self.name, steps, streaming.latency_steps, caches, f"{self.difference:.1e}")
+        return f"| {' | '.join(map(str, cells))} |\n"
 
 
 def rows(folder: Path) -> Iterator[Row]:
