@@ -11,30 +11,6 @@ from support.networks import seeded
 __all__ = ["NETWORK_FORMS"]
 
 
-class Convolution(nn.Module):
-    """A convolution over time before the layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(3, 4, 3, padding=1)
-        self.rnn = nn.LSTM(4, 5, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rnn(torch.relu(self.conv(x.transpose(1, 2))).transpose(1, 2))[0]
-
-
-class Strided(nn.Module):
-    """A convolution that halves the number of steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(3, 4, 3, stride=2, padding=1)
-        self.rnn = nn.GRU(4, 5, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rnn(self.conv(x.transpose(1, 2)).transpose(1, 2))[0]
-
-
 class Crnn(nn.Module):
     """Convolutions over time and frequency, pooling over frequency, a bidirectional GRU."""
 
@@ -170,8 +146,6 @@ def _make(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 RNN, RNN_2 = state_names("rnn"), state_names("rnn", 2)
 
 NETWORK_FORMS = (
-    Form(name="convolution-over-time", make=_make(Convolution), states=RNN, streaming="none"),
-    Form(name="strided-convolution", make=_make(Strided), states=state_names("rnn", 1, "h"), streaming="none"),
     Form(
         name="crnn",
         make=_make(Crnn),

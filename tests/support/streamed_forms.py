@@ -342,8 +342,8 @@ ONNX_FORMS = (
     "residual around convolutions with look-ahead",
     "convolution, LSTM, deconvolution, channels first",
     "CRNN over frequency",
-    "mean of 4 steps, every 2",
     "cumulative sum",
+    "differences of steps",
 )
 Sample = tuple[dict[str, np.ndarray], np.ndarray]
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from lstm_edge_exporters.onnx_graph.reading import parse_model
 from lstm_edge_exporters.streaming import make_streamable
 from lstm_edge_exporters.streaming.errors import NotStreamable
-from lstm_edge_exporters.verify.chunks import obstacle
+from lstm_edge_exporters.verify.chunks import obstacle, shared_scales
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_exporters.verify.pushes import Whole, compare_pushes
@@ -53,7 +53,7 @@ def attempt(
     Raises:
         NotStreamable: the graph cannot be streamed; the message is the reason.
     """
-    problem = obstacle(maker, states, layers)
+    problem = obstacle(maker, states, layers) or shared_scales(model.data)
     if problem:
         raise NotStreamable(problem)
     if lengths is not None:

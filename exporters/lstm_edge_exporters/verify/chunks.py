@@ -16,7 +16,7 @@ from lstm_edge_runtime.card import BATCH, TIME, Layer, StateSpec, Streaming, Ten
 from lstm_edge_runtime.errors import first_line
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
-__all__ = ["CUTS", "cut_time", "join_time", "judge_streaming", "obstacle"]
+__all__ = ["CUTS", "cut_time", "join_time", "judge_streaming", "obstacle", "shared_scales"]
 
 
 STEPS = 12
@@ -82,16 +82,21 @@ def obstacle(maker: InputMaker, states: Sequence[StateSpec], layers: Sequence[La
 _SHARED_SCALES = frozenset(("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"))
 
 
+def shared_scales(model: bytes) -> str:
+    """Return why int8 operators of onnxruntime make a chunk's answer another one, or an empty text."""
+    found = sorted({node.op_type for node in parse_model(model).graph.all_nodes()} & _SHARED_SCALES)
+    if not found:
+        return ""
+    verb = "take" if len(found) > 1 else "takes"
+    return (
+        f"{', '.join(found)} {verb} one activation scale from all rows and steps of a call, so answers depend on "
+        "where the sequence is cut; int8 of lstm-edge quantize has a scale for each row and step"
+    )
+
+
 def _likely_cause(model: bytes) -> str:
     """Name what makes a chunk's answer differ from the whole sequence's."""
-    found = sorted({node.op_type for node in parse_model(model).graph.all_nodes()} & _SHARED_SCALES)
-    if found:
-        verb = "take" if len(found) > 1 else "takes"
-        return (
-            f"{', '.join(found)} {verb} one activation scale from all rows and steps of a call, so answers depend on "
-            "where the sequence is cut; int8 of lstm-edge quantize has a scale for each row and step"
-        )
-    return (
+    return shared_scales(model) or (
         "something besides the recurrent layers looks across time, such as convolution, pooling, attention or "
         "normalization, or changes the state once in each call"
     )
