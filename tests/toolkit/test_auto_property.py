@@ -164,12 +164,13 @@ def _tuned(report, look):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [2, 5, 6])
 def test_models_that_were_trained_as_the_demos(train, tmp_path, seed):
+    """Where this was written the search that only looked at its own candidates found nothing for these three."""
     source, ends = demo_model(train, tmp_path, seed), []
     roles = load_roles("japanese-vowels", None, metric="accuracy")
-    for budget in ("1pt", "0.5pt", "0pt"):
-        report = demo_search(source, tmp_path, budget)
+    for budget in ("1pt", "0pt"):
+        report = demo_search(source, tmp_path, budget, max_evaluations=60)
         ends.append(check(source, tmp_path, report, roles))
         (tmp_path / "out.onnx").unlink(missing_ok=True)
     assert ends[0] != "none"
