@@ -156,6 +156,20 @@ class ExplicitCache(nn.Module):
         return self.gru(y.transpose(1, 2))[0], joined[:, :, -2:]
 
 
+class Skip(nn.Module):
+    """Strided convolution, GRU, deconvolution, and the input beside it, all cut to the input's number of steps."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.pads = (before, after)
+        self.down, self.up = nn.Conv1d(F, 8, 4, stride=2), nn.ConvTranspose1d(8, F, 4, stride=2)
+        self.gru = Recurrent(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.down(functional.pad(x, self.pads))
+        return torch.sigmoid(self.up(z + self.gru(z))[:, :, : x.shape[2]]) * x
+
+
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """A model, its inputs, and how a stream counts its steps: first, every, gives, latency."""
@@ -268,6 +282,18 @@ FORMS = (
             features_last=False,
         ),
         counts=(3, 2, 2, 3),
+        inputs=(BFT,),
+    ),
+    Form(
+        name="mask of a causal encoder and decoder, cut to the input's steps",
+        make=lambda: Skip(3, 0),
+        counts=(1, 2, 2, 0),
+        inputs=(BFT,),
+    ),
+    Form(
+        name="mask of an encoder and decoder with look-ahead",
+        make=lambda: Skip(2, 2),
+        counts=(2, 2, 2, 1),
         inputs=(BFT,),
     ),
     Form(

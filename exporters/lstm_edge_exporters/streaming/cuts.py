@@ -6,7 +6,7 @@ import onnx_ir as ir
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.streaming.errors import NotStreamable
-from lstm_edge_exporters.streaming.flow import Flow
+from lstm_edge_exporters.streaming.flow import Flow, Table, input_flow
 from lstm_edge_exporters.streaming.rewriter import Rewriter
 from lstm_edge_exporters.streaming.titles import title_of
 
@@ -48,14 +48,22 @@ def cut(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow | None:
     return made
 
 
-def _dropped(rewriter: Rewriter, node: ir.Node, flow: Flow, start: int) -> int:
-    """How many elements are left out at the end, at both lengths that were run."""
+def _dropped(rewriter: Rewriter, node: ir.Node, flow: Flow, start: int) -> Table:
+    """How many elements are left out at the end, for each number of input steps.
+
+    What was seen at two lengths is a fixed number, or what leaves as many elements as the input or another value has
+    (``y[:, :x.shape[1]]``); pushes are compared with the whole afterwards.
+    """
     after = rewriter.measured.steps[str(node.outputs[0].name)]
     counts = [int(flow.total[steps]) for steps in rewriter.measured.lengths]
     drops = {one - start - two for one, two in zip(counts, after, strict=True)}
-    if len(drops) != 1 or min(drops) < 0:
-        raise NotStreamable(f"{title_of(node)} (Slice) leaves out a number of steps that depends on the length")
-    return drops.pop()
+    if len(drops) == 1 and min(drops) >= 0:
+        return np.full_like(flow.total, drops.pop())
+    for total in (input_flow(0).total, *(other.total for other in rewriter.flows.values() if not other.rows)):
+        left = flow.total - start - total
+        if [int(total[steps]) for steps in rewriter.measured.lengths] == list(after) and (left[1:] >= 0).all():
+            return np.asarray(left)
+    raise NotStreamable(f"{title_of(node)} ({node.op_type}) leaves out a number of steps that depends on the length")
 
 
 def dropped_behind(rewriter: Rewriter, node: ir.Node, axis: int) -> int:
@@ -80,34 +88,34 @@ def dropped_behind(rewriter: Rewriter, node: ir.Node, axis: int) -> int:
 
 
 def trimmed(
-    rewriter: Rewriter, node: ir.Node, value: ir.Value, flow: Flow, *, start: int, drops: int, title: str
+    rewriter: Rewriter, node: ir.Node, value: ir.Value, flow: Flow, *, start: int, drops: Table | int, title: str
 ) -> tuple[ir.Value, Flow]:
     """Return a value without its first ``start`` and last ``drops`` elements.
 
-    Elements that may turn out to be among the last ones are held back.
+    Elements that may turn out to be among the last ones are held back. ``drops`` may depend on the input steps.
     """
-    if not (start or drops):
+    drops = np.full_like(flow.total, drops) if isinstance(drops, int) else drops
+    if not (start or drops.any()):
         return value, flow
-    safe = np.minimum(flow.given, flow.total - drops)
-    given = np.maximum(safe - start, 0)
+    given = np.maximum(np.minimum(flow.given, flow.total - drops) - start, 0)
+    given = np.minimum.accumulate(given[::-1])[::-1]  # what the next steps could take back is not given
     given[0] = 0
-    total = np.maximum(flow.total - drops - start, 0)
     held = flow.given - start - given
-    begun = given > 0
-    back = int(held[begun][-1]) if begun.any() else 0
-    if (held[begun] != back).any():
-        raise NotStreamable(f"{title} leaves out the last {drops} elements, of which a changing number is known")
     queued = rewriter.queue(node, value, flow.axis, held, title)
+    total = np.maximum(flow.total - drops - start, 0)
     made = Flow(axis=flow.axis, given=given, total=total, rate=flow.rate)
-    if not drops:
+    if not drops.any():
         return queued, made
-    if back == drops:
-        return rewriter.slice(node, queued, flow.axis, 0, -drops), made
+    # Before the first element is given no call is made, so what would be held then does not matter.
+    begun = int(np.argmax(given > 0))
+    back = held.copy()
+    back[:begun] = back[begun]
+    if np.array_equal(back, drops) and (back == back[0]).all():
+        return rewriter.slice(node, queued, flow.axis, 0, -int(back[0])), made
+    ended = rewriter.node(node, "Mul", [rewriter.by_end(node, drops - back), rewriter.ending()])
+    out = rewriter.node(node, "Add", [rewriter.by_end(node, back), ended])
     steps = rewriter.steps_in(node, queued, flow.axis)
-    off = rewriter.at_end(node, drops - back)
-    if back:
-        off = rewriter.node(node, "Add", [off, rewriter.ints(node, "back", [back])])
-    return rewriter.slice(node, queued, flow.axis, 0, rewriter.node(node, "Sub", [steps, off])), made
+    return rewriter.slice(node, queued, flow.axis, 0, rewriter.node(node, "Sub", [steps, out])), made
 
 
 def _every(rewriter: Rewriter, node: ir.Node, flow: Flow, start: int, step: int) -> Flow:

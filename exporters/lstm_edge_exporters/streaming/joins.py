@@ -52,7 +52,7 @@ def _slowest(node: ir.Node, flows: Sequence[Flow]) -> Flow:
 def _waiting(rewriter: Rewriter, node: ir.Node, value: ir.Value, leader: ir.Value, slowest: Flow) -> ir.Value:
     """The part of a value that has its counterpart in the slower one; the rest is kept."""
     flow = rewriter.flows[value]
-    queued = rewriter.queue(node, value, flow.axis, flow.given - slowest.given, f"{title_of(node)}.{value.name}")
+    queued = rewriter.queue(node, value, flow.axis, flow.given - slowest.given, f"{title_of(node)}.waiting")
     count = rewriter.steps_in(node, leader, rewriter.flows[leader].axis)
     return rewriter.slice(node, queued, flow.axis, 0, count)
 

@@ -1,6 +1,7 @@
 """The graph while its operations along time are given caches: queues, a position, and the end of the sequence."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,18 @@ INT64 = ir.TensorType(ir.DataType.INT64)
 END = "stream.end"
 POSITION = "stream.position"
 _TO_THE_END = 2**62
+
+
+@dataclass(frozen=True)
+class _Position:
+    """The values of the position: as it enters, before and after the call, and the constants of its period."""
+
+    entering: ir.Value
+    before: ir.Value
+    after: ir.Value
+    every: ir.Value
+    settled: ir.Value
+    whole: ir.Value
 
 
 class Rewriter:
@@ -46,9 +59,7 @@ class Rewriter:
             if name in timed:
                 self.flows[value] = timed[name]
                 self.source = self.source or (value, timed[name].axis)
-        self._first = next(iter(self.graph))
-        self._position: ir.Value | None = None
-        self.entering_position: ir.Value | None = None
+        self._position: _Position | None = None
 
     # What is known of values
 
@@ -200,49 +211,61 @@ class Rewriter:
 
     def _by_position(self, node: ir.Node, numbers: Table) -> ir.Value:
         """Return the number for the input steps that came before this call: int64 [1]."""
-        if (numbers == numbers[0]).all():
-            return self.ints(node, "start", numbers[:1])
+        return self._looked_up(node, numbers, after=False)
+
+    def by_end(self, node: ir.Node, numbers: Table) -> ir.Value:
+        """Return the number for the input steps that came up to the end of this call: int64 [1]."""
+        return self._looked_up(node, numbers, after=True)
+
+    def _looked_up(self, node: ir.Node, numbers: Table, *, after: bool) -> ir.Value:
+        if (numbers == numbers[-1]).all():
+            return self.ints(node, "number", numbers[-1:])
+        before_call, after_call = self._positions()
+        table = self.ints(node, "numbers", numbers[:1])  # the table itself follows when its length is known
+        self.tables.append((table, numbers))
+        return self.node(node, "Gather", [table, after_call if after else before_call], axis=0)
+
+    def _positions(self) -> tuple[ir.Value, ir.Value]:
+        """The input steps before and after this call, int64 [1].
+
+        They are counted up to ``settled``, and modulo ``every`` from there, so that they never grow beyond what float32
+        holds exactly. Both numbers are known when all nodes have been seen (``finish``).
+        """
         if self._position is None:
+            assert self.source is not None
             entering = ir.Value(name=unique_name(self.graph, POSITION), shape=ir.Shape([1]), type=FLOAT)
             self.graph.inputs.append(entering)
             name_in(self.graph, added=[entering])
             self.dims[entering] = (1,)
-            self.entering_position = entering
-            self._position = self.node(self._first, "Cast", [entering], to=ir.DataType.INT64)
-        table = self.ints(node, "starts", numbers[:1])  # the table itself follows when its length is known
-        self.tables.append((table, numbers))
-        return self.node(node, "Gather", [table, self._position], axis=0)
+            first = next(iter(self.graph))
+            every, settled, whole = (
+                add_constant(self.graph, f"{POSITION}/{what}", np.ones(1, np.int64))
+                for what in ("every", "settled", "whole")
+            )
+            before = self.node(first, "Cast", [entering], to=ir.DataType.INT64)
+            after = self.node(first, "Add", [before, self.steps_in(first, *self.source)])
+            turned = self.node(first, "Mod", [self.node(first, "Sub", [after, settled]), every])
+            early = self.node(first, "Less", [after, whole])
+            counted = self.node(first, "Where", [early, after, self.node(first, "Add", [turned, settled])])
+            self._position = _Position(entering, before, counted, every, settled, whole)
+        return self._position.before, self._position.after
 
     def finish(self, every: int, settled: int) -> None:
-        """Write the tables, and count the position on.
-
-        The position counts input steps up to ``settled`` and goes on modulo ``every`` from there, so that it never
-        grows beyond what float32 holds exactly.
-        """
-        if self._position is None or self.entering_position is None or self.source is None:
+        """Write the tables, and let the position leave the graph."""
+        if self._position is None:
             return
-        count = settled + every
         for value, numbers in self.tables:
-            self._set(value, numbers[:count])
+            self._set(value, numbers[: settled + every])
+        position = self._position
+        for value, number in ((position.every, every), (position.settled, settled), (position.whole, settled + every)):
+            self._set(value, np.array([number], np.int64))
         last = list(self.graph)[-1]
-        source, axis = self.source
-        graph = self.graph
-
-        def append(op_type: str, inputs: Sequence[ir.Value], **attributes: Any) -> ir.Value:
-            title = unique_name(graph, f"{POSITION}/{op_type}")
-            node = ir.node(op_type, inputs, attributes, num_outputs=1, name=title)
-            node.outputs[0].name = f"{title}:out"
-            graph.append(node)
-            name_in(graph, added=[node])
-            return node.outputs[0]
-
-        steps = append("Shape", [source], start=axis, end=axis + 1)
-        after = append("Add", [self._position, steps])
-        turn, base = self.ints(last, "every", [every]), self.ints(last, "settled", [settled])
-        wrapped = append("Add", [append("Mod", [append("Sub", [after, base]), turn]), base])
-        early = append("Less", [after, self.ints(last, "whole", [count])])
-        value = append("Cast", [append("Where", [early, after, wrapped])], to=ir.DataType.FLOAT)
-        self._leave(value, str(self.entering_position.name), "stream", (1,))
+        node = ir.node("Cast", [position.after], {"to": ir.DataType.FLOAT}, num_outputs=1)
+        node.name = unique_name(self.graph, f"{POSITION}/Cast")
+        node.outputs[0].name = f"{node.name}:out"
+        self.graph.insert_after(last, node)
+        name_in(self.graph, added=[node])
+        self._leave(node.outputs[0], str(position.entering.name), "stream", (1,))
 
     @staticmethod
     def _set(value: ir.Value, numbers: Table) -> None:
