@@ -7,7 +7,6 @@ to the whole. The exit code is 1 if one differs by more than 1e-5 or cannot be s
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -61,7 +60,7 @@ def rows(folder: Path) -> Iterator[Row]:
         module = streamed_forms.made(form)
         adopted = adopt_bytes(streamed_forms.onnx_file(form, module), stateful=True)
         yield _row("ONNX", name, Session(adopted.artifact.data), module)
-    subprocess.run([sys.executable, streamed_forms.__file__, str(folder)], check=True, capture_output=True)
+    streamed_forms.write_keras(folder)
     for number, name in enumerate(streamed_forms.KERAS_FORMS):
         export(folder / f"{number}.keras", None, folder / "k.onnx")
         session = Session(folder / "k.onnx")

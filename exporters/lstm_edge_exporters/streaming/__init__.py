@@ -14,6 +14,7 @@ import onnx_ir as ir
 from lstm_edge_exporters.onnx_graph.edit import drop_unused
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.names import unique_names
+from lstm_edge_exporters.streaming.cuts import parts_of
 from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.streaming.flow import Counts, counts_of, input_flow
 from lstm_edge_exporters.streaming.fusing import fuse_padding
@@ -64,6 +65,8 @@ def make_streamable(
     timed = {spec.name: input_flow(spec.axes.index(TIME)) for spec in inputs if TIME in spec.axes}
     with unique_names(model):
         rewriter = Rewriter(model, measured, timed)
+        for node in model.graph:
+            rewriter.kept |= parts_of(node)
         for node in list(model.graph):
             flow_through(rewriter, node)
         for value in model.graph.outputs:

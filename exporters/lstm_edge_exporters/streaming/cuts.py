@@ -10,7 +10,7 @@ from lstm_edge_exporters.streaming.flow import Flow, Table, input_flow
 from lstm_edge_exporters.streaming.rewriter import Rewriter
 from lstm_edge_exporters.streaming.titles import title_of
 
-__all__ = ["cut", "dropped_behind", "pick", "trimmed"]
+__all__ = ["cut", "dropped_behind", "parts_of", "pick", "put_together", "trimmed"]
 
 
 def cut(rewriter: Rewriter, node: ir.Node, flow: Flow) -> Flow | None:
@@ -169,3 +169,41 @@ def _looked_up(rewriter: Rewriter, node: ir.Node) -> Flow:
     if found is None:
         raise NotStreamable(f"{title_of(node)} (Gather) has an unknown axis of time")
     return rewriter.flows[ids].at(found)
+
+
+def put_together(node: ir.Node) -> ir.Value | None:
+    """Return the value that a Concat of its first step and all others is; None for any other node.
+
+    Keras files are exported so (``keras/windows.py``): a sequence without steps is then an error.
+    """
+    if node.op_type != "Concat" or len(node.inputs) != 2 or any(value is None for value in node.inputs):
+        return None
+    first, rest = (None if value is None else value.producer() for value in node.inputs)
+    if first is None or rest is None or (first.op_type, rest.op_type) != ("Unsqueeze", "Slice"):
+        return None
+    gather = None if first.inputs[0] is None else first.inputs[0].producer()
+    axis = attribute_of(node, "axis")
+    if gather is None or gather.op_type != "Gather" or gather.inputs[0] is not rest.inputs[0]:
+        return None
+    numbers = [constant_of(value) for value in (gather.inputs[1], first.inputs[1], *rest.inputs[1:])]
+    flat = [None if number is None else number.reshape(-1).tolist() for number in numbers]
+    where = attribute_of(gather, "axis", 0)
+    if where != axis or flat[:3] != [[0], [axis], [1]] or flat[4:] not in ([[axis]], [[axis], [1]]):
+        return None
+    end = flat[3]
+    return gather.inputs[0] if end is not None and len(end) == 1 and end[0] >= 2**31 - 1 else None
+
+
+def parts_of(node: ir.Node) -> frozenset[ir.Node]:
+    """Return the nodes that take apart what ``node`` puts together again (``put_together``); none for any other node.
+
+    Only those are meant that nothing else reads.
+    """
+    if put_together(node) is None:
+        return frozenset()
+    producers = [None if value is None else value.producer() for value in node.inputs]
+    first = producers[0]
+    gather = None if first is None or first.inputs[0] is None else first.inputs[0].producer()
+    parts = frozenset(part for part in (*producers, gather) if part is not None)
+    alone = all(len(list(part.outputs[0].uses())) == 1 and not part.outputs[0].is_graph_output() for part in parts)
+    return parts if alone else frozenset()

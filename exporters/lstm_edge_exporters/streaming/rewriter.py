@@ -47,6 +47,8 @@ class Rewriter:
         self.states: list[StateSpec] = []
         self.tables: list[tuple[ir.Value, Table]] = []
         self.end: ir.Value | None = None
+        # Nodes that only take apart what one behind them puts together again.
+        self.kept: set[ir.Node] = set()
         # Values without steps that need the whole sequence, each with the reason.
         self.refused: dict[ir.Value, str] = {}
         # The flows that recurrent layers run over, and those whose last step was picked.

@@ -35,14 +35,22 @@ def flow_through(rewriter: Rewriter, node: ir.Node) -> None:
     Raises:
         NotStreamable: it needs the whole sequence, or it is not known how it treats time.
     """
+    whole = cuts.put_together(node)
+    if whole is not None and whole in rewriter.flows:
+        rewriter.flows[node.outputs[0]] = rewriter.flows[whole]
+        return
+    if node in rewriter.kept or node.op_type in ("Shape", "Size"):
+        return
     reason = next((rewriter.refused[value] for value in node.inputs if value in rewriter.refused), None)
     if reason is not None and not all(value.name in rewriter.measured.zeros for value in node.outputs):
         raise NotStreamable(reason)
     if reason is not None or all(rewriter.flow(value) is None for value in node.inputs):
         _without_steps(rewriter, node)
-        return
-    if node.op_type in ("Shape", "Size"):
-        return
+    else:
+        _with_steps(rewriter, node)
+
+
+def _with_steps(rewriter: Rewriter, node: ir.Node) -> None:
     _check_rows(rewriter, node)
     outputs = tuple(node.outputs)
     try:
