@@ -22,9 +22,9 @@ from lstm_edge_runtime.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from support import streamed_forms  # noqa: E402  the forms are those of the tests
+from support import streamed_forms, streamed_keras, streamed_runs  # noqa: E402  the forms are those of the tests
 
-DOCUMENT = ROOT / "docs" / "streaming.md"
+DOCUMENT = ROOT / "docs" / "caches.md"
 BEGIN, END = "<!-- caches: written by `make docs-caches` -->\n", "<!-- caches: end -->\n"
 
 
@@ -52,37 +52,37 @@ class Row:
 def rows(folder: Path) -> Iterator[Row]:
     """Yield a row for each form."""
     for form in streamed_forms.FORMS:
-        module = streamed_forms.made(form)
+        module = streamed_runs.made(form)
         export(module, None, folder / "m.onnx", inputs=list(form.inputs))
         yield _row("PyTorch", form.name, Session(folder / "m.onnx"), module)
     for name in streamed_forms.ONNX_FORMS:
         form = next(form for form in streamed_forms.FORMS if form.name == name)
-        module = streamed_forms.made(form)
-        adopted = adopt_bytes(streamed_forms.onnx_file(form, module), stateful=True)
+        module = streamed_runs.made(form)
+        adopted = adopt_bytes(streamed_runs.onnx_file(form, module), stateful=True)
         yield _row("ONNX", name, Session(adopted.artifact.data), module)
-    streamed_forms.write_keras(folder)
-    for number, name in enumerate(streamed_forms.KERAS_FORMS):
+    streamed_keras.write_keras(folder)
+    for number, name in enumerate(streamed_keras.KERAS_FORMS):
         export(folder / f"{number}.keras", None, folder / "k.onnx")
         session = Session(folder / "k.onnx")
         with np.load(folder / f"{number}.npz") as arrays:
             samples = [
                 ({session.inputs[0].name: arrays[f"x{steps}"]}, arrays[f"y{steps}"])
-                for steps in streamed_forms.KERAS_LENGTHS
+                for steps in streamed_keras.KERAS_LENGTHS
             ]
         yield Row(source="Keras", name=name, session=session, difference=_difference(session, samples))
 
 
 def _row(source: str, name: str, session: Session, module: "streamed_forms.nn.Module") -> Row:
-    ask = streamed_forms.torch_answer(module)
-    samples = streamed_forms.samples_of(session, ask, streamed_forms.lengths_of(session))
+    ask = streamed_runs.torch_answer(module)
+    samples = streamed_runs.samples_of(session, ask, streamed_runs.lengths_of(session))
     return Row(source=source, name=name, session=session, difference=_difference(session, samples))
 
 
-def _difference(session: Session, samples: list[streamed_forms.Sample]) -> float:
+def _difference(session: Session, samples: list[streamed_runs.Sample]) -> float:
     assert session.card is not None
     if session.card.streaming.verdict == "none":
         return float("inf")
-    return streamed_forms.largest_difference(session, samples)
+    return streamed_runs.largest_difference(session, samples)
 
 
 def main() -> int:

@@ -5,24 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import streamed_forms
+from support import streamed_keras
 from support.networks import build
-from support.streamed_forms import (
-    FORMS,
-    KERAS_FORMS,
-    KERAS_LENGTHS,
-    ONNX_FORMS,
-    Form,
-    Lambda,
-    Recurrent,
-    Steps,
-    largest_difference,
-    lengths_of,
-    made,
-    onnx_file,
-    samples_of,
-    torch_answer,
-)
+from support.streamed_forms import BTF, FORMS, ONNX_FORMS, Form
+from support.streamed_modules import Lambda, Recurrent, Steps
+from support.streamed_runs import Sample, largest_difference, lengths_of, made, onnx_file, samples_of, torch_answer
 from torch import nn
 
 from lstm_edge.commands.export import export
@@ -50,7 +37,7 @@ def form_of(name: str) -> Form:
     return next(form for form in FORMS if form.name == name)
 
 
-def check(session: Session, samples: list[streamed_forms.Sample], counts: tuple[int, int, int, int] | None) -> None:
+def check(session: Session, samples: list[Sample], counts: tuple[int, int, int, int] | None) -> None:
     assert session.card is not None
     streaming = session.card.streaming
     assert streaming.verdict in ("every-step", "last-step"), streaming.reason
@@ -77,14 +64,16 @@ def test_a_file_of_torchs_exporter(name: str) -> None:
 
 @pytest.mark.long
 def test_a_keras_file(tmp_path: Path) -> None:
-    streamed_forms.write_keras(tmp_path)
-    for number in range(len(KERAS_FORMS)):
+    streamed_keras.write_keras(tmp_path)
+    for number in range(len(streamed_keras.KERAS_FORMS)):
         file = tmp_path / f"{number}.onnx"
         export(tmp_path / f"{number}.keras", None, file)
         session = Session(file)
         (spec,) = session.inputs
         with np.load(tmp_path / f"{number}.npz") as arrays:
-            samples = [({spec.name: arrays[f"x{steps}"]}, arrays[f"y{steps}"]) for steps in KERAS_LENGTHS]
+            samples = [
+                ({spec.name: arrays[f"x{steps}"]}, arrays[f"y{steps}"]) for steps in streamed_keras.KERAS_LENGTHS
+            ]
         check(session, samples, None)
 
 
@@ -106,13 +95,13 @@ def test_a_keras_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_needs_the_whole_sequence_says_so(block: nn.Module, reason: str) -> None:
-    card = build(Steps(block, Recurrent(6, 8)).eval(), None, inputs=[streamed_forms.BTF]).card
+    card = build(Steps(block, Recurrent(6, 8)).eval(), None, inputs=[BTF]).card
     assert (card.streaming.verdict, card.streaming.reason) == ("none", reason)
 
 
 def test_caches_are_states_with_names_and_shapes() -> None:
     module = made(form_of("two convolutions in a row, strides 2 and 2, look-ahead"))
-    card = build(module, None, inputs=[streamed_forms.BTF]).card
+    card = build(module, None, inputs=[BTF]).card
     assert [(spec.input, spec.kind, spec.axes) for spec in card.states if spec.kind == "cache"] == [
         ("blocks.0.cache", "cache", ("batch", 6, 2)),
         ("blocks.2.cache", "cache", ("batch", 8, 4)),
