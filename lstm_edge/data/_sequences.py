@@ -193,13 +193,15 @@ def class_numbers(
     Raises:
         DataError: the model does not have a class.
     """
+    numbers: dict[int, int]
     if not own:
         numbers = {int(number): int(number) for number in present}
     elif labels:
         known = {label: number for number, label in enumerate(labels)}
-        numbers = {int(number): known.get(own[number], classes) for number in present}
+        numbers = {int(number): known.get(own[int(number)], classes) for number in present}
     else:
-        numbers = {int(n): int(own[n]) if own[n].isascii() and own[n].isdecimal() else classes for n in present}
+        names = {int(number): own[int(number)] for number in present}
+        numbers = {n: int(name) if name.isascii() and name.isdecimal() else classes for n, name in names.items()}
     for number, new in numbers.items():
         if new >= classes:
             shown = ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")

@@ -250,7 +250,7 @@ class Keeper:
             raise InputError(
                 f"step {at}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
             ) from error
-        answers = dict(zip(self._names, results, strict=True))
+        answers: dict[str, Any] = dict(zip(self._names, results, strict=True))
         new = {spec.input: answers[spec.output] for spec in self._states}
         if not all(all_finite(array.reshape(-1)) for array in new.values()):
             raise InputError(f"step {at}: the new state is not finite: it was discarded, and the old state was kept")

@@ -114,7 +114,7 @@ def find_tied(pairs: Iterable[tuple[Reader, LayerRequest]]) -> dict[Reader, Tied
     In int8 the scale of an embedding's row must be that of a linear layer's column, so the linear layer multiplies the
     transposed table. In float16 two linear layers can also share a matrix, one of them the transposed one.
     """
-    asked = [
+    asked: list[tuple[Embedding | Linear, Kind]] = [
         (reader, request.scheme.kind)
         for reader, request in pairs
         if isinstance(reader, Embedding | Linear) and not request.gates and not request.reason

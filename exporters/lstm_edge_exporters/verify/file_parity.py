@@ -40,7 +40,7 @@ _REFUSALS: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, TypeError, IndexError
 
 
 class _Runs(Protocol):
-    def run(self, output_names: Any, input_feed: Mapping[str, Array]) -> Sequence[Any]: ...
+    def run(self, output_names: Any, input_feed: Mapping[str, Array], /) -> Sequence[Any]: ...
 
 
 class Original:

@@ -133,7 +133,7 @@ class _Trial:
             f"calls of {', '.join(map(str, [*calls[:3], *['...'] * (len(calls) > 3)]))} steps" if calls else "one call"
         )
         pieces: list[dict[str, Array]] = []
-        start = 0
+        start, answers = 0, dict[str, Array]()
         try:
             for number, steps in enumerate(calls):
                 answers = self._call(state, start, steps, last=False)

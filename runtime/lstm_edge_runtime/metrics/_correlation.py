@@ -45,7 +45,7 @@ class Correlation(Metric):
         x, y = x - x.mean(axis=0), y - y.mean(axis=0)
         moments = np.concatenate([x, y, x * x, y * y, x * y, np.ones((len(y), 1))], axis=1)
         if units is not None:
-            moments = np.stack([np.bincount(units, column) for column in moments.T], axis=1)
+            moments = np.stack([np.bincount(units, column).astype(np.float64) for column in moments.T], axis=1)
         return Counts(counts=moments, finish=_correlation)
 
     def estimate_sequences(

@@ -139,5 +139,5 @@ class F1(Detector):
         marks = (found & there, found & ~there, ~found & there)
         counts = np.stack([mark.sum(axis=1) for mark in marks], axis=1).astype(np.float64)
         if units is not None:
-            counts = np.stack([np.bincount(units, column) for column in counts.T], axis=1)
+            counts = np.stack([np.bincount(units, column).astype(np.float64) for column in counts.T], axis=1)
         return Counts(counts=counts, finish=f1_of)
