@@ -49,10 +49,7 @@ test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte 
 	$(BIN)/python .ci/wheels.py dist aarch64
 	tests/arm64/run.sh $(BIN)/python dist/lstm_edge-*-manylinux_2_28_aarch64.whl
 
-test-docs-caches: $(VENV)/ready $(LIBRARY)  ## regenerate the table of forms in docs/caches.md
-	$(BIN)/python benchmarks/caches.py --write
-
-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
+test-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
 
@@ -143,6 +140,9 @@ docs-adopting: $(VENV)/ready $(LIBRARY)  ## measure what adopting costs and writ
 
 docs-denoiser: $(VENV)/ready $(LIBRARY)  ## regenerate the tables in docs/denoiser.md (needs GTCRN's files, see there)
 	$(BIN)/python benchmarks/denoiser.py --write
+
+docs-caches: $(VENV)/ready $(LIBRARY)  ## regenerate the table of forms in docs/caches.md
+	$(BIN)/python benchmarks/caches.py --write
 
 silero: $(VENV)/ready $(LIBRARY)  ## regenerate the table in docs/silero.md
 	$(BIN)/python benchmarks/silero.py --write

@@ -158,8 +158,10 @@ def fit_targets(answers: Answers, name: str, model: str) -> tuple[Array, ...]:
 def _fitted(answers: Answers, name: str, model: str, *, dropped: int | None) -> tuple[Array, ...]:
     """Fit the targets to an output, or to an output without its axis ``dropped``."""
     data = answers.data
-    rows = [np.asarray(row) for row in data.targets[name]]
     axes, time = answers.axes(name)
+    rows = [np.asarray(row) for row in data.targets[name]]
+    if answers.specs[name].axes[:1] == (1,):
+        rows = [_without_fixed_batch(row, len(axes) - (dropped is not None), stepped=time is not None) for row in rows]
     kept = [place for place in range(len(axes)) if place != dropped]
     place = None if time is None else kept.index(time)
     sizes = [row.shape if time is None else np.moveaxis(row, 0, time).shape for row in answers.outputs[name]]
@@ -178,6 +180,12 @@ def _fitted(answers: Answers, name: str, model: str, *, dropped: int | None) -> 
     )
     found = [fit.apply(row, steps=None if steps is None else steps[number]) for number, row in enumerate(rows)]
     return tuple(row if place is None else np.moveaxis(row, place, 0) for row in found)
+
+
+def _without_fixed_batch(row: Array, rank: int, *, stepped: bool) -> Array:
+    """Return a target without the batch axis of 1 that the model's output has, if it has it as the inputs do."""
+    place = 1 if stepped else 0
+    return row.squeeze(place) if row.ndim == rank + 1 and row.shape[place] == 1 else row
 
 
 def _class_axis(axes: Axes, time: int | None) -> int | None:

@@ -144,7 +144,7 @@ def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypatch):
-    def refuse(reader, request, rounder):
+    def refuse(*_arguments):
         raise Refusal("its weights are odd")
 
     monkeypatch.setattr(sys.modules["lstm_edge_exporters.quantize.rewrite"], "emit", refuse)
@@ -250,7 +250,7 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
         (["--input", X, "--confidence", "0.9"], "--confidence requires validation data"),
         (["--input", X, "--scheme", "int8", "--data", "vowels"], "data 'vowels': no such data set"),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "-1pt"], "budget '-1pt': expec"),
-        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--metric", "f1"], "metric 'f1': unknown"),
+        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--metric", "f3"], "metric 'f3': unknown"),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels"], "input 'x' is float32[batch, time, 3], but"),
         (["--input", X, "--weights", "none.pt"], "none.pt: no such file"),
     ],

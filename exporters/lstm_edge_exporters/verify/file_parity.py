@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from lstm_edge_exporters.onnx_graph.reading import parse_model, parse_proto
+from lstm_edge_exporters.onnx_graph.reading import parse_model, parse_proto, read_proto
 from lstm_edge_exporters.verify.cases import GRID, Case, Comparison, within
 from lstm_edge_exporters.verify.chunks import cut_time, join_time
 from lstm_edge_exporters.verify.compare import worst
@@ -64,12 +64,13 @@ class Original:
             ArtifactError: onnxruntime cannot read it, or ends the process that opens it.
         """
         proto, _reading = parse_proto(data)
+        del proto.metadata_props[:]  # it may be large, and what is asked of the copy are its nodes
         self.tolerance = HALF if half else EXPORT
         self.outputs = [value.name for value in proto.graph.output]
         self.against = "the original file, computed in float32" if widened else "the original file"
         self._session: _Runs
         try:
-            if may_abort(parse_model(data)):
+            if may_abort(read_proto(proto)):
                 self._session = GuardedSession(data, basic=half)
             else:
                 self._session = _open_half(data) if half else open_session(data)

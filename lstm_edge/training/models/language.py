@@ -65,11 +65,10 @@ class LanguageModelConfig(RecurrentConfig):
     def device_bytes(self) -> int:
         """Bytes of the int8 weights on the device: 1 per weight, 4 per row scale and per bias.
 
-        Diagonal peepholes stay float32. Tied embeddings count twice: the embedding is quantized by rows and the last
-        layer by columns, with different scales.
+        Diagonal peepholes stay float32. A tied embedding is stored once: the last layer's columns are its rows.
         """
         size = self.projection or self.hidden
-        total = self.tokens * (self.embedding + 4) + self.tokens * (size + 4 + 4)
+        total = self.tokens * (size + 4 + 4) + (0 if self.tied else self.tokens * (self.embedding + 4))
         for layer in range(self.layers):
             inputs = self.embedding if layer == 0 else size
             total += 4 * self.hidden * (inputs + size + 3 * 4)
