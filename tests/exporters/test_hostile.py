@@ -99,6 +99,7 @@ def _arguments(command: str, path: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("command", list(HARMLESS))
 def test_a_hostile_file_is_refused_in_one_sentence(command: str, folder: Path) -> None:
     before = {entry.name for entry in folder.iterdir()}

@@ -79,6 +79,7 @@ def test_the_state_of_a_decoder_is_its_own(folder: Path) -> None:
     assert session.card.streaming.verdict == "every-step"
 
 
+@pytest.mark.long
 def test_random_graphs(tmp_path: Path) -> None:
     """Masks, models in models and attention in any order; another draw each needs only another first number."""
     run_graphs(tmp_path, 0, RANDOM)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 ROWS = ((4, 9, 2), (1, 3, 13, 13, 7), (6,), (2, 1, 8, 5))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", LENGTH_FORMS, ids=str)
 def test_a_form_of_lengths_gives_pytorchs_answers(form: LengthForm) -> None:
     module = seeded(form.make())

@@ -53,6 +53,7 @@ def by_hand(name: str, x: np.ndarray) -> np.ndarray:
     return torch.stack(outputs, 1).numpy()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_cell_is_one_scan_and_gives_the_steps_answers(name: str) -> None:
     proto = onnx.load_from_string(exported(name))

@@ -16,7 +16,7 @@ from support.networks import NETWORKS, build, exported, input_spec, quantized
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime.card import CARD_KEY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.environments import linked_environment, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 # What the device has beside the wheel, and what the tests there need.

@@ -147,6 +147,7 @@ def demo_search(source, folder, max_drop, **options):
     return quantize_to_budget(asked, timer=no_timer)
 
 
+@pytest.mark.long
 def test_the_demos_model_keeps_a_point(train, tmp_path):
     source = demo_model(train, tmp_path, 0)
     report = demo_search(source, tmp_path, "1pt", max_evaluations=60)

@@ -283,6 +283,7 @@ def test_the_command_takes_a_pair_of_arrays(folder, files):
     assert json.loads(result.stdout)["reference"] == 1.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "metric"),
     [(KeywordSpotter, "accuracy"), (Denoiser, None), (Policy, "mean-squared-error:output=action")],

@@ -55,7 +55,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n == "keras" else n for n in READERS])
 def test_each_bit_of_a_file_may_be_another(name: str, reader, folder: Path) -> None:
     """Whatever else is raised, a warning too, fails the test."""
     case: Reader = reader(name)

@@ -260,6 +260,7 @@ def accepts(port):
     return True
 
 
+@pytest.mark.long
 @pytest.mark.skipif(postgresql_folder() is None, reason="no PostgreSQL server here: make test-postgresql installs it")
 def test_two_processes_share_a_study_on_postgresql_and_do_no_trial_twice(tmp_path):
     import psycopg

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from lstm_edge.checkpoint import load_checkpoint
 from lstm_edge.cli import app
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 
