@@ -112,7 +112,7 @@ class LSTM(nn.LSTM):
                     nn.init.ones_(parameter.detach()[self.hidden_size : 2 * self.hidden_size])
 
     # nn.LSTM declares forward with overloads on the input's type; this method accepts all of them, and lengths.
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # lengths, and both kinds of input in one signature
         self,
         input: Tensor | PackedSequence,  # noqa: A002  nn.LSTM's own name for it, which callers may spell out
         hx: tuple[Tensor, Tensor] | None = None,

@@ -1,4 +1,4 @@
-"""A recurrent policy with several inputs and resets: trained, exported, quantized, judged by a metric of its own, run.
+"""A recurrent policy with several inputs and resets: trained, exported, quantized, judged by its own metric, run.
 
 A cart on a plane must drive to a beacon that it sees only in the first steps of an episode, so it must remember it.
 ``python policy.py [FOLDER]`` trains the policy to act as an expert that knows the beacon, and writes its files there.

@@ -23,7 +23,7 @@ def check_label_names(labels: Sequence[str] | None, task: str | None) -> None:
     """Refuse names that cannot be those of classes, before anything slow starts.
 
     Raises:
-        InputError: there is no name, one is empty, given twice or no text, or the task has no classes.
+        InputError: there is no name; a name is empty, given twice or not a text; or the task has no classes.
     """
     if labels is None:
         return
@@ -34,7 +34,7 @@ def check_label_names(labels: Sequence[str] | None, task: str | None) -> None:
             raise InputError(f"labels[{index}] is {label!r}, expected the name of a class")
     twice = [label for index, label in enumerate(labels) if label in labels[:index]]
     if twice:
-        raise InputError(f"labels has {twice[0]!r} twice: each class needs a name of its own")
+        raise InputError(f"labels has {twice[0]!r} twice: each class needs its own name")
     if task in ("forecast", "language-model"):
         raise InputError(f"labels are the names of classes, and a model of the task {task!r} has none: leave them out")
 

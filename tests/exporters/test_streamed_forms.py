@@ -10,10 +10,11 @@ from support.networks import build
 from support.streamed_forms import BTF, FORMS, ONNX_FORMS, Form
 from support.streamed_modules import Lambda, Recurrent, Steps
 from support.streamed_runs import Sample, largest_difference, lengths_of, made, onnx_file, samples_of, torch_answer
-from torch import nn
+from torch import Tensor, nn
 
 from lstm_edge.commands.export import export
 from lstm_edge_exporters.adopt import adopt_bytes
+from lstm_edge_exporters.verify.compare import assert_close
 from lstm_edge_exporters.verify.parity import EXPORT
 from lstm_edge_runtime.session import Session
 
@@ -97,6 +98,33 @@ def test_a_keras_file(tmp_path: Path) -> None:
 def test_what_needs_the_whole_sequence_says_so(block: nn.Module, reason: str) -> None:
     card = build(Steps(block, Recurrent(6, 8)).eval(), None, inputs=[BTF]).card
     assert (card.streaming.verdict, card.streaming.reason) == ("none", reason)
+
+
+class Outputs(nn.Module):
+    """One output at once, and one that sees two later steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.conv, self.head = nn.GRU(6, 8, batch_first=True), nn.Conv1d(8, 5, 5, padding=2), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.gru(x)[0]
+        return self.conv(y.transpose(1, 2)), self.head(y)
+
+
+def test_outputs_wait_for_the_slowest() -> None:
+    module = Outputs().eval()
+    session = Session(build(module, None, inputs=[BTF]).data)
+    x = np.random.default_rng(4).standard_normal((1, 11, 6)).astype(np.float32)
+    stream = session.stream()
+    pieces = [stream.push(frame[None]) for frame in x[0]] + [stream.flush()]
+    with torch.no_grad():
+        expected = [tensor.numpy() for tensor in module(torch.from_numpy(x))]
+    for name, axis, whole in zip(("output_0", "output_1"), (2, 1), expected, strict=True):
+        sizes = [piece[name].shape[axis] for piece in pieces]
+        assert sizes == [0, 0, *[1] * 9, 2]
+        joined = np.concatenate([piece[name] for piece in pieces], axis=axis)
+        assert_close(name, joined, whole, EXPORT)
 
 
 def test_caches_are_states_with_names_and_shapes() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from support.api_only import CALLBACKS, ONLY_FROM_PYTHON, PRESENTATION
 from support.budget_models import write_classifier, write_data
-from support.option_meanings import CALLBACKS, ONLY_FROM_PYTHON, PRESENTATION
 from torch import nn
 
 import lstm_edge

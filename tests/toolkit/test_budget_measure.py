@@ -3,38 +3,18 @@
 import dataclasses
 
 import pytest
+from support.auto_worlds import REPORT
 
 from lstm_edge.precision_search.journal import Journal
 from lstm_edge.precision_search.measure import Built, Workbench
-from lstm_edge.validation.report import ValidationReport
 from lstm_edge_runtime.errors import DataError
 
-REPORT = ValidationReport(
-    metric="own",
-    unit="points",
-    data="few.npz",
-    samples=2,
-    reference=1.0,
-    candidate=1.0,
-    drop=0.0,
-    budget="1",
-    max_drop=1.0,
-    passed=True,
-    confidence=0.95,
-    drop_bound=0.0,
-    seed=0,
-    agreement=None,
-    max_abs_difference=0.0,
-    mean_abs_difference=0.0,
-    snr_db=float("inf"),
-    reference_bytes=10,
-    candidate_bytes=5,
-)
+OWN = dataclasses.replace(REPORT, metric="own", unit="points", data="few.npz", samples=2, budget="1", max_drop=1.0)
 
 
 @pytest.mark.parametrize(("field", "shown"), [("drop_bound", "high"), ("candidate_low", "value_low"), ("drop", "drop")])
 def test_an_undefined_bound_is_one_sentence(tmp_path, field, shown):
-    report = dataclasses.replace(REPORT, **{field: float("nan")})
+    report = dataclasses.replace(OWN, **{field: float("nan")})
     journal = Journal(tmp_path / "out.search", {}, resume=False)
     judges = {"tuning": lambda _data: report, "held-out": lambda _data: report}
     bench = Workbench(build=lambda _parts: Built(data=b"x", saved=1), judges=judges, journal=journal)
@@ -45,7 +25,7 @@ def test_an_undefined_bound_is_one_sentence(tmp_path, field, shown):
 
 def test_an_exact_candidate_has_no_ratio_and_is_no_error(tmp_path):
     journal = Journal(tmp_path / "out.search", {}, resume=False)
-    judges = {"tuning": lambda _data: REPORT, "held-out": lambda _data: REPORT}
+    judges = {"tuning": lambda _data: OWN, "held-out": lambda _data: OWN}
     bench = Workbench(build=lambda _parts: Built(data=b"x", saved=1), judges=judges, journal=journal)
     assert bench.evaluate({"head": "int8"}, "search").snr_db is None
     journal.remove()

@@ -165,7 +165,7 @@ def test_adopt_takes_them_too(tmp_path):
         ("", None, r"^labels\[0\] is '', expected the name of a class$"),
         ((), None, r"^labels is empty: give the name of each class"),
         ("a,b,,c", None, r"^labels\[2\] is '', expected the name of a class$"),
-        ("a,b,c,a", None, r"^labels has 'a' twice: each class needs a name of its own$"),
+        ("a,b,c,a", None, r"^labels has 'a' twice: each class needs its own name$"),
         ((1, 2, 3, 4), None, r"^labels\[0\] is 1, expected the name of a class$"),
         ("@none", None, r"^none: the labels cannot be read \(.*No such file"),
         (NAMES, "forecast", r"^labels are the names of classes, and a model of the task 'forecast' has none"),

@@ -98,7 +98,7 @@ def _ends(options: Options, windows: Windows) -> tuple[tuple[int, int], ...]:
         if windows.padding == "valid":
             ends.append((0, -(max(span, stride) - span if more is None else more)))
             continue
-        # As many steps in all are to be left as Keras says: L * stride, or with output_padding of its own.
+        # Keras cuts the result to L * stride steps, or to a length that output_padding sets.
         kept = stride + span - 2 if more is None else span + span % 2 - 2 + more
         first = min(kept // 2 + kept % 2, span - 1)
         ends.append((span - 1 - first, span - 1 - (kept - first)))

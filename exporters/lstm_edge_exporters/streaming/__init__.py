@@ -74,9 +74,10 @@ def make_streamable(
                 raise NotStreamable(rewriter.refused[value])
         leaving = [value for value in model.graph.outputs if value.name in outputs]
         moving = [value for value in leaving if rewriter.flow(value) is not None]
-        align(rewriter, moving)
+        pooled = [value for value in leaving if value not in moving]
+        moving = align(rewriter, moving)
         ends = [rewriter.flows[value] for value in moving]
-        if len(moving) < len(leaving) or not ends:
+        if pooled or not ends:
             ends = [*ends, *(rewriter.picked or rewriter.layers)]
         if not ends:
             raise NotStreamable("no output depends on the steps of the input")
@@ -85,7 +86,7 @@ def make_streamable(
         rewriter.finish(counts.every, counts.settled)
     drop_unused(model)
     early = not all(np.array_equal(flow.given, flow.total) for flow in ends[len(moving) :])
-    names = [str(value.name) for value in leaving if value not in moving]
+    names = [str(value.name) for value in pooled]
     return Streamable(
         states=tuple(rewriter.states),
         counts=counts,

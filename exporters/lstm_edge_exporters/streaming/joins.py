@@ -67,15 +67,38 @@ def _spread(rewriter: Rewriter, node: ir.Node, value: ir.Value, leader: ir.Value
     return rewriter.node(node, "Expand", [one, shape], like=value)
 
 
-def align(rewriter: Rewriter, outputs: Sequence[ir.Value]) -> None:
+def align(rewriter: Rewriter, outputs: Sequence[ir.Value]) -> list[ir.Value]:
     """Let the outputs of the graph wait for the slowest, so that each call gives as many steps of each.
+
+    Returns:
+        The outputs; one that waits is another value of the same name.
 
     Raises:
         NotStreamable: they have different numbers of steps.
     """
-    flows = [rewriter.flows[value] for value in outputs if not rewriter.flows[value].constant]
+    moving = [value for value in outputs if not rewriter.flows[value].constant]
+    flows = [rewriter.flows[value] for value in moving]
     if len(flows) < 2 or all(flow.same_steps(flows[0]) for flow in flows):
-        return
+        return list(outputs)
     if any(not np.array_equal(flow.total, flows[0].total) for flow in flows):
         raise NotStreamable("the outputs have different numbers of steps")
-    raise NotStreamable("one output sees later steps than another one")
+    least = np.minimum.reduce([flow.given for flow in flows])
+    leader = next((value for value, flow in zip(moving, flows, strict=True) if np.array_equal(flow.given, least)), None)
+    if leader is None:
+        raise NotStreamable("the outputs wait for each other by turns")
+    slowest = rewriter.flows[leader]
+    return [
+        value
+        if value not in moving or rewriter.flows[value].same_steps(slowest)
+        else _output_that_waits(rewriter, value, leader, slowest)
+        for value in outputs
+    ]
+
+
+def _output_that_waits(rewriter: Rewriter, value: ir.Value, leader: ir.Value, slowest: Flow) -> ir.Value:
+    name, flow = str(value.name), rewriter.flows[value]
+    node = rewriter.append_identity(value, name)
+    node.replace_input_with(0, _waiting(rewriter, node, value, leader, slowest))
+    waiting = node.outputs[0]
+    rewriter.flows[waiting] = Flow(axis=flow.axis, given=slowest.given, total=slowest.total, rate=slowest.rate)
+    return waiting

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.constants import constant_of
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_output, replace_node
-from lstm_edge_exporters.onnx_graph.names import name_in, unique_name
+from lstm_edge_exporters.onnx_graph.names import name_in, rename, unique_name
 from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.streaming.flow import Flow, Table
 from lstm_edge_exporters.streaming.measure import Dims, Measured
@@ -273,6 +273,19 @@ class Rewriter:
     def _set(value: ir.Value, numbers: Table) -> None:
         value.const_value = ir.tensor(np.ascontiguousarray(numbers), name=value.name)
         value.shape = ir.Shape(numbers.shape)
+
+    def append_identity(self, value: ir.Value, name: str) -> ir.Node:
+        """Let an output of the graph leave by a node of its own at the end; the value itself gets another name."""
+        rename(self.graph, value, unique_name(self.graph, f"{name}:early"))
+        node = ir.node("Identity", [value], num_outputs=1, name=unique_name(self.graph, f"{name}/Identity"))
+        leaving = node.outputs[0]
+        leaving.name, leaving.shape, leaving.type = name, value.shape, value.type
+        self.dims[leaving] = self.dims_of(value) if value in self.dims else self.measured.dims[name]
+        self.dims[value] = self.dims[leaving]
+        self.graph.append(node)
+        name_in(self.graph, added=[node])
+        self.graph.outputs[list(self.graph.outputs).index(value)] = leaving
+        return node
 
     # Values that are joined
 
