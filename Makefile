@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-caches docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-caches docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -149,6 +149,9 @@ silero: $(VENV)/ready $(LIBRARY)  ## regenerate the table in docs/silero.md
 
 bench-kernels: $(LIBRARY)  ## compare the kernels with onnxruntime and with their limits (three minutes, a quiet machine)
 	$(BIN)/python benchmarks/kernels.py
+
+bench-peers: $(VENV)/ready $(LIBRARY)  ## compare with every other runtime and fill docs/peers.md (ten minutes, a quiet machine; half an hour the first time)
+	$(BIN)/python benchmarks/peers/run.py --write
 
 clean:  ## remove the files that the targets above create
 	rm -rf $(VENV) $(LIBRARY) .cache build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

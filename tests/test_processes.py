@@ -17,6 +17,8 @@ STARTS = {
     "benchmarks/kernels.py": "a compiler, and the program it made",
     "benchmarks/kernel_models.py": "python_command",
     "benchmarks/language_model.py": "python_command",
+    "benchmarks/peers/environments.py": "venv and pip, isolated",
+    "benchmarks/peers/workers.py": "worker.py by the isolated interpreter of a peer's environment",
     "benchmarks/quantization.py": "python_command",
     "benchmarks/selection.py": "python_command",
     "benchmarks/startup.py": "python_command",
@@ -27,6 +29,8 @@ STARTS = {
 # Files that may call the interpreter other than by python_command; each `-c` and `-m` in them comes after -I.
 INTERPRETER = {
     "runtime/lstm_edge_runtime/fresh_python.py",
+    "benchmarks/peers/environments.py",
+    "benchmarks/peers/run.py",
     "benchmarks/silero.py",
     "docs/generate.py",
     ".ci/wheels.py",
