@@ -14,7 +14,7 @@ from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.function_check import DOMAIN
 from lstm_edge_runtime.model_reading import ModelReading
 
-__all__ = ["LARGEST_COLUMN_SUM", "check_column_sums"]
+__all__ = ["LARGEST_COLUMN_SUM", "RAW_CONTENT", "check_column_sums"]
 
 # docs/operators.md: with activations in -127..127 every sum is below 2**24, up to which float32 holds every integer.
 LARGEST_COLUMN_SUM = (2**24 - 1) // 127
@@ -23,7 +23,7 @@ _INT8 = 3  # TensorProto.DataType
 _ROWS_AT_ONCE = 4096
 # The content is read for the few tensors that are checked: a file may have a million others.
 _TENSOR = SCHEMAS["TensorProto"]
-_CONTENT = Schema(
+RAW_CONTENT = Schema(
     tags={tag: replace(f, kept=f.name in {"dims", "data_type", "raw_data"}) for tag, f in _TENSOR.tags.items()},
     numbers=_TENSOR.numbers,
 )
@@ -62,7 +62,7 @@ def _check_graph(data: bytes, graph: Message, outer: dict[str, Message]) -> None
 
 
 def _check_tensor(data: bytes, operator: str, name: str, stored: Message) -> None:
-    tensor = read_again(data, stored, _CONTENT)
+    tensor = read_again(data, stored, RAW_CONTENT)
     dims, raw = tensor.numbers("dims", data), tensor.fields.get("raw_data")
     if tensor.number("data_type") != _INT8 or len(dims) != 2 or not raw or dims[0] <= _MOST_ROWS:
         return

@@ -25,6 +25,7 @@ from lstm_edge_runtime.providers import (
     measure_placement,
     open_session,
 )
+from lstm_edge_runtime.sparse_index import check_sparse_matrices
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import completes, is_one_to_one
 from lstm_edge_runtime.stream import Stream
@@ -144,6 +145,7 @@ class Session:
         self.kernels = library.instruction_set if library is not None and self.operators else None
         if self.kernels is None and self.operators:
             check_column_sums(data, reading)
+            check_sparse_matrices(data, reading)
         self.onnxruntime_session = open_session(
             data,
             provider=provider,

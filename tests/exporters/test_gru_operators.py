@@ -1,6 +1,7 @@
 """The GRU operators: function bodies on onnxruntime, their NumPy model, the float64 equations, their document."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from onnx import helper
 from support.networks import snr_db
 from support.onnx_files import FLOAT, gru_weights, model, operator_session
+from support.stored_weights import stored, tried
 
 from lstm_edge import reference
 from lstm_edge_exporters.functions import (
@@ -28,7 +30,7 @@ from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 from lstm_edge_runtime.providers import open_session
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
-VARIANTS = all_grus()
+VARIANTS = tried(all_grus())
 OUTPUTS = ("y", "h_out")
 FOUR_BITS = (
     Scheme(kind="int4", block=32),
@@ -52,12 +54,9 @@ def float_weights(variant: GruVariant, inputs: int, H: int, seed: int = 0) -> di
 
 def rounded_weights(variant: GruVariant, inputs: int, H: int, seed: int = 0) -> dict[str, np.ndarray]:
     weights: dict[str, np.ndarray] = {}
-    scheme = FOUR_BITS[(seed + inputs) % len(FOUR_BITS)] if variant.int4 else Scheme()
+    scheme, rng = FOUR_BITS[(seed + inputs) % len(FOUR_BITS)], np.random.default_rng(seed)
     for name, array in float_weights(variant, inputs, H, seed).items():
-        if variant.is_quantized(name):
-            weights |= {f"{name}{suffix}": part for suffix, part in round_matrix(name, array, scheme).items()}
-        else:
-            weights[name] = array
+        weights |= stored(variant, name, array, scheme, rng)
     return weights
 
 
@@ -104,11 +103,11 @@ def ids(variant: GruVariant) -> str:
     return variant.name
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.int8], ids=ids)
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.storage == "int8"], ids=ids)
 def test_the_models_equations_are_the_references(variant: GruVariant) -> None:
     for sizes in SIZES:
         weights, feeds = float_weights(variant, *sizes[:2]), random_feeds(variant, *sizes)
-        got, expected = run_model(variant, weights, feeds, precision="float32"), run_reference(variant, weights, feeds)
+        got, expected = run_model(variant, weights, feeds, storage="float32"), run_reference(variant, weights, feeds)
         for name in OUTPUTS:
             assert_close(f"{variant.name} {sizes}: {name}", got[name], expected[name].astype(np.float32), CLOSE)
 
@@ -170,7 +169,7 @@ def test_one_step_differs_by_sigmoid_alone_or_by_a_flip_that_is_there(variant: G
             assert_close("h_out", got["h_out"], expected["h_out"], CLOSE)
             continue
         # One step of 127 in a row of at most one, times the largest weight; two flips in a row were never seen.
-        quantum = (15 if variant.int4 else 127) * float(weights["r_scale"].max()) / 127
+        quantum = (15 if variant.storage == "int4" else 127) * float(weights["r_scale"].max()) / 127
         off = np.abs(got["h_out"] - expected["h_out"])
         assert off.max() < CLOSE.absolute + 2 * quantum
         assert np.mean(off > CLOSE.absolute) < 0.25
@@ -202,7 +201,7 @@ def test_a_short_row_stops_and_an_empty_one_keeps_its_state(variant: GruVariant)
         if length:
             np.testing.assert_array_equal(got["h_out"][0, row], got["y"][length - 1, row])
     # The same row without lengths, cut to its own.
-    whole = GruVariant(reset_after=variant.reset_after, int4=variant.int4)
+    whole = replace(variant, ragged=False)
     cut = {"x": np.ascontiguousarray(feeds["x"][:2, 2:3]), "h": np.ascontiguousarray(feeds["h"][:, 2:3])}
     np.testing.assert_array_equal(run_body(whole, weights, cut)["h_out"][:, 0], got["h_out"][:, 2])
 
@@ -275,7 +274,7 @@ def test_signal_to_noise_against_the_float64_equations(reset_after: bool, inputs
     floats, feeds = float_weights(variant, inputs, hidden), random_feeds(variant, inputs, hidden, 4, 100)
     expected = run_reference(variant, floats, feeds)["y"]
     for four, least in ((False, 38.0), (True, 17.0)):
-        variant = GruVariant(reset_after=reset_after, int4=four)
+        variant = GruVariant(reset_after=reset_after, storage="int4" if four else "int8")
         weights: dict[str, np.ndarray] = {}
         for name, array in floats.items():
             parts = (
@@ -289,7 +288,8 @@ def test_signal_to_noise_against_the_float64_equations(reset_after: bool, inputs
 
 
 def test_names_and_variants() -> None:
-    assert [variant.name for variant in VARIANTS] == [
+    alike = [v.name for v in sorted(all_grus(), key=lambda v: (v.reset_after, v.ragged)) if v.w_storage is None]
+    assert [name for name in alike if "Sparse" not in name] == [
         "GruInt8V1",
         "GruInt4V1",
         "GruRaggedInt8V1",
@@ -300,7 +300,7 @@ def test_names_and_variants() -> None:
         "GruResetAfterRaggedInt4V1",
     ]
     digests = function_digests()
-    for variant in VARIANTS:
+    for variant in all_grus():
         assert parse_gru_name(variant.name) == variant
         assert parse_cell_name(variant.name) is None
         function = function_for(variant.name)
@@ -309,7 +309,7 @@ def test_names_and_variants() -> None:
         assert tuple(function.output) == OUTPUTS
         assert variant.name in digests
     assert len(set(digests.values())) == len(digests)
-    int4 = GruVariant(reset_after=True, ragged=True, int4=True)
+    int4 = GruVariant(reset_after=True, ragged=True, storage="int4")
     assert int4.inputs == ("x", "h", "lengths", "w", "w_scale", "w_zero", "r", "r_scale", "r_zero", "b", "rb")
     assert GruVariant().inputs == ("x", "h", "w", "w_scale", "r", "r_scale", "b")
     for wrong in ("GruV1", "GruInt8V2", "GruRaggedResetAfterInt8V1", "LstmInt8V1", "GruInt8V1X", "XGruInt8V1", ""):
@@ -325,5 +325,6 @@ def test_the_document_says_what_the_model_does() -> None:
     assert "r z n" in section
     for line in ("h' = ((1 - z) · n) + (z · h)", "n = tanh(x_n + r · (h_n + rb))", "n = tanh(x_n + h_n)"):
         assert line in section
-    assert "from `GruInt8V1` to `GruResetAfterRaggedInt4V1`" in section
-    assert f"there are {len(VARIANTS)} cells" in section
+    assert "from `GruInt8V1` to `GruResetAfterRaggedWSparseInt8RInt4V1`" in section
+    assert "there are 4 cells in each of nine storages" in section
+    assert len({variant.name for variant in all_grus()}) == 4 * 9

@@ -46,7 +46,7 @@ def recurrent_file() -> bytes:
     arrays |= {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     arrays["state"] = np.zeros((1, 1, H), np.float32)
     cell = helper.make_node(own.name, ["x", "state", "state", *shapes], ["y_own"], name="own", domain=DOMAIN)
-    eight = helper.make_node(CellVariant(int8=True).name, ["x"], ["y_eight"], name="eight", domain=DOMAIN)
+    eight = helper.make_node(CellVariant(storage="int8").name, ["x"], ["y_eight"], name="eight", domain=DOMAIN)
     nodes += [dynamic, cell, eight]
     graph = helper.make_graph(
         nodes,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.onnx_files import operator_session
+from support.stored_weights import stored, tried
 
 from lstm_edge_exporters.functions import (
     DOMAIN,
@@ -25,9 +26,9 @@ from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
 
-VARIANTS = all_cells()
-FLOATS = [variant for variant in VARIANTS if not (variant.int8 or variant.int4)]
-ROUNDED = [variant for variant in VARIANTS if variant.int8 or variant.int4]
+VARIANTS = tried(all_cells())
+FLOATS = [variant for variant in VARIANTS if variant.storage == "float32"]
+ROUNDED = [variant for variant in VARIANTS if variant.storage != "float32"]
 # How the four-bit matrices are made: every form that the operators allow.
 FOUR_BITS = (
     Scheme(kind="int4", block=32),
@@ -48,14 +49,10 @@ def random_weights(variant: CellVariant, inputs: int, H: int, P: int, seed: int 
     shapes["p"] = (3, H) if variant.peephole == "diagonal" else (H, 3 * H)
     weights: dict[str, np.ndarray] = {}
     for name in variant.weights:
-        if name.endswith(("_scale", "_zero")):
+        if "_" in name:
             continue
         array = (rng.standard_normal(shapes[name]) / np.sqrt(max(1, shapes[name][0]))).astype(np.float32)
-        if (variant.int8 or variant.int4) and variant.is_quantized(name):
-            scheme = FOUR_BITS[(seed + inputs) % len(FOUR_BITS)] if variant.int4 else Scheme()
-            weights |= {f"{name}{suffix}": part for suffix, part in round_matrix(name, array, scheme).items()}
-        else:
-            weights[name] = array
+        weights |= stored(variant, name, array, FOUR_BITS[(seed + inputs) % len(FOUR_BITS)], rng)
     return weights
 
 
@@ -126,16 +123,18 @@ def test_one_rounded_step_differs_by_sigmoid_alone_or_by_a_flip_that_is_there(va
         # times a weight of at most 127 scales. Two flips in one product of these sizes were never seen.
         late = [name for name in ("po", "v") if f"{name}_scale" in weights]
         step = max(float(np.abs(expected["c_out"]).max()), 1.0) / 127
-        largest = 15 if variant.int4 else 127
+        largest = 15 if variant.storage == "int4" else 127
         quantum = sum(step * largest * float(weights[f"{name}_scale"].max()) for name in late)
         off = np.abs(got["h_out"] - expected["h_out"])
         assert off.max() < CLOSE.absolute + 2 * quantum
-        assert np.mean(off > CLOSE.absolute) < 0.25
+        # A flip moves its whole row.
+        rows = (off > CLOSE.absolute).any(axis=(0, 2))
+        assert rows.sum() <= max(1, len(rows) // 4)
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
 def test_zero_denormal_and_huge_rows(int8: bool) -> None:
-    variant = CellVariant(ragged=False, int8=int8)
+    variant = CellVariant(ragged=False, storage="int8" if int8 else "float32")
     weights = random_weights(variant, 5, 4, 4)
     feeds = random_feeds(variant, 5, 4, 4, 4, 3)
     feeds["x"][:, 0] = 0.0
@@ -214,7 +213,7 @@ def test_sums_stay_exact_however_long_the_row(columns: int) -> None:
 
 def test_a_model_without_rounding_would_not_pass() -> None:
     """The comparison above can fail: the float cell is far from the int8 one."""
-    variant, sizes = CellVariant(int8=True), SIZES[2]
+    variant, sizes = CellVariant(storage="int8"), SIZES[2]
     weights, feeds = random_weights(variant, *sizes[:3]), random_feeds(variant, *sizes)
     exact = {name: weights[name].astype(np.float32) * weights[f"{name}_scale"] for name in ("w", "r")}
     far = run_model(CellVariant(), exact | {"b": weights["b"]}, feeds)
@@ -222,24 +221,41 @@ def test_a_model_without_rounding_would_not_pass() -> None:
 
 
 def test_names_and_variants() -> None:
-    assert len({variant.name for variant in VARIANTS}) == 36
-    for variant in VARIANTS:
+    assert len({variant.name for variant in all_cells()}) == 12 * (1 + 3 * 3)
+    for variant in all_cells():
         assert parse_cell_name(variant.name) == variant
         function = function_for(variant.name)
         assert (function.domain, function.name) == (DOMAIN, variant.name)
         assert tuple(function.input) == variant.inputs
         assert tuple(function.output) == ("y", "h_out", "c_out")
-    for wrong in ("LstmV2", "lstmV1", "LstmInt8RaggedV1", "LstmProjectedFullV1", "XLstmV1", "LstmV1X", ""):
+    for wrong in (
+        "LstmV2",
+        "lstmV1",
+        "LstmInt8RaggedV1",
+        "LstmProjectedFullV1",
+        "XLstmV1",
+        "LstmV1X",
+        "",
+        "LstmWInt8RInt8V1",
+        "LstmWInt8V1",
+    ):
         assert parse_cell_name(wrong) is None
+    with pytest.raises(ValueError, match="no operator has a float32 matrix"):
+        CellVariant(w_storage="int8")
+    assert CellVariant(storage="int8", w_storage="int8") == CellVariant(storage="int8")
+    mixed = CellVariant(storage="sparse_int8", w_storage="int4", projected=True)
+    assert mixed.name == "LstmProjectedWInt4RSparseInt8V1"
+    assert mixed.weights[3:] == ("r", "r_scale", "r_index", "r_rows", "b", "v", "v_scale")
     with pytest.raises(KeyError, match="lstm_edge::LstmV2 is not an operator of this version"):
         function_for("LstmV2")
     digests = function_digests()
-    assert {*(variant.name for variant in VARIANTS), LINEAR_INT8, LINEAR_INT4} <= set(digests)
+    assert {*(variant.name for variant in all_cells()), LINEAR_INT8, LINEAR_INT4} <= set(digests)
     assert len(set(digests.values())) == len(digests)
 
 
 def test_the_document_names_every_part_and_input() -> None:
-    for part in ("Lstm", "Diagonal", "Full", "Projected", "Ragged", "Int8", "Int4", "V1", LINEAR_INT8, LINEAR_INT4):
+    storages = ("Int8", "Int4", "SparseInt8")
+    for part in ("Lstm", "Diagonal", "Full", "Projected", "Ragged", *storages, "V1", LINEAR_INT8, LINEAR_INT4):
         assert f"`{part}`" in DOCUMENT
     rows = re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE)
     for variant in VARIANTS:

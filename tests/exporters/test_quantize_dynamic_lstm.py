@@ -201,7 +201,7 @@ def test_the_answer_is_the_operators_on_the_carried_weights() -> None:
     artifact = quantize_bytes(data)
     arrays = {name.removeprefix("rnn.int8."): array for name, array in stored(artifact.data).items()}
     feeds = feeds_of(open_session(data))
-    y, h, c = numpy_model.lstm(CellVariant(int8=True), feeds["x"], feeds["h0"], feeds["c0"], arrays)
+    y, h, c = numpy_model.lstm(CellVariant(storage="int8"), feeds["x"], feeds["h0"], feeds["c0"], arrays)
     _, got = both(data, artifact.data)
     assert got["Y"].shape == (T, 1, B, H)
     for want, key in ((y, "Y"), (h, "Y_h"), (c, "Y_c")):

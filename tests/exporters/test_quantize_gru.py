@@ -37,7 +37,7 @@ def composed(data: bytes, feeds: dict[str, np.ndarray], scheme: Scheme) -> dict[
     attributes = {a.name: helper.get_attribute_value(a) for a in proto.graph.node[0].attribute}
     backward = {b"forward": (False,), b"reverse": (True,), b"bidirectional": (False, True)}[attributes["direction"]]
     after = bool(attributes.get("linear_before_reset", 0))
-    variant = GruVariant(reset_after=after, ragged="rows" in feeds, int4=scheme.kind == "int4")
+    variant = GruVariant(reset_after=after, ragged="rows" in feeds, storage=scheme.kind)
     rows = feeds["rows"].astype(np.int64) if "rows" in feeds else None
     ys, hs = [], []
     for side, reverse in enumerate(backward):

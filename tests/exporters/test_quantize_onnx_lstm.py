@@ -37,7 +37,7 @@ def composed(data: bytes, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     node = proto.graph.node[0]
     direction = next(a.s.decode() for a in node.attribute if a.name == "direction")
     backward = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction]
-    variant = CellVariant(peephole="diagonal" if "P" in arrays else "none", ragged="rows" in feeds, int8=True)
+    variant = CellVariant(peephole="diagonal" if "P" in arrays else "none", ragged="rows" in feeds, storage="int8")
     rows = feeds["rows"].astype(np.int64) if "rows" in feeds else None
     ys, hs, cs = [], [], []
     for side, reverse in enumerate(backward):

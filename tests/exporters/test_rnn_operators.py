@@ -8,6 +8,7 @@ import onnx.parser
 import pytest
 from support.networks import snr_db
 from support.onnx_files import operator_session
+from support.stored_weights import stored, tried
 
 from lstm_edge import reference
 from lstm_edge_exporters.functions import (
@@ -21,11 +22,11 @@ from lstm_edge_exporters.functions import (
 )
 from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.functions.rnn import rnn_text
-from lstm_edge_exporters.quantize.rounding import Scheme, round_matrix
+from lstm_edge_exporters.quantize.rounding import Scheme
 from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
-VARIANTS = all_rnns()
+VARIANTS = tried(all_rnns())
 OUTPUTS = ("y", "h_out")
 FOUR_BITS = (
     Scheme(kind="int4", block=32),
@@ -47,10 +48,9 @@ def float_weights(inputs: int, H: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 def rounded_weights(variant: RnnVariant, inputs: int, H: int, scheme: Scheme | None = None) -> dict[str, np.ndarray]:
     weights: dict[str, np.ndarray] = {}
-    scheme = scheme or (FOUR_BITS[inputs % len(FOUR_BITS)] if variant.int4 else Scheme())
+    scheme, rng = scheme or FOUR_BITS[inputs % len(FOUR_BITS)], np.random.default_rng(inputs)
     for name, array in float_weights(inputs, H).items():
-        parts = round_matrix(name, array, scheme) if variant.is_quantized(name) else {"": array}
-        weights |= {f"{name}{suffix}": part for suffix, part in parts.items()}
+        weights |= stored(variant, name, array, scheme, rng)
     return weights
 
 
@@ -96,11 +96,11 @@ def ids(variant: RnnVariant) -> str:
     return variant.name
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.int8], ids=ids)
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.storage == "int8"], ids=ids)
 def test_the_models_equations_are_the_references(variant: RnnVariant) -> None:
     for sizes in SIZES:
         weights, feeds = float_weights(*sizes[:2]), random_feeds(variant, *sizes)
-        got, expected = run_model(variant, weights, feeds, precision="float32"), run_reference(variant, weights, feeds)
+        got, expected = run_model(variant, weights, feeds, storage="float32"), run_reference(variant, weights, feeds)
         for name in OUTPUTS:
             assert_close(f"{variant.name} {sizes}: {name}", got[name], expected[name].astype(np.float32), CLOSE)
 
@@ -194,13 +194,15 @@ def test_signal_to_noise_against_the_float64_equations(relu: bool) -> None:
     floats, feeds = float_weights(64, 128), random_feeds(variant, 64, 128, 4, 100)
     expected = run_reference(variant, floats, feeds)["y"]
     for four, least in ((False, 30.0), (True, 9.0)):
-        rounded = RnnVariant(relu=relu, int4=four)
+        rounded = RnnVariant(relu=relu, storage="int4" if four else "int8")
         weights = rounded_weights(rounded, 64, 128, Scheme(kind="int4", block=32) if four else Scheme())
         assert snr_db(expected, run_body(rounded, weights, feeds)["y"]) > least
 
 
 def test_names_and_variants() -> None:
-    assert [variant.name for variant in VARIANTS] == [
+    alike = [v.name for v in sorted(all_rnns(), key=lambda v: (v.relu, v.ragged)) if v.w_storage is None]
+    assert len({v.name for v in all_rnns()}) == 4 * 9
+    assert [name for name in alike if "Sparse" not in name] == [
         "RnnInt8V1",
         "RnnInt4V1",
         "RnnRaggedInt8V1",
@@ -211,7 +213,7 @@ def test_names_and_variants() -> None:
         "RnnReluRaggedInt4V1",
     ]
     digests = function_digests()
-    for variant in VARIANTS:
+    for variant in all_rnns():
         assert parse_rnn_name(variant.name) == variant
         assert parse_gru_name(variant.name) is None
         function = function_for(variant.name)
@@ -219,7 +221,7 @@ def test_names_and_variants() -> None:
         assert tuple(function.input) == variant.inputs
         assert tuple(function.output) == OUTPUTS
         assert variant.name in digests
-    assert RnnVariant(ragged=True, int4=True).inputs == (
+    assert RnnVariant(ragged=True, storage="int4").inputs == (
         "x",
         "h",
         "lengths",

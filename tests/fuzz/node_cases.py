@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from kernel_cases import CELLS, GRUS, LINEARS, RNNS, STATE, Array, one_node
 from node_damage import damage_node
-from node_rules import constants_of, inputs_of, sizes_of, wrong_constants, wrong_feeds
+from node_rules import constants_of, inputs_of, sizes_of, storage_of, wrong_constants, wrong_feeds
 
+from lstm_edge_exporters.functions import Places
 from lstm_edge_exporters.functions import simulation as numpy_model
 from lstm_edge_exporters.functions.names import parse_cell_name, parse_gru_name, parse_rnn_name
 
@@ -110,26 +111,39 @@ def _weights(rng: np.random.Generator, name: str, ordinary: bool) -> dict[str, A
     shapes |= {"p": (3, hidden) if "Diagonal" in name else (hidden, 3 * hidden), "po": (hidden, hidden)}
     shapes |= {"v": (hidden, outputs)}
     weights: dict[str, Array] = {}
-    block = 32
-    for key in constants_of(name):
-        matrix = key.removesuffix("_scale").removesuffix("_zero")
-        rows, columns = shapes[matrix][0], shapes[matrix][-1]
-        quantized = f"{matrix}_scale" in constants_of(name)
-        block = int(rng.choice((32, 128))) if key == matrix else block
-        blocks = -(-rows // block)
-        if key.endswith("_scale"):
-            weights[key] = _scales(rng, (blocks, columns) if "Int4" in name else (columns,), rows, ordinary)
-        elif key.endswith("_zero"):
-            shape = (1, 1) if rng.random() < 0.5 else (blocks, columns)
-            weights[key] = np.where(rng.random() < 0.5, 8, rng.integers(0, 256 if rng.random() < 0.2 else 16, shape))
-            weights[key] = weights[key].astype(np.uint8) * np.ones(shape, np.uint8)
-        elif not quantized:
+    for key in (key for key in constants_of(name) if "_" not in key):
+        storage, (rows, columns) = storage_of(name, key), (shapes[key][0], shapes[key][-1])
+        if storage == "float32":
             weights[key] = _floats(rng, shapes[key], 0.3 if len(shapes[key]) == 1 else rows**-0.5, ordinary)
-        elif "Int4" in name:
-            weights[key] = rng.integers(0, 256, (rows, (columns + 1) // 2)).astype(np.uint8)
+        elif storage == "int4":
+            weights |= _int4(rng, key, rows, columns, ordinary)
         else:
             weights[key] = _int8(rng, (rows, columns), ordinary)
+            weights[f"{key}_scale"] = _scales(rng, (columns,), rows, ordinary)
+        if storage == "sparse_int8":
+            weights |= _sparse(rng, key, weights[key], gates)
     return weights
+
+
+def _int4(rng: np.random.Generator, key: str, rows: int, columns: int, ordinary: bool) -> dict[str, Array]:
+    blocks = -(-rows // int(rng.choice((32, 128))))
+    shape = (1, 1) if rng.random() < 0.5 else (blocks, columns)
+    zero = np.where(rng.random() < 0.5, 8, rng.integers(0, 256 if rng.random() < 0.2 else 16, shape))
+    return {
+        key: rng.integers(0, 256, (rows, (columns + 1) // 2)).astype(np.uint8),
+        f"{key}_scale": _scales(rng, (blocks, columns), rows, ordinary),
+        f"{key}_zero": zero.astype(np.uint8) * np.ones(shape, np.uint8),
+    }
+
+
+def _sparse(rng: np.random.Generator, key: str, dense: Array, gates: int) -> dict[str, Array]:
+    """Leave blocks out of an int8 matrix: some, all but one, or none; a block may hold zeros only."""
+    places = Places(len(dense), gates, dense.shape[1] // gates)
+    kept = rng.random(places.total) < rng.choice((0.0, 0.2, 0.5, 1.0))
+    kept[rng.integers(places.total)] = True
+    index = np.flatnonzero(kept).astype(np.int32)
+    rows = np.array([len(dense)], np.int64)
+    return {key: places.split(dense)[index], f"{key}_index": index, f"{key}_rows": rows}
 
 
 def _int8(rng: np.random.Generator, shape: tuple[int, int], ordinary: bool) -> Array:
@@ -176,7 +190,10 @@ def _change_constant(rng: np.random.Generator, weights: dict[str, Array]) -> str
         array = (changed | {"empty": np.take(array, [], axis), "turned": array.T})[change]
     elif change == "value":
         array = array.copy()
-        edges = (-128, 127) if array.dtype == np.int8 else (0.0, -1.0, np.nan, np.inf, -np.inf, TINY)
+        edges: tuple[float, ...] = (0.0, -1.0, np.nan, np.inf, -np.inf, TINY)
+        if array.dtype.kind == "i":
+            least = int(np.iinfo(array.dtype).min)
+            edges = (least, -1 - least, *(() if array.dtype == np.int8 else (-1, 0, 1, 2**18, 2**18 + 1)))
         array.reshape(-1)[rng.integers(array.size)] = edges[rng.integers(len(edges))]
     elif change == "column" and array.dtype == np.int8 and array.ndim == 2:
         # At the bound on a column's sum, or just past it.

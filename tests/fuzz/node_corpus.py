@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / folder) for folder in ("tests/fuzz", "tests/kernels", "exporters", "runtime")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/fuzz", "tests", "tests/kernels", "exporters", "runtime")]
 
 from node_cases import Node, draw  # noqa: E402  # needs the path above
 from node_replay import Array, call, digest, opened  # noqa: E402

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from support.stored_weights import stored, tried
 
 from lstm_edge_exporters.functions import function_for
 from lstm_edge_exporters.functions import simulation as numpy_model
@@ -47,9 +48,9 @@ __all__ = [
     "with_scheme",
 ]
 
-CELLS = all_cells()
-GRUS = all_grus()
-RNNS = all_rnns()
+CELLS = tried(all_cells())
+GRUS = tried(all_grus())
+RNNS = tried(all_rnns())
 LINEARS = ("LinearInt8V1", "LinearInt4V1")
 STATE = ("y", "h_out", "c_out")
 # Scheme of each precision's weights; the int4 variants differ in block and zero points.
@@ -101,7 +102,7 @@ class Operator:
     @property
     def exact(self) -> bool:
         """Whether kernels give the NumPy model's bits: all but float32 sums, whose order is free."""
-        return self.variant is None or self.variant.int8 or self.variant.int4
+        return self.variant is None or self.variant.storage != "float32"
 
     def expected(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the NumPy model's answer."""
@@ -119,7 +120,9 @@ class Operator:
 
 def with_scheme(variant: Variant) -> tuple[Scheme | None, ...]:
     """Return the schemes that a variant's weights may have; None stands for float32."""
-    return INT4 if variant.int4 else (INT8,) if variant.int8 else (None,)
+    if "int4" in (variant.storage, variant.w_storage):
+        return INT4
+    return (None,) if variant.storage == "float32" else (INT8,)
 
 
 def cell(
@@ -131,14 +134,11 @@ def cell(
     shapes = {"w": (inputs, 4 * hidden), "r": (P, 4 * hidden), "b": (4 * hidden,), "po": (hidden, hidden)}
     shapes |= {"p": (3, hidden) if variant.peephole == "diagonal" else (hidden, 3 * hidden), "v": (hidden, P)}
     weights: dict[str, Array] = {}
-    for name in (name for name in variant.weights if not name.endswith(("_scale", "_zero"))):
+    for name in (name for name in variant.weights if "_" not in name):
         shape = shapes[name]
         matrix = variant.is_quantized(name)
         values = (rng.standard_normal(shape) * (shape[0] ** -0.5 if matrix else 0.3)).astype(np.float32)
-        if scheme is None or not matrix:
-            weights[name] = values
-        else:
-            weights |= {name + suffix: array for suffix, array in round_matrix(name, values, scheme).items()}
+        weights |= stored(variant, name, values, scheme, rng)
     model = one_node(variant.name, variant.inputs, STATE, weights)
     return Operator(name=variant.name, sizes=(inputs, hidden, P), weights=weights, variant=variant, model=model)
 
@@ -149,7 +149,7 @@ def gru(variant: GruVariant, inputs: int, hidden: int, scheme: Scheme, seed: int
     weights: dict[str, Array] = {}
     for name, rows in (("w", inputs), ("r", hidden)):
         values = (rng.standard_normal((rows, 3 * hidden)) * rows**-0.5).astype(np.float32)
-        weights |= {name + suffix: array for suffix, array in round_matrix(name, values, scheme).items()}
+        weights |= stored(variant, name, values, scheme, rng)
     weights["b"] = (rng.standard_normal(3 * hidden) * 0.3).astype(np.float32)
     if variant.reset_after:
         weights["rb"] = (rng.standard_normal(hidden) * 0.3).astype(np.float32)
@@ -163,7 +163,7 @@ def rnn(variant: RnnVariant, inputs: int, hidden: int, scheme: Scheme, seed: int
     weights: dict[str, Array] = {}
     for name, rows in (("w", inputs), ("r", hidden)):
         values = (rng.standard_normal((rows, hidden)) * rows**-0.5).astype(np.float32)
-        weights |= {name + suffix: array for suffix, array in round_matrix(name, values, scheme).items()}
+        weights |= stored(variant, name, values, scheme, rng)
     weights["b"] = (rng.standard_normal(hidden) * 0.3).astype(np.float32)
     model = one_node(variant.name, variant.inputs, STATE[:2], weights)
     return Operator(name=variant.name, sizes=(inputs, hidden, hidden), weights=weights, variant=variant, model=model)
@@ -254,10 +254,10 @@ def golden_operators() -> Iterator[tuple[Operator, int, int]]:
         for index, scheme in enumerate(with_scheme(made)):
             for at in {(number + index) % 5, (number + index + 2) % 5}:
                 yield one_state(made, *sizes[at][:2], scheme, seed=number), *shapes[at]
-    plain = CellVariant(int8=True)
+    plain = CellVariant(storage="int8")
     yield cell(plain, 1100, 24, 24, INT8), 3, 2  # sums up to 2^24: exact only if the columns' sums are bounded
     yield cell(plain, 16, 64, 64, INT8), 100, 2
-    yield cell(CellVariant(int4=True), 200, 40, 40, INT4[3]), 5, 2
+    yield cell(CellVariant(storage="int4"), 200, 40, 40, INT4[3]), 5, 2
     for name, schemes in zip(LINEARS, ((INT8,), INT4), strict=True):
         for index, scheme in enumerate(schemes):
             for k, n in ((33, 5), (200, 70), (1, 1)):

@@ -12,7 +12,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "exporters"), str(ROOT / "runtime")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT), str(ROOT / "exporters"), str(ROOT / "runtime")]
 
 from kernel_cases import feeds_of, golden_operators  # noqa: E402  # needs the path above
 

@@ -18,9 +18,16 @@ Matrix matrix(Precision precision, int k, int n, int gates) {
   const std::vector<int8_t> bytes(size_t(k) * n, 3);
   const std::vector<uint8_t> nibbles(size_t(k) * (n + 1) / 2, 0x5a), zeros(scale.size(), 7);
   Raw raw{precision, values.data(), k, n};
+  const std::vector<int32_t> index = {0, 1, 5};  // any three blocks
   if (precision != Precision::kFloat) raw.scale = scale.data();
   if (precision == Precision::kInt8) raw.w = bytes.data();
   if (precision == Precision::kInt4) raw = {precision, nibbles.data(), k, n, scale.data(), 32, zeros.data(), n};
+  if (precision == Precision::kSparse) {
+    raw.w = bytes.data();
+    raw.index = index.data();
+    raw.blocks = int(index.size());
+    return pack_sparse(raw, 0, columns, false);
+  }
   return pack(raw, 0, columns, 0);
 }
 
@@ -46,25 +53,27 @@ void run(const Layer& layer, RunRows<Layer> rows, int batch) {
 }
 
 void run_all(int inputs, int hidden, int batch) {
-  for (Precision precision : {Precision::kFloat, Precision::kInt8, Precision::kInt4}) {
+  for (Precision precision : {Precision::kFloat, Precision::kInt8, Precision::kInt4, Precision::kSparse}) {
+    const Precision further = precision == Precision::kSparse ? Precision::kInt8 : precision;
     Lstm lstm = recurrent<Lstm>(precision, inputs, hidden, hidden / 2, 4);
     lstm.projected = true;
-    lstm.p = matrix(precision, hidden, 3 * hidden, 3);
-    lstm.po = matrix(precision, hidden, hidden, 1);
-    lstm.v = matrix(precision, hidden, hidden / 2, 1);
+    lstm.p = matrix(further, hidden, 3 * hidden, 3);
+    lstm.po = matrix(further, hidden, hidden, 1);
+    lstm.v = matrix(further, hidden, hidden / 2, 1);
     run(lstm, kPortable.lstm[int(precision)][int(Peephole::kFull)], batch);
     if (precision == Precision::kFloat) continue;
     Gru gru = recurrent<Gru>(precision, inputs, hidden, hidden, 2);
     gru.rn = matrix(precision, hidden, hidden, 1);
-    run(gru, kPortable.gru[precision == Precision::kInt4][false], batch);
+    run(gru, kPortable.gru[int(precision)][false], batch);
     const Rnn rnn = recurrent<Rnn>(precision, inputs, hidden, hidden, 1);
-    run(rnn, kPortable.rnn[precision == Precision::kInt4][true], batch);
+    run(rnn, kPortable.rnn[int(precision)][true], batch);
+    if (precision == Precision::kSparse) continue;
     Linear linear;
     linear.w = matrix(precision, inputs, hidden, 1);
     linear.bias = allocate<float>(linear.w.width());
     const std::vector<float> x(size_t(batch) * inputs, 0.5f);
     std::vector<float> y(size_t(batch) * hidden);
-    kPortable.linear[precision == Precision::kInt4](linear, x.data(), y.data(), batch);
+    kPortable.linear[int(precision)](linear, x.data(), y.data(), batch);
   }
 }
 

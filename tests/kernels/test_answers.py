@@ -16,20 +16,19 @@ from kernel_cases import (
     assert_bits,
     cell,
     feeds_of,
-    gru,
     linear,
     one_node,
-    rnn,
+    one_state,
     with_scheme,
 )
 
-from lstm_edge_exporters.functions.names import CellVariant
+from lstm_edge_exporters.functions.names import CellVariant, parse_cell_name, parse_gru_name, parse_rnn_name
 from lstm_edge_exporters.quantize import Scheme
 from lstm_edge_runtime._function_digests import DIGESTS
 from lstm_edge_runtime.providers import measure_placement, open_session
 
-EXACT = [variant for variant in CELLS if variant.int8 or variant.int4]
-FLOATS = [variant for variant in CELLS if not (variant.int8 or variant.int4)]
+EXACT = [variant for variant in CELLS if variant.storage != "float32"]
+FLOATS = [variant for variant in CELLS if variant.storage == "float32"]
 # I, H, P and T, B: one input or cell, sizes that fill no vector, exact multiples, and a long sequence.
 SIZES = (
     ((5, 17, 3), (4, 7)),
@@ -57,7 +56,7 @@ def test_kernels_give_the_models_bits(kernel, variant):
 @pytest.mark.parametrize("blocks", [(32, 32, 32, 128), (32, 32, 128, 32), (128, 32, 32, 128)])
 def test_each_matrix_has_blocks_of_its_own(kernel, blocks):
     # c is rounded once and multiplied with p and with po, which need its sums by their own blocks.
-    variant = CellVariant(int4=True, peephole="full")
+    variant = CellVariant(storage="int4", peephole="full")
     operator = cell(variant, 40, 200, 200, INT4[0])
     weights = dict(operator.weights)
     for name, block in zip(("w", "r", "p", "po"), blocks, strict=True):
@@ -107,15 +106,28 @@ def test_linear_takes_any_rank(kernel, name, shape):
             assert_bits({"y": y}, {"y": want}, f"{operator} {shape}")
 
 
-@pytest.mark.slow
+def smallest(name):
+    scheme = INT8 if "Int8" in name else INT4[0]
+    if name in LINEARS:
+        return linear(name, 5, 7, scheme)
+    if (variant := parse_cell_name(name)) is not None:
+        return cell(variant, 5, 7, 3, with_scheme(variant)[0])
+    variant = parse_gru_name(name) or parse_rnn_name(name)
+    return one_state(variant, 5, 7, with_scheme(variant)[0])
+
+
 @pytest.mark.parametrize("name", sorted(DIGESTS))
+def test_every_operator_has_a_kernel(kernel, name):
+    operator = smallest(name)
+    inputs = ("x", *operator.weights) if operator.variant is None else operator.variant.inputs
+    kernel(one_node(name, inputs, operator.outputs, operator.weights, body=False))  # no function: a kernel, or refused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*(variant.name for variant in (*CELLS, *GRUS, *RNNS)), *LINEARS])
 def test_every_operator_reaches_its_kernel(library, name):
     # The profile names what ran: the operator itself on kernels, ONNX operators of its body without.
-    scheme = INT8 if "Int8" in name else INT4[0]
-    made = [cell(v, 5, 7, 3, with_scheme(v)[0]) for v in CELLS if v.name == name]
-    made += [gru(v, 5, 7, scheme) for v in GRUS if v.name == name]
-    made += [rnn(v, 5, 7, scheme) for v in RNNS if v.name == name]
-    operator = made[0] if made else linear(name, 5, 7, scheme)
+    operator = smallest(name)
     feeds = feeds_of(operator, 2, 3)
     with_kernels = {node.operator for node in measure_placement(operator.model, feeds, library=library)}
     with_bodies = {node.operator for node in measure_placement(operator.model, feeds)}
@@ -126,7 +138,7 @@ def test_every_operator_reaches_its_kernel(library, name):
 
 def test_int8_beyond_1040_inputs(kernel):
     # Every weight and activation at its largest: without the bound on a column's sum, 1,100 · 127 · 127 > 2**24.
-    operator = cell(CellVariant(int8=True), 1100, 24, 24, INT8, seed=9)
+    operator = cell(CellVariant(storage="int8"), 1100, 24, 24, INT8, seed=9)
     feeds = feeds_of(operator, 3, 2, seed=9)
     feeds["x"] = np.sign(feeds["x"]) * np.float32(3.5)
     assert_bits(answers(kernel(operator.model), operator, feeds), operator.expected(feeds), str(operator))

@@ -18,11 +18,11 @@ ROOT = HERE.parents[1]
 # From best to slowest; the library falls back to the portable one where a processor lacks what was asked for.
 INSTRUCTION_SETS = ("avx512vnni", "avxvnni", "avx2", "neon-dot", "neon", "portable")
 VARIANTS = (
-    CellVariant(int8=True),
-    CellVariant(int4=True),
-    CellVariant(int8=True, peephole="full", projected=True),
-    CellVariant(int8=True, peephole="diagonal", ragged=True),
-    CellVariant(int4=True, peephole="full", projected=True, ragged=True),
+    CellVariant(storage="int8"),
+    CellVariant(storage="int4"),
+    CellVariant(storage="int8", peephole="full", projected=True),
+    CellVariant(storage="int8", peephole="diagonal", ragged=True),
+    CellVariant(storage="int4", peephole="full", projected=True, ragged=True),
     CellVariant(peephole="full", projected=True),
 )
 TIME, ROWS = 24, 37  # two whole groups of 16 rows and a part of one

@@ -12,8 +12,8 @@ from lstm_edge_exporters.quantize.rounding import LARGEST_COLUMN_SUM
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.session import Session
 
-FULL = CellVariant(int8=True, peephole="full", projected=True)
-DIAGONAL = CellVariant(int8=True, peephole="diagonal", ragged=True)
+FULL = CellVariant(storage="int8", peephole="full", projected=True)
+DIAGONAL = CellVariant(storage="int8", peephole="diagonal", ragged=True)
 AFTER, BEFORE = GruVariant(reset_after=True, ragged=True), GruVariant()
 # 1,040 weights of 127 and one of 24 reach the limit: the least number of rows that can.
 ROWS = LARGEST_COLUMN_SUM // 127 + 1

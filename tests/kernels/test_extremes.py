@@ -7,11 +7,11 @@ from kernel_cases import FILLS, INT8, answers, assert_bits, cell, feeds_of, line
 from lstm_edge_exporters.functions.names import CellVariant
 
 VARIANTS = (
-    CellVariant(int8=True),
-    CellVariant(int4=True),
-    CellVariant(int8=True, peephole="diagonal"),
-    CellVariant(int8=True, peephole="full", projected=True),
-    CellVariant(int4=True, peephole="full", projected=True),
+    CellVariant(storage="int8"),
+    CellVariant(storage="int4"),
+    CellVariant(storage="int8", peephole="diagonal"),
+    CellVariant(storage="int8", peephole="full", projected=True),
+    CellVariant(storage="int4", peephole="full", projected=True),
 )
 
 
@@ -62,9 +62,9 @@ def test_what_is_not_finite_stays_in_its_row(kernel, variant, value):
                 assert np.isnan(array[-1, 1]).all(), (name, key)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4", "float"])
+@pytest.mark.parametrize("precision", ["int8", "int4", "float32", "sparse_int8"])
 def test_lengths_of_every_kind(kernel, precision):
-    variant = CellVariant(ragged=True, projected=True, int8=precision == "int8", int4=precision == "int4")
+    variant = CellVariant(ragged=True, projected=True, storage=precision)
     operator = cell(variant, 6, 11, 4, with_scheme(variant)[0])
     session, feeds = kernel(operator.model), feeds_of(operator, 5, 20)
     feeds["lengths"] = np.arange(20, dtype=np.int64) % 6
@@ -81,7 +81,7 @@ def test_lengths_of_every_kind(kernel, precision):
 @pytest.mark.parametrize(("length", "same_as"), [(-1, 0), (-(2**63), 0), (6, 5), (2**40, 5), (2**63 - 1, 5)])
 def test_lengths_out_of_range_are_read_as_the_nearest(kernel, length, same_as):
     # Session refuses them; a bare session must not read or write past a buffer.
-    variant = CellVariant(ragged=True, int8=True)
+    variant = CellVariant(ragged=True, storage="int8")
     operator = cell(variant, 6, 11, 4, INT8)
     session, feeds = kernel(operator.model), feeds_of(operator, 5, 3)
     wild = feeds | {"lengths": np.array([3, length, 5])}

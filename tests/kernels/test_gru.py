@@ -72,7 +72,7 @@ def test_kernels_give_the_models_bits(kernel, variant):
 
 @pytest.mark.parametrize(
     "variant",
-    [GruVariant(int4=True), GruVariant(int4=True, reset_after=True), RnnVariant(int4=True, relu=True)],
+    [GruVariant(storage="int4"), GruVariant(storage="int4", reset_after=True), RnnVariant(storage="int4", relu=True)],
     ids=names,
 )
 @pytest.mark.parametrize("blocks", [(32, 128), (128, 32)])
@@ -153,7 +153,9 @@ def test_threads_change_nothing(kernel, variant):
             assert answer.tobytes() == expected.tobytes(), threads
 
 
-@pytest.mark.parametrize("variant", [GruVariant(), GruVariant(int4=True, reset_after=True), RnnVariant()], ids=names)
+@pytest.mark.parametrize(
+    "variant", [GruVariant(), GruVariant(storage="int4", reset_after=True), RnnVariant()], ids=names
+)
 def test_four_threads_on_one_session(kernel, variant):
     session, operator = kernel(made(variant).model), made(variant)
     # Shapes differ, so that a buffer shared between calls would be too small, or seen by the other.

@@ -8,10 +8,10 @@ from lstm_edge_exporters.functions.names import CellVariant
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 
-FULL = CellVariant(int8=True, peephole="full", projected=True, ragged=True)
-FULL4 = CellVariant(int4=True, peephole="full", projected=True)
+FULL = CellVariant(storage="int8", peephole="full", projected=True, ragged=True)
+FULL4 = CellVariant(storage="int4", peephole="full", projected=True)
 FLOAT = CellVariant(peephole="full", projected=True)
-DIAGONAL = CellVariant(int8=True, peephole="diagonal")
+DIAGONAL = CellVariant(storage="int8", peephole="diagonal")
 
 
 def remade(operator, weights):
@@ -30,10 +30,10 @@ def test_a_constant_of_any_other_shape_is_refused(kernel, variant):
     for name, array in operator.weights.items():
         for axis in range(array.ndim):
             for by in (-1, 1):
-                if name == "w" and axis == 0 and not variant.int4:
+                if name == "w" and axis == 0 and variant.storage != "int4":
                     continue  # the number of inputs is whatever w says
                 weights = dict(operator.weights) | {name: resized(array, axis, by)}
-                if (name, axis) in {("w", 0), ("r", 0), ("v", 0)} and variant.int4:
+                if (name, axis) in {("w", 0), ("r", 0), ("v", 0)} and variant.storage == "int4":
                     continue  # below, where blocks decide
                 with pytest.raises(ArtifactError, match=rf"{variant.name}: (input \w+ has shape|[a-z ]+)"):
                     kernel(remade(operator, weights))
@@ -45,21 +45,21 @@ def test_a_constant_of_any_other_shape_is_refused(kernel, variant):
 
 
 def test_the_sentence_names_operator_input_and_shape(kernel):
-    operator = cell(CellVariant(int8=True), 5, 7, 7, INT8)
+    operator = cell(CellVariant(storage="int8"), 5, 7, 7, INT8)
     weights = dict(operator.weights) | {"r": operator.weights["r"][:, :-4]}
     with pytest.raises(ArtifactError, match=r"LstmInt8V1: input r has shape \[7, 24\]"):
         kernel(remade(operator, weights))
 
 
 def test_recurrent_rows_must_be_the_cells(kernel):
-    operator = cell(CellVariant(int8=True), 5, 7, 7, INT8)
+    operator = cell(CellVariant(storage="int8"), 5, 7, 7, INT8)
     weights = dict(operator.weights) | {"r": operator.weights["r"][:-1]}
     with pytest.raises(ArtifactError, match="LstmInt8V1: "):
         kernel(remade(operator, weights))
 
 
 def test_columns_must_divide_into_gates(kernel):
-    operator = cell(CellVariant(int8=True), 5, 7, 7, INT8)
+    operator = cell(CellVariant(storage="int8"), 5, 7, 7, INT8)
     cut = {"w": (..., slice(0, 26)), "w_scale": (slice(0, 26),)}
     weights = {name: array[cut[name]] if name in cut else array for name, array in operator.weights.items()}
     with pytest.raises(ArtifactError, match="LstmInt8V1: the columns do not divide into gates"):
@@ -74,7 +74,7 @@ def test_empty_constants_are_refused(kernel):
 
 
 def test_a_weight_of_minus_128_is_refused(kernel):
-    for operator in (cell(CellVariant(int8=True), 5, 7, 7, INT8), linear("LinearInt8V1", 5, 7, INT8)):
+    for operator in (cell(CellVariant(storage="int8"), 5, 7, 7, INT8), linear("LinearInt8V1", 5, 7, INT8)):
         broken = operator.weights["w"].copy()
         broken[-1, -1] = -128
         with pytest.raises(
@@ -96,7 +96,7 @@ def test_blocks_of_another_size_are_refused(kernel):
 
 @pytest.mark.parametrize("name", ["w", "w_scale", "r", "r_scale", "b"])
 def test_a_weight_that_is_no_constant_is_refused(kernel, name):
-    variant = CellVariant(int8=True)
+    variant = CellVariant(storage="int8")
     operator = cell(variant, 5, 7, 7, INT8)
     weights = {key: array for key, array in operator.weights.items() if key != name}
     # The graph's own input, of the operator's type, takes the constant's place.
@@ -144,7 +144,7 @@ def test_inputs_of_other_shapes_are_refused_at_each_run(kernel, variant):
 
 @pytest.mark.parametrize("rank", [1, 2, 4, 5])
 def test_inputs_of_other_ranks_are_refused(kernel, rank):
-    variant = CellVariant(int8=True)
+    variant = CellVariant(storage="int8")
     operator = cell(variant, 6, 11, 11, INT8)
     # A graph that declares no ranks would be needed to reach the kernel; declare them as they will be given.
     model = one_node(variant.name, variant.inputs, STATE, operator.weights, rank=rank, body=False)

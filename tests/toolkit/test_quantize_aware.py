@@ -99,8 +99,7 @@ def arbiter_direction(layer, suffix, chosen, x, h, c, lengths):
         peephole=layer.peephole,
         projected=bool(layer.proj_size),
         ragged=lengths is not None,
-        int8=chosen.kind == "int8",
-        int4=chosen.kind == "int4",
+        storage=chosen.kind,
     )
     reverse = suffix.endswith("_reverse")
     x = backward(x, lengths) if reverse else x

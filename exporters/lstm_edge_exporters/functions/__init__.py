@@ -29,6 +29,7 @@ from lstm_edge_exporters.functions.names import (
 )
 from lstm_edge_exporters.functions.rnn import rnn_text
 from lstm_edge_exporters.functions.rounding import OPSET
+from lstm_edge_exporters.functions.storages import Places, Storage, gather_blocks, scatter_blocks, storage_pairs
 
 __all__ = [
     "DOMAIN",
@@ -36,16 +37,21 @@ __all__ = [
     "LINEAR_INT8",
     "CellVariant",
     "GruVariant",
+    "Places",
     "RnnVariant",
+    "Storage",
     "Variant",
     "all_cells",
     "all_grus",
     "all_rnns",
     "function_digests",
     "function_for",
+    "gather_blocks",
     "parse_cell_name",
     "parse_gru_name",
     "parse_rnn_name",
+    "scatter_blocks",
+    "storage_pairs",
 ]
 
 

@@ -7,11 +7,10 @@ Scan's body is one step of the cell. T steps, B rows, I inputs, H cells; gates r
 from lstm_edge_exporters.functions.names import DOMAIN, GruVariant
 from lstm_edge_exporters.functions.rounding import (
     OPSET,
-    int4_constants,
+    matrices_text,
     quantize_constants,
     rounded_product_text,
     step_numbers,
-    unpack_text,
 )
 
 __all__ = ["gru_text"]
@@ -21,7 +20,7 @@ def gru_text(variant: GruVariant) -> str:
     """Return the function of one GRU operator as ONNX text."""
     lines = [
         *_constants(variant),
-        *rounded_product_text("zx", "x", "w", int4=variant.int4),
+        *rounded_product_text("zx", "x", "w", storage=variant.storage_of("w")),
         "zb = Add (zx, b)",
         *(step_numbers() if variant.ragged else ()),
         _scan(variant),
@@ -39,11 +38,8 @@ def _constants(variant: GruVariant) -> list[str]:
         "one = Constant <value_ints = [1]> ()",
         "unit = Constant <value_float = 1.0> ()",
         *quantize_constants(),
+        *matrices_text({"w": variant.storage_of("w"), "r": variant.storage}, {"w": 3, "r": 3}),
     ]
-    if variant.int4:
-        lines += [*int4_constants(), *unpack_text("w"), *unpack_text("r")]
-    else:
-        lines += ["w_float = Cast <to = 1> (w)", "r_float = Cast <to = 1> (r)"]
     if not variant.reset_after:
         lines += _split_recurrent(variant)
     if variant.ragged:
@@ -53,12 +49,13 @@ def _constants(variant: GruVariant) -> list[str]:
 
 def _split_recurrent(variant: GruVariant) -> list[str]:
     """The columns of r in two parts, which see different rows: those of r and z see h, those of n see r ⊙ h."""
+    rows = "Identity (r_rows)" if variant.storage == "sparse_int8" else "Shape <start = 0, end = 1> (r)"
     lines = [
-        "hidden = Shape <start = 0, end = 1> (r)",
+        f"hidden = {rows}",
         "two_hidden = Add (hidden, hidden)",
         "parts = Concat <axis = 0> (two_hidden, hidden)",
     ]
-    if variant.int4:
+    if variant.storage == "int4":
         return [
             *lines,
             "r_rz_blocks, r_n_blocks = Split <axis = -1> (r_blocks, parts)",
@@ -115,7 +112,7 @@ def _products(variant: GruVariant) -> list[str]:
     ]
     if variant.reset_after:
         return [
-            *rounded_product_text("zh", "h_prev", "r", int4=variant.int4),
+            *rounded_product_text("zh", "h_prev", "r", storage=variant.storage),
             "h_r, h_z, h_n = Split <axis = -1, num_outputs = 3> (zh)",
             *gates,
             "biased = Add (h_n, rb)",
@@ -123,10 +120,10 @@ def _products(variant: GruVariant) -> list[str]:
             "a_n = Add (x_n, gated)",
         ]
     return [
-        *rounded_product_text("zh", "h_prev", "r_rz", int4=variant.int4, whole="r"),
+        *rounded_product_text("zh", "h_prev", "r_rz", storage=variant.storage, whole="r"),
         "h_r, h_z = Split <axis = -1, num_outputs = 2> (zh)",
         *gates,
         "gated = Mul (reset, h_prev)",
-        *rounded_product_text("h_n", "gated", "r_n", int4=variant.int4, whole="r"),
+        *rounded_product_text("h_n", "gated", "r_n", storage=variant.storage, whole="r"),
         "a_n = Add (x_n, h_n)",
     ]

@@ -7,11 +7,10 @@ Scan; the Scan's body is one step of the cell. T steps, B rows, I inputs, H cell
 from lstm_edge_exporters.functions.names import DOMAIN, CellVariant
 from lstm_edge_exporters.functions.rounding import (
     OPSET,
-    int4_constants,
+    matrices_text,
     quantize_constants,
     rounded_product_text,
     step_numbers,
-    unpack_text,
 )
 
 __all__ = ["cell_text"]
@@ -36,14 +35,9 @@ def cell_text(variant: CellVariant) -> str:
 
 def _constants(variant: CellVariant) -> list[str]:
     lines = ["one = Constant <value_ints = [1]> ()"]
-    if variant.int8 or variant.int4:
-        lines += quantize_constants()
-    if variant.int8:
-        lines += [f"{name}_float = Cast <to = 1> ({name})" for name in _quantized(variant)]
-    if variant.int4:
-        lines += int4_constants()
-        for name in _quantized(variant):
-            lines += unpack_text(name)
+    if variant.storage != "float32":
+        stored = {name: variant.storage_of(name) for name in _quantized(variant)}
+        lines += [*quantize_constants(), *matrices_text(stored, {"w": 4, "r": 4})]
     if variant.peephole == "diagonal":
         lines.append("p_i, p_f, p_o = Split <axis = 0, num_outputs = 3> (p)")
     if variant.ragged:
@@ -56,9 +50,9 @@ def _quantized(variant: CellVariant) -> list[str]:
 
 
 def _matmul(result: str, source: str, weight: str, variant: CellVariant) -> list[str]:
-    """Lines for ``result = source @ weight``; int8 and int4 go through the rounding of the rows of ``source``."""
-    if variant.int8 or variant.int4:
-        return rounded_product_text(result, source, weight, int4=variant.int4)
+    """Lines for ``result = source @ weight``; but for float32, the rows of ``source`` are rounded."""
+    if variant.storage != "float32":
+        return rounded_product_text(result, source, weight, storage=variant.storage_of(weight))
     return [f"{result} = MatMul ({source}, {weight})"]
 
 

@@ -4,8 +4,12 @@
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
+
+from lstm_edge_exporters.functions.storages import MATRIX_SUFFIXES, Storage, storage_name, storage_pairs, storages_of
 
 __all__ = [
     "DOMAIN",
@@ -29,31 +33,68 @@ LINEAR_INT4 = "LinearInt4V1"
 
 Peephole = Literal["none", "diagonal", "full"]
 _PART: dict[Peephole, str] = {"none": "", "diagonal": "Diagonal", "full": "Full"}
-_NAME = re.compile(r"Lstm(Diagonal|Full)?(Projected)?(Ragged)?(Int8|Int4)?V1")
-_GRU_NAME = re.compile(r"Gru(ResetAfter)?(Ragged)?(Int8|Int4)V1")
-_RNN_NAME = re.compile(r"Rnn(Relu)?(Ragged)?(Int8|Int4)V1")
+_NAME = re.compile(r"Lstm(Diagonal|Full)?(Projected)?(Ragged)?(\w*)V1")
+_GRU_NAME = re.compile(r"Gru(ResetAfter)?(Ragged)?(\w+)V1")
+_RNN_NAME = re.compile(r"Rnn(Relu)?(Ragged)?(\w+)V1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellVariant:
+class _Stored:
+    """The storage of an operator's matrices.
+
+    ``storage``: of R and, where it is None in ``w_storage``, of W. An LSTM's further matrices are stored as R, or as
+    int8 where R is sparse.
+    """
+
+    storage: Storage
+    w_storage: Storage | None = None
+
+    def __post_init__(self) -> None:
+        if self.w_storage == self.storage:
+            object.__setattr__(self, "w_storage", None)
+        if self.w_storage is not None and "float32" in (self.storage, self.w_storage):
+            raise ValueError("no operator has a float32 matrix beside one in another storage")
+
+    def storage_of(self, weight: str) -> Storage:
+        """Return the storage of a matrix by its name: ``w``, ``r``, and of an LSTM ``p``, ``po`` and ``v``."""
+        if weight == "w":
+            return self.w_storage or self.storage
+        return "int8" if self.storage == "sparse_int8" and weight != "r" else self.storage
+
+    def is_quantized(self, weight: str) -> bool:
+        """Say whether a weight is a matrix that quantized operators store with scales; biases stay float32."""
+        return weight in ("w", "r")
+
+    def _stored(self, weights: list[str]) -> tuple[str, ...]:
+        """Return the weights with what follows each of them: scales, zero points, indices."""
+        suffixes = {
+            name: MATRIX_SUFFIXES[self.storage_of(name)] if self.is_quantized(name) else ("",) for name in weights
+        }
+        return tuple(f"{name}{suffix}" for name in weights for suffix in suffixes[name])
+
+    @property
+    def _ending(self) -> str:
+        return f"{storage_name(self.storage_of('w'), self.storage)}V1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellVariant(_Stored):
     """One LSTM operator: the parts its name is built from, and the inputs that follow from them.
 
     ``peephole``: which entries of W_c· exist; ``projected``: h is projected to P features; ``ragged``: rows
-    have lengths; ``int8``: weights are int8 with one scale per output row, activations int8 per row and step;
-    ``int4``: weights are four bits with one scale a block of inputs, activations as for int8. Not both.
+    have lengths; ``storage`` and ``w_storage``: how the matrices are stored. Where that is not float32, activations are
+    rounded to int8 by row and step.
     """
 
+    storage: Storage = "float32"
     peephole: Peephole = "none"
     projected: bool = False
     ragged: bool = False
-    int8: bool = False
-    int4: bool = False
 
     @property
     def name(self) -> str:
         """The operator's name, for example ``LstmFullProjectedRaggedInt8V1``."""
-        cell = f"Lstm{_PART[self.peephole]}{'Projected' * self.projected}{'Ragged' * self.ragged}"
-        return f"{cell}{'Int8' * self.int8}{'Int4' * self.int4}V1"
+        return f"Lstm{_PART[self.peephole]}{'Projected' * self.projected}{'Ragged' * self.ragged}{self._ending}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -62,77 +103,59 @@ class CellVariant:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The names of the constant inputs, in order; a quantized matrix is followed by its scale (and zero point)."""
-        matrices = ["w", "r", "b"]
-        if self.peephole == "diagonal":
-            matrices += ["p"]
-        elif self.peephole == "full":
-            matrices += ["p", "po"]
-        if self.projected:
-            matrices += ["v"]
-        names: list[str] = []
-        for matrix in matrices:
-            names.append(matrix)
-            if self.is_quantized(matrix) and (self.int8 or self.int4):
-                names += [f"{matrix}_scale"] + [f"{matrix}_zero"] * self.int4
-        return tuple(names)
+        """The names of the constant inputs, in order; a matrix is followed by its scale and what else belongs to it."""
+        peepholes = {"none": [], "diagonal": ["p"], "full": ["p", "po"]}[self.peephole]
+        return self._stored(["w", "r", "b", *peepholes, *(["v"] if self.projected else [])])
 
     def is_quantized(self, weight: str) -> bool:
-        """Say whether a weight is a matrix that int8 and int4 store with scales; biases and diagonals stay float32."""
-        return weight != "b" and not (weight == "p" and self.peephole == "diagonal")
+        """Say whether a weight is a matrix that quantized operators store with scales; biases and diagonals are not."""
+        return weight in ("w", "r", "po", "v") or (weight == "p" and self.peephole == "full")
 
 
 def parse_cell_name(name: str) -> CellVariant | None:
     """Return the variant that an operator's name stands for, or None when it is not an LSTM cell of this version."""
     match = _NAME.fullmatch(name)
-    if match is None:
+    stored = None if match is None else storages_of(match[4], "float32")
+    if match is None or stored is None:
         return None
-    part, projected, ragged, precision = match.groups(default="")
     kinds: dict[str, Peephole] = {text: kind for kind, text in _PART.items()}
     return CellVariant(
-        peephole=kinds[part],
-        projected=bool(projected),
-        ragged=bool(ragged),
-        int8=precision == "Int8",
-        int4=precision == "Int4",
+        peephole=kinds[match[1] or ""],
+        projected=bool(match[2]),
+        ragged=bool(match[3]),
+        storage=stored[1],
+        w_storage=stored[0],
     )
 
 
 def all_cells() -> tuple[CellVariant, ...]:
     """Return every LSTM operator of this version."""
     peepholes: tuple[Peephole, ...] = ("none", "diagonal", "full")
+    flags = (False, True)
     return tuple(
-        CellVariant(peephole=peephole, projected=projected, ragged=ragged, int8=int8, int4=int4)
-        for peephole in peepholes
-        for projected in (False, True)
-        for ragged in (False, True)
-        for int8, int4 in ((False, False), (True, False), (False, True))
+        CellVariant(peephole=peephole, projected=projected, ragged=ragged, storage=r, w_storage=w)
+        for peephole, projected, ragged in product(peepholes, flags, flags)
+        for w, r in (("float32", "float32"), *storage_pairs())
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class GruVariant:
+class GruVariant(_Stored):
     """One GRU operator: the parts its name is built from, and the inputs that follow from them.
 
     ``reset_after``: the reset gate acts on the product of h (ONNX's linear_before_reset = 1, PyTorch's nn.GRU, Keras's
-    reset_after), else on h before the product; ``ragged``: rows have lengths; ``int4``: weights are four bits, else
-    int8. There is no float32 operator: ONNX's own ``GRU`` says all of these.
+    reset_after), else on h before the product; ``ragged``: rows have lengths. There is no float32 operator: ONNX's own
+    ``GRU`` says all of these.
     """
 
+    storage: Storage = "int8"
     reset_after: bool = False
     ragged: bool = False
-    int4: bool = False
-
-    @property
-    def int8(self) -> bool:
-        """Whether weights are int8 with one scale a column."""
-        return not self.int4
 
     @property
     def name(self) -> str:
         """The operator's name, for example ``GruResetAfterRaggedInt8V1``."""
-        parts = f"{'ResetAfter' * self.reset_after}{'Ragged' * self.ragged}"
-        return f"Gru{parts}{'Int4' if self.int4 else 'Int8'}V1"
+        return f"Gru{'ResetAfter' * self.reset_after}{'Ragged' * self.ragged}{self._ending}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -141,56 +164,44 @@ class GruVariant:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The names of the constant inputs, in order; a matrix is followed by its scale (and zero point)."""
-        zero = "{0}_zero" if self.int4 else ""
-        matrices = [text.format(name) for name in "wr" for text in ("{0}", "{0}_scale", zero) if text]
-        return (*matrices, "b", *(("rb",) if self.reset_after else ()))
-
-    def is_quantized(self, weight: str) -> bool:
-        """Say whether a weight is a matrix that is stored with scales; biases stay float32."""
-        return weight in ("w", "r")
+        """The names of the constant inputs, in order; a matrix is followed by its scale and what else belongs to it."""
+        return self._stored(["w", "r", "b", *(["rb"] if self.reset_after else [])])
 
 
 def parse_gru_name(name: str) -> GruVariant | None:
     """Return the variant that an operator's name stands for, or None when it is not a GRU of this version."""
     match = _GRU_NAME.fullmatch(name)
-    if match is None:
+    stored = None if match is None else storages_of(match[3])
+    if match is None or stored is None:
         return None
-    after, ragged, precision = match.groups(default="")
-    return GruVariant(reset_after=bool(after), ragged=bool(ragged), int4=precision == "Int4")
+    return GruVariant(reset_after=bool(match[1]), ragged=bool(match[2]), storage=stored[1], w_storage=stored[0])
+
+
+def _flagged() -> Iterator[tuple[bool, bool, Storage, Storage]]:
+    return ((a, b, w, r) for a, b in product((False, True), repeat=2) for w, r in storage_pairs())
 
 
 def all_grus() -> tuple[GruVariant, ...]:
     """Return every GRU operator of this version."""
-    return tuple(
-        GruVariant(reset_after=reset_after, ragged=ragged, int4=int4)
-        for reset_after in (False, True)
-        for ragged in (False, True)
-        for int4 in (False, True)
-    )
+    return tuple(GruVariant(reset_after=a, ragged=b, storage=r, w_storage=w) for a, b, w, r in _flagged())
 
 
 @dataclass(frozen=True, kw_only=True)
-class RnnVariant:
+class RnnVariant(_Stored):
     """One RNN operator: the parts its name is built from, and the inputs that follow from them.
 
-    ``relu``: the activation is relu, else tanh; ``ragged``: rows have lengths; ``int4``: weights are four bits, else
-    int8. In float32, ONNX's ``RNN`` computes all of these.
+    ``relu``: the activation is relu, else tanh; ``ragged``: rows have lengths. In float32, ONNX's ``RNN`` computes all
+    of these.
     """
 
+    storage: Storage = "int8"
     relu: bool = False
     ragged: bool = False
-    int4: bool = False
-
-    @property
-    def int8(self) -> bool:
-        """Whether weights are int8 with one scale a column."""
-        return not self.int4
 
     @property
     def name(self) -> str:
         """The operator's name, for example ``RnnReluRaggedInt8V1``."""
-        return f"Rnn{'Relu' * self.relu}{'Ragged' * self.ragged}{'Int4' if self.int4 else 'Int8'}V1"
+        return f"Rnn{'Relu' * self.relu}{'Ragged' * self.ragged}{self._ending}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -199,13 +210,8 @@ class RnnVariant:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The names of the constant inputs, in order; a matrix is followed by its scale (and zero point)."""
-        suffixes = ("", "_scale", "_zero") if self.int4 else ("", "_scale")
-        return (*(f"{name}{suffix}" for name in "wr" for suffix in suffixes), "b")
-
-    def is_quantized(self, weight: str) -> bool:
-        """Say whether a weight is a matrix that is stored with scales; the bias stays float32."""
-        return weight in ("w", "r")
+        """The names of the constant inputs, in order; a matrix is followed by its scale and what else belongs to it."""
+        return self._stored(["w", "r", "b"])
 
 
 Variant = CellVariant | GruVariant | RnnVariant
@@ -214,17 +220,12 @@ Variant = CellVariant | GruVariant | RnnVariant
 def parse_rnn_name(name: str) -> RnnVariant | None:
     """Return the variant of an operator's name, or None if it is not an RNN of this version."""
     match = _RNN_NAME.fullmatch(name)
-    if match is None:
+    stored = None if match is None else storages_of(match[3])
+    if match is None or stored is None:
         return None
-    relu, ragged, precision = match.groups(default="")
-    return RnnVariant(relu=bool(relu), ragged=bool(ragged), int4=precision == "Int4")
+    return RnnVariant(relu=bool(match[1]), ragged=bool(match[2]), storage=stored[1], w_storage=stored[0])
 
 
 def all_rnns() -> tuple[RnnVariant, ...]:
     """Return every RNN operator of this version."""
-    return tuple(
-        RnnVariant(relu=relu, ragged=ragged, int4=int4)
-        for relu in (False, True)
-        for ragged in (False, True)
-        for int4 in (False, True)
-    )
+    return tuple(RnnVariant(relu=a, ragged=b, storage=r, w_storage=w) for a, b, w, r in _flagged())

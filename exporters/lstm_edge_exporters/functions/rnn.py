@@ -7,11 +7,10 @@ Scan's body is one step of the cell. T steps, B rows, I inputs, H cells.
 from lstm_edge_exporters.functions.names import DOMAIN, RnnVariant
 from lstm_edge_exporters.functions.rounding import (
     OPSET,
-    int4_constants,
+    matrices_text,
     quantize_constants,
     rounded_product_text,
     step_numbers,
-    unpack_text,
 )
 
 __all__ = ["rnn_text"]
@@ -21,7 +20,7 @@ def rnn_text(variant: RnnVariant) -> str:
     """Return the function of one RNN operator as ONNX text."""
     lines = [
         *_constants(variant),
-        *rounded_product_text("zx", "x", "w", int4=variant.int4),
+        *rounded_product_text("zx", "x", "w", storage=variant.storage_of("w")),
         "zb = Add (zx, b)",
         *(step_numbers() if variant.ragged else ()),
         _scan(variant),
@@ -35,11 +34,8 @@ def rnn_text(variant: RnnVariant) -> str:
 
 
 def _constants(variant: RnnVariant) -> list[str]:
-    lines = ["one = Constant <value_ints = [1]> ()", *quantize_constants()]
-    if variant.int4:
-        lines += [*int4_constants(), *unpack_text("w"), *unpack_text("r")]
-    else:
-        lines += ["w_float = Cast <to = 1> (w)", "r_float = Cast <to = 1> (r)"]
+    stored = matrices_text({"w": variant.storage_of("w"), "r": variant.storage}, {"w": 1, "r": 1})
+    lines = ["one = Constant <value_ints = [1]> ()", *quantize_constants(), *stored]
     if variant.relu or variant.ragged:
         lines.append("zero = Constant <value_float = 0.0> ()")
     return lines
@@ -59,7 +55,7 @@ def _scan(variant: RnnVariant) -> str:
 
 
 def _step(variant: RnnVariant) -> list[str]:
-    lines = [*rounded_product_text("zh", "h_prev", "r", int4=variant.int4), "a = Add (z, zh)"]
+    lines = [*rounded_product_text("zh", "h_prev", "r", storage=variant.storage), "a = Add (z, zh)"]
     if variant.relu:
         # ONNX's Relu says nothing of NaN and of minus zero; the operator does.
         lines += ["below = LessOrEqual (a, zero)", "h_new = Where (below, zero, a)"]

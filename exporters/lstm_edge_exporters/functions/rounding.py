@@ -1,11 +1,16 @@
-"""The building blocks of function bodies: rounding rows of activations, unpacking four bits, counting steps.
+"""The building blocks of function bodies: rounding rows of activations, matrices in their storages, counting steps.
 
 ONNX's own textual syntax, as in ``lstm.py``; docs/operators.md, "The arithmetic", is what these lines say.
 """
 
+from collections.abc import Mapping
+
+from lstm_edge_exporters.functions.storages import BLOCK_COLUMNS, BLOCK_ROWS, Storage
+
 __all__ = [
     "OPSET",
     "int4_constants",
+    "matrices_text",
     "product_text",
     "quantize_constants",
     "quantize_text",
@@ -55,6 +60,79 @@ def step_numbers() -> list[str]:
         "x_steps = Shape <start = 0, end = 1> (x)",
         "count = Squeeze (x_steps, axis0)",
         "numbers = Range (first, count, next)",
+    ]
+
+
+def matrices_text(matrices: Mapping[str, Storage], gates: Mapping[str, int]) -> list[str]:
+    """Return lines that make matrices what ``rounded_product_text`` takes, all of them constant.
+
+    Args:
+        matrices: the storage of each matrix by its name.
+        gates: of how many gates the columns of a sparse one are.
+    """
+    storages = set(matrices.values())
+    lines = int4_constants() if "int4" in storages else []
+    if "sparse_int8" in storages:
+        lines += _sparse_constants()
+    for name, storage in matrices.items():
+        if storage == "int8":
+            lines.append(f"{name}_float = Cast <to = 1> ({name})")
+        elif storage == "int4":
+            lines += unpack_text(name)
+        elif storage == "sparse_int8":
+            lines += _scatter_text(name, gates[name])
+    return lines
+
+
+def _sparse_constants() -> list[str]:
+    """Return the constants that ``_scatter_text`` refers to."""
+    return [
+        "column_axis = Constant <value_ints = [1]> ()",
+        "matrix_axes = Constant <value_ints = [0, 2]> ()",
+        "from_start = Constant <value_ints = [0, 0]> ()",
+        "remaining = Constant <value_ints = [-1]> ()",
+        f"block_rows = Constant <value_ints = [{BLOCK_ROWS}]> ()",
+        f"rows_up = Constant <value_ints = [{BLOCK_ROWS - 1}]> ()",
+        f"block_columns = Constant <value_ints = [{BLOCK_COLUMNS}]> ()",
+        f"columns_up = Constant <value_ints = [{BLOCK_COLUMNS - 1}]> ()",
+        "no_weight_long = Constant <value_ints = [0]> ()",
+        "no_weight = Cast <to = 3> (no_weight_long)",
+    ]
+
+
+def _scatter_text(weight: str, gates: int) -> list[str]:
+    """Return lines that put the blocks of ``weight`` into ``{weight}_float`` [K, N]; the rest of it is zero.
+
+    Blocks [n, 4, 16] go to [gates · columns of blocks a gate · rows of blocks, 4, 16] by their numbers; that is
+    transposed to rows and columns, and what is past K and past the gates' cells is cut off.
+    """
+    w = weight
+    return [
+        f"{w}_gates = Constant <value_ints = [{gates}]> ()",
+        f"{w}_columns = Shape <start = 0, end = 1> ({w}_scale)",
+        f"{w}_cells = Div ({w}_columns, {w}_gates)",
+        f"{w}_cells_up = Add ({w}_cells, columns_up)",
+        f"{w}_per_gate = Div ({w}_cells_up, block_columns)",
+        f"{w}_rows_up = Add ({w}_rows, rows_up)",
+        f"{w}_height = Div ({w}_rows_up, block_rows)",
+        f"{w}_by_gate = Mul ({w}_gates, {w}_per_gate)",
+        f"{w}_places = Mul ({w}_by_gate, {w}_height)",
+        f"{w}_blank_shape = Concat <axis = 0> ({w}_places, block_rows, block_columns)",
+        f"{w}_blank = Expand (no_weight, {w}_blank_shape)",
+        f"{w}_number = Cast <to = 7> ({w}_index)",
+        f"{w}_numbers = Unsqueeze ({w}_number, column_axis)",
+        f"{w}_all = ScatterND ({w}_blank, {w}_numbers, {w})",
+        f"{w}_split = Concat <axis = 0> ({w}_gates, {w}_per_gate, {w}_height, block_rows, block_columns)",
+        f"{w}_blocks = Reshape ({w}_all, {w}_split)",
+        f"{w}_ordered = Transpose <perm = [2, 3, 0, 1, 4]> ({w}_blocks)",
+        f"{w}_padded_rows = Mul ({w}_height, block_rows)",
+        f"{w}_merged = Concat <axis = 0> ({w}_padded_rows, {w}_gates, remaining)",
+        f"{w}_wide = Reshape ({w}_ordered, {w}_merged)",
+        f"{w}_ends = Concat <axis = 0> ({w}_rows, {w}_cells)",
+        f"{w}_cut = Slice ({w}_wide, from_start, {w}_ends, matrix_axes)",
+        f"{w}_shape = Concat <axis = 0> ({w}_rows, {w}_columns)",
+        f"{w}_dense = Reshape ({w}_cut, {w}_shape)",
+        f"{w}_float = Cast <to = 1> ({w}_dense)",
     ]
 
 
@@ -117,13 +195,15 @@ def unpack_text(weight: str) -> list[str]:
     ]
 
 
-def rounded_product_text(result: str, source: str, weight: str, *, int4: bool, whole: str | None = None) -> list[str]:
+def rounded_product_text(
+    result: str, source: str, weight: str, *, storage: Storage, whole: str | None = None
+) -> list[str]:
     """Return lines for ``result`` = ``source`` × ``weight``: the rows are rounded, the product is summed and scaled.
 
-    The weight is given as ``{weight}_float`` and ``{weight}_scale`` (int8), or as ``unpack_text`` leaves it (int4);
-    ``whole`` is as in ``product_text``.
+    The weight is given as ``{weight}_float`` and ``{weight}_scale`` (int8, sparse int8), or as ``unpack_text`` leaves
+    it (int4); ``whole`` is as in ``product_text``.
     """
-    if int4:
+    if storage == "int4":
         return [*quantize_text(source, source), *product_text(result, source, weight, whole)]
     return [
         *quantize_text(source, source),

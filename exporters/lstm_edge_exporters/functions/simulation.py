@@ -5,18 +5,18 @@ the last bit of onnxruntime's own sigmoid and tanh. Every operation below is one
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions.names import CellVariant, GruVariant, RnnVariant
+from lstm_edge_exporters.functions.storages import Places, Storage, scatter_blocks
 
 __all__ = ["exponential", "gru", "linear", "lstm", "quantize_rows", "rnn", "sigmoid", "tanh", "unpack"]
 
 Float = NDArray[np.float32]
 Weights = Mapping[str, NDArray[Any]]
-Precision = Literal["float32", "int8", "int4"]
 
 F = np.float32
 SMALLEST_AMAX = F(2.0**-100)
@@ -71,13 +71,19 @@ def unpack(nibbles: NDArray[np.uint8], columns: int) -> NDArray[np.int32]:
     return pairs.reshape(len(nibbles), -1)[:, :columns].astype(np.int32)
 
 
-def _product(x: Float, name: str, weights: Weights, precision: Precision) -> Float:
-    """X [..., K] times weight [K, N]; the integer sums are exact and are then scaled in the operators' order."""
+def _product(x: Float, name: str, weights: Weights, storage: Storage, gates: int = 1) -> Float:
+    """X [..., K] times weight [K, N]; the integer sums are exact and are then scaled in the operators' order.
+
+    ``gates``: of how many gates the columns of a sparse weight are.
+    """
     weight = weights[name]
-    if precision == "float32":
+    if storage == "float32":
         return np.asarray(x @ weight, np.float32)
     q, s = quantize_rows(x)
-    if precision == "int8":
+    if storage == "sparse_int8":
+        cells = len(weights[f"{name}_scale"]) // gates
+        weight = scatter_blocks(weight, weights[f"{name}_index"], Places(int(weights[f"{name}_rows"][0]), gates, cells))
+    if storage != "int4":
         total = (q @ weight.astype(np.int32)).astype(np.float32)
         return np.asarray((total * s) * weights[f"{name}_scale"], np.float32)
     return np.asarray(_int4_sum(q, name, weights) * s, np.float32)
@@ -112,24 +118,27 @@ def lstm(  # noqa: PLR0917 - the operator's own inputs, in its order
     lengths: NDArray[np.int64] | None = None,
 ) -> tuple[Float, Float, Float]:
     """Any LSTM operator: x [T, B, I], h [1, B, P], c [1, B, H] to y [T, B, P], h_out [1, B, P], c_out [1, B, H]."""
-    precision: Precision = "int8" if variant.int8 else "int4" if variant.int4 else "float32"
-    zx = _product(x, "w", weights, precision) + weights["b"]
+
+    def product(x: Float, name: str) -> Float:
+        return _product(x, name, weights, variant.storage_of(name), gates=4)
+
+    zx = product(x, "w") + weights["b"]
     outputs = []
     for t in range(x.shape[0]):
-        z_i, z_f, z_g, z_o = np.split(zx[t] + _product(h, "r", weights, precision), 4, axis=-1)
+        z_i, z_f, z_g, z_o = np.split(zx[t] + product(h, "r"), 4, axis=-1)
         if variant.peephole == "diagonal":
             z_i, z_f = z_i + weights["p"][0] * c, z_f + weights["p"][1] * c
         elif variant.peephole == "full":
-            c_i, c_f, c_g = np.split(_product(c, "p", weights, precision), 3, axis=-1)
+            c_i, c_f, c_g = np.split(product(c, "p"), 3, axis=-1)
             z_i, z_f, z_g = z_i + c_i, z_f + c_f, z_g + c_g
         c_new = np.asarray(sigmoid(z_f) * c + sigmoid(z_i) * tanh(z_g), np.float32)
         if variant.peephole == "diagonal":
             z_o = z_o + weights["p"][2] * c_new
         elif variant.peephole == "full":
-            z_o = z_o + _product(c_new, "po", weights, precision)
+            z_o = z_o + product(c_new, "po")
         h_new = np.asarray(sigmoid(z_o) * tanh(c_new), np.float32)
         if variant.projected:
-            h_new = _product(h_new, "v", weights, precision)
+            h_new = product(h_new, "v")
         valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
         outputs.append(np.where(valid, h_new, F(0))[0])
         h, c = np.where(valid, h_new, h), np.where(valid, c_new, c)
@@ -143,25 +152,28 @@ def gru(
     weights: Weights,
     lengths: NDArray[np.int64] | None = None,
     *,
-    precision: Precision | None = None,
+    storage: Storage | None = None,
 ) -> tuple[Float, Float]:
     """Any GRU operator: x [T, B, I], h [1, B, H] to y [T, B, H], h_out [1, B, H].
 
-    ``precision`` is the variant's; ``"float32"`` says the same equations without rounding, with float32 matrices in
+    ``storage`` is the variant's; ``"float32"`` says the same equations without rounding, with float32 matrices in
     ``weights``: no operator has that, it is for comparing the equations with others.
     """
-    kind: Precision = precision or ("int4" if variant.int4 else "int8")
-    zx = _product(x, "w", weights, kind) + weights["b"]
+
+    def product(x: Float, name: str) -> Float:
+        return _product(x, name, weights, storage or variant.storage_of(name), gates=3)
+
+    zx = product(x, "w") + weights["b"]
     outputs = []
     for t in range(x.shape[0]):
         x_r, x_z, x_n = np.split(zx[t], 3, axis=-1)
-        h_r, h_z, h_n = np.split(_product(h, "r", weights, kind), 3, axis=-1)
+        h_r, h_z, h_n = np.split(product(h, "r"), 3, axis=-1)
         r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
         if variant.reset_after:
             n = tanh(x_n + r * (h_n + weights["rb"]))
         else:
             # A column's product does not depend on the other columns: those of n are taken from the whole.
-            n = tanh(x_n + np.split(_product(r * h, "r", weights, kind), 3, axis=-1)[2])
+            n = tanh(x_n + np.split(product(r * h, "r"), 3, axis=-1)[2])
         h_new = np.asarray((F(1) - z) * n + z * h, np.float32)
         valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
         outputs.append(np.where(valid, h_new, F(0))[0])
@@ -176,14 +188,17 @@ def rnn(
     weights: Weights,
     lengths: NDArray[np.int64] | None = None,
     *,
-    precision: Precision | None = None,
+    storage: Storage | None = None,
 ) -> tuple[Float, Float]:
-    """Any RNN operator: x [T, B, I], h [1, B, H] to y [T, B, H], h_out [1, B, H]; ``precision`` is as in ``gru``."""
-    kind: Precision = precision or ("int4" if variant.int4 else "int8")
-    zx = _product(x, "w", weights, kind) + weights["b"]
+    """Any RNN operator: x [T, B, I], h [1, B, H] to y [T, B, H], h_out [1, B, H]; ``storage`` is as in ``gru``."""
+
+    def product(x: Float, name: str) -> Float:
+        return _product(x, name, weights, storage or variant.storage_of(name))
+
+    zx = product(x, "w") + weights["b"]
     outputs = []
     for t in range(x.shape[0]):
-        a = np.asarray(zx[t] + _product(h, "r", weights, kind), np.float32)
+        a = np.asarray(zx[t] + product(h, "r"), np.float32)
         h_new = np.where(a <= 0, F(0), a) if variant.relu else tanh(a)
         valid = np.ones((x.shape[1], 1), bool) if lengths is None else (t < lengths)[:, None]
         outputs.append(np.where(valid, h_new, F(0))[0])

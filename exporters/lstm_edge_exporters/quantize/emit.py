@@ -152,10 +152,7 @@ def _rounded(
 
 
 def _quantized(variant: Variant, scheme: Scheme) -> Variant:
-    four = scheme.kind == "int4"
-    if isinstance(variant, CellVariant):
-        return replace(variant, int8=not four, int4=four)
-    return replace(variant, int4=four)
+    return replace(variant, storage="int4" if scheme.kind == "int4" else "int8", w_storage=None)
 
 
 def _connect_sides(node: ir.Node, layer: RecurrentLayer, operator: Operator) -> None:

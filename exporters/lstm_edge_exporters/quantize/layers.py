@@ -41,7 +41,7 @@ def layers_in_functions(model: ir.Model) -> Iterator[tuple[ir.Function, Recurren
 def _recurrent(node: ir.Node) -> Recurrent | None:
     if node.domain == DOMAIN:
         variant = parse_cell_name(node.op_type)
-        return None if variant is None or variant.int8 or variant.int4 else OwnCell(node=node)
+        return None if variant is None or variant.storage != "float32" else OwnCell(node=node)
     if node.domain == DYNAMIC_DOMAIN:
         return DynamicLstm(node=node) if node.op_type == DYNAMIC_LSTM else None
     kind = _RECURRENT.get(node.op_type) if node.domain in ("", "ai.onnx") else None

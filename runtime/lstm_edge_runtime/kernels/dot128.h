@@ -66,6 +66,39 @@ struct Dot128 {
     }
   }
 
+  template <int M>
+  static void sparse(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
+                     const int32_t* start, int32_t* sums, size_t stride) {
+    for (int m = 0; m < M; m += 4) {
+      switch (M - m < 4 ? M - m : 4) {
+        case 1: sparse_rows<1>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
+        case 2: sparse_rows<2>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
+        case 3: sparse_rows<3>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
+        default: sparse_rows<4>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
+      }
+    }
+  }
+
+  template <int R>
+  static void sparse_rows(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
+                          const int32_t* start, int32_t* sums, size_t stride) {
+    int32x4_t s[R][4];
+    for (int m = 0; m < R; ++m) {
+      for (int i = 0; i < 4; ++i) s[m][i] = vld1q_s32(start + 4 * i);
+    }
+    for (int b = 0; b < count; ++b, w += 64) {
+      int8x16_t weights[4];
+      for (int i = 0; i < 4; ++i) weights[i] = vreinterpretq_s8_u8(vld1q_u8(w + 16 * i));
+      for (int m = 0; m < R; ++m) {
+        const int8x16_t am = broadcast(a[m] + 4 * size_t(groups_of[b]));
+        for (int i = 0; i < 4; ++i) s[m][i] = Multiply::add(s[m][i], weights[i], am);
+      }
+    }
+    for (int m = 0; m < R; ++m) {
+      for (int i = 0; i < 4; ++i) vst1q_s32(sums + m * stride + 4 * i, s[m][i]);
+    }
+  }
+
   template <int NV, int M>
   static void dotf(const float* const* a, const float* w, int k, float* sums) {
     for (int m = 0; m < M; ++m) {

@@ -1,5 +1,6 @@
 // Dot products with 256-bit vectors, shared by AVX2 and AVX-VNNI, which differ in how four bytes are multiplied and
-// added: `Multiply` has `weight_offset`, `int8(sums, w, a)` and `nibbles(sums, w, a)` for 32 bytes each.
+// added: `Multiply` has `weight_offset`, `int8(sums, w, a)`, `nibbles(sums, w, a)` and `sparse(sums, w, a)` (signed
+// weights, and activations that are shifted where weight_offset is not 0) for 32 bytes each.
 
 template <class Multiply>
 struct Dot256 {
@@ -74,6 +75,29 @@ struct Dot256 {
       for (int i = 0; i < 2 * C; ++i) {
         int32_t* target = sums + ((m0 + m) * NV + v0) * 16 + 8 * i;
         _mm256_store_si256(reinterpret_cast<__m256i*>(target), s[m][i]);
+      }
+    }
+  }
+
+  template <int M>
+  static void sparse(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
+                     const int32_t* start, int32_t* sums, size_t stride) {
+    __m256i s[M][2];
+    for (int m = 0; m < M; ++m) {
+      for (int i = 0; i < 2; ++i) s[m][i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(start + 8 * i));
+    }
+    for (int b = 0; b < count; ++b, w += 64) {
+      const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
+      const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(w + 32));
+      for (int m = 0; m < M; ++m) {
+        const __m256i am = broadcast(a[m] + 4 * size_t(groups_of[b]));
+        s[m][0] = Multiply::sparse(s[m][0], low, am);
+        s[m][1] = Multiply::sparse(s[m][1], high, am);
+      }
+    }
+    for (int m = 0; m < M; ++m) {
+      for (int i = 0; i < 2; ++i) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(sums + m * stride + 8 * i), s[m][i]);
       }
     }
   }

@@ -63,7 +63,7 @@ void run_gru(const Gru& gru, const Call& call, int first, int last) {
     run.gated = scratch.take<float>(run.rows * run.cells);
     run.gated_rows = make_rows<P>(scratch, run.rows, gru.hidden);
   });
-  run_steps<P, 3>(gru, run, [&](const float* z, int number) {
+  run_steps<3>(gru, run, [&](const float* z, int number) {
     if constexpr (ResetAfter) gru_step_after<P>(gru, run, z, number);
     else gru_step_before<P>(gru, run, z, number);
   });

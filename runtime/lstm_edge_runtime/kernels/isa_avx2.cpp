@@ -19,6 +19,7 @@ struct Multiply {
   static __m256i int8(__m256i sums, __m256i w, __m256i a) {
     return add(sums, _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(w, a)));
   }
+  static __m256i sparse(__m256i sums, __m256i w, __m256i a) { return int8(sums, w, a); }
   // Nibbles are unsigned and small: at most 2 * 15 * 127.
   static __m256i nibbles(__m256i sums, __m256i w, __m256i a) { return add(sums, _mm256_maddubs_epi16(w, a)); }
 

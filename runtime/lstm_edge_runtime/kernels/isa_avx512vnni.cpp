@@ -107,6 +107,45 @@ struct Isa {
     }
   }
 
+  // A block is one vector of weights and four activations. Blocks are independent, so few rows take several at a time,
+  // each with sums of its own. Activations are q + 128 and weights are signed, which is why `start` needs no row.
+  template <int M>
+  static void sparse(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
+                     const int32_t* start, int32_t* sums, size_t stride) {
+    constexpr int kParts = M == 1 ? 4 : M <= 4 ? 2 : 1;
+    __m512i s[M][kParts];
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      s[m][0] = _mm512_load_si512(start);
+#pragma GCC unroll 16
+      for (int p = 1; p < kParts; ++p) s[m][p] = _mm512_setzero_si512();
+    }
+    int i = 0;
+    for (; i + kParts <= count; i += kParts, w += kParts * 64) {
+#pragma GCC unroll 16
+      for (int p = 0; p < kParts; ++p) {
+        _mm_prefetch(reinterpret_cast<const char*>(w + p * 64 + kAhead), _MM_HINT_T0);
+        const __m512i weights = _mm512_load_si512(w + p * 64);
+        const size_t at = 4 * size_t(groups_of[i + p]);
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) s[m][p] = _mm512_dpbusd_epi32(s[m][p], broadcast(a[m] + at), weights);
+      }
+    }
+    for (; i < count; ++i, w += 64) {
+      const __m512i weights = _mm512_load_si512(w);
+      const size_t at = 4 * size_t(groups_of[i]);
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) s[m][0] = _mm512_dpbusd_epi32(s[m][0], broadcast(a[m] + at), weights);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      __m512i sum = s[m][0];
+#pragma GCC unroll 16
+      for (int p = 1; p < kParts; ++p) sum = _mm512_add_epi32(sum, s[m][p]);
+      _mm512_store_si512(sums + m * stride, sum);
+    }
+  }
+
   // One sum for each row and column, in the order of k: the same bits alone and in a batch. (One row alone has only
   // four independent sums, but then reading the weights takes longer than adding them.)
   template <int NV, int M>

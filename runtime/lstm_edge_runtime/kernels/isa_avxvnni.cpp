@@ -15,6 +15,7 @@ struct Multiply {
   static constexpr int weight_offset = 128;  // vpdpbusd multiplies unsigned (weights) with signed (activations) bytes
 
   static __m256i int8(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, w, a); }
+  static __m256i sparse(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, a, w); }
   static __m256i nibbles(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, w, a); }
 };
 

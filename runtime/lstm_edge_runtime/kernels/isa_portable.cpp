@@ -38,6 +38,19 @@ struct Isa {
     }
   }
 
+  template <int M>
+  static void sparse(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
+                     const int32_t* start, int32_t* sums, size_t stride) {
+    for (int m = 0; m < M; ++m) std::memcpy(sums + m * stride, start, sizeof(int32_t) * kLanes);
+    for (int b = 0; b < count; ++b, w += kBlockBytes) {
+      for (int m = 0; m < M; ++m) {
+        for (int i = 0; i < kBlockBytes; ++i) {
+          sums[m * stride + i / 4] += int8_t(w[i]) * a[m][4 * size_t(groups_of[b]) + i % 4];
+        }
+      }
+    }
+  }
+
   template <int NV, int M>
   static void dotf(const float* const* a, const float* w, int k, float* sums) {
     for (int i = 0; i < M * NV * kLanes; ++i) sums[i] = 0.0f;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "scratch.h"
+#include "sparse_matrix.h"
 
 namespace lstm_edge {
 
@@ -12,8 +13,8 @@ enum class Peephole { kNone, kDiagonal, kFull };
 // What LSTM, GRU and RNN have in common; a layer never changes after it was made.
 struct Recurrent {
   int inputs = 0, hidden = 0, outputs = 0;  // I, H, P (= H without projection)
-  Matrix w, r;                              // an LSTM's gates i f g o; a GRU's r z n (r without n, see Gru)
-  Aligned<float> bias;                      // [tiles][gates][16], as w's columns
+  Matrix w, r;  // an LSTM's gates i f g o; a GRU's r z n (r without n, see Gru). w may be stored otherwise than r.
+  Aligned<float> bias;  // [tiles][gates][16], as w's columns
 };
 
 struct Lstm : Recurrent {
@@ -24,7 +25,7 @@ struct Lstm : Recurrent {
   Aligned<float> diagonal;  // [3][H padded to 16]
 };
 
-// int8 or int4. The columns of n are a matrix for themselves where the reset gate comes before their product, since
+// The columns of n are a matrix for themselves where the reset gate comes before their product, since
 // they then see other rows.
 struct Gru : Recurrent {
   static constexpr int kGates = 3;
@@ -33,7 +34,6 @@ struct Gru : Recurrent {
   Aligned<float> recurrent_bias;  // [H padded to 16]: rb
 };
 
-// int8 or int4.
 struct Rnn : Recurrent {
   static constexpr int kGates = 1;
   static constexpr bool kHasCell = false;
@@ -61,11 +61,11 @@ using RunLinear = void (*)(const Linear&, const float* x, float* y, int64_t rows
 
 struct InstructionSet {
   const char* name;
-  int weight_offset;         // what pack_int8 adds
-  RunRows<Lstm> lstm[3][3];  // [Precision][Peephole]
-  RunRows<Gru> gru[2][2];    // [int8, int4][whether the reset gate comes after the product]
-  RunRows<Rnn> rnn[2][2];    // [int8, int4][whether the activation is relu]
-  RunLinear linear[2];       // [int8, int4]
+  int weight_offset;         // what pack adds to int8 weights; where it is not 0, sparse products shift activations
+  RunRows<Lstm> lstm[4][3];  // [Precision of r][Peephole]
+  RunRows<Gru> gru[4][2];    // [Precision of r][whether the reset gate comes after the product]
+  RunRows<Rnn> rnn[4][2];    // [Precision of r][whether the activation is relu]
+  RunLinear linear[4];       // [Precision]
 };
 
 // The best one that this processor has, or the one that the environment variable LSTM_EDGE_ISA names.

@@ -8,9 +8,9 @@ namespace lstm_edge {
 class LinearKernel final : public Kernel {
  public:
   LinearKernel(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info)
-      : Kernel(runtime, op), run_(instruction_set().linear[op.precision == Precision::kInt4]) {
+      : Kernel(runtime, op), run_(instruction_set().linear[int(op.precision)]) {
     Constants constants(runtime, info, op, 1);
-    linear_.w = constants.matrix(-1, -1, 1);
+    linear_.w = constants.matrix(-1, -1, 1, op.precision);
     linear_.bias = constants.bias(linear_.w, Columns{1, linear_.w.n});
   }
 

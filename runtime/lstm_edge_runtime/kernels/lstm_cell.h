@@ -40,15 +40,15 @@ void cell(const Lstm& lstm, const float* z, const float* zh, const float* zc, si
 // The output gate of a full peephole sees c[t], which must be complete: a second sweep.
 template <Precision P>
 void late_gate(const Lstm& lstm, const LstmRunning& run, int number) {
-  prepare<P>(run.c_rows, run.c, run.cells, run.rows, lstm.po);
-  for_each_vector<P>(lstm.po, run.c_rows, run, number, run.cells, [&](int row, size_t i, V product) {
+  prepare<kFurther<P>>(run.c_rows, run.c, run.cells, run.rows, lstm.po);
+  for_each_vector<kFurther<P>>(lstm.po, run.c_rows, run, number, run.cells, [&](int row, size_t i, V product) {
     const size_t at = row * run.cells + i;
     const V o = sigmoid(load(run.gate + at) + product);
     store(lstm.projected ? run.gate + at : run.h + row * run.outputs + i, o * hyperbolic_tangent(load(run.c + at)));
   });
   // The next step multiplies the same c with p, whose blocks may be of another size.
   if (P == Precision::kInt4 && lstm.p.block != lstm.po.block) {
-    prepare<P>(run.c_rows, run.c, run.cells, run.rows, lstm.p);
+    prepare<kFurther<P>>(run.c_rows, run.c, run.cells, run.rows, lstm.p);
   }
 }
 
@@ -70,13 +70,14 @@ void lstm_step(const Lstm& lstm, const LstmRunning& run, const float* z, int num
       },
       [&](int tile, int row, int done) {
         first = row;
-        if constexpr (K == Peephole::kFull) tile_product<P, 3>(lstm.p, tile, run.c_rows + row, done, peephole);
+        if constexpr (K == Peephole::kFull)
+          tile_product<kFurther<P>, 3>(lstm.p, tile, run.c_rows + row, done, peephole);
       });
   if constexpr (K == Peephole::kFull) late_gate<P>(lstm, run, number);
   if (!lstm.projected) return;
-  prepare<P>(run.gate_rows, run.gate, run.cells, run.rows, lstm.v);
-  for_each_vector<P>(lstm.v, run.gate_rows, run, number, run.outputs,
-                     [&](int row, size_t i, V product) { store(run.h + row * run.outputs + i, product); });
+  prepare<kFurther<P>>(run.gate_rows, run.gate, run.cells, run.rows, lstm.v);
+  for_each_vector<kFurther<P>>(lstm.v, run.gate_rows, run, number, run.outputs,
+                               [&](int row, size_t i, V product) { store(run.h + row * run.outputs + i, product); });
 }
 
 template <Precision P, Peephole K>
@@ -86,13 +87,13 @@ void run_lstm(const Lstm& lstm, const Call& call, int first, int last) {
     run.take<P>(scratch, lstm);
     run.c = scratch.take<float>(run.rows * run.cells);
     run.gate = scratch.take<float>(run.rows * run.cells);
-    if (K == Peephole::kFull) run.c_rows = make_rows<P>(scratch, run.rows, lstm.hidden);
-    if (lstm.projected) run.gate_rows = make_rows<P>(scratch, run.rows, lstm.hidden);
+    if (K == Peephole::kFull) run.c_rows = make_rows<kFurther<P>>(scratch, run.rows, lstm.hidden);
+    if (lstm.projected) run.gate_rows = make_rows<kFurther<P>>(scratch, run.rows, lstm.hidden);
   });
   const size_t start = size_t(first) * lstm.hidden;
   load_rows(run.c, call.c + start, run.rows, lstm.hidden);
   std::memset(run.gate, 0, sizeof(float) * run.rows * run.cells);
-  if constexpr (K == Peephole::kFull) prepare<P>(run.c_rows, run.c, run.cells, run.rows, lstm.p);
-  run_steps<P, 4>(lstm, run, [&](const float* z, int number) { lstm_step<P, K>(lstm, run, z, number); });
+  if constexpr (K == Peephole::kFull) prepare<kFurther<P>>(run.c_rows, run.c, run.cells, run.rows, lstm.p);
+  run_steps<4>(lstm, run, [&](const float* z, int number) { lstm_step<P, K>(lstm, run, z, number); });
   store_rows(call.c_out + start, run.c, run.rows, lstm.hidden);
 }

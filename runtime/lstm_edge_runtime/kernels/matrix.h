@@ -38,9 +38,11 @@ Aligned<T> allocate(size_t count) {
   return Aligned<T>(static_cast<T*>(memory));
 }
 
-enum class Precision { kFloat, kInt8, kInt4 };
+// How a matrix is stored. Activations are rounded to int8 for all of them but kFloat.
+enum class Precision { kFloat, kInt8, kInt4, kSparse };
 
 struct Matrix {
+  Precision precision = Precision::kFloat;
   int k = 0, n = 0;  // as in the operator: [K, N]
   int vectors = 4;   // 16-column vectors of a tile
   int tiles = 0;
@@ -51,6 +53,10 @@ struct Matrix {
   Aligned<float> floats;   // float weights
   Aligned<float> scales;   // int8: [tiles][V][16]; int4: [tiles][blocks][V][16]
   Aligned<int32_t> zeros;  // int4 with zero points: [tiles][blocks][V][16]
+  // Sparse, see sparse_matrix.h.
+  Aligned<uint32_t> first;      // [tiles · V + 1]: where the blocks of each vector begin
+  Aligned<uint16_t> groups_of;  // [blocks]: which four k a block multiplies
+  Aligned<int32_t> starts;      // [tiles][V][16]: the value that a column's sum starts from
 
   int blocks() const { return block == 0 ? 1 : (k + block - 1) / block; }
   size_t width() const { return size_t(tiles) * vectors * kLanes; }  // padded columns
@@ -82,7 +88,7 @@ inline std::vector<size_t> starts(const Matrix& matrix, Columns columns, size_t 
 
 // A matrix [rows, columns] as the operator has it. `w`: float, int8, or nibbles [K, (N + 1) / 2] (column 2j in the low,
 // 2j + 1 in the high half of byte j); `scale`: of int8 [1, N], of int4 [blocks, N]; `zero`: of int4 [blocks, N] or,
-// where zero_stride is 0, one for all; null for 8 everywhere.
+// where zero_stride is 0, one for all; null for 8 everywhere. Sparse: `w` int8 [blocks, 4, 16], `index` [blocks].
 struct Raw {
   Precision precision;
   const void* w;
@@ -91,6 +97,8 @@ struct Raw {
   int block = 0;
   const uint8_t* zero = nullptr;
   int zero_stride = 0;
+  const int32_t* index = nullptr;
+  int blocks = 0;
 
   template <typename T>
   const T* row(int number, int first) const {
@@ -104,6 +112,7 @@ struct Raw {
 inline Matrix pack(const Raw& raw, int first, Columns columns, int offset) {
   const int per_group = raw.precision == Precision::kFloat ? 1 : raw.precision == Precision::kInt8 ? 4 : 8;
   Matrix matrix;
+  matrix.precision = raw.precision;
   matrix.k = raw.rows;
   matrix.n = columns.gates * columns.cells;
   matrix.vectors = columns.vectors();

@@ -19,14 +19,14 @@ using MakeKernel = std::unique_ptr<Kernel> (*)(const Runtime&, const Operator&, 
 // sum is then an integer below 2^24, which float32 holds, and which int32 holds whatever the order.
 constexpr int kLargestColumnSum = ((1 << 24) - 1) / 127;
 
-// An operator: its name, its inputs, in order (a quantized matrix is followed by its scales and zero points), and what
-// makes the kernel of a node that calls it.
+// An operator: its name, its inputs, in order (a matrix that is not float32 is followed by its scales, and by its zero
+// points or by the numbers of its blocks and its rows), and what makes the kernel of a node that calls it.
 struct Operator : OrtCustomOp {
   std::string name;
   MakeKernel make = nullptr;
   size_t outputs = 1;
   bool projected = false, ragged = false, reset_after = false, relu = false;
-  Precision precision = Precision::kFloat;
+  Precision precision = Precision::kFloat, w_precision = Precision::kFloat;  // of the other matrices, and of w
   Peephole peephole = Peephole::kNone;
   std::vector<int> input_types;
   std::vector<std::string> input_names;
@@ -35,12 +35,18 @@ struct Operator : OrtCustomOp {
     input_names.push_back(input);
     input_types.push_back(type);
   }
-  void add_matrix(const std::string& matrix) {
-    const int types[] = {kFloat, kInt8, kUint8};
-    add(matrix.c_str(), types[int(precision)]);
-    if (precision != Precision::kFloat) add((matrix + "_scale").c_str(), kFloat);
-    if (precision == Precision::kInt4) add((matrix + "_zero").c_str(), kUint8);
+  void add_matrix(const std::string& matrix, Precision stored) {
+    const int types[] = {kFloat, kInt8, kUint8, kInt8};
+    add(matrix.c_str(), types[int(stored)]);
+    if (stored != Precision::kFloat) add((matrix + "_scale").c_str(), kFloat);
+    if (stored == Precision::kInt4) add((matrix + "_zero").c_str(), kUint8);
+    if (stored == Precision::kSparse) {
+      add((matrix + "_index").c_str(), kInt32);
+      add((matrix + "_rows").c_str(), kInt64);
+    }
   }
+  // The storage of an LSTM's p, po and v.
+  Precision further() const { return precision == Precision::kSparse ? Precision::kInt8 : precision; }
 };
 
 // Reads the constant inputs of a node, one after the other.
@@ -66,15 +72,15 @@ class Constants {
     return runtime_.data<T>(value);
   }
 
-  // The next matrix [k, n] (-1: any), with its scales and zero points, packed.
-  Matrix matrix(int64_t k, int64_t n, int gates) {
-    const Raw raw = read(k, n);
+  // The next matrix [k, n] (-1: any) of `gates` gates, with what follows it, packed.
+  Matrix matrix(int64_t k, int64_t n, int gates, Precision stored) {
+    const Raw raw = read(k, n, gates, stored);
     return pack(raw, 0, raw.columns, gates);
   }
 
   // The next matrix as two: the columns before `first` as `gates` gates, and the rest as one. `first` is even.
-  std::pair<Matrix, Matrix> split_matrix(int64_t k, int64_t n, int first, int gates) {
-    const Raw raw = read(k, n);
+  std::pair<Matrix, Matrix> split_matrix(int64_t k, int64_t n, int first, int gates, Precision stored) {
+    const Raw raw = read(k, n, gates + 1, stored);
     return {pack(raw, 0, first, gates), pack(raw, first, raw.columns - first, 1)};
   }
 
@@ -111,12 +117,13 @@ class Constants {
     return scale;
   }
 
-  Raw read(int64_t k, int64_t n) {
+  Raw read(int64_t k, int64_t n, int gates, Precision stored) {
     Shape shape;
-    if (op_.precision == Precision::kInt4) return read_int4(k, n);
-    if (op_.precision == Precision::kFloat) {
+    if (stored == Precision::kInt4) return read_int4(k, n);
+    if (stored == Precision::kSparse) return read_sparse(k, n, gates);
+    if (stored == Precision::kFloat) {
       const float* w = take<float>({k, n}, shape);
-      return {op_.precision, w, int(shape.dims[0]), int(shape.dims[1])};
+      return {stored, w, int(shape.dims[0]), int(shape.dims[1])};
     }
     const char* name = op_.input_names[next_].c_str();
     const int8_t* w = take<int8_t>({k, n}, shape);
@@ -126,7 +133,57 @@ class Constants {
     for (int64_t i = 0; i < int64_t(rows) * columns; ++i) allowed &= w[i] != -128;
     require(allowed, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
     check_column_sums(name, w, rows, columns);
-    return {op_.precision, w, rows, columns, scale};
+    return {stored, w, rows, columns, scale};
+  }
+
+  // The shapes show the blocks and N; K is a constant of its own. What is read here is what pack_sparse relies on.
+  Raw read_sparse(int64_t k, int64_t n, int gates) {
+    Shape shape;
+    const char* name = op_.input_names[next_].c_str();
+    const int8_t* w = take<int8_t>({-1, kBlockRows, kLanes}, shape);
+    const int blocks = int(shape.dims[0]);
+    const float* scale = take_scales({n}, shape);
+    const int columns = int(shape.dims[0]);
+    const int32_t* index = take<int32_t>({blocks}, shape);
+    const int64_t rows = *take<int64_t>({1}, shape);
+    require(columns % gates == 0, [&] { return op_.name + ": the columns do not divide into gates"; });
+    require(rows > 0 && rows <= kMostSparseRows && (k < 0 || rows == k),
+            [&] { return op_.name + ": input " + name + "_rows is " + std::to_string(rows); });
+    const int cells = columns / gates, height = block_rows(int(rows)), per_gate = block_columns(cells);
+    const int64_t places = int64_t(height) * per_gate * gates;
+    require(places <= INT32_MAX, [&] { return op_.name + ": input " + name + " has too many places for blocks"; });
+    std::vector<int32_t> sums(columns);
+    int64_t before = -1;
+    for (int b = 0; b < blocks; ++b) {
+      const int64_t number = index[b];
+      require(number > before && number < places, [&] {
+        return op_.name + ": input " + name + "_index has " + std::to_string(number) + " after " +
+               std::to_string(before) + ": the numbers of blocks must increase and stay below " +
+               std::to_string(places);
+      });
+      before = number;
+      add_block(name, w + size_t(b) * kBlockBytes, int(rows) - int(number % height) * kBlockRows,
+                int(number / height) / per_gate * cells, int(number / height) % per_gate * kLanes, cells, sums);
+    }
+    check_sums(name, sums);
+    Raw raw{Precision::kSparse, w, int(rows), columns, scale};
+    raw.index = index;
+    raw.blocks = blocks;
+    return raw;
+  }
+
+  // Checks one block, of whose rows `height` are inside of the matrix and whose columns begin at cell `cell` of the
+  // gate that begins at column `gate`, and adds its magnitudes to the sums of its columns.
+  void add_block(const char* name, const int8_t* values, int height, int gate, int cell, int cells,
+                 std::vector<int32_t>& sums) const {
+    for (int i = 0; i < kBlockBytes; ++i) {
+      const int row = i / kLanes, lane = i % kLanes;
+      require(values[i] != -128, [&] { return op_.name + ": a weight is -128, which the operator does not allow"; });
+      const bool inside = row < height && cell + lane < cells;
+      require(inside || values[i] == 0,
+              [&] { return op_.name + ": input " + name + " has a weight outside of the matrix"; });
+      if (inside) sums[gate + cell + lane] += std::abs(values[i]);
+    }
   }
 
   // No weight is -128, and there are fewer than 2^24 rows, so a column's sum fits.
@@ -137,7 +194,11 @@ class Constants {
       const int8_t* values = w + size_t(row) * columns;
       for (int column = 0; column < columns; ++column) sums[column] += std::abs(values[column]);
     }
-    for (int column = 0; column < columns; ++column) {
+    check_sums(name, sums);
+  }
+
+  void check_sums(const char* name, const std::vector<int32_t>& sums) const {
+    for (size_t column = 0; column < sums.size(); ++column) {
       require(sums[column] <= kLargestColumnSum, [&] {
         return op_.name + ": the magnitudes of column " + std::to_string(column) + " of input " + name + " sum to " +
                std::to_string(sums[column]) + ", at most " + std::to_string(kLargestColumnSum) +
@@ -162,12 +223,15 @@ class Constants {
     require(one || (shape.dims[0] == blocks && shape.dims[1] == columns),
             [&] { return op_.name + ": zero points must be one, or one for each scale"; });
     const bool symmetric = one && zero[0] == 8;
-    return {op_.precision, w, rows, columns, scale, block, symmetric ? nullptr : zero, one ? 0 : columns};
+    return {Precision::kInt4, w, rows, columns, scale, block, symmetric ? nullptr : zero, one ? 0 : columns};
   }
 
   Matrix pack(const Raw& raw, int first, int count, int gates) const {
     require(count % gates == 0, [&] { return op_.name + ": the columns do not divide into gates"; });
-    return lstm_edge::pack(raw, first, Columns{gates, count / gates}, instruction_set().weight_offset);
+    const Columns columns{gates, count / gates};
+    const int offset = instruction_set().weight_offset;
+    if (raw.precision == Precision::kSparse) return pack_sparse(raw, first, columns, offset != 0);
+    return lstm_edge::pack(raw, first, columns, offset);
   }
 
   const Runtime& runtime_;

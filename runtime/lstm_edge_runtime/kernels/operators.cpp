@@ -17,29 +17,34 @@ namespace {
 // Whether the onnxruntime that loaded the library can tell a shape without an allocation.
 bool has_shape_reference = false;
 
-std::string cell_name(Precision precision, Peephole peephole, bool projected, bool ragged) {
-  std::string name = "Lstm";
-  if (peephole == Peephole::kDiagonal) name += "Diagonal";
-  if (peephole == Peephole::kFull) name += "Full";
-  if (projected) name += "Projected";
-  if (ragged) name += "Ragged";
-  if (precision == Precision::kInt8) name += "Int8";
-  if (precision == Precision::kInt4) name += "Int4";
-  return name + "V1";
+const char* storage_name(Precision precision) {
+  switch (precision) {
+    case Precision::kInt8: return "Int8";
+    case Precision::kInt4: return "Int4";
+    case Precision::kSparse: return "SparseInt8";
+    default: return "";
+  }
 }
 
-std::string gru_name(Precision precision, bool reset_after, bool ragged) {
-  std::string name = "Gru";
-  if (reset_after) name += "ResetAfter";
-  if (ragged) name += "Ragged";
-  return name + (precision == Precision::kInt8 ? "Int8V1" : "Int4V1");
+// What a name ends in: the storage of the matrices, of w and of r apart where they differ, and the version.
+std::string ending(const Operator& op) {
+  const std::string r = storage_name(op.precision);
+  if (op.w_precision == op.precision) return r + "V1";
+  return std::string("W") + storage_name(op.w_precision) + "R" + r + "V1";
 }
 
-std::string rnn_name(Precision precision, bool relu, bool ragged) {
-  std::string name = "Rnn";
-  if (relu) name += "Relu";
-  if (ragged) name += "Ragged";
-  return name + (precision == Precision::kInt8 ? "Int8V1" : "Int4V1");
+// The storages that w and r of one operator have.
+struct Storages {
+  Precision w, r;
+};
+
+std::vector<Storages> quantized_storages() {
+  const Precision all[] = {Precision::kInt8, Precision::kInt4, Precision::kSparse};
+  std::vector<Storages> result;
+  for (Precision w : all) {
+    for (Precision r : all) result.push_back({w, r});
+  }
+  return result;
 }
 
 template <class Made>
@@ -95,70 +100,88 @@ void fill(Operator& op) {
   op.KernelComputeV2 = compute;
 }
 
+std::unique_ptr<Operator> make_lstm(Storages storages, int variant) {
+  auto op = std::make_unique<Operator>();
+  op->w_precision = storages.w;
+  op->precision = storages.r;
+  op->peephole = Peephole(variant % 3);
+  op->projected = variant / 3 % 2;
+  op->ragged = variant / 6;
+  op->make = make<LstmKernel>;
+  op->outputs = 3;
+  const char* peepholes[] = {"", "Diagonal", "Full"};
+  op->name = std::string("Lstm") + peepholes[variant % 3] + (op->projected ? "Projected" : "") +
+             (op->ragged ? "Ragged" : "") + ending(*op);
+  for (const char* moving : {"x", "h", "c"}) op->add(moving, kFloat);
+  if (op->ragged) op->add("lengths", kInt64);
+  op->add_matrix("w", op->w_precision);
+  op->add_matrix("r", op->precision);
+  op->add("b", kFloat);
+  if (op->peephole == Peephole::kDiagonal) op->add("p", kFloat);
+  if (op->peephole == Peephole::kFull) op->add_matrix("p", op->further()), op->add_matrix("po", op->further());
+  if (op->projected) op->add_matrix("v", op->further());
+  return op;
+}
+
+std::unique_ptr<Operator> make_gru(Storages storages, bool reset_after, bool ragged) {
+  auto op = std::make_unique<Operator>();
+  op->make = make<GruKernel>;
+  op->outputs = 2;
+  op->w_precision = storages.w;
+  op->precision = storages.r;
+  op->reset_after = reset_after;
+  op->ragged = ragged;
+  op->name = std::string("Gru") + (reset_after ? "ResetAfter" : "") + (ragged ? "Ragged" : "") + ending(*op);
+  for (const char* moving : {"x", "h"}) op->add(moving, kFloat);
+  if (ragged) op->add("lengths", kInt64);
+  op->add_matrix("w", op->w_precision);
+  op->add_matrix("r", op->precision);
+  op->add("b", kFloat);
+  if (reset_after) op->add("rb", kFloat);
+  return op;
+}
+
+std::unique_ptr<Operator> make_rnn(Storages storages, bool relu, bool ragged) {
+  auto op = std::make_unique<Operator>();
+  op->make = make<RnnKernel>;
+  op->outputs = 2;
+  op->w_precision = storages.w;
+  op->precision = storages.r;
+  op->relu = relu;
+  op->ragged = ragged;
+  op->name = std::string("Rnn") + (relu ? "Relu" : "") + (ragged ? "Ragged" : "") + ending(*op);
+  for (const char* moving : {"x", "h"}) op->add(moving, kFloat);
+  if (ragged) op->add("lengths", kInt64);
+  op->add_matrix("w", op->w_precision);
+  op->add_matrix("r", op->precision);
+  op->add("b", kFloat);
+  return op;
+}
+
+std::unique_ptr<Operator> make_linear(Precision precision) {
+  auto op = std::make_unique<Operator>();
+  op->make = make<LinearKernel>;
+  op->w_precision = op->precision = precision;
+  op->name = "Linear" + ending(*op);
+  op->add("x", kFloat);
+  op->add_matrix("w", precision);
+  op->add("b", kFloat);
+  return op;
+}
+
 std::vector<std::unique_ptr<Operator>> make_operators() {
   std::vector<std::unique_ptr<Operator>> operators;
-  for (Precision precision : {Precision::kFloat, Precision::kInt8, Precision::kInt4}) {
-    for (int variant = 0; variant < 12; ++variant) {
-      auto op = std::make_unique<Operator>();
-      op->precision = precision;
-      op->peephole = Peephole(variant % 3);
-      op->projected = variant / 3 % 2;
-      op->ragged = variant / 6;
-      op->make = make<LstmKernel>;
-      op->outputs = 3;
-      op->name = cell_name(precision, op->peephole, op->projected, op->ragged);
-      for (const char* moving : {"x", "h", "c"}) op->add(moving, kFloat);
-      if (op->ragged) op->add("lengths", kInt64);
-      op->add_matrix("w");
-      op->add_matrix("r");
-      op->add("b", kFloat);
-      if (op->peephole == Peephole::kDiagonal) op->add("p", kFloat);
-      if (op->peephole == Peephole::kFull) op->add_matrix("p"), op->add_matrix("po");
-      if (op->projected) op->add_matrix("v");
-      operators.push_back(std::move(op));
+  for (int variant = 0; variant < 12; ++variant) {
+    operators.push_back(make_lstm({Precision::kFloat, Precision::kFloat}, variant));
+  }
+  for (Storages storages : quantized_storages()) {
+    for (int variant = 0; variant < 12; ++variant) operators.push_back(make_lstm(storages, variant));
+    for (int variant = 0; variant < 4; ++variant) {
+      operators.push_back(make_gru(storages, variant % 2, variant / 2));
+      operators.push_back(make_rnn(storages, variant % 2, variant / 2));
     }
   }
-  for (Precision precision : {Precision::kInt8, Precision::kInt4}) {
-    for (int variant = 0; variant < 4; ++variant) {
-      auto op = std::make_unique<Operator>();
-      op->make = make<GruKernel>;
-      op->outputs = 2;
-      op->precision = precision;
-      op->reset_after = variant % 2;
-      op->ragged = variant / 2;
-      op->name = gru_name(precision, op->reset_after, op->ragged);
-      for (const char* moving : {"x", "h"}) op->add(moving, kFloat);
-      if (op->ragged) op->add("lengths", kInt64);
-      op->add_matrix("w");
-      op->add_matrix("r");
-      op->add("b", kFloat);
-      if (op->reset_after) op->add("rb", kFloat);
-      operators.push_back(std::move(op));
-    }
-    for (int variant = 0; variant < 4; ++variant) {
-      auto op = std::make_unique<Operator>();
-      op->make = make<RnnKernel>;
-      op->outputs = 2;
-      op->precision = precision;
-      op->relu = variant % 2;
-      op->ragged = variant / 2;
-      op->name = rnn_name(precision, op->relu, op->ragged);
-      for (const char* moving : {"x", "h"}) op->add(moving, kFloat);
-      if (op->ragged) op->add("lengths", kInt64);
-      op->add_matrix("w");
-      op->add_matrix("r");
-      op->add("b", kFloat);
-      operators.push_back(std::move(op));
-    }
-    auto op = std::make_unique<Operator>();
-    op->make = make<LinearKernel>;
-    op->precision = precision;
-    op->name = precision == Precision::kInt8 ? "LinearInt8V1" : "LinearInt4V1";
-    op->add("x", kFloat);
-    op->add_matrix("w");
-    op->add("b", kFloat);
-    operators.push_back(std::move(op));
-  }
+  for (Precision precision : {Precision::kInt8, Precision::kInt4}) operators.push_back(make_linear(precision));
   for (auto& op : operators) fill(*op);
   return operators;
 }

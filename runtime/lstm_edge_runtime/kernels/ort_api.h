@@ -49,7 +49,7 @@ constexpr uint32_t kCustomOpVersion = 16;
 constexpr uint32_t kOldestApi = 18;  // onnxruntime 1.18
 constexpr uint32_t kShapeApi = 24;   // 1.24 has GetTensorElementTypeAndShapeDataReference: a shape, no allocation
 
-enum ElementType { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt64 = 7 };
+enum ElementType { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
 constexpr int kInvalidArgument = 2;
 
 // Typed access to the table by position.

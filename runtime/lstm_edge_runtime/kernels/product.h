@@ -5,6 +5,8 @@
 //   template <int NV, int M> static void dot8(a, w, groups, start, sums);   M rows of int8 against NV vectors of int8
 //   template <int NV, int M> static void dot4(a, w, groups, start, sums);   the same against nibbles 0..15
 //   template <int NV, int M> static void dotf(a, w, k, sums);               the same in float32
+//   template <int M> static void sparse(a, w, groups_of, count, start, sums, stride);
+//                                     M rows against the blocks of one vector of a sparse matrix; start [16]
 // with `a` an array of M row pointers, `start` the M starting values, `sums` [M][NV][16].
 
 constexpr int kChunkRows = 24;  // rows of the input projection that are computed at once: their weights are read once
@@ -15,6 +17,11 @@ struct Row {
   Rounded rounded;
 };
 
+// Adds 128 to each value, as unsigned bytes. What lies past k is only multiplied with zeros.
+inline void shift_row(int8_t* q, int k) {
+  for (size_t i = 0; i < padded(k); ++i) q[i] = int8_t(q[i] ^ -128);
+}
+
 template <Precision P>
 void prepare(Row* rows, const float* x, size_t stride, int count, const Matrix& matrix) {
   for (int i = 0; i < count; ++i, x += stride) {
@@ -22,6 +29,7 @@ void prepare(Row* rows, const float* x, size_t stride, int count, const Matrix& 
       std::memcpy(rows[i].values, x, sizeof(float) * matrix.k);
     } else {
       round_row(x, matrix.k, rows[i].rounded, P == Precision::kInt4 ? matrix.block : 0);
+      if constexpr (P == Precision::kSparse && Isa::kWeightOffset != 0) shift_row(rows[i].rounded.q, matrix.k);
     }
   }
 }
@@ -100,12 +108,35 @@ void scale_int4(const Matrix& matrix, int tile, const Row* rows, float* out) {
   }
 }
 
+// (sum · s) · scale as for int8, of the blocks that exist.
+template <int NV, int M>
+void scale_sparse(const Matrix& matrix, int tile, const Row* rows, float* out) {
+  alignas(64) int32_t sums[M * NV * kLanes];
+  const int8_t* a[M];
+  for (int m = 0; m < M; ++m) a[m] = rows[m].rounded.q;
+  const uint32_t* first = matrix.first.get() + tile * NV;
+  const size_t width = NV * kLanes;
+  for (int v = 0; v < NV; ++v) {
+    Isa::template sparse<M>(a, matrix.bytes.get() + size_t(first[v]) * kBlockBytes, matrix.groups_of.get() + first[v],
+                            int(first[v + 1] - first[v]), matrix.starts.get() + width * tile + v * kLanes,
+                            sums + v * kLanes, width);
+  }
+  const float* scales = matrix.scales.get() + width * tile;
+  for (int m = 0; m < M; ++m) {
+    for (size_t i = 0; i < width; i += W) {
+      store(out + m * width + i, (to_float(load(sums + m * width + i)) * rows[m].rounded.scale) * load(scales + i));
+    }
+  }
+}
+
 template <Precision P, int NV, int M>
 void tile_rows(const Matrix& matrix, int tile, const Row* rows, float* out) {
   if constexpr (P == Precision::kInt8) {
     scale_int8<NV, M>(matrix, tile, rows, out);
   } else if constexpr (P == Precision::kInt4) {
     scale_int4<NV, M>(matrix, tile, rows, out);
+  } else if constexpr (P == Precision::kSparse) {
+    scale_sparse<NV, M>(matrix, tile, rows, out);
   } else {
     const float* a[M];
     for (int m = 0; m < M; ++m) a[m] = rows[m].values;
@@ -160,3 +191,19 @@ void affine(const Matrix& matrix, const float* bias, const Row* rows, int count,
     for (int i = 0; i < NV * kLanes; i += W) store(target + i, load(product + i) + load(bias + at + i));
   });
 }
+
+// Calls work(std::integral_constant<Precision, P>) with the storage of a matrix: an input's matrix may be stored
+// otherwise than the recurrent one, which the cells are compiled for.
+template <typename Work>
+void with_precision(Precision precision, const Work& work) {
+  switch (precision) {
+    case Precision::kFloat: return work(std::integral_constant<Precision, Precision::kFloat>());
+    case Precision::kInt8: return work(std::integral_constant<Precision, Precision::kInt8>());
+    case Precision::kInt4: return work(std::integral_constant<Precision, Precision::kInt4>());
+    case Precision::kSparse: return work(std::integral_constant<Precision, Precision::kSparse>());
+  }
+}
+
+// The storage of an LSTM's p, po and v beside a recurrent matrix in P.
+template <Precision P>
+constexpr Precision kFurther = P == Precision::kSparse ? Precision::kInt8 : P;

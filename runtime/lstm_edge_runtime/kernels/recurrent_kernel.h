@@ -114,10 +114,10 @@ class LstmKernel final : public RecurrentKernel<Lstm> {
     Constants constants(runtime, info, op, op.ragged ? 4 : 3);
     Lstm& lstm = layer_;
     lstm.projected = op.projected;
-    lstm.w = constants.matrix(-1, -1, 4);
+    lstm.w = constants.matrix(-1, -1, 4, op.w_precision);
     lstm.inputs = lstm.w.k;
     lstm.hidden = lstm.w.n / 4;
-    lstm.r = constants.matrix(-1, lstm.w.n, 4);
+    lstm.r = constants.matrix(-1, lstm.w.n, 4, op.precision);
     lstm.outputs = lstm.r.k;
     require(op.projected || lstm.outputs == lstm.hidden,
             [&] { return op.name + ": r has rows for other than the hidden size"; });
@@ -125,26 +125,26 @@ class LstmKernel final : public RecurrentKernel<Lstm> {
     if (op.peephole == Peephole::kDiagonal) {
       lstm.diagonal = constants.rows({3, lstm.hidden});
     } else if (op.peephole == Peephole::kFull) {
-      lstm.p = constants.matrix(lstm.hidden, 3 * lstm.hidden, 3);
-      lstm.po = constants.matrix(lstm.hidden, lstm.hidden, 1);
+      lstm.p = constants.matrix(lstm.hidden, 3 * lstm.hidden, 3, op.further());
+      lstm.po = constants.matrix(lstm.hidden, lstm.hidden, 1, op.further());
     }
-    if (op.projected) lstm.v = constants.matrix(lstm.hidden, lstm.outputs, 1);
+    if (op.projected) lstm.v = constants.matrix(lstm.hidden, lstm.outputs, 1, op.further());
   }
 };
 
 class GruKernel final : public RecurrentKernel<Gru> {
  public:
   GruKernel(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info)
-      : RecurrentKernel(runtime, op, instruction_set().gru[op.precision == Precision::kInt4][op.reset_after]) {
+      : RecurrentKernel(runtime, op, instruction_set().gru[int(op.precision)][op.reset_after]) {
     Constants constants(runtime, info, op, op.ragged ? 3 : 2);
     Gru& gru = layer_;
-    gru.w = constants.matrix(-1, -1, 3);
+    gru.w = constants.matrix(-1, -1, 3, op.w_precision);
     gru.inputs = gru.w.k;
     gru.hidden = gru.outputs = gru.w.n / 3;
     if (op.reset_after) {
-      gru.r = constants.matrix(gru.hidden, gru.w.n, 3);
+      gru.r = constants.matrix(gru.hidden, gru.w.n, 3, op.precision);
     } else {
-      std::tie(gru.r, gru.rn) = constants.split_matrix(gru.hidden, gru.w.n, 2 * gru.hidden, 2);
+      std::tie(gru.r, gru.rn) = constants.split_matrix(gru.hidden, gru.w.n, 2 * gru.hidden, 2, op.precision);
     }
     gru.bias = constants.bias(gru.w, Columns{3, gru.hidden});
     if (op.reset_after) gru.recurrent_bias = constants.rows({gru.hidden});
@@ -154,13 +154,13 @@ class GruKernel final : public RecurrentKernel<Gru> {
 class RnnKernel final : public RecurrentKernel<Rnn> {
  public:
   RnnKernel(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info)
-      : RecurrentKernel(runtime, op, instruction_set().rnn[op.precision == Precision::kInt4][op.relu]) {
+      : RecurrentKernel(runtime, op, instruction_set().rnn[int(op.precision)][op.relu]) {
     Constants constants(runtime, info, op, op.ragged ? 3 : 2);
     Rnn& rnn = layer_;
-    rnn.w = constants.matrix(-1, -1, 1);
+    rnn.w = constants.matrix(-1, -1, 1, op.w_precision);
     rnn.inputs = rnn.w.k;
     rnn.hidden = rnn.outputs = rnn.w.n;
-    rnn.r = constants.matrix(rnn.hidden, rnn.hidden, 1);
+    rnn.r = constants.matrix(rnn.hidden, rnn.hidden, 1, op.precision);
     rnn.bias = constants.bias(rnn.w, Columns{1, rnn.hidden});
   }
 };

@@ -18,5 +18,5 @@ template <Precision P, bool Relu>
 void run_rnn(const Rnn& rnn, const Call& call, int first, int last) {
   Running run(rnn, call, first, last);
   Scratch::lay_out([&](Scratch& scratch) { run.take<P>(scratch, rnn); });
-  run_steps<P, 4>(rnn, run, [&](const float* z, int number) { rnn_step<P, Relu>(rnn, run, z, number); });
+  run_steps<4>(rnn, run, [&](const float* z, int number) { rnn_step<P, Relu>(rnn, run, z, number); });
 }

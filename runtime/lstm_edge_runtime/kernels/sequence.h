@@ -28,7 +28,9 @@ struct Running {
 
   template <Precision P>
   void take(Scratch& scratch, const Recurrent& layer) {
-    x_rows = make_rows<P>(scratch, rows * chunk, layer.inputs);
+    with_precision(layer.w.precision, [&](auto stored) {
+      x_rows = make_rows<decltype(stored)::value>(scratch, rows * chunk, layer.inputs);
+    });
     z = scratch.take<float>(rows * chunk * layer.w.width());
     h = scratch.take<float>(rows * outputs);
     h_rows = make_rows<P>(scratch, rows, layer.outputs);
@@ -62,17 +64,20 @@ template <Precision P, typename Use>
 }
 
 // Runs all steps from the state in call.h: step(z [rows][width of w], number) goes from one run.h to the next.
-template <Precision P, int NV, typename Step>
+template <int NV, typename Step>
 void run_steps(const Recurrent& layer, const Running& run, const Step& step) {
   const Call& call = run.call;
   load_rows(run.h, call.h + size_t(run.first) * layer.outputs, run.rows, layer.outputs);
   for (int start = 0; start < call.steps; start += run.chunk) {
     const int steps = std::min(run.chunk, call.steps - start);
-    for (int t = 0; t < steps; ++t) {
-      const float* x = call.x + (size_t(start + t) * call.batch + run.first) * layer.inputs;
-      prepare<P>(run.x_rows + t * run.rows, x, layer.inputs, run.rows, layer.w);
-    }
-    affine<P, NV>(layer.w, layer.bias.get(), run.x_rows, steps * run.rows, run.z);
+    with_precision(layer.w.precision, [&](auto stored) {
+      constexpr Precision kStored = decltype(stored)::value;
+      for (int t = 0; t < steps; ++t) {
+        const float* x = call.x + (size_t(start + t) * call.batch + run.first) * layer.inputs;
+        prepare<kStored>(run.x_rows + t * run.rows, x, layer.inputs, run.rows, layer.w);
+      }
+      affine<kStored, NV>(layer.w, layer.bias.get(), run.x_rows, steps * run.rows, run.z);
+    });
     for (int t = 0; t < steps; ++t) {
       step(run.z + t * run.rows * layer.w.width(), start + t);
       float* y = call.y + (size_t(start + t) * call.batch + run.first) * layer.outputs;
