@@ -13,8 +13,9 @@ from lstm_edge.cli._frame import print_json, print_table, printable, shortened
 if TYPE_CHECKING:
     from lstm_edge.precision_search import BudgetReport
     from lstm_edge_exporters.quantize import QuantizationReport
+    from lstm_edge_runtime.card import Coverage
 
-__all__ = ["may_overwrite", "print_quantization", "print_search"]
+__all__ = ["density_of", "may_overwrite", "print_quantization", "print_search"]
 
 
 def may_overwrite(path: Path) -> bool:
@@ -26,17 +27,28 @@ def may_overwrite(path: Path) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def density_of(row: "Coverage") -> str:
+    """Return the densities of a layer's matrices as tables show them, or nothing if it has no zero blocks."""
+    # A card's keys are sorted: R comes before W.
+    return ", ".join(f"{matrix} {row.density[matrix]:.3f}" for matrix in sorted(row.density, reverse=True))
+
+
 def print_quantization(report: "QuantizationReport", *, as_json: bool) -> None:
     """Print the coverage table of one scheme."""
     if as_json:
         print_json(asdict(report))
         return
-    rows = [
-        (name, row.operator, row.scheme, f"{row.bytes_before:,}", f"{row.bytes_after:,}")
-        for name, row in zip(shortened([row.layer for row in report.coverage]), report.coverage, strict=True)
+    names = shortened([row.layer for row in report.coverage])
+    densities = [density_of(row) for row in report.coverage]
+    rows: list[tuple[str, ...]] = [
+        (name, row.operator, row.scheme, density, f"{row.bytes_before:,}", f"{row.bytes_after:,}")
+        for name, density, row in zip(names, densities, report.coverage, strict=True)
     ]
-    rows.append(("file", "", "", f"{report.parent_bytes:,}", f"{report.size_bytes:,}"))
-    print_table(("layer", "operator", "scheme", "bytes before", "after"), rows)
+    rows.append(("file", "", "", "", f"{report.parent_bytes:,}", f"{report.size_bytes:,}"))
+    titles: tuple[str, ...] = ("layer", "operator", "scheme", "density", "bytes before", "after")
+    if not any(densities):
+        titles, rows = (*titles[:3], *titles[4:]), [(*row[:3], *row[4:]) for row in rows]
+    print_table(titles, rows)
     typer.echo(f"worst difference to the float32 file on random inputs: {report.max_abs_difference:.2g}")
 
 

@@ -133,9 +133,11 @@ def _stepping(card: "ModelCard") -> Iterable[str]:
 
 def _print_quantization(quantization: "Quantization") -> None:
     from lstm_edge.cli._frame import print_table, shortened
+    from lstm_edge.cli._quantized import density_of
 
     _say(f"quantization: {quantization.scheme}, made from the file with SHA-256 {quantization.parent_sha256}")
-    rows = [
+    titles: tuple[str, ...] = ("layer", "operator", "scheme", "bytes before", "after", "share")
+    rows: list[tuple[str, ...]] = [
         (
             name,
             c.operator,
@@ -149,7 +151,11 @@ def _print_quantization(quantization: "Quantization") -> None:
     before = sum(c.bytes_before for c in quantization.coverage)
     after = sum(c.bytes_after for c in quantization.coverage)
     rows.append(("all", "", "", f"{before:,}", f"{after:,}", _share(after, before)))
-    print_table(("layer", "operator", "scheme", "bytes before", "after", "share"), rows)
+    densities = [*map(density_of, quantization.coverage), ""]
+    if any(densities):
+        titles = (*titles[:3], "density", *titles[3:])
+        rows = [(*row[:3], density, *row[3:]) for row, density in zip(rows, densities, strict=True)]
+    print_table(titles, rows)
     _print_inexact(quantization)
     if quantization.calibration_sha256 is not None:
         _say(f"calibrated on data with SHA-256 {quantization.calibration_sha256}")

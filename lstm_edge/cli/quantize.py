@@ -46,6 +46,8 @@ Examples:
 
     lstm-edge quantize model.onnx -o mixed.onnx --part lstm.R=int4:128
 
+    lstm-edge quantize pruned.onnx -o sparse.onnx --sparse required
+
     lstm-edge quantize model.onnx -o small.onnx --scheme auto \\
         --data japanese-vowels --metric accuracy --max-drop 0.5pt \\
         --report small.html
@@ -71,6 +73,14 @@ class SchemeName(StrEnum):
     AUTO = "auto"
 
 
+class SparseName(StrEnum):
+    """What `--sparse` takes."""
+
+    AUTO = "auto"
+    OFF = "off"
+    REQUIRED = "required"
+
+
 class PreferName(StrEnum):
     """What `--prefer` takes."""
 
@@ -93,8 +103,8 @@ def quantize(
         typer.Option(
             "--part",
             metavar="PART=SCHEME",
-            help="Scheme of one part: LAYER, or in an LSTM LAYER.W, LAYER.R or one gate (LAYER.R.f); float32, "
-            "float16, int8, int4:32, int4:128 (or int4), int4:32:zero, int4:128:zero. Repeatable.",
+            help="Scheme of one part: LAYER, LAYER.W, LAYER.R, or in an LSTM one gate (LAYER.R.f); float32, "
+            "float16, int8, int8:sparse, int4:32, int4:128 (or int4), int4:32:zero, int4:128:zero. Repeatable.",
         ),
     ] = None,
     block: Annotated[
@@ -103,6 +113,13 @@ def quantize(
     zero_points: Annotated[
         bool, typer.Option("--zero-points", help="int4: give each block a zero point (asymmetric).")
     ] = False,
+    sparse: Annotated[
+        SparseName,
+        typer.Option(
+            help="int8: what becomes of zero blocks of recurrent weights. auto leaves them out where that pays, "
+            "required fails if a recurrent layer has none that pay."
+        ),
+    ] = SparseName.AUTO,
     layer_kinds: Annotated[
         str, typer.Option(help="Layers to quantize: all, or recurrent (linear layers and embeddings stay float32).")
     ] = "all",

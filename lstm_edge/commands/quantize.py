@@ -4,7 +4,7 @@ import inspect
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +37,7 @@ def quantize(
     parts: Parts = (),
     block: int | None = None,
     zero_points: bool = False,
+    sparse: Literal["auto", "off", "required"] = "auto",
     layer_kinds: str = "all",
     allow_unquantized: bool = False,
     data: str | None = None,
@@ -76,6 +77,9 @@ def quantize(
             ``["lstm.R=int4:128"]``.
         block: for int4: number of inputs that share a scale, 32 or 128; 128 by default.
         zero_points: for int4: give each block a zero point.
+        sparse: for int8: zero blocks of recurrent weights (docs/sparse.md): ``"auto"`` leaves them out where that makes
+            the file smaller and no step slower, ``"off"`` stores them, ``"required"`` fails if a recurrent layer has no
+            matrix that becomes smaller without them.
         layer_kinds: ``"all"``, or ``"recurrent"`` to keep linear layers and embeddings unchanged.
         allow_unquantized: accept recurrent layers that stay float32.
         data: calibration data of any form that fits the model, and with ``"auto"`` the tuning data; a bundled name or a
@@ -114,7 +118,8 @@ def quantize(
 
     Raises:
         InputError: an option is out of its range, or belongs to another scheme.
-        CoverageError: a recurrent layer stayed float32, and ``allow_unquantized`` is False.
+        CoverageError: a recurrent layer stayed float32, and ``allow_unquantized`` is False; or it did not become sparse
+            where that is required.
         QuantizationError: unknown scheme, part or kind of layers, or nothing in the file to quantize.
         DataError: the data cannot be loaded, or has too few samples.
         ArtifactError, IntegrityError: the file cannot be read.
@@ -129,6 +134,7 @@ def quantize(
         return _search(request, report, force=force, on_evaluation=on_evaluation, progress=progress)
     _check_plain(given)
     chosen = parse_scheme(scheme, block=block, symmetric=not zero_points)
+    _check_sparse(sparse, {chosen.kind, *(parse_scheme(part).kind for part in schemes.values())})
     if data is not None:
         rounder, calibration_sha256 = _calibrate(given, table, progress)
     options: dict[str, Any] = {} if rounder is None else {"rounder": rounder}
@@ -138,7 +144,8 @@ def quantize(
             output,
             scheme=chosen,
             layers=layer_kinds,
-            parts={name: Scheme.parse(text) if isinstance(text, str) else text for name, text in schemes.items()},
+            parts={name: parse_scheme(part) for name, part in schemes.items()},
+            sparse=sparse,
             calibration_sha256=calibration_sha256,
             allow_unquantized=allow_unquantized,
             progress=progress,
@@ -198,6 +205,12 @@ def _check_plain(given: Mapping[str, Any]) -> None:
         raise InputError("got both rounder and data, which makes another rounder: leave one of them out")
 
 
+def _check_sparse(sparse: str, kinds: Collection[str]) -> None:
+    """Refuse a choice about zero blocks where no layer becomes int8."""
+    if sparse != "auto" and "int8" not in kinds:
+        raise InputError(f"--sparse {sparse} is for int8 weights, and no layer becomes int8; leave it out")
+
+
 def _calibrate(given: Mapping[str, Any], table: TableOptions | None, say: Say | None) -> tuple[MatrixRounder, str]:
     from lstm_edge.precision_search.compose import rounder_for
 
@@ -219,10 +232,12 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
 
     own = ("block", "zero_points", "allow_unquantized", "rounder", "calibration_sha256")
     _refuse(given, own, "requires a fixed scheme, not --scheme auto")
+    if given["sparse"] == "required":
+        raise InputError("--sparse required requires a fixed scheme, not --scheme auto; leave it out")
     missing = [f"--{name.replace('_', '-')}" for name in ("data", "max_drop") if given[name] is None]
     if missing:
         raise InputError(f"--scheme auto needs {', '.join(missing)}: the data to tune on, and the budget")
-    same = ("data", "max_drop", "compensate", "clip", "gates", "resume")
+    same = ("data", "max_drop", "compensate", "clip", "gates", "resume", "sparse")
     asked = ("confidence", "prefer", "max_evaluations", "calibration_samples", "seed", "threads")
     values = {name: given[name] for name in (*same, *asked) if given[name] is not None}
     return BudgetRequest(

@@ -40,8 +40,12 @@ def is_clearly_safer(found: Evaluation, other: Evaluation, parts: Sequence[Searc
 
 
 def _precision(found: Evaluation, part: SearchPart) -> int:
-    scheme = found.parts.get(part.part, found.parts.get(part.layer, "float32"))
-    return _PRECISIONS.index(scheme) if scheme in _PRECISIONS else len(_PRECISIONS)
+    """The precision of a part, as the number of its scheme; if W and R differ, of the coarser one."""
+    own = [found.parts[name] for name in (part.part, f"{part.part}.W", f"{part.part}.R") if name in found.parts]
+    schemes = own or [found.parts.get(part.layer, "float32")]
+    # Zero blocks that are left out change no weight.
+    dense = [scheme.removesuffix(":sparse") for scheme in schemes]
+    return max(_PRECISIONS.index(scheme) if scheme in _PRECISIONS else len(_PRECISIONS) for scheme in dense)
 
 
 class Candidates:

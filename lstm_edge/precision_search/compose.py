@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from lstm_edge.data import TableOptions
 from lstm_edge.precision_search.data import calibration_feeds, load_calibration
 from lstm_edge.precision_search.measure import Built
+from lstm_edge.precision_search.space import Prefer
 from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.onnx_graph.reading import with_weights
 from lstm_edge_exporters.quantize import Scheme, quantize_bytes
 from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
+from lstm_edge_exporters.quantize.zero_blocks import Sparse
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError, QuantizationError
@@ -35,17 +37,27 @@ class Composer:
         runs: number of these feeds.
     """
 
-    def __init__(self, source: bytes) -> None:
-        """Start with rounding to nearest."""
+    def __init__(self, source: bytes, *, sparse: Sparse = "auto", prefer: Prefer = "size") -> None:
+        """Start with rounding to nearest.
+
+        Args:
+            source: the file.
+            sparse: what is done with zero blocks.
+            prefer: ``"size"``: the files of assignments leave them out wherever that is smaller, not only where a step
+                is expected to be as fast.
+        """
         self.source = source
+        self._sparse, self._sparse_parts = sparse, sparse
+        if sparse == "auto" and prefer == "size":
+            self._sparse_parts = "smaller"
         self.calibration_sha256: str | None = None
         self.runs = 0
         self._rounder: MatrixRounder = round_matrix
         self._plain: dict[str, Artifact] = {}
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> "Composer":
-        """Read the source.
+    def read(cls, path: str | os.PathLike[str], *, sparse: Sparse = "auto", prefer: Prefer = "size") -> "Composer":
+        """Read the source; the options are as in ``__init__``.
 
         Raises:
             ArtifactError, IntegrityError: the file cannot be read.
@@ -56,7 +68,7 @@ class Composer:
         except (ArtifactError, IntegrityError) as error:
             # The parser sees only bytes, so the message gets the path here.
             raise type(error)(f"{os.fspath(path)}: {error}") from error
-        return cls(source)
+        return cls(source, sparse=sparse, prefer=prefer)
 
     def check_float32(self) -> None:
         """Refuse a quantized source.
@@ -122,7 +134,9 @@ class Composer:
         """
         if scheme not in self._plain:
             parts = {part: Scheme.parse(text) for part, text in pinned.items()}
-            self._plain[scheme] = quantize_bytes(self.source, scheme=scheme, layers=layers, parts=parts)
+            self._plain[scheme] = quantize_bytes(
+                self.source, scheme=scheme, layers=layers, parts=parts, sparse=self._sparse
+            )
         return self._plain[scheme]
 
     def artifact(self, parts: Mapping[str, str]) -> Artifact:
@@ -135,6 +149,7 @@ class Composer:
             self.source,
             scheme=Scheme(kind="float32"),
             parts={part: Scheme.parse(text) for part, text in parts.items()},
+            sparse=self._sparse_parts,
             rounder=self._rounder,
             calibration_sha256=self.calibration_sha256,
         )

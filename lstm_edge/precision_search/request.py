@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lstm_edge.data import TableOptions, data_sha256
 from lstm_edge.precision_search.data import Roles
@@ -38,6 +38,7 @@ class BudgetRequest:
         gates: allow different schemes for the four gates of W and of R.
         layers: ``"all"``, or ``"recurrent"``: everything else stays unchanged.
         parts: fixed schemes, by part.
+        sparse: ``"auto"``: sparse int8 weights are candidates; ``"off"``: zero blocks are stored.
         calibration_samples: number of calibration samples.
         compensate, search_scales, clip: options of the calibrated rounding.
         threads: onnxruntime's threads.
@@ -59,6 +60,7 @@ class BudgetRequest:
     gates: bool = False
     layers: str = "all"
     parts: Mapping[str, str] = field(default_factory=dict)
+    sparse: Literal["auto", "off"] = "auto"
     calibration_samples: int = 128
     compensate: bool = True
     search_scales: bool = True
@@ -92,7 +94,8 @@ def check_request(request: BudgetRequest) -> None:
     parse_budget(request.max_drop).check(load_metric(request.metric))
     if not 0 < request.confidence < 1:
         raise InputError(f"confidence is {request.confidence}, expected a share above 0 and below 1, such as 0.95")
-    for name, known in (("prefer", ("size", "latency")), ("layers", ("all", "recurrent"))):
+    choices = (("prefer", ("size", "latency")), ("layers", ("all", "recurrent")), ("sparse", ("auto", "off")))
+    for name, known in choices:
         if getattr(request, name) not in known:
             raise InputError(f"{name} is {getattr(request, name)!r}, expected one of {', '.join(known)}")
     for text in request.parts.values():

@@ -21,7 +21,7 @@ from lstm_edge.precision_search.measure import Evaluation, Judged, Parts, Workbe
 from lstm_edge.precision_search.outcome import Outcome, report_on
 from lstm_edge.precision_search.report import Baseline, BudgetReport
 from lstm_edge.precision_search.request import BudgetRequest, check_evaluations, check_request, identity_of
-from lstm_edge.precision_search.space import PLAIN, UNIFORM, SearchPart, search_parts, uniform
+from lstm_edge.precision_search.space import PLAIN, UNIFORM, SearchPart, search_parts, spelled, uniform
 from lstm_edge.validation.judge import Judge, load_metric
 from lstm_edge_exporters.artifact import Artifact, with_card
 from lstm_edge_exporters.quantize import describe_parts
@@ -69,7 +69,7 @@ def quantize_to_budget(
     """
     start, say = time.monotonic(), progress or (lambda _message: None)
     check_request(request)
-    composer = Composer.read(request.source)
+    composer = Composer.read(request.source, sparse=request.sparse, prefer=request.prefer)
     composer.check_float32()
     layers = [row for row in describe_parts(composer.source) if request.layers in ("all", row.kind)]
     parts = search_parts(layers, prefer=request.prefer, gates=request.gates, pinned=request.parts)
@@ -258,7 +258,7 @@ def _sensitivities(request: BudgetRequest, bench: Workbench, parts: tuple[Search
     alone: Alone = {}
     for part in parts:
         for scheme in part.schemes:
-            mix = dict(request.parts) | {part.part: scheme}
+            mix = dict(request.parts) | spelled(part.part, scheme)
             try:
                 alone[part.part, scheme] = bench.evaluate(mix, "sensitivity", prefer=request.prefer)
             except (QuantizationError, CoverageError) as error:  # such as a weight beyond the range of float16

@@ -11,13 +11,27 @@ from lstm_edge.precision_search.search import Axis, Mix, Option
 from lstm_edge_exporters.quantize import LayerPart
 from lstm_edge_runtime.errors import QuantizationError
 
-__all__ = ["PLAIN", "UNIFORM", "Prefer", "SearchPart", "mix_of", "parts_of", "search_axes", "search_parts", "uniform"]
+__all__ = [
+    "APART",
+    "PLAIN",
+    "UNIFORM",
+    "Prefer",
+    "SearchPart",
+    "mix_of",
+    "parts_of",
+    "search_axes",
+    "search_parts",
+    "spelled",
+    "uniform",
+]
 
 Prefer = Literal["size", "latency"]
 
 FLOAT32 = "float32"
 # From fine to coarse. Blocks of 128 with zero points are between two of these, and only available with `--part`.
 SCHEMES = ("float16", "int8", "int4:32:zero", "int4:32", "int4:128")
+# Schemes of a recurrent layer whose W and R differ, which one fused operator has.
+APART = ("W=int8,R=int4:128", "W=int4:128,R=int8")
 # The baselines: one scheme for all parts. Those that are judged on the held-out data in any case are the plain files
 # that `--scheme` writes; int4 is calibrated.
 PLAIN = ("float16", "int8")
@@ -33,12 +47,17 @@ TIE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPart:
-    """One part of the search: its address, the kind of its layer, and its schemes besides float32."""
+    """One part of the search: its address, the kind of its layer, and its schemes besides float32.
+
+    ``sparse_saving``: bytes that its int8 weights take less in a layer that is int8 or int4 as a whole, where zero
+    blocks are left out, than in the part alone.
+    """
 
     part: str
     layer: str
     kind: str
     schemes: tuple[str, ...]
+    sparse_saving: int = 0
 
 
 def search_parts(
@@ -46,9 +65,9 @@ def search_parts(
 ) -> tuple[SearchPart, ...]:
     """Return the parts to decide on, without those with a fixed scheme.
 
-    LSTM layers are split into W and R, and with ``gates`` into gates. For the lowest latency they are not split,
-    because a layer of two schemes has no fused kernel. Layers with more matrices (a full peephole, a projection) are
-    not split either.
+    LSTM layers are split into W and R, and with ``gates`` into gates. For the lowest latency they are not split: W or R
+    alone in int8 or int4, and gates with different schemes, have no fused operator. Layers with more matrices (a full
+    peephole, a projection) are not split either. A recurrent layer that is not split has also the schemes ``APART``.
 
     Raises:
         QuantizationError: nothing is left to decide on.
@@ -59,13 +78,38 @@ def search_parts(
             covered = any(part == pin or part.startswith(f"{pin}.") for pin in pinned)
             known = {scheme.text for scheme in layer.schemes}
             schemes = tuple(scheme for scheme in SCHEMES if scheme in known)
+            if f"{part}.R" in layer.parts and not any(pin.startswith(f"{part}.") for pin in pinned):
+                schemes = _with_apart(schemes)
+            saving = layer.sparse_savings.get(part, 0)
             if schemes and not covered:
-                found.append(SearchPart(part=part, layer=layer.layer, kind=layer.kind, schemes=schemes))
+                row = SearchPart(part=part, layer=layer.layer, kind=layer.kind, schemes=schemes, sparse_saving=saving)
+                found.append(row)
     if not found:
         raise QuantizationError(
             "the model has no layer that the search could quantize and that has no fixed scheme (--part)"
         )
     return tuple(found)
+
+
+def _with_apart(schemes: tuple[str, ...]) -> tuple[str, ...]:
+    """Put ``APART`` behind int8, as they are coarser than that and finer than int4."""
+    if not {"int8", "int4:128"} <= set(schemes):
+        return schemes
+    place = schemes.index("int8") + 1
+    return (*schemes[:place], *APART, *schemes[place:])
+
+
+def spelled(part: str, scheme: str) -> dict[str, str]:
+    """Return a scheme of the search as ``quantize`` takes it: by part; nothing for float32.
+
+    What belongs to R in an LSTM (a projection, the matrices of a full peephole) has R's scheme.
+    """
+    if scheme == FLOAT32:
+        return {}
+    if scheme not in APART:
+        return {part: scheme}
+    w, r = (text.partition("=")[2] for text in scheme.split(","))
+    return {part: r, f"{part}.W": w}
 
 
 def _addresses(layer: LayerPart, *, prefer: Prefer, gates: bool) -> tuple[str, ...]:
@@ -118,6 +162,8 @@ def search_axes(
             # Bytes of weights only: function bodies, card and golden vectors of one part do not predict those of a
             # combination.
             cost = float(base.saved - found.saved) if prefer == "size" else found.cost(prefer) - base.cost(prefer)
+            if prefer == "size" and scheme == "int8":
+                cost -= part.sparse_saving
             options[rounding] = Option(scheme=scheme, cost=cost, loss=loss)
         axes.append(Axis(part=part.part, layer=part.layer, options=tuple(options.values())))
     return tuple(axis for axis in axes if len(axis.options) > 1)
@@ -134,8 +180,7 @@ def parts_of(mix: Mix, axes: Sequence[Axis], pinned: Mapping[str, str]) -> dict[
     for axis, option in zip(axes, options, strict=True):
         fixed = {o.scheme for a, o in zip(axes, options, strict=True) if a.layer == axis.layer and not o.also}
         scheme = next((name for name in (option.scheme, *option.also) if name in fixed), option.scheme)
-        if scheme != FLOAT32:
-            parts[axis.part] = scheme
+        parts |= spelled(axis.part, scheme)
     return parts
 
 
@@ -143,8 +188,10 @@ def mix_of(parts: Mapping[str, str], axes: Sequence[Axis]) -> Mix | None:
     """Return the assignment of these schemes, or None if an axis has no such option or a part is not an axis."""
     numbers = []
     for axis in axes:
-        scheme = parts.get(axis.part, FLOAT32)
-        found = [number for number, o in enumerate(axis.options) if scheme == o.scheme or scheme in o.also]
+        own = {part: parts[part] for part in (axis.part, f"{axis.part}.W") if part in parts}
+        found = [
+            n for n, o in enumerate(axis.options) if any(own == spelled(axis.part, s) for s in (o.scheme, *o.also))
+        ]
         if not found:
             return None
         numbers.append(found[0])

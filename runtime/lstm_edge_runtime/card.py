@@ -185,13 +185,18 @@ class FrontEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """The quantization of one layer: its operator before, its scheme after, weight bytes before and after."""
+    """The quantization of one layer: its operator before, its scheme after, weight bytes before and after.
+
+    ``density``: if a recurrent layer has int8 weights with zero blocks (16 cells by 4 inputs), for ``W`` and for ``R``
+    the share of the blocks that is not zero.
+    """
 
     layer: str
     operator: str
     scheme: str
     bytes_before: int
     bytes_after: int
+    density: Mapping[str, float] = field(default_factory=dict, metadata={"since": 4})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

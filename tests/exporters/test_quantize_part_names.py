@@ -151,7 +151,7 @@ def test_layers_without_a_quantized_form_say_so() -> None:
     clipped, gru = describe_parts(lstm_model(clip=1.0))[0], describe_parts(gru_model())[0]
     assert clipped.parts == ("rnn",)
     assert {scheme.text for scheme in clipped.schemes} == {"float16", "float32"}
-    assert (gru.parts, {scheme.text for scheme in gru.schemes}) == (("rnn",), set(TEXTS))
+    assert (gru.parts, {scheme.text for scheme in gru.schemes}) == (("rnn", "rnn.W", "rnn.R"), set(TEXTS))
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -168,12 +168,17 @@ def test_an_unknown_part_lists_the_known_ones() -> None:
             quantize_bytes(front_end(), parts={part: Scheme()})
 
 
-@pytest.mark.parametrize("part", ["rnn.W", "rnn.R.f"])
-def test_matrices_of_a_gru_have_no_schemes_of_their_own(part: str) -> None:
+def test_gates_of_a_gru_have_no_schemes_of_their_own() -> None:
     with pytest.raises(QuantizationError) as caught:
-        quantize_bytes(gru_model(), parts={part: Scheme()})
+        quantize_bytes(gru_model(), parts={"rnn.R.f": Scheme()})
+    assert str(caught.value) == "rnn.R.f: only the gates of an LSTM can have their own schemes; name rnn.W or rnn.R"
+
+
+def test_matrices_of_a_layer_without_an_int8_form_have_no_schemes_of_their_own() -> None:
+    with pytest.raises(QuantizationError) as caught:
+        quantize_bytes(lstm_model(clip=1.0), parts={"rnn.W": Scheme()})
     assert str(caught.value) == (
-        f"{part}: rnn is not an LSTM whose matrices can have their own schemes; name the whole layer, rnn"
+        "rnn.W: rnn has no matrices that can have their own schemes; name the whole layer, rnn"
     )
 
 

@@ -334,6 +334,7 @@ MEANINGS = {
     "--states": Row("choice", "Whether the states of a module become inputs and outputs.", ("export",)),
     "--step-epochs": Row("integer", "Epochs between cuts of the learning rate.", (*TRAIN,)),
     "--step-factor": Row("number", "Factor of a cut of the learning rate.", (*TRAIN,)),
+    "--sparse": Row("choice", "What becomes of zero blocks of recurrent weights.", ("quantize",)),
     "--step-every": Row(
         "text",
         "Expected spacing of the steps of a table.",

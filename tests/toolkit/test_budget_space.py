@@ -2,8 +2,19 @@
 
 import pytest
 
+from lstm_edge.precision_search.candidates import is_clearly_safer
 from lstm_edge.precision_search.measure import Evaluation
-from lstm_edge.precision_search.space import UNIFORM, SearchPart, mix_of, parts_of, search_axes, search_parts, uniform
+from lstm_edge.precision_search.space import (
+    APART,
+    UNIFORM,
+    SearchPart,
+    mix_of,
+    parts_of,
+    search_axes,
+    search_parts,
+    spelled,
+    uniform,
+)
 from lstm_edge_exporters.quantize import LayerPart
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.errors import QuantizationError
@@ -11,8 +22,8 @@ from lstm_edge_runtime.errors import QuantizationError
 GATES = tuple(f"lstm.{matrix}.{gate}" for matrix in "WR" for gate in "ifgo")
 
 
-def layer(name, *, kind="linear", operator="MatMul", parts=(), schemes=EVERY_SCHEME):
-    known = {"parameters": 10, "bytes": 40, "parts": (name, *parts), "schemes": tuple(schemes)}
+def layer(name, *, kind="linear", operator="MatMul", parts=(), schemes=EVERY_SCHEME, **more):
+    known = {"parameters": 10, "bytes": 40, "parts": (name, *parts), "schemes": tuple(schemes)} | more
     return LayerPart(layer=name, kind=kind, operator=operator, **known)
 
 
@@ -37,6 +48,67 @@ def test_an_lstm_goes_by_its_matrices_or_gates_and_whole_for_latency() -> None:
 def test_other_layers_go_whole() -> None:
     assert found([lstm(operator="GRU")]) == ["lstm"]
     assert found([layer("lstm", kind="recurrent", operator="LSTM")], gates=True) == ["lstm"]
+
+
+def test_a_whole_recurrent_layer_can_have_w_and_r_apart() -> None:
+    """For latency, and where a layer is not split for size either; a fixed matrix keeps its scheme."""
+
+    def schemes(row, prefer="size", **pinned):
+        return search_parts([row, layer("head")], prefer=prefer, gates=False, pinned=pinned)[0].schemes
+
+    gru = layer("gru", kind="recurrent", operator="GRU", parts=("gru.W", "gru.R"))
+    apart = ("float16", "int8", *APART, "int4:32:zero", "int4:32", "int4:128")
+    assert schemes(gru) == schemes(gru, "latency") == schemes(lstm(), "latency") == apart
+    assert not set(APART) & set(schemes(lstm()))
+    assert not set(APART) & set(search_parts([gru], prefer="size", gates=False, pinned={"gru.W": "int8"})[0].schemes)
+    few = layer("gru", kind="recurrent", operator="GRU", parts=("gru.W", "gru.R"), schemes=(Scheme(kind="int8"),))
+    assert schemes(few) == ("int8",)
+    assert spelled("gru", APART[0]) == {"gru": "int4:128", "gru.W": "int8"}
+    assert spelled("gru", "int8") == {"gru": "int8"}
+    assert spelled("gru", "float32") == {}
+
+
+def test_w_and_r_apart_are_found_again_in_a_mix() -> None:
+    part = SearchPart(part="gru", layer="gru", kind="recurrent", schemes=("int8", *APART))
+    alone = {
+        ("gru", scheme): evaluation("gru", "int8", saved=n, value=n) for n, scheme in enumerate(part.schemes, start=1)
+    }
+    axes = search_axes([part], alone, base=evaluation(), prefer="size", allowed=1.0)
+    assert parts_of((2,), axes, {"head": "int8"}) == {"head": "int8", "gru": "int4:128", "gru.W": "int8"}
+    assert [mix_of(parts_of((number,), axes, {}), axes) for number in range(4)] == [(0,), (1,), (2,), (3,)]
+    assert mix_of({"gru": "int4:128"}, axes) is None
+
+
+def test_the_precision_of_a_layer_is_that_of_its_coarser_matrix_and_sparse_is_as_fine_as_dense() -> None:
+    part = SearchPart(part="gru", layer="gru", kind="recurrent", schemes=("int8",))
+
+    def finer(one, other):
+        found = [
+            Evaluation(number=1, stage="search", parts=parts, bytes=1, saved=0, step_us=None, has_loss=False)
+            for parts in (one, other)
+        ]
+        return is_clearly_safer(*found, [part])
+
+    assert finer({"gru.W": "int8", "gru.R": "int8:sparse"}, {"gru": "int4:128"})
+    assert not finer({"gru": "int4:128", "gru.W": "int8"}, {"gru": "int4:128"})
+    assert finer({"gru": "float16"}, {"gru": "int8:sparse"})
+    assert not finer({"gru": "int8"}, {"gru": "int8:sparse"})
+
+
+def test_int8_is_expected_to_take_what_its_blocks_take() -> None:
+    """W alone in int8 is dense, because R beside it is float32."""
+    matrices = ("lstm.W", "lstm.R")
+    row = layer("lstm", kind="recurrent", operator="LSTM", parts=matrices, sparse_savings={"lstm.R": 30})
+    parts = search_parts([row], prefer="size", gates=False, pinned={})
+    assert [part.sparse_saving for part in parts] == [0, 30]
+    alone = {
+        (name, scheme): evaluation(name, scheme, saved=saved, value=saved)
+        for name in ("lstm.W", "lstm.R")
+        for scheme, saved in (("int8", 60), ("int4:128", 80))
+    }
+    w, r = search_axes(parts, alone, base=evaluation(), prefer="size", allowed=1.0)
+    assert [(o.scheme, o.cost) for o in w.options] == [("float32", 0.0), ("int8", -60.0), ("int4:128", -80.0)]
+    assert [(o.scheme, o.cost) for o in r.options] == [("float32", 0.0), ("int8", -90.0), ("int4:128", -80.0)]
 
 
 def test_the_schemes_are_those_of_the_layer_from_fine_to_coarse() -> None:

@@ -37,9 +37,10 @@ from lstm_edge_exporters.quantize.layers import find_layers
 from lstm_edge_exporters.quantize.parts import LayerPart, describe_parts, resolve
 from lstm_edge_exporters.quantize.pointwise import linear_convolutions
 from lstm_edge_exporters.quantize.request import LayerRequest
-from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
+from lstm_edge_exporters.quantize.rewrite import Row, check_rows, check_sparse, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
+from lstm_edge_exporters.quantize.zero_blocks import parse_sparse
 from lstm_edge_exporters.verify.cases import fewest_steps
 from lstm_edge_exporters.verify.difference import difference_to
 from lstm_edge_exporters.verify.golden import golden_choices
@@ -101,6 +102,7 @@ def quantize(
     scheme: str | Scheme = "int8",
     layers: str = "all",
     parts: Mapping[str, Scheme] = MappingProxyType({}),
+    sparse: str = "auto",
     rounder: MatrixRounder = round_matrix,
     calibration_sha256: str | None = None,
     allow_unquantized: bool = False,
@@ -119,6 +121,9 @@ def quantize(
         layers: ``"all"``, or ``"recurrent"`` to leave linear layers and embeddings as they are.
         parts: schemes of single layers, or of the matrices and gates of an LSTM (``describe_parts`` lists their names);
             the most specific part wins, what none names has ``scheme``.
+        sparse: zero blocks of int8 matrices W and R (docs/sparse.md): ``"auto"`` leaves them out where the file becomes
+            smaller and no step slower, ``"off"`` never, ``"smaller"`` where the file becomes smaller. ``"required"`` is
+            ``"smaller"``, but fails if that is neither W nor R of a recurrent layer.
         rounder: rounds the matrices of recurrent and linear layers, by name (``"lstm.r"``, ``"head.weight"``).
         calibration_sha256: of the data that the rounder was made with, for the card.
         allow_unquantized: let recurrent layers that have no int8 form stay float32.
@@ -126,8 +131,9 @@ def quantize(
 
     Raises:
         CoverageError: a recurrent layer, or one that a part names, stayed float32 although that was not asked, and
-            ``allow_unquantized`` is False; the message says why.
-        QuantizationError: unknown scheme, part or ``layers``, or nothing in the file to quantize.
+            ``allow_unquantized`` is False; or sparse weights are required, and a recurrent layer has none; the message
+            says why.
+        QuantizationError: unknown scheme, part, ``layers`` or ``sparse``, or nothing in the file to quantize.
         ArtifactError, IntegrityError: the file cannot be read.
         OutputError: the path cannot be written, or is the source.
     """
@@ -140,6 +146,7 @@ def quantize(
         scheme=scheme,
         layers=layers,
         parts=parts,
+        sparse=sparse,
         rounder=rounder,
         calibration_sha256=calibration_sha256,
         allow_unquantized=allow_unquantized,
@@ -194,6 +201,7 @@ def quantize_bytes(
     scheme: str | Scheme = "int8",
     layers: str = "all",
     parts: Mapping[str, Scheme] = MappingProxyType({}),
+    sparse: str = "auto",
     rounder: MatrixRounder = round_matrix,
     calibration_sha256: str | None = None,
     allow_unquantized: bool = False,
@@ -202,7 +210,7 @@ def quantize_bytes(
 ) -> Artifact:
     """Quantize a model in memory; ``plain`` inlines the functions, the rest as ``quantize``."""
     say = progress or (lambda _message: None)
-    chosen = parse_scheme(scheme)
+    chosen, zero_blocks = parse_scheme(scheme), parse_sparse(sparse)
     if layers not in LAYERS:
         raise QuantizationError(f"layers is {layers!r}, expected one of {', '.join(LAYERS)}")
     parent = source if isinstance(source, Parent) else Parent.read(source)
@@ -225,12 +233,14 @@ def quantize_bytes(
     say(f"rounding weights to {name}")
     ids_below = smallest_table(model)
     with np.errstate(all="ignore"):  # a weight that is NaN or infinite is refused in a sentence, without a warning
-        rows = rewrite(model, found, requests, rounder, default=chosen)
+        rows = rewrite(model, found, requests, rounder, default=chosen, sparse=zero_blocks)
     if layers == "recurrent" and not any(row.recurrent for row in rows):
         raise QuantizationError(
             "the model has no recurrent layer, and only recurrent layers were requested: nothing to quantize"
         )
     check_rows(rows, allow_unquantized=allow_unquantized)
+    if zero_blocks == "required":
+        check_sparse(rows)
     drop_unused(model)
     strip(model)
     integers = any(text.startswith(("int8", "int4")) for row in rows for text in row.parts.values())

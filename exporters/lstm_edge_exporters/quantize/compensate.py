@@ -7,7 +7,8 @@ costs little in the products with the activations that were seen: eᵀ G e, wher
 1. Scales are chosen first (``scales.best_grid``), by the squared error Σ_k G_kk e_k².
 2. Then the inputs are rounded one after another, and the error of each is made up for by those that are not rounded
    yet (Frantar, Ashkboos, Hoefler, Alistarh: GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-   Transformers, 2022): along the Cholesky factor of the inverse of G, whose diagonal is damped.
+   Transformers, 2022): along the Cholesky factor of the inverse of G, whose diagonal is damped. An int8 weight of zero
+   stays zero, because the sparse operators leave zero blocks out: a pruned weight makes up for nothing.
 """
 
 from dataclasses import replace
@@ -101,7 +102,7 @@ def round_in_order(weight: Float64, gram: Float64, grid: Grid) -> Float64:
     """Round inputs one after another, the most active first, each making up for the errors of those before it.
 
     The grid is fixed beforehand and stays in the storage order; only the rounding goes by another order, which takes a
-    tenth off the divergence from the float32 model's answers.
+    tenth off the divergence from the float32 model's answers. Zeros of an int8 matrix stay zero.
 
     Args:
         weight: [K, N].
@@ -115,11 +116,13 @@ def round_in_order(weight: Float64, gram: Float64, grid: Grid) -> Float64:
     factor = _inverse_factor(gram[np.ix_(order, order)])
     scales, zeros = (part[order] for part in grid.of_inputs(len(weight)))
     rest, q = weight[order], np.empty_like(weight)
+    kept = (rest != 0.0) | (grid.lowest == 0)
     for start in range(0, len(order), CHUNK):
         end = min(start + CHUNK, len(order))
         errors = np.empty((end - start, weight.shape[1]))
         for i in range(start, end):
-            q[order[i]] = (np.rint(rest[i] / scales[i]) + zeros[i]).clip(grid.lowest, grid.highest)
+            steps = (np.rint(rest[i] / scales[i]) + zeros[i]).clip(grid.lowest, grid.highest)
+            q[order[i]] = np.where(kept[i], steps, zeros[i])
             errors[i - start] = (rest[i] - (q[order[i]] - zeros[i]) * scales[i]) / factor[i, i]
             rest[i + 1 : end] -= np.outer(factor[i, i + 1 : end], errors[i - start])
         rest[end:] -= factor[start:end, end:].T @ errors

@@ -1,35 +1,30 @@
 """A layer that was read, written into its graph in the scheme that was asked for."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-
 import numpy as np
-import onnx_ir as ir
 
-from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8, CellVariant, Variant
-from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.functions import DOMAIN, LINEAR_INT4, LINEAR_INT8
 from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, add_shared, owner, remove_node, replace_node
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
-from lstm_edge_exporters.quantize.layer import Arrays, Outcome, Reader, RecurrentLayer, Refusal, WeightLayer
-from lstm_edge_exporters.quantize.mixed import add_mixed, mixed_bytes, round_mixed
-from lstm_edge_exporters.quantize.recurrent import DIRECTIONS, Recurrent
+from lstm_edge_exporters.quantize.emit_recurrent import emit_recurrent
+from lstm_edge_exporters.quantize.layer import Outcome, Reader, RecurrentLayer, Refusal, WeightLayer
+from lstm_edge_exporters.quantize.recurrent import Recurrent
 from lstm_edge_exporters.quantize.request import MATRICES, LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, Scheme
 from lstm_edge_exporters.quantize.storage import float16_inputs, round_table, to_float16, unpacked_rows
 from lstm_edge_exporters.quantize.tied import Tied
-from lstm_edge_runtime.arrays import Array
+from lstm_edge_exporters.quantize.zero_blocks import Sparse
 
 __all__ = ["emit"]
 
-INT64_MIN = -(2**63)
-_BACKWARD = {"start": -1, "end": INT64_MIN, "axis": 0, "step": -1}
 
-# Adds the nodes of one direction (0, and 1 for the second): takes x, the states and the lengths where rows have some;
-# returns y [T, B, H] and the final states [1, B, H].
-Operator = Callable[[int, Sequence[ir.Value | None]], tuple[ir.Value, ...]]
-
-
-def emit(reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Tied | None = None) -> Outcome:
+def emit(
+    reader: Reader,
+    request: LayerRequest,
+    rounder: MatrixRounder,
+    tied: Tied | None = None,
+    *,
+    sparse: Sparse = "auto",
+) -> Outcome:
     """Read a layer and put in its place, or store in its inputs, what a request asks for.
 
     Args:
@@ -37,6 +32,7 @@ def emit(reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Ti
         request: other than to leave the layer as it is.
         rounder: rounds the matrices of recurrent and linear layers.
         tied: the stored matrix that the layer shares with others, or None.
+        sparse: what is done with zero blocks of recurrent layers where the request leaves that open.
 
     Returns:
         Bytes before and after, and what the coverage table says beside the scheme.
@@ -51,7 +47,9 @@ def emit(reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Ti
     layer = reader.read()
     if isinstance(layer, RecurrentLayer):
         assert isinstance(reader, Recurrent)
-        return _emit_recurrent(reader, layer, request, rounder)
+        return emit_recurrent(reader, layer, request, rounder, sparse=sparse)
+    if request.scheme.sparse:
+        raise Refusal("only the W and R of a recurrent layer can have sparse weights")
     if reader.kind == "linear":
         return _emit_linear(reader, layer, request.scheme, rounder, tied)
     if reader.kind == "embedding":
@@ -71,155 +69,6 @@ def _halves(reader: Reader, request: LayerRequest) -> dict[int, tuple[str, str]]
     if set(kinds.values()) - {"float16", "float32"}:
         return {}
     return {position: names for (position, names), kind in kinds.items() if kind == "float16"}
-
-
-def _emit_recurrent(reader: Recurrent, layer: RecurrentLayer, request: LayerRequest, rounder: MatrixRounder) -> Outcome:
-    """Replace a recurrent node by one operator, or the equations of one, for each direction."""
-    if request.gates:
-        operator, after, note = _mixed(reader, layer, request, rounder)
-    else:
-        operator, after, note = _uniform(reader, layer, request.scheme, rounder)
-    if layer.moving is None:
-        _connect_sides(reader.node, layer, operator)
-    else:
-        replace_node(reader.node, operator(0, layer.moving))
-    return Outcome(layer.size_bytes, after, note)
-
-
-def _paths(name: str) -> tuple[str, str]:
-    """The names of a layer's two directions."""
-    return name, f"{name}_reverse"
-
-
-def _mixed(
-    reader: Recurrent, layer: RecurrentLayer, request: LayerRequest, rounder: MatrixRounder
-) -> tuple[Operator, int, str]:
-    """What adds the equations of each direction, the bytes of their constants, and a note; all directions are alike."""
-    assert isinstance(layer.variant, CellVariant)
-    paths = _paths(reader.path)
-    cells = [
-        round_mixed(paths[side], layer.variant, arrays, request, rounder) for side, arrays in enumerate(layer.sides)
-    ]
-
-    def operator(side: int, moving: Sequence[ir.Value | None]) -> tuple[ir.Value, ...]:
-        return add_mixed(reader.node, paths[side], cells[side], moving)
-
-    return operator, mixed_bytes(cells), ""
-
-
-def _uniform(
-    reader: Recurrent, layer: RecurrentLayer, scheme: Scheme, rounder: MatrixRounder
-) -> tuple[Operator, int, str]:
-    """What adds the operator of each direction, the bytes of their constants, and a note."""
-    sides, note = _rounded(reader.path, layer, scheme, rounder)
-    node, variant, kind = reader.node, _quantized(layer.variant, scheme), scheme.kind
-
-    def operator(side: int, moving: Sequence[ir.Value | None]) -> tuple[ir.Value, ...]:
-        title = _paths(reader.title)[side]
-        constants = [add_shared(owner(node), f"{title}.{kind}.{name}", sides[side][name]) for name in variant.weights]
-        return add_node(
-            node,
-            variant.name,
-            [*moving, *constants],
-            domain=DOMAIN,
-            outputs=("y", "h_out", "c_out")[: 1 + len(layer.states)],
-            name=f"{title}/{kind}",
-        )
-
-    return operator, sum(array.nbytes for arrays in sides for array in arrays.values()), note
-
-
-def _rounded(
-    layer_path: str, layer: RecurrentLayer, scheme: Scheme, rounder: MatrixRounder
-) -> tuple[Sequence[Arrays], str]:
-    """The operator's constants by name for each direction, matrices with their scales, and a note."""
-    if layer.carried and scheme.kind == "int8":
-        return layer.carried, "weights and scales carried over exactly"
-    sides = []
-    for path, arrays in zip(_paths(layer_path), layer.sides, strict=False):
-        rounded: dict[str, Array] = {}
-        for name, array in arrays.items():
-            if layer.variant.is_quantized(name):
-                parts = rounder(f"{path}.{name}", array, scheme)
-                rounded |= {f"{name}{suffix}": part for suffix, part in parts.items()}
-            else:
-                rounded[name] = array.astype(np.float32)
-        sides.append(rounded)
-    if layer.inexact is None:
-        return sides, ""
-    reason = "four bits" if scheme.kind == "int4" else layer.inexact
-    return sides, f"dequantized and rounded anew, because of {reason}"
-
-
-def _quantized(variant: Variant, scheme: Scheme) -> Variant:
-    return replace(variant, storage="int4" if scheme.kind == "int4" else "int8", w_storage=None)
-
-
-def _connect_sides(node: ir.Node, layer: RecurrentLayer, operator: Operator) -> None:
-    """Replace a node by what ``operator`` adds for each direction: reversals, initial states and outputs around it."""
-    x, lengths, backward = node.inputs[0], layer.lengths, DIRECTIONS[layer.direction]
-    ids = add_node(node, "Cast", [lengths], attributes={"to": 7})[0] if lengths is not None else None
-    sides: list[tuple[ir.Value, ...]] = []
-    for side, reverse in enumerate(backward):
-        sequence = _reversed(node, x, ids) if reverse else x
-        size = layer.hidden_size
-        given = [_initial(node, x, h, side=side, sides=len(backward), size=size) for h in layer.states]
-        y, *last = operator(side, [sequence, *given, *([ids] if ids is not None else [])])
-        sides.append((_reversed(node, y, ids) if reverse else y, *last))
-    _connect(node, sides)
-
-
-def _reversed(node: ir.Node, x: ir.Value | None, rows: ir.Value | None) -> ir.Value:
-    """Reverse [T, B, F] in time, each row up to its length where rows have lengths."""
-    if rows is not None:
-        attributes = {"batch_axis": 1, "time_axis": 0}
-        return add_node(node, "ReverseSequence", [x, rows], attributes=attributes)[0]
-    graph = owner(node)
-    bounds = [add_constant(graph, f"{node.name}.{n}", np.array([v])) for n, v in _BACKWARD.items()]
-    return add_node(node, "Slice", [x, *bounds])[0]
-
-
-def _initial(
-    node: ir.Node, x: ir.Value | None, given: ir.Value | None, *, side: int, sides: int, size: int
-) -> ir.Value:
-    """The state [1, B, size] that one direction starts from: the given one's part, or zeros."""
-    graph = owner(node)
-    if given is None:
-        batch = add_node(node, "Shape", [x], attributes={"start": 1, "end": 2})[0]
-        one = add_constant(graph, f"{node.name}.one", np.array([1]))
-        width = add_constant(graph, f"{node.name}.size", np.array([size]))
-        shape = add_node(node, "Concat", [one, batch, width], attributes={"axis": 0})[0]
-        return add_node(node, "ConstantOfShape", [shape])[0]
-    if sides == 1:
-        return given
-    bounds = [add_constant(graph, f"{node.name}.side", np.array([v])) for v in (side, side + 1, 0)]
-    return add_node(node, "Slice", [given, *bounds])[0]
-
-
-def _connect(node: ir.Node, sides: list[tuple[ir.Value, ...]]) -> None:
-    """Put the directions' outputs in the place of the node's Y [T, D, B, H] and its final states [D, B, H]."""
-    y = node.outputs[0]
-    squeezes = [consumer for consumer, _ in y.uses()]
-    if len(sides) == 1 and squeezes and not y.is_graph_output() and all(_squeezes_directions(s) for s in squeezes):
-        for squeeze in squeezes:
-            replace_node(squeeze, [sides[0][0]])
-        replace_node(node, [None, *sides[0][1:]])
-        return
-    one = add_constant(owner(node), f"{node.name}.directions", np.array([1]))
-    whole = [add_node(node, "Unsqueeze", [side[0], one])[0] for side in sides]
-    joined = whole[0] if len(sides) == 1 else add_node(node, "Concat", whole, attributes={"axis": 1})[0]
-    states = [
-        sides[0][i] if len(sides) == 1 else add_node(node, "Concat", [s[i] for s in sides], attributes={"axis": 0})[0]
-        for i in range(1, len(sides[0]))
-    ]
-    replace_node(node, [joined, *states])
-
-
-def _squeezes_directions(node: ir.Node) -> bool:
-    if node.op_type != "Squeeze" or node.domain not in ("", "ai.onnx") or len(node.inputs) != 2:
-        return False
-    axes = constant_of(node.inputs[1])
-    return axes is not None and axes.tolist() == [1]
 
 
 def _emit_linear(

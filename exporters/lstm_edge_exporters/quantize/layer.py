@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
 import onnx_ir as ir
 
 from lstm_edge_exporters.functions import Variant
 from lstm_edge_exporters.onnx_graph.constants import constant_of
+from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.schemes import EVERY_SCHEME, Scheme
 from lstm_edge_runtime.arrays import Array
 
@@ -32,11 +34,17 @@ class Refusal(Exception):  # noqa: N818 - never leaves this package: it becomes 
 
 
 class Outcome(NamedTuple):
-    """Bytes of a layer's constants before and after, and what the coverage table says beside the scheme."""
+    """Bytes of a layer's constants before and after, and what the coverage table says beside the scheme.
+
+    ``became``: the request with the storage of each matrix as it was decided, where that was left open; ``density``: of
+    the int8 matrices of a recurrent layer, by ``W`` and ``R``: the share of their blocks that is not zero.
+    """
 
     before: int
     after: int
     note: str = ""
+    became: LayerRequest | None = None
+    density: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +109,8 @@ class Reader:
 
     node: ir.Node
     kind: ClassVar[LayerKind]
-    # Whether its matrices and gates can have their own schemes.
-    gated: ClassVar[bool] = False
+    # Which of its parts can have their own schemes: W and R (of an LSTM also their gates), or none.
+    apart: ClassVar[Literal["nothing", "matrices", "gates"]] = "nothing"
 
     @property
     def name(self) -> str:

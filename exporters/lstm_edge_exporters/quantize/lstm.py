@@ -1,7 +1,7 @@
 """ONNX's ``LSTM`` and our own float32 cells, read into the operators' terms."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import onnx_ir as ir
 
@@ -18,7 +18,7 @@ __all__ = ["Lstm", "OwnCell", "lstm_operator_weights"]
 class Lstm(FloatCell):
     """ONNX's ``LSTM``."""
 
-    gated: ClassVar[bool] = True
+    apart: ClassVar[Literal["nothing", "matrices", "gates"]] = "gates"
     activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")
     gates: ClassVar[int] = 4
     states: ClassVar[int] = 2
@@ -35,7 +35,7 @@ class Lstm(FloatCell):
 class OwnCell(Recurrent):
     """A float32 operator of ours: a cell that ONNX's ``LSTM`` cannot express."""
 
-    gated: ClassVar[bool] = True
+    apart: ClassVar[Literal["nothing", "matrices", "gates"]] = "gates"
 
     @property
     def path(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -25,6 +25,7 @@ class Recurrent(Reader):
     """A recurrent node."""
 
     kind: ClassVar[LayerKind] = "recurrent"
+    apart: ClassVar[Literal["nothing", "matrices", "gates"]] = "matrices"
 
     @property
     def path(self) -> str:

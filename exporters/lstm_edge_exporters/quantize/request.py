@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lstm_edge_exporters.quantize.rounding import Scheme
+from lstm_edge_exporters.quantize.schemes import Scheme
 
 __all__ = ["GATES", "MATRICES", "LayerRequest"]
 
@@ -14,7 +14,7 @@ GATES = ("i", "f", "g", "o")
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRequest:
-    """The scheme of a layer; ``gates`` only where an LSTM's parts differ.
+    """The scheme of a layer; ``gates`` only where the parts of a recurrent layer differ.
 
     Attributes:
         scheme: of the whole layer; where ``gates`` is not empty, of its other matrices (a full peephole's, a
@@ -49,6 +49,11 @@ class LayerRequest:
             scheme = self.gates.get(f"{matrix}.{gate}", self.scheme)
             found[scheme] = (*found.get(scheme, ()), gate)
         return found
+
+    def whole(self, matrix: str) -> Scheme | None:
+        """Return the scheme of all gates of ``W`` or ``R``, or None where they differ."""
+        groups = self.groups(matrix)
+        return next(iter(groups)) if len(groups) == 1 else None
 
     def texts(self, layer: str) -> dict[str, str]:
         """Return the request as a map from parts to compact texts, which ``quantize`` takes again."""

@@ -1,7 +1,7 @@
 """Rewrites every layer of a model as requested and returns a row of the coverage table for each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -13,25 +13,30 @@ from lstm_edge_exporters.quantize.layer import Reader, Refusal
 from lstm_edge_exporters.quantize.layers import layers_in_functions
 from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rounding import MatrixRounder
-from lstm_edge_exporters.quantize.schemes import Scheme
+from lstm_edge_exporters.quantize.schemes import SPARSE_INT8, Scheme
 from lstm_edge_exporters.quantize.tied import Tied, find_tied
+from lstm_edge_exporters.quantize.zero_blocks import Sparse
 from lstm_edge_runtime.card import Coverage
 from lstm_edge_runtime.errors import CoverageError, QuantizationError
 
-__all__ = ["Row", "check_rows", "rewrite"]
+__all__ = ["Row", "check_rows", "check_sparse", "rewrite"]
 
 FLOAT32 = Scheme(kind="float32")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What became of one layer: coverage, parts as compact texts, whether that was refused, whether a part named it."""
+    """What became of one layer: coverage, parts as compact texts, whether that was refused, whether a part named it.
+
+    ``density``: of a recurrent layer's int8 matrices, by ``W`` and ``R``.
+    """
 
     coverage: Coverage
     parts: Mapping[str, str]
     recurrent: bool
     refused: bool = False
     named: bool = False
+    density: Mapping[str, float] = field(default_factory=dict)
 
 
 def rewrite(
@@ -41,6 +46,7 @@ def rewrite(
     rounder: MatrixRounder,
     *,
     default: Scheme,
+    sparse: Sparse = "auto",
 ) -> tuple[Row, ...]:
     """Quantize layers in place.
 
@@ -50,6 +56,7 @@ def rewrite(
         requests: one for each layer.
         rounder: rounds the matrices of recurrent and linear layers.
         default: what a recurrent layer becomes that no part names.
+        sparse: what is done with zero blocks of recurrent layers.
 
     Returns:
         A row for each layer, in graph order, and for each recurrent one inside a local function, which stays as it is.
@@ -63,7 +70,7 @@ def rewrite(
     tied = find_tied(pair for pair in pairs if pair[0].node in live)
     with unique_names(model):
         rows = [
-            _rewrite_layer(reader, request, rounder, tied.get(reader))
+            _rewrite_layer(reader, request, rounder, tied.get(reader), sparse)
             if reader.node in live
             else _row_of_dead(reader, request)
             for reader, request in pairs
@@ -99,6 +106,29 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
         raise QuantizationError("the request leaves every layer float32: nothing to quantize")
 
 
+def check_sparse(rows: Sequence[Row]) -> None:
+    """Refuse a model in which a recurrent layer has no sparse matrix.
+
+    Raises:
+        CoverageError: there is such a layer; the message has the density of each of its matrices.
+        QuantizationError: the model has no recurrent layer.
+    """
+    recurrent = [row for row in rows if row.recurrent]
+    if not recurrent:
+        raise QuantizationError("sparse weights are required, and the model has no recurrent layer")
+    dense = [row for row in recurrent if SPARSE_INT8.text not in row.parts.values()]
+    if not dense:
+        return
+    found = []
+    for row in dense:
+        densities = ", ".join(f"{matrix} has density {share:.3f}" for matrix, share in row.density.items())
+        found.append(f"{row.coverage.layer} ({densities or row.coverage.scheme})")
+    raise CoverageError(
+        f"sparse weights are required of every recurrent layer, and would not be smaller in {'; '.join(found)}. "
+        "Nothing was written; prune blocks of 16 cells by 4 inputs to zero, or let --sparse auto decide"
+    )
+
+
 def _has_row(reader: Reader, request: LayerRequest) -> bool:
     return reader.kind != "convolution" and (not isinstance(reader, Lookup) or request.scheme in reader.schemes())
 
@@ -118,25 +148,35 @@ def _row_of_dead(reader: Reader, request: LayerRequest) -> Row:
     )
 
 
-def _rewrite_layer(reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Tied | None) -> Row:
+def _rewrite_layer(
+    reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Tied | None, sparse: Sparse
+) -> Row:
     text, parts, refused = reader.left, {reader.name: FLOAT32.text}, False
     before = after = reader.size_bytes
+    density: Mapping[str, float] = {}
     if request.reason:
         text = f"{reader.left}: {request.reason}"
         before = after = reader.input_bytes
     elif request.gates or request.scheme != FLOAT32:
         bare = reader.input_bytes
         try:
-            before, after, note = emit(reader, request, rounder, tied)
-            text, parts = f"{request}: {note}" if note else str(request), request.texts(reader.name)
+            before, after, note, became, density = emit(reader, request, rounder, tied, sparse=sparse)
+            became = became or request
+            text, parts = f"{became}: {note}" if note else str(became), became.texts(reader.name)
         except Refusal as refusal:
             text, before, after, refused = f"{reader.left}: {refusal}", bare, bare, True
     return Row(
         coverage=Coverage(
-            layer=reader.name, operator=reader.operator, scheme=text, bytes_before=before, bytes_after=after
+            layer=reader.name,
+            operator=reader.operator,
+            scheme=text,
+            bytes_before=before,
+            bytes_after=after,
+            density=density if min(density.values(), default=1.0) < 1.0 else {},
         ),
         parts=parts,
         recurrent=reader.kind == "recurrent",
         refused=refused,
         named=request.named,
+        density=density,
     )
