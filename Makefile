@@ -151,6 +151,7 @@ bench-kernels: $(LIBRARY)  ## compare the kernels with onnxruntime and with thei
 	$(BIN)/python benchmarks/kernels.py
 
 bench-peers: $(VENV)/ready $(LIBRARY)  ## compare with every other runtime and fill docs/peers.md (ten minutes, a quiet machine; half an hour the first time)
+	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python benchmarks/peers/run.py --write
 
 clean:  ## remove the files that the targets above create

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from given import Array, Case, RefusedError, Sequence
+from given import Array, Case, Sequence
 
 RECIPES = {"int8": "dynamic_wi8_afp32", "int4": "dynamic_wi4_afp32"}
 
 
 def convert(case: Case, form: str, folder: Path) -> int:
     """Convert one frame, and all frames (the converter unrolls them; the weights are shared)."""
-    if not case.cell:
-        raise RefusedError("no PyTorch module of this model at hand; litert-torch converts from PyTorch")
-    for name, steps in (("step", 1), ("sequence", len(case.arrays["x"]))):
+    for name, steps in (("step", 1), *([("sequence", len(case.arrays["x"]))] if case.cell else [])):
         path = folder / f"{name}.tflite"
         float32 = folder.parent / "float32" / path.name
         if not float32.exists():
@@ -78,6 +76,8 @@ def open_step(case: Case, form: str, folder: Path) -> LiteRtStep:  # noqa: ARG00
 
 def open_sequence(case: Case, form: str, folder: Path) -> Sequence | None:  # noqa: ARG001
     """Open the file of all frames."""
+    if not case.cell:
+        return None
     opened = LiteRtStep(case, folder / "sequence.tflite")
     x = case.arrays["x"].reshape(-1, 1, case.inputs)
 

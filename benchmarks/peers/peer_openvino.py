@@ -19,19 +19,16 @@ def convert(case: Case, form: str, folder: Path) -> int:
     """Convert one of the case's files; NNCF finds no weights in recurrent nodes, so int8 and int4 take the cells."""
     import openvino
 
-    if form != "float32" and not case.cell:
-        raise RefusedError("NNCF compresses no weights of the recurrent layers of this file")
-    source = "step.onnx" if form == "float32" else "cells.onnx"
+    source = "step.onnx" if form == "float32" or not case.cell else "cells.onnx"
     model = openvino.convert_model(case.folder / source)
-    if not case.cell:
-        shapes = {case.x: case.arrays["x"][0].shape} | {name: array.shape for name, array in case.initial.items()}
-        model.reshape({name: list(shape) for name, shape in shapes.items()})
     if form in ("int8", "int4"):
         import nncf
 
         modes = nncf.CompressWeightsMode
         settings = {"mode": modes.INT8_SYM} if form == "int8" else {"mode": modes.INT4_SYM, "group_size": INT4_BLOCK}
         model = nncf.compress_weights(model, **settings, **({"all_layers": True} if form == "int4" else {}))
+        if not any(op.get_type_name() == "Constant" and op.get_element_type().bitwidth <= 8 for op in model.get_ops()):
+            raise RefusedError("NNCF compresses no weight of this file")
     openvino.save_model(model, folder / "step.xml", compress_to_fp16=False)
     if form == "float32" and case.cell:
         sequence = openvino.convert_model(case.folder / "sequence.onnx")

@@ -7,7 +7,6 @@ import numpy as np
 from given import Array, Case, RefusedError, Sequence, pruned
 
 SCHEMES = {"float32 kernel": "float32", "int8": "int8", "int8 run": "int8", "int4": "int4", "sparse": "int8"}
-RECURRENT_ONLY = ("sparse", "float32 kernel", "int8 run")
 FLOAT_KERNELS = {"LstmV2", "GruV1"}
 
 
@@ -15,15 +14,13 @@ def convert(case: Case, form: str, folder: Path) -> int:
     """Export or adopt the model and quantize it."""
     path = folder / "model.onnx"
     plain = folder.parent / ("pruned.onnx" if form == "sparse" else "plain.onnx")
-    if form in RECURRENT_ONLY and not case.cell:
-        raise RefusedError("measured for the recurrent cases only")
     if not plain.exists():  # the forms of one case are made one after the other
         if case.cell:
             export_recurrent(case, form, plain)
         else:
             from lstm_edge import adopt
 
-            adopt(case.folder / "step.onnx", plain)
+            adopt(case.folder / "source.onnx", plain)
     if form == "float32":
         path.write_bytes(plain.read_bytes())
     else:

@@ -9,7 +9,7 @@ import argparse
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from cases import CELLS, SIZES, STEPS, case_name, make_case, references  # noqa: E402
-from entries import ENTRIES  # noqa: E402
+from entries import ENTRIES, PUBLISHED  # noqa: E402
 from environments import ROOT, environment, peer_names  # noqa: E402
 from page import ratio_table, table  # noqa: E402
+from published import published, reference  # noqa: E402
 from race import Peers, Result, run_case, versions  # noqa: E402
 from turns import Plan  # noqa: E402
 
@@ -67,18 +68,26 @@ def main() -> None:
     chosen = options()
     names = [name for name in chosen.peers.split(",") if name]
     entries = [entry for entry in ENTRIES if entry.environment in ("", *names)]
+    few = [entry for entry in PUBLISHED if entry in entries]
     cache = chosen.cache.resolve()
     peers = Peers(pythons=interpreters(names, cache), models=cache / "models")
     sizes = [SIZES[0]] if chosen.quick else [SIZES[int(digit)] for digit in chosen.sizes]
     plans = QUICK if chosen.quick else {"step": STEP_PLAN, "sequence": SEQUENCE_PLAN}
-    start, results = time.monotonic(), {}
+    start, results, skipped = time.monotonic(), {}, []
     for cell in chosen.cells.split(","):
         for inputs, hidden in sizes:
             case = make_case(cache / "cases" / case_name(cell, inputs, hidden), cell, inputs, hidden)
             found = run_case(case, entries, peers, plans, references(case))
             results[f"{cell} ({inputs}, {hidden})"] = found
             print(f"{case.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
-    text = document(results, plans["step"])
+    for title, made in published(cache / "cases"):
+        if isinstance(made, str):
+            skipped.append(f"{title}: skipped, {made}.")
+            continue
+        steps = {"step": plans["step"]}
+        results[title] = run_case(made, few, peers, steps, reference(made))
+        print(f"{made.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
+    text = document(results, skipped, plans["step"])
     if chosen.write:
         before, _, rest = DOCUMENT.read_text().partition(BEGIN)
         DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
@@ -86,7 +95,7 @@ def main() -> None:
         print(text)
 
 
-def document(results: dict[str, list[Result]], plan: Plan) -> str:
+def document(results: Mapping[str, list[Result]], skipped: Sequence[str], plan: Plan) -> str:
     """Return what the command writes: machine, versions, ratios, and a table for each case."""
     used = sorted(set(versions([result for found in results.values() for result in found])))
     parts = [
@@ -95,6 +104,7 @@ def document(results: dict[str, list[Result]], plan: Plan) -> str:
         "Versions: " + "; ".join(used) + ".\n",
         "## Ratios to LiteRT\n",
         ratio_table(results) + "\n",
+        *(f"{line}\n" for line in skipped),
     ]
     for title, found in results.items():
         parts += [f"## {title}\n", table(found, STEPS) + "\n"]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from given import Case
+from given import Case, RefusedError
 from torch import nn
 
 __all__ = ["Cells", "Standard", "cells", "example", "standard"]
@@ -53,8 +53,14 @@ class Cells(nn.Module):
         return (x[None], *(torch.stack(state) for state in after))
 
 
-def standard(case: Case) -> Standard:
-    """Return the standard layers with the case's weights."""
+def standard(case: Case) -> Any:
+    """Return the standard layers with the case's weights; of a published model the module at hand.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    if not case.cell:
+        return _published(case)
     module = Standard(case.cell, case.inputs, case.hidden, case.layers).eval()
     for layer in range(case.layers):
         for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
@@ -63,8 +69,14 @@ def standard(case: Case) -> Standard:
     return module
 
 
-def cells(case: Case) -> Cells:
-    """Return the written-out cells with the case's weights."""
+def cells(case: Case) -> Any:
+    """Return the written-out cells with the case's weights; of a published model the module at hand.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    if not case.cell:
+        return _published(case)
     module = Cells(case.cell, case.inputs, case.hidden, case.layers).eval()
     for layer in range(case.layers):
         w, r, bias_w, bias_r = map(torch.from_numpy, case.weights(layer))
@@ -73,7 +85,15 @@ def cells(case: Case) -> Cells:
     return module
 
 
+def _published(case: Case) -> Any:
+    if case.source != "silero":
+        raise RefusedError("published as an ONNX file; this converter takes PyTorch modules")
+    from torch_silero import silero
+
+    return silero(case)
+
+
 def example(case: Case, steps: int) -> tuple[Any, ...]:
-    """Return the first frames [steps, 1, I] and the initial states."""
-    x = case.arrays["x"][:steps].reshape(steps, 1, case.inputs)
+    """Return the first frames [steps, 1, I] and the initial states; of a published model one frame."""
+    x = case.arrays["x"][:steps].reshape(steps, 1, case.inputs) if case.cell else case.arrays["x"][0]
     return (torch.from_numpy(x.copy()), *map(torch.from_numpy, case.initial.values()))
