@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lstm_edge.front_ends import front_end
     from lstm_edge.layers import LSTM
     from lstm_edge.recurrent import Recurrent
+    from lstm_edge.sparsity import BlockSparsity
     from lstm_edge.training import train_classifier, train_forecaster, train_language_model, train_tagger
     from lstm_edge.training.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
     from lstm_edge_runtime.errors import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LSTM",
     "ArtifactError",
+    "BlockSparsity",
     "BudgetError",
     "CaptureError",
     "CardError",
@@ -95,6 +97,7 @@ __all__ = [
 # No module of this package may have the name of a function: importing the module would replace the function.
 _COMMANDS = ("adopt", "export", "quantize", "run", "select", "train", "validate")
 _HOME = {
+    "BlockSparsity": "lstm_edge.sparsity",
     "LSTM": "lstm_edge.layers",
     "LanguageModel": "lstm_edge.training.models",
     "Recurrent": "lstm_edge.recurrent",

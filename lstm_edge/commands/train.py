@@ -86,6 +86,10 @@ def train(
     max_minutes: float | None = None,
     max_updates: int | None = None,
     quantize_aware: str | None = None,
+    sparse: str | float | None = None,
+    sparse_begin: float | None = None,
+    sparse_end: float | None = None,
+    sparse_diagonal: bool | None = None,
     start: AnyPath | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -153,6 +157,11 @@ def train(
         max_minutes: time limit in minutes; the result then depends on the machine's speed.
         max_updates: largest number of updates in all.
         quantize_aware: scheme of quantization-aware training, such as ``"int8"`` or ``"int4:128"``.
+        sparse: final density of the recurrent layers' blocks (docs/sparse.md): ``0.33``, or a text such as
+            ``"w=0.5,r=0.25"``, ``"i=0.5,f=0.2,g=0.3,o=0.3"`` or ``"0.33,w=1"``.
+        sparse_begin: share of the training at which pruning begins.
+        sparse_end: share of the training at which the final density is reached and the masks are fixed.
+        sparse_diagonal: keep the blocks on the diagonals of the recurrent matrices before all others.
         threads: PyTorch's threads.
         start: a trained ``.safetensors`` model of the same task and sizes to start from.
         seed: random seed of the initial weights, the order, the noise and the held-out part.
@@ -220,6 +229,8 @@ class _Run:
             self.say(f"starting from {start}")
         watched = {name: self.callbacks[name] for name in ("on_epoch", "on_progress")}
         loaded = None if start is None else load_checkpoint_of(model, start)
+        if loaded is not None and loaded.config.sparse is not None and "sparse" not in self.given:
+            self.say(f"{start} is sparse; without --sparse this training fills its zero blocks again")
         return watched | {"seed": self.seed, "checkpoint": self.checkpoint, "start": loaded}
 
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lstm_edge.data.text import text_batches
+from lstm_edge.sparsity import measure
 from lstm_edge.training import distributed
 from lstm_edge.training.loop import Batch, Watch
 from lstm_edge.training.losses import check_loss, cross_entropy
 from lstm_edge.training.models import LanguageModel, LanguageModelConfig
 from lstm_edge.training.models.language import LstmState
 from lstm_edge.training.options import LanguageOptions
-from lstm_edge.training.record import Epoch, TaskName, TrainingReport
+from lstm_edge.training.record import Epoch, TaskName, TrainingReport, best_of
 from lstm_edge.training.sequences import check_run, fingerprint, run_training
 from lstm_edge.training.start import prepare
 from lstm_edge.training.state import Checkpoint
@@ -159,10 +160,11 @@ def train_language_model(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         seconds=round(seconds, 3),
         processes=distributed.processes(),
-        best=min(history, key=lambda epoch: epoch.held_out_loss),
+        best=best_of(history),
         history=tuple(history),
         config=config,
         options=options,
+        sparsity=None if options.sparse is None else measure(model),
     )
     return model, report
 

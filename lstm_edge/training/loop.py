@@ -12,9 +12,12 @@ from lstm_edge.training import distributed
 from lstm_edge.training.losses import check_finite
 from lstm_edge.training.optimizers import clip_gradients, make_optimizer
 from lstm_edge.training.options import TrainingOptions
-from lstm_edge.training.record import Epoch, TaskName
-from lstm_edge.training.schedules import Position, learning_rate
+from lstm_edge.training.pruning import Pruning
+from lstm_edge.training.record import Epoch, TaskName, best_of
+from lstm_edge.training.schedules import Position, learning_rate, share_done
 from lstm_edge.training.state import Checkpoint, Past, restore, store
+from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.reading import translated
 
 __all__ = ["Batch", "Task", "Watch", "fit"]
 
@@ -90,9 +93,18 @@ class _Objective(nn.Module):
 
 
 def fit(
-    model: nn.Module, task: Task, options: TrainingOptions, *, seed: int, identity: Mapping[str, Any], watch: Watch
+    model: nn.Module,
+    task: Task,
+    options: TrainingOptions,
+    *,
+    seed: int,
+    identity: Mapping[str, Any],
+    watch: Watch,
+    pruning: Pruning | None = None,
 ) -> tuple[list[Epoch], float]:
     """Train ``model`` in place and leave it with the weights of the epoch with the lowest held-out loss.
+
+    With pruning only epochs that end with the final density count.
 
     PyTorch's global generator must be seeded: noise, dropout and order are drawn from it.
 
@@ -103,6 +115,7 @@ def fit(
         seed: random seed of the processes other than the first.
         identity: JSON values that identify this training; a checkpoint with another identity is refused.
         watch: callbacks, and the file of the state.
+        pruning: the masks of the recurrent layers, or None.
 
     Returns:
         The epochs, and the seconds spent, including those before an interruption.
@@ -112,7 +125,7 @@ def fit(
         ArtifactError: the checkpoint is damaged or belongs to another training.
         OutputError: the checkpoint cannot be written.
     """
-    run = _Run(model, task, options, watch)
+    run = _Run(model, task, options, watch, pruning)
     if watch.checkpoint is not None and watch.checkpoint.resume:
         run.go_on(restore(watch.checkpoint.path, identity=identity, model=model, optimizer=run.optimizer))
     while not run.is_over():
@@ -121,8 +134,7 @@ def fit(
             torch.manual_seed((seed + 1_000_003 * distributed.rank() + 10_007 * len(run.history)) % 2**63)
         run.add_epoch()
         if watch.checkpoint is not None and distributed.is_main():
-            past = Past(history=tuple(run.history), best_weights=run.best_weights, seconds=run.seconds())
-            store(watch.checkpoint.path, identity=identity, model=model, optimizer=run.optimizer, past=past)
+            store(watch.checkpoint.path, identity=identity, model=model, optimizer=run.optimizer, past=run.past())
         if watch.on_epoch is not None:
             watch.on_epoch(run.history[-1])
     model.load_state_dict(run.best_weights)
@@ -132,11 +144,14 @@ def fit(
 class _Run:
     """One training while it runs."""
 
-    def __init__(self, model: nn.Module, task: Task, options: TrainingOptions, watch: Watch) -> None:
+    def __init__(
+        self, model: nn.Module, task: Task, options: TrainingOptions, watch: Watch, pruning: Pruning | None
+    ) -> None:
         self.model = model
         self.task = task
         self.options = options
         self.watch = watch
+        self.pruning = pruning
         self.optimizer = make_optimizer(model, options)
         self.parameters = list(model.parameters())
         self.objective = distributed.wrap(_Objective(model, task))
@@ -149,6 +164,17 @@ class _Run:
         self.history = list(past.history)
         self.best_weights = dict(past.best_weights)
         self.started -= past.seconds
+        if self.pruning is not None:
+            with translated(ArtifactError, "checkpoint: its kept blocks are not those of this training"):
+                self.pruning.load(past.pruning)
+
+    def past(self) -> Past:
+        return Past(
+            history=tuple(self.history),
+            best_weights=self.best_weights,
+            seconds=self.seconds(),
+            pruning={} if self.pruning is None else self.pruning.state(),
+        )
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
@@ -172,8 +198,9 @@ class _Run:
     def is_over(self) -> bool:
         if not self.history:
             return False
-        best = min(self.history, key=lambda epoch: epoch.held_out_loss)
-        waited = len(self.history) - best.number
+        waited = len(self.history) - best_of(self.history).number
+        if self.pruning is not None and not self.pruning.fixed:
+            waited = 0
         return len(self.history) >= self.options.epochs or waited >= self.options.patience or self.share_used() >= 1.0
 
     def add_epoch(self) -> None:
@@ -187,6 +214,7 @@ class _Run:
             if share >= 1.0 and pass_.updates:
                 break
             pass_.update(batch, share)
+        pass_.prune(self.share_used(pass_.updates))
         train_seconds = time.perf_counter() - began
         train_loss = pass_.mean_loss()
         loss, metric = self.evaluate()
@@ -202,12 +230,13 @@ class _Run:
             grad_norm_max=max(pass_.norms),
             learning_rate=pass_.rate,
             updates=pass_.updates,
+            density=None if self.pruning is None else self.pruning.density,
             seconds=round(seconds, 3),
             per_second=round(pass_.items / train_seconds, 1),
         )
-        if not self.history or loss < min(past.held_out_loss for past in self.history):
-            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.history.append(epoch)
+        if best_of(self.history) is epoch:
+            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def evaluate(self) -> tuple[float, float]:
         self.model.eval()
@@ -247,9 +276,10 @@ class _Pass:
             torch.autograd.backward(loss * (batch.count * distributed.processes() / batch.total))
         norm = clip_gradients(run.parameters, options.clip_norm)
         run.optimizer.step()
+        self.updates += 1
+        self.prune(time_share)
         self.terms.append((batch.count, batch.total))
         self.unread.append((loss.detach(), norm))
-        self.updates += 1
         self.items += batch.items
         if len(self.unread) == CHECK_EVERY:
             self._read()
@@ -257,6 +287,10 @@ class _Pass:
             done = len(run.history) * run.task.updates + self.updates
             whole = options.epochs * run.task.updates
             run.watch.on_progress(done, min(whole, options.max_updates or whole))
+
+    def prune(self, time_share: float) -> None:
+        if self.run.pruning is not None:
+            self.run.pruning.advance(share_done(self.run.options, self._position(time_share)))
 
     def mean_loss(self) -> float:
         """Return the mean over all terms of all processes."""

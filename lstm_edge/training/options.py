@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from lstm_edge.data import Pad, Truncate
+from lstm_edge.sparsity.densities import parse_densities
 from lstm_edge_runtime.errors import InputError
 
 __all__ = ["LanguageOptions", "Loss", "Optimizer", "Schedule", "TrainingOptions"]
@@ -44,6 +45,11 @@ class TrainingOptions:
         max_updates: training ends after this number of updates in all, and the schedule follows in the same way.
         quantize_aware: the scheme that the forward pass simulates, such as ``int8``, ``int4:32``, ``int4:128`` or
             ``int4:32:zero`` (see ``lstm_edge.training.quantize_aware``); None trains in float32.
+        sparse: final density of the recurrent layers' blocks, a number or a text for
+            ``lstm_edge.sparsity.parse_densities``; None prunes nothing.
+        sparse_begin, sparse_end: shares of the training at which pruning begins and ends; the masks are fixed after
+            ``sparse_end``. Only epochs that end with the final density count for early stopping.
+        sparse_diagonal: keep the blocks on the diagonals of the recurrent matrices before all others.
         threads: PyTorch's threads; None keeps PyTorch's setting.
         bucket: group sequences of similar lengths into batches (see ``lstm_edge.data.bucketed_batches``) instead of
             random ones.
@@ -77,6 +83,10 @@ class TrainingOptions:
     max_minutes: float | None = None
     max_updates: int | None = None
     quantize_aware: str | None = None
+    sparse: str | float | None = None
+    sparse_begin: float = 0.0
+    sparse_end: float = 0.6
+    sparse_diagonal: bool = False
     threads: int | None = 1
     bucket: bool = False
     pack: bool = True
@@ -108,14 +118,29 @@ class TrainingOptions:
             from lstm_edge.training.quantize_aware.scheme import parse_scheme
 
             parse_scheme(self.quantize_aware)
+        self._check_sparsity()
+
+    def _check_sparsity(self) -> None:
+        _check("sparse_begin", self.sparse_begin, 0 <= self.sparse_begin <= self.sparse_end, "0 to sparse_end")
+        _check("sparse_end", self.sparse_end, self.sparse_end < 1, "below 1, because the masks are fixed at the end")
+        if self.sparse is not None:
+            parse_densities(self.sparse)
+        elif self.sparse_diagonal:
+            raise InputError("training: sparse_diagonal keeps blocks of sparse layers; give a density, or leave it out")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the options as JSON values; the scheme's text has its block."""
+        """Return the options as JSON values; the scheme's text has its block, and densities have one form."""
         values = dataclasses.asdict(self)
         if self.quantize_aware is not None:
             from lstm_edge.training.quantize_aware.scheme import parse_scheme
 
             values["quantize_aware"] = parse_scheme(self.quantize_aware).text
+        if self.sparse is None:
+            # As versions without these options wrote them, so that their unfinished trainings can be resumed.
+            for name in ("sparse", "sparse_begin", "sparse_end", "sparse_diagonal"):
+                del values[name]
+        else:
+            values["sparse"] = parse_densities(self.sparse).text
         return values
 
 

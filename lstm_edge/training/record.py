@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lstm_edge.sparsity import SparsityReport
 from lstm_edge.training.models import RecurrentConfig
 from lstm_edge.training.options import TrainingOptions
 
-__all__ = ["Epoch", "TaskName", "TrainingReport", "epoch_line", "report_line"]
+__all__ = ["Epoch", "TaskName", "TrainingReport", "best_of", "epoch_line", "report_line"]
 
 TaskName = Literal["classification", "tagging", "forecast", "language-model"]
 
@@ -26,6 +28,7 @@ class Epoch:
         grad_norm_mean, grad_norm_max: mean and maximum of the gradient norms before clipping.
         learning_rate: learning rate of the last update.
         updates: number of updates; smaller if the time limit ended the epoch.
+        density: share of the recurrent layers' blocks that are kept at the end; None in a training without pruning.
         seconds: time of the updates and the evaluation.
         per_second: sequences or tokens trained on per second, without the evaluation.
     """
@@ -38,8 +41,16 @@ class Epoch:
     grad_norm_max: float
     learning_rate: float
     updates: int
+    density: float | None = None
     seconds: float = field(compare=False)
     per_second: float = field(compare=False)
+
+
+def best_of(history: Sequence[Epoch]) -> Epoch:
+    """Return the epoch with the lowest held-out loss, the first of equal ones, among those of the last density."""
+    return min(
+        (epoch for epoch in history if epoch.density == history[-1].density), key=lambda epoch: epoch.held_out_loss
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +74,7 @@ class TrainingReport:
     history: tuple[Epoch, ...]
     config: RecurrentConfig
     options: TrainingOptions
+    sparsity: SparsityReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -72,6 +84,7 @@ class TrainingReport:
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
             "config": self.config.to_json(),
             "options": self.options.to_json(),
+            "sparsity": None if self.sparsity is None else self.sparsity.to_json(),
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -84,6 +97,7 @@ class TrainingReport:
             ("parameters", f"{self.parameters:,}"),
             ("epochs, best / run", f"{self.best.number} / {len(self.history)}"),
             *self._awareness(),
+            *self._density(),
             *self._quality(),
             ("gradient norm, last epoch mean / max", self._norms()),
             (f"{self.unit} a second", f"{speed:,.0f}"),
@@ -106,6 +120,15 @@ class TrainingReport:
         return (
             [] if scheme is None else [("quantization-aware", f"{scheme}; held-out figures are the quantized model's")]
         )
+
+    def _density(self) -> list[tuple[str, str]]:
+        if self.sparsity is None:
+            return []
+        found = self.sparsity
+        return [
+            ("density of the recurrent layers", f"{found.density:.3f}"),
+            ("their bytes, sparse / dense int8", f"{found.sparse_bytes:,} / {found.dense_bytes:,}"),
+        ]
 
     def _norms(self) -> str:
         last = self.history[-1]

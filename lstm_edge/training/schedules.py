@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lstm_edge.training.options import TrainingOptions
 
-__all__ = ["Position", "learning_rate"]
+__all__ = ["Position", "learning_rate", "share_done"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,15 @@ class Position:
     held_out_losses: Sequence[float]
 
 
+def share_done(options: TrainingOptions, position: Position) -> float:
+    """Return the share of the training that is done, 0 to 1: of the epochs, the updates or the time."""
+    by_update = (position.epochs_done + position.updates_done / position.updates) / options.epochs
+    return min(1.0, max(by_update, position.time_share))
+
+
 def learning_rate(options: TrainingOptions, position: Position) -> float:
     """Return the rate of the next update."""
-    by_update = (position.epochs_done + position.updates_done / position.updates) / options.epochs
-    share = min(1.0, max(by_update, position.time_share))
+    share = share_done(options, position)
     warmup = 1.0
     if share < options.warmup:
         # With a rate of 0 the first update would have no effect.

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lstm_edge.data import Dataset, bucketed_batches, collate
+from lstm_edge.sparsity import measure
 from lstm_edge.training import distributed
 from lstm_edge.training.holdout import class_name, only_held_out, split_sequences
 from lstm_edge.training.loop import Batch, Watch, fit
 from lstm_edge.training.losses import IGNORED, Criterion, Measure
 from lstm_edge.training.models import RecurrentConfig, SequenceModel, set_forget_bias
 from lstm_edge.training.options import TrainingOptions
+from lstm_edge.training.pruning import Pruning
 from lstm_edge.training.quantize_aware import parse_scheme, quantized
-from lstm_edge.training.record import Epoch, TaskName, TrainingReport
+from lstm_edge.training.record import Epoch, TaskName, TrainingReport, best_of
 from lstm_edge.training.shifting import to_front
 from lstm_edge.training.state import check_checkpoint
 from lstm_edge_runtime.errors import DataError, InputError
@@ -239,8 +241,9 @@ def run_training(
         identity |= {"task": task.name, "options": options.to_json(), "processes": distributed.processes()}
         identity |= {"threads": torch.get_num_threads()}
         scheme = None if options.quantize_aware is None else parse_scheme(options.quantize_aware)
+        pruning = Pruning.of(model, options, start)
         with quantized(model, scheme):
-            history, seconds = fit(model, task, options, seed=seed, identity=identity, watch=watch)
+            history, seconds = fit(model, task, options, seed=seed, identity=identity, watch=watch, pruning=pruning)
     return model.eval(), history, seconds
 
 
@@ -286,10 +289,11 @@ def summarize(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         seconds=round(seconds, 3),
         processes=distributed.processes(),
-        best=min(history, key=lambda epoch: epoch.held_out_loss),
+        best=best_of(history),
         history=tuple(history),
         config=config,
         options=task.options,
+        sparsity=None if task.options.sparse is None else measure(model),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from lstm_edge.sparsity import parse_densities
 from lstm_edge.training.models import RecurrentConfig
 from lstm_edge.training.options import TrainingOptions
 from lstm_edge.training.quantize_aware.scheme import parse_scheme
@@ -16,11 +17,11 @@ __all__ = ["prepare"]
 C = TypeVar("C", bound=RecurrentConfig)
 
 # Fields that may differ from the model that training starts from: they concern training, not the architecture.
-HOW = ("dropout", "input_noise", "trained_for")
+HOW = ("dropout", "input_noise", "trained_for", "sparse")
 
 
 def prepare(config: C, options: TrainingOptions, start: nn.Module | None) -> C:
-    """Return the configuration of the trained model: ``config`` with the scheme of quantization-aware training.
+    """Return the configuration of the trained model: ``config`` with the scheme and the densities of the training.
 
     Raises:
         InputError: ``start`` has another configuration (except dropout and input noise), or an initial forget bias is
@@ -34,7 +35,8 @@ def prepare(config: C, options: TrainingOptions, start: nn.Module | None) -> C:
                 "leave it out"
             )
     scheme = None if options.quantize_aware is None else parse_scheme(options.quantize_aware).text
-    return replace(config, trained_for=scheme)
+    sparse = None if options.sparse is None else parse_densities(options.sparse).text
+    return replace(config, trained_for=scheme, sparse=sparse)
 
 
 def _check_start(config: RecurrentConfig, start: nn.Module) -> None:

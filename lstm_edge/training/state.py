@@ -1,14 +1,15 @@
 """The state of an unfinished training in one ``.safetensors`` file; a resumed training gives the same bits.
 
-Tensors: ``model.*``, ``best.*`` (the weights of the best epoch so far), ``optimizer.<number>.<name>`` and ``generator``
-(PyTorch's random state). The metadata key ``lstm_edge.training`` holds an object with ``version``, ``identity`` (task,
-data and options: another training is refused), ``history`` and ``seconds``. Nothing is unpickled.
+Tensors: ``model.*``, ``best.*`` (the weights of the best epoch so far), ``optimizer.<number>.<name>``, ``pruning.*``
+(the kept blocks of a sparse training, see ``lstm_edge.training.pruning``) and ``generator`` (PyTorch's random state).
+The metadata key ``lstm_edge.training`` holds an object with ``version``, ``identity`` (task, data and options: another
+training is refused), ``history`` and ``seconds``. Nothing is unpickled.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Past:
-    """The past of a training: the epochs, the weights of the best one, and the seconds spent."""
+    """The past of a training: the epochs, the weights of the best one, the seconds spent, the state of the pruning."""
 
     history: tuple[Epoch, ...]
     best_weights: Mapping[str, Tensor]
     seconds: float
+    pruning: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> None:
@@ -75,6 +77,7 @@ def store(
     tensors |= {f"best.{name}": value for name, value in past.best_weights.items()}
     for number, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in entries.items() if value is not None}
+    tensors |= {f"pruning.{name}": value for name, value in past.pruning.items()}
     tensors["generator"] = torch.get_rng_state()
     description = {
         "version": VERSION,
@@ -110,7 +113,8 @@ def restore(path: Path, *, identity: Mapping[str, Any], model: nn.Module, optimi
             state.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         torch.set_rng_state(tensors["generator"])
-    return Past(history=history, best_weights=_part(tensors, "best."), seconds=seconds)
+    best, pruning = _part(tensors, "best."), _part(tensors, "pruning.")
+    return Past(history=history, best_weights=best, seconds=seconds, pruning=pruning)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:

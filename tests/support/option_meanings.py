@@ -326,6 +326,9 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
+    "--sparse-begin": Row("number", "Share of a training at which pruning begins.", (*TRAIN,)),
+    "--sparse-diagonal": Row("flag", "Whether pruning keeps the diagonals of recurrent matrices.", (*TRAIN,)),
+    "--sparse-end": Row("number", "Share of a training at which pruning ends.", (*TRAIN,)),
     "--split": Row("choice", "How sequences are put into folds.", ("select",)),
     "--show-labels": Row("flag", "Print the names of the classes.", ("run",)),
     "--state": Row("texts", "An input and the output that leaves its next value.", ("export", "adopt")),
@@ -393,3 +396,6 @@ MEANINGS = {
     "--window": Row("integer", "Tokens that the gradient goes back through.", ("train language-model",)),
     "--zero-points": Row("flag", "Whether each int4 block has a zero point.", ("quantize",)),
 }
+
+# Sparse layers are trained to a density, and stored or not.
+SECOND_MEANINGS = {"--sparse": Row("text", "Density to which training prunes the recurrent layers.", (*TRAIN,))}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.training_cases import LENGTHS, ids, sequences
 from typer.testing import CliRunner
 
@@ -57,9 +58,12 @@ def losses(lines):
     return [(epoch["train_loss"], epoch["held_out_loss"], epoch["grad_norm_mean"]) for epoch in epochs]
 
 
+@pytest.mark.parametrize("more", [(), ("--sparse", 0.5)], ids=["dense", "sparse"])
 @pytest.mark.parametrize("task", ["tagging", "language-model"])
-def test_two_processes_give_the_single_processs_loss(tmp_path, task):
+def test_two_processes_give_the_single_processs_loss(tmp_path, task, more):
     path, options = write_cases(tmp_path, task)
+    # With pruning two blocks of cells, so that there is something to choose.
+    options = (*options, *more, *(("--hidden", 20) if more else ()))
     command = (task, "--data", path, *options, "--epochs", 3, "--json")
     one = CliRunner().invoke(app, ["train", *map(str, command), "-o", str(tmp_path / "one.safetensors")])
     assert one.exit_code == 0, one.output
@@ -74,6 +78,7 @@ def test_two_processes_give_the_single_processs_loss(tmp_path, task):
     mine, theirs = (load_checkpoint(tmp_path / f"{name}.safetensors").state_dict() for name in ("one", "two"))
     for name, value in mine.items():
         assert (value - theirs[name]).abs().max() < 10 * TWO_PROCESSES, name
+        assert torch.equal(value == 0, theirs[name] == 0), name
     assert {found.name for found in tmp_path.iterdir()} == {path.name, "one.safetensors", "two.safetensors"}
 
 

@@ -41,6 +41,8 @@ def run_task(task: Any, values: dict[str, Any]) -> None:
 
         def on_epoch(epoch: "Epoch") -> None:
             note[0] = f"held-out loss {epoch.held_out_loss:.3f}"
+            if epoch.density is not None:
+                note[0] += f", density {epoch.density:.3f}"
             move(epoch.number)
             if as_json:
                 from lstm_edge.training.record import epoch_line

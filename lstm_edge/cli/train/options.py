@@ -190,6 +190,18 @@ KINDS: dict[str, Any] = {
         "with --from.",
         metavar="SCHEME",
     ),
+    "sparse": _option(
+        str | None,
+        TRAINING,
+        "Final density of the recurrent layers in blocks of 16 outputs by 4 inputs: 0.33, w=0.5,r=0.25 or "
+        "i=0.5,f=0.2,g=0.3,o=0.3. Best with --from.",
+        metavar="DENSITY",
+    ),
+    "sparse_begin": _option(float, TRAINING, "Share of the training at which pruning begins."),
+    "sparse_end": _option(float, TRAINING, "Share of the training at which the final density is reached."),
+    "sparse_diagonal": _option(
+        bool, TRAINING, "Keep the blocks on the diagonals of the recurrent matrices.", "--sparse-diagonal"
+    ),
     "start": _option(
         Path | None,
         TRAINING,

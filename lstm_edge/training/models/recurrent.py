@@ -26,7 +26,7 @@ __all__ = [
 LARGEST_SIZE = 16384
 MOST_LAYERS = 32
 # Keys that checkpoints of version 0.1 lack; the defaults give the behaviour of 0.1.
-LATER_KEYS = frozenset({"projection", "trained_for"})
+LATER_KEYS = frozenset({"projection", "trained_for", "sparse"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,8 @@ class RecurrentConfig:
     ``hidden``: size of the cell state, 1 to 16384; ``layers``: 1 to 32; ``projection``: size of the projected output,
     below ``hidden``; 0: no projection. ``dropout``: dropout probability between the layers and before the last linear
     layer, 0 or more and below 1. ``trained_for``: the scheme of quantization-aware training (``int8``, ``int4:32``,
-    ``int4:128:zero``), which training sets; None without it.
+    ``int4:128:zero``), which training sets; None without it. ``sparse``: the densities to which training pruned the
+    recurrent layers (``0.33``, ``0.33,w=1``); None without pruning.
 
     Raises:
         InputError: a value has the wrong type or is out of its range.
@@ -51,6 +52,7 @@ class RecurrentConfig:
     projection: int = 0
     dropout: float = 0.0
     trained_for: str | None = None
+    sparse: str | None = None
 
     def __post_init__(self) -> None:
         check_integer(self.noun, "hidden", self.hidden, 1, LARGEST_SIZE)
@@ -63,15 +65,18 @@ class RecurrentConfig:
                 f"{self.noun}: projection is {self.projection}, expected less than hidden, which is {self.hidden}"
             )
         check_number(self.noun, "dropout", self.dropout, below=1.0)
-        if self.trained_for is not None and not isinstance(self.trained_for, str):
-            raise InputError(f"{self.noun}: trained_for is {self.trained_for!r}, expected text or null")
+        for name in ("trained_for", "sparse"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise InputError(f"{self.noun}: {name} is {value!r}, expected text or null")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON values; ``trained_for`` only if it is not None."""
+        """Return the configuration as JSON values; ``trained_for`` and ``sparse`` only if they are not None."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.trained_for is None:
-            # Versions before 0.3 refuse unknown keys.
-            del values["trained_for"]
+        for name in ("trained_for", "sparse"):
+            # Versions that do not know a key refuse it.
+            if values[name] is None:
+                del values[name]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
