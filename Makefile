@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-caches docs-stuck-streams docs-training-speed format kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -153,6 +153,12 @@ bench-kernels: $(LIBRARY)  ## compare the kernels with onnxruntime and with thei
 bench-peers: $(VENV)/ready $(LIBRARY)  ## compare with every other runtime and fill docs/peers.md (ten minutes, a quiet machine; half an hour the first time)
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python benchmarks/peers/run.py --write
+
+# Installs Debian's LLVM tools if llvm-mca is missing and the user is root: version 19, or where there is none the default.
+kernel-model: $(VENV)/ready  ## predict the cycles of the ARM kernels' inner loops with llvm-mca; the table of docs/kernels.md (a minute; BEFORE=commit to compare)
+	ls $(subst :, ,$(PATH)) 2>/dev/null | grep -q '^llvm-mca' || test "$$(id -u)" != 0 || { apt-get update -qq && \
+	  { apt-get install -y -qq --no-install-recommends llvm-19 || apt-get install -y -qq --no-install-recommends llvm; }; }
+	$(BIN)/python benchmarks/arm_model.py --write $(if $(BEFORE),--before $(BEFORE))
 
 clean:  ## remove the files that the targets above create
 	rm -rf $(VENV) $(LIBRARY) .cache build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

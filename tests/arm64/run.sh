@@ -23,6 +23,16 @@ for pair in cortex-a53:neon cortex-a72:neon cortex-a76:neon-dot neoverse-n1:neon
   QEMU_CPU=${pair%:*} PYTHONPATH="$work/site" "$cache/arm64-python" "$here/../kernels/check_golden.py" \
     "$work/golden" "${pair#*:}"
 done
+# The products alone, with the largest numbers and every remainder. The compiler's C++ library is musl's, for one file.
+kernels=$here/../../runtime/lstm_edge_runtime/kernels
+for part in neon:generic:cortex-a53 neon_dot:generic+dotprod:cortex-a76; do
+  IFS=: read -r name features cpu <<< "$part"
+  ZIG_GLOBAL_CACHE_DIR=${ZIG_GLOBAL_CACHE_DIR:-$here/../../.cache/zig} "$python" -m ziglang c++ -target aarch64-linux-musl \
+    -mcpu="$features" -O3 -std=c++17 -ffp-contract=off -DSOURCE="\"isa_$name.cpp\"" -DNAMESPACE="$name" -I"$kernels" \
+    "$kernels/scratch.cpp" "$here/products.cpp" -o "$work/products"
+  echo "$name, products:"
+  "$cache/bin/qemu-aarch64-static" -cpu "$cpu" "$work/products"
+done
 # The portable code, and one int8 model file from end to end: card, golden vectors, self-test.
 LSTM_EDGE_ISA=portable PYTHONPATH="$work/site" "$cache/arm64-python" "$here/../kernels/check_golden.py" "$work/golden" portable
 PYTHONPATH="$work/site" "$cache/arm64-python" - "$here/../device/models/exported_int8.onnx" <<'EOF'

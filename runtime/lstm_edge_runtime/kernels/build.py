@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["FILE_NAME", "BuildError", "build"]
+__all__ = ["FILE_NAME", "BuildError", "build", "compile_command"]
 
 FILE_NAME = "liblstm_edge_kernels.so"
 FOLDER = Path(__file__).parent
@@ -114,6 +114,24 @@ def build(
         _run([*compiler, *targets, *extra, *objects, *link, *release, "-o", unfinished])
     os.replace(unfinished, output / name)
     return output / name
+
+
+def compile_command(compiler: Sequence[str], name: str, *, target: str) -> list[str]:
+    """Return the command that compiles a source of the library, without the source and the output.
+
+    Args:
+        compiler: as for ``build``.
+        name: the source, for example ``isa_neon.cpp``.
+        target: as for ``build``.
+
+    Raises:
+        BuildError: the library for this target has no such source.
+    """
+    flags = (*_COMMON, *(("-target", target) if _takes_target(compiler) else ()))
+    own = dict(_files(compiler, _machine(compiler, target), (*flags, "-o", os.devnull)))
+    if name not in own:
+        raise BuildError(f"{name} is no source of the library for {target}: expected one of {', '.join(own)}")
+    return [*compiler, *flags, *own[name]]
 
 
 def _files(compiler: Sequence[str], machine: str, flags: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

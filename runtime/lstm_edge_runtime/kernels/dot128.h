@@ -1,115 +1,204 @@
 // Dot products with NEON's 128-bit vectors, shared by plain NEON and NEON with the dot product, which differ in
-// `Multiply::add(sums, w, a)`: sums [4] += the products of 16 bytes with 16 bytes, four by four.
+// `Sums`, the sums of a quad (four columns, of each of which 16 bytes hold four k) for one row:
+//   template <int G> struct Activations;             4 * G numbers of a row; load(row), or pick(row, groups) for G
+//                                                    groups of four that do not lie side by side
+//   void begin(int32x4_t start);
+//   void add(const int8x16_t* w, const Activations<G>& a);   G quads of weights times the numbers of the row. A weight
+//                                                            times a number is below 2^15 / G in magnitude.
+//   int32x4_t total(int32x4_t start) const;          what begin(start) and all calls of add gave
+//   static constexpr int most8, most4, most4_one_row;        sums that are computed at once; most4: of int4
+//
+// The sums of several rows and quads are computed at once: enough of them that none waits for its last addition, and
+// few enough that the compiler keeps them, the weights and the numbers of the rows in 32 registers (`make kernel-model`
+// shows both). Up to four rows share each load of a weight.
 
-template <class Multiply>
+template <class Sums>
 struct Dot128 {
   static constexpr int kWeightOffset = 0;
 
-  static int8x16_t broadcast(const int8_t* a) {
-    int32_t four;
-    std::memcpy(&four, a, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-  }
+  template <int N>
+  struct Count {
+    static constexpr int value = N;
+  };
 
-  // One 16-column vector, up to four rows at a time: each weight is loaded once for all of them.
-  template <int NV, int M>
-  static void dot8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
-    for (int m = 0; m < M; m += 4) {
-      switch (M - m < 4 ? M - m : 4) {
-        case 1: rows8<NV, 1>(a + m, w, groups, start + m, sums + m * NV * 16); break;
-        case 2: rows8<NV, 2>(a + m, w, groups, start + m, sums + m * NV * 16); break;
-        case 3: rows8<NV, 3>(a + m, w, groups, start + m, sums + m * NV * 16); break;
-        default: rows8<NV, 4>(a + m, w, groups, start + m, sums + m * NV * 16); break;
-      }
+  // Calls part(rows, quads, first row, first quad) for parts of at most `OneRow` or `Most` sums, which cover M rows and
+  // Q quads.
+  template <int M, int Q, int OneRow, int Most, int m = 0, int q = 0, class Part>
+  [[gnu::always_inline]] static void each_part(const Part& part) {
+    constexpr int rows = M - m < 4 ? M - m : 4;
+    constexpr int room = rows == 1 ? OneRow : Most / (rows == 3 ? 4 : rows), quads = Q - q < room ? Q - q : room;
+    part(Count<rows>{}, Count<quads>{}, m, q);
+    if constexpr (q + quads < Q) {
+      each_part<M, Q, OneRow, Most, m, q + quads>(part);
+    } else if constexpr (m + rows < M) {
+      each_part<M, Q, OneRow, Most, m + rows>(part);
     }
   }
 
-  template <int NV, int R>
-  static void rows8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
-    for (int v = 0; v < NV; ++v) {
-      int32x4_t s[R][4];
-      for (int m = 0; m < R; ++m) {
-        for (int i = 0; i < 4; ++i) s[m][i] = vdupq_n_s32(start[m]);
-      }
-      const uint8_t* at = w + v * 64;
-      for (int g = 0; g < groups; ++g, at += NV * 64) {
-        int8x16_t weights[4];
-        for (int i = 0; i < 4; ++i) weights[i] = vreinterpretq_s8_u8(vld1q_u8(at + 16 * i));
-        for (int m = 0; m < R; ++m) {
-          const int8x16_t am = broadcast(a[m] + 4 * g);
-          for (int i = 0; i < 4; ++i) s[m][i] = Multiply::add(s[m][i], weights[i], am);
-        }
-      }
-      for (int m = 0; m < R; ++m) {
-        for (int i = 0; i < 4; ++i) vst1q_s32(sums + (m * NV + v) * 16 + 4 * i, s[m][i]);
-      }
+  template <int NV, int M>
+  static void dot8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+    each_part<M, NV * 4, Sums::most8, Sums::most8>([=](auto rows, auto quads, int m, int q) {
+      part8<NV * 4, rows.value, quads.value>(a + m, w + 16 * q, groups, start + m, sums + m * NV * 16 + 4 * q);
+    });
+  }
+
+  template <int Q, int R, int C>
+  static void part8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+    Sums s[R][C];
+    begin<R, C>(s, start);
+    int g = 0;
+    for (; g + 2 <= groups; g += 2, w += 2 * Q * 16) step8<Q, R, C, 2>(s, a, w, g);
+    if (g < groups) step8<Q, R, C, 1>(s, a, w, g);
+    write<Q, R, C>(s, start, sums);
+  }
+
+  template <int Q, int R, int C, int G>
+  [[gnu::always_inline]] static void step8(Sums (&s)[R][C], const int8_t* const* a, const uint8_t* w, int g) {
+    typename Sums::template Activations<G> am[R];
+#pragma GCC unroll 4
+    for (int m = 0; m < R; ++m) am[m].load(a[m] + 4 * g);
+#pragma GCC unroll 16
+    for (int i = 0; i < C; ++i) {
+      int8x16_t weights[G];
+#pragma GCC unroll 2
+      for (int j = 0; j < G; ++j) weights[j] = vreinterpretq_s8_u8(vld1q_u8(w + 16 * (j * Q + i)));
+#pragma GCC unroll 4
+      for (int m = 0; m < R; ++m) s[m][i].add(weights, am[m]);
     }
   }
 
   template <int NV, int M>
   static void dot4(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
-    for (int m = 0; m < M; ++m) {
-      for (int v = 0; v < NV; ++v) {
-        int32x4_t s[4];
-        for (int i = 0; i < 4; ++i) s[i] = vdupq_n_s32(start[m]);
-        const uint8_t* at = w + v * 64;
-        for (int g = 0; g < groups; ++g, at += NV * 64) {
-          const int8x16_t a0 = broadcast(a[m] + 8 * g), a1 = broadcast(a[m] + 8 * g + 4);
-          for (int i = 0; i < 4; ++i) {
-            const uint8x16_t pairs = vld1q_u8(at + 16 * i);
-            s[i] = Multiply::add(s[i], vreinterpretq_s8_u8(vandq_u8(pairs, vdupq_n_u8(15))), a0);
-            s[i] = Multiply::add(s[i], vreinterpretq_s8_u8(vshrq_n_u8(pairs, 4)), a1);
-          }
-        }
-        for (int i = 0; i < 4; ++i) vst1q_s32(sums + (m * NV + v) * 16 + 4 * i, s[i]);
+    each_part<M, NV * 4, Sums::most4_one_row, Sums::most4>([=](auto rows, auto quads, int m, int q) {
+      part4<NV * 4, rows.value, quads.value>(a + m, w + 16 * q, groups, start + m, sums + m * NV * 16 + 4 * q);
+    });
+  }
+
+  template <int Q, int R, int C>
+  static void part4(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+    Sums s[R][C];
+    begin<R, C>(s, start);
+    int g = 0;
+    for (; g + 2 <= groups; g += 2, w += 2 * Q * 16) step4<Q, R, C, 2>(s, a, w, g);
+    if (g < groups) step4<Q, R, C, 1>(s, a, w, g);
+    write<Q, R, C>(s, start, sums);
+  }
+
+  template <int Q, int R, int C, int G>
+  [[gnu::always_inline]] static void step4(Sums (&s)[R][C], const int8_t* const* a, const uint8_t* w, int g) {
+    typename Sums::template Activations<2 * G> am[R];
+#pragma GCC unroll 4
+    for (int m = 0; m < R; ++m) am[m].load(a[m] + 8 * g);
+#pragma GCC unroll 16
+    for (int i = 0; i < C; ++i) {
+      int8x16_t weights[2 * G];
+#pragma GCC unroll 2
+      for (int j = 0; j < G; ++j) {
+        const uint8x16_t pairs = vld1q_u8(w + 16 * (j * Q + i));
+        weights[2 * j] = vreinterpretq_s8_u8(vandq_u8(pairs, vdupq_n_u8(15)));
+        weights[2 * j + 1] = vreinterpretq_s8_u8(vshrq_n_u8(pairs, 4));
       }
+#pragma GCC unroll 4
+      for (int m = 0; m < R; ++m) s[m][i].add(weights, am[m]);
     }
   }
 
+  template <int R, int C>
+  [[gnu::always_inline]] static void begin(Sums (&s)[R][C], const int32_t* start) {
+#pragma GCC unroll 4
+    for (int m = 0; m < R; ++m) {
+#pragma GCC unroll 16
+      for (int i = 0; i < C; ++i) s[m][i].begin(vdupq_n_s32(start[m]));
+    }
+  }
+
+  template <int Q, int R, int C>
+  [[gnu::always_inline]] static void write(const Sums (&s)[R][C], const int32_t* start, int32_t* sums) {
+#pragma GCC unroll 4
+    for (int m = 0; m < R; ++m) {
+#pragma GCC unroll 16
+      for (int i = 0; i < C; ++i) vst1q_s32(sums + 4 * (m * Q + i), s[m][i].total(vdupq_n_s32(start[m])));
+    }
+  }
+
+  // A block is one vector: four quads.
   template <int M>
   static void sparse(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
                      const int32_t* start, int32_t* sums, size_t stride) {
-    for (int m = 0; m < M; m += 4) {
-      switch (M - m < 4 ? M - m : 4) {
-        case 1: sparse_rows<1>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
-        case 2: sparse_rows<2>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
-        case 3: sparse_rows<3>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
-        default: sparse_rows<4>(a + m, w, groups_of, count, start, sums + m * stride, stride); break;
-      }
-    }
+    each_part<M, 4, Sums::most8, Sums::most8>([=](auto rows, auto quads, int m, int q) {
+      sparse_part<rows.value, quads.value>(a + m, w + 16 * q, groups_of, count, start + 4 * q,
+                                           sums + m * stride + 4 * q, stride);
+    });
   }
 
-  template <int R>
-  static void sparse_rows(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
+  template <int R, int C>
+  static void sparse_part(const int8_t* const* a, const uint8_t* w, const uint16_t* groups_of, int count,
                           const int32_t* start, int32_t* sums, size_t stride) {
-    int32x4_t s[R][4];
+    Sums s[R][C];
+#pragma GCC unroll 4
     for (int m = 0; m < R; ++m) {
-      for (int i = 0; i < 4; ++i) s[m][i] = vld1q_s32(start + 4 * i);
+#pragma GCC unroll 4
+      for (int i = 0; i < C; ++i) s[m][i].begin(vld1q_s32(start + 4 * i));
     }
-    for (int b = 0; b < count; ++b, w += 64) {
-      int8x16_t weights[4];
-      for (int i = 0; i < 4; ++i) weights[i] = vreinterpretq_s8_u8(vld1q_u8(w + 16 * i));
-      for (int m = 0; m < R; ++m) {
-        const int8x16_t am = broadcast(a[m] + 4 * size_t(groups_of[b]));
-        for (int i = 0; i < 4; ++i) s[m][i] = Multiply::add(s[m][i], weights[i], am);
-      }
-    }
+    int b = 0;
+    for (; b + 2 <= count; b += 2, w += 128) sparse_step<R, C, 2>(s, a, w, groups_of + b);
+    if (b < count) sparse_step<R, C, 1>(s, a, w, groups_of + b);
+#pragma GCC unroll 4
     for (int m = 0; m < R; ++m) {
-      for (int i = 0; i < 4; ++i) vst1q_s32(sums + m * stride + 4 * i, s[m][i]);
+#pragma GCC unroll 4
+      for (int i = 0; i < C; ++i) vst1q_s32(sums + m * stride + 4 * i, s[m][i].total(vld1q_s32(start + 4 * i)));
     }
   }
 
+  template <int R, int C, int G>
+  [[gnu::always_inline]] static void sparse_step(Sums (&s)[R][C], const int8_t* const* a, const uint8_t* w,
+                                                 const uint16_t* groups_of) {
+    typename Sums::template Activations<G> am[R];
+#pragma GCC unroll 4
+    for (int m = 0; m < R; ++m) am[m].pick(a[m], groups_of);
+#pragma GCC unroll 4
+    for (int i = 0; i < C; ++i) {
+      int8x16_t weights[G];
+#pragma GCC unroll 2
+      for (int j = 0; j < G; ++j) weights[j] = vreinterpretq_s8_u8(vld1q_u8(w + 16 * (4 * j + i)));
+#pragma GCC unroll 4
+      for (int m = 0; m < R; ++m) s[m][i].add(weights, am[m]);
+    }
+  }
+
+  // Each column's products are added in the order of k, one rounding each.
   template <int NV, int M>
   static void dotf(const float* const* a, const float* w, int k, float* sums) {
-    for (int m = 0; m < M; ++m) {
-      for (int v = 0; v < NV; ++v) {
-        float32x4_t s[4];
-        for (int i = 0; i < 4; ++i) s[i] = vdupq_n_f32(0.0f);
-        const float* at = w + v * 16;
-        for (int j = 0; j < k; ++j, at += NV * 16) {
-          for (int i = 0; i < 4; ++i) s[i] = vfmaq_n_f32(s[i], vld1q_f32(at + 4 * i), a[m][j]);
-        }
-        for (int i = 0; i < 4; ++i) vst1q_f32(sums + (m * NV + v) * 16 + 4 * i, s[i]);
+    each_part<M, NV * 4, 16, 16>([=](auto rows, auto quads, int m, int q) {
+      partf<NV * 4, rows.value, quads.value>(a + m, w + 4 * q, k, sums + m * NV * 16 + 4 * q);
+    });
+  }
+
+  template <int Q, int R, int C>
+  static void partf(const float* const* a, const float* w, int k, float* sums) {
+    float32x4_t s[R][C] = {};
+    int j = 0;
+    for (; j + 4 <= k; j += 4, w += 4 * Q * 4) stepf<Q, R, C, 4>(s, a, w, j);
+    for (; j < k; ++j, w += Q * 4) stepf<Q, R, C, 1>(s, a, w, j);
+#pragma GCC unroll 4
+    for (int m = 0; m < R; ++m) {
+#pragma GCC unroll 16
+      for (int i = 0; i < C; ++i) vst1q_f32(sums + 4 * (m * Q + i), s[m][i]);
+    }
+  }
+
+  template <int Q, int R, int C, int G>
+  [[gnu::always_inline]] static void stepf(float32x4_t (&s)[R][C], const float* const* a, const float* w, int j) {
+    float32x4_t am[R];
+#pragma GCC unroll 4
+    for (int m = 0; m < R; ++m) am[m] = G == 4 ? vld1q_f32(a[m] + j) : vdupq_n_f32(a[m][j]);
+#pragma GCC unroll 4
+    for (int t = 0; t < G; ++t) {
+#pragma GCC unroll 16
+      for (int i = 0; i < C; ++i) {
+        const float32x4_t weights = vld1q_f32(w + 4 * (t * Q + i));
+#pragma GCC unroll 4
+        for (int m = 0; m < R; ++m) s[m][i] = vfmaq_n_f32(s[m][i], weights, am[m][t]);
       }
     }
   }
