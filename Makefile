@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -126,6 +126,9 @@ docs-quantize-aware: $(VENV)/ready  ## fine-tune the King James model for int4 i
 
 docs-quantization: $(VENV)/ready  ## measure what quantization costs for docs/quantization.md (an hour, a quiet machine; models are kept in KEEP)
 	$(BIN)/python docs/generate.py --quantization $(or $(KEEP),.cache/models)
+
+docs-boards: $(VENV)/ready  ## make the table of docs/boards.md from the reports in docs/boards/
+	$(BIN)/python docs/generate.py --boards
 
 docs-report: $(VENV)/ready  ## draw the picture of the example report, docs/images/quantization-report.png
 	$(CHROMIUM)

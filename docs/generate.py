@@ -1,7 +1,7 @@
 """Regenerate the generated files; ``--check`` only says whether they are stale.
 
-Without an option: the function digests and docs/cli/ (``make docs``); tests/toolkit/test_generated.py keeps them
-current. Measured content is regenerated only on request, by the ``make`` target of the option's name
+Without an option: the function digests, docs/cli/ and docs/boards.md (``make docs``); tests/toolkit/test_generated.py
+keeps them current. Measured content is regenerated only on request, by the ``make`` target of the option's name
 (``make docs-demo`` for ``--demo``). Models that FOLDER already has are reused.
 
 --demo                      run the demo and put its table into README.md
@@ -13,6 +13,7 @@ current. Measured content is regenerated only on request, by the ``make`` target
 --language-model [FOLDER]   train the King James models with both recipes; docs/training.md and README.md
 --quantize-aware [FOLDER]   fine-tune the first of these models for int4; docs/training.md
 --quantization FOLDER       measure what quantization costs; docs/quantization.md
+--boards                    make the table of docs/boards.md from docs/boards/*.json (also made without an option)
 --numbers                   run the benchmarks of docs/numbers.md (``make benchmarks``)
 """
 
@@ -33,6 +34,7 @@ README = ROOT / "README.md"
 SELECTION = ROOT / "docs" / "selection.md"
 LIMITS = ROOT / "docs" / "limits-of-lstms.md"
 QUANTIZATION = ROOT / "docs" / "quantization.md"
+BOARDS = ROOT / "docs" / "boards.md"
 TRAINING = ROOT / "docs" / "training.md"
 SELECTION_BEGIN, SELECTION_END = "<!-- selection: written by `make docs-selection` -->\n", "<!-- selection: end -->\n"
 LIMITS_PARTS = {
@@ -235,6 +237,15 @@ def numbers_text() -> str:
     return NUMBERS_TEXT.format(machine=machine, seeds=seeds, startup=startup, kernels=kernels)
 
 
+def boards_text() -> str:
+    """Return docs/boards.md with the table of the reports in docs/boards/."""
+    if str(ROOT / "docs") not in sys.path:
+        sys.path.append(str(ROOT / "docs"))
+    from boards_table import boards_table
+
+    return fill(BOARDS.read_text(), "boards", "docs-boards", boards_table(ROOT / "docs" / "boards"))
+
+
 def _machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -266,13 +277,14 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
     "--language-model": language_model_texts,
     "--quantize-aware": lambda: [(TRAINING, quantize_aware_text())],
     "--quantization": lambda: [(QUANTIZATION, quantization_text())],
+    "--boards": lambda: [(BOARDS, boards_text())],
     "--numbers": lambda: [(NUMBERS, numbers_text())],
 }
 
 
 def _generated() -> list[tuple[Path, str]]:
     pages = [(CLI / name, text) for name, text in cli_pages().items()]
-    return [(DIGESTS, digests_text()), *pages]
+    return [(DIGESTS, digests_text()), (BOARDS, boards_text()), *pages]
 
 
 def main() -> None:

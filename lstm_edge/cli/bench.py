@@ -34,7 +34,8 @@ def bench(
     """Measure a model on this device: a streaming step, a whole sequence, load time and memory.
 
     Inputs are random and the state is not zero. Latencies are those of a call from Python. Memory is the growth of a
-    fresh process that opens the file and runs it once.
+    fresh process that opens the file and runs it once. The JSON object also says what the device is (docs/boards.md
+    collects such reports); it names no user, host or folder.
 
     For example:
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from lstm_edge_runtime._json import encode
 from lstm_edge_runtime.artifact import read_model_bytes
-from lstm_edge_runtime.bench import BenchReport
 from lstm_edge_runtime.bench import bench as measure
+from lstm_edge_runtime.bench_report import BenchReport
 from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import ArtifactError, ParityError
 from lstm_edge_runtime.function_check import check_functions, check_whole
@@ -193,7 +193,8 @@ def bench(
         progress: called with one line for each step of the work.
 
     Returns:
-        Medians and tails in microseconds, memory in bytes.
+        Medians and tails in microseconds, memory in bytes, and the device: processor, board, frequency, temperature;
+        nothing that names its owner.
 
     Raises:
         InputError: a number is not a positive integer, or the model rejects inputs made from its own description.

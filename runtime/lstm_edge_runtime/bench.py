@@ -4,20 +4,21 @@ Every timing starts from a state that random input has filled, because a step fr
 faster. Inputs change from call to call.
 """
 
-import dataclasses
+import hashlib
 import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.bench_report import BenchReport, Opening, Timing
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
+from lstm_edge_runtime.device_facts import condition, device
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.library import KernelChoice
@@ -25,7 +26,7 @@ from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.stepping import is_one_to_one
 from lstm_edge_runtime.stream import Stream
 
-__all__ = ["BenchReport", "Opening", "Timing", "bench"]
+__all__ = ["bench"]
 
 Feeds = dict[str, Array]
 
@@ -33,83 +34,6 @@ Feeds = dict[str, Array]
 _INPUTS = 16
 # Untimed calls before the timing: they bind buffers and warm up caches and branch predictors.
 _WARM_UP = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Latency of a call in microseconds over ``calls`` calls, and time steps of all rows per second at the median."""
-
-    calls: int
-    p50_us: float
-    p95_us: float
-    p99_us: float
-    steps_per_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """Time to open the file in a fresh process, and the resident memory that opening it and one run add.
-
-    ``resident_bytes`` is the memory afterwards (VmRSS), ``peak_bytes`` the maximum (VmHWM). Both are relative to the
-    memory after the imports of NumPy and onnxruntime, and None if there is no /proc/self/status.
-    """
-
-    load_ms: float
-    resident_bytes: int | None
-    peak_bytes: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchReport:
-    """The result of ``bench``.
-
-    ``step`` is one ``Stream.push`` of a frame, or, if ``frames`` is above 1, of so many frames that complete an output
-    (``card.streaming.every``). ``sequence`` is one ``Session.run`` of ``time`` steps; both have
-    ``batch_size`` rows. ``step`` is None for a model that cannot be streamed, ``sequence`` for a model whose every
-    call is one step. ``kernels`` is None if function bodies ran.
-    """
-
-    model: str
-    size_bytes: int
-    onnxruntime: str
-    provider: str
-    kernels: str | None
-    operators: int
-    threads: int
-    batch_size: int
-    time: int
-    frames: int
-    opening: Opening
-    step: Timing | None
-    sequence: Timing | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return dataclasses.asdict(self)
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the report as the rows of a table."""
-        rows = [
-            ("file", f"{self.model}, {self.size_bytes:,} bytes"),
-            ("onnxruntime", f"{self.onnxruntime}, {self.provider}, threads: {self.threads}"),
-            ("operators run by", self._operators()),
-            ("opening the file, fresh process", f"{self.opening.load_ms:.1f} ms"),
-            (
-                "resident memory it adds / peak",
-                f"{_size(self.opening.resident_bytes)} / {_size(self.opening.peak_bytes)}",
-            ),
-        ]
-        if self.step is not None:
-            name = "step" if self.frames == 1 else f"{self.frames} steps"
-            rows += _timing_rows(f"{name}, batch {self.batch_size}", self.step)
-        if self.sequence is not None:
-            rows += _timing_rows(f"sequence of {self.time}, batch {self.batch_size}", self.sequence)
-        return rows
-
-    def _operators(self) -> str:
-        if not self.operators:
-            return "onnxruntime (the file has no lstm_edge operator)"
-        return "function bodies" if self.kernels is None else f"kernels ({self.kernels})"
 
 
 def bench(
@@ -146,6 +70,7 @@ def bench(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be a positive integer, got {value!r}")
     say = progress or (lambda _message: None)
+    before = condition()
     say("opening the file in a fresh process")
     options = {"provider": provider, "threads": threads, "kernels": kernels}
     session = Session(path, provider=provider, threads=threads, kernels=kernels)
@@ -163,7 +88,8 @@ def bench(
         say(f"timing {repeats} sequences of {time_steps} steps")
         sequence = _time_sequences(session, batch_size, time_steps, repeats)
     return BenchReport(
-        model=os.path.basename(path),
+        model=os.path.basename(os.fsdecode(path)),
+        sha256=_digest(path),
         size_bytes=session.size_bytes,
         onnxruntime=onnxruntime.__version__,
         provider=provider,
@@ -176,7 +102,15 @@ def bench(
         opening=opening,
         step=step,
         sequence=sequence,
+        device=device(),
+        before=before,
+        after=condition(),
     )
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _time_steps(session: Session, batch_size: int, calls: int, frames: int) -> Timing:
@@ -224,8 +158,19 @@ def _timed(call: Callable[[int], Any], calls: int, steps: int) -> Timing:
         start = time.perf_counter_ns()
         call(index)
         elapsed_ns[index] = time.perf_counter_ns() - start
-    p50, p95, p99 = (float(value) / 1e3 for value in np.percentile(elapsed_ns, (50, 95, 99)))
-    return Timing(calls=calls, p50_us=p50, p95_us=p95, p99_us=p99, steps_per_s=steps * 1e6 / p50)
+    p50, p95, p99, worst = (float(value) / 1e3 for value in np.percentile(elapsed_ns, (50, 95, 99, 100)))
+    quarter = -(-calls // 4)
+    first, last = (float(np.median(part)) / 1e3 for part in (elapsed_ns[:quarter], elapsed_ns[-quarter:]))
+    return Timing(
+        calls=calls,
+        p50_us=p50,
+        p95_us=p95,
+        p99_us=p99,
+        worst_us=worst,
+        first_us=first,
+        last_us=last,
+        steps_per_s=steps * 1e6 / p50,
+    )
 
 
 def _random_inputs(session: Session, batch_size: int, time_steps: int) -> Iterator[Feeds]:
@@ -316,12 +261,3 @@ def _memory() -> tuple[int, int] | None:
         return int(entries["VmRSS"].split()[0]) * 1024, int(entries["VmHWM"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-
-
-def _timing_rows(name: str, timing: Timing) -> list[tuple[str, str]]:
-    figures = f"{timing.p50_us:,.1f} / {timing.p95_us:,.1f} / {timing.p99_us:,.1f} µs"
-    return [(f"{name}: p50 / p95 / p99", figures), (f"{name}: throughput", f"{timing.steps_per_s:,.0f} steps/s")]
-
-
-def _size(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 2**20:.1f} MiB"
