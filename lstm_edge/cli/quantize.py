@@ -30,9 +30,9 @@ __all__ = ["add_to"]
 HELP = """Quantize any .onnx file that has LSTM, GRU or RNN layers; the input file is never changed.
 
 Recurrent and linear layers get int8 or four-bit weights, and activation scales per row and step, so an answer does
-not depend on the batch, on the chunks of a sequence, or on threads. Embeddings become int8 rows. The coverage is
-printed. Exit code 1: a recurrent layer stayed float32 without --allow-unquantized. `lstm-edge validate` measures the
-loss.
+not depend on the batch, on the chunks of a sequence, or on threads. Embeddings become int8 rows. With --data,
+convolutions may become int8 with fixed activation scales. The coverage is printed. Exit code 1: a recurrent layer
+stayed float32 without --allow-unquantized. `lstm-edge validate` measures the loss.
 
 --scheme auto searches the smallest assignment of schemes whose --metric stays within --max-drop, on one part of
 --data, and verifies it on another part. Plain int8 and float16 are verified as well, so the result is never larger
@@ -88,6 +88,14 @@ class PreferName(StrEnum):
     LATENCY = "latency"
 
 
+class ConvolutionsName(StrEnum):
+    """What `--convolutions` takes."""
+
+    AUTO = "auto"
+    OFF = "off"
+    REQUIRED = "required"
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command `quantize`."""
     app.command("quantize", help=HELP, no_args_is_help=True)(with_old_names(quantize, "quantize"))
@@ -104,7 +112,8 @@ def quantize(
             "--part",
             metavar="PART=SCHEME",
             help="Scheme of one part: LAYER, LAYER.W, LAYER.R, or in an LSTM one gate (LAYER.R.f); float32, "
-            "float16, int8, int8:sparse, int4:32, int4:128 (or int4), int4:32:zero, int4:128:zero. Repeatable.",
+            "float16, int8, int8:sparse, int8:static (convolutions, with --data), int4:32, int4:128 (or int4), "
+            "int4:32:zero, int4:128:zero. Repeatable.",
         ),
     ] = None,
     block: Annotated[
@@ -161,6 +170,14 @@ def quantize(
     clip: Annotated[
         bool, typer.Option("--clip/--no-clip", rich_help_panel=CALIBRATION, help="Clip outlier weights.")
     ] = True,
+    convolutions: Annotated[
+        ConvolutionsName,
+        typer.Option(
+            rich_help_panel=CALIBRATION,
+            help="Convolutions in int8 with calibrated activation scales: auto (`--scheme int8`: where it is faster by "
+            "shape and costs little), off, or required (all).",
+        ),
+    ] = ConvolutionsName.AUTO,
     seed: Annotated[
         int | None,
         typer.Option(rich_help_panel=CALIBRATION, min=0, help="Random seed. [default: 0]"),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, TableOptions, table_options
-from lstm_edge_exporters.quantize import MatrixRounder, QuantizationReport, Scheme, parse_scheme
+from lstm_edge_exporters.quantize import Convolutions, MatrixRounder, QuantizationReport, Scheme, parse_scheme
 from lstm_edge_exporters.quantize import quantize as quantize_file
+from lstm_edge_exporters.quantize.convolutions.statistics import Gathered
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
 from lstm_edge_runtime.writing import check_target, write_atomically
 
@@ -49,6 +50,7 @@ def quantize(
     compensate: bool = True,
     scale_search: bool = True,
     clip: bool = True,
+    convolutions: Literal["auto", "off", "required"] = "auto",
     seed: int | None = None,
     held_out_data: str | None = None,
     metric: str | None = None,
@@ -93,6 +95,9 @@ def quantize(
         compensate: with data: compensate the rounding errors of earlier weights.
         scale_search: with data: search scales instead of taking the extremes.
         clip: with data: allow scales that clip outlier weights.
+        convolutions: with data: ``"auto"``: with int8, convolutions become int8 with fixed activation scales where that
+            is faster by their shapes and costs the outputs little; ``"off"``: they stay float32; ``"required"``: all
+            become int8, or the call raises. ``parts`` override it: ``"conv=int8:static"``, ``"conv=float32"``.
         seed: random seed, 0 by default.
         held_out_data: with ``"auto"``: data that verifies the result; by default the test part of a bundled set, or one
             half of a file.
@@ -135,9 +140,12 @@ def quantize(
     _check_plain(given)
     chosen = parse_scheme(scheme, block=block, symmetric=not zero_points)
     _check_sparse(sparse, {chosen.kind, *(parse_scheme(part).kind for part in schemes.values())})
+    options: dict[str, Any] = {}
     if data is not None:
-        rounder, calibration_sha256 = _calibrate(given, table, progress)
-    options: dict[str, Any] = {} if rounder is None else {"rounder": rounder}
+        rounder, calibration_sha256, gathered = _calibrate(given, table, progress)
+        options["convolutions"] = Convolutions(gathered=gathered, take=convolutions)
+    if rounder is not None:
+        options["rounder"] = rounder
     try:
         return quantize_file(
             source,
@@ -198,6 +206,7 @@ def _check_plain(given: Mapping[str, Any]) -> None:
             "compensate",
             "scale_search",
             "clip",
+            "convolutions",
             "seed",
         )
         _refuse(given, about_data, "requires calibration data: give --data")
@@ -211,7 +220,9 @@ def _check_sparse(sparse: str, kinds: Collection[str]) -> None:
         raise InputError(f"--sparse {sparse} is for int8 weights, and no layer becomes int8; leave it out")
 
 
-def _calibrate(given: Mapping[str, Any], table: TableOptions | None, say: Say | None) -> tuple[MatrixRounder, str]:
+def _calibrate(
+    given: Mapping[str, Any], table: TableOptions | None, say: Say | None
+) -> tuple[MatrixRounder, str, Gathered]:
     from lstm_edge.precision_search.compose import rounder_for
 
     more = {"samples": given["calibration_samples"], "seed": given["seed"], "say": say}
@@ -230,7 +241,7 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
     from lstm_edge.precision_search import BudgetRequest
     from lstm_edge.validation.judge import default_metric, load_data
 
-    own = ("block", "zero_points", "allow_unquantized", "rounder", "calibration_sha256")
+    own = ("block", "zero_points", "allow_unquantized", "convolutions", "rounder", "calibration_sha256")
     _refuse(given, own, "requires a fixed scheme, not --scheme auto")
     if given["sparse"] == "required":
         raise InputError("--sparse required requires a fixed scheme, not --scheme auto; leave it out")

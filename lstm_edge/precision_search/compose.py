@@ -18,6 +18,7 @@ from lstm_edge_exporters.onnx_graph.reading import with_weights
 from lstm_edge_exporters.quantize import Scheme, quantize_bytes
 from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder
+from lstm_edge_exporters.quantize.convolutions.statistics import Gathered
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.zero_blocks import Sparse
 from lstm_edge_runtime.arrays import Array
@@ -33,6 +34,7 @@ class Composer:
 
     Attributes:
         source: the float32 file, including external data.
+        gathered: what ``calibrate`` gathered of convolutions.
         calibration_sha256: SHA-256 of the feeds of ``calibrate``, None before it.
         runs: number of these feeds.
     """
@@ -52,6 +54,7 @@ class Composer:
             self._sparse_parts = "smaller"
         self.calibration_sha256: str | None = None
         self.runs = 0
+        self.gathered: Gathered | None = None
         self._rounder: MatrixRounder = round_matrix
         self._plain: dict[str, Artifact] = {}
 
@@ -106,6 +109,7 @@ class Composer:
         for name, reason in calibration.missing.items():
             say(f"{name} is rounded without activations: {reason}")
         self.calibration_sha256, self.runs = calibration.sha256, counted.count
+        self.gathered = calibration.convolutions
         rounder = calibrated_rounder(calibration, compensate=compensate, search_scales=search_scales, clip=clip)
         self._rounder = remembered(rounder)
         return self._rounder
@@ -208,7 +212,7 @@ def rounder_for(
     search_scales: bool = True,
     clip: bool = True,
     say: Callable[[str], None] = lambda _message: None,
-) -> tuple[MatrixRounder, str]:
+) -> tuple[MatrixRounder, str, Gathered]:
     """Calibrate the rounding of a model on data, for one scheme without a search.
 
     Args:
@@ -223,7 +227,7 @@ def rounder_for(
         say: called with one line for each stage.
 
     Returns:
-        The rounder, and the SHA-256 of its calibration data.
+        The rounder, the SHA-256 of its calibration data, and what they say about convolutions.
 
     Raises:
         LstmEdgeError: the errors of ``Composer.read`` and ``check_float32``, ``load_calibration``,
@@ -236,4 +240,5 @@ def rounder_for(
     feeds = calibration_feeds(Session(composer.source, kernels="off"), known, samples, seed=seed)
     rounder = composer.calibrate(feeds, compensate=compensate, search_scales=search_scales, clip=clip, say=say)
     assert composer.calibration_sha256 is not None
-    return rounder, composer.calibration_sha256
+    assert composer.gathered is not None
+    return rounder, composer.calibration_sha256, composer.gathered

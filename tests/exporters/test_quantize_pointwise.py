@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lstm_edge_exporters.adopt import adopt_bytes
 from lstm_edge_exporters.quantize import quantize_bytes
+from lstm_edge_exporters.quantize.calibration import collect
+from lstm_edge_exporters.quantize.compensate import calibrated_rounder
 from lstm_edge_runtime.session import Session
 
 pytestmark = pytest.mark.slow
@@ -66,3 +68,13 @@ def test_other_convolutions_and_files_of_recurrent_layers_alone_keep_theirs():
 def _exported(module: nn.Module) -> bytes:
     axes = {"x": {1: "n"}, "y": {1: "n"}}
     return export_frame(module, {"x": (1, 9, 7), "h": (1, 1, 64)}, ["y", "hn"], axes)
+
+
+def test_calibration_sees_them_as_the_linear_layers_that_they_become():
+    torch.manual_seed(0)
+    parent = adopt_bytes(_exported(Behind(nn.GRU, nn.Conv1d(64, 4, 1)))).artifact
+    x = np.random.default_rng(0).standard_normal((1, STEPS, 7)).astype(np.float32)
+    calibration = collect(parent.data, [{"x": x}])
+    small = quantize_bytes(parent.data, rounder=calibrated_rounder(calibration))
+    rows = {row.layer: row.scheme for row in small.card.quantization.coverage}
+    assert {scheme for layer, scheme in rows.items() if layer.startswith("out")} == {"int8"}

@@ -48,6 +48,7 @@ MEANINGS = {
     "--calibration-samples": Row("integer", "Samples that activations are collected on.", ("quantize",)),
     "--clip-norm": Row("number", "Bound of the gradients' norm.", (*TRAIN,)),
     "--clip/--no-clip": Row("flag", "Whether quantization scales may cut outlier weights off.", ("quantize",)),
+    "--convolutions": Row("choice", "Which convolutions become int8 with fixed activation scales.", ("quantize",)),
     "--columns": Row(
         "text",
         "Which columns of a table mean what.",

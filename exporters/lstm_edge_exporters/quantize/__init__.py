@@ -30,6 +30,8 @@ from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.reading import parse_model, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.onnx_graph.writing import serialize
+from lstm_edge_exporters.quantize.convolutions.choice import Convolutions
+from lstm_edge_exporters.quantize.convolutions.stage import candidates, say_without_data, take_convolutions
 from lstm_edge_exporters.quantize.feedforward import Embedding
 from lstm_edge_exporters.quantize.inexact import inexact_outputs
 from lstm_edge_exporters.quantize.layer import LayerKind
@@ -56,6 +58,7 @@ from lstm_edge_runtime.writing import check_target
 __all__ = [
     "LAYERS",
     "SCHEMES",
+    "Convolutions",
     "LayerPart",
     "MatrixRounder",
     "Parent",
@@ -105,6 +108,7 @@ def quantize(
     sparse: str = "auto",
     rounder: MatrixRounder = round_matrix,
     calibration_sha256: str | None = None,
+    convolutions: Convolutions | None = None,
     allow_unquantized: bool = False,
     progress: Progress | None = None,
 ) -> QuantizationReport:
@@ -126,6 +130,8 @@ def quantize(
             ``"smaller"``, but fails if that is neither W nor R of a recurrent layer.
         rounder: rounds the matrices of recurrent and linear layers, by name (``"lstm.r"``, ``"head.weight"``).
         calibration_sha256: of the data that the rounder was made with, for the card.
+        convolutions: int8 convolutions with fixed activation scales: what calibration gathered, and which are taken;
+            None leaves them float32.
         allow_unquantized: let recurrent layers that have no int8 form stay float32.
         progress: called with one line for each step.
 
@@ -149,6 +155,7 @@ def quantize(
         sparse=sparse,
         rounder=rounder,
         calibration_sha256=calibration_sha256,
+        convolutions=convolutions,
         allow_unquantized=allow_unquantized,
         progress=progress,
     )
@@ -204,6 +211,7 @@ def quantize_bytes(
     sparse: str = "auto",
     rounder: MatrixRounder = round_matrix,
     calibration_sha256: str | None = None,
+    convolutions: Convolutions | None = None,
     allow_unquantized: bool = False,
     plain: bool = False,
     progress: Progress | None = None,
@@ -229,8 +237,10 @@ def quantize_bytes(
         linear_convolutions(model, {reader.node for reader in find_layers(model) if reader.kind == "recurrent"})
     found = find_layers(model)
     requests = resolve(found, parts, lambda kind: _default(kind, chosen, layers))
+    by_default = chosen.kind == "int8" and layers == "all"
     name = _name_of(requests, chosen)
     say(f"rounding weights to {name}")
+    wanted = candidates(found, requests, convolutions, by_default=by_default)
     ids_below = smallest_table(model)
     with np.errstate(all="ignore"):  # a weight that is NaN or infinite is refused in a sentence, without a warning
         rows = rewrite(model, found, requests, rounder, default=chosen, sparse=zero_blocks)
@@ -238,6 +248,11 @@ def quantize_bytes(
         raise QuantizationError(
             "the model has no recurrent layer, and only recurrent layers were requested: nothing to quantize"
         )
+    if wanted and convolutions is not None:
+        say("choosing convolutions")
+        rows += take_convolutions(model, wanted, convolutions, answers_of(session), say)
+    elif convolutions is None and by_default:
+        say_without_data(model.graph, found, say)
     check_rows(rows, allow_unquantized=allow_unquantized)
     if zero_blocks == "required":
         check_sparse(rows)
@@ -284,7 +299,8 @@ def _default(kind: LayerKind, scheme: Scheme, layers: str) -> LayerRequest:
     """Return the scheme of a layer that no part names."""
     float32 = Scheme(kind="float32")
     if kind == "convolution":
-        # int8 convolutions in front of an LSTM ruined a published VAD whose LSTM quantizes cleanly.
+        # int8 convolutions in front of an LSTM ruined a published VAD whose LSTM quantizes cleanly: they are chosen
+        # last, by what they change.
         return LayerRequest(scheme=float32)
     if kind != "recurrent" and layers == "recurrent":
         return LayerRequest(scheme=float32, reason="only recurrent layers were asked for")
@@ -336,6 +352,13 @@ def smallest_table(model: ir.Model) -> int:
     """Rows of the smallest embedding table: integer inputs are drawn below it."""
     readers = (reader for reader in find_layers(model) if isinstance(reader, Embedding))
     return min((len(reader.weight) for reader in readers), default=2)
+
+
+def answers_of(session: Session) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+    """Return the answers of a file to a complete feed, by the outputs' names."""
+    runner = session.onnxruntime_session
+    names = [output.name for output in runner.get_outputs()]
+    return lambda feed: dict(zip(names, runner.run(names, dict(feed)), strict=True))
 
 
 def settings_of(session: Session) -> dict[str, Array]:

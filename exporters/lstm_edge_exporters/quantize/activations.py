@@ -5,7 +5,7 @@ multiplies are the states before each step, h[t-1]: the initial state and the la
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from lstm_edge_exporters.quantize.recurrent import DIRECTIONS
 from lstm_edge_exporters.quantize.rnn import Rnn
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["Tap", "add_taps", "find_taps"]
+__all__ = ["Tap", "add_pairs", "add_taps", "find_taps"]
 
 Float = NDArray[np.float32]
 Rows = Iterator[tuple[str, Float]]
@@ -88,6 +88,17 @@ def add_taps(model: ir.Model, taps: tuple[Tap, ...]) -> tuple[dict[str, str], ..
     return tuple(
         {role: _expose(model.graph, value, f"lstm_edge.tap.{i}.{role}") for role, value in tap.values.items()}
         for i, tap in enumerate(taps)
+    )
+
+
+def add_pairs(model: ir.Model, pairs: Sequence[tuple[ir.Value, ir.Value]]) -> tuple[tuple[str, str], ...]:
+    """Make pairs of float32 values outputs of the graph, in place; return the outputs' names."""
+    return tuple(
+        (
+            _expose(model.graph, x, f"lstm_edge.convolution.{i}.x"),
+            _expose(model.graph, y, f"lstm_edge.convolution.{i}.y"),
+        )
+        for i, (x, y) in enumerate(pairs)
     )
 
 

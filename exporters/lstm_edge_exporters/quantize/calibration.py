@@ -6,7 +6,7 @@ products: for a column's error e it is eᵀ (Σ a aᵀ) e. ``compensate`` rounds
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions.simulation import quantize_rows
 from lstm_edge_exporters.onnx_graph.reading import parse_model
-from lstm_edge_exporters.quantize.activations import add_taps, find_taps
+from lstm_edge_exporters.quantize.activations import add_pairs, add_taps, find_taps
+from lstm_edge_exporters.quantize.convolutions.statistics import Gathered, gathering
+from lstm_edge_exporters.quantize.layers import find_layers
+from lstm_edge_exporters.quantize.pointwise import linear_convolutions
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH
 from lstm_edge_runtime.checks import check_array, check_finite, check_lengths, check_shapes, name_inputs
@@ -41,12 +44,14 @@ class Calibration:
         rows: how many rows the matrix that saw the fewest has in ``grams``.
         missing: the matrices without a Gram matrix, each with the reason; they are rounded without compensation.
         sha256: of the data, in hexadecimal: names, types, shapes and bytes of all feeds in their order.
+        convolutions: what the inputs and results of convolutions were.
     """
 
     grams: Mapping[str, Float64]
     rows: int
     missing: Mapping[str, str]
     sha256: str
+    convolutions: Gathered = field(default_factory=Gathered)
 
 
 @dataclass(kw_only=True)
@@ -97,12 +102,15 @@ def collect(data: bytes, feeds: Iterable[Mapping[str, Array]], *, progress: Prog
         inputs=opened.inputs, outputs=opened.outputs, states=opened.states, lengths=opened.lengths, end=opened.end
     )
     model = parse_model(data)
+    # As the quantizer does, so that these layers are calibrated too.
+    linear_convolutions(model, {reader.node for reader in find_layers(model) if reader.kind == "recurrent"})
     taps, missing = find_taps(model)
     if not taps and not missing:
         raise QuantizationError("the model has no float32 recurrent or linear layer: there is nothing to calibrate")
-    outputs = add_taps(model, taps)
+    outputs, convolutions = add_taps(model, taps), gathering(model)
+    pairs = add_pairs(model, convolutions.values())
     session = open_session(ir.to_proto(model).SerializeToString())
-    names = [name for roles in outputs for name in roles.values()]
+    names = [name for roles in outputs for name in roles.values()] + [name for pair in pairs for name in pair]
     sums, digest, count = _Sums(), hashlib.sha256(), 0
     for count, feed in enumerate(feeds, start=1):
         complete = _complete(contract, feed, f"calibration feed {count}")
@@ -115,10 +123,11 @@ def collect(data: bytes, feeds: Iterable[Mapping[str, Array]], *, progress: Prog
         for tap, roles in zip(taps, outputs, strict=True):
             for name, rows in tap.rows({role: answers[output] for role, output in roles.items()}):
                 sums.add(name, rows)
+        convolutions.add(complete, [(answers[x], answers[y]) for x, y in pairs])
         say(f"calibrating: {count} runs, {max(sums.rows.values(), default=0):,} rows of activations")
     if not count:
         raise DataError("calibration: there is no data: expected at least one feed")
-    return _finish(sums, missing, digest.hexdigest())
+    return replace(_finish(sums, missing, digest.hexdigest()), convolutions=convolutions)
 
 
 def _finish(sums: _Sums, missing: Mapping[str, str], sha256: str) -> Calibration:

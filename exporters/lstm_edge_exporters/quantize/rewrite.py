@@ -74,7 +74,7 @@ def rewrite(
             if reader.node in live
             else _row_of_dead(reader, request)
             for reader, request in pairs
-            if request.named or _has_row(reader, request)
+            if (request.named or _has_row(reader, request)) and not request.scheme.static
         ]
     for function, reader in layers_in_functions(model):
         reason = f"{reader.left}: it stands inside a local function"

@@ -5,12 +5,12 @@ from typing import Literal, get_args
 
 from lstm_edge_runtime.errors import QuantizationError
 
-__all__ = ["EVERY_SCHEME", "NO_BLOCKS", "SPARSE_INT8", "Kind", "Scheme"]
+__all__ = ["EVERY_SCHEME", "NO_BLOCKS", "SPARSE_INT8", "STATIC_INT8", "Kind", "Scheme"]
 
 Kind = Literal["float32", "float16", "int8", "int4"]
 Block = Literal[32, 128]
 
-_ZERO, _SPARSE = "zero", "sparse"
+_ZERO, _SPARSE, _STATIC = "zero", "sparse", "static"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class Scheme:
     scale for each ``block`` inputs of a column, symmetric or with zero points. Blocks of 128 are the default: they are
     smaller than those of 32, and lose no more once errors are compensated (docs/quantization.md). ``sparse``: int8
     without the blocks of 4 inputs by 16 cells that are all zero (docs/sparse.md), for W and R of a recurrent layer.
+    ``static`` int8 is for convolutions: their activations are int8 too, with fixed scales from calibration data.
 
     Raises:
         QuantizationError: an unknown kind, or a block or zero points that do not go with it.
@@ -30,6 +31,7 @@ class Scheme:
     block: Block = 128
     symmetric: bool = True
     sparse: bool = False
+    static: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no operator stores, so that every scheme has one text."""
@@ -39,23 +41,27 @@ class Scheme:
             raise QuantizationError(f"blocks and zero points are for int4: {NO_BLOCKS[self.kind]}")
         if self.sparse and self.kind != "int8":
             raise QuantizationError(f"sparse weights are int8, not {self.kind}")
+        if self.static and (self.kind != "int8" or self.sparse):
+            raise QuantizationError(f"fixed activation scales are for int8, not for {self}")
         if self.block not in get_args(Block):
             raise QuantizationError(f"the block is {self.block}: int4 has blocks of 32 or 128 inputs")
 
     def __str__(self) -> str:
         """Return the scheme as coverage tables and cards name it."""
+        if self.static and self.kind == "int8" and not self.sparse:
+            return "int8, fixed activation scales"
         if self.kind != "int4":
             return f"{'sparse ' * self.sparse}{self.kind}"
         return f"int4, block {self.block}{', zero points' * (not self.symmetric)}"
 
     @property
     def text(self) -> str:
-        """The compact text, such as ``float32``, ``int8``, ``int8:sparse``, ``int4:32``, ``int4:32:zero``.
+        """The compact text, such as ``float32``, ``int8``, ``int8:sparse``, ``int8:static``, ``int4:32:zero``.
 
         It always has the block, because ``int4`` alone meant blocks of 32 in earlier cards and means 128 in a request.
         """
         if self.kind != "int4":
-            return f"{self.kind}{f':{_SPARSE}' * self.sparse}"
+            return f"{self.kind}{f':{_SPARSE}' * self.sparse}{f':{_STATIC}' * self.static}"
         return f"{self.kind}:{self.block}{f':{_ZERO}' * (not self.symmetric)}"
 
     @classmethod
@@ -67,7 +73,7 @@ class Scheme:
         Raises:
             QuantizationError: the text is not one of them.
         """
-        schemes = (*EVERY_SCHEME, SPARSE_INT8)
+        schemes = (*EVERY_SCHEME, SPARSE_INT8, STATIC_INT8)
         found = {scheme.text: scheme for scheme in schemes} | {"int4": cls(kind="int4")}
         if text not in found:
             known = ", ".join(scheme.text for scheme in schemes) + "; int4 is int4:128"
@@ -93,3 +99,5 @@ EVERY_SCHEME = (
 
 # For the W and R of a recurrent layer with zero blocks; nothing else can have it.
 SPARSE_INT8 = Scheme(kind="int8", sparse=True)
+# For convolutions, with scales of their activations from calibration data; nothing else can have it.
+STATIC_INT8 = Scheme(kind="int8", static=True)
