@@ -5,6 +5,7 @@ A = ceil(H / 16) block columns of a gate, B = ceil(K / 4) block rows. PyTorch's 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ __all__ = [
     "INPUTS",
     "OUTPUTS",
     "block_norms",
-    "count_of",
+    "counts_of",
     "diagonal_blocks",
     "expand",
     "keep",
@@ -50,8 +51,25 @@ def block_norms(weight: Tensor, gates: int) -> NDArray[np.float64]:
     return squares
 
 
-def count_of(density: float, blocks: int) -> int:
-    """Return the number of blocks that a density keeps: rounded, and at least one."""
+def counts_of(densities: Sequence[float], gates: int, blocks: int) -> list[int]:
+    """Return the number of kept blocks of each gate.
+
+    Args:
+        densities: one for the whole matrix, whose rounded number of blocks is spread evenly over the gates (the first
+            ones get the rest), or one for each gate.
+        gates: number of gates.
+        blocks: blocks of a gate.
+
+    Returns:
+        The counts; at least one block of the matrix, or of each gate with a density.
+    """
+    if len(densities) == gates:
+        return [_count(density, blocks) for density in densities]
+    each, rest = divmod(_count(densities[0], gates * blocks), gates)
+    return [each + (gate < rest) for gate in range(gates)]
+
+
+def _count(density: float, blocks: int) -> int:
     return max(1, math.floor(density * blocks + 0.5))
 
 

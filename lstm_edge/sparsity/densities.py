@@ -1,4 +1,4 @@
-"""Densities of W and R, for a whole matrix or for each gate, and their text form for the command line."""
+"""Densities of W and R, for all gates or for each, and their text form for the command line."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from lstm_edge_runtime.errors import InputError
 
 __all__ = ["Densities", "Density", "parse_densities"]
 
-# One density for a whole matrix, or one for each gate by its letter.
+# One density for all gates, or one for each gate by its letter.
 Density = float | Mapping[str, float]
 LETTERS = "ifgorznh"
 
@@ -20,9 +20,9 @@ class Densities:
     """The final densities.
 
     Attributes:
-        density: share of the blocks that is kept, above 0 and at most 1. A number is for each matrix as a whole: its
-            gates compete for the blocks. A mapping has a number for each gate letter of the layers: ``i f g o`` (LSTM),
-            ``r z n`` (GRU), ``h`` (RNN, which has one matrix without gates).
+        density: share of the blocks that is kept, above 0 and at most 1. A number is for all gates. A
+            mapping has a number for each gate letter of the layers: ``i f g o`` (LSTM), ``r z n`` (GRU), ``h`` (RNN,
+            which has one matrix without gates).
         input_density: replaces ``density`` for the matrices on the input, W; None: the same.
         recurrent_density: replaces ``density`` for the recurrent matrices, R; None: the same.
 
@@ -49,7 +49,7 @@ class Densities:
                 object.__setattr__(self, name, check_density(name, value))
 
     def of(self, matrix: Matrix) -> tuple[float, ...]:
-        """Return the densities of a matrix: one for the whole, or one for each gate in their order.
+        """Return the densities of a matrix: one for all gates, or one for each in their order.
 
         Raises:
             InputError: a gate of the matrix has no density.

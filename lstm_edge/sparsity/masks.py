@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_edge.sparsity.blocks import Blocks, block_norms, count_of, diagonal_blocks, expand, keep, shape_of
+from lstm_edge.sparsity.blocks import Blocks, block_norms, counts_of, diagonal_blocks, expand, keep, shape_of
 from lstm_edge.sparsity.densities import Densities
 from lstm_edge.sparsity.matrices import Matrix, find_matrices
 from lstm_edge.sparsity.report import MatrixReport, SparsityReport
@@ -19,10 +19,10 @@ __all__ = ["Masks", "measure"]
 
 @dataclass(kw_only=True, eq=False)
 class _Masked:
-    """A matrix and its mask: the gates that compete, [(first, last + 1, density)], the kept blocks, the weights."""
+    """A matrix and its mask: final densities, blocks that are kept first, kept blocks, weights that are dropped."""
 
     matrix: Matrix
-    groups: tuple[tuple[int, int, float], ...]
+    densities: tuple[float, ...]
     first: Blocks
     kept: Blocks
     dropped: Tensor | None = None
@@ -57,11 +57,10 @@ class Masks:
         """
         for masked in self._masked:
             norms = _norms(masked.matrix)
-            kept = masked.kept.copy()
-            for first, last, density in masked.groups:
-                gates = slice(first, last)
-                count = count_of(density_at(density, progress), norms[gates].size)
-                kept[gates] = keep(norms[gates], masked.kept[gates], masked.first[gates], count)
+            densities = [density_at(density, progress) for density in masked.densities]
+            counts = counts_of(densities, len(norms), norms[0].size)
+            # Gates do not compete: the weights of g are smaller than those of o, and it would lose nearly all blocks.
+            kept = np.stack([keep(*gate) for gate in zip(norms, masked.kept, masked.first, counts, strict=True)])
             masked.kept, masked.dropped = kept, None
         self.apply()
 
@@ -138,8 +137,6 @@ def _report(parts: Iterable[tuple[Matrix, Blocks]]) -> SparsityReport:
 def _start(matrix: Matrix, densities: Densities, keep_diagonal: bool) -> _Masked:
     shape = shape_of(len(matrix.gates), matrix.hidden, matrix.inputs)
     chosen = densities.of(matrix)
-    size = shape[0] // len(chosen)
-    groups = tuple((k * size, (k + 1) * size, density) for k, density in enumerate(chosen))
     first = np.zeros(shape, bool)
     if keep_diagonal and matrix.kind == "r":
         if matrix.inputs != matrix.hidden:
@@ -148,15 +145,14 @@ def _start(matrix: Matrix, densities: Densities, keep_diagonal: bool) -> _Masked
                 "has no diagonal; leave keep_diagonal out"
             )
         first = diagonal_blocks(shape[0], matrix.hidden)
-    for start, stop, density in groups:
-        kept, needed = count_of(density, first[start:stop].size), int(first[start:stop].sum())
-        if kept < needed:
+    counts = counts_of(chosen, shape[0], shape[1] * shape[2])
+    for letter, kept, gate in zip(matrix.gates, counts, first, strict=True):
+        if kept < int(gate.sum()):
             raise InputError(
-                f"sparsity: a density of {density:g} keeps {kept} blocks of gates {matrix.gates[start:stop]} of "
-                f"{matrix.path}, but their diagonal alone has {needed}; give a density of at least "
-                f"{needed / first[start:stop].size:.3g}, or leave keep_diagonal out"
+                f"sparsity: the density keeps {kept} blocks of gate {letter} of {matrix.path}, but its diagonal alone "
+                f"has {int(gate.sum())}; give a density above {gate.sum() / gate.size:.3g}, or leave the diagonal out"
             )
-    return _Masked(matrix=matrix, groups=groups, first=first, kept=np.ones(shape, bool))
+    return _Masked(matrix=matrix, densities=chosen, first=first, kept=np.ones(shape, bool))
 
 
 def _norms(matrix: Matrix) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

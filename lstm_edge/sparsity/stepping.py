@@ -28,10 +28,10 @@ class BlockSparsity:
         sparsity.step()
 
     A block is 16 outputs (cells of one gate) by 4 inputs. Blocks are kept by magnitude: those with the largest sums of
-    squares; of equal ones the lower block number. A dropped block stays dropped. Between the steps ``begin`` and
-    ``end`` the density falls from 1 on a cubic curve; afterwards the masks are fixed, and the rest of the training
-    makes up for the loss. Every ``step()`` sets the weights of dropped blocks to exactly zero, so the module that is
-    exported has zero blocks.
+    squares within a gate; of equal ones the lower block number. A dropped block stays dropped. Between the steps
+    ``begin`` and ``end`` the density falls from 1 on a cubic curve; afterwards the masks are fixed, and the rest of the
+    training makes up for the loss. Every ``step()`` sets the weights of dropped blocks to exactly zero, so the exported
+    file has zero blocks.
 
     The matrices are W (on the input) and R (on the previous output) of every layer and direction of ``nn.LSTM``,
     ``nn.GRU``, ``nn.RNN``, their cells, ``lstm_edge.LSTM`` and subclasses, on any device and of any floating dtype.
@@ -41,8 +41,8 @@ class BlockSparsity:
     Args:
         module: a recurrent layer, or a module that contains some. To prune only some of them, pass those, for example
             in an ``nn.ModuleList``.
-        density: share of the blocks that is kept, above 0 and at most 1: a number for each matrix as a whole, or a dict
-            with a number for each gate: ``i f g o`` (LSTM), ``r z n`` (GRU), ``h`` (RNN).
+        density: share of the blocks that is kept, above 0 and at most 1: a number for all gates, or a dict with a
+            number for each: ``i f g o`` (LSTM), ``r z n`` (GRU), ``h`` (RNN).
         end: step at which ``density`` is reached and from which on the masks are fixed. Leave a third of the training
             after it.
         begin: step after which pruning begins.

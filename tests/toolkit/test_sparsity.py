@@ -58,9 +58,13 @@ def test_the_blocks_of_the_largest_norms_stay_and_their_number_is_the_rounded_de
         kept = kept_in(weight, gates)
         assert len(kept) == count
         norms = {place: float(values.double().square().sum()) for place, values in blocks.items()}
-        assert min(norms[place] for place in kept) >= max(
-            (norms[place] for place in blocks if place not in kept), default=0.0
-        )
+        for gate in range(gates):
+            mine = [place for place in blocks if place[0] == gate]
+            chosen = [place for place in mine if place in kept]
+            # No gate takes the blocks of another.
+            assert len(chosen) == count // gates + (gate < count % gates)
+            least = min((norms[place] for place in chosen), default=math.inf)
+            assert least >= max((norms[place] for place in mine if place not in kept), default=0.0)
         for place, values in blocks_of(weight.detach(), gates).items():
             # Kept blocks have their bits, dropped ones are +0.
             expected = blocks[place] if place in kept else torch.zeros_like(values)
@@ -74,9 +78,9 @@ def test_of_equal_blocks_the_lower_number_stays():
         for weight in matrices(layer).values():
             weight.fill_(0.5)
     BlockSparsity(layer, 0.25, end=0).step()
-    # 12 blocks of W: the block number is (gate * 2 + cell // 16) * 2 + input // 4.
-    assert kept_in(layer.weight_ih_l0, 3) == {(0, 0, 0), (0, 0, 4), (0, 16, 0)}
-    assert len(kept_in(layer.weight_hh_l0, 3)) == 12
+    # The block number is (gate * 2 + cell // 16) * block rows + input // 4.
+    assert kept_in(layer.weight_ih_l0, 3) == {(gate, 0, 0) for gate in range(3)}
+    assert kept_in(layer.weight_hh_l0, 3) == {(gate, 0, 4 * row) for gate in range(3) for row in range(4)}
 
 
 def train(model, sparsity, steps, *, seed=0, optimizer=None):
@@ -162,7 +166,7 @@ def test_the_diagonal_is_kept_within_the_density(hidden):
         assert bool((gate.diagonal() != 0).all())
     found = sparsity.report().matrices[1]
     assert found.kept == max(1, math.floor(0.6 * found.blocks + 0.5))
-    with pytest.raises(lstm_edge.InputError, match="their diagonal alone has"):
+    with pytest.raises(lstm_edge.InputError, match="but its diagonal alone has"):
         BlockSparsity(model, 0.05, end=0, keep_diagonal=True)
 
 
