@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -120,6 +120,9 @@ docs-stuck-streams: $(VENV)/ready  ## measure stuck streams for docs/limits-of-l
 
 docs-language-model: $(VENV)/ready  ## train the King James models with both recipes; fill docs/training.md and README.md (forty minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --language-model $(KEEP)
+
+docs-sparse: $(VENV)/ready  ## train sparse and dense models for docs/sparse.md and draw them (an hour and a half, a quiet machine; models are kept in KEEP)
+	$(BIN)/python docs/generate.py --sparse $(KEEP)
 
 docs-quantize-aware: $(VENV)/ready  ## fine-tune the King James model for int4 in docs/training.md (half an hour, a quiet machine)
 	$(BIN)/python docs/generate.py --quantize-aware $(KEEP)

@@ -14,6 +14,7 @@ keeps them current. Measured content is regenerated only on request, by the ``ma
 --quantize-aware [FOLDER]   fine-tune the first of these models for int4; docs/training.md
 --quantization FOLDER       measure what quantization costs; docs/quantization.md
 --boards                    make the table of docs/boards.md from docs/boards/*.json (also made without an option)
+--sparse [FOLDER]           train sparse and dense models, and draw their figure; docs/sparse.md
 --numbers                   run the benchmarks of docs/numbers.md (``make benchmarks``)
 """
 
@@ -35,6 +36,7 @@ SELECTION = ROOT / "docs" / "selection.md"
 LIMITS = ROOT / "docs" / "limits-of-lstms.md"
 QUANTIZATION = ROOT / "docs" / "quantization.md"
 BOARDS = ROOT / "docs" / "boards.md"
+SPARSE = ROOT / "docs" / "sparse.md"
 TRAINING = ROOT / "docs" / "training.md"
 SELECTION_BEGIN, SELECTION_END = "<!-- selection: written by `make docs-selection` -->\n", "<!-- selection: end -->\n"
 LIMITS_PARTS = {
@@ -214,6 +216,20 @@ def quantization_text() -> str:
     return text
 
 
+def sparse_text() -> str:
+    """Return docs/sparse.md with the measured models, and draw its figure (an hour and a half; minutes with FOLDER)."""
+    given = sys.argv[sys.argv.index("--sparse") + 1 :]
+    text, drawing = SPARSE.read_text(), SPARSE.with_name("sparse.svg")
+    keep = ["--keep", given[0]] if given else []
+    for part, arguments in (("vowels", []), ("language", [str(drawing), *keep])):
+        machine = _machine()
+        # It exits 1 if a goal is missed; the text says so.
+        table = _output_of("benchmarks/sparse.py", part, *arguments, may_fail=True).strip()
+        figure = f"\n\n![Bits per character against bytes and step time]({drawing.name})" if arguments else ""
+        text = fill(text, part, "docs-sparse", f"Measured on: {machine}.\n\n{table}{figure}")
+    return text
+
+
 def fill(text: str, name: str, target: str, content: str) -> str:
     """Put content between the two markers of a section.
 
@@ -278,6 +294,7 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
     "--quantize-aware": lambda: [(TRAINING, quantize_aware_text())],
     "--quantization": lambda: [(QUANTIZATION, quantization_text())],
     "--boards": lambda: [(BOARDS, boards_text())],
+    "--sparse": lambda: [(SPARSE, sparse_text())],
     "--numbers": lambda: [(NUMBERS, numbers_text())],
 }
 

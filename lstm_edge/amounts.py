@@ -4,7 +4,7 @@ import re
 
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["parse_amount", "parse_sizes"]
+__all__ = ["parse_amount", "parse_shares", "parse_sizes"]
 
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<suffix>[kM]?)", re.ASCII)
 _FACTORS = {"": 1.0, "k": 1e3, "M": 1e6}
@@ -20,6 +20,21 @@ def parse_sizes(name: str, text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
         raise InputError(f"{name} is {text!r}, expected integers separated by commas, such as 16,32,64")
     return tuple(int(part) for part in parts)
+
+
+def parse_shares(name: str, text: str) -> tuple[float, ...]:
+    """Read ``1,0.5,0.33``.
+
+    Raises:
+        InputError: a part is not a number above 0 and at most 1.
+    """
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise InputError(f"{name} is {text!r}, expected numbers above 0 and at most 1, such as 1,0.5,0.33")
+    return shares
 
 
 def parse_amount(name: str, text: str) -> float:

@@ -66,6 +66,10 @@ def select(
         str, typer.Option(help="Hidden sizes to compare.", rich_help_panel=CHOICE)
     ] = "16,32,64,128",
     layer_counts: Annotated[str, typer.Option(help="Numbers of layers to compare.", rich_help_panel=CHOICE)] = "1",
+    densities: Annotated[
+        str,
+        typer.Option(help="Densities of the recurrent layers to compare, such as 1,0.33.", rich_help_panel=CHOICE),
+    ] = "1",
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", rich_help_panel=CHOICE)] = 5,
     split: Annotated[
         SplitName | None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lstm_edge.amounts import parse_amount, parse_sizes
+from lstm_edge.amounts import parse_amount, parse_shares, parse_sizes
 from lstm_edge.checkpoint import save_checkpoint
 from lstm_edge.commands.train import check_output
 from lstm_edge.data import Columns, Missing, Task, load, table_options
@@ -48,6 +48,7 @@ def select(
     output: AnyPath,
     hidden_sizes: str | Sequence[int] = "16,32,64,128",
     layer_counts: str | Sequence[int] = "1",
+    densities: str | Sequence[float] = "1",
     folds: int = 5,
     split: Split | None = None,
     metric: str | None = None,
@@ -81,6 +82,8 @@ def select(
         output: the ``.safetensors`` file to write.
         hidden_sizes: sizes of the hidden state to compare, ``(16, 32)`` or ``"16,32"``.
         layer_counts: numbers of layers to compare, likewise.
+        densities: densities of the recurrent layers to compare, likewise; below 1 the training prunes them
+            (docs/sparse.md), and the int8 file leaves zero blocks out where ``lstm_edge.quantize`` does by default.
         folds: number of folds of the cross-validation, 2 or more.
         split: way to split the sequences into folds; None: follows from the data.
         metric: a name from ``lstm_edge_runtime.metrics``; None: accuracy for classes, mean-squared-error for values.
@@ -126,6 +129,7 @@ def select(
     settings = SelectionSettings(
         hidden=sizes,
         layers=counts,
+        densities=parse_shares("--densities", densities) if isinstance(densities, str) else tuple(densities),
         folds=folds,
         split=split,
         metric=metric,

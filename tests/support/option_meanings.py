@@ -84,6 +84,7 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
+    "--densities": Row("text", "Densities of the recurrent layers to compare.", ("select",)),
     "--dropout": Row(
         "number",
         "Share of values dropped in training.",

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lstm_edge.data import Dataset, collate
+from lstm_edge.sparsity import BlockSparsity
 from lstm_edge.training import TASKS, TrainingReport
 from lstm_edge.training.models import SequenceClassifier, SequenceConfig, SequenceForecaster, SequenceTagger
 from lstm_edge.training.selection.settings import Architecture, SelectionSettings
@@ -75,9 +76,10 @@ def train(
         DataError, InputError: the errors of the task's training.
     """
     config = _config(dataset, architecture, settings, **({"classes": classes} if classes else {}))
-    trained: tuple[Model, TrainingReport] = TASKS[dataset.task](
-        dataset, config, options=settings.options, seed=settings.seed
-    )
+    options = settings.options
+    if architecture.density < 1.0:
+        options = replace(options, sparse=architecture.density)
+    trained: tuple[Model, TrainingReport] = TASKS[dataset.task](dataset, config, options=options, seed=settings.seed)
     return trained
 
 
@@ -152,6 +154,8 @@ def _write(dataset: Dataset, architecture: Architecture, settings: SelectionSett
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TASKS[dataset.task].model(config).eval()
+    if architecture.density < 1.0:
+        BlockSparsity(model, architecture.density, end=0).step()
     built = build(model, None)
     path.write_bytes(quantize_bytes(Parent.built(built.artifact, built.proto), scheme="int8").data)
     return path, sum(parameter.numel() for parameter in model.parameters())

@@ -140,7 +140,7 @@ def choose(candidates: Sequence[Candidate], metric: Metric) -> tuple[Candidate, 
     # Means are rounded sums in float64; a candidate exactly one standard error away counts as within.
     least = sign * best.mean - best.standard_error - 1e-12 * max(1.0, abs(best.mean))
     near = [candidate for candidate in allowed if sign * candidate.mean >= least]
-    return best, min(near, key=lambda candidate: (candidate.int8_bytes, candidate.architecture))
+    return best, min(near, key=lambda candidate: (candidate.int8_bytes, candidate.architecture.order))
 
 
 def plot_selection(report: SelectionReport, path: str | Path) -> None:
@@ -157,11 +157,16 @@ def plot_selection(report: SelectionReport, path: str | Path) -> None:
 
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.subplots()
-    for layers in sorted({candidate.architecture.layers for candidate in report.candidates}):
-        line = [candidate for candidate in report.candidates if candidate.architecture.layers == layers]
+    kinds = {(candidate.architecture.layers, candidate.architecture.density) for candidate in report.candidates}
+    for layers, density in sorted(kinds, key=lambda kind: (kind[0], -kind[1])):
+        line = [
+            candidate
+            for candidate in report.candidates
+            if (candidate.architecture.layers, candidate.architecture.density) == (layers, density)
+        ]
         sizes, means = [c.int8_bytes / 1000 for c in line], [c.mean for c in line]
         errors = [c.standard_error for c in line]
-        axes.errorbar(sizes, means, errors, marker="o", capsize=3, label=f"{layers} layer{'s' * (layers > 1)}")
+        axes.errorbar(sizes, means, errors, marker="o", capsize=3, label=_line(layers, density))
         for candidate, size in zip(line, sizes, strict=True):
             text = str(candidate.architecture.hidden)
             axes.annotate(text, (size, candidate.mean), xytext=(4, 4), textcoords="offset points")
@@ -181,6 +186,11 @@ def plot_selection(report: SelectionReport, path: str | Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "lstm-edge", "svg.fonttype": "none"}):
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     write_atomically(path, buffer.getvalue())
+
+
+def _line(layers: int, density: float) -> str:
+    words = f"{layers} layer{'s' * (layers > 1)}"
+    return words if density == 1.0 else f"{words}, density {density:g}"
 
 
 def _too_big(candidate: Candidate, limits: Limits) -> bool:

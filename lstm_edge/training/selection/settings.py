@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lstm_edge.sparsity.schedule import check_density
 from lstm_edge.training import TrainingOptions
 from lstm_edge_runtime.errors import InputError
 
@@ -11,15 +12,22 @@ __all__ = ["Architecture", "Limits", "SelectionSettings", "Split"]
 Split = Literal["stratified", "grouped", "time", "plain"]
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The sizes of one candidate."""
+    """The sizes of one candidate; ``density`` below 1: training prunes its recurrent layers to that density."""
 
     hidden: int
     layers: int
+    density: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.hidden} x {self.layers}"
+        sizes = f"{self.hidden} x {self.layers}"
+        return sizes if self.density == 1.0 else f"{sizes} at {self.density:g}"
+
+    @property
+    def order(self) -> tuple[int, int, float]:
+        """The sort key: small hidden sizes first, then few layers, then dense ones."""
+        return self.hidden, self.layers, -self.density
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,7 @@ class SelectionSettings:
     Attributes:
         hidden: hidden sizes, each combined with each of ``layers``.
         layers: numbers of layers.
+        densities: densities of the recurrent layers, each combined with each of the sizes.
         folds: number of folds, 2 or more.
         split: kind of split; None: see ``folds.choose_split``.
         metric: a name from ``lstm_edge_runtime.metrics``; None: ``accuracy`` for classes, ``mean-squared-error``.
@@ -55,6 +64,7 @@ class SelectionSettings:
 
     hidden: tuple[int, ...]
     layers: tuple[int, ...] = (1,)
+    densities: tuple[float, ...] = (1.0,)
     folds: int = 5
     split: Split | None = None
     metric: str | None = None
@@ -67,6 +77,10 @@ class SelectionSettings:
             sizes = getattr(self, name)
             if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
                 raise InputError(f"select: {name} is {sizes}, expected sizes of 1 or more, none twice")
+        if not self.densities or len(set(self.densities)) != len(self.densities):
+            raise InputError(f"select: densities is {self.densities}, expected one or more, none twice")
+        for density in self.densities:
+            check_density("a density of select", density)
         if self.folds < 2:
             raise InputError(f"select: folds is {self.folds}, expected 2 or more")
         # scikit-learn refuses larger seeds.
@@ -76,4 +90,10 @@ class SelectionSettings:
     @property
     def architectures(self) -> tuple[Architecture, ...]:
         """All candidates, small hidden sizes first."""
-        return tuple(sorted(Architecture(hidden=h, layers=n) for h in self.hidden for n in self.layers))
+        found = [
+            Architecture(hidden=hidden, layers=layers, density=density)
+            for hidden in self.hidden
+            for layers in self.layers
+            for density in self.densities
+        ]
+        return tuple(sorted(found, key=lambda architecture: architecture.order))

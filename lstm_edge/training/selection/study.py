@@ -161,6 +161,8 @@ def _objective(study: optuna.Study, trial: Trial, keys: Mapping[str, Cell], judg
     trial.suggest_int("hidden", 1, 2**20)
     trial.suggest_int("layers", 1, 2**20)
     trial.suggest_int("fold", 0, 2**20)
+    if architecture.density < 1.0:
+        trial.suggest_float("density", 0.0, 1.0)
     return judge((architecture, fold))
 
 
@@ -169,7 +171,9 @@ def _add_missing(study: optuna.Study, cells: Sequence[Cell]) -> None:
     for cell in cells:
         if _key(cell) not in present:
             architecture, fold = cell
-            params = {"hidden": architecture.hidden, "layers": architecture.layers, "fold": fold}
+            params: dict[str, Any] = {"hidden": architecture.hidden, "layers": architecture.layers, "fold": fold}
+            if architecture.density < 1.0:
+                params["density"] = architecture.density
             study.enqueue_trial(params, user_attrs={"cell": _key(cell)})
 
 
