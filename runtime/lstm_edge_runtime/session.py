@@ -9,6 +9,7 @@ import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
+from lstm_edge_runtime.calls import PreparedCalls
 from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
 from lstm_edge_runtime.checks import check_array, check_finite, check_frame, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.column_sums import check_column_sums
@@ -27,7 +28,7 @@ from lstm_edge_runtime.providers import (
 )
 from lstm_edge_runtime.sparse_index import check_sparse_matrices
 from lstm_edge_runtime.state import State
-from lstm_edge_runtime.stepping import completes, is_one_to_one
+from lstm_edge_runtime.stepping import blocked_after, is_one_to_one
 from lstm_edge_runtime.stream import Stream
 
 __all__ = ["Session"]
@@ -37,10 +38,6 @@ UNVERIFIED = "unverified: the file has no integrity trailer, a damaged weight wo
 NO_CARD = (
     "no model card: inputs and outputs are read from the graph; states, lengths, the batch and time axes and "
     "whether it can be streamed are unknown"
-)
-ENDED = (
-    "no sequence can continue from this state, because its sequence ended with the call: start from the initial state, "
-    "or pass end=False to Session.run where the sequence goes on"
 )
 FOLDED = (
     "without the fused kernels onnxruntime folds int8 weights back to float32 in memory: "
@@ -168,6 +165,10 @@ class Session:
         self.lengths = self._contract.lengths
         self.end = self._contract.end
         self._output_names = [spec.name for spec in self.outputs] + [spec.output for spec in self.states]
+        alike = self.card is None or (self.card.front_end is None and is_one_to_one(self.card.streaming))
+        self._prepared = None
+        if provider == "cpu":
+            self._prepared = PreparedCalls(self.onnxruntime_session, self._contract, None if alike else self._finish)
         # A second session is profiled, because profiling would continue in the session that is used.
         self.placement = None
         if provider != "cpu":
@@ -257,11 +258,19 @@ class Session:
                 not complete the outputs, or ``state`` is that of a sequence that has ended; the message says which and
                 what was expected.
         """
-        if not isinstance(end, bool | np.bool_):
-            raise InputError(f"end must be True or False, got {end!r}")
-        feeds, steps, begun = self._feeds(inputs, state, lengths, end=bool(end))
-        blocked = self._after(steps, begun=begun, end=bool(end))
+        if end.__class__ is not bool:
+            if not isinstance(end, bool | np.bool_):
+                raise InputError(f"end must be True or False, got {end!r}")
+            end = bool(end)
+        if self._prepared is not None:
+            answer = self._prepared.run(inputs, state, lengths, end)
+            if answer is not None:
+                return answer
+        feeds, steps, rows, begun = self._feeds(inputs, state, lengths, end=end)
+        blocked = self._after(steps, begun=begun, end=end)
         answers = self._answer(feeds)
+        if self._prepared is not None:
+            self._prepared.learn(feeds, answers, steps=steps, batch_size=rows)
         arrays = {spec.input: answers[spec.output] for spec in self.states}
         new_state = State(self.states, arrays, begun=True, blocked=blocked)
         return {spec.name: answers[spec.name] for spec in self.outputs}, new_state
@@ -282,7 +291,7 @@ class Session:
         given = {spec.input: rest.pop(spec.input) for spec in self.states if spec.input in rest}
         lengths = rest.pop(self.lengths, None) if self.lengths is not None else None
         end = rest.pop(self.end, None) if self.end is not None else None
-        feeds, _, _ = self._feeds(rest, State.from_arrays(self.states, given) if given else None, lengths)
+        feeds, *_ = self._feeds(rest, State.from_arrays(self.states, given) if given else None, lengths)
         if end is not None:
             if end.dtype != np.int64 or end.shape != (1,):
                 raise InputError(f"input {self.end!r} is {end.dtype} {list(end.shape)}, expected int64 [1]")
@@ -298,8 +307,8 @@ class Session:
 
     def _feeds(
         self, inputs: Any, state: State | None, lengths: Any, *, end: bool = True
-    ) -> tuple[dict[str, Array], int, bool]:
-        """Return an array for each input of the graph, the number of steps, and whether there were earlier ones."""
+    ) -> tuple[dict[str, Array], int, int, bool]:
+        """Return an array for each input of the graph, steps and rows, and whether there were earlier steps."""
         inputs, state = self._split_states(inputs, state)
         named = name_inputs(self._contract, inputs)
         feeds = {spec.name: check_array(spec, named[spec.name]) for spec in self.inputs}
@@ -311,29 +320,20 @@ class Session:
             feeds[str(self.lengths)] = valid
         if self.end is not None:
             feeds[self.end] = np.array([end], np.int64)
-        checked = self._check_state(state, sizes.get(BATCH, 1))
+        rows, steps = sizes.get(BATCH, 1), sizes.get(TIME, 1)
+        checked = self._check_state(state, rows)
         if not checked.begun:
-            check_frame(self.card, sizes.get(TIME, 1))
-        return feeds | dict(checked), sizes.get(TIME, 1), checked.begun
+            check_frame(self.card, steps)
+        return feeds | dict(checked), steps, rows, checked.begun
+
+    def _finish(self, steps: int, begun: bool, end: bool) -> str:
+        """Check the number of steps of a prepared call, and return what ``_after`` returns."""
+        if not begun:
+            check_frame(self.card, steps)
+        return self._after(steps, begun=begun, end=end)
 
     def _after(self, steps: int, *, begun: bool, end: bool) -> str:
-        """Return why the sequence cannot go on after this call, or nothing.
-
-        Raises:
-            InputError: it must go on, and cannot.
-        """
-        if self.card is None or is_one_to_one(self.card.streaming):
-            return ""
-        streaming = self.card.streaming
-        rule = f"k * {streaming.every}" if begun else f"{streaming.first} + k * {streaming.every}"
-        if completes(streaming, steps, begun=begun):
-            return ENDED if end and self.end is not None else ""
-        if not end:
-            raise InputError(
-                f"with end=False {'a later' if begun else 'the first'} call needs {rule} steps to complete its "
-                f"outputs, got {steps}: cut the sequence there, or use stream(), which keeps the steps between"
-            )
-        return ENDED
+        return "" if self.card is None else blocked_after(self.card.streaming, steps, begun=begun, end=end)
 
     def _split_states(self, inputs: Any, state: State | None) -> tuple[Any, State | None]:
         """Take the states out of the mapping of inputs, where they are in it."""

@@ -6,23 +6,12 @@ from typing import Any
 import numpy as np
 
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.card import StateSpec, batch_factor
+from lstm_edge_runtime.card import StateSpec
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.layout import StateLayout, batch_of_shape, layout_of, state_shape
 from lstm_edge_runtime.reading import translated
 
 __all__ = ["State", "batch_of_shape", "state_shape"]
-
-
-def state_shape(spec: StateSpec, batch_size: int) -> tuple[int, ...]:
-    """Return the shape (directions, batch, size) of one state for a batch size."""
-    factors = [(axis, batch_factor(axis)) for axis in spec.axes]
-    return tuple(int(axis) if factor is None else batch_size * factor for axis, factor in factors)
-
-
-def batch_of_shape(spec: StateSpec, shape: Sequence[int]) -> int | None:
-    """Return the batch size of a state of this shape, or None where its axes are all fixed."""
-    factors = [batch_factor(axis) for axis in spec.axes]
-    return next((size // factor for size, factor in zip(shape, factors, strict=True) if factor is not None), None)
 
 
 class State(Mapping[str, Array]):
@@ -34,11 +23,14 @@ class State(Mapping[str, Array]):
     ``Session.run`` and ``Stream.state`` return later ones.
     """
 
-    __slots__ = ("_arrays", "_begun", "_blocked", "_specs")
+    __slots__ = ("_begun", "_block", "_blocked", "_layout", "_made", "_specs")
 
-    _arrays: dict[str, Array]
+    # A state has its arrays, or a read-only block with a layout; then its arrays are made when they are asked for.
     _begun: bool | None
+    _block: Array | None
     _blocked: str
+    _layout: StateLayout | None
+    _made: dict[str, Array] | None
     _specs: tuple[StateSpec, ...]
 
     def __init__(
@@ -53,12 +45,55 @@ class State(Mapping[str, Array]):
             blocked: see the property.
         """
         self._specs, self._begun, self._blocked = tuple(specs), begun, blocked
-        self._arrays = {}
+        self._block = self._layout = self._made = None
+        layout = _layout_for(self._specs, arrays)
+        if layout is not None:
+            self._layout, self._block = layout, _filled(layout, arrays)
+            return
+        self._made = {}
         for spec in self._specs:
             # A read-only copy: a later change to the caller's array cannot change the state.
             array = np.array(arrays[spec.input], dtype=spec.dtype, order="C")
             array.flags.writeable = False
-            self._arrays[spec.input] = array
+            self._made[spec.input] = array
+
+    @classmethod
+    def from_block(cls, layout: StateLayout, block: Array, *, begun: bool | None = None, blocked: str = "") -> "State":
+        """Make a state of a block that nobody else holds; it becomes read-only.
+
+        Args:
+            layout: where the states lie in it.
+            block: float32 [layout.size].
+            begun: see the property; None: what the arrays show.
+            blocked: see the property.
+        """
+        block.flags.writeable = False
+        state = cls.__new__(cls)
+        state._specs, state._begun, state._blocked = layout.specs, begun, blocked
+        state._block, state._layout, state._made = block, layout, None
+        return state
+
+    def copy_into(self, layout: StateLayout, block: Array) -> bool:
+        """Copy the states into a block if they lie as in ``layout``; return whether they do.
+
+        Args:
+            layout: where the states lie in the block.
+            block: float32 [layout.size].
+        """
+        if self._layout is not layout or self._block is None:
+            return False
+        block[...] = self._block
+        return True
+
+    @property
+    def _arrays(self) -> dict[str, Array]:
+        made = self._made
+        if made is None:
+            # Two threads may both make them: the views are of the same memory.
+            assert self._layout is not None
+            assert self._block is not None
+            made = self._made = self._layout.views(self._block)
+        return made
 
     @classmethod
     def from_arrays(cls, specs: Sequence[StateSpec], arrays: Mapping[str, Any]) -> "State":
@@ -74,6 +109,7 @@ class State(Mapping[str, Array]):
         """
         if isinstance(arrays, State) and arrays.blocked:
             raise InputError(arrays.blocked)
+        specs = tuple(specs)
         names = [spec.input for spec in specs]
         expected = "the model has " + (", ".join(names) or "none")
         if missing := [name for name in names if name not in arrays]:
@@ -88,7 +124,10 @@ class State(Mapping[str, Array]):
         if len(batch_sizes) > 1:
             found = ", ".join(f"{size} in {name!r}" for size, name in batch_sizes.items())
             raise InputError(f"states have different batch sizes: {found}")
-        return cls(specs, arrays, begun=arrays.begun if isinstance(arrays, State) else None)
+        layout = layout_of(specs, next(iter(batch_sizes), None))
+        return cls.from_block(
+            layout, _filled(layout, arrays), begun=arrays.begun if isinstance(arrays, State) else None
+        )
 
     @classmethod
     def zeros(cls, specs: Sequence[StateSpec], batch_size: int) -> "State":
@@ -100,8 +139,8 @@ class State(Mapping[str, Array]):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}")
         with translated(InputError, f"the states of {batch_size} rows cannot be made"):
-            arrays = {spec.input: np.zeros(state_shape(spec, int(batch_size)), spec.dtype) for spec in specs}
-            return cls(specs, arrays, begun=False)
+            layout = layout_of(tuple(specs), int(batch_size))
+            return cls.from_block(layout, layout.block(), begun=False)
 
     @property
     def specs(self) -> tuple[StateSpec, ...]:
@@ -191,6 +230,25 @@ class State(Mapping[str, Array]):
         if len(set(sizes)) > 1:
             raise InputError(f"the layers of {specs[0].module!r} have the sizes {sizes}, which cannot be stacked")
         return np.concatenate([self._arrays[spec.input] for spec in specs], axis=0)
+
+
+def _layout_for(specs: tuple[StateSpec, ...], arrays: Mapping[str, Any]) -> StateLayout | None:
+    """Return the layout of arrays; None if a graph gave them other shapes than its card says."""
+    shapes = {spec.input: np.shape(arrays[spec.input]) for spec in specs}
+    if any(len(shapes[spec.input]) != len(spec.axes) for spec in specs):
+        return None
+    rows = (batch_of_shape(spec, shapes[spec.input]) for spec in specs)
+    layout = layout_of(specs, next((row for row in rows if row is not None), None))
+    return layout if layout.shapes == shapes else None
+
+
+def _filled(layout: StateLayout, arrays: Mapping[str, Any]) -> Array:
+    """Return a read-only block with a copy of the arrays."""
+    block = layout.block()
+    for name, view in layout.views(block).items():
+        view[...] = arrays[name]
+    block.flags.writeable = False
+    return block
 
 
 def _check(spec: StateSpec, array: Any) -> int | None:

@@ -6,8 +6,15 @@ first call, ``k * every`` in later ones. ``begun`` says whether a call was made 
 """
 
 from lstm_edge_runtime.card import Streaming
+from lstm_edge_runtime.errors import InputError
 
-__all__ = ["completes", "given_steps", "is_one_to_one", "ready_steps"]
+__all__ = ["blocked_after", "completes", "given_steps", "is_one_to_one", "ready_steps"]
+
+
+_ENDED = (
+    "no sequence can continue from this state, because its sequence ended with the call: start from the initial state, "
+    "or pass end=False to Session.run where the sequence goes on"
+)
 
 
 def is_one_to_one(streaming: Streaming) -> bool:
@@ -35,3 +42,28 @@ def given_steps(streaming: Streaming, steps: int, *, begun: bool) -> int:
 def completes(streaming: Streaming, steps: int, *, begun: bool) -> bool:
     """Return whether a call with this number of input steps leaves none that completes no output."""
     return steps > 0 and ready_steps(streaming, steps, begun=begun) == steps
+
+
+def blocked_after(streaming: Streaming, steps: int, *, begun: bool, end: bool) -> str:
+    """Return why no sequence can continue after a call of ``Session.run``, or an empty string.
+
+    Args:
+        streaming: how the card counts steps.
+        steps: input steps of the call.
+        begun: whether steps came before it.
+        end: whether the sequence ends with it.
+
+    Raises:
+        InputError: the sequence must go on, and cannot.
+    """
+    if is_one_to_one(streaming):
+        return ""
+    if completes(streaming, steps, begun=begun):
+        return _ENDED if end and streaming.end is not None else ""
+    if not end:
+        rule = f"k * {streaming.every}" if begun else f"{streaming.first} + k * {streaming.every}"
+        raise InputError(
+            f"with end=False {'a later' if begun else 'the first'} call needs {rule} steps to complete its "
+            f"outputs, got {steps}: cut the sequence there, or use stream(), which keeps the steps between"
+        )
+    return _ENDED

@@ -1,8 +1,7 @@
 """Run a model on one piece of a sequence after the other and keep its state between them."""
 
-import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,15 +11,17 @@ import onnxruntime
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.bindings import Binding, Runner
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, Streaming, TensorSpec
-from lstm_edge_runtime.checks import all_finite, check_finite, sum_of_squares
+from lstm_edge_runtime.checks import check_finite
 from lstm_edge_runtime.contract import Contract
 from lstm_edge_runtime.delivery import answer_shape, check_out, write_out
 from lstm_edge_runtime.errors import InputError, StreamingError, first_line
+from lstm_edge_runtime.finite import finite_check
 from lstm_edge_runtime.keeping import ENDED, Keeper
+from lstm_edge_runtime.layout import layout_of
 from lstm_edge_runtime.moment import Moment, moment_from_arrays, moment_to_arrays
 from lstm_edge_runtime.pieces import PieceReader, shape_of
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
-from lstm_edge_runtime.state import State, state_shape
+from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import is_one_to_one
 
 __all__ = ["OpenModel", "Stream"]
@@ -29,9 +30,6 @@ __all__ = ["OpenModel", "Stream"]
 # A plan holds the buffers for one input shape. Most streams see one or two shapes (the chunk and a shorter last one).
 # Eight plans leave room, and limit the memory of a stream whose input length keeps changing.
 _MOST_PLANS = 8
-# All float32 states share one buffer, each at a multiple of 64 bytes (a cache line), so that one dot product checks
-# them all. In float32 elements.
-_ALIGNMENT = 16
 
 
 class OpenModel(Protocol):
@@ -55,7 +53,9 @@ class _Plan:
 
     ``shape`` and ``dtype`` describe the model's only input (None if it has several inputs). The views show the buffers
     in the shape of the piece. ``bindings`` go from the first state buffer to the second, and back; they own every
-    array that onnxruntime uses. ``handles`` are the handles of the bindings.
+    array that onnxruntime uses. ``handles`` are the handles of the bindings. ``finite`` asks about the float32 inputs;
+    ``others`` says whether there are inputs of other floats.
+    ``output`` is the model's only output in the shape of the piece (None if it has several).
     """
 
     steps: int
@@ -63,8 +63,11 @@ class _Plan:
     dtype: np.dtype[Any] | None
     view: Array
     input_views: dict[str, Array]
-    flat_floats: tuple[Array, ...]
+    finite: tuple[Callable[[Any], object], Any]
+    others: bool
     output: Array | None
+    output_shape: tuple[int, ...] | None
+    output_dtype: np.dtype[Any] | None
     output_views: dict[str, Array]
     bindings: tuple[Binding, Binding]
     handles: tuple[Any, Any]
@@ -102,7 +105,7 @@ class Stream:
         )
         self._batch_size = int(batch_size)
         self._runner = Runner(session.onnxruntime_session)
-        self._run = self._runner.run
+        self._run, self._options = self._runner.run, self._runner.options
         # The index of the buffer that holds the state, the number of steps so far, and whether the sequence has ended.
         # One assignment replaces all, so that an interrupt leaves either the old state and count or the new ones.
         self._now = (0, 0, False)
@@ -110,20 +113,11 @@ class Stream:
         self._held: dict[str, Array] = {}
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._last: _Plan | None = None
-        layout, offset = {}, 0
-        counts = [spec for spec in session.states if spec.dtype != "float32"]
-        for spec in session.states:
-            if spec.dtype != "float32":
-                continue
-            shape = state_shape(spec, self._batch_size)
-            layout[spec.input] = (offset, shape)
-            offset += math.ceil(math.prod(shape) / _ALIGNMENT) * _ALIGNMENT
-        self._flats = (np.zeros(offset, np.float32), np.zeros(offset, np.float32))
-        self._states = tuple(
-            {name: flat[at : at + math.prod(shape)].reshape(shape) for name, (at, shape) in layout.items()}
-            | {spec.input: np.zeros(state_shape(spec, self._batch_size), spec.dtype) for spec in counts}
-            for flat in self._flats
-        )
+        layout = layout_of(session.states, self._batch_size)
+        self._layout, self._blocks = layout, (layout.block(), layout.block())
+        self._states = tuple(layout.views(block) for block in self._blocks)
+        # For each block, what asks about its float32 states.
+        self._finite = tuple(finite_check([block[: layout.floats]]) for block in self._blocks)
         self._go_to(initial, 0)
         streaming = session.card.streaming if session.card is not None else Streaming(verdict="every-step")
         self._keeper = (
@@ -144,7 +138,7 @@ class Stream:
         """
         if self._keeper is not None:
             return self._keeper.get_state()
-        return State(self._session.states, self._states[self._now[0]])
+        return State.from_block(self._layout, self._blocks[self._now[0]].copy())
 
     @state.setter
     def state(self, state: State) -> None:
@@ -228,8 +222,9 @@ class Stream:
     def _go_to(self, state: Mapping[str, Array], steps: int, *, ended: bool = False) -> None:
         """Write a state into the unused buffer, then switch to that buffer: the whole state changes, or none of it."""
         other = 1 - self._now[0]
-        for name, array in state.items():
-            self._states[other][name][...] = array
+        if not (isinstance(state, State) and state.copy_into(self._layout, self._blocks[other])):
+            for name, array in state.items():
+                self._states[other][name][...] = array
         self._now = (other, steps, ended)
 
     def push(self, x: Any, out: Any = None) -> Any:
@@ -257,28 +252,36 @@ class Stream:
             plan = self._load(x)
         else:
             plan.view[...] = x
-        if out is not None:
+        if out is not None and not (
+            out.__class__ is np.ndarray
+            and out.shape == plan.output_shape
+            and out.dtype is plan.output_dtype
+            and out.flags.writeable
+        ):
             check_out(plan.output_views, out)
-        # A sum of squares is finite only if every element is. It may also overflow, so every element is then checked.
-        for flat in plan.flat_floats:
-            if not math.isfinite(sum_of_squares(flat, flat)):
-                self._refuse_nonfinite(plan)
+        ask, what = plan.finite
+        if not ask(what) or plan.others:
+            self._refuse_nonfinite(plan)
         phase, steps, _ = self._now
         try:
-            self._run(plan.handles[phase], None)
+            self._run(plan.handles[phase], self._options)
         except RUNTIME_ERRORS as error:
             raise InputError(
                 f"step {steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
             ) from error
-        new = self._flats[1 - phase]
-        if not math.isfinite(sum_of_squares(new, new)) and not all_finite(new):
+        ask, what = self._finite[1 - phase]
+        if not ask(what):
             raise InputError(f"step {steps}: the new state is not finite: it was discarded, and the old state was kept")
         self._now = (1 - phase, steps + plan.steps, False)
-        if out is not None:
-            return write_out(plan.output_views, out)
-        if plan.output is not None:
-            return plan.output.copy()
-        return {name: view.copy() for name, view in plan.output_views.items()}
+        output = plan.output
+        if output is None:
+            if out is not None:
+                return write_out(plan.output_views, out)
+            return {name: view.copy() for name, view in plan.output_views.items()}
+        if out is None:
+            return output.copy()
+        out[...] = output
+        return out
 
     def _refuse_nonfinite(self, plan: _Plan) -> None:
         for name, view in plan.input_views.items():
@@ -320,6 +323,7 @@ class Stream:
             feeds[session.lengths] = np.full(self._batch_size, steps, np.int64)
         first = next(iter(input_views.values()))
         alone = len(self._reader.moving) == 1
+        output = next(iter(output_views.values())) if len(outputs) == 1 else None
         bindings = (self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1))
         return _Plan(
             steps=steps,
@@ -327,8 +331,11 @@ class Stream:
             dtype=first.dtype if alone else None,
             view=first,
             input_views=input_views,
-            flat_floats=tuple(array.reshape(-1) for array in inputs.values() if array.dtype.kind == "f"),
-            output=next(iter(output_views.values())) if len(outputs) == 1 else None,
+            finite=finite_check([array.reshape(-1) for array in inputs.values() if array.dtype == np.float32]),
+            others=any(array.dtype.kind == "f" and array.dtype != np.float32 for array in inputs.values()),
+            output=output,
+            output_shape=None if output is None else output.shape,
+            output_dtype=None if output is None else output.dtype,
             output_views=output_views,
             bindings=bindings,
             handles=(bindings[0].handle, bindings[1].handle),

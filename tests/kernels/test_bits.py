@@ -160,13 +160,13 @@ def test_sessions_opened_at_once(kernel):
     assert found == [expected] * 8
 
 
-def test_the_library_shows_two_functions_only(library_path):
+def test_the_library_shows_three_functions_only(library_path):
     library = ctypes.CDLL(str(library_path))
-    assert hasattr(library, "RegisterCustomOps")
-    assert hasattr(library, "LstmEdgeInstructionSet")
+    names = {"RegisterCustomOps", "LstmEdgeInstructionSet", "LstmEdgeAllFinite"}
+    assert all(hasattr(library, name) for name in names)
     symbols = subprocess.run(
         ["nm", "-D", "--defined-only", str(library_path)], capture_output=True, text=True, check=False
     )
     if symbols.returncode == 0:
         shown = {line.split()[-1] for line in symbols.stdout.splitlines() if line.split()[-2] in "TWVuBD"}
-        assert {name for name in shown if not name.startswith("__")} <= {"RegisterCustomOps", "LstmEdgeInstructionSet"}
+        assert {name for name in shown if not name.startswith("__")} <= names

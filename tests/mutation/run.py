@@ -56,6 +56,14 @@ TARGETS = {
             "tests/device/test_ownership.py::test_every_array_that_was_lent_is_alive",
         ),
     ),
+    "calls": Target(
+        files=tuple(f"{RUNTIME}/{name}.py" for name in ("calls", "layout", "finite")),
+        tests=(
+            "tests/device/test_calls.py",
+            "tests/device/test_finite.py",
+            "tests/exporters/test_calls_of_any_graph.py",
+        ),
+    ),
     "keeping": Target(
         files=tuple(f"{RUNTIME}/{name}.py" for name in ("keeping", "moment", "stepping")),
         tests=("tests/device/test_stream_kept.py", "tests/device/test_stream_moments.py"),
