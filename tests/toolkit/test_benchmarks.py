@@ -123,3 +123,31 @@ def test_every_marker_of_the_documents_is_there():
     generate.fill(generate.LIMITS.read_text(), "stuck-streams", "docs-stuck-streams", "")
     generate.fill(generate.TRAINING.read_text(), "cells", "docs-cells", "")
     generate.fill(generate.TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", "")
+    for part in ("language", "vowels"):
+        generate.fill(generate.SPARSE.read_text(), part, "docs-sparse", "")
+
+
+@pytest.mark.parametrize(("third", "share", "met"), [(4.05, 0.36, True), (4.07, 0.36, False), (4.05, 0.41, False)])
+def test_the_table_of_sparse_models_says_whether_its_goals_are_met(third, share, met, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sparse = load(ROOT / "benchmarks" / "sparse.py")
+    perplexities = {"dense-384": 4.0, "sparse-384-half": 4.01, "sparse-384-third": third}
+    rows = [
+        sparse.Row(
+            model=model,
+            float32=3.9,
+            int8=perplexities.get(model.name, 5.0),
+            file_bytes=1000,
+            recurrent_share=share if model.density else 1.0,
+            step_us=10.0,
+            stored_us=12.0,
+        )
+        for model in sparse.MODELS
+    ]
+    assert sparse.print_rows(rows, 7) == met
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == ("Met." if met else "Missed.")
+    assert sum(line.startswith("| ") for line in lines) == 1 + len(rows)
+    sparse.draw(rows, tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert all(model.name in drawn for model in sparse.MODELS)
