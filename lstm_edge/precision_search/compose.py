@@ -15,7 +15,7 @@ from lstm_edge.precision_search.measure import Built
 from lstm_edge.precision_search.space import Prefer
 from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.onnx_graph.reading import with_weights
-from lstm_edge_exporters.quantize import Scheme, quantize_bytes
+from lstm_edge_exporters.quantize import Convolutions, Scheme, quantize_bytes
 from lstm_edge_exporters.quantize.calibration import collect
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder
 from lstm_edge_exporters.quantize.convolutions.statistics import Gathered
@@ -156,6 +156,7 @@ class Composer:
             sparse=self._sparse_parts,
             rounder=self._rounder,
             calibration_sha256=self.calibration_sha256,
+            convolutions=None if self.gathered is None else Convolutions(gathered=self.gathered, take="off"),
         )
 
     @property

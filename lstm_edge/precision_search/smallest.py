@@ -21,7 +21,7 @@ from lstm_edge.precision_search.measure import Evaluation, Judged, Parts, Workbe
 from lstm_edge.precision_search.outcome import Outcome, report_on
 from lstm_edge.precision_search.report import Baseline, BudgetReport
 from lstm_edge.precision_search.request import BudgetRequest, check_evaluations, check_request, identity_of
-from lstm_edge.precision_search.space import PLAIN, UNIFORM, SearchPart, search_parts, spelled, uniform
+from lstm_edge.precision_search.space import PLAIN, STATIC, UNIFORM, SearchPart, search_parts, spelled, uniform
 from lstm_edge.validation.judge import Judge, load_metric
 from lstm_edge_exporters.artifact import Artifact, with_card
 from lstm_edge_exporters.quantize import describe_parts
@@ -76,7 +76,9 @@ def quantize_to_budget(
     check_evaluations(request, parts)
     if request.parts:
         # Refuses unknown parts and unsupported schemes before the search.
-        composer.artifact(dict(request.parts) | {parts[0].part: parts[0].schemes[-1]})
+        # Without activations, which fixed scales need.
+        pinned = {part: "int8" if scheme == STATIC else scheme for part, scheme in request.parts.items()}
+        composer.artifact(pinned | {parts[0].part: parts[0].schemes[-1]})
     roles = load_roles(
         request.data, request.held_out, metric=request.metric, table=request.table, seed=request.seed, say=say
     )

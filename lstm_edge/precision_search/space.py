@@ -14,6 +14,7 @@ from lstm_edge_runtime.errors import QuantizationError
 __all__ = [
     "APART",
     "PLAIN",
+    "STATIC",
     "UNIFORM",
     "Prefer",
     "SearchPart",
@@ -32,6 +33,8 @@ FLOAT32 = "float32"
 SCHEMES = ("float16", "int8", "int4:32:zero", "int4:32", "int4:128")
 # Schemes of a recurrent layer whose W and R differ, which one fused operator has.
 APART = ("W=int8,R=int4:128", "W=int4:128,R=int8")
+# Of a convolution, for the lowest latency only: what `--scheme int8 --data` takes by shape is judged by time here.
+STATIC = "int8:static"
 # The baselines: one scheme for all parts. Those that are judged on the held-out data in any case are the plain files
 # that `--scheme` writes; int4 is calibrated.
 PLAIN = ("float16", "int8")
@@ -68,6 +71,7 @@ def search_parts(
     LSTM layers are split into W and R, and with ``gates`` into gates. For the lowest latency they are not split: W or R
     alone in int8 or int4, and gates with different schemes, have no fused operator. Layers with more matrices (a full
     peephole, a projection) are not split either. A recurrent layer that is not split has also the schemes ``APART``.
+    For the lowest latency a convolution has ``STATIC``.
 
     Raises:
         QuantizationError: nothing is left to decide on.
@@ -80,6 +84,9 @@ def search_parts(
             schemes = tuple(scheme for scheme in SCHEMES if scheme in known)
             if f"{part}.R" in layer.parts and not any(pin.startswith(f"{part}.") for pin in pinned):
                 schemes = _with_apart(schemes)
+            if prefer == "latency" and layer.kind == "convolution" and "int8" in schemes:
+                place = schemes.index("int8") + 1
+                schemes = (*schemes[:place], STATIC, *schemes[place:])
             saving = layer.sparse_savings.get(part, 0)
             if schemes and not covered:
                 row = SearchPart(part=part, layer=layer.layer, kind=layer.kind, schemes=schemes, sparse_saving=saving)

@@ -2,8 +2,8 @@
 
     python check_golden.py FOLDER [INSTRUCTION_SET]
 
-int8 and int4 must agree byte for byte, float32 within 2e-6. Exit code 1 on any difference, or when another
-instruction set than the named one is in use.
+int8 (onnxruntime's int8 convolutions too) and int4 must agree byte for byte, float32 within 2e-6. Exit code 1 on any
+difference, or when another instruction set than the named one is in use.
 """
 
 import sys

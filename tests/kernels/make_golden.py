@@ -2,7 +2,8 @@
 
     python make_golden.py FOLDER
 
-The expected outputs are the NumPy model's. check_golden.py reads the folder where there is no onnx package.
+The expected outputs are the NumPy model's; of int8 convolutions, which onnxruntime computes, those of exact sums.
+check_golden.py reads the folder where there is no onnx package.
 """
 
 import sys
@@ -14,7 +15,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT), str(ROOT / "exporters"), str(ROOT / "runtime")]
 
-from kernel_cases import feeds_of, golden_operators  # noqa: E402  # needs the path above
+from convolution_cases import golden_convolutions  # noqa: E402  # needs the path above
+from kernel_cases import feeds_of, golden_operators  # noqa: E402
 
 
 def main(folder: Path) -> None:
@@ -28,6 +30,11 @@ def main(folder: Path) -> None:
         stem = f"{count:03d}-{operator}"
         (folder / f"{stem}.onnx").write_bytes(operator.model)
         np.savez(folder / f"{stem}.npz", exact=np.array(operator.exact), **arrays)
+        count += 1
+    for case in golden_convolutions():
+        stem = f"{count:03d}-{case.name}"
+        (folder / f"{stem}.onnx").write_bytes(case.model)
+        np.savez(folder / f"{stem}.npz", exact=np.array(True), **{"in.x": case.x, "out.y": case.y})
         count += 1
     print(f"{count} golden files")
 

@@ -1,5 +1,7 @@
 """What the search for a budget may decide on: which parts of which layers, at which schemes, and what each costs."""
 
+import dataclasses
+
 import pytest
 
 from lstm_edge.precision_search.candidates import is_clearly_safer
@@ -245,3 +247,10 @@ def test_one_scheme_throughout_leaves_out_convolutions_and_what_was_not_found() 
     alone = {(name, "int8"): evaluation(name, "int8") for name in ("a", "conv")}
     assert uniform(parts, "int8", {"head": "int4"}, alone) == {"head": "int4", "a": "int8"}
     assert uniform(parts, "float16", {}, alone) == {}
+
+
+def test_the_lowest_latency_tries_fixed_activation_scales_of_convolutions():
+    row = dataclasses.replace(layer("conv"), kind="convolution", operator="Conv", parts=("conv",))
+    for prefer, expected in (("latency", True), ("size", False)):
+        [part] = search_parts([row], prefer=prefer, gates=False, pinned={})
+        assert ("int8:static" in part.schemes) is expected

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import lstm_edge
 from lstm_edge.cli import app
+from lstm_edge.precision_search.compose import Composer
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.session import Session
@@ -91,3 +92,13 @@ def test_the_command_says_what_was_left_and_takes_the_option(folder):
 def test_calibration_without_data_is_refused_from_python(folder):
     with pytest.raises(InputError, match=r"^--convolutions requires calibration data: give --data; leave it out$"):
         lstm_edge.quantize(folder / "model.onnx", folder / "none.onnx", convolutions="required")
+
+
+def test_the_search_builds_candidates_with_fixed_activation_scales(folder):
+    composer = Composer.read(folder / "model.onnx")
+    x = np.load(folder / "data.npz")["x"]
+    composer.calibrate([{"x": x[:1]}, {"x": x[1:2]}])
+    card = composer.artifact({"second.conv": "int8:static"}).card
+    assert {row.layer: row.scheme for row in card.quantization.coverage if row.operator == "Conv"} == {
+        "second.conv": "int8, fixed activation scales"
+    }
