@@ -16,9 +16,6 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from lstm_edge import export
 from lstm_edge.layers import LSTM
-from lstm_edge_exporters.functions import DOMAIN, CellVariant, function_for
-from lstm_edge_exporters.pytorch.recurrent import describe
-from lstm_edge_exporters.pytorch.standin import operator_weights
 from lstm_edge_exporters.quantize import Scheme, quantize
 from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.session import Session
@@ -62,47 +59,8 @@ def make_files(folder: Path, inputs: int, hidden: int) -> Files:
     quantize(files.float32, files.int4, scheme=Scheme(kind="int4", block=32))
     quantize(files.float32, files.int4_wide, scheme=Scheme(kind="int4", block=128))
     quantize_dynamic(files.float32, files.dynamic, weight_type=QuantType.QInt8)
-    write_float_kernel(files.float32, files.float_kernel, standard)
+    quantize(files.float32, files.float_kernel, scheme="float32")
     return files
-
-
-def write_float_kernel(source: Path, target: Path, module: torch.nn.Module) -> None:
-    """Rewrite the plain ``LSTM`` nodes as ``LstmV1``, which the exporter itself never emits, to time its kernel."""
-    model = onnx.load(source)
-    recurrence = describe(module)
-    assert recurrence is not None
-    nodes, squeezed = [], {}
-    for node in model.graph.node:
-        if node.op_type == "Squeeze":
-            squeezed[node.output[0]] = node.input[0]
-    layer = 0
-    for node in model.graph.node:
-        if node.op_type == "LSTM":
-            weights = operator_weights(recurrence.layers[layer].directions[0])
-            names = [f"kernel.{layer}.{name}" for name in CellVariant().weights]
-            model.graph.initializer.extend(
-                onnx.numpy_helper.from_array(weights[name.rpartition(".")[2]], name) for name in names
-            )
-            x = squeezed.get(node.input[0], node.input[0])
-            moving = [x, *node.input[5:7]]
-            nodes.append(onnx.helper.make_node(CellVariant().name, [*moving, *names], node.output, domain=DOMAIN))
-            layer += 1
-        elif node.op_type == "Squeeze" and node.output[0] in {output.name for output in model.graph.output}:
-            nodes.append(onnx.helper.make_node("Identity", [node.input[0]], node.output))
-        elif node.op_type != "Squeeze":
-            nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    model.functions.append(function_for(CellVariant().name))
-    model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
-    kept_metadata = [entry for entry in model.metadata_props if entry.key == "lstm_edge"]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept_metadata)
-    onnx.save(model, target)
 
 
 def weight_bytes(path: Path) -> int:

@@ -70,6 +70,7 @@ class States(StrEnum):
 class Scheme(StrEnum):
     """What `--scheme` takes."""
 
+    FLOAT32 = "float32"
     FLOAT16 = "float16"
     INT8 = "int8"
     INT4 = "int4"

@@ -34,6 +34,9 @@ not depend on the batch, on the chunks of a sequence, or on threads. Embeddings 
 convolutions may become int8 with fixed activation scales. The coverage is printed. Exit code 1: a recurrent layer
 stayed float32 without --allow-unquantized. `lstm-edge validate` measures the loss.
 
+--scheme float32 rounds nothing: LSTM and GRU layers call operators that have a float32 kernel. Without kernels they are
+the same ONNX nodes as before.
+
 --scheme auto searches the smallest assignment of schemes whose --metric stays within --max-drop, on one part of
 --data, and verifies it on another part. Plain int8 and float16 are verified as well, so the result is never larger
 than one of them that keeps within the budget. Exit code 1: none was found, and nothing was written.
@@ -41,6 +44,8 @@ than one of them that keeps within the budget. Exit code 1: none was found, and 
 Examples:
 
     lstm-edge quantize model.onnx -o model.int8.onnx --scheme int8
+
+    lstm-edge quantize model.onnx -o model.fast.onnx --scheme float32
 
     lstm-edge quantize model.onnx -o int4.onnx --scheme int4 --data train.npz
 
@@ -67,6 +72,7 @@ CALIBRATION, BUDGET = "Calibration", "With --scheme auto"
 class SchemeName(StrEnum):
     """What `--scheme` takes."""
 
+    FLOAT32 = "float32"
     FLOAT16 = "float16"
     INT8 = "int8"
     INT4 = "int4"

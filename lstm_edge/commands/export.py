@@ -45,7 +45,7 @@ def export(
     state: Mapping[str, str] | Sequence[str] = (),
     lengths: bool = False,
     plain: bool = False,
-    scheme: Literal["float16", "int8", "int4"] | None = None,
+    scheme: Literal["float32", "float16", "int8", "int4"] | None = None,
     allow_unquantized: bool = False,
     data: str | None = None,
     targets: str | None = None,
@@ -93,7 +93,8 @@ def export(
             or ``["cache=output_1"]``. It is an error if it is not true.
         lengths: add an int64 ``[batch]`` input ``lengths``; outputs after a row's length are zero.
         plain: inline the ``lstm_edge`` functions, for consumers without local functions.
-        scheme: quantize to this scheme; see ``lstm_edge.quantize``.
+        scheme: quantize to this scheme; ``"float32"``: recurrent layers call operators with a float32 kernel; see
+            ``lstm_edge.quantize``.
         allow_unquantized: accept recurrent layers that stay float32.
         data: the data to validate the quantized model on; see ``lstm_edge.validate``.
         targets: for data that are an ``.npy`` file of the input: the ``.npy`` file of the targets.

@@ -74,7 +74,8 @@ def quantize(
         source: any ONNX file with recurrent layers; external data files are read with it.
         output: the ``.onnx`` file to write; must differ from ``source``.
         scheme: ``"int8"``, ``"int4"`` (blocks of 128; or a text such as ``"int4:32"``), ``"float16"``; ``"float32"``:
-            only ``parts`` change; ``"auto"``: the smallest assignment of schemes whose metric keeps ``max_drop``.
+            with ``parts`` only these change; without, LSTM and GRU layers call the float32 operators that have kernels,
+            and no number changes; ``"auto"``: the smallest assignment of schemes whose metric keeps ``max_drop``.
         parts: schemes of layers, or of the matrices and gates of an LSTM: ``{"lstm.R": "int4:128"}`` or
             ``["lstm.R=int4:128"]``.
         block: for int4: number of inputs that share a scale, 32 or 128; 128 by default.
@@ -140,6 +141,8 @@ def quantize(
     _check_plain(given)
     chosen = parse_scheme(scheme, block=block, symmetric=not zero_points)
     _check_sparse(sparse, {chosen.kind, *(parse_scheme(part).kind for part in schemes.values())})
+    if chosen.kind == "float32" and not schemes and (data is not None or rounder is not None):
+        raise InputError("--scheme float32 rounds nothing, so that it takes no calibration data: leave --data out")
     options: dict[str, Any] = {}
     if data is not None:
         rounder, calibration_sha256, gathered = _calibrate(given, table, progress)

@@ -246,8 +246,8 @@ def test_names_and_variants() -> None:
     mixed = CellVariant(storage="sparse_int8", w_storage="int4", projected=True)
     assert mixed.name == "LstmProjectedWInt4RSparseInt8V1"
     assert mixed.weights[3:] == ("r", "r_scale", "r_index", "r_rows", "b", "v", "v_scale")
-    with pytest.raises(KeyError, match="lstm_edge::LstmV2 is not an operator of this version"):
-        function_for("LstmV2")
+    with pytest.raises(KeyError, match="lstm_edge::LstmV3 is not an operator of this version"):
+        function_for("LstmV3")
     digests = function_digests()
     assert {*(variant.name for variant in all_cells()), LINEAR_INT8, LINEAR_INT4} <= set(digests)
     assert len(set(digests.values())) == len(digests)

@@ -19,12 +19,12 @@ sanitized() {  # 1: an instruction set, or "" for the best; the rest: arguments 
   LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LSTM_EDGE_ISA=$1 \
     LSTM_EDGE_LIBRARY=$work/address/liblstm_edge_kernels.so "$python" "${@:2}"
 }
-sanitized "" -m pytest -q -p no:cacheprovider tests/kernels/test_{answers,bits,column_sums,extremes,gru,malformed,sparse}.py
+sanitized "" -m pytest -q -p no:cacheprovider tests/kernels/test_{answers,bits,column_sums,extremes,float32,gru,malformed,sparse}.py
 # Where numbers and addresses are at their edges each set computes for itself.
 for set in avx512vnni avxvnni avx2 portable; do
   if said=$(sanitized "$set" -c 'from lstm_edge_runtime.library import find_library; find_library()' 2>&1); then
     echo "$set:"
-    sanitized "$set" -m pytest -q -p no:cacheprovider tests/kernels/test_{column_sums,extremes,sparse}.py
+    sanitized "$set" -m pytest -q -p no:cacheprovider tests/kernels/test_{column_sums,extremes,float32,sparse}.py
   elif [[ $said == *"LSTM_EDGE_ISA asks for"* ]]; then
     echo "this processor has no $set"
   else

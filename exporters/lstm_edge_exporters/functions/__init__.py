@@ -9,6 +9,12 @@ import hashlib
 import onnx
 import onnx.parser
 
+from lstm_edge_exporters.functions.float32 import (
+    Float32Variant,
+    all_float32,
+    float32_text,
+    parse_float32_name,
+)
 from lstm_edge_exporters.functions.gru import gru_text
 from lstm_edge_exporters.functions.linear import LINEAR_INPUTS, linear_text
 from lstm_edge_exporters.functions.lstm import cell_text
@@ -36,18 +42,21 @@ __all__ = [
     "LINEAR_INT4",
     "LINEAR_INT8",
     "CellVariant",
+    "Float32Variant",
     "GruVariant",
     "Places",
     "RnnVariant",
     "Storage",
     "Variant",
     "all_cells",
+    "all_float32",
     "all_grus",
     "all_rnns",
     "function_digests",
     "function_for",
     "gather_blocks",
     "parse_cell_name",
+    "parse_float32_name",
     "parse_gru_name",
     "parse_rnn_name",
     "scatter_blocks",
@@ -58,12 +67,15 @@ __all__ = [
 @functools.cache
 def _serialized(name: str) -> bytes:
     cell, gru, rnn = parse_cell_name(name), parse_gru_name(name), parse_rnn_name(name)
+    plain = parse_float32_name(name)
     if cell is not None:
         text = cell_text(cell)
     elif gru is not None:
         text = gru_text(gru)
     elif rnn is not None:
         text = rnn_text(rnn)
+    elif plain is not None:
+        text = float32_text(plain)
     elif name in LINEAR_INPUTS:
         text = linear_text(name)
     else:
@@ -93,5 +105,5 @@ def function_for(name: str, opset: int = OPSET) -> onnx.FunctionProto:
 def function_digests() -> dict[str, str]:
     """Return the SHA-256 of each operator's function as a file of opset 18 has it: the device refuses another body."""
     variants: tuple[Variant, ...] = (*all_cells(), *all_grus(), *all_rnns())
-    names = [*(variant.name for variant in variants), *LINEAR_INPUTS]
+    names = [*(variant.name for variant in (*variants, *all_float32())), *LINEAR_INPUTS]
     return {name: hashlib.sha256(_serialized(name)).hexdigest() for name in sorted(names)}

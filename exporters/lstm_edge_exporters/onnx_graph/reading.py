@@ -10,6 +10,7 @@ from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_exporters.onnx_graph.edit import drop_unused
 from lstm_edge_exporters.onnx_graph.limits import check_external_data, check_limits, external_tensors
 from lstm_edge_exporters.onnx_graph.names import nest
+from lstm_edge_exporters.onnx_graph.own_float32 import to_onnx
 from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_runtime.artifact import check_integrity
 from lstm_edge_runtime.errors import ArtifactError, first_line
@@ -21,6 +22,8 @@ __all__ = ["parse_model", "parse_proto", "read_again", "read_proto", "with_weigh
 
 def parse_model(data: bytes) -> ir.Model:
     """Parse a model file for rewriting.
+
+    A call of a float32 operator whose body is one ONNX node (``LstmV2``, ``GruV1``) is that node from here on.
 
     Raises:
         IntegrityError: the file carries a trailer that does not agree with its bytes.
@@ -40,7 +43,9 @@ def parse_model(data: bytes) -> ir.Model:
         named = [tensor.name for tensor in external_tensors(proto)]
         what = f"weight {named[0]!r}" if named else f"the tensor {reading.external[0]}"
         raise ArtifactError(f"{what} is stored in another file: load and save the model as one file first")
-    return read_proto(proto)
+    model = read_proto(proto)
+    to_onnx(model)
+    return model
 
 
 def parse_proto(data: bytes) -> tuple[onnx.ModelProto, ModelReading]:

@@ -4,20 +4,19 @@ May import ``functions``, ``front_end``, ``onnx_graph``, ``verify``, ``artifact`
 torch.
 """
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from lstm_edge_exporters.artifact import (
-    MINIMUM_ONNXRUNTIME,
     Artifact,
     assemble,
     write,
@@ -30,6 +29,7 @@ from lstm_edge_exporters.onnx_graph.quiet import quiet
 from lstm_edge_exporters.onnx_graph.reading import parse_model, read_proto, with_weights
 from lstm_edge_exporters.onnx_graph.tidy import strip
 from lstm_edge_exporters.onnx_graph.writing import serialize
+from lstm_edge_exporters.quantize.cards import answers_of, inferred_card, requantized, settings_of
 from lstm_edge_exporters.quantize.convolutions.choice import Convolutions
 from lstm_edge_exporters.quantize.convolutions.stage import candidates, say_without_data, take_convolutions
 from lstm_edge_exporters.quantize.feedforward import Embedding
@@ -48,9 +48,8 @@ from lstm_edge_exporters.verify.difference import difference_to
 from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
-from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
-from lstm_edge_runtime.card import Coverage, Layer, ModelCard, Quantization, Streaming
+from lstm_edge_runtime.card import Coverage, ModelCard, Quantization
 from lstm_edge_runtime.errors import OutputError, QuantizationError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.writing import check_target
@@ -75,6 +74,7 @@ SCHEMES = ("int8", "int4", "float16", "float32")
 LAYERS = ("all", "recurrent")
 # What ``quantization.scheme`` says where layers differ by request.
 MIXED = "mixed"
+
 
 # Our functions and ReduceMax with axes as an input need this opset; older files are refused, not upgraded in silence.
 LEAST_OPSET = 18
@@ -120,8 +120,9 @@ def quantize(
         path: where the new file goes; must differ from ``source``.
         scheme: ``"int8"``: recurrent and linear layers with activation scales per row and step, embeddings by row;
             ``"int4"``: their weights in four bits, blocks of 128 inputs, symmetric (a ``Scheme`` or a text such as
-            ``"int4:32"`` says otherwise), but embeddings int8; ``"float16"``: weights stored so; ``"float32"``: only
-            what ``parts`` names is changed. Convolutions stay float32 unless a part names them.
+            ``"int4:32"`` says otherwise), but embeddings int8; ``"float16"``: weights stored so; ``"float32"``: with
+            ``parts`` only what they name is changed; without, LSTM and GRU layers call the float32 operators that have
+            kernels, and no number changes. Convolutions stay float32 unless a part names them.
         layers: ``"all"``, or ``"recurrent"`` to leave linear layers and embeddings as they are.
         parts: schemes of single layers, or of the matrices and gates of an LSTM (``describe_parts`` lists their names);
             the most specific part wins, what none names has ``scheme``.
@@ -147,7 +148,7 @@ def quantize(
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise OutputError(f"{path}: this is the file that is read; give the result another name")
     data = with_weights(read_model_bytes(source), Path(source).parent)
-    artifact = quantize_bytes(
+    made = _quantize(
         data,
         scheme=scheme,
         layers=layers,
@@ -159,23 +160,25 @@ def quantize(
         allow_unquantized=allow_unquantized,
         progress=progress,
     )
-    write(artifact, path)
-    return report_of(artifact, path, parent_bytes=len(data))
-
-
-def report_of(artifact: Artifact, path: str | os.PathLike[str], *, parent_bytes: int) -> QuantizationReport:
-    """Return the report on a quantized artifact that was written to ``path``."""
-    quantization, parity = artifact.card.quantization, artifact.card.parity
-    assert quantization is not None
-    assert parity is not None
+    write(made.artifact, path)
     return QuantizationReport(
         path=os.fspath(path),
-        scheme=quantization.scheme,
-        parent_bytes=parent_bytes,
-        size_bytes=len(artifact.data),
-        coverage=quantization.coverage,
-        max_abs_difference=parity.max_abs_difference,
+        scheme=made.scheme,
+        parent_bytes=len(data),
+        size_bytes=len(made.artifact.data),
+        coverage=made.coverage,
+        max_abs_difference=made.max_abs_difference,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A quantized artifact, and what a report says of it."""
+
+    artifact: Artifact
+    scheme: str
+    coverage: tuple[Coverage, ...]
+    max_abs_difference: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +204,13 @@ class Parent:
         return cls(data=artifact.data, model=read_proto(proto), session=artifact.session)
 
 
+def quantize_bytes(source: bytes | Parent, **options: Any) -> Artifact:
+    """Quantize a model in memory; ``plain`` inlines the functions, the rest as ``quantize``."""
+    return _quantize(source, **options).artifact
+
+
 @quiet()
-def quantize_bytes(
+def _quantize(
     source: bytes | Parent,
     *,
     scheme: str | Scheme = "int8",
@@ -215,8 +223,7 @@ def quantize_bytes(
     allow_unquantized: bool = False,
     plain: bool = False,
     progress: Progress | None = None,
-) -> Artifact:
-    """Quantize a model in memory; ``plain`` inlines the functions, the rest as ``quantize``."""
+) -> _Made:
     say = progress or (lambda _message: None)
     chosen, zero_blocks = parse_scheme(scheme), parse_sparse(sparse)
     if layers not in LAYERS:
@@ -229,17 +236,18 @@ def quantize_bytes(
             f"the model has opset {opset}, quantization needs {LEAST_OPSET}: "
             "adopt it first, with lstm-edge adopt IN.onnx -o OUT.onnx"
         )
-    card = session.card or _inferred_card(session)
+    card = session.card or inferred_card(session)
     _refuse_quantized(model, card)
     free_carried(model)
     drop_shape_only(model)
     if layers == "all" and chosen.kind in ("int8", "int4"):
         linear_convolutions(model, {reader.node for reader in find_layers(model) if reader.kind == "recurrent"})
     found = find_layers(model)
-    requests = resolve(found, parts, lambda kind: _default(kind, chosen, layers))
+    fused = chosen.kind == "float32" and not parts
+    requests = resolve(found, parts, lambda kind: _default(kind, chosen, layers, fused=fused))
     by_default = chosen.kind == "int8" and layers == "all"
     name = _name_of(requests, chosen)
-    say(f"rounding weights to {name}")
+    say("calling float32 operators that have kernels" if fused else f"rounding weights to {name}")
     wanted = candidates(found, requests, convolutions, by_default=by_default)
     ids_below = smallest_table(model)
     with np.errstate(all="ignore"):  # a weight that is NaN or infinite is refused in a sentence, without a warning
@@ -266,13 +274,18 @@ def quantize_bytes(
     say("comparing with the float32 parent")
     opened = OpenModel(parent.data, session.onnxruntime_session)
     maker = InputMaker(card.inputs, ids_below=ids_below, values=settings_of(session))
-    card = card.replace(
-        layers=_requantized(card.layers, model),
-        quantization=_quantization(name, parent.data, rows, calibration_sha256, inexact),
-        parity=difference_to(opened, body, card, maker, least=least).for_card(),
-    )
+    difference = difference_to(opened, body, card, maker, least=least).for_card()
+    noted = None if fused else _quantization(name, parent.data, rows, calibration_sha256, inexact)
+    # A float32 model as before: what was measured when it was made holds.
+    parity = (fused and card.parity) or difference
+    card = card.replace(layers=requantized(card.layers, model), quantization=noted, parity=parity)
     say("making golden vectors and running the self-test")
-    return assemble(body.data, card, golden_choices(body, card, maker, least=least))
+    return _Made(
+        artifact=assemble(body.data, card, golden_choices(body, card, maker, least=least)),
+        scheme=name,
+        coverage=tuple(row.coverage for row in rows),
+        max_abs_difference=difference.max_abs_difference,
+    )
 
 
 def parse_scheme(scheme: str | Scheme, *, block: int | None = None, symmetric: bool = True) -> Scheme:
@@ -295,9 +308,11 @@ def parse_scheme(scheme: str | Scheme, *, block: int | None = None, symmetric: b
     return Scheme(kind="int4", block=32 if block == 32 else 128, symmetric=symmetric)
 
 
-def _default(kind: LayerKind, scheme: Scheme, layers: str) -> LayerRequest:
+def _default(kind: LayerKind, scheme: Scheme, layers: str, *, fused: bool) -> LayerRequest:
     """Return the scheme of a layer that no part names."""
     float32 = Scheme(kind="float32")
+    if fused:
+        return LayerRequest(scheme=float32, fused=kind == "recurrent")
     if kind == "convolution":
         # int8 convolutions in front of an LSTM ruined a published VAD whose LSTM quantizes cleanly: they are chosen
         # last, by what they change.
@@ -352,45 +367,3 @@ def smallest_table(model: ir.Model) -> int:
     """Rows of the smallest embedding table: integer inputs are drawn below it."""
     readers = (reader for reader in find_layers(model) if isinstance(reader, Embedding))
     return min((len(reader.weight) for reader in readers), default=2)
-
-
-def answers_of(session: Session) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
-    """Return the answers of a file to a complete feed, by the outputs' names."""
-    runner = session.onnxruntime_session
-    names = [output.name for output in runner.get_outputs()]
-    return lambda feed: dict(zip(names, runner.run(names, dict(feed)), strict=True))
-
-
-def settings_of(session: Session) -> dict[str, Array]:
-    """Return the integers without axes, such as a sample rate, that the file's golden vectors were made with."""
-    golden = session.golden()
-    vector = golden.vectors[0].inputs if golden is not None and golden.vectors else {}
-    names = [spec.name for spec in session.inputs if not spec.axes and spec.dtype in ("int32", "int64")]
-    return {name: vector[name] for name in names if name in vector}
-
-
-def _requantized(layers: Sequence[Layer], model: ir.Model) -> tuple[Layer, ...]:
-    """The card's layers with the operators that carry them now."""
-    names = {node.name: node for node in model.graph.all_nodes()}
-    carriers = [
-        next((names[path] for kind in ("int8", "int4", MIXED) if (path := f"{layer.name}/{kind}") in names), None)
-        for layer in layers
-    ]
-    return tuple(
-        layer
-        if node is None
-        else dataclasses.replace(layer, operator=f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
-        for layer, node in zip(layers, carriers, strict=True)
-    )
-
-
-def _inferred_card(session: Session) -> ModelCard:
-    """A card for a file that had none: what the graph says, and that the rest is unknown."""
-    return ModelCard(
-        producer="unknown",
-        inputs=session.inputs,
-        outputs=session.outputs,
-        states=session.states,
-        streaming=Streaming(verdict="none", reason="the original file had no model card: its states are unknown"),
-        minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
-    )

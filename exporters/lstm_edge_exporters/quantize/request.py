@@ -22,6 +22,7 @@ class LayerRequest:
         gates: a scheme for each of ``W.i`` ... ``R.o``, or empty.
         others: the layer has matrices besides W and R.
         named: a part in the request names this layer, so that it must become what was asked.
+        fused: a float32 layer calls an operator that has a kernel (``quantize --scheme float32``).
         reason: why the layer stays as it is although the request's scheme would change it, or nothing.
     """
 
@@ -29,6 +30,7 @@ class LayerRequest:
     gates: Mapping[str, Scheme] = field(default_factory=dict)
     others: bool = False
     named: bool = False
+    fused: bool = False
     reason: str = ""
 
     def __str__(self) -> str:

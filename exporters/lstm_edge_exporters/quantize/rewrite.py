@@ -9,6 +9,7 @@ from lstm_edge_exporters.onnx_graph.liveness import live_nodes
 from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_exporters.quantize.emit import emit
 from lstm_edge_exporters.quantize.feedforward import Lookup
+from lstm_edge_exporters.quantize.float32 import fuse
 from lstm_edge_exporters.quantize.layer import Reader, Refusal
 from lstm_edge_exporters.quantize.layers import layers_in_functions
 from lstm_edge_exporters.quantize.request import LayerRequest
@@ -28,7 +29,8 @@ FLOAT32 = Scheme(kind="float32")
 class Row:
     """What became of one layer: coverage, parts as compact texts, whether that was refused, whether a part named it.
 
-    ``density``: of a recurrent layer's int8 matrices, by ``W`` and ``R``.
+    ``density``: of a recurrent layer's int8 matrices, by ``W`` and ``R``; ``fused``: it calls a float32 operator that
+    has a kernel.
     """
 
     coverage: Coverage
@@ -37,6 +39,7 @@ class Row:
     refused: bool = False
     named: bool = False
     density: Mapping[str, float] = field(default_factory=dict)
+    fused: bool = False
 
 
 def rewrite(
@@ -85,7 +88,8 @@ def rewrite(
             bytes_before=0,
             bytes_after=0,
         )
-        rows.append(Row(coverage=coverage, parts={}, recurrent=True, refused=default != FLOAT32))
+        refused = default != FLOAT32 or any(request.fused for request in requests)
+        rows.append(Row(coverage=coverage, parts={}, recurrent=True, refused=refused))
     return tuple(rows)
 
 
@@ -102,7 +106,7 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
     if stayed and not allow_unquantized:
         reasons = "; ".join(f"{row.layer} ({row.operator}) stays {row.scheme}" for row in stayed)
         raise CoverageError(f"{reasons}. Nothing was written; --allow-unquantized accepts that")
-    if not any(row.refused or set(row.parts.values()) - {FLOAT32.text} for row in rows):
+    if not any(row.refused or row.fused or set(row.parts.values()) - {FLOAT32.text} for row in rows):
         raise QuantizationError("the request leaves every layer float32: nothing to quantize")
 
 
@@ -151,24 +155,26 @@ def _row_of_dead(reader: Reader, request: LayerRequest) -> Row:
 def _rewrite_layer(
     reader: Reader, request: LayerRequest, rounder: MatrixRounder, tied: Tied | None, sparse: Sparse
 ) -> Row:
-    text, parts, refused = reader.left, {reader.name: FLOAT32.text}, False
+    text, parts, refused, fused = reader.left, {reader.name: FLOAT32.text}, False, False
+    operator = reader.operator
     before = after = reader.size_bytes
     density: Mapping[str, float] = {}
     if request.reason:
         text = f"{reader.left}: {request.reason}"
         before = after = reader.input_bytes
-    elif request.gates or request.scheme != FLOAT32:
+    elif request.fused or request.gates or request.scheme != FLOAT32:
         bare = reader.input_bytes
         try:
-            before, after, note, became, density = emit(reader, request, rounder, tied, sparse=sparse)
-            became = became or request
+            made = fuse(reader) if request.fused else emit(reader, request, rounder, tied, sparse=sparse)
+            before, after, note, became, density = made
+            became, fused = became or request, request.fused
             text, parts = f"{became}: {note}" if note else str(became), became.texts(reader.name)
         except Refusal as refusal:
             text, before, after, refused = f"{reader.left}: {refusal}", bare, bare, True
     return Row(
         coverage=Coverage(
             layer=reader.name,
-            operator=reader.operator,
+            operator=operator,
             scheme=text,
             bytes_before=before,
             bytes_after=after,
@@ -179,4 +185,5 @@ def _rewrite_layer(
         refused=refused,
         named=request.named,
         density=density,
+        fused=fused,
     )

@@ -59,6 +59,9 @@ constexpr float kRound = 12582912.0f;
   return from_bits(bits(magnitude) | (bits(x) & int32_t(0x80000000)));
 }
 
+// A float product sums the first half of its terms and the second half for themselves, each in order, and adds the two.
+inline int first_half(int k) { return (k + 1) / 2; }
+
 // Rounds a row of k floats to q (padded with zeros to a multiple of 64); gives its scale and the sum of q, in total
 // and for each block of `block` (0: no blocks).
 struct Rounded {

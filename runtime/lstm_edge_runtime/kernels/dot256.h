@@ -102,17 +102,28 @@ struct Dot256 {
     }
   }
 
+  // The sums of the two halves of k one after the other: the same bits in any batch.
   template <int NV, int M>
   static void dotf(const float* const* a, const float* w, int k, float* sums) {
+    const int half = first_half(k);
     for (int m = 0; m < M; ++m) {
-      __m256 s[2 * NV];
-      for (int i = 0; i < 2 * NV; ++i) s[i] = _mm256_setzero_ps();
-      const float* at = w;
-      for (int j = 0; j < k; ++j, at += NV * 16) {
-        const __m256 am = _mm256_set1_ps(a[m][j]);
-        for (int i = 0; i < 2 * NV; ++i) s[i] = _mm256_fmadd_ps(_mm256_load_ps(at + 8 * i), am, s[i]);
-      }
-      for (int i = 0; i < 2 * NV; ++i) _mm256_store_ps(sums + m * NV * 16 + 8 * i, s[i]);
+      partf<NV, false>(a[m], w, 0, half, sums + m * NV * 16);
+      partf<NV, true>(a[m], w, half, k, sums + m * NV * 16);
+    }
+  }
+
+  // Writes the sums of the products from first to last, or adds them to what is there.
+  template <int NV, bool Add>
+  static void partf(const float* a, const float* w, int first, int last, float* sums) {
+    w += size_t(first) * NV * 16;
+    __m256 s[2 * NV];
+    for (int i = 0; i < 2 * NV; ++i) s[i] = _mm256_setzero_ps();
+    for (int j = first; j < last; ++j, w += NV * 16) {
+      const __m256 am = _mm256_set1_ps(a[j]);
+      for (int i = 0; i < 2 * NV; ++i) s[i] = _mm256_fmadd_ps(_mm256_load_ps(w + 8 * i), am, s[i]);
+    }
+    for (int i = 0; i < 2 * NV; ++i) {
+      _mm256_store_ps(sums + 8 * i, Add ? _mm256_add_ps(_mm256_load_ps(sums + 8 * i), s[i]) : s[i]);
     }
   }
 };

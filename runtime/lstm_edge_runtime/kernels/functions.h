@@ -17,7 +17,7 @@ constexpr InstructionSet functions(const char* name) {
            {run_lstm<P::kInt8, K::kNone>, run_lstm<P::kInt8, K::kDiagonal>, run_lstm<P::kInt8, K::kFull>},
            {run_lstm<P::kInt4, K::kNone>, run_lstm<P::kInt4, K::kDiagonal>, run_lstm<P::kInt4, K::kFull>},
            {run_lstm<P::kSparse, K::kNone>, run_lstm<P::kSparse, K::kDiagonal>, run_lstm<P::kSparse, K::kFull>}},
-          {{},
+          {{run_gru<P::kFloat, false>, run_gru<P::kFloat, true>},
            {run_gru<P::kInt8, false>, run_gru<P::kInt8, true>},
            {run_gru<P::kInt4, false>, run_gru<P::kInt4, true>},
            {run_gru<P::kSparse, false>, run_gru<P::kSparse, true>}},

@@ -53,8 +53,18 @@ struct Isa {
 
   template <int NV, int M>
   static void dotf(const float* const* a, const float* w, int k, float* sums) {
+    const int half = first_half(k);
+    float upper[M * NV * kLanes];
+    partf<NV, M>(a, w, 0, half, sums);
+    partf<NV, M>(a, w, half, k, upper);
+    for (int i = 0; i < M * NV * kLanes; ++i) sums[i] += upper[i];
+  }
+
+  template <int NV, int M>
+  static void partf(const float* const* a, const float* w, int first, int last, float* sums) {
+    w += size_t(first) * NV * kLanes;
     for (int i = 0; i < M * NV * kLanes; ++i) sums[i] = 0.0f;
-    for (int i = 0; i < k; ++i, w += NV * kLanes) {
+    for (int i = first; i < last; ++i, w += NV * kLanes) {
       for (int m = 0; m < M; ++m) {
         for (int v = 0; v < NV * kLanes; ++v) sums[m * NV * kLanes + v] += w[v] * a[m][i];
       }

@@ -46,12 +46,16 @@ struct Linear {
 };
 
 // One call, dense float32: x [T, B, I], h [B, P], c [B, H], lengths [B] or null; y [T, B, P], h_out, c_out. GRU and RNN
-// have no c.
+// have no c. An h or c that is null is zeros. A step of y follows the one before `directions` times B · P floats later:
+// the directions of a layer stand side by side. A backward call takes x from each row's last step to its first, and y's
+// steps stand where x's do.
 struct Call {
   int steps, batch;
   const float *x, *h, *c;
   const int64_t* lengths;
   float *y, *h_out, *c_out;
+  int directions = 1;
+  bool backward = false;
 };
 
 // Runs the rows first..last of the batch, which are independent of all others.

@@ -90,10 +90,9 @@ void run_lstm(const Lstm& lstm, const Call& call, int first, int last) {
     if (K == Peephole::kFull) run.c_rows = make_rows<kFurther<P>>(scratch, run.rows, lstm.hidden);
     if (lstm.projected) run.gate_rows = make_rows<kFurther<P>>(scratch, run.rows, lstm.hidden);
   });
-  const size_t start = size_t(first) * lstm.hidden;
-  load_rows(run.c, call.c + start, run.rows, lstm.hidden);
+  load_rows(run.c, call.c, first, run.rows, lstm.hidden);
   std::memset(run.gate, 0, sizeof(float) * run.rows * run.cells);
   if constexpr (K == Peephole::kFull) prepare<kFurther<P>>(run.c_rows, run.c, run.cells, run.rows, lstm.p);
   run_steps<4>(lstm, run, [&](const float* z, int number) { lstm_step<P, K>(lstm, run, z, number); });
-  store_rows(call.c_out + start, run.c, run.rows, lstm.hidden);
+  store_rows(call.c_out + size_t(first) * lstm.hidden, run.c, run.rows, lstm.hidden);
 }

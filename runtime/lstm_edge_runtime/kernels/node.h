@@ -30,10 +30,12 @@ struct Operator : OrtCustomOp {
   Peephole peephole = Peephole::kNone;
   std::vector<int> input_types;
   std::vector<std::string> input_names;
+  std::vector<bool> optional;
 
-  void add(const char* input, int type) {
+  void add(const char* input, int type, bool may_be_absent = false) {
     input_names.push_back(input);
     input_types.push_back(type);
+    optional.push_back(may_be_absent);
   }
   void add_matrix(const std::string& matrix, Precision stored) {
     const int types[] = {kFloat, kInt8, kUint8, kInt8};

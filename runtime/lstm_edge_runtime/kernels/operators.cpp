@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "float_kernel.h"
 #include "linear_kernel.h"
 #include "recurrent_kernel.h"
 
@@ -89,7 +90,7 @@ void fill(Operator& op) {
   op.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return kFloat; };
   op.GetOutputTypeCount = [](const OrtCustomOp* o) { return self(o).outputs; };
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-  op.GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return 0; };
+  op.GetInputCharacteristic = [](const OrtCustomOp* o, size_t i) { return self(o).optional[i] ? kOptional : 0; };
   op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return 0; };
   op.GetInputMemoryType = [](const OrtCustomOp*, size_t) { return 0; };
   op.GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
@@ -169,6 +170,25 @@ std::unique_ptr<Operator> make_linear(Precision precision) {
   return op;
 }
 
+// The operators whose body is one ONNX LSTM (`variant`: with p) or GRU (`variant`: reset after the product).
+std::unique_ptr<Operator> make_float(bool lstm, bool variant, bool ragged) {
+  auto op = std::make_unique<Operator>();
+  op->make = lstm ? make<FloatLstmKernel> : make<FloatGruKernel>;
+  op->outputs = lstm ? 3 : 2;
+  op->ragged = ragged;
+  op->reset_after = !lstm && variant;
+  op->peephole = lstm && variant ? Peephole::kDiagonal : Peephole::kNone;
+  op->name = std::string(lstm ? "Lstm" : "Gru") + (variant ? lstm ? "Diagonal" : "ResetAfter" : "") +
+             (ragged ? "Ragged" : "") + (lstm ? "V2" : "V1");
+  op->add("x", kFloat);
+  op->add("h", kFloat, true);
+  if (lstm) op->add("c", kFloat, true);
+  if (ragged) op->add("lengths", kInt32);
+  for (const char* constant : {"w", "r", "b"}) op->add(constant, kFloat);
+  if (lstm && variant) op->add("p", kFloat);
+  return op;
+}
+
 std::vector<std::unique_ptr<Operator>> make_operators() {
   std::vector<std::unique_ptr<Operator>> operators;
   for (int variant = 0; variant < 12; ++variant) {
@@ -182,6 +202,9 @@ std::vector<std::unique_ptr<Operator>> make_operators() {
     }
   }
   for (Precision precision : {Precision::kInt8, Precision::kInt4}) operators.push_back(make_linear(precision));
+  for (int variant = 0; variant < 8; ++variant) {
+    operators.push_back(make_float(variant % 2, variant / 2 % 2, variant / 4));
+  }
   for (auto& op : operators) fill(*op);
   return operators;
 }

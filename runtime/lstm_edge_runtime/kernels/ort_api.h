@@ -51,6 +51,7 @@ constexpr uint32_t kShapeApi = 24;   // 1.24 has GetTensorElementTypeAndShapeDat
 
 enum ElementType { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
 constexpr int kInvalidArgument = 2;
+constexpr int kOptional = 1;  // of an input
 
 // Typed access to the table by position.
 class Api {
@@ -77,6 +78,7 @@ class Api {
 constexpr int kCreateCustomOpDomain = 26, kCustomOpDomainAdd = 27, kAddCustomOpDomain = 28;
 constexpr int kGetTensorMutableData = 51;
 constexpr int kGetTensorElementType = 60, kGetDimensionsCount = 61, kGetDimensions = 62, kGetTensorTypeAndShape = 65;
+constexpr int kInfoGetInt64 = 86, kInfoGetString = 87;
 constexpr int kContextGetInput = 90, kContextGetOutput = 91;
 constexpr int kReleaseStatus = 93, kReleaseShapeInfo = 99;
 constexpr int kInfoGetConstantInput = 249, kContextParallelFor = 274;

@@ -84,9 +84,15 @@ class Runtime {
     return static_cast<const T*>(memory);
   }
 
-  const OrtValue* input(const OrtKernelContext* context, size_t index) const {
+  // An input that may be absent: null then.
+  const OrtValue* optional_input(const OrtKernelContext* context, size_t index) const {
     const OrtValue* value = nullptr;
     check(api.call(kContextGetInput, context, index, &value));
+    return value;
+  }
+
+  const OrtValue* input(const OrtKernelContext* context, size_t index) const {
+    const OrtValue* value = optional_input(context, index);
     require(value != nullptr, "an input is missing");
     return value;
   }
@@ -105,9 +111,26 @@ class Runtime {
     return value;
   }
 
+  // Reads an attribute of a node; false where there is none of this type.
+  bool attribute(const OrtKernelInfo* info, const char* name, int64_t& value) const {
+    return has(api.call(kInfoGetInt64, info, name, &value));
+  }
+  bool attribute(const OrtKernelInfo* info, const char* name, std::string& text) const {
+    char characters[32];
+    size_t size = sizeof characters;  // with the zero that ends it
+    if (!has(api.call(kInfoGetString, info, name, static_cast<char*>(characters), &size))) return false;
+    text.assign(characters, size - 1);
+    return true;
+  }
+
   Api api;
 
  private:
+  bool has(OrtStatus* status) const {
+    if (status != nullptr) api.release(kReleaseStatus, status);
+    return status == nullptr;
+  }
+
   bool shape_reference_;
 };
 

@@ -18,12 +18,23 @@ struct Running {
   float* z;                     // [chunk][rows][width of w]: x · w + b
   float* h;                     // [rows][outputs]
 
-  // Whether a row's sequence still lasts.
-  bool inside(int row, int step) const {
-    if (call.lengths == nullptr) return true;
+  int64_t length(int row) const {
+    if (call.lengths == nullptr) return call.steps;
     int64_t length;
     std::memcpy(&length, call.lengths + first + row, sizeof length);
-    return step < length;
+    return length;
+  }
+  // Whether a row's sequence still lasts.
+  bool inside(int row, int step) const { return call.lengths == nullptr || step < length(row); }
+  // Which step of the caller's arrays a row's step is.
+  size_t place(int row, int step) const {
+    return call.backward && inside(row, step) ? int(length(row)) - 1 - step : step;
+  }
+  const float* x(int row, int step, int inputs) const {
+    return call.x + (place(row, step) * call.batch + first + row) * inputs;
+  }
+  float* y(int row, int step, int outputs) const {
+    return call.y + (place(row, step) * call.directions * call.batch + first + row) * outputs;
   }
 
   template <Precision P>
@@ -37,12 +48,12 @@ struct Running {
   }
 };
 
-// Copies a state between the dense rows of a caller's array and padded ones.
-inline void load_rows(float* padded_rows, const float* dense, int rows, int size) {
+// Copies a state between the dense rows of a caller's array and padded ones; the rows of null are zeros.
+inline void load_rows(float* padded_rows, const float* dense, int first, int rows, int size) {
   const size_t stride = padded_floats(size);
   std::memset(padded_rows, 0, sizeof(float) * rows * stride);
-  for (int row = 0; row < rows; ++row) {
-    std::memcpy(padded_rows + row * stride, dense + size_t(row) * size, sizeof(float) * size);
+  for (int row = 0; row < rows && dense != nullptr; ++row) {
+    std::memcpy(padded_rows + row * stride, dense + size_t(first + row) * size, sizeof(float) * size);
   }
 }
 inline void store_rows(float* dense, const float* padded_rows, int rows, int size) {
@@ -67,23 +78,25 @@ template <Precision P, typename Use>
 template <int NV, typename Step>
 void run_steps(const Recurrent& layer, const Running& run, const Step& step) {
   const Call& call = run.call;
-  load_rows(run.h, call.h + size_t(run.first) * layer.outputs, run.rows, layer.outputs);
+  load_rows(run.h, call.h, run.first, run.rows, layer.outputs);
   for (int start = 0; start < call.steps; start += run.chunk) {
     const int steps = std::min(run.chunk, call.steps - start);
     with_precision(layer.w.precision, [&](auto stored) {
       constexpr Precision kStored = decltype(stored)::value;
       for (int t = 0; t < steps; ++t) {
-        const float* x = call.x + (size_t(start + t) * call.batch + run.first) * layer.inputs;
-        prepare<kStored>(run.x_rows + t * run.rows, x, layer.inputs, run.rows, layer.w);
+        for (int row = 0; row < run.rows; ++row) {
+          const float* x = run.x(row, start + t, layer.inputs);
+          prepare<kStored>(run.x_rows + t * run.rows + row, x, layer.inputs, 1, layer.w);
+        }
       }
       affine<kStored, NV>(layer.w, layer.bias.get(), run.x_rows, steps * run.rows, run.z);
     });
     for (int t = 0; t < steps; ++t) {
       step(run.z + t * run.rows * layer.w.width(), start + t);
-      float* y = call.y + (size_t(start + t) * call.batch + run.first) * layer.outputs;
-      store_rows(y, run.h, run.rows, layer.outputs);
       for (int row = 0; row < run.rows; ++row) {
-        if (!run.inside(row, start + t)) std::memset(y + size_t(row) * layer.outputs, 0, sizeof(float) * layer.outputs);
+        float* y = run.y(row, start + t, layer.outputs);
+        if (run.inside(row, start + t)) store_rows(y, run.h + row * run.outputs, 1, layer.outputs);
+        else std::memset(y, 0, sizeof(float) * layer.outputs);
       }
     }
   }
