@@ -76,17 +76,24 @@ class OnnxStep:
 
 
 def bound(opened: Any, feeds: dict[str, Array]) -> Any:
-    """Return a call of a session with inputs and outputs bound to fixed memory."""
-    binding = opened.io_binding()
+    """Return a call of a session with inputs and outputs bound to fixed memory.
+
+    It calls the native session with options made once: the Python class around it adds 0.3 µs, without options
+    onnxruntime makes its own in each run, and its class takes 24 µs to check options that it is given.
+    """
+    import onnxruntime
+
+    binding, options = opened.io_binding(), onnxruntime.RunOptions()
     kept = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
     for name, array in kept.items():
         binding.bind_cpu_input(name, array)
     for output in opened.get_outputs():
         binding.bind_output(output.name)
+    run, handle = opened._sess.run_with_iobinding, binding._iobinding
 
     def call() -> None:
         assert kept  # the arrays live as long as the call
-        opened.run_with_iobinding(binding)
+        run(handle, options)
 
     return call
 

@@ -2,7 +2,8 @@
 
 ``python benchmarks/peers/run.py`` prints the tables, ``--write`` puts them into docs/peers.md. The environments and
 the converted models are kept in .cache/peers; the first run makes them, and then takes about twenty minutes longer.
-``--quick`` measures one small case with few calls: it shows that everything runs, and its times mean nothing.
+``--quick`` makes few calls, on the smallest size unless ``--sizes`` says otherwise: it shows that everything runs, and
+its times mean nothing.
 """
 
 import argparse
@@ -37,8 +38,8 @@ def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="put the tables into docs/peers.md")
-    parser.add_argument("--quick", action="store_true", help="one small case and few calls")
-    parser.add_argument("--sizes", default="0123", help="sizes to measure, as digits 0 to 3")
+    parser.add_argument("--quick", action="store_true", help="few calls: the times mean nothing")
+    parser.add_argument("--sizes", help="sizes to measure, as digits 0 to 3; default: all, with --quick the first")
     parser.add_argument("--cells", default=",".join(CELLS), help="cells to measure")
     parser.add_argument("--peers", default=",".join(peer_names()), help="peers to measure beside this project")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of environments and converted models")
@@ -71,7 +72,7 @@ def main() -> None:
     few = [entry for entry in PUBLISHED if entry in entries]
     cache = chosen.cache.resolve()
     peers = Peers(pythons=interpreters(names, cache), models=cache / "models")
-    sizes = [SIZES[0]] if chosen.quick else [SIZES[int(digit)] for digit in chosen.sizes]
+    sizes = [SIZES[int(digit)] for digit in chosen.sizes or ("0" if chosen.quick else "0123")]
     plans = QUICK if chosen.quick else {"step": STEP_PLAN, "sequence": SEQUENCE_PLAN}
     start, results, skipped = time.monotonic(), {}, []
     for cell in chosen.cells.split(","):
