@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -52,7 +52,11 @@ test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte 
 test-avx2: $(VENV)/ready $(LIBRARY)  ## compare the kernels and int8 convolutions byte for byte on an emulated processor without VNNI (four minutes)
 	tests/kernels/avx2.sh $(BIN)/python
 
-test-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
+test-docs-convolutions: $(VENV)/ready $(LIBRARY)  ## regenerate the tables in docs/convolutions.md (five minutes, a quiet machine; needs GTCRN's files, see docs/denoiser.md)
+	$(BIN)/python benchmarks/silero.py --fetch
+	$(BIN)/python benchmarks/convolutions.py --write
+
+silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
 

@@ -94,7 +94,10 @@ def take_convolutions(
         apply(model, {choice.key: choice.rounded for choice in choices if choice.rounded is not None})
     left = [choice for choice in choices if choice.rounded is None]
     if left:
-        reasons = "; ".join(f"{choice.reader.name} ({choice.reason})" for choice in left)
+        names: dict[str, list[str]] = {}
+        for choice in left:
+            names.setdefault(choice.reason, []).append(choice.reader.name)
+        reasons = "; ".join(f"{', '.join(same)} ({reason})" for reason, same in names.items())
         say(
             f"{len(choices) - len(left)} of {len(choices)} convolutions are int8. Left float32: {reasons}. "
             "--convolutions required takes all that can be, --part NAME=int8:static one"
