@@ -160,7 +160,7 @@ docs-caches: $(VENV)/ready $(LIBRARY)  ## regenerate the table of forms in docs/
 silero: $(VENV)/ready $(LIBRARY)  ## regenerate the table in docs/silero.md
 	$(BIN)/python benchmarks/silero.py --write
 
-bench-kernels: $(LIBRARY)  ## compare the kernels with onnxruntime and with their limits (three minutes, a quiet machine)
+bench-kernels: $(LIBRARY)  ## compare the kernels with onnxruntime and with their limits (four minutes, a quiet machine)
 	$(BIN)/python benchmarks/kernels.py
 
 bench-peers: $(VENV)/ready $(LIBRARY)  ## compare with every other runtime and fill docs/peers.md (ten minutes, a quiet machine; half an hour the first time)

@@ -38,6 +38,8 @@ class Files:
     dynamic: Path
     full: Path
     full_int8: Path
+    projected: Path
+    projected_int8: Path
 
     def items(self) -> Iterator[tuple[str, Path]]:
         """Return names and paths."""
@@ -52,10 +54,12 @@ def make_files(folder: Path, inputs: int, hidden: int) -> Files:
     standard = LSTM(inputs, hidden, LAYERS).eval()
     full = LSTM(inputs, hidden, LAYERS, peephole="full").eval()
     example = torch.randn(5, 2, inputs)
-    for module, path in ((standard, files.float32), (full, files.full)):
+    projected = torch.nn.LSTM(inputs, hidden, LAYERS, proj_size=hidden // 2).eval()
+    for module, path in ((standard, files.float32), (full, files.full), (projected, files.projected)):
         export(module, example, path)
     quantize(files.float32, files.int8)
     quantize(files.full, files.full_int8)
+    quantize(files.projected, files.projected_int8)
     quantize(files.float32, files.int4, scheme=Scheme(kind="int4", block=32))
     quantize(files.float32, files.int4_wide, scheme=Scheme(kind="int4", block=128))
     quantize_dynamic(files.float32, files.dynamic, weight_type=QuantType.QInt8)
@@ -95,7 +99,7 @@ def signal_to_noise(files: Files, inputs: int, hidden: int) -> NoiseRow:
     """Compare every quantized form with float32 on the same random sequences."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal((100, 4, inputs)).astype(np.float32)
-    answers = {name: _answer(path, x) for name, path in files.items() if not name.startswith("full")}
+    answers = {name: _answer(path, x) for name, path in files.items() if not name.startswith(("full", "projected"))}
     signal = float(np.sum(answers["float32"] ** 2))
 
     def ratio(name: str) -> float:

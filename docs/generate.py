@@ -73,9 +73,10 @@ One utterance is 0.27 points; int8 may lose at most one utterance against float3
 ## The fused kernels against onnxruntime
 
 `make bench-kernels` (`benchmarks/kernels.py`). "Ours" and "other" are medians in microseconds of the two sides that the
-first column names. "At most" is the limit that the project set for the ratio. "Reading" is the time of reading the
-weights once, at the bandwidth measured for a block of their size. It is an indication and not a bound, because past the
-last-level cache it varies from run to run. The limits apply to a machine with AVX-512 VNNI.
+first column names; sparse layers keep a third of the blocks of W and R. "At most" is the limit that the project set for
+the ratio, and "goal" what it aims at. "Reading" is the time of reading the weights once, at the bandwidth measured for
+a block of their size. It is an indication and not a bound, because past the last-level cache it varies from run to run.
+The limits apply to a machine with AVX-512 VNNI.
 
 {kernels}
 """
