@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from lstm_edge.layers import LSTM
     from lstm_edge.recurrent import Recurrent
     from lstm_edge.sparsity import BlockSparsity
-    from lstm_edge.training import train_classifier, train_forecaster, train_language_model, train_tagger
+    from lstm_edge.training import (
+        distillation_loss,
+        train_classifier,
+        train_forecaster,
+        train_language_model,
+        train_tagger,
+    )
     from lstm_edge.training.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
     from lstm_edge_runtime.errors import (
         ArtifactError,
@@ -79,6 +85,7 @@ __all__ = [
     "bench",
     "check",
     "check_data",
+    "distillation_loss",
     "export",
     "front_end",
     "inspect",
@@ -113,7 +120,8 @@ _HOME = {
     "check_data": "lstm_edge.commands.data",
     **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge.commands.device"),
     **dict.fromkeys(
-        ("train_classifier", "train_forecaster", "train_language_model", "train_tagger"), "lstm_edge.training"
+        ("distillation_loss", "train_classifier", "train_forecaster", "train_language_model", "train_tagger"),
+        "lstm_edge.training",
     ),
     **{name: "lstm_edge_runtime.errors" for name in __all__ if name.endswith("Error")},
 }

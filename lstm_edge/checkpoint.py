@@ -29,7 +29,16 @@ from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.reading import parse_json, translated
 from lstm_edge_runtime.writing import write_atomically
 
-__all__ = ["CHECKPOINT_KEY", "KINDS", "VERSION", "Model", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
+__all__ = [
+    "CHECKPOINT_KEY",
+    "KINDS",
+    "VERSION",
+    "Model",
+    "checkpoint_bytes",
+    "load_checkpoint",
+    "load_checkpoint_of",
+    "save_checkpoint",
+]
 
 Model = SequenceClassifier | SequenceTagger | SequenceForecaster | LanguageModel
 M = TypeVar("M", SequenceClassifier, SequenceTagger, SequenceForecaster, LanguageModel)
@@ -53,11 +62,20 @@ def save_checkpoint(model: Model, path: str | Path) -> None:
         InputError: ``model`` is not a ready-made model.
         OutputError: the file cannot be written.
     """
+    write_atomically(path, checkpoint_bytes(model))
+
+
+def checkpoint_bytes(model: Model) -> bytes:
+    """Return the file that ``save_checkpoint`` writes.
+
+    Raises:
+        InputError: ``model`` is not a ready-made model.
+    """
     kind = _kind_of(model)
     description = {"version": VERSION, "kind": kind, "config": model.config.to_json()}
     metadata = {CHECKPOINT_KEY: json.dumps(description, sort_keys=True, ensure_ascii=False, allow_nan=False)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomically(path, save(tensors, metadata=metadata))
+    return save(tensors, metadata=metadata)
 
 
 def load_checkpoint(path: str | Path) -> Model:

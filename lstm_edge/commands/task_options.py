@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["OPTIONS", "REQUIRED", "RUN", "TASK_OPTIONS"]
+__all__ = ["OPTIONS", "REQUIRED", "RUN", "TASK_OPTIONS", "TEACHING"]
 
 # Required by every task; then the options that decide where a training reads, starts and writes.
 REQUIRED = ("data", "output")
@@ -25,6 +25,9 @@ RUN = (
     "resume",
     "plot",
 )
+
+# The options of distillation; the last two are for the first.
+TEACHING = ("teacher", "temperature", "alpha")
 
 # In the order of `--help`; None: the library decides.
 OPTIONS: Mapping[str, Any] = MappingProxyType(
@@ -79,6 +82,9 @@ OPTIONS: Mapping[str, Any] = MappingProxyType(
         "sparse_end": 0.6,
         "sparse_diagonal": False,
         "start": None,
+        "teacher": None,
+        "temperature": None,
+        "alpha": None,
         "seed": 0,
         "threads": 1,
         "resume_file": None,
@@ -121,7 +127,7 @@ TASK_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "classification": _task(_TEXT_ONLY, {"bucket": False, "pack": True, "input_noise": 1.2}),
         "tagging": _task(_TEXT_ONLY | {"front_end"}, {}),
-        "forecast": _task(_TEXT_ONLY | {"front_end", "label_smoothing"}, {"loss": "mse"}),
+        "forecast": _task(_TEXT_ONLY | {"front_end", "label_smoothing", *TEACHING}, {"loss": "mse"}),
         "language-model": _task(
             _SEQUENCES_ONLY,
             {

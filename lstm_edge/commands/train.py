@@ -8,11 +8,12 @@ from typing import Any, Literal, cast
 
 from lstm_edge.amounts import parse_amount
 from lstm_edge.checkpoint import load_checkpoint_of, save_checkpoint
-from lstm_edge.commands.task_options import RUN, TASK_OPTIONS
+from lstm_edge.commands.task_options import RUN, TASK_OPTIONS, TEACHING
 from lstm_edge.data import Columns, Dataset, Missing, Task, load, table_options
 from lstm_edge.training import (
     TASKS,
     Checkpoint,
+    Distillation,
     Epoch,
     LanguageOptions,
     TrainingReport,
@@ -22,6 +23,7 @@ from lstm_edge.training import (
 from lstm_edge.training.corpus import check_device_bytes, load_corpus
 from lstm_edge.training.distributed import is_main, process_group
 from lstm_edge.training.models import LanguageModel, LanguageModelConfig
+from lstm_edge.training.models.distilled import check_alpha, check_temperature
 from lstm_edge.training.plot import check_plot
 from lstm_edge.training.record import TaskName
 from lstm_edge.training.sequences import check_sizes
@@ -91,6 +93,9 @@ def train(
     sparse_end: float | None = None,
     sparse_diagonal: bool | None = None,
     start: AnyPath | None = None,
+    teacher: AnyPath | None = None,
+    temperature: float | None = None,
+    alpha: float | None = None,
     seed: int = 0,
     threads: int | None = None,
     resume_file: AnyPath | None = None,
@@ -164,6 +169,10 @@ def train(
         sparse_diagonal: keep the blocks on the diagonals of the recurrent matrices before all others.
         threads: PyTorch's threads.
         start: a trained ``.safetensors`` model of the same task and sizes to start from.
+        teacher: a trained ``.safetensors`` model of the same task, inputs and labels or vocabulary, of any size, to
+            learn from besides the targets (``lstm_edge.distillation_loss``).
+        temperature: divisor of both models' logits in that loss, 0.01 to 1000; None: 2.
+        alpha: share of the teacher in the loss, 0 to 1; None: 0.5.
         seed: random seed of the initial weights, the order, the noise and the held-out part.
         resume_file: file of the training state during training; by default ``output`` with ``.resume`` appended.
         resume: continue an interrupted training from that file.
@@ -179,7 +188,7 @@ def train(
         InputError: the task does not have an option, an option is out of its range, the loss became infinite or NaN, or
             there is nothing to resume.
         DataError: the data cannot be loaded, or does not fit the task.
-        ArtifactError: ``start`` or the state is damaged, or belongs to another training.
+        ArtifactError: ``start``, ``teacher`` or the state is damaged, or belongs to another training.
         OutputError: a file cannot be written, or an interrupted training would be lost.
     """
     # This must stay the first statement: locals() then holds the arguments and nothing else.
@@ -223,7 +232,7 @@ class _Run:
         return values | ({"clip_norm": values["clip_norm"] or None} if "clip_norm" in values else {})
 
     def watched(self, model: Any) -> dict[str, Any]:
-        """Return the seed, the callbacks, the state and the model to start from as keyword arguments."""
+        """Return the seed, the callbacks, the state, the model to start from and the teacher as keyword arguments."""
         start = self.given.get("start")
         if start is not None:
             self.say(f"starting from {start}")
@@ -231,7 +240,16 @@ class _Run:
         loaded = None if start is None else load_checkpoint_of(model, start)
         if loaded is not None and loaded.config.sparse is not None and "sparse" not in self.given:
             self.say(f"{start} is sparse; without --sparse this training fills its zero blocks again")
-        return watched | {"seed": self.seed, "checkpoint": self.checkpoint, "start": loaded}
+        watched |= {"seed": self.seed, "checkpoint": self.checkpoint, "start": loaded}
+        return watched | {"distillation": self._distillation(model)}
+
+    def _distillation(self, model: Any) -> Distillation | None:
+        numbers = {name: self.given[name] for name in ("temperature", "alpha") if name in self.given}
+        if "teacher" not in self.given:
+            return None
+        found = Distillation.read(self.given["teacher"], model, **numbers)
+        self.say(f"learning from {found.name}, temperature {found.temperature:g}, alpha {found.alpha:g}")
+        return found
 
 
 def check_output(output: Path) -> None:
@@ -252,7 +270,13 @@ def _check_options(task: str, given: Mapping[str, Any]) -> None:
         raise InputError(f"task {task!r}: unknown; expected one of {', '.join(TASK_OPTIONS)}")
     for name in given:
         if name not in TASK_OPTIONS[task] and name not in RUN[:2]:
-            raise InputError(f"{name} is not an option of {task}; leave it out")
+            why = ": a forecaster has no logits to learn from" if name in TEACHING else ""
+            raise InputError(f"{name} is not an option of {task}{why}; leave it out")
+    for name, check in (("temperature", check_temperature), ("alpha", check_alpha)):
+        if name in given and "teacher" not in given:
+            raise InputError(f"--{name} is for --teacher: give a teacher, or leave it out")
+        if name in given:
+            check(given[name])
 
 
 def _open(task: TaskName, given: Mapping[str, Any], callbacks: Mapping[str, Any]) -> _Run:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lstm_edge.data.text import text_batches
 from lstm_edge.sparsity import measure
 from lstm_edge.training import distributed
+from lstm_edge.training.distillation import Distillation, Teacher, distilled
 from lstm_edge.training.loop import Batch, Watch
 from lstm_edge.training.losses import check_loss, cross_entropy
 from lstm_edge.training.models import LanguageModel, LanguageModelConfig
@@ -46,18 +47,22 @@ class LanguageTask:
     name: TaskName = "language-model"
     noisy = False
 
-    def __init__(self, train: Ids, held_out: Ids, options: LanguageOptions, *, seed: int = 0) -> None:
+    def __init__(
+        self, train: Ids, held_out: Ids, options: LanguageOptions, *, seed: int = 0, teacher: Teacher | None = None
+    ) -> None:
         self.train = train
         self.held_out = held_out
         self.options = options
         self.seed = seed
         self.updates = -(-((len(train) - 1) // options.batch_size) // options.window)
         self.criterion = cross_entropy(options.label_smoothing)
+        self.teacher = teacher
         self._state: LstmState | None = None
+        self._teacher_state: LstmState | None = None
 
     def batches(self, number: int) -> Iterator[Batch]:
         """Yield the windows from the beginning of the rows to their end; ``number`` decides which rows are reset."""
-        self._state = None
+        self._state = self._teacher_state = None
         mine = slice(distributed.rank(), None, distributed.processes())
         # Seeded by the epoch, so a resumed training, which starts at an epoch, draws the same resets. Every process
         # draws for all rows, so the resets do not depend on the number of processes.
@@ -65,22 +70,20 @@ class LanguageTask:
         for x, y in _windows(self.train, self.options.batch_size, self.options.window, mine):
             if self.options.reset_probability:
                 drawn = generator.random(self.options.batch_size) < self.options.reset_probability
-                self._reset(torch.from_numpy(drawn[mine]))
+                rows = torch.from_numpy(drawn[mine])
+                self._state, self._teacher_state = _reset(self._state, rows), _reset(self._teacher_state, rows)
             total = y.numel() * distributed.processes()
             yield Batch(x=x, y=y, lengths=None, count=y.numel(), total=total, items=total)
 
-    def _reset(self, rows: Tensor) -> None:
-        """Replace the carried state by the initial state, zeros, where ``rows``, bool ``[B]``, is true."""
-        if self._state is not None:
-            h, c = self._state
-            # A product with 0 would keep NaN.
-            self._state = (h.masked_fill(rows[:, None], 0.0), c.masked_fill(rows[:, None], 0.0))
-
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy of a window in nats; the state continues from the previous window."""
+        """Return the mean loss of a window in nats; both states continue from the previous window."""
         logits, (h, c) = _run(model, batch.x, self._state)
         self._state = (h.detach(), c.detach())
-        return self.criterion(logits, batch.y)
+        hard = self.criterion(logits, batch.y)
+        if self.teacher is None:
+            return hard
+        answers, self._teacher_state = self.teacher.run(batch.x, self._teacher_state)
+        return self.teacher.blend(hard, logits, answers, batch.y)
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
         """Return the mean cross-entropy of the held-out text in nats, and its perplexity."""
@@ -107,6 +110,7 @@ def train_language_model(
     on_progress: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
     start: LanguageModel | None = None,
+    distillation: Distillation | None = None,
 ) -> tuple[LanguageModel, TrainingReport]:
     """Train a language model; without ``max_minutes`` the same arguments and threads give the same weights.
 
@@ -121,14 +125,15 @@ def train_language_model(
         on_progress: called after every update with (updates done, updates at most).
         checkpoint: the file of the training state, written after every epoch; it stays after the training.
         start: a trained model of the same configuration to start from.
+        distillation: a teacher: a trained model of the same vocabulary, of any size.
 
     Returns:
         The model in evaluation mode, and the report.
 
     Raises:
         DataError: a text is not an int64 array, is too short, or has ids outside the model's vocabulary.
-        InputError: ``seed`` is out of its range, the loss became infinite or NaN, or ``start`` has another
-            configuration.
+        InputError: ``seed`` is out of its range, the loss became infinite or NaN, ``start`` has another
+            configuration, or the teacher another vocabulary.
         ArtifactError: the checkpoint is damaged, or belongs to another training.
         OutputError: the checkpoint cannot be written, or an interrupted training would be lost.
     """
@@ -141,10 +146,11 @@ def train_language_model(
             f"training: batch_size is {options.batch_size}, expected a multiple of the {distributed.processes()} "
             "processes"
         )
-    config = prepare(config, options, start)
+    config = distilled(prepare(config, options, start), distillation)
     watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
     check_run(seed, watch)
-    task = LanguageTask(train, held_out, options, seed=seed)
+    teacher = None if distillation is None else Teacher(distillation)
+    task = LanguageTask(train, held_out, options, seed=seed, teacher=teacher)
     identity: dict[str, Any] = {"seed": seed, "config": config.to_json(), "data": fingerprint(train, held_out)}
     model, history, seconds = run_training(
         lambda: LanguageModel(config), task, options, identity, watch=watch, start=start
@@ -191,6 +197,15 @@ def check_ids(what: str, ids: Any, tokens: int, *, least: int, why: str) -> None
     if ids.min() < 0 or ids.max() >= tokens:
         wrong = int(np.argmax((ids < 0) | (ids >= tokens)))
         raise DataError(f"data {what}: token {wrong} has the id {ids[wrong]}, expected 0 to {tokens - 1}")
+
+
+def _reset(state: LstmState | None, rows: Tensor) -> LstmState | None:
+    """Replace a carried state by the initial state, zeros, where ``rows``, bool ``[B]``, is true."""
+    if state is None:
+        return None
+    h, c = state
+    # A product with 0 would keep NaN.
+    return h.masked_fill(rows[:, None], 0.0), c.masked_fill(rows[:, None], 0.0)
 
 
 def _run(model: nn.Module, ids: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:

@@ -98,6 +98,7 @@ class TrainingReport:
             ("epochs, best / run", f"{self.best.number} / {len(self.history)}"),
             *self._awareness(),
             *self._density(),
+            *([] if self.config.distilled is None else [("distilled from", str(self.config.distilled))]),
             *self._quality(),
             ("gradient norm, last epoch mean / max", self._norms()),
             (f"{self.unit} a second", f"{speed:,.0f}"),

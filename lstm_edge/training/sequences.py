@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lstm_edge.data import Dataset, bucketed_batches, collate
 from lstm_edge.sparsity import measure
 from lstm_edge.training import distributed
+from lstm_edge.training.distillation import Teacher
 from lstm_edge.training.holdout import class_name, only_held_out, split_sequences
 from lstm_edge.training.loop import Batch, Watch, fit
 from lstm_edge.training.losses import IGNORED, Criterion, Measure
@@ -63,6 +64,7 @@ class SequenceTask:
         *,
         seed: int,
         noisy: bool,
+        teacher: Teacher | None = None,
     ) -> None:
         self.name: TaskName = name
         self.train = train
@@ -71,6 +73,7 @@ class SequenceTask:
         self.options = options
         self.seed = seed
         self.noisy = noisy
+        self.teacher = teacher
         self.updates = -(-len(train) // options.batch_size)
 
     def batches(self, number: int) -> Iterator[Batch]:
@@ -100,7 +103,11 @@ class SequenceTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss of a batch."""
-        return self.judgement.train(model(batch.x, batch.lengths), batch.y)
+        answers = model(batch.x, batch.lengths)
+        hard = self.judgement.train(answers, batch.y)
+        if self.teacher is None:
+            return hard
+        return self.teacher.blend(hard, answers, self.teacher.answer(batch.x, batch.lengths), batch.y)
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
         """Return the mean loss and the metric of the held-out set, padded after each row and never truncated."""

@@ -17,7 +17,7 @@ __all__ = ["prepare"]
 C = TypeVar("C", bound=RecurrentConfig)
 
 # Fields that may differ from the model that training starts from: they concern training, not the architecture.
-HOW = ("dropout", "input_noise", "trained_for", "sparse")
+HOW = ("dropout", "input_noise", "trained_for", "sparse", "distilled")
 
 
 def prepare(config: C, options: TrainingOptions, start: nn.Module | None) -> C:

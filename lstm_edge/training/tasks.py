@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lstm_edge.data import Dataset, Task
+from lstm_edge.training.distillation import Distillation, Teacher, distilled
 from lstm_edge.training.loop import Watch
 from lstm_edge.training.losses import accuracy, check_loss, cross_entropy, value_error, value_loss
 from lstm_edge.training.models import (
@@ -77,6 +78,7 @@ class SequenceTraining(Generic[C, M]):
         on_progress: Callable[[int, int], None] | None = None,
         checkpoint: Checkpoint | None = None,
         start: M | None = None,
+        distillation: Distillation | None = None,
     ) -> tuple[M, TrainingReport]:
         """Train a model; the same arguments give the same weights, bit for bit, on the same machine.
 
@@ -95,6 +97,8 @@ class SequenceTraining(Generic[C, M]):
             on_progress: called after every update with (updates done, updates at most).
             checkpoint: the file of the training state, written after every epoch; it stays after the training.
             start: a trained model of the same configuration; training starts with its weights and its statistics.
+            distillation: a teacher for classification and tagging: a trained model of the same task, features and
+                labels, of any size.
 
         Returns:
             The model in evaluation mode, and the report.
@@ -102,7 +106,7 @@ class SequenceTraining(Generic[C, M]):
         Raises:
             DataError: ``dataset`` has no targets of the task, or other sizes than ``config``.
             InputError: ``seed`` is out of its range, the task does not have the loss, the loss became infinite or NaN,
-                or ``start`` has another configuration.
+                ``start`` has another configuration, or the teacher other inputs or outputs.
             ArtifactError: the checkpoint is damaged, or belongs to another training.
             OutputError: the checkpoint cannot be written, or an interrupted training would be lost.
         """
@@ -112,12 +116,13 @@ class SequenceTraining(Generic[C, M]):
         sizes = {name: (getattr(dataset, name), getattr(config, name)) for name in ("features", config.outputs_are)}
         check_sizes(dataset, self.task, sizes)
         check_loss(options.loss, self.task)
-        config = prepare(config, options, start)
+        config = distilled(prepare(config, options, start), distillation)
         watch = Watch(on_epoch=on_epoch, on_progress=on_progress, checkpoint=checkpoint)
         check_run(seed, watch)
         train, held_out = split(dataset, validation, options, seed=seed)
         judgement, metric = _judgement(train, options)
-        task = SequenceTask(self.task, train, held_out, judgement, options, seed=seed, noisy=config.input_noise > 0)
+        noisy, teacher = config.input_noise > 0, None if distillation is None else Teacher(distillation)
+        task = SequenceTask(self.task, train, held_out, judgement, options, seed=seed, noisy=noisy, teacher=teacher)
 
         def make_model() -> M:
             model = self.model(config)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 SEQUENCES = ("train classification", "train tagging", "train forecast")
 TRAIN = (*SEQUENCES, "train language-model")
+LOGITS = ("train classification", "train tagging", "train language-model")
 
 
 class Row(NamedTuple):
@@ -24,6 +25,7 @@ MEANINGS = {
             "quantize",
         ),
     ),
+    "--alpha": Row("number", "Share of the teacher in the loss.", LOGITS),
     "--batch-axis": Row("text", "Name of the inputs' axis that is the batch.", ("export", "adopt")),
     "--batch-size": Row(
         "integer",
@@ -356,7 +358,8 @@ MEANINGS = {
     "--storage": Row("text", "Database of the trials.", ("select",)),
     "--stream": Row("flag", "Run line by line from standard input.", ("run",)),
     "--task": Row("choice", "What the targets are for.", ("select", "data check", "export", "adopt")),
-    "--temperature": Row("number", "How bold the drawn tokens are.", ("run",)),
+    "--teacher": Row("path", "Trained model that a smaller one learns from.", LOGITS),
+    "--temperature": Row("number", "Divisor of logits before the softmax.", ("run", *LOGITS)),
     "--targets": Row(
         "text",
         "The file of the targets, for data in a file of one array.",

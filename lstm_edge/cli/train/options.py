@@ -209,6 +209,17 @@ KINDS: dict[str, Any] = {
         "--from",
         metavar="MODEL",
     ),
+    "teacher": _option(
+        Path | None,
+        TRAINING,
+        "Distillation: learn also from this trained `.safetensors` model of the same task, inputs and outputs, of any "
+        "size.",
+        metavar="MODEL",
+    ),
+    "temperature": _option(
+        float | None, TRAINING, "Divides the logits of teacher and student, 0.01 to 1000. By default 2."
+    ),
+    "alpha": _option(float | None, TRAINING, "Share of the teacher in the loss, 0 to 1. By default 0.5."),
     "seed": _option(int, TRAINING, "Random seed of the initial weights, the order, the noise and the held-out part."),
     "resume_file": _option(
         Path | None, RUN, "File of the training state during training. By default OUTPUT with `.resume` appended."

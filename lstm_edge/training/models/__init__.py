@@ -1,5 +1,6 @@
 """Ready-made models around ``lstm_edge.layers.LSTM``: one for each task of ``lstm-edge train``."""
 
+from lstm_edge.training.models.distilled import Distilled
 from lstm_edge.training.models.language import LanguageModel, LanguageModelConfig
 from lstm_edge.training.models.recurrent import RecurrentConfig, set_forget_bias
 from lstm_edge.training.models.sequence import (
@@ -15,6 +16,7 @@ from lstm_edge.training.models.sequence import (
 
 __all__ = [
     "ClassifierConfig",
+    "Distilled",
     "ForecasterConfig",
     "LanguageModel",
     "LanguageModelConfig",

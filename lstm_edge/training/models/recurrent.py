@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, get_args
 from torch import nn
 
 from lstm_edge.layers import LSTM, Peephole
+from lstm_edge.training.models.distilled import Distilled
 from lstm_edge_runtime.card import stored_scheme
 from lstm_edge_runtime.errors import InputError
 
@@ -26,7 +27,7 @@ __all__ = [
 LARGEST_SIZE = 16384
 MOST_LAYERS = 32
 # Keys that checkpoints of version 0.1 lack; the defaults give the behaviour of 0.1.
-LATER_KEYS = frozenset({"projection", "trained_for", "sparse"})
+LATER_KEYS = frozenset({"projection", "trained_for", "sparse", "distilled"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class RecurrentConfig:
     below ``hidden``; 0: no projection. ``dropout``: dropout probability between the layers and before the last linear
     layer, 0 or more and below 1. ``trained_for``: the scheme of quantization-aware training (``int8``, ``int4:32``,
     ``int4:128:zero``), which training sets; None without it. ``sparse``: the densities to which training pruned the
-    recurrent layers (``0.33``, ``0.33,w=1``); None without pruning.
+    recurrent layers (``0.33``, ``0.33,w=1``); None without pruning. ``distilled``: the teacher and its weight in the
+    loss, which training sets; None without a teacher.
 
     Raises:
         InputError: a value has the wrong type or is out of its range.
@@ -53,6 +55,7 @@ class RecurrentConfig:
     dropout: float = 0.0
     trained_for: str | None = None
     sparse: str | None = None
+    distilled: Distilled | None = None
 
     def __post_init__(self) -> None:
         check_integer(self.noun, "hidden", self.hidden, 1, LARGEST_SIZE)
@@ -69,14 +72,18 @@ class RecurrentConfig:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise InputError(f"{self.noun}: {name} is {value!r}, expected text or null")
+        if self.distilled is not None and not isinstance(self.distilled, Distilled):
+            raise InputError(f"{self.noun}: distilled is {self.distilled!r}, expected a Distilled or None")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON values; ``trained_for`` and ``sparse`` only if they are not None."""
+        """Return the configuration as JSON values; what training sets only if it is not None."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("trained_for", "sparse"):
+        for name in ("trained_for", "sparse", "distilled"):
             # Versions that do not know a key refuse it.
             if values[name] is None:
                 del values[name]
+        if self.distilled is not None:
+            values["distilled"] = self.distilled.to_json()
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -99,6 +106,8 @@ class RecurrentConfig:
                 arguments[name] = tuple(arguments[name])
         if isinstance(arguments.get("trained_for"), str):
             arguments["trained_for"] = stored_scheme(arguments["trained_for"])
+        if arguments.get("distilled") is not None:
+            arguments["distilled"] = Distilled.from_json(arguments["distilled"])
         return cls(**arguments)
 
 
