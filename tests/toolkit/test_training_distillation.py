@@ -160,7 +160,7 @@ def test_a_sparse_student(task):
     options = {"sparse": "0.4", "epochs": 3}
     student, report = train(task, options=options, config={"hidden": 32}, distillation=distillation(task))
     assert (student.config.sparse, student.config.distilled.temperature) == ("0.4", 3.0)
-    kept = (student.lstm.state_dict()["layers.0.weight_hh_l0"] != 0).double().mean().item()
+    kept = (student.state_dict()["lstm.weight_hh_l0"] != 0).double().mean().item()
     assert kept < 0.5
     assert {"sparse", "distilled"} <= report.to_json()["config"].keys()
 
