@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -162,6 +162,9 @@ silero: $(VENV)/ready $(LIBRARY)  ## regenerate the table in docs/silero.md
 
 bench-kernels: $(LIBRARY)  ## compare the kernels with onnxruntime and with their limits (four minutes, a quiet machine)
 	$(BIN)/python benchmarks/kernels.py
+
+bench-sparse-rule: $(LIBRARY)  ## sparse int8 against dense, by cells and density (three minutes)
+	$(BIN)/python benchmarks/sparse_rule.py
 
 bench-peers: $(VENV)/ready $(LIBRARY)  ## compare with every other runtime and fill docs/peers.md (ten minutes, a quiet machine; half an hour the first time)
 	$(BIN)/python benchmarks/silero.py --fetch

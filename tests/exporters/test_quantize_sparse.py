@@ -1,9 +1,12 @@
 """Files whose recurrent weights have zero blocks: found, left out, reported; answers are those of the dense file."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from onnx import numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from support.networks import operators, parsed
 from support.onnx_files import FLIP, feeds_of, gru_model, lstm_model
 from support.pruned import GATES, prune, pruned_file, recurrent_feeds, recurrent_weights
@@ -146,6 +149,29 @@ def test_weights_that_only_round_to_zero_count() -> None:
     assert calibrated.data != sparse.data
 
 
+def test_a_pruned_file_that_onnxruntime_quantized(tmp_path: Path) -> None:
+    """Its integers are carried over, and so are its zero blocks."""
+    arrays = recurrent_weights("LSTM", 16, 128, {"W": 1.0, "R": 0.3})
+    source, target = tmp_path / "float.onnx", tmp_path / "dynamic.onnx"
+    source.write_bytes(pruned_file("LSTM", arrays))
+    quantize_dynamic(source, target, weight_type=QuantType.QInt8)
+    data = target.read_bytes()
+    assert "com.microsoft::DynamicQuantizeLSTM" in operators(data)
+    found = quantize_bytes(data)
+    assert ours(found.data) == ["LstmWInt8RSparseInt8V1"]
+    (row,) = noted(found).coverage
+    assert row.scheme == "W int8, R sparse int8: weights and scales carried over exactly"
+    assert row.density == pytest.approx({"W": 1.0, "R": 0.3}, abs=0.01)
+    same_answers(found.data, quantize_bytes(data, sparse="off").data, recurrent_feeds("LSTM", arrays))
+    four = quantize_bytes(data, parts={f"{row.layer}.W": Scheme.parse("int4:32")})
+    assert ours(four.data) == ["LstmWInt4RSparseInt8V1"]
+    assert (
+        noted(four)
+        .coverage[0]
+        .scheme.endswith(": W dequantized and rounded anew, because of four bits; the rest carried over exactly")
+    )
+
+
 def pruned_module() -> nn.Module:
     """A GRU pruned with torch.nn.utils.prune, by blocks; its parametrization is still on."""
     gru = nn.GRU(24, 128, batch_first=True)
@@ -191,6 +217,48 @@ def test_our_own_cells(options: dict, name: str) -> None:
     same_answers(sparse.data, dense.data, feeds)
     again = {part: Scheme.parse(text) for part, text in noted(sparse).parts.items()}
     assert ours(quantize_bytes(data, scheme="float32", parts=again).data) == [name]
+
+
+@pytest.mark.parametrize(
+    ("operator", "density", "options"),
+    [
+        ("LSTM", THIRD, {"direction": "bidirectional", "lengths": True}),
+        ("GRU", {"W": 1.0, "R": 0.2}, {"linear_before_reset": 1}),
+    ],
+)
+def test_a_file_that_is_quantized_already_keeps_its_answers(operator: str, density: dict, options: dict) -> None:
+    sides = 2 if "direction" in options else 1
+    data = pruned_file(operator, recurrent_weights(operator, 16, 128, density, sides=sides), **options)
+    dense, expected = quantize_bytes(data, sparse="off"), quantize_bytes(data)
+    found = quantize_bytes(dense.data)
+    assert sorted(operators(found.data)) == sorted(operators(expected.data))
+    assert noted(found) == noted(expected)
+    assert found.card == expected.card
+    feeds = recurrent_feeds(operator, recurrent_weights(operator, 16, 128, density, sides=sides), lengths=sides == 2)
+    same_answers(found.data, dense.data, feeds)
+    for again in (found.data, quantize_bytes(lstm_model()).data):
+        with pytest.raises(
+            QuantizationError, match=r"^the model is quantized already \(int8\): start from the float32"
+        ):
+            quantize_bytes(again)
+    with pytest.raises(QuantizationError, match=r"^the model is quantized already"):
+        quantize_bytes(dense.data, sparse="off")
+
+
+def test_a_quantized_file_without_zero_blocks_is_not_what_is_required() -> None:
+    dense = quantize_bytes(pruned_file("LSTM", recurrent_weights("LSTM", 12, 32, {"W": 1.0, "R": 0.97})))
+    with pytest.raises(
+        CoverageError, match=r"would not be smaller in rnn \(W has density 1\.000, R has density 0\.969\)"
+    ):
+        quantize_bytes(dense.data, sparse="required")
+    mixed = quantize_bytes(
+        pruned_file("LSTM", recurrent_weights("LSTM", 16, 32, {"W": 1.0, "R": 0.3})),
+        parts={"rnn.W": Scheme.parse("int4:32")},
+        sparse="off",
+    )
+    found = quantize_bytes(mixed.data, sparse="required")
+    assert ours(found.data) == ["LstmWInt4RSparseInt8V1"]
+    assert noted(found).parts == {"rnn.W": "int4:32", "rnn.R": "int8:sparse"}
 
 
 # --- W and R in different schemes ------------------------------------------------------------------------------------

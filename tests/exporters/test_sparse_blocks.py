@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pruned import naive_blocks, prune
 
+from lstm_edge_exporters.functions import Places, scatter_blocks
 from lstm_edge_exporters.quantize.calibration import Calibration
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder
 from lstm_edge_exporters.quantize.rounding import Scheme, round_columns
@@ -51,6 +52,9 @@ def test_what_is_stored_is_what_each_weight_says(
     assert stored["_rows"].tolist() == [inputs]
     np.testing.assert_array_equal(
         stored[""], np.array([expected.get(number, np.zeros((4, 16), np.int8)) for number in numbers])
+    )
+    np.testing.assert_array_equal(
+        scatter_blocks(stored[""], stored["_index"], Places(int(stored["_rows"][0]), gates, cells)), matrix
     )
     counted = count_blocks([matrix], gates=gates)
     total = gates * -(-cells // 16) * -(-inputs // 4)

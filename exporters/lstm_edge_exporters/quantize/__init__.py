@@ -38,11 +38,12 @@ from lstm_edge_exporters.quantize.layer import LayerKind
 from lstm_edge_exporters.quantize.layers import find_layers
 from lstm_edge_exporters.quantize.parts import LayerPart, describe_parts, resolve
 from lstm_edge_exporters.quantize.pointwise import linear_convolutions
+from lstm_edge_exporters.quantize.requantize import leave_out_zero_blocks
 from lstm_edge_exporters.quantize.request import LayerRequest
 from lstm_edge_exporters.quantize.rewrite import Row, check_rows, check_sparse, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
-from lstm_edge_exporters.quantize.zero_blocks import parse_sparse
+from lstm_edge_exporters.quantize.zero_blocks import Sparse, parse_sparse
 from lstm_edge_exporters.verify.cases import fewest_steps
 from lstm_edge_exporters.verify.difference import difference_to
 from lstm_edge_exporters.verify.golden import golden_choices
@@ -237,6 +238,10 @@ def _quantize(
             "adopt it first, with lstm-edge adopt IN.onnx -o OUT.onnx"
         )
     card = session.card or inferred_card(session)
+    if card.quantization is not None and chosen.kind == "int8" and not parts:
+        smaller = _without_zero_blocks(model, card, card.quantization, session, zero_blocks)
+        if smaller is not None:
+            return smaller
     _refuse_quantized(model, card)
     free_carried(model)
     drop_shape_only(model)
@@ -349,6 +354,23 @@ def _quantization(
         parts={part: text for row in refused_first for part, text in row.parts.items()},
         calibration_sha256=calibration_sha256,
         inexact=inexact,
+    )
+
+
+def _without_zero_blocks(
+    model: ir.Model, card: ModelCard, quantization: Quantization, session: Session, sparse: Sparse
+) -> _Made | None:
+    """A quantized file without zero blocks of int8 weights, which gives the same answers; None if it has none."""
+    golden, after = session.golden(), leave_out_zero_blocks(model, quantization, sparse)
+    if golden is None or after is None:
+        return None
+    drop_unused(model)
+    card = card.replace(layers=requantized(card.layers, model), quantization=after)
+    return _Made(
+        artifact=assemble(serialize(model), card, [golden]),
+        scheme=after.scheme,
+        coverage=after.coverage,
+        max_abs_difference=0.0 if card.parity is None else card.parity.max_abs_difference,
     )
 
 

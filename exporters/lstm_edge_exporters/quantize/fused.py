@@ -14,7 +14,16 @@ from lstm_edge_exporters.quantize.schemes import Scheme
 from lstm_edge_exporters.quantize.zero_blocks import Sparse, ZeroBlocks, clear_blocks, count_blocks, pack_blocks
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["DIRECTION_NAMES", "FusedLayer", "fuse", "is_fused", "sparse_savings"]
+__all__ = [
+    "DIRECTION_NAMES",
+    "FusedLayer",
+    "decide",
+    "fuse",
+    "gates_of",
+    "is_fused",
+    "settled",
+    "sparse_savings",
+]
 
 # What follows the layer's name in the names of its directions.
 DIRECTION_NAMES = ("", "_reverse")
@@ -70,7 +79,7 @@ def fuse(
         # Zero blocks are found in what a rounder gives, so it rounds for dense matrices.
         dense = {m: replace(schemes.get(m, request.scheme), sparse=False) for m in layer.sides[side]}
         sides.append(_rounded(f"{path}{name}", layer, side, dense, rounder))
-    gates = _gates(layer.variant)
+    gates = gates_of(layer.variant)
     found = {
         name: count_blocks([arrays[name] for arrays in sides], gates=gates)
         for name, scheme in schemes.items()
@@ -82,7 +91,7 @@ def fuse(
     return FusedLayer(
         variant=variant,
         sides=tuple({name: arrays[name] for name in variant.weights} for arrays in packed),
-        request=_became(request, schemes, others=sum(map(layer.variant.is_quantized, layer.sides[0])) > len(schemes)),
+        request=settled(request, schemes, others=sum(map(layer.variant.is_quantized, layer.sides[0])) > len(schemes)),
         density={name.upper(): round(blocks.density, 6) for name, blocks in found.items()},
         note=_note(layer, schemes),
     )
@@ -101,7 +110,7 @@ def sparse_savings(layer: RecurrentLayer) -> dict[str, int]:
             layer.carried[side][name] if layer.carried else round_columns(name, arrays[name])[0]
             for side, arrays in enumerate(layer.sides)
         ]
-        blocks = count_blocks(rounded, gates=_gates(layer.variant))
+        blocks = count_blocks(rounded, gates=gates_of(layer.variant))
         if blocks.is_smaller:
             savings[matrix] = blocks.dense_bytes - blocks.sparse_bytes
     return savings
@@ -119,13 +128,14 @@ def _rounded(
             rounded |= {f"{name}{suffix}": layer.carried[side][f"{name}{suffix}"] for suffix in ("", "_scale")}
         else:
             may_be_sparse = name in ("w", "r") and schemes[name].kind == "int8"
-            cleared = clear_blocks(f"{path}.{name}", array, gates=_gates(layer.variant)) if may_be_sparse else array
+            cleared = clear_blocks(f"{path}.{name}", array, gates=gates_of(layer.variant)) if may_be_sparse else array
             parts = rounder(f"{path}.{name}", cleared, schemes[name])
             rounded |= {f"{name}{suffix}": part for suffix, part in parts.items()}
     return rounded
 
 
-def _gates(variant: Variant) -> int:
+def gates_of(variant: Variant) -> int:
+    """Return how many gates the columns of W and R are of."""
     if isinstance(variant, CellVariant):
         return 4
     return 3 if isinstance(variant, GruVariant) else 1
@@ -138,8 +148,12 @@ def _decided(matrix: str, scheme: Scheme, blocks: ZeroBlocks, sparse: Sparse) ->
             f"{matrix} has density {blocks.density:.3f}: sparse weights would take {blocks.sparse_bytes:,} bytes, and "
             f"dense ones take {blocks.dense_bytes:,}"
         )
-    chosen = blocks.pays if sparse == "auto" else blocks.is_smaller and sparse != "off"
-    return replace(scheme, sparse=scheme.sparse or chosen)
+    return replace(scheme, sparse=scheme.sparse or decide(blocks, sparse))
+
+
+def decide(blocks: ZeroBlocks, sparse: Sparse) -> bool:
+    """Say whether zero blocks are left out where nothing else is requested."""
+    return blocks.pays if sparse == "auto" else blocks.is_smaller and sparse != "off"
 
 
 def _packed(arrays: Arrays, schemes: Mapping[str, Scheme], gates: int) -> dict[str, Array]:
@@ -156,8 +170,8 @@ def _storage(scheme: Scheme) -> Storage:
     return "sparse_int8" if scheme.sparse else "int8"
 
 
-def _became(request: LayerRequest, schemes: Mapping[str, Scheme], *, others: bool) -> LayerRequest:
-    """The request with what W and R became; other matrices of an LSTM stay dense."""
+def settled(request: LayerRequest, schemes: Mapping[str, Scheme], *, others: bool) -> LayerRequest:
+    """Return a request with what W and R became, by ``w`` and ``r``; ``others``: of an LSTM, stay dense."""
     rest = replace(request.scheme, sparse=False)
     if len({*schemes.values(), *([rest] if others else [])}) == 1:
         return replace(request, scheme=schemes["r"], gates={}, others=others)

@@ -20,7 +20,7 @@ from lstm_edge_exporters.quantize.zero_blocks import Sparse
 from lstm_edge_runtime.card import Coverage
 from lstm_edge_runtime.errors import CoverageError, QuantizationError
 
-__all__ = ["Row", "check_rows", "check_sparse", "rewrite"]
+__all__ = ["Row", "check_rows", "check_sparse", "refuse_dense", "rewrite"]
 
 FLOAT32 = Scheme(kind="float32")
 
@@ -121,16 +121,24 @@ def check_sparse(rows: Sequence[Row]) -> None:
     if not recurrent:
         raise QuantizationError("sparse weights are required, and the model has no recurrent layer")
     dense = [row for row in recurrent if SPARSE_INT8.text not in row.parts.values()]
-    if not dense:
-        return
     found = []
     for row in dense:
         densities = ", ".join(f"{matrix} has density {share:.3f}" for matrix, share in row.density.items())
         found.append(f"{row.coverage.layer} ({densities or row.coverage.scheme})")
-    raise CoverageError(
-        f"sparse weights are required of every recurrent layer, and would not be smaller in {'; '.join(found)}. "
-        "Nothing was written; prune blocks of 16 cells by 4 inputs to zero, or let --sparse auto decide"
-    )
+    refuse_dense(found)
+
+
+def refuse_dense(layers: Sequence[str]) -> None:
+    """Refuse recurrent layers, each with its densities, that have no sparse matrix where that is required.
+
+    Raises:
+        CoverageError: there are some.
+    """
+    if layers:
+        raise CoverageError(
+            f"sparse weights are required of every recurrent layer, and would not be smaller in {'; '.join(layers)}. "
+            "Nothing was written; prune blocks of 16 cells by 4 inputs to zero, or let --sparse auto decide"
+        )
 
 
 def _has_row(reader: Reader, request: LayerRequest) -> bool:
