@@ -80,13 +80,7 @@ def search_parts(
     for layer in layers:
         for part in _addresses(layer, prefer=prefer, gates=gates):
             covered = any(part == pin or part.startswith(f"{pin}.") for pin in pinned)
-            known = {scheme.text for scheme in layer.schemes}
-            schemes = tuple(scheme for scheme in SCHEMES if scheme in known)
-            if f"{part}.R" in layer.parts and not any(pin.startswith(f"{part}.") for pin in pinned):
-                schemes = _with_apart(schemes)
-            if prefer == "latency" and layer.kind == "convolution" and "int8" in schemes:
-                place = schemes.index("int8") + 1
-                schemes = (*schemes[:place], STATIC, *schemes[place:])
+            schemes = _schemes(layer, part, prefer=prefer, pinned=pinned)
             saving = layer.sparse_savings.get(part, 0)
             if schemes and not covered:
                 row = SearchPart(part=part, layer=layer.layer, kind=layer.kind, schemes=schemes, sparse_saving=saving)
@@ -98,12 +92,28 @@ def search_parts(
     return tuple(found)
 
 
-def _with_apart(schemes: tuple[str, ...]) -> tuple[str, ...]:
-    """Put ``APART`` behind int8, as they are coarser than that and finer than int4."""
-    if not {"int8", "int4:128"} <= set(schemes):
+def _schemes(layer: LayerPart, part: str, *, prefer: Prefer, pinned: Mapping[str, str]) -> tuple[str, ...]:
+    """The schemes of a part, from fine to coarse."""
+    known = {scheme.text for scheme in layer.schemes}
+    schemes = tuple(scheme for scheme in SCHEMES if scheme in known)
+    inner = [scheme for pin, scheme in pinned.items() if part == layer.layer and pin.startswith(f"{part}.")]
+    if inner and prefer == "latency":
+        # Beside a matrix or gate with a fixed scheme, only what can be one operator with it.
+        return tuple(scheme for scheme in schemes if all(_is_integer(scheme) == _is_integer(pin) for pin in inner))
+    more: tuple[str, ...] = ()
+    if not inner and f"{part}.R" in layer.parts and "int4:128" in schemes:
+        # Coarser than int8 and finer than int4.
+        more = APART
+    elif prefer == "latency" and layer.kind == "convolution":
+        more = (STATIC,)
+    if "int8" not in schemes:
         return schemes
     place = schemes.index("int8") + 1
-    return (*schemes[:place], *APART, *schemes[place:])
+    return (*schemes[:place], *more, *schemes[place:])
+
+
+def _is_integer(scheme: str) -> bool:
+    return scheme.startswith("int")
 
 
 def spelled(part: str, scheme: str) -> dict[str, str]:

@@ -70,6 +70,17 @@ def test_a_whole_recurrent_layer_can_have_w_and_r_apart() -> None:
     assert spelled("gru", "float32") == {}
 
 
+def test_what_is_not_one_operator_with_a_fixed_matrix_is_no_choice_for_latency() -> None:
+    def schemes(prefer, **pinned):
+        return search_parts([lstm(), layer("head")], prefer=prefer, gates=False, pinned=pinned)[0].schemes
+
+    assert schemes("latency", **{"lstm.W": "int4:32"}) == ("int8", "int4:32:zero", "int4:32", "int4:128")
+    assert schemes("latency", **{"lstm.W": "float16"}) == ("float16",)
+    assert schemes("size", **{"lstm.W": "int4:32"}) == ("float16", "int8", "int4:32:zero", "int4:32", "int4:128")
+    # The matrix of another layer whose name begins alike says nothing.
+    assert set(APART) < set(schemes("latency", **{"lstm2.W": "float16"}))
+
+
 def test_w_and_r_apart_are_found_again_in_a_mix() -> None:
     part = SearchPart(part="gru", layer="gru", kind="recurrent", schemes=("int8", *APART))
     alone = {

@@ -28,8 +28,9 @@ NEAR = 1.02
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("budget")
-    # Large enough for four-bit weights to save more than their operators' bodies take.
-    model = write_classifier(folder / "model.onnx", hidden=64)
+    # Large enough for four-bit weights to save more than their operators' bodies take. Of the draws that were tried,
+    # this one has a smallest mix within DROP on the tuning data that is over it on the held-out data.
+    model = write_classifier(folder / "model.onnx", hidden=96, seed=1)
     return model, write_data(folder / "data.npz", model)
 
 
@@ -80,9 +81,9 @@ def test_the_answer_is_near_the_best_of_all_mixes(files, tmp_path, whole):
     assert whole[0].exhaustive
     looks = [(look.name, look.bytes, look.passed) for look in whole[0].looks[2:]]
     assert looks == [("candidate 1", first[0], False), ("candidate 2", second[0], True)]
-    bounded = search(files, tmp_path, max_evaluations=22)
+    bounded = search(files, tmp_path, max_evaluations=24)
     assert not bounded.exhaustive
-    assert len(bounded.evaluations) <= 22
+    assert len(bounded.evaluations) <= 24
     assert bounded.answer.bytes <= NEAR * second[0]
 
 
@@ -97,7 +98,8 @@ def test_the_report_says_all(whole):
     assert values["result"]["sha256"] == hashlib.sha256(written).hexdigest()
     assert values["validation"]["passed"]
     assert values["differences"]["worst"] > 0
-    assert sum(values["differences"]["counts"]) == 4 * 60
+    # Four logits of each sample: about half of the 120.
+    assert sum(values["differences"]["counts"]) == 4 * report.held_out_data.samples
     assert len(values["differences"]["edges"]) == len(values["differences"]["counts"]) + 1
 
 
@@ -166,7 +168,7 @@ def test_the_same_search_twice_is_the_same_and_other_options_are_another_search(
         "this is the journal of an interrupted search; continue it with --resume, or delete the file" in result.stderr
     )
     result = command(files[0], "-o", tmp_path / "out.onnx", *arguments, "--max-drop", "1%", "--resume", exit_code=2)
-    assert 'it is the journal of another search: max_drop was "2%", now it is "1%"' in result.stderr
+    assert 'it is the journal of another search: max_drop was "8%", now it is "1%"' in result.stderr
     assert not (tmp_path / "out.onnx").exists()
 
 
