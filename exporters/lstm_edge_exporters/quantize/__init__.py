@@ -40,7 +40,7 @@ from lstm_edge_exporters.quantize.parts import LayerPart, describe_parts, resolv
 from lstm_edge_exporters.quantize.pointwise import linear_convolutions
 from lstm_edge_exporters.quantize.requantize import leave_out_zero_blocks
 from lstm_edge_exporters.quantize.request import LayerRequest
-from lstm_edge_exporters.quantize.rewrite import Row, check_rows, check_sparse, rewrite
+from lstm_edge_exporters.quantize.rewrite import Row, check_rows, rewrite
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
 from lstm_edge_exporters.quantize.schemes import NO_BLOCKS, Scheme
 from lstm_edge_exporters.quantize.zero_blocks import Sparse, parse_sparse
@@ -238,10 +238,9 @@ def _quantize(
             "adopt it first, with lstm-edge adopt IN.onnx -o OUT.onnx"
         )
     card = session.card or inferred_card(session)
-    if card.quantization is not None and chosen.kind == "int8" and not parts:
-        smaller = _without_zero_blocks(model, card, card.quantization, session, zero_blocks)
-        if smaller is not None:
-            return smaller
+    smaller = _without_zero_blocks(model, card, session, zero_blocks) if chosen.kind == "int8" and not parts else None
+    if smaller is not None:
+        return smaller
     _refuse_quantized(model, card)
     free_carried(model)
     drop_shape_only(model)
@@ -266,9 +265,7 @@ def _quantize(
         rows += take_convolutions(model, wanted, convolutions, answers_of(session), say)
     elif convolutions is None and by_default:
         say_without_data(model.graph, found, say)
-    check_rows(rows, allow_unquantized=allow_unquantized)
-    if zero_blocks == "required":
-        check_sparse(rows)
+    check_rows(rows, allow_unquantized=allow_unquantized, sparse=zero_blocks)
     drop_unused(model)
     strip(model)
     integers = any(text.startswith(("int8", "int4")) for row in rows for text in row.parts.values())
@@ -357,11 +354,10 @@ def _quantization(
     )
 
 
-def _without_zero_blocks(
-    model: ir.Model, card: ModelCard, quantization: Quantization, session: Session, sparse: Sparse
-) -> _Made | None:
+def _without_zero_blocks(model: ir.Model, card: ModelCard, session: Session, sparse: Sparse) -> _Made | None:
     """A quantized file without zero blocks of int8 weights, which gives the same answers; None if it has none."""
-    golden, after = session.golden(), leave_out_zero_blocks(model, quantization, sparse)
+    golden = session.golden()
+    after = None if card.quantization is None else leave_out_zero_blocks(model, card.quantization, sparse)
     if golden is None or after is None:
         return None
     drop_unused(model)

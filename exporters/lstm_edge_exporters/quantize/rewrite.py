@@ -20,7 +20,7 @@ from lstm_edge_exporters.quantize.zero_blocks import Sparse
 from lstm_edge_runtime.card import Coverage
 from lstm_edge_runtime.errors import CoverageError, QuantizationError
 
-__all__ = ["Row", "check_rows", "check_sparse", "refuse_dense", "rewrite"]
+__all__ = ["Row", "check_rows", "refuse_dense", "rewrite"]
 
 FLOAT32 = Scheme(kind="float32")
 
@@ -93,12 +93,14 @@ def rewrite(
     return tuple(rows)
 
 
-def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
+def check_rows(rows: Sequence[Row], *, allow_unquantized: bool, sparse: Sparse = "auto") -> None:
     """Refuse a model in which a recurrent layer, or one that the request names, is not what was asked.
 
     Raises:
-        QuantizationError: there is nothing to quantize.
-        CoverageError: a layer stayed as it was and ``allow_unquantized`` is False.
+        QuantizationError: there is nothing to quantize, or sparse weights are required of a model without a recurrent
+            layer.
+        CoverageError: a layer stayed as it was and ``allow_unquantized`` is False, or sparse weights are required and a
+            recurrent layer has none.
     """
     if not rows:
         raise QuantizationError("the model has no float32 recurrent, linear or embedding layer: nothing to quantize")
@@ -108,15 +110,12 @@ def check_rows(rows: Sequence[Row], *, allow_unquantized: bool) -> None:
         raise CoverageError(f"{reasons}. Nothing was written; --allow-unquantized accepts that")
     if not any(row.refused or row.fused or set(row.parts.values()) - {FLOAT32.text} for row in rows):
         raise QuantizationError("the request leaves every layer float32: nothing to quantize")
+    if sparse == "required":
+        _check_sparse(rows)
 
 
-def check_sparse(rows: Sequence[Row]) -> None:
-    """Refuse a model in which a recurrent layer has no sparse matrix.
-
-    Raises:
-        CoverageError: there is such a layer; the message has the density of each of its matrices.
-        QuantizationError: the model has no recurrent layer.
-    """
+def _check_sparse(rows: Sequence[Row]) -> None:
+    """Refuse a model in which a recurrent layer has no sparse matrix; the message has the density of each matrix."""
     recurrent = [row for row in rows if row.recurrent]
     if not recurrent:
         raise QuantizationError("sparse weights are required, and the model has no recurrent layer")
