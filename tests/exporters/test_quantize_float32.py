@@ -18,8 +18,9 @@ from lstm_edge_runtime.errors import CoverageError, QuantizationError
 from lstm_edge_runtime.providers import open_session
 
 FORMS = list(product(("forward", "reverse", "bidirectional"), *[(False, True)] * 4))
-# The kernels' sums have another order than onnxruntime's, and other approximations of sigmoid and tanh.
-KERNEL_CLOSE = 4e-6
+# The kernels' sums have another order than onnxruntime's, and other approximations of sigmoid and tanh; on outputs of
+# order one (tests/kernels/test_float32.py).
+KERNEL_CLOSE = 2e-6
 
 
 def fused(data: bytes, **options) -> bytes:

@@ -1,18 +1,20 @@
 """Models of one float32 operator and of the ONNX node that is its body, with seeded weights in ONNX's layout."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from lstm_edge_exporters.functions import DOMAIN, Float32Variant, function_for
+from lstm_edge_exporters.functions import DOMAIN, Float32Variant, all_float32, function_for
+from lstm_edge_exporters.functions.float32 import Direction, float32
 from lstm_edge_runtime.arrays import Array
 
-__all__ = ["DIRECTIONS", "Float32Case", "feeds_of", "float32_case", "one_call"]
+__all__ = ["DIRECTIONS", "Float32Case", "feeds_of", "float32_case", "golden_cases", "one_call"]
 
-DIRECTIONS = ("forward", "reverse", "bidirectional")
+DIRECTIONS: tuple[Direction, ...] = ("forward", "reverse", "bidirectional")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class Float32Case:
     """One operator with its constants: its model, and that of the ONNX node alone."""
 
     variant: Float32Variant
-    direction: str
+    direction: Direction
     inputs: int
     hidden: int
     states: tuple[str, ...]
@@ -33,6 +35,12 @@ class Float32Case:
         """How many directions there are."""
         return 2 if self.direction == "bidirectional" else 1
 
+    def expected(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the NumPy model's answer."""
+        states, lengths = tuple(feeds.get(name) for name in self.variant.states), feeds.get("lengths")
+        answers = float32(self.variant, feeds["x"], states, self.weights, lengths=lengths, direction=self.direction)
+        return dict(zip(self.variant.outputs, answers, strict=True))
+
     def __str__(self) -> str:
         return f"{self.variant.name}-{self.direction}-{self.inputs}x{self.hidden}"
 
@@ -41,7 +49,7 @@ def float32_case(  # a layer's sizes, in the order in which they are said
     variant: Float32Variant,
     inputs: int,
     hidden: int,
-    direction: str = "forward",
+    direction: Direction = "forward",
     states: tuple[str, ...] | None = None,
     seed: int = 0,
 ) -> Float32Case:
@@ -78,6 +86,14 @@ def float32_case(  # a layer's sizes, in the order in which they are said
         model=one_call(call, weights),
         node=one_call(node, weights),
     )
+
+
+def golden_cases() -> Iterator[tuple[Float32Case, int, int]]:
+    """Yield every operator in each direction, over all sizes, with T and B: what any machine must answer alike."""
+    sizes, shapes = ((12, 32), (5, 17), (1, 1), (40, 100)), ((20, 1), (7, 3), (3, 19), (9, 7))
+    for number, (variant, direction) in enumerate(product(all_float32(), DIRECTIONS)):
+        states = (None, (), variant.states[-1:])[number % 3]
+        yield float32_case(variant, *sizes[number % 4], direction, states, seed=number), *shapes[(number + 1) % 4]
 
 
 def one_call(node: onnx.NodeProto, weights: Mapping[str, Array], *, body: bool = True) -> bytes:

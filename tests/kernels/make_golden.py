@@ -15,7 +15,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT), str(ROOT / "exporters"), str(ROOT / "runtime")]
 
-from convolution_cases import golden_convolutions  # noqa: E402  # needs the path above
+import float32_cases  # noqa: E402  # needs the path above
+from convolution_cases import golden_convolutions  # noqa: E402
 from kernel_cases import feeds_of, golden_operators  # noqa: E402
 
 
@@ -30,6 +31,14 @@ def main(folder: Path) -> None:
         stem = f"{count:03d}-{operator}"
         (folder / f"{stem}.onnx").write_bytes(operator.model)
         np.savez(folder / f"{stem}.npz", exact=np.array(operator.exact), **arrays)
+        count += 1
+    for call, time, batch in float32_cases.golden_cases():
+        feeds = float32_cases.feeds_of(call, time, batch, seed=count)
+        arrays = {f"in.{name}": array for name, array in feeds.items()}
+        arrays |= {f"out.{name}": array for name, array in call.expected(feeds).items()}
+        stem = f"{count:03d}-{call}"
+        (folder / f"{stem}.onnx").write_bytes(call.model)
+        np.savez(folder / f"{stem}.npz", exact=np.array(False), **arrays)
         count += 1
     for case in golden_convolutions():
         stem = f"{count:03d}-{case.name}"

@@ -166,3 +166,32 @@ def test_a_file_without_layers_is_exit_2(tmp_path):
     onnx.save(model, tmp_path / "in.onnx")
     result = quantize(tmp_path / "in.onnx", "-o", tmp_path / "out.onnx", exit_code=2)
     assert "no float32 recurrent, linear or embedding layer: nothing to quantize" in result.stderr
+
+
+def test_float32_calls_operators_with_kernels_and_rounds_nothing(tmp_path):
+    source, target = write_recurrent(tmp_path / "in.onnx", "LSTM", "GRU"), tmp_path / "out.onnx"
+    result = quantize(source, "-o", target, "--scheme", "float32")
+    assert "lstm_edge::LstmV2" in result.stdout
+    assert "lstm_edge::GruV1" in result.stdout
+    assert "worst difference to the float32 file on random inputs: 0" in result.stdout
+    x = {"x": np.random.default_rng(0).standard_normal((4, 2, I)).astype(np.float32)}
+    bodies, before = Session(target, kernels="off"), Session(source)
+    np.testing.assert_array_equal(bodies.run(x)[0]["y"], before.run(x)[0]["y"])
+    inspected = CliRunner().invoke(app, ["inspect", str(target)])
+    assert "lstm_edge operators: 2" in inspected.stdout
+    checked = CliRunner().invoke(app, ["check", str(target)])
+    assert checked.exit_code == 0, checked.output
+    refused = quantize(
+        source, "-o", tmp_path / "no.onnx", "--scheme", "float32", "--data", "japanese-vowels", exit_code=2
+    )
+    assert "error: --scheme float32 rounds nothing, so that it takes no calibration data" in refused.stderr
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def test_float32_refuses_a_layer_without_a_kernel_unless_that_is_accepted(tmp_path):
+    source, target = write_recurrent(tmp_path / "in.onnx", "LSTM", "RNN"), tmp_path / "out.onnx"
+    refused = quantize(source, "-o", target, "--scheme", "float32", exit_code=1)
+    assert "layer1 (RNN) stays float32: no float32 operator has a kernel for RNN" in refused.stderr
+    assert not target.exists()
+    result = quantize(source, "-o", target, "--scheme", "float32", "--allow-unquantized")
+    assert "lstm_edge::LstmV2" in result.stdout

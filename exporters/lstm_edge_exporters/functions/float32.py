@@ -16,7 +16,7 @@ from lstm_edge_exporters.functions.names import DOMAIN, CellVariant, GruVariant
 from lstm_edge_exporters.functions.rounding import OPSET
 from lstm_edge_exporters.functions.simulation import gru, lstm
 
-__all__ = ["Float32Variant", "all_float32", "float32", "float32_text", "parse_float32_name"]
+__all__ = ["Direction", "Float32Variant", "all_float32", "float32", "float32_text", "parse_float32_name"]
 
 Float = NDArray[np.float32]
 Weights = Mapping[str, NDArray[Any]]
