@@ -79,7 +79,7 @@ OPTIONS: Mapping[str, Any] = MappingProxyType(
         "quantize_aware": None,
         "sparse": None,
         "sparse_begin": 0.0,
-        "sparse_end": 0.6,
+        "sparse_end": 0.3,
         "sparse_diagonal": False,
         "start": None,
         "teacher": None,

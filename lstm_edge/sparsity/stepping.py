@@ -43,8 +43,8 @@ class BlockSparsity:
             in an ``nn.ModuleList``.
         density: share of the blocks that is kept, above 0 and at most 1: a number for all gates, or a dict with a
             number for each: ``i f g o`` (LSTM), ``r z n`` (GRU), ``h`` (RNN).
-        end: step at which ``density`` is reached and from which on the masks are fixed. Leave a third of the training
-            after it.
+        end: step at which ``density`` is reached and from which on the masks are fixed. Leave more than half of the
+            training after it.
         begin: step after which pruning begins.
         every: steps between changes of the masks; None: a hundredth of ``end - begin``.
         input_density: replaces ``density`` for W; a number or a dict.

@@ -85,7 +85,7 @@ class TrainingOptions:
     quantize_aware: str | None = None
     sparse: str | float | None = None
     sparse_begin: float = 0.0
-    sparse_end: float = 0.6
+    sparse_end: float = 0.3
     sparse_diagonal: bool = False
     threads: int | None = 1
     bucket: bool = False

@@ -15,7 +15,7 @@ from lstm_edge.sparsity import measure, parse_densities
 from lstm_edge.training import Checkpoint, TrainingOptions
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
-SPARSE = {"epochs": 6, "sparse": "0.34", "optimizer": "adamw", "weight_decay": 0.1}
+SPARSE = {"epochs": 6, "sparse": "0.34", "sparse_end": 0.6, "optimizer": "adamw", "weight_decay": 0.1}
 SIZES = {"hidden": 40, "layers": 2, "dropout": 0.3}
 
 
@@ -88,7 +88,9 @@ def test_patience_does_not_end_a_training_before_the_density_is_reached():
     _, dense = train("forecast", options=options | {"patience": 2}, config=SIZES)
     assert len(dense.history) < 9
     model, report = train(
-        "forecast", options=options | {"patience": 2, "sparse": 0.5, "sparse_begin": 0.5}, config=SIZES
+        "forecast",
+        options=options | {"patience": 2, "sparse": 0.5, "sparse_begin": 0.5, "sparse_end": 0.6},
+        config=SIZES,
     )
     assert measure(model).density == pytest.approx(0.5, abs=0.02)
     assert report.history[report.best.number - 1].density == report.history[-1].density
