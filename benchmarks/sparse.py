@@ -71,7 +71,7 @@ class Model:
     def recurrent_density(self) -> float:
         """Density of R that gives W and R together ``density`` if W stays dense.
 
-        W has the 64 inputs of the embedding and needs them: pruned like R, it costs a small model half of what is lost.
+        W has the 64 inputs of the embedding and needs them: models whose W is pruned as far as R lose more.
         """
         assert self.density is not None
         return self.density - (1 - self.density) * EMBEDDING / self.hidden
