@@ -56,7 +56,7 @@ test-docs-convolutions: $(VENV)/ready $(LIBRARY)  ## regenerate the tables in do
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python benchmarks/convolutions.py --write
 
-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
+test-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
 
