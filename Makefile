@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -118,6 +118,9 @@ docs-limits: $(VENV)/ready  ## draw and fill docs/limits-of-lstms.md (ten minute
 
 docs-cells: $(VENV)/ready  ## compare the three cells at one number of parameters in docs/training.md (ten minutes)
 	$(BIN)/python docs/generate.py --cells
+
+docs-distillation: $(VENV)/ready  ## train students with and without a teacher for docs/training.md (fifteen minutes)
+	$(BIN)/python docs/generate.py --distillation
 
 docs-training-speed: $(VENV)/ready  ## compare the throughput of training with a bare loop in docs/training.md (a minute, a quiet machine)
 	$(BIN)/python docs/generate.py --training-speed

@@ -10,6 +10,7 @@ keeps them current. Measured content is regenerated only on request, by the ``ma
 --stuck-streams [FOLDER]    train two models and measure whether a carried state gets stuck; docs/limits-of-lstms.md
 --training-speed            compare the throughput of training with a bare loop; docs/training.md
 --cells                     compare the three cells; docs/training.md
+--distillation              train students with and without a teacher; docs/training.md
 --language-model [FOLDER]   train the King James models with both recipes; docs/training.md and README.md
 --quantize-aware [FOLDER]   fine-tune the first of these models for int4; docs/training.md
 --quantization FOLDER       measure what quantization costs; docs/quantization.md
@@ -170,6 +171,13 @@ def cells_text() -> str:
     return fill(TRAINING.read_text(), "cells", "docs-cells", f"Measured on: {machine}.\n\n{table}")
 
 
+def distillation_text() -> str:
+    """Return docs/training.md with what a teacher brings (about fifteen minutes)."""
+    machine = _machine()
+    table = _output_of("benchmarks/distillation.py").strip()
+    return fill(TRAINING.read_text(), "distillation", "docs-distillation", f"Measured on: {machine}.\n\n{table}")
+
+
 def training_speed_text() -> str:
     """Return docs/training.md with the throughput of training compared with a bare loop (a minute)."""
     machine = _machine()
@@ -290,6 +298,7 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
     "--limits": lambda: [(LIMITS, limits_text())],
     "--stuck-streams": lambda: [(LIMITS, stuck_streams_text())],
     "--cells": lambda: [(TRAINING, cells_text())],
+    "--distillation": lambda: [(TRAINING, distillation_text())],
     "--training-speed": lambda: [(TRAINING, training_speed_text())],
     "--language-model": language_model_texts,
     "--quantize-aware": lambda: [(TRAINING, quantize_aware_text())],

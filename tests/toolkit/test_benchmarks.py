@@ -82,6 +82,18 @@ def test_the_cells_are_compared_at_one_number_of_parameters():
     assert all(abs(count / counts[0] - 1) <= 0.03 for count in counts)
 
 
+def test_students_are_compared_with_and_without_a_teacher():
+    result = run("distillation.py", "--seeds", "2", "--epochs", "1", "--characters", "20000")
+    assert result.returncode == 0, result.stderr
+    rows = [columns(line) for line in result.stdout.splitlines() if line.startswith("| hidden")]
+    assert [row[0] for row in rows] == [
+        *("hidden 8", "hidden 32, density 0.33"),
+        *("hidden 64", "hidden 128, density 0.33"),
+    ]
+    # A teacher changes what is learned, and only a paired difference has a standard error.
+    assert all(len(row) == 4 and row[1] != row[2] and "±" in row[3] for row in rows)
+
+
 def test_sizes_that_are_too_far_apart_are_refused():
     cells = load(ROOT / "benchmarks" / "cells.py")
     data = cells.load("japanese-vowels", default_split="train")
@@ -123,6 +135,7 @@ def test_every_marker_of_the_documents_is_there():
     generate.fill(generate.LIMITS.read_text(), "stuck-streams", "docs-stuck-streams", "")
     generate.fill(generate.TRAINING.read_text(), "cells", "docs-cells", "")
     generate.fill(generate.TRAINING.read_text(), "quantize-aware", "docs-quantize-aware", "")
+    generate.fill(generate.TRAINING.read_text(), "distillation", "docs-distillation", "")
     for part in ("language", "vowels"):
         generate.fill(generate.SPARSE.read_text(), part, "docs-sparse", "")
 

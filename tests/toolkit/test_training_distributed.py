@@ -58,12 +58,18 @@ def losses(lines):
     return [(epoch["train_loss"], epoch["held_out_loss"], epoch["grad_norm_mean"]) for epoch in epochs]
 
 
-@pytest.mark.parametrize("more", [(), ("--sparse", 0.5)], ids=["dense", "sparse"])
+@pytest.mark.parametrize("more", [(), ("--sparse", 0.5), ("--teacher",)], ids=["dense", "sparse", "taught"])
 @pytest.mark.parametrize("task", ["tagging", "language-model"])
 def test_two_processes_give_the_single_processs_loss(tmp_path, task, more):
     path, options = write_cases(tmp_path, task)
     # With pruning two blocks of cells, so that there is something to choose.
-    options = (*options, *more, *(("--hidden", 20) if more else ()))
+    big = tmp_path / "big.safetensors"
+    if more == ("--teacher",):
+        # Each process has the teacher, and the state that it carries through that process's rows.
+        command = (task, "--data", path, *options, "--hidden", 9, "--epochs", 1, "-o", big)
+        assert CliRunner().invoke(app, ["train", *map(str, command)]).exit_code == 0
+        more = ("--teacher", big, "--alpha", 0.9)
+    options = (*options, *more, *(("--hidden", 20) if "--sparse" in more else ()))
     command = (task, "--data", path, *options, "--epochs", 3, "--json")
     one = CliRunner().invoke(app, ["train", *map(str, command), "-o", str(tmp_path / "one.safetensors")])
     assert one.exit_code == 0, one.output
@@ -79,6 +85,7 @@ def test_two_processes_give_the_single_processs_loss(tmp_path, task, more):
     for name, value in mine.items():
         assert (value - theirs[name]).abs().max() < 10 * TWO_PROCESSES, name
         assert torch.equal(value == 0, theirs[name] == 0), name
+    big.unlink(missing_ok=True)
     assert {found.name for found in tmp_path.iterdir()} == {path.name, "one.safetensors", "two.safetensors"}
 
 
