@@ -138,7 +138,7 @@ def version(program: str) -> int:
 
 def assemble(kernels: str, sources: Path, folder: Path) -> str:
     """Compile arm_loops.cpp with the sources of a folder as the wheel's are compiled; return the assembly."""
-    zig = [sys.executable, "-m", "ziglang", "c++"]
+    zig = [sys.executable, "-I", "-m", "ziglang", "c++"]
     defines = ["-DLSTM_EDGE_NEON_DOT"] if kernels == "neon-dot" else []
     output = folder / f"{kernels}.s"
     command = [*compile_command(zig, SOURCES[kernels], target=TARGET), *defines, f"-I{sources}", "-g0", "-S"]

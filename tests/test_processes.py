@@ -14,6 +14,8 @@ STARTS = {
     "exporters/lstm_edge_exporters/keras/hdf5.py": "python_command",
     "exporters/lstm_edge_exporters/verify/guarded.py": "python_command",
     "runtime/lstm_edge_runtime/kernels/build.py": "the compiler that CXX names",
+    "benchmarks/arm_model.py": "ziglang, isolated; llvm-mca, git and tar",
+    "benchmarks/assembly_loops.py": "llvm-mca",
     "benchmarks/kernels.py": "a compiler, and the program it made",
     "benchmarks/kernel_models.py": "python_command",
     "benchmarks/language_model.py": "python_command",
@@ -29,6 +31,7 @@ STARTS = {
 # Files that may call the interpreter other than by python_command; each `-c` and `-m` in them comes after -I.
 INTERPRETER = {
     "runtime/lstm_edge_runtime/fresh_python.py",
+    "benchmarks/arm_model.py",
     "benchmarks/peers/environments.py",
     "benchmarks/peers/run.py",
     "benchmarks/silero.py",
