@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 from lstm_edge_runtime.errors import ArtifactError, InputError, ProviderError, first_line
-from lstm_edge_runtime.library import Library
+from lstm_edge_runtime.library import Library, select_operators
 
 __all__ = [
     "CPU_ARGUMENTS",
@@ -110,6 +110,7 @@ def open_session(
     strict: bool = False,
     profile_prefix: str | None = None,
     library: Library | None = None,
+    operators: Collection[str] = (),
     basic: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Open a model with the provider that was asked for.
@@ -122,6 +123,7 @@ def open_session(
         profile_prefix: where onnxruntime shall write a profile, if anywhere.
         library: kernels for the ``lstm_edge`` operators; None runs the functions' bodies, as whoever makes a file
             does who proves it.
+        operators: the ``lstm_edge`` operators that the model calls: only their kernels are registered; empty: all.
         basic: with onnxruntime's basic optimizations only.
 
     Raises:
@@ -142,7 +144,7 @@ def open_session(
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
     if library is not None:
-        _register(options, library)
+        _register(options, library, operators)
     try:
         session = onnxruntime.InferenceSession(
             model, options, providers=requested, **(CPU_ARGUMENTS if provider == "cpu" else {})
@@ -167,7 +169,8 @@ def open_session(
     return session
 
 
-def _register(options: onnxruntime.SessionOptions, library: Library) -> None:
+def _register(options: onnxruntime.SessionOptions, library: Library, operators: Collection[str]) -> None:
+    select_operators(library, operators)
     try:
         options.register_custom_ops_library(library.path)
     except RUNTIME_ERRORS as error:

@@ -135,7 +135,8 @@ class Session:
             )
         self.size_bytes = len(data)
         self.provider = provider
-        self.operators = len(called_operators(reading))
+        called = called_operators(reading)
+        self.operators = len(called)
         # A file without our operators needs no library, so it is loaded only if "required" asks for it.
         wanted = kernels if self.operators or kernels != "auto" else "off"
         library, self._why_bodies = choose_library(wanted, provider)
@@ -149,6 +150,7 @@ class Session:
             threads=threads,
             strict=strict,
             library=library if self.operators else None,
+            operators=frozenset(called),
             basic=self.basic,
         )
         metadata = self._metadata()
