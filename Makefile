@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-session bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -178,6 +178,10 @@ kernel-model: $(VENV)/ready  ## predict the cycles of the ARM kernels' inner loo
 	ls $(subst :, ,$(PATH)) 2>/dev/null | grep -q '^llvm-mca' || test "$$(id -u)" != 0 || { apt-get update -qq && \
 	  { apt-get install -y -qq --no-install-recommends llvm-19 || apt-get install -y -qq --no-install-recommends llvm; }; }
 	$(BIN)/python benchmarks/arm_model.py --write $(if $(BEFORE),--before $(BEFORE))
+
+bench-session: $(VENV)/ready $(LIBRARY)  ## compare Session.run and Stream.push with onnxruntime alone, and measure resident memory (two minutes)
+	$(BIN)/python benchmarks/session.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:  ## remove the files that the targets above create
 	rm -rf $(VENV) $(LIBRARY) .cache build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

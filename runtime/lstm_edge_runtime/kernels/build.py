@@ -51,7 +51,8 @@ _FILES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 _ZIG_DOT = ("-mcpu=generic+dotprod",)
 _LINK = ("-shared", "-pthread", "-Wl,--gc-sections")
 # What the library shows: without the list it would offer its C++ library's symbols, operator new among them, to all.
-_EXPORTS = "{ global: RegisterCustomOps; LstmEdgeInstructionSet; LstmEdgeAllFinite; LstmEdgeSelectOperators; local: *; };"
+_SHOWN = ("RegisterCustomOps", "LstmEdgeInstructionSet", "LstmEdgeAllFinite", "LstmEdgeSelectOperators")
+_EXPORTS = f"{{ global: {'; '.join(_SHOWN)}; local: *; }};"
 # A sanitized library keeps its symbols, so that a report names functions, and shares the process's C++ library, whose
 # exceptions the sanitizer watches; any other brings its own, which a device may not have.
 _RELEASE = ("-static-libstdc++", "-static-libgcc", "-Wl,--strip-all")
