@@ -63,10 +63,19 @@ class Row:
         )
 
 
-def medians(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
-    """Give every call one turn per round, and return each call's median in microseconds."""
+def medians(
+    calls: Mapping[str, Call], rounds: int, *, settling: int = SETTLING, burst: int = BURST
+) -> dict[str, float]:
+    """Give every call one turn per round, and return each call's median in microseconds.
+
+    Args:
+        calls: what is timed, by name.
+        rounds: turns of each call.
+        settling: first calls of a turn, which do not count. One is enough for a sequence: its steps settle the caches.
+        burst: calls of a turn that count.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    settling, burst, rounds = (1, 1, 2) if quick else (SETTLING, BURST, rounds)
+    settling, burst, rounds = (1, 1, 2) if quick else (settling, burst, rounds)
     for _ in range(rounds):
         for name, call in calls.items():
             for _ in range(settling):

@@ -66,7 +66,8 @@ def _sequences(cell: str, files: CellFiles, size: tuple[int, int]) -> list[Row]:
     }
     if cell == "GRU":
         calls["float32"] = bare_loop(files.float32, inputs, STEPS)
-    t = {name: time / STEPS for name, time in medians(calls, 8 if hidden < 1024 else 4).items()}
+    times = medians(calls, 10 if hidden < 1024 else 5, settling=1, burst=5)
+    t = {name: time / STEPS for name, time in times.items()}
     where = f"{inputs}, {hidden}"
     other = "DynamicQuantizeLSTM" if cell == "LSTM" else "onnxruntime's float32 GRU"
     rows = [
