@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 CARD_KEY = "lstm_edge"
-SCHEMA = "1.4"
+SCHEMA = "1.5"
 BATCH = "batch"
 TIME = "time"
 
@@ -196,7 +196,7 @@ class Coverage:
     scheme: str
     bytes_before: int
     bytes_after: int
-    density: Mapping[str, float] = field(default_factory=dict, metadata={"since": 4})
+    density: Mapping[str, float] = field(default_factory=dict, metadata={"since": 5})
     extra: Extra = field(default_factory=dict, compare=False)
 
 

@@ -49,7 +49,7 @@ def edited(key, value):
 
 
 def test_a_round_trip_keeps_all():
-    assert SCHEMA == "1.4"
+    assert SCHEMA == "1.5"
     assert parse_card(serialize_card(CARD)) == CARD
     assert card_to_json(CARD)["quantization"]["parts"] == {"lstm.W": "int8", "lstm.R": "int4:32"}
     assert DOCUMENT["quantization"]["metric"] == {
@@ -74,6 +74,15 @@ def test_an_older_document_has_the_defaults(schema):
         quantization = {name: value for name, value in DOCUMENT["quantization"].items() if name != key}
         with pytest.raises(CardError, match=rf"^model card: card\.quantization\.{key} is missing$"):
             parse_card(json.dumps(DOCUMENT | {"quantization": quantization}))
+
+
+def test_a_card_of_1_4_has_no_densities():
+    document = json.loads(json.dumps(DOCUMENT)) | {"schema": "1.4"}
+    for row in document["quantization"]["coverage"]:
+        assert row.pop("density") == {}
+    assert parse_card(json.dumps(document)).quantization.coverage == CARD.quantization.coverage
+    with pytest.raises(CardError, match=r"coverage\[0\]\.density is missing"):
+        parse_card(json.dumps(document | {"schema": "1.5"}))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +140,7 @@ def test_parts_are_written_in_one_order():
 def test_int4_of_an_earlier_card_is_read_as_blocks_of_32():
     """It was the text of the default block then; a request's ``int4`` has blocks of 128 now."""
     old = json.loads(edited("parts", {"lstm.R": "int4", "lstm.W": "int4:128", "head": "int4:32:zero"}))
-    for schema in ("1.2", "1.4"):
+    for schema in ("1.2", "1.4", "1.5"):
         card = parse_card(json.dumps(old | {"schema": schema, "trained_for": "int4"}))
         assert card.quantization.parts == {"lstm.R": "int4:32", "lstm.W": "int4:128", "head": "int4:32:zero"}
         assert card.trained_for == "int4:32"
