@@ -12,6 +12,7 @@ from lstm_edge_exporters.functions.rounding import (
     rounded_product_text,
     step_numbers,
 )
+from lstm_edge_exporters.functions.storages import Storage
 
 __all__ = ["cell_text"]
 
@@ -36,7 +37,7 @@ def cell_text(variant: CellVariant) -> str:
 def _constants(variant: CellVariant) -> list[str]:
     lines = ["one = Constant <value_ints = [1]> ()"]
     if variant.storage != "float32":
-        stored = {name: variant.storage_of(name) for name in _quantized(variant)}
+        stored: dict[str, Storage] = {name: variant.storage_of(name) for name in _quantized(variant)}
         lines += [*quantize_constants(), *matrices_text(stored, {"w": 4, "r": 4})]
     if variant.peephole == "diagonal":
         lines.append("p_i, p_f, p_o = Split <axis = 0, num_outputs = 3> (p)")

@@ -132,10 +132,11 @@ def all_cells() -> tuple[CellVariant, ...]:
     """Return every LSTM operator of this version."""
     peepholes: tuple[Peephole, ...] = ("none", "diagonal", "full")
     flags = (False, True)
+    pairs: tuple[tuple[Storage, Storage], ...] = (("float32", "float32"), *storage_pairs())
     return tuple(
         CellVariant(peephole=peephole, projected=projected, ragged=ragged, storage=r, w_storage=w)
         for peephole, projected, ragged in product(peepholes, flags, flags)
-        for w, r in (("float32", "float32"), *storage_pairs())
+        for w, r in pairs
     )
 
 

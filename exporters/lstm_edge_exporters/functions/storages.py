@@ -56,7 +56,7 @@ def storages_of(text: str, *absent: Storage) -> tuple[Storage, Storage] | None:
     match = _PATTERN.fullmatch(text)
     if match is None:
         return None
-    kinds = {name: storage for storage, name in _NAMES.items()}
+    kinds: dict[str, Storage] = {name: storage for storage, name in _NAMES.items()}
     both, w, r = match["both"], match["w"], match["r"]
     if both is not None:
         return kinds[both], kinds[both]

@@ -46,7 +46,8 @@ def to_own(node: ir.Node, variant: Float32Variant, weights: Mapping[str, Array])
     """
     graph, hidden = owner(node), weights["r"].shape[-1]
     given = inputs_of(node, 8)
-    found = dict(zip(("x", "w", "r", "b", "lengths", "h", "c", "p"), given, strict=True))
+    names = ("x", "w", "r", "b", "lengths", "h", "c", "p")
+    found: dict[str, ir.Value | None] = dict(zip(names, given, strict=True))
     for name, array in weights.items():
         value = found[name]
         if value is None or not value.is_initializer() or value.name not in graph.initializers:

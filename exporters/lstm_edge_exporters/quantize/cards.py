@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from lstm_edge_exporters.artifact import MINIMUM_ONNXRUNTIME
@@ -47,7 +48,7 @@ def answers_of(session: Session) -> Callable[[Mapping[str, Array]], Mapping[str,
     """Return the answers of a file to a complete feed, by the outputs' names."""
     runner = session.onnxruntime_session
     names = [output.name for output in runner.get_outputs()]
-    return lambda feed: dict(zip(names, runner.run(names, dict(feed)), strict=True))
+    return lambda feed: dict(zip(names, map(np.asarray, runner.run(names, dict(feed))), strict=True))
 
 
 def settings_of(session: Session) -> dict[str, Array]:

@@ -61,7 +61,8 @@ class FloatKernel : public Kernel {
   FloatKernel(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info, RunRows<Layer> run)
       : Kernel(runtime, op), run_(run) {
     std::string direction;
-    const bool given = runtime.attribute(info, "hidden_size", hidden_) && runtime.attribute(info, "direction", direction);
+    const bool given =
+        runtime.attribute(info, "hidden_size", hidden_) && runtime.attribute(info, "direction", direction);
     const bool both = direction == "bidirectional";
     require(given && (both || direction == "forward" || direction == "reverse"), [&] {
       return op.name + ": the attributes hidden_size and direction must be there, the latter forward, reverse or " +
@@ -195,9 +196,9 @@ class FloatLstmKernel final : public FloatKernel<Lstm> {
     const bool diagonal = op.peephole == Peephole::kDiagonal;
     const float* p = diagonal ? constants.take<float>({sides_, 3 * hidden_}, shape) : nullptr;
     for (int side = 0; side < sides_; ++side) {
-      layers_[side] = onnx_lstm(given.w + side * given.w_size, given.r + side * given.r_size,
-                                given.b + side * given.b_size, diagonal ? p + side * 3 * hidden_ : nullptr,
-                                given.inputs, int(hidden_));
+      layers_[side] =
+          onnx_lstm(given.w + side * given.w_size, given.r + side * given.r_size, given.b + side * given.b_size,
+                    diagonal ? p + side * 3 * hidden_ : nullptr, given.inputs, int(hidden_));
     }
   }
 };

@@ -146,9 +146,9 @@ struct Isa {
     }
   }
 
-  // Two sums for each row and column, of the first and the second half of k: the same bits alone and in a batch. One row
-  // alone reads both halves of the weights at once, which took a fifth off a step whose weights come from memory (58 MB)
-  // and nothing off one whose weights fit the cache.
+  // Two sums for each row and column, of the first and the second half of k: the same bits alone and in a batch. One
+  // row alone reads both halves of the weights at once, which took a fifth off a step whose weights come from memory
+  // (58 MB) and nothing off one whose weights fit the cache.
   template <int NV, int M>
   static void dotf(const float* const* a, const float* w, int k, float* sums) {
     const int half = first_half(k);

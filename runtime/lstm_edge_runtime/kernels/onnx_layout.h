@@ -14,7 +14,8 @@ constexpr GateOrder kLstmGates = {4, {0, 2, 3, 1}};  // i f g o among i o f c
 constexpr GateOrder kGruGates = {3, {1, 0, 2}};      // r z n among z r h
 constexpr int kPeepholes[3] = {0, 2, 1};             // i f o among i o f
 
-// The rows of some gates of w [all gates · cells, k], transposed: `count` gates from `first` on in the operators' order.
+// The rows of some gates of w [all gates · cells, k], transposed: `count` gates from `first` on in the operators'
+// order.
 inline Matrix pack_onnx(const float* w, int k, int cells, const GateOrder& order, int first, int count) {
   const Columns columns{count, cells};
   Matrix matrix;
@@ -39,8 +40,8 @@ inline Matrix pack_onnx(const float* w, int k, int cells, const GateOrder& order
   return matrix;
 }
 
-// b [2 · all gates · cells], the input's biases and then the recurrent ones, as w's columns: their sums, but of the last
-// `apart` gates the input's alone.
+// b [2 · all gates · cells], the input's biases and then the recurrent ones, as w's columns: their sums, but of the
+// last `apart` gates the input's alone.
 inline Aligned<float> pack_onnx_bias(const float* b, const Matrix& w, int cells, const GateOrder& order, int apart) {
   const Columns columns{order.count, cells};
   Aligned<float> packed = allocate<float>(w.width());

@@ -164,7 +164,7 @@ def _with(base: bytes, chosen: Mapping[str, Rounded]) -> bytes:
 
 def _answers(model: bytes, feeds: Sequence[Mapping[str, Array]], names: list[str]) -> list[Mapping[str, Array]]:
     session = open_session(model)
-    return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+    return [dict(zip(names, map(np.asarray, session.run(names, dict(feed))), strict=True)) for feed in feeds]
 
 
 def _power(expected: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]] | None) -> dict[str, float]:
