@@ -19,6 +19,7 @@ STARTS = {
     "benchmarks/kernels.py": "a compiler, and the program it made",
     "benchmarks/kernel_models.py": "python_command",
     "benchmarks/language_model.py": "python_command",
+    "benchmarks/memory.py": "python_command",
     "benchmarks/peers/environments.py": "venv and pip, isolated",
     "benchmarks/peers/workers.py": "worker.py by the isolated interpreter of a peer's environment",
     "benchmarks/quantization.py": "python_command",

@@ -7,7 +7,7 @@ variable ``LSTM_EDGE_LIBRARY`` names another file, for tests of the kernels.
 import ctypes
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -69,15 +69,19 @@ def _load(path: str) -> str:
 def select_operators(library: Library, names: Collection[str]) -> None:
     """Let the next registration in this thread register these operators only; without names, all.
 
-    A session takes 40 KB and half a millisecond for each operator that is registered.
-
     Args:
         library: the kernels.
         names: the operators that a file calls. Those that the library does not have are ignored.
     """
-    select = getattr(ctypes.CDLL(library.path), "LstmEdgeSelectOperators", None)
+    select = _selection(library.path)
     if select is not None:
         select(f" {' '.join(sorted(names))} ".encode() if names else b"")
+
+
+@functools.cache
+def _selection(path: str) -> Callable[[bytes], object] | None:
+    found: Callable[[bytes], object] | None = getattr(ctypes.CDLL(path), "LstmEdgeSelectOperators", None)
+    return found
 
 
 def choose_library(kernels: str, provider: str) -> tuple[Library | None, str]:

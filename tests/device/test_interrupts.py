@@ -146,6 +146,7 @@ def no_collections():
     gc.enable()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_collections")
 def test_interrupts_at_random(interrupted):

@@ -36,6 +36,7 @@ MISSING = denoiser.missing(denoiser.FOLDER)
 needs_files = pytest.mark.skipif(bool(MISSING), reason=f"GTCRN's files are not here: {', '.join(MISSING)}")
 
 
+@pytest.mark.long
 @needs_files
 def test_every_frame_of_the_recording_is_the_original_s():
     data = (denoiser.FOLDER / denoiser.MODEL).read_bytes()
@@ -100,6 +101,7 @@ def test_the_page_shows_the_metric_and_the_figures():
         assert re.search(rf"^\| {file} \| .* to .* \|$", page, re.MULTILINE), file
 
 
+@pytest.mark.long
 @needs_files
 def test_int8_keeps_within_the_budget_in_decibels(tmp_path, monkeypatch):
     sdr, speech = sys.modules["denoiser_sdr"], _load("denoiser_speech")

@@ -312,10 +312,19 @@ def test_names_and_variants() -> None:
     int4 = GruVariant(reset_after=True, ragged=True, storage="int4")
     assert int4.inputs == ("x", "h", "lengths", "w", "w_scale", "w_zero", "r", "r_scale", "r_zero", "b", "rb")
     assert GruVariant().inputs == ("x", "h", "w", "w_scale", "r", "r_scale", "b")
-    for wrong in ("GruV1", "GruInt8V2", "GruRaggedResetAfterInt8V1", "LstmInt8V1", "GruInt8V1X", "XGruInt8V1", ""):
+    for wrong in (
+        "GruV1",
+        "GruV2",
+        "GruInt8V2",
+        "GruRaggedResetAfterInt8V1",
+        "LstmInt8V1",
+        "GruInt8V1X",
+        "XGruInt8V1",
+        "",
+    ):
         assert parse_gru_name(wrong) is None
-    with pytest.raises(KeyError, match="lstm_edge::GruV1 is not an operator of this version"):
-        function_for("GruV1")
+    with pytest.raises(KeyError, match="lstm_edge::GruV2 is not an operator of this version"):
+        function_for("GruV2")
 
 
 def test_the_document_says_what_the_model_does() -> None:

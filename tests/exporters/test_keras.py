@@ -31,6 +31,8 @@ pytestmark = [
 # float32 against float32: 4e-7 is seen over all cases; a wrong gate order or a mask that is forgotten gives 1e-2.
 CLOSE = 1e-5
 
+# Exports of ten seconds and more.
+SLOW_EXPORTS = ("classifier", "rnn-masked")
 FILES = [pytest.param(case, ".keras", id=case.name) for case in CASES]
 LEGACY = [pytest.param(case, ".h5", id=f"{case.name}-h5") for case in CASES if case.legacy]
 
@@ -118,7 +120,14 @@ def export_group(folder: Path, made: dict[str, Artifact], group: str) -> Artifac
     return made[group]
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if case.own_graph])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.long] * (case.name in SLOW_EXPORTS))
+        for case in CASES
+        if case.own_graph
+    ],
+)
 def test_the_exported_file_gives_what_keras_gives(folder: Path, exported: dict[str, Artifact], case: Case) -> None:
     artifact = export_group(folder, exported, group_of(case))
     model, card = OpenModel.of(artifact.data), artifact.card

@@ -291,6 +291,7 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     assert refused > 10
 
 
+@pytest.mark.long
 def test_a_file_that_the_library_does_not_come_back_from_is_refused(tmp_path: Path) -> None:
     # One bit of the size of a text in the file's heap of texts: HDF5 then goes through the heap without end.
     data = bytearray((FIXTURES / "keras2.h5").read_bytes())
@@ -319,6 +320,7 @@ def boxed(inner: dict[str, Any], name: str, *, calls: int = 1) -> dict[str, Any]
     return model
 
 
+@pytest.mark.long
 def test_models_that_multiply_or_are_nested_too_deep(tmp_path: Path) -> None:
     """A model that calls a model that calls a model: few bytes would be any number of calls."""
     deep = layer("ReLU", "relu")

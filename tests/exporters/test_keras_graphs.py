@@ -28,6 +28,9 @@ CLOSE = 1e-5
 RANDOM = 25
 FILES = [pytest.param(graph, form, id=f"{graph.name}{form}") for graph in GRAPHS for form in graph.forms]
 
+# Exports of five seconds and more.
+SLOW_EXPORTS = ("merges", "operations")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -58,7 +61,14 @@ def test_the_module_gives_what_keras_gives(folder: Path, graph: Graph, form: str
         assert module.describe_model()["inputs"] == list(graph.specs)
 
 
-@pytest.mark.parametrize("graph", [pytest.param(graph, id=graph.name) for graph in GRAPHS if graph.exported])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(graph, id=graph.name, marks=[pytest.mark.long] * (graph.name in SLOW_EXPORTS))
+        for graph in GRAPHS
+        if graph.exported
+    ],
+)
 def test_the_exported_file_gives_what_keras_gives(folder: Path, graph: Graph) -> None:
     session = Session(build(load_keras(folder / f"{graph.name}.keras"), None).data)
     names = [spec.name for spec in session.card.inputs]

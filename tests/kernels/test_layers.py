@@ -39,6 +39,7 @@ def run(session: Session, case: LstmCase):
     return {"y": outputs["output"], "h": state.stacked("h"), "c": state.stacked("c")}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_float32_parity_case_on_kernels_against_the_equations(library, case: LstmCase) -> None:

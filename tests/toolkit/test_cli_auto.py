@@ -70,6 +70,7 @@ def brute_force(files, tmp_path):
     return found
 
 
+@pytest.mark.long
 def test_the_answer_is_near_the_best_of_all_mixes(files, tmp_path, whole):
     """The smallest within the budget on the tuning data fails; the smallest clearly safer one is the answer."""
     found = brute_force(files, tmp_path)

@@ -144,7 +144,7 @@ def test_a_broken_budget_is_exit_1_and_leaves_no_file(checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_a_layer_that_stays_float32_is_exit_1_and_leaves_no_file(nets, monkeypatch):
-    def refuse(*_arguments):
+    def refuse(*_arguments, **_options):
         raise Refusal("its weights are odd")
 
     monkeypatch.setattr(sys.modules["lstm_edge_exporters.quantize.rewrite"], "emit", refuse)

@@ -33,6 +33,7 @@ def export(*arguments: object, exit_code: int = 0):
     return result
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="Keras is not installed")
 def test_the_classic_classifier_in_float32_and_int8(tmp_path: Path) -> None:
@@ -53,6 +54,7 @@ def test_the_classic_classifier_in_float32_and_int8(tmp_path: Path) -> None:
                 np.testing.assert_allclose(got, expected, atol=tolerance, rtol=0, err_msg=path.name)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_legacy_file_without_keras_and_its_stream(tmp_path: Path) -> None:
     """Keras 2's form, two masked layers: the file streams frame by frame to Keras's answer."""

@@ -186,7 +186,10 @@ def test_a_reader_that_goes_away_is_no_error():
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("lstm-edge qu", ["quantize"]), ("lstm-edge quantize x.onnx --scheme ", ["float16", "int8", "int4", "auto"])],
+    [
+        ("lstm-edge qu", ["quantize"]),
+        ("lstm-edge quantize x.onnx --scheme ", ["float32", "float16", "int8", "int4", "auto"]),
+    ],
 )
 def test_a_shell_completes_commands_and_values(words, expected):
     asked = {"_LSTM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

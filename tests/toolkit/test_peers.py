@@ -125,6 +125,7 @@ def test_turns_are_interleaved_and_a_wrong_answer_is_visible(peers, tmp_path):
     assert text.splitlines()[-1].startswith("| fake | refuses | ValueError: no operator for this |")
 
 
+@pytest.mark.long
 def test_a_peer_that_crashes_and_one_that_hangs_stop_nobody_else(peers, tmp_path):
     start = time.monotonic()
     found, _calls = race(peers, tmp_path, ["steady", "crashes", "hangs"], limit_s=3)

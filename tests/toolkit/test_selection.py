@@ -284,6 +284,7 @@ def run_select(tmp_path, *arguments):
     return CliRunner().invoke(app, ["select", *common, "-o", str(tmp_path / "m.safetensors"), *arguments])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_chooses_trains_writes_and_goes_on_with_its_study(tmp_path, monkeypatch):
     result = run_select(tmp_path, "--json", "--plot", str(tmp_path / "p.svg"), "--max-bytes", "1M")

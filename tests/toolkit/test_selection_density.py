@@ -51,6 +51,7 @@ def test_of_equal_files_the_dense_one_is_chosen():
     assert chosen.architecture.density == 0.25
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_sparse_candidate_is_smaller_and_is_trained_to_its_density(tmp_path):
     settings = SelectionSettings(
@@ -65,6 +66,7 @@ def test_a_sparse_candidate_is_smaller_and_is_trained_to_its_density(tmp_path):
     assert report.to_json()["candidates"][1]["density"] == 0.25
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_trains_the_chosen_one(tmp_path):
     data = sequences("classification")

@@ -89,6 +89,7 @@ def score(cell):
     return cell[0].hidden + cell[1] / 10
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
     storage, log = f"sqlite:///{tmp_path / 'study.sqlite3'}", tmp_path / "log"
     process = start(storage, log, stop=4)
