@@ -247,8 +247,8 @@ def golden_operators() -> Iterator[tuple[Operator, int, int]]:
     shapes = ((20, 1), (7, 3), (1, 1), (3, 19), (9, 7))
     for number, variant in enumerate(CELLS):
         for index, scheme in enumerate(with_scheme(variant)):
-            # Every operator at two of the sizes, all sizes over the operators; int4's schemes count as operators. Where W
-            # is stored otherwise than R both products are those of other operators: one size.
+            # Every operator at two of the sizes, all sizes over the operators; int4's schemes count as operators.
+            # Where W is stored otherwise than R both products are those of other operators: one size.
             for at in {(number + index) % 5, (number + index + 2 * (variant.w_storage is None)) % 5}:
                 yield cell(variant, *sizes[at], scheme, seed=number), *shapes[at]
     for number, made in (*enumerate(GRUS), *enumerate(RNNS)):
