@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import kernel_models as models  # noqa: E402
-from kernels import Call, medians, print_table  # noqa: E402
+from kernel_calls import Call, medians, print_table  # noqa: E402
 
 from lstm_edge import export, quantize  # noqa: E402
 from lstm_edge.layers import LSTM  # noqa: E402
