@@ -31,8 +31,8 @@ pytestmark = [
 # float32 against float32: 4e-7 is seen over all cases; a wrong gate order or a mask that is forgotten gives 1e-2.
 CLOSE = 1e-5
 
-# Exports of ten seconds and more.
-SLOW_EXPORTS = ("classifier", "rnn-masked")
+# Exports of four seconds and more.
+SLOW_EXPORTS = ("classifier", "masked-gru", "rnn-masked")
 FILES = [pytest.param(case, ".keras", id=case.name) for case in CASES]
 LEGACY = [pytest.param(case, ".h5", id=f"{case.name}-h5") for case in CASES if case.legacy]
 

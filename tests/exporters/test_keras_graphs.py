@@ -28,8 +28,8 @@ CLOSE = 1e-5
 RANDOM = 25
 FILES = [pytest.param(graph, form, id=f"{graph.name}{form}") for graph in GRAPHS for form in graph.forms]
 
-# Exports of five seconds and more.
-SLOW_EXPORTS = ("merges", "operations")
+# Exports of three and a half seconds and more.
+SLOW_EXPORTS = ("merges", "nested", "operations", "transformer")
 
 
 @pytest.fixture(scope="module")

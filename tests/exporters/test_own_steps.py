@@ -114,6 +114,7 @@ def test_the_linears_of_a_step_are_quantized_inside_the_scan(name: str, scheme: 
     np.testing.assert_array_equal(session.run({"x": x[:1]})[0]["output"], got[:1])
 
 
+@pytest.mark.long
 def test_several_cells_in_one_network_with_lengths() -> None:
     card = build(Stacked().eval(), None, inputs=["x: float32[time, batch, 6]"], lengths=True).card
     names = ["first.steps.0.h", "middle.0.h", "middle.0.c", "last.steps.0.h"]

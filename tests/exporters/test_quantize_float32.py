@@ -69,6 +69,7 @@ def test_every_form_of_a_gru(direction: str, after: int, lengths: bool) -> None:
     assert_same_answers(data, made)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("network", "lengths"), [("tagger", True), ("classifier", False), ("language-model", False)])
 def test_networks_keep_their_graph_their_card_and_their_answers(network: str, lengths: bool) -> None:
     data = exported(network, lengths=lengths)

@@ -168,6 +168,7 @@ def test_chunks_are_as_the_whole_and_rows_are_alone(name: str) -> None:
         assert not np.array_equal(beside["output"][1], whole["output"][1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lengths", [False, True], ids=["full-rows", "ragged"])
 @pytest.mark.parametrize("name", ["full", "full-projected-bidirectional", "projected"])
 def test_cells_of_our_own(name: str, lengths: bool) -> None:

@@ -66,6 +66,7 @@ def test_every_quantized_parity_case_on_kernels_and_on_bodies(library, case: Lst
     assert differences.max() < FLIP
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tagger", "language-model", "full-projected-bidirectional", "last-step"])
 @pytest.mark.parametrize("scheme", ["int8", "int4"])

@@ -81,6 +81,7 @@ def test_the_five_files_are_the_same_whatever_their_verdicts_are():
         assert len(files) <= 5
 
 
+@pytest.mark.long
 def test_bad_files_are_accepted_no_more_often_than_the_confidence_says():
     """Every file is bad, and each evaluation errs in one of a hundred cases."""
     random, accepted, cases = np.random.default_rng(0), 0, 400

@@ -132,6 +132,7 @@ class KilledError(Exception):
     """Stands for a process that ends here."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [1, 12, 25])
 def test_an_interrupted_search_goes_on_to_the_same_bytes(files, tmp_path, whole, after, monkeypatch):
     report, expected = whole
@@ -153,6 +154,7 @@ def test_an_interrupted_search_goes_on_to_the_same_bytes(files, tmp_path, whole,
     assert os.listdir(tmp_path) == ["out.onnx"]
 
 
+@pytest.mark.long
 def test_the_same_search_twice_is_the_same_and_other_options_are_another_search(files, tmp_path, whole):
     assert search(files, tmp_path, output=tmp_path / "two.onnx").evaluations == whole[0].evaluations
     assert (tmp_path / "two.onnx").read_bytes() == whole[1]

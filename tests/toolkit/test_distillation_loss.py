@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 import lstm_edge
 from lstm_edge_runtime.errors import InputError
@@ -84,6 +84,9 @@ def draw_case(seed, shape, classes, scale, ignored):
     alpha=st.floats(0, 1),
     masked=st.booleans(),
 )
+@example(
+    seed=1392, shape=(1,), classes=2, scale=0.01, ignored=0.0, temperature=947.0, alpha=1.0, masked=False
+)  # in float32 the gradient was wrong by 1 %
 def test_it_is_the_formula(seed, shape, classes, scale, ignored, temperature, alpha, masked):
     student, teacher, targets, mask = draw_case(seed, shape, classes, scale, ignored)
     options = {"temperature": temperature, "alpha": alpha, "mask": mask if masked else None}

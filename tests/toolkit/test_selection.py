@@ -310,6 +310,7 @@ def test_the_command_chooses_trains_writes_and_goes_on_with_its_study(tmp_path, 
     assert f"chosen: {chosen['hidden']} x 1, the smallest file within one standard error of the best" in again.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
     result = run_select(tmp_path, "--max-bytes", "1k")
