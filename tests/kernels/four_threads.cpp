@@ -108,7 +108,7 @@ int main() {
   const InstructionSet& set = instruction_set();
   if (!same_on_threads(lstm, set.lstm[int(Precision::kInt8)][int(Peephole::kFull)])) return 1;
   if (!same_on_threads(gru, set.gru[int(Precision::kInt8)][false])) return 1;
-  if (!same_on_threads(rnn, set.rnn[0][true])) return 1;
+  if (!same_on_threads(rnn, set.rnn[int(Precision::kInt8)][true])) return 1;
   std::printf("%s: four threads gave the serial bits\n", set.name);
   return 0;
 }
