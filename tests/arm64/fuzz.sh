@@ -22,7 +22,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 is_old() {  # whether a file is missing or older than a source
-  [ ! -e "$1" ] || [ -n "$(find "$kernels" \( -name '*.h' -o -name '*.cpp' -o -name build.py \) -newer "$1")" ]
+  [ ! -e "$1" ] || [ -n "$(find "$kernels" tests/kernels \( -name '*.h' -o -name '*.cpp' -o -name build.py \) -newer "$1")" ]
 }
 
 library=$PWD/.cache/kernels-arm64-trap/liblstm_edge_kernels.so
