@@ -63,7 +63,7 @@ def vowels(arguments: argparse.Namespace) -> None:
     data, test = (load(f"japanese-vowels:{split}", default_split="train") for split in ("train", "test"))
     epochs = arguments.epochs or TrainingOptions.epochs
 
-    def trained(student: Student, seed: int, distillation: Distillation | None = None):  # type: ignore[no-untyped-def]
+    def trained(student: Student, seed: int, distillation: Distillation | None = None):  # type: ignore[no-untyped-def]  # one of two modules
         config = ClassifierConfig.for_data(data, hidden=student.hidden)
         options = TrainingOptions(epochs=epochs, sparse=student.density)
         return train_classifier(data, config, options=options, seed=seed, distillation=distillation)[0]
@@ -91,7 +91,7 @@ def text(arguments: argparse.Namespace) -> None:
     train, held_out, test = (vocabulary.encode(part) for part in parts)
     epochs = arguments.epochs or EPOCHS
 
-    def trained(student: Student, seed: int, distillation: Distillation | None = None):  # type: ignore[no-untyped-def]
+    def trained(student: Student, seed: int, distillation: Distillation | None = None):  # type: ignore[no-untyped-def]  # one of two modules
         config = LanguageModelConfig(tokens=len(vocabulary), hidden=student.hidden)
         options = LanguageOptions(epochs=epochs, batch_size=16, threads=1, sparse=student.density)
         model, _ = train_language_model(train, held_out, config, options=options, seed=seed, distillation=distillation)

@@ -1,7 +1,7 @@
 """Resident memory of a session, each in a fresh process (part of ``make bench-session``).
 
 Two LSTM layers with 512 inputs and 1024 cells, 14.7 million weights: what opening the file adds to a process, what
-opening and the first push add, and how much of that is memory of its own (the rest are pages of files, such as
+opening and the first push add, and how much of that is private memory (the rest are pages of files, such as
 onnxruntime's code). For comparison the same for a model of 8 cells, where nearly all is onnxruntime.
 """
 

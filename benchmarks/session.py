@@ -51,7 +51,7 @@ class Tokens(nn.Module):
 class Conditioned(Tokens):
     """The same with a second input, float32 [batch, time, inputs]."""
 
-    def forward(self, tokens: torch.Tensor, features: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, tokens: torch.Tensor, features: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # one input more than Tokens
         """Return the logits of the next tokens."""
         logits: torch.Tensor = self.linear(self.lstm(self.embedding(tokens) + features)[0])
         return logits
@@ -68,7 +68,7 @@ def make_files(folder: Path) -> Iterator[tuple[str, Path]]:
         ("two named inputs", Conditioned(), {"tokens": tokens, "features": features}, {}),
     ):
         path = folder / f"{name.replace(' ', '_')}.onnx"
-        export(module.eval(), example, path, **named)  # type: ignore[arg-type]
+        export(module.eval(), example, path, **named)  # type: ignore[arg-type]  # options of several types
         int8 = path.with_suffix(".int8.onnx")
         quantize(path, int8)
         yield f"{name}, float32", path

@@ -19,7 +19,7 @@ def read_reports(folder: Path) -> list[tuple[str, BenchReport]]:
     """Return the reports of a folder with their names, in the order of the names.
 
     Raises:
-        InputError: a file is no report.
+        InputError: a file is not a report.
     """
     paths = sorted(folder.glob("*.json"))
     return [(path.stem, read_report(path.read_text(encoding="utf-8"), path.name)) for path in paths]

@@ -50,7 +50,7 @@ def write_case(case: Case) -> None:
     case.folder.mkdir(parents=True, exist_ok=True)
     names = {key: value for key, value in vars(case).items() if key not in ("folder", "arrays")}
     (case.folder / "case.json").write_text(json.dumps(names))
-    np.savez(case.folder / "arrays.npz", **case.arrays)  # type: ignore[arg-type]
+    np.savez(case.folder / "arrays.npz", **case.arrays)  # type: ignore[arg-type]  # the stub takes a bool by keyword
 
 
 def references(case: Case) -> dict[str, Array]:

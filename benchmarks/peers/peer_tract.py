@@ -30,7 +30,7 @@ def runnable(path: Path) -> Any:
 
 
 class TractStep:
-    """``run`` with arrays in and arrays out; there is no call with fixed memory."""
+    """``run`` with arrays in and arrays out. tract has no call that reuses memory."""
 
     inner = None
 

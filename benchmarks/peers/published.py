@@ -89,7 +89,7 @@ def make(folder: Path, source: Path, name: str, states: Any, arrays: dict[str, A
 
 
 def reference(case: Case) -> dict[str, Array]:
-    """Return the answers of the author's file in float32, by onnxruntime: there is no float64 model."""
+    """Return the answers of the author's file in float32, computed by onnxruntime. No float64 model exists."""
     from peer_onnxruntime import open_step
 
     opened = open_step(case, "float32", case.folder)

@@ -1,4 +1,4 @@
-"""One peer in a process of its own: reads an order per line from standard input, answers each with one line of JSON.
+"""A process that runs one peer: reads one order per line from standard input and answers each with a line of JSON.
 
 ``python -I worker.py MODE FOLDER MODULE CASE PLACE``: ``convert`` or ``run``; the folder and the name of the peer's
 file; the case's folder; the folder of the peer's models. A worker that runs imports the peer's library at once, so that

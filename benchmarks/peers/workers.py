@@ -27,7 +27,7 @@ class Worker:
     """One process that waits for orders: ``ask`` sends one and returns its answer."""
 
     def __init__(self, command: Sequence[str], log: Path, variables: Mapping[str, str] | None = None) -> None:
-        """Start the process in a group of its own.
+        """Start the process in a new process group.
 
         Args:
             command: the program and its arguments.
@@ -87,7 +87,7 @@ class Worker:
 
     @property
     def running(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process is running."""
         return self.process.poll() is None
 
     def stop(self) -> None:

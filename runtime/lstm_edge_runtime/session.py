@@ -17,6 +17,7 @@ from lstm_edge_runtime.contract import read_contract
 from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError, first_line
 from lstm_edge_runtime.function_check import called_operators, check_functions, check_whole
 from lstm_edge_runtime.golden import Golden, decode_golden
+from lstm_edge_runtime.heap import give_back_heap
 from lstm_edge_runtime.library import KernelChoice, choose_library
 from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.providers import (
@@ -153,6 +154,7 @@ class Session:
             operators=frozenset(called),
             basic=self.basic,
         )
+        give_back_heap(len(data))
         metadata = self._metadata()
         if not self.verified and TRAILER_KEY in metadata:
             raise IntegrityError(

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from streamed import MODELS, answer_bytes, pieces
 
+from lstm_edge_runtime import heap
 from lstm_edge_runtime.errors import ProviderError
 from lstm_edge_runtime.library import find_library, select_operators
 from lstm_edge_runtime.providers import open_session, session_options
@@ -100,3 +101,13 @@ def test_a_session_takes_little_memory_besides_its_weights(library):
     held += [Session(data, kernels="required") for _ in range(20)]
     # 40 KB for each of some two hundred operators would be 6 MB.
     assert (resident() - before) / 20 < 1500
+
+
+@pytest.mark.parametrize(("size", "expected"), [((1 << 20) - 1, []), (1 << 20, [0])])
+def test_the_heap_is_given_back_after_large_files_only(monkeypatch, size, expected):
+    asked = []
+    monkeypatch.setattr(heap, "_trim", lambda: asked.append)
+    heap.give_back_heap(size)
+    assert asked == expected
+    monkeypatch.setattr(heap, "_trim", lambda: None)
+    heap.give_back_heap(size)
