@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from lstm_edge_exporters.functions import parse_float32_name
+
 __all__ = ["damage_node"]
 
 
@@ -53,9 +55,11 @@ def damage_node(rng: np.random.Generator, model: bytes) -> tuple[bytes, str, str
 
 def _inputs_left_out(place: _Place) -> str:
     if place.rng.random() < 0.5:
-        place.node.input[place.at] = ""
-    else:
-        del place.node.input[place.at :]
+        left_out, place.node.input[place.at] = place.node.input[place.at], ""
+        # A float32 operator of one ONNX node may have no h and no c.
+        optional = left_out in {"", "h", "c"} and parse_float32_name(place.node.op_type) is not None
+        return "either" if optional else "refuse"
+    del place.node.input[place.at :]
     return "refuse"
 
 
@@ -87,7 +91,7 @@ def _output_of_another_type(place: _Place) -> str:
 
 def _another_name(place: _Place) -> str:
     name = place.node.op_type
-    place.node.op_type = str(place.rng.choice([f"{name}2", name.lower(), "", f"{name[:-1]}2", "x" * 9999]))
+    place.node.op_type = str(place.rng.choice([f"{name}2", name.lower(), "", f"{name[:-1]}3", "x" * 9999]))
     return "refuse"
 
 

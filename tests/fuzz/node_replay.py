@@ -29,10 +29,10 @@ FLOAT_TOLERANCE = 2e-5
 OPERATORS = ("Lstm", "Gru", "Rnn", "Linear")
 
 
-def opened(model: bytes, library: Library) -> tuple[Any, str]:
+def opened(model: bytes, library: Library, *, threads: int = 1) -> tuple[Any, str]:
     """Return a session and "", or None and the sentence of the refusal; raises whatever else is raised."""
     try:
-        return open_session(model, library=library), ""
+        return open_session(model, library=library, threads=threads), ""
     except ArtifactError as error:
         return None, str(error)
 

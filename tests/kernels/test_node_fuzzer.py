@@ -72,6 +72,28 @@ def test_an_answer_to_a_wrong_call_is_a_fault(library):
     assert "was answered, though x has another shape" in nodes.check(dataclasses.replace(node, calls=calls))
 
 
+def test_float32_operators_are_drawn_and_their_answers_compared(library):
+    # A layer that runs backward, of which the case says that it runs forward: cut in two it gives another answer.
+    backward = first(
+        lambda node: (
+            node.layer is not None
+            and (node.must, node.why, node.layer.attributes.get("direction")) == ("open", "", "reverse")
+            and node.layer.states == node.layer.variant.states
+            and not node.layer.variant.ragged
+            and any(not call.wrong and len(call.feeds["x"]) > 1 for call in node.calls)
+        )
+    )
+    assert nodes.check(backward) == "ran"
+    forward = {**backward.layer.attributes, "direction": "forward"}
+    mistaken = dataclasses.replace(backward, layer=dataclasses.replace(backward.layer, attributes=forward))
+    assert "other bits by ['the first steps', 'the last steps']" in nodes.check(mistaken)
+    ordinary = first(
+        lambda node: node.layer is not None and node.must == "open" and node.ordinary and not node.calls[0].wrong
+    )
+    bias = {**ordinary.weights, "b": ordinary.weights["b"] + np.float32(1e-3)}
+    assert "from the NumPy model" in nodes.check(dataclasses.replace(ordinary, weights=bias))
+
+
 @pytest.mark.slow
 def test_a_replay_compares_verdicts_bits_and_numbers(library_path, tmp_path):
     folder = tmp_path / "corpus"
