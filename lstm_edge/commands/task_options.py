@@ -62,6 +62,7 @@ OPTIONS: Mapping[str, Any] = MappingProxyType(
         "batch_size": 16,
         "window": 100,
         "reset_probability": 0.0,
+        "precision": "float32",
         "loss": "cross-entropy",
         "label_smoothing": 0.0,
         "optimizer": "adam",
@@ -96,7 +97,7 @@ OPTIONS: Mapping[str, Any] = MappingProxyType(
 _TEXT_ONLY = frozenset(
     {
         *("vocabulary", "vocabulary_size", "max_vocabulary", "max_bytes", "lines"),
-        *("embedding", "tied", "window", "reset_probability"),
+        *("embedding", "tied", "window", "reset_probability", "precision"),
     }
 )
 _SEQUENCES_ONLY = frozenset(

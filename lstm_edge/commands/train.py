@@ -73,6 +73,7 @@ def train(
     batch_size: int | None = None,
     window: int | None = None,
     reset_probability: float | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
     loss: Literal["cross-entropy", "mse", "mae"] | None = None,
     label_smoothing: float | None = None,
     optimizer: Literal["sgd", "adam", "adamw"] | None = None,
@@ -147,6 +148,7 @@ def train(
         batch_size: sequences in a batch, or rows of text in a batch.
         window: length of truncated back-propagation, in tokens.
         reset_probability: probability that a row of text starts a window from the initial state.
+        precision: arithmetic of the forward and the backward pass of a language model; weights stay float32.
         loss: ``"cross-entropy"`` for classes, ``"mse"`` or ``"mae"`` for values.
         label_smoothing: share of probability spread over all classes.
         optimizer: name of the optimizer.

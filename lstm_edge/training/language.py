@@ -77,8 +77,10 @@ class LanguageTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss of a window in nats; both states continue from the previous window."""
-        logits, (h, c) = _run(model, batch.x, self._state)
-        self._state = (h.detach(), c.detach())
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            logits, (h, c) = _run(model, batch.x, self._state)
+        logits = logits.float()
+        self._state = (h.detach().float(), c.detach().float())
         hard = self.criterion(logits, batch.y)
         if self.teacher is None:
             return hard

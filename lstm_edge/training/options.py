@@ -9,12 +9,13 @@ from lstm_edge.data import Pad, Truncate
 from lstm_edge.sparsity.densities import parse_densities
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["LanguageOptions", "Loss", "Optimizer", "Schedule", "TrainingOptions"]
+__all__ = ["LanguageOptions", "Loss", "Optimizer", "Precision", "Schedule", "TrainingOptions"]
 
 Loss = Literal["cross-entropy", "mse", "mae"]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "step", "plateau"]
 Granularity = Literal["epoch", "update"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,10 @@ class LanguageOptions(TrainingOptions):
     ``window``: length of truncated back-propagation, in tokens; the state is carried from one window to the next.
     ``reset_probability``: probability, 0 to 1, that a row is reset to the initial state before a window; with 0 the
     state is carried through the whole epoch. ``held_out``, ``bucket``, ``pack`` and the padding options have no effect:
-    the held-out text is given, and all windows have the same length.
+    the held-out text is given, and all windows have the same length. ``precision``: arithmetic of the forward and the
+    backward pass; with ``bfloat16`` the products are those of ``torch.autocast`` (Micikevicius et al., Mixed Precision
+    Training, 2018; bfloat16 needs no scaling of the loss), while weights, optimizer, loss and held-out loss stay
+    float32. Processors with bfloat16 instructions train about twice as fast.
     """
 
     epochs: int = 10
@@ -162,12 +166,27 @@ class LanguageOptions(TrainingOptions):
     threads: int | None = None
     window: int = 100
     reset_probability: float = 0.0
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.window < 1:
             raise InputError(f"training: window is {self.window}, expected 1 or more")
         _check("reset_probability", self.reset_probability, 0 <= self.reset_probability <= 1, "a share from 0 to 1")
+        _check("precision", self.precision, self.precision in get_args(Precision), ", ".join(get_args(Precision)))
+        if self.precision != "float32" and self.quantize_aware is not None:
+            raise InputError(
+                f"training: precision is {self.precision}, but quantize_aware needs float32: bfloat16 rounds the "
+                "integers that it simulates"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values; ``precision`` only where it is not float32."""
+        values = super().to_json()
+        if self.precision == "float32":
+            # As versions without this option wrote them, so that their unfinished trainings can be resumed.
+            del values["precision"]
+        return values
 
 
 def _check(name: str, value: Any, holds: bool, expected: str) -> None:

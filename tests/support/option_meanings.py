@@ -281,6 +281,7 @@ MEANINGS = {
     "--prefer": Row("choice", "What the search makes small: size or latency.", ("quantize",)),
     "--projection": Row("integer", "Size of the projected output.", (*TRAIN,)),
     "--prompt": Row("text", "Text that a language model continues.", ("run",)),
+    "--precision": Row("choice", "Arithmetic of the passes of training.", ("train language-model",)),
     "--provider": Row(
         "text",
         "Execution provider of onnxruntime.",

@@ -202,3 +202,43 @@ def test_a_drawing_needs_a_known_ending(tmp_path):
     assert (tmp_path / "c.svg").read_bytes() == first
     with pytest.raises(OutputError, match=r"c.gif: the name of a plot must end in .svg, .png, .pdf$"):
         plot_curves(report, tmp_path / "c.gif")
+
+
+# bfloat16 keeps 8 bits of a number: a loss of 2 nats moves by less than a hundredth.
+BFLOAT16_LOSS = 0.02
+
+
+def test_bfloat16_rounds_the_products_and_keeps_weights_states_and_held_out_loss_in_float32():
+    options = {"batch_size": 4, "window": 20}
+    plain, half = (
+        LanguageTask(ids(), ids(200), LanguageOptions(**options, precision=precision))
+        for precision in ("float32", "bfloat16")
+    )
+    model = build(hidden=48, layers=2)
+    losses = []
+    for task in (plain, half):
+        batch = next(task.batches(1))
+        model.zero_grad()
+        loss = task.loss(model, batch)
+        loss.backward()
+        losses.append(loss)
+        assert {loss.dtype, *(value.dtype for value in task._state)} == {torch.float32}
+        assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+    assert 0 < abs(losses[0].item() - losses[1].item()) < BFLOAT16_LOSS
+    model.eval()
+    with torch.no_grad():
+        assert plain.evaluate(model) == half.evaluate(model)
+
+
+def test_bfloat16_trains_resumes_and_is_refused_with_simulated_quantization(tmp_path):
+    options = {"epochs": 12, "learning_rate": 0.02, "precision": "bfloat16"}
+    first, report = train("language-model", options=options, config={"dropout": 0.2})
+    second, _ = train("language-model", options=options, config={"dropout": 0.2})
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+    assert 0.3 < report.best.held_out_loss < 1.0
+    assert report.to_json()["options"]["precision"] == "bfloat16"
+    assert "precision" not in LanguageOptions().to_json()  # the identity of earlier trainings
+    with pytest.raises(InputError, match=r"^training: precision is bfloat16, but quantize_aware needs float32: "):
+        LanguageOptions(precision="bfloat16", quantize_aware="int8")
+    with pytest.raises(InputError, match=r"^training: precision is half, expected float32, bfloat16$"):
+        LanguageOptions(precision="half")
