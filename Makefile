@@ -131,7 +131,7 @@ docs-stuck-streams: $(VENV)/ready  ## measure stuck streams for docs/limits-of-l
 docs-language-model: $(VENV)/ready  ## train the King James models with both recipes; fill docs/training.md and README.md (forty minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --language-model $(KEEP)
 
-docs-sparse: $(VENV)/ready  ## train sparse and dense models for docs/sparse.md and draw them (an hour and a half, a quiet machine; models are kept in KEEP)
+docs-sparse: $(VENV)/ready  ## train sparse and dense models for docs/sparse.md and draw them (three quarters of an hour, a quiet machine; models are kept in KEEP)
 	$(BIN)/python docs/generate.py --sparse $(KEEP)
 
 docs-quantize-aware: $(VENV)/ready  ## fine-tune the King James model for int4 in docs/training.md (half an hour, a quiet machine)

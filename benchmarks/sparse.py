@@ -4,10 +4,10 @@
     python benchmarks/sparse.py vowels
 
 ``language`` trains six models, each with one thread, as many at once as there are cores; then it exports, quantizes,
-evaluates (the last 5 % of the text, once for each file) and times them. On two quiet cores that takes an hour and a
-half; with ``--keep`` finished models are reused, and interrupted trainings continue. Every model is trained for twice
-``--updates`` updates: the ones of 384 cells start from one dense parent that was trained for half of them. ``vowels``
-trains ten classifiers (two minutes). The exit code is 1 if a goal is missed.
+evaluates (the last 5 % of the text, once for each file) and times them. On two quiet cores with bfloat16 instructions
+that takes three quarters of an hour; with ``--keep`` finished models are reused, and interrupted trainings continue.
+Every model is trained for twice ``--updates`` updates: the ones of 384 cells start from one dense parent that was
+trained for half of them. ``vowels`` trains ten classifiers (two minutes). The exit code is 1 if a goal is missed.
 """
 
 import argparse
@@ -41,8 +41,11 @@ mpl.use("Agg")
 
 # The quarter-hour recipe makes about this number of updates on two cores.
 UPDATES = 6400
-RECIPE = "--data king-james --epochs 30 --dropout 0.1 --threads 1"
-HALF, THIRD = 1 / 2, 1 / 3
+RECIPE = "--data king-james --epochs 30 --precision bfloat16 --threads 1"
+DENSE_RECIPE = "--dropout 0.1"
+# A sparse model has fewer weights to overfit with, and its masks are found while the rate is high.
+SPARSE_RECIPE = "--dropout 0 --learning-rate 0.006"
+HALF, THIRD, QUARTER = 1 / 2, 1 / 3, 1 / 4
 EMBEDDING = 64  # of `lstm-edge train language-model`
 # Largest accepted growth of the perplexity against dense int8, by density, and of the recurrent weights' bytes.
 LOSS_LIMITS = {HALF: 0.005, THIRD: 0.015}
@@ -64,8 +67,10 @@ class Model:
 
     def options(self, updates: int) -> str:
         """Return the options of `lstm-edge train language-model` after the parent."""
-        sparse = "" if self.density is None else f" --sparse w=1,r={self.recurrent_density:.6g}"
-        return f"{RECIPE} --hidden {self.hidden} --max-updates {self.units * updates}{sparse}"
+        own = DENSE_RECIPE
+        if self.density is not None:
+            own = f"{SPARSE_RECIPE} --sparse w=1,r={self.recurrent_density:.6g}"
+        return f"{RECIPE} --hidden {self.hidden} --max-updates {self.units * updates} {own}"
 
     @property
     def recurrent_density(self) -> float:
@@ -82,7 +87,7 @@ MODELS = (
     Model(name="dense-384", hidden=384, parent="parent-384"),
     Model(name="sparse-384-half", hidden=384, parent="parent-384", density=HALF),
     Model(name="sparse-384-third", hidden=384, parent="parent-384", density=THIRD),
-    Model(name="sparse-512-third", hidden=512, units=2, density=THIRD),
+    Model(name="sparse-384-quarter", hidden=384, parent="parent-384", density=QUARTER),
     Model(name="dense-224", hidden=224, units=2),
 )
 
@@ -131,7 +136,7 @@ def main() -> None:
 
 def train_all(folder: Path, updates: int) -> None:
     """Train what the folder lacks, as many models at once as there are cores; children wait for their parent."""
-    order = (PARENT, MODELS[3], *MODELS[:3], MODELS[4])
+    order = (PARENT, MODELS[4], *MODELS[:4])
     started: dict[str, Future[None]] = {}
 
     def work(model: Model) -> None:
@@ -223,7 +228,7 @@ def print_rows(rows: list[Row], updates: int) -> bool:
         more = row.int8 / dense.int8 - 1
         print(f"| {row.model.name} | {row.float32:.4f} | {row.int8:.4f} | {more:+.2%} | {row.bits:.4f} ", end="")
         print(f"| {row.file_bytes:,} | {row.recurrent_share:.3f} | {row.step_us:.1f} | {row.stored_us:.1f} |")
-        if row.model.parent is not None and row.model.density is not None:
+        if row.model.density in LOSS_LIMITS:
             passed = passed and more <= LOSS_LIMITS[row.model.density]
         if row.model.density == THIRD:
             passed = passed and row.recurrent_share <= BYTES_LIMIT

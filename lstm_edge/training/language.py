@@ -77,15 +77,20 @@ class LanguageTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss of a window in nats; both states continue from the previous window."""
-        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+        with self._precision(batch.x):
             logits, (h, c) = _run(model, batch.x, self._state)
         logits = logits.float()
         self._state = (h.detach().float(), c.detach().float())
         hard = self.criterion(logits, batch.y)
         if self.teacher is None:
             return hard
-        answers, self._teacher_state = self.teacher.run(batch.x, self._teacher_state)
-        return self.teacher.blend(hard, logits, answers, batch.y)
+        with self._precision(batch.x):
+            answers, (h, c) = self.teacher.run(batch.x, self._teacher_state)
+        self._teacher_state = (h.float(), c.float())
+        return self.teacher.blend(hard, logits, answers.float(), batch.y)
+
+    def _precision(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16")
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
         """Return the mean cross-entropy of the held-out text in nats, and its perplexity."""
