@@ -226,7 +226,7 @@ def quantization_text() -> str:
 
 
 def sparse_text() -> str:
-    """Return docs/sparse.md with the measured models, and draw its figure (three quarters of an hour; minutes with FOLDER)."""
+    """Return docs/sparse.md with the measured models, and draw its figure (45 minutes; minutes with FOLDER)."""
     given = sys.argv[sys.argv.index("--sparse") + 1 :]
     text, drawing = SPARSE.read_text(), SPARSE.with_name("sparse.svg")
     keep = ["--keep", given[0]] if given else []
