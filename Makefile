@@ -11,7 +11,7 @@ TOOLS := build clang-format hatchling hypothesis import-linter keras lightning m
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers bench-session bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -74,6 +74,9 @@ test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files, and
 SOAK_SECONDS ?= 600
 test-soak: $(VENV)/ready $(LIBRARY)  ## run streams of every kind beside noise and threads: equal bits, constant memory (ten minutes)
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
+
+test-pool-soak: $(VENV)/ready $(LIBRARY)  ## push 5,000,000 frames through a pool of 500 streams that come and go: equal bits, constant memory (a minute)
+	$(BIN)/python tests/soak/pool_soak.py
 
 test-select-kills: $(VENV)/ready  ## kill a selection at ten random points and compare its result with an uninterrupted one (five minutes)
 	$(BIN)/python -m pytest -q tests/soak/selection_kills.py
@@ -182,6 +185,9 @@ kernel-model: $(VENV)/ready  ## predict the cycles of the ARM kernels' inner loo
 bench-session: $(VENV)/ready $(LIBRARY)  ## compare Session.run and Stream.push with onnxruntime alone, and measure resident memory (two minutes)
 	$(BIN)/python benchmarks/session.py
 	$(BIN)/python benchmarks/memory.py
+
+bench-pool: $(VENV)/ready $(LIBRARY)  ## count the live streams that one core keeps up with, and fill docs/pool.md (three minutes, a quiet machine)
+	$(BIN)/python docs/generate.py --pool
 
 clean:  ## remove the files that the targets above create
 	rm -rf $(VENV) $(LIBRARY) .cache build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         QuantizationError,
         StreamingError,
     )
+    from lstm_edge_runtime.pool import Answers, Pool
     from lstm_edge_runtime.selftest import SelfTestReport, self_test
     from lstm_edge_runtime.session import Session
     from lstm_edge_runtime.state import State
     from lstm_edge_runtime.stream import Stream
 
 __all__ = [
+    "Answers",
     "ArtifactError",
     "BudgetError",
     "CaptureError",
@@ -44,6 +46,7 @@ __all__ = [
     "ModelCard",
     "OutputError",
     "ParityError",
+    "Pool",
     "ProviderError",
     "QuantizationError",
     "SelfTestReport",
@@ -55,6 +58,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Answers": "pool",
+    "Pool": "pool",
     "ModelCard": "card",
     "SelfTestReport": "selftest",
     "Session": "session",

@@ -40,6 +40,7 @@ __all__ = [
     "parse_card",
     "serialize_card",
     "stored_scheme",
+    "version_numbers",
 ]
 
 CARD_KEY = "lstm_edge"
@@ -354,6 +355,19 @@ def _with_blocks(card: ModelCard) -> ModelCard:
         return card
     parts = {part: stored_scheme(text) for part, text in card.quantization.parts.items()}
     return card.replace(quantization=dataclasses.replace(card.quantization, parts=parts))
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version of onnxruntime, at most three.
+
+    Raises:
+        CardError: the text does not begin with ``major.minor``.
+    """
+    parts = text.split("+", maxsplit=1)[0].split(".")[:3]
+    # At most nine digits, because Python refuses to parse integers of thousands of digits.
+    if not all(part.isdecimal() and len(part) < 10 for part in parts[:2]):
+        raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {text!r}')
+    return tuple(int(part) for part in parts if part.isdecimal() and len(part) < 10)
 
 
 def _check_schema(schema: Any) -> int:

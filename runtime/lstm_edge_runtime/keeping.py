@@ -18,7 +18,7 @@ from lstm_edge_runtime.card import BATCH, TIME, Streaming
 from lstm_edge_runtime.checks import all_finite, check_finite
 from lstm_edge_runtime.delivery import answer_shape, check_out, write_out
 from lstm_edge_runtime.errors import CardError, InputError, StreamingError, first_line
-from lstm_edge_runtime.moment import LastCall, Moment, moment_from_arrays, moment_to_arrays
+from lstm_edge_runtime.moment import LastCall, Moment, PlannedPush, moment_from_arrays, moment_to_arrays
 from lstm_edge_runtime.pieces import PieceReader, shape_of
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.state import State, state_shape
@@ -52,7 +52,11 @@ class _Shapes:
 
 
 class Keeper:
-    """What ``Stream`` does for such a model; everything that changes is one ``Moment``, replaced by one assignment."""
+    """What ``Stream`` does for such a model; everything that changes is one ``Moment``, replaced by one assignment.
+
+    Attributes:
+        names: the outputs of the graph that a call asks for.
+    """
 
     def __init__(
         self, session: onnxruntime.InferenceSession, reader: PieceReader, streaming: Streaming, start: State
@@ -67,7 +71,7 @@ class Keeper:
         """
         self._session, self._reader, self._streaming = session, reader, streaming
         self._outputs, self._states = reader.contract.outputs, reader.contract.states
-        self._names = [spec.name for spec in self._outputs] + [spec.output for spec in self._states]
+        self.names = [spec.name for spec in self._outputs] + [spec.output for spec in self._states]
         # A last call is needed where the end pads, or where steps after it complete less than ``gives`` outputs.
         self._keeps_call = streaming.end is not None or streaming.every > 1
         self._time_axes = {spec.name: spec.axes.index(TIME) for spec in reader.moving}
@@ -81,6 +85,11 @@ class Keeper:
     def steps(self) -> int:
         """Input steps since the start."""
         return self._now.steps
+
+    @property
+    def states(self) -> Mapping[str, Array]:
+        """The graph's states after the last call, not to be written."""
+        return self._now.state
 
     def get_state(self) -> State:
         """Return the graph's states, marked where no sequence can continue from them alone."""
@@ -113,40 +122,78 @@ class Keeper:
 
     def push(self, x: Any, out: Any) -> Any:
         """Run what a piece completes; see ``Stream.push``."""
+        push = self.plan(x)
+        if out is not None:
+            check_out(self._empty(push.gives, lacks_batch=push.lacks_batch, called=push.count > 0), out)
+        if not push.count:
+            return self._deliver(self.keep(push), out)
+        answers = self._call(self._now.state, push.inputs, push.conditions, push.count, end=False)
+        return self._deliver(self.take(push, answers), out)
+
+    def plan(self, x: Any) -> PlannedPush:
+        """Read a piece and say what a push of it calls; nothing changes.
+
+        Raises:
+            InputError: as ``Stream.push``.
+            StreamingError: the stream has ended.
+        """
         now = self._now
         if now.ended:
             raise StreamingError(ENDED)
         arrays, lacks, steps = self._read(x, now)
-        conditions = {spec.name: arrays[spec.name].copy() for spec in self._reader.conditions}
         joined = self._join(now.kept, {spec.name: arrays[spec.name] for spec in self._reader.moving})
         available = now.kept_steps + steps
         count = ready_steps(self._streaming, available, begun=now.begun)
-        gives = given_steps(self._streaming, count, begun=now.begun) if count else 0
-        lacks_batch = BATCH in lacks
-        if out is not None:
-            check_out(self._empty(gives, lacks_batch=lacks_batch, called=count > 0), out)
-        if not count:
-            self._now = replace(
-                now, steps=now.steps + steps, lacks_batch=lacks_batch, kept=joined, kept_steps=available,
-                conditions=conditions,
-            )  # fmt: skip
-            return self._deliver(self._empty(0, lacks_batch=lacks_batch, called=False), out)
-        inputs = self._cut(joined, 0, count) if available > count else joined
-        answers, state = self._call(now.state, inputs, conditions, count, end=False)
-        shapes = self._shapes_of(gives, lacks_batch=lacks_batch)
+        return PlannedPush(
+            steps=steps,
+            lacks_batch=BATCH in lacks,
+            conditions={spec.name: arrays[spec.name].copy() for spec in self._reader.conditions},
+            joined=joined,
+            available=available,
+            count=count,
+            gives=given_steps(self._streaming, count, begun=now.begun) if count else 0,
+            inputs=self._cut(joined, 0, count) if available > count > 0 else joined,
+        )
+
+    def keep(self, push: PlannedPush) -> dict[str, Array]:
+        """Keep the steps of a push that completes no output; return the empty answer."""
+        now = self._now
+        self._now = replace(
+            now, steps=now.steps + push.steps, lacks_batch=push.lacks_batch, kept=push.joined,
+            kept_steps=push.available, conditions=push.conditions,
+        )  # fmt: skip
+        return self._empty(0, lacks_batch=push.lacks_batch, called=False)
+
+    def take(self, push: PlannedPush, answers: Mapping[str, Array]) -> dict[str, Array]:
+        """Take over what the graph gave for a push, and return its answer.
+
+        Args:
+            push: what was planned.
+            answers: outputs and new states by their names in the graph.
+
+        Raises:
+            InputError: the new state is not finite. Nothing changes.
+            CardError: the graph gave another number of output steps than the card says. Nothing changes.
+        """
+        now = self._now
+        state = self._new_state(answers)
+        shapes = self._shapes_of(push.gives, lacks_batch=push.lacks_batch)
         if any(answers[name].shape != shape for name, shape in shapes.given.items()):
             self._check_shapes(answers)
             raise CardError(
-                f"model card: by card.streaming {count} input steps give {gives} output steps, the graph gave "
-                f"{self._count(answers)}"
+                f"model card: by card.streaming {push.count} input steps give {push.gives} output steps, the graph "
+                f"gave {self._count(answers)}"
             )
-        call = LastCall(begun=now.begun, before=now.state, inputs=inputs, conditions=conditions, gave=gives)
-        kept = self._cut(joined, count, available) if available > count else {}
+        call = LastCall(
+            begun=now.begun, before=now.state, inputs=push.inputs, conditions=push.conditions, gave=push.gives
+        )
+        kept = self._cut(push.joined, push.count, push.available) if push.available > push.count else {}
         self._now = Moment(
-            state=state, steps=now.steps + steps, begun=True, lacks_batch=lacks_batch, kept=kept,
-            kept_steps=available - count, call=call if self._keeps_call else None, conditions=conditions,
+            state=state, steps=now.steps + push.steps, begun=True, lacks_batch=push.lacks_batch, kept=kept,
+            kept_steps=push.available - push.count, call=call if self._keeps_call else None,
+            conditions=push.conditions,
         )  # fmt: skip
-        return self._deliver({name: answers[name].reshape(shape) for name, shape in shapes.answer.items()}, out)
+        return {name: answers[name].reshape(shape) for name, shape in shapes.answer.items()}
 
     def flush(self) -> Any:
         """End the sequence and return the output steps that are left; see ``Stream.flush``."""
@@ -158,7 +205,8 @@ class Keeper:
         state, inputs, conditions, gave = plan
         first = self._reader.moving[0]
         steps = inputs[first.name].shape[first.axes.index(TIME)]
-        answers, state = self._call(state, inputs, conditions, steps, end=True)
+        answers = self._call(state, inputs, conditions, steps, end=True)
+        new_state = self._new_state(answers)
         self._check_shapes(answers)
         count = self._count(answers)
         if count is not None and count < gave:
@@ -167,7 +215,7 @@ class Keeper:
                 f"input steps and the end of the sequence the graph gave {count}"
             )
         answer = self._shaped(answers, gave, lacks_batch=now.lacks_batch)
-        self._now = replace(now, state=state, ended=True, kept={}, kept_steps=0, call=None)
+        self._now = replace(now, state=new_state, ended=True, kept={}, kept_steps=0, call=None)
         return self._deliver(answer, None)
 
     def _last_call(
@@ -237,24 +285,36 @@ class Keeper:
         steps: int,
         *,
         end: bool,
-    ) -> tuple[dict[str, Any], dict[str, Array]]:
-        contract, at = self._reader.contract, self._now.steps
-        feeds: dict[str, Array] = {**state, **inputs, **conditions}
+    ) -> dict[str, Any]:
+        feeds = self.feeds({**state, **inputs, **conditions}, self._reader.batch_size, steps, end=end)
+        try:
+            results = self._session.run(self.names, feeds)
+        except RUNTIME_ERRORS as error:
+            raise self.refusal(error) from error
+        return dict(zip(self.names, results, strict=True))
+
+    def feeds(self, arrays: Mapping[str, Array], rows: int, steps: int, *, end: bool) -> dict[str, Array]:
+        """Return what a call of the graph takes: states and inputs, and what says how many steps and rows there are."""
+        contract, feeds = self._reader.contract, dict(arrays)
         if contract.lengths is not None:
-            feeds[contract.lengths] = np.full(self._reader.batch_size, steps, np.int64)
+            feeds[contract.lengths] = np.full(rows, steps, np.int64)
         if self._streaming.end is not None:
             feeds[self._streaming.end] = np.array([end], np.int64)
-        try:
-            results = self._session.run(self._names, feeds)
-        except RUNTIME_ERRORS as error:
-            raise InputError(
-                f"step {at}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
-            ) from error
-        answers: dict[str, Any] = dict(zip(self._names, results, strict=True))
+        return feeds
+
+    def refusal(self, error: BaseException) -> InputError:
+        """Return the error for a call that onnxruntime refused."""
+        return InputError(
+            f"step {self._now.steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
+        )
+
+    def _new_state(self, answers: Mapping[str, Array]) -> dict[str, Array]:
         new = {spec.input: answers[spec.output] for spec in self._states}
         if not all(all_finite(array.reshape(-1)) for array in new.values()):
-            raise InputError(f"step {at}: the new state is not finite: it was discarded, and the old state was kept")
-        return answers, new
+            raise InputError(
+                f"step {self._now.steps}: the new state is not finite: it was discarded, and the old state was kept"
+            )
+        return new
 
     def _shapes_of(self, gives: int, *, lacks_batch: bool) -> _Shapes:
         """Return the shapes of a call that gives a number of output steps."""

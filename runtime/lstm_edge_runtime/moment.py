@@ -19,7 +19,7 @@ from lstm_edge_runtime.pieces import PieceReader, shape_of
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import completes, given_steps, ready_steps
 
-__all__ = ["COUNTS", "LastCall", "Moment", "moment_from_arrays", "moment_to_arrays"]
+__all__ = ["COUNTS", "LastCall", "Moment", "PlannedPush", "moment_from_arrays", "moment_to_arrays"]
 
 COUNTS = "stream:counts"
 _NO_CALL = -1
@@ -63,6 +63,29 @@ class Moment:
     kept_steps: int = 0
     call: LastCall | None = None
     conditions: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedPush:
+    """A piece that was read, and the call that it completes.
+
+    Attributes:
+        steps: its steps; ``lacks_batch`` says whether it lacked the batch axis.
+        conditions: the inputs without a time axis, for the call.
+        joined: the kept steps and those of the piece, ``available`` steps.
+        count: steps of the call; 0 if the piece completes no output.
+        gives: output steps of the call.
+        inputs: the steps of the call, with all axes.
+    """
+
+    steps: int
+    lacks_batch: bool
+    conditions: Mapping[str, Array]
+    joined: Mapping[str, Array]
+    available: int
+    count: int
+    gives: int
+    inputs: Mapping[str, Array]
 
 
 def moment_to_arrays(moment: Moment) -> dict[str, Array]:

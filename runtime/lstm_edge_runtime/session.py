@@ -10,16 +10,17 @@ import onnxruntime
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
 from lstm_edge_runtime.calls import PreparedCalls
-from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
+from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card, version_numbers
 from lstm_edge_runtime.checks import check_array, check_finite, check_frame, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.column_sums import check_column_sums
 from lstm_edge_runtime.contract import read_contract
-from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, IntegrityError, first_line
+from lstm_edge_runtime.errors import ArtifactError, InputError, IntegrityError, first_line
 from lstm_edge_runtime.function_check import called_operators, check_functions, check_whole
 from lstm_edge_runtime.golden import Golden, decode_golden
 from lstm_edge_runtime.heap import give_back_heap
 from lstm_edge_runtime.library import KernelChoice, choose_library
 from lstm_edge_runtime.model_reading import read_model
+from lstm_edge_runtime.pool import Pool
 from lstm_edge_runtime.providers import (
     PROVIDERS,
     RUNTIME_ERRORS,
@@ -189,7 +190,7 @@ class Session:
         notes = [] if self.verified else [UNVERIFIED]
         if self.card is None:
             notes.append(NO_CARD)
-        elif _version(self.card.minimum_onnxruntime) > _version(onnxruntime.__version__):
+        elif version_numbers(self.card.minimum_onnxruntime) > version_numbers(onnxruntime.__version__):
             notes.append(
                 f"the model was made for onnxruntime {self.card.minimum_onnxruntime} or later, "
                 f"this is {onnxruntime.__version__}: update onnxruntime"
@@ -381,10 +382,15 @@ class Session:
         """
         return Stream(self, batch_size=batch_size, on_nonfinite=on_nonfinite)
 
+    def pool(self, capacity: int = 256, threads: int = 1) -> Pool:
+        """Return a pool for streams that come and go, and share the calls of the graph.
 
-def _version(text: str) -> tuple[int, ...]:
-    parts = text.split("+", maxsplit=1)[0].split(".")[:3]
-    # At most nine digits, because Python refuses to parse integers of thousands of digits.
-    if not all(part.isdecimal() and len(part) < 10 for part in parts[:2]):
-        raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {text!r}')
-    return tuple(int(part) for part in parts if part.isdecimal() and len(part) < 10)
+        Args:
+            capacity: how many streams may be attached at once; memory for their states is reserved.
+            threads: how many threads share a push, where there is enough work.
+
+        Raises:
+            StreamingError: the model cannot be streamed, or its streams cannot share calls; the message says why.
+            InputError: the capacity or the number of threads is not valid.
+        """
+        return Pool(self, capacity=capacity, threads=threads)

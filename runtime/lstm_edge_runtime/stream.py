@@ -24,7 +24,7 @@ from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import is_one_to_one
 
-__all__ = ["OpenModel", "Stream"]
+__all__ = ["OpenModel", "Stream", "check_streamable"]
 
 
 # A plan holds the buffers for one input shape. Most streams see one or two shapes (the chunk and a shorter last one).
@@ -95,7 +95,7 @@ class Stream:
         """Start at the initial state; see ``Session.stream``."""
         if on_nonfinite != "refuse":
             raise InputError(f"on_nonfinite must be 'refuse', got {on_nonfinite!r}")
-        _check_streamable(session)
+        check_streamable(session)
         initial = session.initial_state(batch_size)
         if batch_size != 1 and not any(BATCH in spec.axes for spec in session.inputs):
             raise InputError(f"batch_size is {batch_size}, and no input of the model has a dynamic batch axis")
@@ -347,7 +347,12 @@ class Stream:
         return self._runner.bind({**feeds, **self._states[phase]}, {**outputs, **new_states})
 
 
-def _check_streamable(session: OpenModel) -> None:
+def check_streamable(session: OpenModel) -> None:
+    """Refuse a model that cannot be streamed.
+
+    Raises:
+        StreamingError: with the reason that the card gives.
+    """
     if session.card is None:
         raise StreamingError(
             "the model cannot be streamed: it has no model card, so it is unknown whether chunks give the outputs "

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from lstm_edge.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/audio.md", "docs/data.md", "docs/sparse.md", "docs/streaming.md")
+PAGES = ("README.md", "docs/audio.md", "docs/data.md", "docs/pool.md", "docs/sparse.md", "docs/streaming.md")
 
 
 def blocks(page, language):
