@@ -1,5 +1,6 @@
 """Adds model card, golden vectors and integrity trailer to a serialized graph; only the finished file is written."""
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,11 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 import onnx
 
+from lstm_edge_exporters.functions import DOMAIN, recurrent_node
 from lstm_edge_exporters.onnx_graph.writing import LARGEST_BYTES
 from lstm_edge_runtime.artifact import GOLDEN_KEY, append_trailer
 from lstm_edge_runtime.card import CARD_KEY, ModelCard, serialize_card
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.golden import Golden, encode_golden
+from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.writing import write_atomically
@@ -50,13 +53,15 @@ def assemble(model: bytes, card: ModelCard, goldens: Iterable[Golden]) -> Artifa
 
     Args:
         model: the serialized graph.
-        card: what the file says about itself.
+        card: what the file says about itself. A layer under an operator that the graph does not call, because its body
+            was put in its place, is described by the recurrent node of that body.
         goldens: choices of golden vectors, best first; the first one whose self-test passes is taken.
 
     Raises:
         ArtifactError: the file is over 2 GB, or does not pass its own self-test.
         CardError: the card contradicts the graph.
     """
+    card = _with_operators_of(model, card)
     failures: list[ArtifactError] = []
     for golden in goldens:
         data = _with_metadata(model, card, golden)
@@ -66,6 +71,24 @@ def assemble(model: bytes, card: ModelCard, goldens: Iterable[Golden]) -> Artifa
             failures.append(error)
     more = f", and {len(failures) - 1} more choices of golden inputs do too" if len(failures) > 1 else ""
     raise ArtifactError(f"{failures[0]}{more}")
+
+
+def _with_operators_of(model: bytes, card: ModelCard) -> ModelCard:
+    """Return a card whose layers name no ``lstm_edge`` operator that the graph does not call."""
+    prefix = f"{DOMAIN}::"
+    if not any(layer.operator.startswith(prefix) for layer in card.layers):
+        return card
+    reading = read_model(model)
+    calls = (*reading.calls, *(called for function in reading.functions for called in function.calls))
+    called = {f"{domain}::{name}" for domain, name, _overload in calls}
+    return card.replace(
+        layers=tuple(
+            layer
+            if layer.operator in called or not layer.operator.startswith(prefix)
+            else dataclasses.replace(layer, operator=recurrent_node(layer.operator.removeprefix(prefix)))
+            for layer in card.layers
+        )
+    )
 
 
 def _with_metadata(model: bytes, card: ModelCard, golden: Golden) -> bytes:

@@ -59,6 +59,7 @@ __all__ = [
     "parse_float32_name",
     "parse_gru_name",
     "parse_rnn_name",
+    "recurrent_node",
     "scatter_blocks",
     "storage_pairs",
 ]
@@ -100,6 +101,18 @@ def function_for(name: str, opset: int = OPSET) -> onnx.FunctionProto:
     for entry in function.opset_import:
         entry.version = opset
     return function
+
+
+def recurrent_node(name: str) -> str:
+    """Return the ONNX operator that the function of a recurrent operator runs its steps by: LSTM, GRU or Scan.
+
+    Raises:
+        KeyError: the name is not a recurrent operator of this version.
+    """
+    found = [node.op_type for node in function_for(name).node if node.op_type in ("LSTM", "GRU", "Scan")]
+    if len(found) != 1:
+        raise KeyError(name)
+    return found[0]
 
 
 def function_digests() -> dict[str, str]:
