@@ -18,21 +18,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from lstm_edge.checkpoint_header import read_header
 from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.reading import (
     MOST_ARRAY_BYTES,
     array_budget,
     open_file,
-    parse_json,
     read_bytes,
     translated,
 )
 
 __all__ = ["read_pt", "read_safetensors"]
 
-# The header of a language model holds its vocabulary and tokenizer; see card.py.
-_LONGEST_HEADER = 2**26
 # The globals of a state dict, and of the schedules beside it, in torch.save; the storages are below.
 _GLOBALS = {
     ("collections", "Counter"),
@@ -73,22 +71,11 @@ def read_safetensors(
     ):
         try:
             data = read_bytes(file, MOST_ARRAY_BYTES)
-            header = _check_header(data)
+            header = read_header(data)
             metadata = header.pop("__metadata__", {})
             return metadata, load(data)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
-
-
-def _check_header(data: bytes) -> dict[str, Any]:
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
-        raise ValueError(f"its header declares {length:,} bytes, the file has {len(data):,}")
-    header = parse_json(data[8 : 8 + length])
-    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its header is not an object with texts under __metadata__")
-    return dict(header)
 
 
 def read_pt(path: Path) -> Any:

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lstm_edge._tensors import read_safetensors
+from lstm_edge.checkpoint_header import CHECKPOINT_KEY, VERSION, parse_description
 from lstm_edge.training.models import (
     ClassifierConfig,
     ForecasterConfig,
@@ -24,9 +25,8 @@ from lstm_edge.training.models import (
     SequenceTagger,
     TaggerConfig,
 )
-from lstm_edge_runtime._json import shortened
 from lstm_edge_runtime.errors import ArtifactError, InputError
-from lstm_edge_runtime.reading import parse_json, translated
+from lstm_edge_runtime.reading import translated
 from lstm_edge_runtime.writing import write_atomically
 
 __all__ = [
@@ -43,8 +43,6 @@ __all__ = [
 Model = SequenceClassifier | SequenceTagger | SequenceForecaster | LanguageModel
 M = TypeVar("M", SequenceClassifier, SequenceTagger, SequenceForecaster, LanguageModel)
 
-CHECKPOINT_KEY = "lstm_edge.checkpoint"
-VERSION = "1"
 KINDS: dict[str, tuple[type[Model], type[RecurrentConfig]]] = {
     "sequence-classifier": (SequenceClassifier, ClassifierConfig),
     "sequence-tagger": (SequenceTagger, TaggerConfig),
@@ -132,22 +130,8 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
 
 
 def _parse_description(path: Path, text: str) -> tuple[type[Model], RecurrentConfig]:
-    try:
-        description: Any = parse_json(text)
-    except ValueError as error:
-        raise ArtifactError(f"checkpoint {path}: {CHECKPOINT_KEY} is not JSON ({error})") from error
-    if not isinstance(description, dict):
-        raise ArtifactError(f"checkpoint {path}: {CHECKPOINT_KEY} must be an object, got {type(description).__name__}")
-    for key, known in (("version", (VERSION,)), ("kind", tuple(KINDS))):
-        if description.get(key) not in known:
-            raise ArtifactError(
-                f"checkpoint {path}: {key} is {shortened(description.get(key))}, "
-                f"this version of lstm-edge reads {', '.join(map(repr, known))}"
-            )
-    values = description.get("config")
-    if not isinstance(values, dict):
-        raise ArtifactError(f"checkpoint {path}: config must be an object, got {type(values).__name__}")
-    model, config = KINDS[description["kind"]]
+    kind, values = parse_description(f"checkpoint {path}", text)
+    model, config = KINDS[kind]
     try:
         return model, config.from_json(values)
     except InputError as error:

@@ -1,18 +1,22 @@
 """``lstm-edge inspect``: print what a model file contains."""
 
 import textwrap
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_edge.cli._options import AsJson, Model, Provider
+from lstm_edge.cli._options import AsJson, Provider
 
 if TYPE_CHECKING:
+    from lstm_edge.commands.checkpoint import CheckpointReport
     from lstm_edge.commands.device import InspectReport
     from lstm_edge_runtime.card import ModelCard, Quantization, TensorSpec
 
-__all__ = ["add_to", "print_notes", "print_session"]
+__all__ = ["add_to", "print_checkpoint", "print_notes", "print_session"]
+
+
+Inspected = Annotated[str, typer.Argument(help="The .onnx file, or a .safetensors checkpoint.", metavar="MODEL")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def inspect(
-    model: Model,
+    model: Inspected,
     *,
     provider: Provider = "cpu",
     as_json: AsJson = False,
@@ -29,20 +33,25 @@ def inspect(
     """Print the model card: inputs, outputs, states, layers, streaming, quantization, parity, sizes.
 
     The file is opened as on the device, so its integrity and its card are checked. With --provider cuda the nodes that
-    stay on the CPU are listed.
+    stay on the CPU are listed. Of a .safetensors checkpoint the task, the configuration and the tensors are printed.
 
     For example:
 
         lstm-edge inspect model.onnx
 
         lstm-edge inspect model.onnx --json
+
+        lstm-edge inspect model.safetensors
     """
     from lstm_edge.cli._frame import print_json
+    from lstm_edge.commands.checkpoint import CheckpointReport
     from lstm_edge.commands.device import inspect as run
 
     report = run(model, provider=provider)
     if as_json:
         print_json(report.to_json())
+    elif isinstance(report, CheckpointReport):
+        print_checkpoint(report)
     else:
         print_session(report)
 
@@ -73,6 +82,40 @@ def print_session(session: "InspectReport") -> None:
         by = "function bodies" if session.kernels is None else f"kernels ({session.kernels})"
         _say(f"lstm_edge operators: {session.operators}, run by {by}")
     print_notes(session.notes)
+
+
+def print_checkpoint(report: "CheckpointReport") -> None:
+    """Print everything about a checkpoint as tables that fit 80 columns."""
+    from lstm_edge.cli._frame import print_table, shortened
+
+    _say(f"{report.path}: {report.size_bytes:,} bytes, {report.parameters:,} parameters")
+    if report.kind is not None:
+        _say(f"task {report.task}: a {report.kind} that lstm-edge train wrote")
+        print_table(("configuration", "value"), [(name, _shown(value)) for name, value in report.config.items()])
+    names = shortened([tensor.name for tensor in report.tensors])
+    rows: list[tuple[str, ...]] = [
+        (name, tensor.dtype, _axes(tensor.shape)) for name, tensor in zip(names, report.tensors, strict=True)
+    ]
+    titles: tuple[str, ...] = ("tensor", "dtype", "shape")
+    densities = ["" if tensor.density is None else f"{tensor.density:.3f}" for tensor in report.tensors]
+    if any(tensor.density is not None and tensor.density < 1 for tensor in report.tensors):
+        titles = (*titles, "density")
+        rows = [(*row, density) for row, density in zip(rows, densities, strict=True)]
+    print_table(titles, rows)
+    if report.int8_bytes is not None:
+        _say(f"weights of the int8 file (export --scheme int8): {report.int8_bytes:,} bytes, besides graph and card")
+    print_notes(report.notes)
+
+
+def _shown(value: object) -> str:
+    """Return a value of a configuration: of a long list or text its begin."""
+    if isinstance(value, list):
+        shown = ", ".join(map(str, value[:8])) + (", ..." if len(value) > 8 else "")
+        return f"{len(value)} ({shown})" if value else "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 48 else text[:45] + "..."
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -191,5 +234,5 @@ def _rows(role: str, specs: "Iterable[TensorSpec]") -> Iterable[tuple[str, str, 
     return ((spec.name, role, spec.dtype, _axes(spec.axes)) for spec in specs)
 
 
-def _axes(axes: tuple[str | int, ...]) -> str:
+def _axes(axes: "Sequence[str | int]") -> str:
     return "[" + ", ".join(map(str, axes)) + "]"

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lstm_edge.commands.checkpoint import CheckpointReport, inspect_checkpoint, is_checkpoint
 from lstm_edge_runtime._json import encode
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.bench import bench as measure
 from lstm_edge_runtime.bench_report import BenchReport
 from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, TensorSpec
-from lstm_edge_runtime.errors import ArtifactError, ParityError
+from lstm_edge_runtime.errors import ArtifactError, InputError, ParityError
 from lstm_edge_runtime.function_check import check_functions, check_whole
 from lstm_edge_runtime.integer_layers import IntegerLayer, integer_layers
 from lstm_edge_runtime.library import KernelChoice
@@ -97,17 +98,25 @@ class CheckReport:
             )
 
 
-def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport:
+def inspect(model: AnyPath, *, provider: str = "cpu") -> InspectReport | CheckpointReport:
     """Open a file as on the device and return what it contains; implements ``lstm-edge inspect``.
 
     Args:
-        model: the ``.onnx`` file.
+        model: the ``.onnx`` file; or a ``.safetensors`` checkpoint, which is told by its content.
         provider: ``"cpu"``, or ``"cuda"`` to see which nodes stay on the CPU.
 
+    Returns:
+        What the file contains: of a checkpoint its task, its configuration and its tensors.
+
     Raises:
+        InputError: ``provider`` is given for a checkpoint, which nothing runs.
         ArtifactError, IntegrityError, CardError: the file cannot be read, is damaged, or its card contradicts it.
         ProviderError: the provider is unknown or not available.
     """
+    if is_checkpoint(model):
+        if provider != "cpu":
+            raise InputError(f"--provider {provider} requires an .onnx file: {os.fspath(model)} is a checkpoint")
+        return inspect_checkpoint(model)
     died = _dies(model)
     session = (_BasicSession if died else Session)(model, provider=provider)
     report = describe(session, path=os.fspath(model))
