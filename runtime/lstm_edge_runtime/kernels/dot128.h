@@ -37,70 +37,52 @@ struct Dot128 {
 
   template <int NV, int M>
   static void dot8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
-    each_part<M, NV * 4, Sums::most8, Sums::most8>([=](auto rows, auto quads, int m, int q) {
-      part8<NV * 4, rows.value, quads.value>(a + m, w + 16 * q, groups, start + m, sums + m * NV * 16 + 4 * q);
-    });
-  }
-
-  template <int Q, int R, int C>
-  static void part8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
-    Sums s[R][C];
-    begin<R, C>(s, start);
-    int g = 0;
-    for (; g + 2 <= groups; g += 2, w += 2 * Q * 16) step8<Q, R, C, 2>(s, a, w, g);
-    if (g < groups) step8<Q, R, C, 1>(s, a, w, g);
-    write<Q, R, C>(s, start, sums);
-  }
-
-  template <int Q, int R, int C, int G>
-  [[gnu::always_inline]] static void step8(Sums (&s)[R][C], const int8_t* const* a, const uint8_t* w, int g) {
-    typename Sums::template Activations<G> am[R];
-#pragma GCC unroll 4
-    for (int m = 0; m < R; ++m) am[m].load(a[m] + 4 * g);
-#pragma GCC unroll 16
-    for (int i = 0; i < C; ++i) {
-      int8x16_t weights[G];
-#pragma GCC unroll 2
-      for (int j = 0; j < G; ++j) weights[j] = vreinterpretq_s8_u8(vld1q_u8(w + 16 * (j * Q + i)));
-#pragma GCC unroll 4
-      for (int m = 0; m < R; ++m) s[m][i].add(weights, am[m]);
-    }
+    dot<NV, M, 1, Sums::most8, Sums::most8>(a, w, groups, start, sums);
   }
 
   template <int NV, int M>
   static void dot4(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
-    each_part<M, NV * 4, Sums::most4_one_row, Sums::most4>([=](auto rows, auto quads, int m, int q) {
-      part4<NV * 4, rows.value, quads.value>(a + m, w + 16 * q, groups, start + m, sums + m * NV * 16 + 4 * q);
+    dot<NV, M, 2, Sums::most4_one_row, Sums::most4>(a, w, groups, start, sums);
+  }
+
+  // N: the weights of a byte.
+  template <int NV, int M, int N, int OneRow, int Most>
+  [[gnu::always_inline]] static void dot(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start,
+                                         int32_t* sums) {
+    each_part<M, NV * 4, OneRow, Most>([=](auto rows, auto quads, int m, int q) {
+      part<N, NV * 4, rows.value, quads.value>(a + m, w + 16 * q, groups, start + m, sums + m * NV * 16 + 4 * q);
     });
   }
 
-  template <int Q, int R, int C>
-  static void part4(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
+  template <int N, int Q, int R, int C>
+  static void part(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {
     Sums s[R][C];
     begin<R, C>(s, start);
     int g = 0;
-    for (; g + 2 <= groups; g += 2, w += 2 * Q * 16) step4<Q, R, C, 2>(s, a, w, g);
-    if (g < groups) step4<Q, R, C, 1>(s, a, w, g);
+    for (; g + 2 <= groups; g += 2, w += 2 * Q * 16) step<N, Q, R, C, 2>(s, a, w, g);
+    if (g < groups) step<N, Q, R, C, 1>(s, a, w, g);
     write<Q, R, C>(s, start, sums);
   }
 
-  template <int Q, int R, int C, int G>
-  [[gnu::always_inline]] static void step4(Sums (&s)[R][C], const int8_t* const* a, const uint8_t* w, int g) {
-    typename Sums::template Activations<2 * G> am[R];
+  template <int N, int Q, int R, int C, int G>
+  [[gnu::always_inline]] static void step(Sums (&s)[R][C], const int8_t* const* a, const uint8_t* w, int g) {
+    typename Sums::template Activations<N * G> am[R];
 #pragma GCC unroll 4
-    for (int m = 0; m < R; ++m) am[m].load(a[m] + 8 * g);
+    for (int m = 0; m < R; ++m) am[m].load(a[m] + 4 * N * g);
 #pragma GCC unroll 16
     for (int i = 0; i < C; ++i) {
-      int8x16_t weights[2 * G];
+      int8x16_t weights[N * G];
 #pragma GCC unroll 2
-      for (int j = 0; j < G; ++j) {
-        const uint8x16_t pairs = vld1q_u8(w + 16 * (j * Q + i));
-        weights[2 * j] = vreinterpretq_s8_u8(vandq_u8(pairs, vdupq_n_u8(15)));
-        weights[2 * j + 1] = vreinterpretq_s8_u8(vshrq_n_u8(pairs, 4));
-      }
+      for (int j = 0; j < G; ++j) unpack<N>(vld1q_u8(w + 16 * (j * Q + i)), weights + N * j);
 #pragma GCC unroll 4
       for (int m = 0; m < R; ++m) s[m][i].add(weights, am[m]);
     }
+  }
+
+  template <int N>
+  [[gnu::always_inline]] static void unpack(uint8x16_t bytes, int8x16_t* weights) {
+    weights[0] = vreinterpretq_s8_u8(N == 1 ? bytes : vandq_u8(bytes, vdupq_n_u8(15)));
+    if constexpr (N == 2) weights[1] = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));
   }
 
   template <int R, int C>

@@ -6,60 +6,26 @@
 
 namespace lstm_edge {
 
-// The rows of one call in groups, of one direction and then of the other, for the threads of onnxruntime.
 template <typename Layer>
-struct SideGroups {
-  RunRows<Layer> run;
-  const Layer* layers;
-  const Call* calls;
-  size_t groups;
-  std::atomic<bool> out_of_memory{false};
-
-  static void run_group(void* data, size_t index) {
-    auto& self = *static_cast<SideGroups*>(data);
-    const Call& call = self.calls[index / self.groups];
-    const int first = int(index % self.groups) * kGroupRows;
-    try {
-      self.run(self.layers[index / self.groups], call, first, std::min(first + kGroupRows, call.batch));
-    } catch (const std::bad_alloc&) {  // must not leave a thread of onnxruntime's
-      self.out_of_memory = true;
-    }
-  }
-};
-
-template <typename Layer>
-class FloatKernel : public Kernel {
+class FloatKernel : public SequenceKernel<Layer> {
  public:
   void compute(OrtKernelContext* context) const final {
-    size_t next = 0;
-    const OrtValue* x = runtime.input(context, next++);
-    const auto [steps, batch] = read_sizes(x);
-    Call call{int(steps), int(batch), runtime.data<float>(x), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-    call.h = read_state(runtime.optional_input(context, next++), "h", batch);
-    if (Layer::kHasCell) call.c = read_state(runtime.optional_input(context, next++), "c", batch);
-    std::vector<int64_t> lengths;
-    if (op.ragged) {
-      lengths = read_lengths(runtime.input(context, next++), batch, steps);
-      call.lengths = lengths.data();
-    }
+    const OrtValue* lengths;
+    Call call = this->read_inputs(context, layers_[0], sides_, lengths);
+    if (lengths != nullptr) call.lengths = read_lengths(lengths, call);
     call.directions = sides_;
-    const int hidden = layers_[0].hidden;
-    const int64_t y_dims[4] = {steps, sides_, batch, hidden}, state_dims[3] = {sides_, batch, hidden};
-    call.y = runtime.output(context, 0, y_dims, 4);
-    call.h_out = runtime.output(context, 1, state_dims, 3);
-    if (Layer::kHasCell) call.c_out = runtime.output(context, 2, state_dims, 3);
-    require(call.y && call.h_out && (call.c_out || !Layer::kHasCell),
-            [&] { return op.name + ": an output is missing"; });
+    const int64_t y_dims[4] = {call.steps, sides_, call.batch, layers_[0].hidden};
+    this->take_outputs(context, layers_[0], sides_, y_dims, 4, call);
     const Call calls[2] = {side_of(call, 0), side_of(call, sides_ - 1)};
-    run_groups(context, calls);
-    for (int64_t row = 0; row < batch && op.ragged; ++row) {
-      if (lengths[row] == 0) clear(call, int(row));
+    this->run_groups(context, layers_, calls, sides_);
+    for (int row = 0; row < call.batch && lengths != nullptr; ++row) {
+      if (call.lengths[row] == 0) clear(call, row);
     }
   }
 
  protected:
   FloatKernel(const Runtime& runtime, const Operator& op, const OrtKernelInfo* info, RunRows<Layer> run)
-      : Kernel(runtime, op), run_(run) {
+      : SequenceKernel<Layer>(runtime, op, run) {
     std::string direction;
     const bool given =
         runtime.attribute(info, "hidden_size", hidden_) && runtime.attribute(info, "direction", direction);
@@ -94,54 +60,23 @@ class FloatKernel : public Kernel {
     return weights;
   }
 
+  using SequenceKernel<Layer>::op;
+  using SequenceKernel<Layer>::runtime;
+
   Layer layers_[2];
   int64_t hidden_ = 0;
   int sides_ = 1;
 
  private:
-  // The steps and rows of x [T, B, inputs].
-  std::pair<int64_t, int64_t> read_sizes(const OrtValue* x) const {
-    Shape shape;
-    runtime.read_shape(x, shape);
-    const int inputs = layers_[0].inputs;
-    require(shape.rank == 3 && shape.dims[2] == inputs && shape.dims[0] > 0 && shape.dims[1] > 0, [&] {
-      return op.name + ": x has shape " + shape.text() + ", expected [time, batch, " + std::to_string(inputs) +
-             "], both at least 1";
-    });
-    require(shape.dims[0] < (1 << 30) && shape.dims[1] < (1 << 24),
-            [&] { return op.name + ": x has too many steps or rows"; });
-    return {shape.dims[0], shape.dims[1]};
-  }
-
-  // A state [directions, batch, H]; null where it is absent.
-  const float* read_state(const OrtValue* state, const char* name, int64_t batch) const {
-    if (state == nullptr) return nullptr;
-    Shape shape;
-    runtime.read_shape(state, shape);
-    const bool fits = shape.rank == 3 && shape.dims[0] == sides_ && shape.dims[1] == batch && shape.dims[2] == hidden_;
-    require(fits && shape.type == kFloat, [&] {
-      return op.name + ": " + name + " has shape " + shape.text() + ", expected [" + std::to_string(sides_) + ", " +
-             std::to_string(batch) + ", " + std::to_string(hidden_) + "]";
-    });
-    return runtime.data<float>(state);
-  }
-
-  std::vector<int64_t> read_lengths(const OrtValue* lengths, int64_t batch, int64_t steps) const {
-    Shape shape;
-    runtime.read_shape(lengths, shape);
-    require(shape.rank == 1 && shape.dims[0] == batch,
-            [&] { return op.name + ": lengths has another shape than [batch]"; });
-    const int32_t* given = runtime.data<int32_t>(lengths);
-    std::vector<int64_t> found(batch);
-    for (int64_t row = 0; row < batch; ++row) {
-      int32_t length;
-      std::memcpy(&length, given + row, sizeof length);
-      require(length >= 0 && length <= steps, [&] {
-        return op.name + ": lengths holds " + std::to_string(length) + ", expected 0 to " + std::to_string(steps);
+  Lengths read_lengths(const OrtValue* value, const Call& call) const {
+    const Lengths lengths = runtime.template data<int32_t>(value);
+    for (int row = 0; row < call.batch; ++row) {
+      require(lengths[row] >= 0 && lengths[row] <= call.steps, [&] {
+        return op.name + ": lengths holds " + std::to_string(lengths[row]) + ", expected 0 to " +
+               std::to_string(call.steps);
       });
-      found[row] = length;
     }
-    return found;
+    return lengths;
   }
 
   // The part of a call that is one direction's.
@@ -166,23 +101,6 @@ class FloatKernel : public Kernel {
     }
   }
 
-  void run_groups(const OrtKernelContext* context, const Call* calls) const {
-    const Call& call = calls[0];
-    const Layer& layer = layers_[0];
-    SideGroups<Layer> data{run_, layers_, calls, (size_t(call.batch) + kGroupRows - 1) / kGroupRows};
-    const size_t count = data.groups * sides_;
-    const double work = double(call.steps) * call.batch * (double(layer.inputs) + layer.outputs) * Layer::kGates *
-                        layer.hidden * sides_;
-    if (count > 1 && work > kParallelWork) {
-      runtime.check(runtime.api.call(kContextParallelFor, context, &SideGroups<Layer>::run_group, count, size_t(0),
-                                     static_cast<void*>(&data)));
-    } else {
-      for (size_t i = 0; i < count; ++i) SideGroups<Layer>::run_group(&data, i);
-    }
-    if (data.out_of_memory) throw std::bad_alloc();
-  }
-
-  RunRows<Layer> run_;
   bool first_backward_ = false;
 };
 

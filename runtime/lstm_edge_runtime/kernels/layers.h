@@ -45,14 +45,37 @@ struct Linear {
   Aligned<float> bias;  // padded to w's columns
 };
 
-// One call, dense float32: x [T, B, I], h [B, P], c [B, H], lengths [B] or null; y [T, B, P], h_out, c_out. GRU and RNN
+// The lengths of the rows of a batch, read where the caller has them: int64 or int32, at any address; none by default.
+class Lengths {
+ public:
+  Lengths() = default;
+  Lengths(std::nullptr_t) {}
+  Lengths(const int64_t* values) : values_(values) {}
+  Lengths(const int32_t* values) : values_(values), narrow_(true) {}
+
+  bool exist() const { return values_ != nullptr; }
+  int64_t operator[](int row) const { return narrow_ ? read<int32_t>(row) : read<int64_t>(row); }
+
+ private:
+  template <typename T>
+  T read(int row) const {
+    T length;
+    std::memcpy(&length, static_cast<const char*>(values_) + row * sizeof(T), sizeof(T));
+    return length;
+  }
+
+  const void* values_ = nullptr;
+  bool narrow_ = false;
+};
+
+// One call, dense float32: x [T, B, I], h [B, P], c [B, H], perhaps lengths [B]; y [T, B, P], h_out, c_out. GRU and RNN
 // have no c. An h or c that is null is zeros. A step of y follows the one before `directions` times B · P floats later:
 // the directions of a layer stand side by side. A backward call takes x from each row's last step to its first, and y's
 // steps stand where x's do.
 struct Call {
   int steps, batch;
   const float *x, *h, *c;
-  const int64_t* lengths;
+  Lengths lengths;
   float *y, *h_out, *c_out;
   int directions = 1;
   bool backward = false;

@@ -11,100 +11,127 @@ namespace lstm_edge {
 constexpr int kGroupRows = 16;             // rows that run together; groups may run on several threads
 constexpr double kParallelWork = 1 << 22;  // multiplications below which a second thread costs more than it brings
 
-// The rows of one call in groups, for the threads of onnxruntime.
+// The rows of one call in groups, of each direction one after the other, for the threads of onnxruntime.
 template <typename Layer>
 struct RowGroups {
   RunRows<Layer> run;
-  const Layer& layer;
-  const Call& call;
+  const Layer* layers;  // one of each direction, as the calls
+  const Call* calls;
+  size_t groups;  // of one direction
   std::atomic<bool> out_of_memory{false};
 
   static void run_group(void* data, size_t index) {
-    auto& groups = *static_cast<RowGroups*>(data);
-    const int first = int(index) * kGroupRows;
+    auto& self = *static_cast<RowGroups*>(data);
+    const Call& call = self.calls[index / self.groups];
+    const int first = int(index % self.groups) * kGroupRows;
     try {
-      groups.run(groups.layer, groups.call, first, std::min(first + kGroupRows, groups.call.batch));
+      self.run(self.layers[index / self.groups], call, first, std::min(first + kGroupRows, call.batch));
     } catch (const std::bad_alloc&) {  // must not leave a thread of onnxruntime's
-      groups.out_of_memory = true;
+      self.out_of_memory = true;
     }
   }
 };
 
+// What the kernels of all recurrent operators do in one call: inputs x, h, of an LSTM c, and perhaps lengths.
 template <typename Layer>
-class RecurrentKernel : public Kernel {
- public:
-  void compute(OrtKernelContext* context) const final {
+class SequenceKernel : public Kernel {
+ protected:
+  SequenceKernel(const Runtime& runtime, const Operator& op, RunRows<Layer> run) : Kernel(runtime, op), run_(run) {}
+
+  // A call with the inputs before the constants, for `sides` layers of these sizes; `lengths` is null where the
+  // operator has none.
+  Call read_inputs(const OrtKernelContext* context, const Layer& layer, int sides, const OrtValue*& lengths) const {
     size_t next = 0;
+    Call call{};
     const OrtValue* x = runtime.input(context, next++);
-    const auto [steps, batch] = read_sizes(x);
-    Call call{int(steps), int(batch), runtime.data<float>(x), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-    call.h = read_state(runtime.input(context, next++), "h", batch, layer_.outputs);
-    if (Layer::kHasCell) call.c = read_state(runtime.input(context, next++), "c", batch, layer_.hidden);
-    if (op.ragged) call.lengths = read_lengths(runtime.input(context, next++), batch);
-    const int64_t y_dims[3] = {steps, batch, layer_.outputs};
-    const int64_t h_dims[3] = {1, batch, layer_.outputs}, c_dims[3] = {1, batch, layer_.hidden};
-    call.y = runtime.output(context, 0, y_dims, 3);
+    read_sizes(x, layer.inputs, call);
+    call.x = runtime.data<float>(x);
+    call.h = read_state(context, next++, sides, call.batch, layer.outputs);
+    if (Layer::kHasCell) call.c = read_state(context, next++, sides, call.batch, layer.hidden);
+    lengths = op.ragged ? runtime.input(context, next++) : nullptr;
+    if (lengths == nullptr) return call;
+    Shape shape;
+    runtime.read_shape(lengths, shape);
+    require(shape.rank == 1 && shape.dims[0] == call.batch,
+            [&] { return op.name + ": lengths has another shape than [batch]"; });
+    return call;
+  }
+
+  void take_outputs(OrtKernelContext* context, const Layer& layer, int sides, const int64_t* y_dims, size_t rank,
+                    Call& call) const {
+    const int64_t h_dims[3] = {sides, call.batch, layer.outputs}, c_dims[3] = {sides, call.batch, layer.hidden};
+    call.y = runtime.output(context, 0, y_dims, rank);
     call.h_out = runtime.output(context, 1, h_dims, 3);
     if (Layer::kHasCell) call.c_out = runtime.output(context, 2, c_dims, 3);
     require(call.y && call.h_out && (call.c_out || !Layer::kHasCell),
             [&] { return op.name + ": an output is missing"; });
-    run_groups(context, call);
   }
 
- protected:
-  RecurrentKernel(const Runtime& runtime, const Operator& op, RunRows<Layer> run) : Kernel(runtime, op), run_(run) {}
-
-  Layer layer_;
-
- private:
-  // The steps and rows of x [T, B, inputs].
-  std::pair<int64_t, int64_t> read_sizes(const OrtValue* x) const {
-    Shape shape;
-    runtime.read_shape(x, shape);
-    require(shape.rank == 3 && shape.dims[2] == layer_.inputs && shape.dims[0] > 0 && shape.dims[1] > 0, [&] {
-      return op.name + ": x has shape " + shape.text() + ", expected [time, batch, " + std::to_string(layer_.inputs) +
-             "], both at least 1";
-    });
-    require(shape.dims[0] < (1 << 30) && shape.dims[1] < (1 << 24),
-            [&] { return op.name + ": x has too many steps or rows"; });
-    return {shape.dims[0], shape.dims[1]};
-  }
-
-  // A state [1, batch, size].
-  const float* read_state(const OrtValue* state, const char* name, int64_t batch, int size) const {
-    Shape shape;
-    runtime.read_shape(state, shape);
-    require(shape.rank == 3 && shape.dims[0] == 1 && shape.dims[1] == batch && shape.dims[2] == size, [&] {
-      return op.name + ": " + name + " has another shape than [1, " + std::to_string(batch) + ", " +
-             std::to_string(size) + "]";
-    });
-    return runtime.data<float>(state);
-  }
-
-  const int64_t* read_lengths(const OrtValue* lengths, int64_t batch) const {
-    Shape shape;
-    runtime.read_shape(lengths, shape);
-    require(shape.rank == 1 && shape.dims[0] == batch,
-            [&] { return op.name + ": lengths has another shape than [batch]"; });
-    return runtime.data<int64_t>(lengths);
-  }
-
-  void run_groups(const OrtKernelContext* context, const Call& call) const {
-    const size_t groups = (size_t(call.batch) + kGroupRows - 1) / kGroupRows;
+  void run_groups(const OrtKernelContext* context, const Layer* layers, const Call* calls, int sides) const {
+    const Call& call = calls[0];
+    const Layer& layer = layers[0];
+    RowGroups<Layer> data{run_, layers, calls, (size_t(call.batch) + kGroupRows - 1) / kGroupRows};
+    const size_t count = data.groups * sides;
     // A double: the number of multiplications need not fit into an integer.
     const double work =
-        double(call.steps) * call.batch * (double(layer_.inputs) + layer_.outputs) * Layer::kGates * layer_.hidden;
-    RowGroups<Layer> data{run_, layer_, call};
-    if (groups > 1 && work > kParallelWork) {
-      runtime.check(runtime.api.call(kContextParallelFor, context, &RowGroups<Layer>::run_group, groups, size_t(0),
+        double(call.steps) * call.batch * (double(layer.inputs) + layer.outputs) * Layer::kGates * layer.hidden * sides;
+    if (count > 1 && work > kParallelWork) {
+      runtime.check(runtime.api.call(kContextParallelFor, context, &RowGroups<Layer>::run_group, count, size_t(0),
                                      static_cast<void*>(&data)));
     } else {
-      for (size_t i = 0; i < groups; ++i) RowGroups<Layer>::run_group(&data, i);
+      for (size_t i = 0; i < count; ++i) RowGroups<Layer>::run_group(&data, i);
     }
     if (data.out_of_memory) throw std::bad_alloc();
   }
 
+ private:
+  // The steps and rows of x [T, B, inputs].
+  void read_sizes(const OrtValue* x, int inputs, Call& call) const {
+    Shape shape;
+    runtime.read_shape(x, shape);
+    require(shape.rank == 3 && shape.dims[2] == inputs && shape.dims[0] > 0 && shape.dims[1] > 0, [&] {
+      return op.name + ": x has shape " + shape.text() + ", expected [time, batch, " + std::to_string(inputs) +
+             "], both at least 1";
+    });
+    require(shape.dims[0] < (1 << 30) && shape.dims[1] < (1 << 24),
+            [&] { return op.name + ": x has too many steps or rows"; });
+    call.steps = int(shape.dims[0]);
+    call.batch = int(shape.dims[1]);
+  }
+
+  // A state [sides, batch, size]; null where it is absent and may be.
+  const float* read_state(const OrtKernelContext* context, size_t index, int sides, int batch, int size) const {
+    const OrtValue* state = op.optional[index] ? runtime.optional_input(context, index) : runtime.input(context, index);
+    if (state == nullptr) return nullptr;
+    Shape shape;
+    runtime.read_shape(state, shape);
+    const bool fits = shape.rank == 3 && shape.dims[0] == sides && shape.dims[1] == batch && shape.dims[2] == size;
+    require(fits && shape.type == kFloat, [&] {
+      return op.name + ": " + op.input_names[index] + " has shape " + shape.text() + ", expected [" +
+             std::to_string(sides) + ", " + std::to_string(batch) + ", " + std::to_string(size) + "]";
+    });
+    return runtime.data<float>(state);
+  }
+
   RunRows<Layer> run_;
+};
+
+template <typename Layer>
+class RecurrentKernel : public SequenceKernel<Layer> {
+ public:
+  void compute(OrtKernelContext* context) const final {
+    const OrtValue* lengths;
+    Call call = this->read_inputs(context, layer_, 1, lengths);
+    if (lengths != nullptr) call.lengths = this->runtime.template data<int64_t>(lengths);
+    const int64_t y_dims[3] = {call.steps, call.batch, layer_.outputs};
+    this->take_outputs(context, layer_, 1, y_dims, 3, call);
+    this->run_groups(context, &layer_, &call, 1);
+  }
+
+ protected:
+  using SequenceKernel<Layer>::SequenceKernel;
+
+  Layer layer_;
 };
 
 class LstmKernel final : public RecurrentKernel<Lstm> {

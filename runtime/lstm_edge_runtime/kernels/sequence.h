@@ -18,17 +18,14 @@ struct Running {
   float* z;                     // [chunk][rows][width of w]: x · w + b
   float* h;                     // [rows][outputs]
 
-  int64_t length(int row) const {
-    if (call.lengths == nullptr) return call.steps;
-    int64_t length;
-    std::memcpy(&length, call.lengths + first + row, sizeof length);
-    return length;
-  }
+  int64_t length(int row) const { return call.lengths.exist() ? call.lengths[first + row] : call.steps; }
   // Whether a row's sequence still lasts.
-  bool inside(int row, int step) const { return call.lengths == nullptr || step < length(row); }
-  // Which step of the caller's arrays a row's step is.
+  bool inside(int row, int step) const { return !call.lengths.exist() || step < length(row); }
+  // Which step of the caller's arrays a row's step is; one of them even where the caller changes lengths meanwhile.
   size_t place(int row, int step) const {
-    return call.backward && inside(row, step) ? int(length(row)) - 1 - step : step;
+    if (!call.backward) return step;
+    const int64_t mirrored = std::min<int64_t>(length(row), call.steps) - 1 - step;
+    return mirrored >= 0 ? mirrored : step;
   }
   const float* x(int row, int step, int inputs) const {
     return call.x + (place(row, step) * call.batch + first + row) * inputs;
