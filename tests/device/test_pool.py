@@ -7,7 +7,7 @@ import pytest
 from pooled import open_model, piece
 from streamed import MODELS, answer_bytes
 
-from lstm_edge_runtime import Pool, pool_plans
+from lstm_edge_runtime import Pool, pool_calls, pool_plans
 from lstm_edge_runtime.errors import InputError, StreamingError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
@@ -129,6 +129,25 @@ def test_one_bad_piece_refuses_its_stream_only(session, bad, sentence, times):
     assert again[ids[2]].tobytes() == streams[2].push(x[2]).tobytes()
 
 
+@pytest.mark.parametrize(("streams", "threads"), [(20, 1), (24, 1), (40, 3)])
+@pytest.mark.parametrize("bad", [0, -1])
+def test_a_bad_piece_among_many(session, streams, threads, bad, monkeypatch):
+    """Rows are rounded up and cut among threads: what a bad row leaves in the buffers is not seen by the others."""
+    monkeypatch.setattr(pool_calls, "LEAST_WORK", 1)
+    pool, ids = filled(session, streams, streams, threads)
+    alone = {number: session.stream() for number in ids}
+    for turn in range(6):
+        given = dict(zip(ids, frames(streams, turn), strict=True))
+        if turn % 2:
+            given[ids[bad]] = np.full(6, np.nan, np.float32)
+        got = pool.push(given)
+        assert list(got.refused) == ([ids[bad]] if turn % 2 else [])
+        assert list(got) == [number for number in ids if number not in got.refused]
+        for number, answer in got.items():
+            assert answer.tobytes() == alone[number].push(given[number]).tobytes()
+    assert [pool.state(number) for number in ids] == [stream.state for stream in alone.values()]
+
+
 def test_a_refused_token_refuses_its_stream_only():
     session = open_model("language_model")
     pool, ids = filled(session, 20, capacity=20)
@@ -180,6 +199,43 @@ def test_states_are_values(session):
     with pytest.raises(InputError, match="NaN or infinity"):
         pool.attach(State(session.states, {name: array * np.float32(np.nan) for name, array in state.items()}))
     assert len(pool) == 2
+
+
+@pytest.mark.parametrize("action", ["reset", "set_state", "restore", "leave"])
+@pytest.mark.parametrize("pushes", [2, 3, 4])
+def test_a_state_changes_between_two_pushes_of_the_same_streams(session, action, pushes):
+    pool, ids = filled(session, 4)
+    alone = [session.stream() for _ in ids]
+    for turn in range(pushes + 3):
+        x = frames(4, turn)
+        if turn == pushes:
+            if action == "leave":
+                pool.detach(ids[1])
+                ids[1], alone[1] = pool.attach(), session.stream()
+            elif action == "reset":
+                pool.reset(ids[1])
+                alone[1].reset()
+            elif action == "set_state":
+                alone[1].state = alone[2].state
+                pool.set_state(ids[1], alone[1].state)
+            else:
+                alone[1].restore(alone[2].snapshot())
+                pool.restore(ids[1], alone[1].snapshot())
+        got = pool.push(dict(zip(ids, x, strict=True)))
+        assert [got[n].tobytes() for n in ids] == [s.push(f).tobytes() for s, f in zip(alone, x, strict=True)]
+
+
+def test_streams_share_a_call_only_if_they_agree_in_what_has_no_batch_axis():
+    """Two steps complete two outputs of a stream that has begun and of one that has not, which pads before them."""
+    session = open_model("kept_condition")
+    pool, (old, new) = filled(session, 2)
+    rng, alone = np.random.default_rng(4), [session.stream(), session.stream()]
+    x = piece(session, rng, 2, "chunk")
+    pool.push({old: x})
+    alone[0].push(x)
+    x = piece(session, rng, 2, "chunk")
+    got = pool.push({old: x, new: x})
+    assert [got[old].tobytes(), got[new].tobytes()] == [stream.push(x).tobytes() for stream in alone]
 
 
 def test_a_stream_moves_to_a_pool_and_back():

@@ -12,6 +12,7 @@ from pooled import open_model, piece
 from streamed import AllocationNoise, answer_bytes
 
 from lstm_edge_runtime import pool_calls
+from lstm_edge_runtime.crew import Crew
 
 LENDERS = ("each_call", "exported_full_lengths_int8", "exported_int8", "kept_strided", "two_inputs")
 
@@ -85,6 +86,24 @@ def test_threads_end_with_their_pool(monkeypatch):
     for thread in started:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_a_crew_waits_for_what_an_interrupt_left_running():
+    crew, go, ended = Crew(3), threading.Event(), []
+
+    def slow():
+        go.wait(5)
+        ended.append("slow")
+
+    def interrupt():
+        raise InterruptError
+
+    with pytest.raises(InterruptError):
+        crew.run([lambda: slow, lambda: slow, lambda: interrupt])
+    assert ended == []
+    go.set()
+    crew.run([lambda: lambda: ended.append("next")])
+    assert ended == ["slow", "slow", "next"]
 
 
 class InterruptError(BaseException):
