@@ -205,8 +205,7 @@ class RowStreams:
         return arrays, Form(shapes=shapes, lacks=lacks, steps=count)
 
     def _run(self, group: _Group, answers: Answers) -> None:
-        rows = list(map(self.rows.__getitem__, group.ids))
-        calls = self._calls.run(group.form, group.ids, rows, group.columns)
+        calls = self._calls.run(group.form, group.ids, self.rows, group.columns)
         # What failed runs again in parts, in the buffers of all of these calls.
         for call in sorted(calls, key=lambda call: call.failed is not None):
             self._conclude(group.form, call, answers)

@@ -164,3 +164,11 @@ def test_the_table_of_sparse_models_says_whether_its_goals_are_met(third, share,
     sparse.draw(rows, tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     assert all(model.name in drawn for model in sparse.MODELS)
+
+
+def test_the_streams_of_a_pool_are_counted():
+    result = run("pool.py", "--quick")
+    assert result.returncode == 0, result.stderr
+    rows = [columns(line) for line in result.stdout.splitlines() if line.startswith("| (64, 128)")]
+    assert [len(row) for row in rows] == [5, 6]
+    assert all(int(count.replace(",", "")) > 0 for count in rows[0][1:])
