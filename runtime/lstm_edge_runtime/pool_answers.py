@@ -24,6 +24,10 @@ class Answers(dict[int, Any]):
         super().__init__()
         self.refused = {}
 
+    def refuse(self, number: int, error: LstmEdgeError) -> None:
+        """Note the error of a stream, without a traceback, whose frames would hold the arrays of the push."""
+        self.refused[number] = type(error)(f"stream {number}: {error}")
+
     def arranged(self, ids: list[int]) -> "Answers":
         """Return the same in another order of ids."""
         answers = Answers()

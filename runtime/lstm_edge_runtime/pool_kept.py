@@ -14,7 +14,7 @@ import onnxruntime
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import Streaming, batch_factor
 from lstm_edge_runtime.crew import Crew, Job
-from lstm_edge_runtime.errors import CardError, InputError, LstmEdgeError, StreamingError
+from lstm_edge_runtime.errors import CardError, InputError, StreamingError
 from lstm_edge_runtime.keeping import Keeper
 from lstm_edge_runtime.moment import PlannedPush
 from lstm_edge_runtime.pieces import PieceReader
@@ -98,7 +98,7 @@ class KeptStreams:
             try:
                 push = keeper.plan(x)
             except (InputError, StreamingError) as error:
-                _refuse(number, error, answers)
+                answers.refuse(number, error)
                 continue
             if push.count:
                 groups.setdefault(self._key(keeper, push), []).append((number, keeper, push))
@@ -155,7 +155,7 @@ class KeptStreams:
                     self._run([member], answers)
                 return
             number, keeper, _ = members[0]
-            _refuse(number, keeper.refusal(result), answers)
+            answers.refuse(number, keeper.refusal(result))
             return
         named = dict(zip(members[0][1].names, result, strict=True))
         for row, (number, keeper, push) in enumerate(members):
@@ -163,7 +163,7 @@ class KeptStreams:
             try:
                 self._answer(number, keeper.take(push, own), answers)
             except InputError as error:
-                _refuse(number, error, answers)
+                answers.refuse(number, error)
 
     def _cut(self, name: str, array: Array, row: int, rows: int) -> Array:
         """Return a copy of what one row of a call has of a tensor."""
@@ -180,11 +180,6 @@ class KeptStreams:
 
     def _answer(self, number: int, answer: dict[str, Array], answers: Answers) -> None:
         answers[number] = answer if len(answer) > 1 else next(iter(answer.values()))
-
-
-def _refuse(number: int, error: LstmEdgeError, answers: Answers) -> None:
-    # Without a traceback, whose frames would hold the arrays of this call.
-    answers.refused[number] = type(error)(f"stream {number}: {error}")
 
 
 def _batch_of(axes: tuple[str | int, ...]) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from lstm_edge_runtime.pieces import shape_of
 from lstm_edge_runtime.pool_store import batch_axis, is_shared
 from lstm_edge_runtime.state import State
 
-__all__ = ["CLOSE", "RowModel", "check_rows", "exact_outputs"]
+__all__ = ["CLOSE", "RowModel", "check_rows", "inexact_outputs"]
 
 # How far a row of float32 may be from the same row alone: float32 sums are taken in another order. Relative to the
 # largest value of the output, or absolute below 1.
@@ -34,8 +34,8 @@ class RowModel(Protocol):
         ...
 
 
-def exact_outputs(card: ModelCard | None) -> frozenset[str] | None:
-    """Return the outputs and new states that may differ in last bits with the batch; None if all may."""
+def inexact_outputs(card: ModelCard | None) -> frozenset[str] | None:
+    """Return the outputs and new states whose last bits may depend on the batch; None if those of all may."""
     if card is None or card.quantization is None or card.quantization.inexact is None:
         return None
     return frozenset(card.quantization.inexact)
@@ -67,7 +67,7 @@ def check_rows(session: RowModel) -> None:
             f"the model cannot be pooled: whether its rows depend on each other could not be seen, because "
             f"{_ROWS} rows of made input were refused ({first_line(error)}); {_ADVICE}"
         ) from error
-    inexact = exact_outputs(session.card)
+    inexact = inexact_outputs(session.card)
     for spec in session.outputs:
         _compare(spec.name, outputs[spec.name], [one[spec.name] for one, _ in alone], spec.axes, inexact)
     for state in session.states:
@@ -111,13 +111,20 @@ def _compare(
 ) -> None:
     axis = next(index for index, a in enumerate(axes) if isinstance(a, str) and a.startswith(BATCH))
     joined = np.concatenate(alone, axis=axis)
-    if joined.shape == together.shape:
-        if joined.tobytes() == together.tobytes():
-            return
-        largest = max(1.0, float(np.nanmax(np.abs(joined), initial=0.0)))
-        close = np.allclose(together, joined, rtol=0, atol=CLOSE * largest, equal_nan=True)
-        if close and (inexact is None or name in inexact):
-            return
-    raise StreamingError(
-        f"the model cannot be pooled: {name!r} of a row is otherwise with {_ROWS} rows in a call than alone; {_ADVICE}"
-    )
+    if joined.shape != together.shape:
+        raise StreamingError(
+            f"the model cannot be pooled: {name!r} has shape {list(together.shape)} for {_ROWS} rows in a call, and "
+            f"{list(joined.shape)} for the same rows alone; {_ADVICE}"
+        )
+    if joined.tobytes() == together.tobytes():
+        return
+    exact = inexact is not None and name not in inexact
+    bound = 0.0 if exact else CLOSE * max(1.0, float(np.nanmax(np.abs(joined), initial=0.0)))
+    with np.errstate(invalid="ignore"):  # infinity in both
+        difference = float(np.nanmax(np.abs(together - joined), initial=0.0))
+    if exact or not difference <= bound or (np.isnan(together) != np.isnan(joined)).any():
+        allowed = "the card says that they have the same bits" if exact else f"at most {bound:.2g} is allowed"
+        raise StreamingError(
+            f"the model cannot be pooled: {name!r} of {_ROWS} rows in a call differs by up to {difference:.2g} from "
+            f"that of each row alone, {allowed}; {_ADVICE}"
+        )

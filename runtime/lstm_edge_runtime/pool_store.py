@@ -19,7 +19,7 @@ from lstm_edge_runtime.layout import layout_of, padded
 from lstm_edge_runtime.reading import translated
 from lstm_edge_runtime.state import State
 
-__all__ = ["PLACE", "PoolStore", "is_shared", "next_now", "rows_first"]
+__all__ = ["PLACE", "PoolStore", "batch_axis", "is_shared", "next_now", "rows_first"]
 
 # The bits of a number of ``now``: the place of the state, whether the last piece lacked the batch axis, then the steps.
 PLACE, LACKS, STEP = 1, 2, 4

@@ -11,7 +11,7 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, Streaming
 from lstm_edge_runtime.checks import check_finite
 from lstm_edge_runtime.delivery import answer_shape
-from lstm_edge_runtime.errors import InputError, LstmEdgeError, StreamingError
+from lstm_edge_runtime.errors import InputError, StreamingError
 from lstm_edge_runtime.keeping import ENDED
 from lstm_edge_runtime.moment import Moment, moment_from_arrays, moment_to_arrays
 from lstm_edge_runtime.pieces import PieceReader
@@ -172,7 +172,7 @@ class RowStreams:
             try:
                 arrays, form = self._read(number, x)
             except (InputError, StreamingError) as error:
-                self._refuse(number, error, answers)
+                answers.refuse(number, error)
                 continue
             agreed = tuple(arrays[name].tobytes() for name in self._agreed)
             key = (form.shapes, agreed, self._store.shared_key(self.rows[number]) if self._shares else ())
@@ -216,7 +216,7 @@ class RowStreams:
             self._calls.commit(form, call, answers)
             for number in call.overflowed:
                 text = "the new state is not finite: it was discarded, and the old state was kept"
-                self._refuse(number, InputError(f"step {self.steps(number)}: {text}"), answers)
+                answers.refuse(number, InputError(f"step {self.steps(number)}: {text}"))
             return
         if call.failed == "" or len(call.ids) > 1:
             again = self._without_refused(call, answers) if call.failed == "" else _each(call)
@@ -225,7 +225,7 @@ class RowStreams:
             return
         [number] = call.ids
         text = f"onnxruntime refused this input, the state is unchanged: {call.failed}"
-        self._refuse(number, InputError(f"step {self.steps(number)}: {text}"), answers)
+        answers.refuse(number, InputError(f"step {self.steps(number)}: {text}"))
 
     def _without_refused(self, call: Call, answers: Answers) -> list[tuple[list[int], list[list[Any]]]]:
         """Refuse the streams that gave NaN or infinity; return the ids and columns of the others."""
@@ -237,14 +237,10 @@ class RowStreams:
                 keep.append(index)
             except InputError as error:
                 text = f"step {self.steps(number)}: {error}; the state is unchanged"
-                self._refuse(number, InputError(text), answers)
+                answers.refuse(number, InputError(text))
         if not keep:
             return []
         return [([call.ids[i] for i in keep], [[column[i] for i in keep] for column in call.columns])]
-
-    def _refuse(self, number: int, error: LstmEdgeError, answers: Answers) -> None:
-        # Without a traceback, whose frames would hold the arrays of this call.
-        answers.refused[number] = type(error)(f"stream {number}: {error}")
 
 
 def _each(call: Call) -> Sequence[tuple[list[int], list[list[Any]]]]:

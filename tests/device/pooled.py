@@ -107,8 +107,9 @@ class Twins:
         elif action == "move":
             ours, theirs = self.pool.snapshot(number), stream.snapshot()
             assert ours.keys() == theirs.keys()
-            self.pool.restore(number, theirs)
-            stream.restore(theirs)
+            # A stream that keeps steps since a state was assigned to it does not take its own snapshot back.
+            refusals = [refusal(lambda: self.pool.restore(number, theirs)), refusal(lambda: stream.restore(theirs))]
+            assert refusals[0] == refusals[1]
 
     def choose(self):
         """The ids of a push: all, those of the last push, or some in any order."""
@@ -176,6 +177,15 @@ class Twins:
             self.same_state(self.pool.state(number), stream.state)
         assert len(self.pool) == len(self.streams)
         assert self.pool.ids == tuple(self.streams)
+
+
+def refusal(action):
+    """The sentence that an action is refused with, or None."""
+    try:
+        action()
+    except LstmEdgeError as error:
+        return str(error)
+    return None
 
 
 def spoilt(rng, x):
