@@ -49,5 +49,5 @@ def check_labels(labels: Sequence[str] | None, outputs: Sequence[TensorSpec]) ->
         return
     shown = ", ".join(f"{spec.name} [{', '.join(map(str, spec.axes))}]" for spec in outputs)
     raise InputError(
-        f"there are {len(labels)} labels, and no output has as many elements on its last axis: the outputs are {shown}"
+        f"labels has {len(labels)} names, and no output has as many elements on its last axis: the outputs are {shown}"
     )

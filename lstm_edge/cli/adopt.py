@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._options import AsJson, BatchAxis, Example, Labels, StatePairs, TaskOfModel, TimeAxis
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `adopt`."""
-    app.command("adopt", help=HELP, no_args_is_help=True)(adopt)
+    app.command("adopt", help=HELP, no_args_is_help=True, cls=Command)(adopt)
 
 
 def adopt(

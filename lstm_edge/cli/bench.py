@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
 from lstm_edge.cli._renamed import with_old_names
 
@@ -16,7 +17,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("bench", no_args_is_help=True)(with_old_names(bench, "bench"))
+    app.command("bench", no_args_is_help=True, cls=Command)(with_old_names(bench, "bench"))
 
 
 def bench(

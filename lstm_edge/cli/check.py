@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._options import AsJson, Kernels, Model, Provider, Threads
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("check", no_args_is_help=True)(check)
+    app.command("check", no_args_is_help=True, cls=Command)(check)
 
 
 def check(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._options import (
     AsJson,
     ColumnSpec,
@@ -45,7 +46,7 @@ def add_to(app: typer.Typer) -> None:
     def _group() -> None:
         """Keep `check` a word of its own: typer folds a group of one command."""
 
-    group.command("check", epilog=EPILOG, no_args_is_help=True)(check)
+    group.command("check", epilog=EPILOG, no_args_is_help=True, cls=Command)(check)
     app.add_typer(group, name="data", help="Look at data before training, calibration or validation.")
 
 

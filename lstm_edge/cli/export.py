@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import (
     AllowUnquantized,
@@ -78,7 +79,7 @@ class Scheme(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `export`."""
-    app.command("export", help=HELP, no_args_is_help=True)(export)
+    app.command("export", help=HELP, no_args_is_help=True, cls=Command)(export)
 
 
 def export(

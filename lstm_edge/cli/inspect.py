@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._options import AsJson, Provider
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Inspected = Annotated[str, typer.Argument(help="The .onnx file, or a .safetensor
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("inspect", no_args_is_help=True)(inspect)
+    app.command("inspect", no_args_is_help=True, cls=Command)(inspect)
 
 
 def inspect(

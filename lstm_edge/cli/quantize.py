@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_error, progress
 from lstm_edge.cli._options import (
@@ -104,7 +105,7 @@ class ConvolutionsName(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `quantize`."""
-    app.command("quantize", help=HELP, no_args_is_help=True)(with_old_names(quantize, "quantize"))
+    app.command("quantize", help=HELP, no_args_is_help=True, cls=Command)(with_old_names(quantize, "quantize"))
 
 
 def quantize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._frame import print_json, printable, progress
 from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
 from lstm_edge.cli._renamed import with_old_names
@@ -31,7 +32,7 @@ class BadLine(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("run", no_args_is_help=True)(with_old_names(run, "run"))
+    app.command("run", no_args_is_help=True, cls=Command)(with_old_names(run, "run"))
 
 
 def run(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, TaskChoice, arguments
@@ -55,7 +56,7 @@ class SplitName(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("select", epilog=EPILOG, no_args_is_help=True)(with_old_names(select, "select"))
+    app.command("select", epilog=EPILOG, no_args_is_help=True, cls=Command)(with_old_names(select, "select"))
 
 
 def select(

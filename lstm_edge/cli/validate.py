@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import (
@@ -49,7 +50,7 @@ Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `validate`."""
-    app.command("validate", epilog=EPILOG, no_args_is_help=True)(validate)
+    app.command("validate", epilog=EPILOG, no_args_is_help=True, cls=Command)(validate)
 
 
 def validate(

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
-from lstm_edge_runtime.errors import InputError, first_line
+from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.lines import to_json
+from lstm_edge_runtime.reading import reason
 from lstm_edge_runtime.session import Session
 
 __all__ = ["check_has_labels", "name_classes", "parse_labels", "with_class_names"]
@@ -35,9 +36,9 @@ def parse_labels(given: Sequence[str] | str | None) -> tuple[str, ...] | None:
             data = file.read(_MOST_BYTES + 1)
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the labels cannot be read ({first_line(error)})") from error
+        raise InputError(f"--labels @{path}: the labels cannot be read ({reason(error)})") from error
     if len(data) > _MOST_BYTES:
-        raise InputError(f"{path}: the labels take more than {_MOST_BYTES:,} bytes")
+        raise InputError(f"--labels @{path}: the labels take more than {_MOST_BYTES:,} bytes")
     return tuple(line.strip() for line in text.rstrip().splitlines())
 
 

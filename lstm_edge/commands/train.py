@@ -29,7 +29,8 @@ from lstm_edge.training.record import TaskName
 from lstm_edge.training.sequences import check_sizes
 from lstm_edge.training.sounds import load_features
 from lstm_edge.training.state import check_checkpoint
-from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.reading import open_file
 from lstm_edge_runtime.writing import beside, check_target
 
 __all__ = ["check_output", "train"]
@@ -290,6 +291,11 @@ def _open(task: TaskName, given: Mapping[str, Any], callbacks: Mapping[str, Any]
     state = Path(given["resume_file"]) if "resume_file" in given else beside(output, ".resume")
     if os.path.realpath(state) == os.path.realpath(output):
         raise OutputError(f"{state}: --resume-file is the same file as -o: give it another name")
+    for option, name in (("--from", "start"), ("--teacher", "teacher")):
+        if name in given:
+            where = f"{option} {os.fspath(given[name])}"
+            with open_file(given[name], ArtifactError, where=where, expected="a .safetensors model"):
+                pass
     checkpoint = Checkpoint(path=state, resume=given["resume"])
     if is_main():
         check_checkpoint(checkpoint)

@@ -86,7 +86,11 @@ def _unknown(spec: str) -> DataError:
         return DataError(
             f"data {spec}: is a folder of WAV files; to train on it, give `train classification` the features, as in "
             "--front-end log-mel:40"
+            if any(path.suffix.lower() == ".wav" for depth in ("*", "*/*") for path in Path(spec).glob(depth))
+            else f"data {spec}: is a folder without WAV files; expected one of {', '.join(SUFFIXES)}"
         )
+    if Path(spec).is_file():
+        return DataError(f"data {spec}: is a file of another kind, expected one of {', '.join(SUFFIXES)}")
     return DataError(
         f"data {spec!r}: no such data set; expected one of {', '.join(BUNDLED)} (with :train or :test), "
         f"or the path of a file: {', '.join(SUFFIXES)}"

@@ -20,6 +20,7 @@ from lstm_edge_runtime.library import Library, select_operators
 
 __all__ = [
     "CPU_ARGUMENTS",
+    "MOST_THREADS",
     "PROVIDERS",
     "RUNTIME_ERRORS",
     "NodePlacement",
@@ -57,6 +58,8 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 # The largest array that onnxruntime computes ahead from constants: int8 weights of 8192 x 8192 as float32.
 LARGEST_FOLDED_BYTES = 2**28
 
+# More than any device has: creating a million of them ends the process.
+MOST_THREADS = 1024
 # On the CPU there is nothing to fall back to: onnxruntime would print a banner and do the same again.
 CPU_ARGUMENTS: dict[str, Any] = {"enable_fallback": 0}
 # What onnxruntime 1.32 says when nodes would fall back to the CPU, and when its Python layer retries on the CPU.
@@ -80,10 +83,10 @@ def session_options(*, threads: int = 1, strict: bool = False) -> onnxruntime.Se
         strict: refuse, when the session is opened, a graph of which nodes would fall back to the CPU.
 
     Raises:
-        InputError: ``threads`` is not a positive integer.
+        InputError: ``threads`` is not a positive integer, or over the limit.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads must be a positive integer, got {threads!r}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"threads must be a positive integer, at most {MOST_THREADS}, got {threads!r}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

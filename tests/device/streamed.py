@@ -1,12 +1,14 @@
 """Streams of every kind of model, fed with made input, and noise in the memory beside them."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
-__all__ = ["STREAMED", "AllocationNoise", "answer_bytes", "pieces"]
+__all__ = ["STREAMED", "AllocationNoise", "answer_bytes", "lent_arrays", "pieces"]
 
 MODELS = Path(__file__).parent / "models"
 # One of each kind: float32 and int8, lengths, last step, tokens, several inputs, a setting without axes, no time axis.
@@ -46,6 +48,19 @@ def answer_bytes(answer) -> bytes:
     if isinstance(answer, np.ndarray):
         return answer.tobytes()
     return b"".join(array.tobytes() for _name, array in sorted(answer.items()))
+
+
+def lent_arrays(monkeypatch) -> list[weakref.ref]:
+    """Return a list that gets a weak reference to each array that is lent to onnxruntime from now on."""
+    lent: list[weakref.ref] = []
+    lend = onnxruntime.OrtValue.ortvalue_from_numpy
+
+    def recorded(array, *arguments):
+        lent.append(weakref.ref(array))
+        return lend(array, *arguments)
+
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", recorded)
+    return lent
 
 
 class AllocationNoise:

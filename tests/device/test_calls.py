@@ -1,15 +1,13 @@
 """Session.run with prepared calls: onnxruntime's bits, and every check of the first call in each later one."""
 
 import gc
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streamed import MODELS, STREAMED, AllocationNoise, answer_bytes, pieces
+from streamed import MODELS, STREAMED, AllocationNoise, answer_bytes, lent_arrays, pieces
 
 import lstm_edge_runtime.session
 from lstm_edge_runtime.card import BATCH, TIME
@@ -264,14 +262,7 @@ def test_answers_are_new_in_each_call():
 
 
 def test_what_a_prepared_call_lends_lives_as_long_as_the_session(monkeypatch):
-    lent = []
-    lend = onnxruntime.OrtValue.ortvalue_from_numpy
-
-    def recorded(array, *arguments):
-        lent.append(weakref.ref(array))
-        return lend(array, *arguments)
-
-    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", recorded)
+    lent = lent_arrays(monkeypatch)
     session = Session(MODELS / "exported_full_lengths_int8.onnx")
     noise = AllocationNoise()
     [piece] = pieces(session, 2, 1, 0, sizes=[2])
@@ -289,14 +280,7 @@ def test_what_a_prepared_call_lends_lives_as_long_as_the_session(monkeypatch):
 
 
 def test_the_number_of_prepared_calls_is_limited(monkeypatch):
-    lent = []
-    lend = onnxruntime.OrtValue.ortvalue_from_numpy
-
-    def recorded(array, *arguments):
-        lent.append(weakref.ref(array))
-        return lend(array, *arguments)
-
-    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", recorded)
+    lent = lent_arrays(monkeypatch)
     session = Session(MODELS / "tagger.onnx")
     for steps in range(1, 100):
         warm(session, np.zeros((1, steps, 3), np.float32), None)

@@ -5,12 +5,11 @@ something of its size is allocated, and between two pushes of a test nothing was
 """
 
 import gc
-import weakref
 
 import numpy as np
 import onnxruntime
 import pytest
-from streamed import MODELS, STREAMED, AllocationNoise, answer_bytes, pieces
+from streamed import MODELS, STREAMED, AllocationNoise, answer_bytes, lent_arrays, pieces
 
 from lstm_edge_runtime import checks, finite, providers
 from lstm_edge_runtime.bindings import Runner
@@ -71,14 +70,7 @@ def test_every_kind_of_input_is_among_the_models():
 
 @pytest.mark.parametrize("name", STREAMED)
 def test_every_array_that_was_lent_is_alive(name, monkeypatch):
-    lent = []
-    lend = onnxruntime.OrtValue.ortvalue_from_numpy
-
-    def recorded(array, *arguments):
-        lent.append(weakref.ref(array))
-        return lend(array, *arguments)
-
-    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", recorded)
+    lent = lent_arrays(monkeypatch)
     session = Session(MODELS / f"{name}.onnx")
     flow = session.stream()
     for piece in pieces(session, 1, 5, seed=0):

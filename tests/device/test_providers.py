@@ -63,7 +63,7 @@ def test_options_suit_a_small_device():
     assert session_options().intra_op_num_threads == 1
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2"])
+@pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2", 1025, 10**8])
 def test_threads_are_a_positive_integer(threads):
     with pytest.raises(InputError, match="threads must be a positive integer"):
         session_options(threads=threads)

@@ -1,21 +1,11 @@
 """What each option of the command line means: one row a name, the same meaning in every command that has it."""
 
-from typing import NamedTuple
+from support.training_option_meanings import LOGITS, SEQUENCES, TRAIN, TRAINING_MEANINGS, Row
 
-SEQUENCES = ("train classification", "train tagging", "train forecast")
-TRAIN = (*SEQUENCES, "train language-model")
-LOGITS = ("train classification", "train tagging", "train language-model")
-
-
-class Row(NamedTuple):
-    """What kind of value an option takes, what it means, and which commands have it."""
-
-    kind: str
-    meaning: str
-    commands: tuple[str, ...]
-
+__all__ = ["MEANINGS"]
 
 MEANINGS = {
+    **TRAINING_MEANINGS,
     "--against": Row("path", "The reference that the candidate is compared with.", ("validate",)),
     "--allow-unquantized": Row(
         "flag",
@@ -25,7 +15,6 @@ MEANINGS = {
             "quantize",
         ),
     ),
-    "--alpha": Row("number", "Share of the teacher in the loss.", LOGITS),
     "--batch-axis": Row("text", "Name of the inputs' axis that is the batch.", ("export", "adopt")),
     "--batch-size": Row(
         "integer",
@@ -46,9 +35,7 @@ MEANINGS = {
         ),
     ),
     "--block": Row("integer", "Inputs that share a scale of int4.", ("quantize",)),
-    "--bucket/--no-bucket": Row("flag", "Whether batches hold sequences of similar lengths.", (*SEQUENCES,)),
     "--calibration-samples": Row("integer", "Samples that activations are collected on.", ("quantize",)),
-    "--clip-norm": Row("number", "Bound of the gradients' norm.", (*TRAIN,)),
     "--clip/--no-clip": Row("flag", "Whether quantization scales may cut outlier weights off.", ("quantize",)),
     "--convolutions": Row("choice", "Which convolutions become int8 with fixed activation scales.", ("quantize",)),
     "--columns": Row(
@@ -95,7 +82,6 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
-    "--embedding": Row("integer", "Size of a token's vector.", ("train language-model",)),
     "--epochs": Row(
         "integer",
         "The most epochs of a training.",
@@ -108,13 +94,10 @@ MEANINGS = {
     "--fix": Row("texts", "An input that becomes a constant.", ("adopt",)),
     "--folds": Row("integer", "Folds of the cross-validation.", ("select",)),
     "--force": Row("flag", "Overwrite the report's .json without asking.", ("quantize",)),
-    "--forget-bias": Row("number", "First bias of the forget gates.", (*TRAIN,)),
-    "--from": Row("path", "Trained model that a training starts from.", (*TRAIN,)),
     "--front-end": Row(
         "text", "Features of samples, which the exported file computes.", ("export", "train classification")
     ),
     "--gates": Row("flag", "Let the gates of an LSTM have different schemes.", ("quantize",)),
-    "--held-out": Row("number", "Share of --data that is held out.", (*SEQUENCES,)),
     "--held-out-data": Row(
         "text",
         "Data held out instead of a part of --data.",
@@ -123,7 +106,6 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
-    "--hidden": Row("integer", "Size of the hidden state.", (*TRAIN,)),
     "--hidden-sizes": Row("text", "Sizes of the hidden state to compare.", ("select",)),
     "--input": Row(
         "texts",
@@ -132,9 +114,6 @@ MEANINGS = {
             "export",
             "adopt",
         ),
-    ),
-    "--input-noise": Row(
-        "number", "Standard deviation of the noise on standardized inputs in training.", (*SEQUENCES,)
     ),
     "--json": Row(
         "flag",
@@ -162,18 +141,8 @@ MEANINGS = {
             "bench",
         ),
     ),
-    "--label-smoothing": Row(
-        "number",
-        "Share of probability spread over all classes.",
-        (
-            "train classification",
-            "train tagging",
-            "train language-model",
-        ),
-    ),
     "--layer-counts": Row("text", "Numbers of layers to compare.", ("select",)),
     "--layer-kinds": Row("text", "Which kinds of layers are quantized.", ("quantize",)),
-    "--layers": Row("integer", "Number of LSTM layers.", (*TRAIN,)),
     "--learning-rate": Row(
         "number",
         "Learning rate at the start.",
@@ -184,9 +153,7 @@ MEANINGS = {
     ),
     "--labels": Row("text", "Names of the classes.", ("export", "adopt")),
     "--lengths": Row("flag", "Give the exported file an input for the valid steps of each row.", ("export",)),
-    "--lines": Row("flag", "Each line of a text is a text by itself.", ("train language-model",)),
     "--load-state": Row("path", "File that the state is read from before a run.", ("run",)),
-    "--loss": Row("choice", "What training lowers.", (*SEQUENCES,)),
     "--max-bytes": Row(
         "text",
         "Limit on the bytes of the int8 model.",
@@ -205,13 +172,7 @@ MEANINGS = {
         ),
     ),
     "--max-evaluations": Row("integer", "Limit on the files that a search builds and judges.", ("quantize",)),
-    "--max-length": Row("integer", "Limit on the steps of a sequence in training.", (*SEQUENCES,)),
-    "--max-minutes": Row("number", "Limit on the minutes of a training.", (*TRAIN,)),
     "--max-step-us": Row("text", "Limit on the microseconds of a step on this machine.", ("select",)),
-    "--max-updates": Row("integer", "Limit on the updates of a training.", (*TRAIN,)),
-    "--max-vocabulary": Row(
-        "integer", "Limit on the tokens of a vocabulary: more are refused.", ("train language-model",)
-    ),
     "--metric": Row(
         "text",
         "What a model is judged by.",
@@ -234,9 +195,7 @@ MEANINGS = {
             *SEQUENCES,
         ),
     ),
-    "--momentum": Row("number", "Momentum of sgd.", (*TRAIN,)),
     "--on-bad-line": Row("choice", "What a line that cannot be run does to a stream.", ("run",)),
-    "--optimizer": Row("choice", "What makes the steps of a training.", (*TRAIN,)),
     "--output-name": Row("texts", "Name of an output of the exported file.", ("export",)),
     "--output/-o": Row(
         "path",
@@ -250,8 +209,6 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
-    "--pack/--no-pack": Row("flag", "Whether training packs sequences of different lengths.", (*SEQUENCES,)),
-    "--pad": Row("choice", "Where padding goes in training.", (*SEQUENCES,)),
     "--part": Row("texts", "Quantization scheme of a part of a layer.", ("quantize",)),
     "--patience": Row(
         "integer",
@@ -279,9 +236,7 @@ MEANINGS = {
         ),
     ),
     "--prefer": Row("choice", "What the search makes small: size or latency.", ("quantize",)),
-    "--projection": Row("integer", "Size of the projected output.", (*TRAIN,)),
     "--prompt": Row("text", "Text that a language model continues.", ("run",)),
-    "--precision": Row("choice", "Arithmetic of the passes of training.", ("train language-model",)),
     "--provider": Row(
         "text",
         "Execution provider of onnxruntime.",
@@ -292,12 +247,8 @@ MEANINGS = {
             "bench",
         ),
     ),
-    "--quantize-aware": Row("text", "Quantization scheme whose arithmetic training uses.", (*TRAIN,)),
     "--repeats": Row("integer", "Whole sequences that are timed.", ("bench",)),
     "--report": Row("path", "HTML report of a search.", ("quantize",)),
-    "--reset-probability": Row(
-        "number", "Probability that a row of text starts a window from the initial state.", ("train language-model",)
-    ),
     "--resume": Row(
         "flag",
         "Continue interrupted work.",
@@ -306,11 +257,9 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
-    "--resume-file": Row("path", "File that an unfinished training is kept in.", (*TRAIN,)),
     "--row-lengths": Row("text", "Valid steps of each row of the input.", ("run",)),
     "--save-state": Row("path", "File that the state is written to after a run.", ("run",)),
     "--scale-search/--no-scale-search": Row("flag", "Whether quantization scales are searched.", ("quantize",)),
-    "--schedule": Row("choice", "How the learning rate falls.", (*TRAIN,)),
     "--scheme": Row(
         "choice",
         "Quantization scheme of the file.",
@@ -331,17 +280,12 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
-    "--sparse-begin": Row("number", "Share of a training at which pruning begins.", (*TRAIN,)),
-    "--sparse-diagonal": Row("flag", "Whether pruning keeps the diagonals of recurrent matrices.", (*TRAIN,)),
-    "--sparse-end": Row("number", "Share of a training at which pruning ends.", (*TRAIN,)),
     "--split": Row("choice", "How sequences are put into folds.", ("select",)),
     "--show-labels": Row("flag", "Print the names of the classes.", ("run",)),
     "--state": Row("texts", "An input and the output that leaves its next value.", ("export", "adopt")),
     "--sequence": Row("flag", "Loop over time: a file of one step per call takes a whole sequence.", ("adopt",)),
     "--stateful": Row("flag", "Make the hidden zero states of a file explicit.", ("adopt",)),
     "--states": Row("choice", "Whether the states of a module become inputs and outputs.", ("export",)),
-    "--step-epochs": Row("integer", "Epochs between cuts of the learning rate.", (*TRAIN,)),
-    "--step-factor": Row("number", "Factor of a cut of the learning rate.", (*TRAIN,)),
     "--sparse": Row("choice", "What becomes of zero blocks of recurrent weights.", ("quantize",)),
     "--step-every": Row(
         "text",
@@ -359,7 +303,6 @@ MEANINGS = {
     "--storage": Row("text", "Database of the trials.", ("select",)),
     "--stream": Row("flag", "Run line by line from standard input.", ("run",)),
     "--task": Row("choice", "What the targets are for.", ("select", "data check", "export", "adopt")),
-    "--teacher": Row("path", "Trained model that a smaller one learns from.", LOGITS),
     "--temperature": Row("number", "Divisor of logits before the softmax.", ("run", *LOGITS)),
     "--targets": Row(
         "text",
@@ -385,23 +328,13 @@ MEANINGS = {
             *TRAIN,
         ),
     ),
-    "--tied": Row("flag", "Use the embedding as the last layer's matrix.", ("train language-model",)),
     "--time-axis": Row("text", "Name of the inputs' axis that is time.", ("export", "adopt")),
     "--time-steps": Row("integer", "Length of the timed sequences.", ("bench",)),
     "--tokens": Row("integer", "Limit on the tokens that a language model writes.", ("run",)),
     "--top-k": Row("integer", "Draw only from the k most probable tokens.", ("run",)),
     "--top-p": Row("number", "Draw only from the most probable tokens of this share.", ("run",)),
-    "--truncate": Row("choice", "Which steps over the limit are dropped in training.", (*SEQUENCES,)),
-    "--vocabulary": Row("choice", "What a token is.", ("train language-model",)),
-    "--vocabulary-size": Row("integer", "Tokens that are kept, the most frequent first.", ("train language-model",)),
-    "--warmup": Row("number", "Share of a training in which the learning rate rises.", (*TRAIN,)),
-    "--weight-decay": Row("number", "Weight decay of the matrices.", (*TRAIN,)),
     "--weights": Row("path", "Weights for the module of a factory.", ("export",)),
     "--weights-key": Row("text", "Which of a checkpoint's dicts holds the weights.", ("export",)),
     "--weights-prefix": Row("text", "The prefix of the names of the weights.", ("export",)),
-    "--window": Row("integer", "Tokens that the gradient goes back through.", ("train language-model",)),
     "--zero-points": Row("flag", "Whether each int4 block has a zero point.", ("quantize",)),
 }
-
-# Sparse layers are trained to a density, and stored or not.
-SECOND_MEANINGS = {"--sparse": Row("text", "Density to which training prunes the recurrent layers.", (*TRAIN,))}

@@ -8,7 +8,8 @@ from typing import get_args, get_origin, get_type_hints
 
 import pytest
 import typer
-from support.option_meanings import MEANINGS, SECOND_MEANINGS
+from support.option_meanings import MEANINGS
+from support.training_option_meanings import SECOND_MEANINGS
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app

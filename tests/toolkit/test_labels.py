@@ -150,7 +150,7 @@ def test_adopt_takes_them_too(tmp_path):
     assert Session(path).card.undetermined[0] == "the labels and vocabulary: the file does not say them"
     call("adopt", source, "-o", path)
     assert Session(path).card.undetermined[0] == "the task, labels and vocabulary: the file does not say them"
-    with pytest.raises(InputError, match=r"^there are 3 labels, and .* are y \[time, batch, 4\]$"):
+    with pytest.raises(InputError, match=r"^labels has 3 names, and .* are y \[time, batch, 4\]$"):
         lstm_edge.adopt(source, path, labels=NAMES[:3])
 
 
@@ -160,14 +160,14 @@ def test_adopt_takes_them_too(tmp_path):
         (
             NAMES[:3],
             None,
-            r"^there are 3 labels, and no output has as many elements on its last axis: the outputs",
+            r"^labels has 3 names, and no output has as many elements on its last axis: the outputs",
         ),
         ("", None, r"^labels\[0\] is '', expected the name of a class$"),
         ((), None, r"^labels is empty: give the name of each class"),
         ("a,b,,c", None, r"^labels\[2\] is '', expected the name of a class$"),
         ("a,b,c,a", None, r"^labels has 'a' twice: each class needs its own name$"),
         ((1, 2, 3, 4), None, r"^labels\[0\] is 1, expected the name of a class$"),
-        ("@none", None, r"^none: the labels cannot be read \(.*No such file"),
+        ("@none", None, r"^--labels @none: the labels cannot be read \(.*No such file"),
         (NAMES, "forecast", r"^labels are the names of classes, and a model of the task 'forecast' has none"),
         (None, "walking", r"^task must be one of classification, tagging, .*, got 'walking'$"),
     ],

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import typer
 
+from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train._run import run_task
 from lstm_edge.cli.train.options import KINDS, TEXT_KINDS, VALUE_LOSS, Peephole
@@ -86,7 +87,7 @@ def add_to(app: typer.Typer) -> None:
     for name, task in TASKS.items():
         examples = "".join(f"\n`lstm-edge train {name} {example}`\n" for example in task.examples)
         command = with_old_names(make_command(name), "train")
-        group.command(name, epilog=f"\nExamples:\n{examples}", no_args_is_help=True)(command)
+        group.command(name, epilog=f"\nExamples:\n{examples}", no_args_is_help=True, cls=Command)(command)
     app.add_typer(group, name="train")
 
 
