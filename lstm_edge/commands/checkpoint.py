@@ -73,18 +73,19 @@ class CheckpointReport:
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a ``.safetensors`` file, by its content; by its name if it is too short or damaged.
+    """Return whether a file is a ``.safetensors`` file, by its content; by its name if it is damaged or cannot be read.
 
-    Raises:
-        ArtifactError: there is no such file, or it cannot be opened.
+    What is wrong with a file is said by whoever reads it.
     """
-    expected = "an .onnx file or a .safetensors checkpoint"
-    with open_file(path, ArtifactError, expected=expected) as file, translated(ArtifactError, os.fsdecode(path)):
-        start = file.read(9)
-        size = os.fstat(file.fileno()).st_size
+    named = os.fsdecode(path).lower().endswith(".safetensors")
+    try:
+        with open_file(path, ArtifactError) as file, translated(ArtifactError, os.fsdecode(path)):
+            start = file.read(9)
+            size = os.fstat(file.fileno()).st_size
+    except ArtifactError:
+        return named
     # An ONNX file begins with its ir_version, field 1.
-    named = os.fsdecode(path).lower().endswith(".safetensors") and start[:1] != b"\x08"
-    return named or is_safetensors(start, size)
+    return (named and start[:1] != b"\x08") or is_safetensors(start, size)
 
 
 def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointReport:

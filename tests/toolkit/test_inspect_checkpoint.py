@@ -203,7 +203,7 @@ def test_the_content_decides_and_a_provider_is_refused(tmp_path):
     assert lstm_edge.inspect(tmp_path / "model.onnx").task == "forecast"
     with pytest.raises(InputError, match=r"--provider cuda requires an \.onnx file: .*model\.onnx is a checkpoint"):
         lstm_edge.inspect(tmp_path / "model.onnx", provider="cuda")
-    folder = "give the path of an .onnx file or a .safetensors checkpoint"
+    folder = "this is a directory; give the path of an .onnx file"
     for path, sentence in ((tmp_path / "none.safetensors", "no such file"), (tmp_path, folder)):
         with pytest.raises(ArtifactError, match=sentence):
             lstm_edge.inspect(path)
