@@ -157,7 +157,8 @@ def test_a_trained_model_is_not_written_over_an_exported_one(folder, command):
     result = run(*command, "--data", "tagging.npz", "-o", "m.onnx")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        "error: m.onnx: the name of a trained model must end in .safetensors; lstm-edge export converts it to .onnx\n"
+        "error: m.onnx: the name of a trained model must end in .safetensors; lstm-edge export converts it to .onnx "
+        "(--output)\n"
     )
     assert (folder / "m.onnx").read_bytes() == b"precious"
 
