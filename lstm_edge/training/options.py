@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from lstm_edge.data import Pad, Truncate
 from lstm_edge.sparsity.densities import parse_densities
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.providers import MOST_THREADS
 
 __all__ = ["LanguageOptions", "Loss", "Optimizer", "Precision", "Schedule", "TrainingOptions"]
 
@@ -100,6 +101,7 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"training: {name} is {value}, expected 1 or more")
+        _check("threads", self.threads, (self.threads or 1) <= MOST_THREADS, f"1 to {MOST_THREADS}")
         for name in ("label_smoothing", "momentum", "warmup"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "0 or more and below 1")
         for name in ("learning_rate", "step_factor"):

@@ -18,13 +18,12 @@ from lstm_edge_runtime.pool_plans import Plans
 from lstm_edge_runtime.pool_rows import RowModel, check_rows
 from lstm_edge_runtime.pool_store import PoolStore
 from lstm_edge_runtime.pool_streams import RowStreams
+from lstm_edge_runtime.providers import MOST_THREADS
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import is_one_to_one
 from lstm_edge_runtime.stream import OpenModel, check_streamable
 
 __all__ = ["Answers", "Pool", "PooledModel"]
-
-_MOST_THREADS = 1024
 
 
 class PooledModel(OpenModel, RowModel, Protocol):
@@ -52,8 +51,8 @@ class Pool:
     def __init__(self, session: PooledModel, *, capacity: int = 256, threads: int = 1) -> None:
         """Make a pool without streams; see ``Session.pool``."""
         check_streamable(session)
-        if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= _MOST_THREADS:
-            raise InputError(f"threads must be a positive integer, at most {_MOST_THREADS}, got {threads!r}")
+        if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= MOST_THREADS:
+            raise InputError(f"threads must be a positive integer, at most {MOST_THREADS}, got {threads!r}")
         store = PoolStore(session.states, capacity)
         check_rows(session)
         self.capacity, self.threads = int(capacity), int(threads)

@@ -112,6 +112,7 @@ def test_clipping_returns_the_norm_before(limit):
         ({"pad": "left"}, "training: pad is left, expected post, pre, random"),
         ({"max_length": 0}, "training: max_length is 0, expected 1 or more"),
         ({"threads": 0}, "training: threads is 0, expected 1 or more"),
+        ({"threads": 10**8}, "training: threads is 100000000, expected 1 to 1024"),
         ({"loss": "mse", "label_smoothing": 0.1}, "training: label_smoothing requires cross-entropy, got the loss mse"),
     ],
 )
