@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.onnx_graph.writing import to_proto
 from lstm_edge_exporters.streaming import make_streamable
 from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.verify.chunks import obstacle, shared_scales
@@ -67,7 +68,7 @@ def attempt(
     made = make_streamable(graph, maker.specs, [spec.name for spec in outputs], feeds, fewest=fewest)
     named = tuple(_with_time(spec, made.time_axes.get(spec.name)) for spec in outputs)
     _declare(graph, named)
-    proto = ir.to_proto(graph)
+    proto = to_proto(graph)
     opened = OpenModel.of(proto.SerializeToString(deterministic=True))
     pooled = [spec.name for spec in named if TIME not in spec.axes]
     reason = f"output {', '.join(pooled)} has no time axis" if pooled else ""
