@@ -118,7 +118,7 @@ class Keeper:
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Continue from a snapshot."""
-        self._now = moment_from_arrays(arrays, self._reader, self._streaming, keeps_call=self._keeps_call)
+        self._now = moment_from_arrays(arrays, self._reader, self._streaming)
 
     def push(self, x: Any, out: Any) -> Any:
         """Run what a piece completes; see ``Stream.push``."""

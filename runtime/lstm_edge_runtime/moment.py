@@ -104,33 +104,31 @@ def moment_to_arrays(moment: Moment) -> dict[str, Array]:
     return {**arrays, COUNTS: np.array(counts, np.int64)}
 
 
-def moment_from_arrays(
-    arrays: Mapping[str, Any], reader: PieceReader, streaming: Streaming, *, keeps_call: bool
-) -> Moment:
+def moment_from_arrays(arrays: Mapping[str, Any], reader: PieceReader, streaming: Streaming) -> Moment:
     """Read the arrays of ``moment_to_arrays``; nothing of them is kept.
 
     Args:
         arrays: the arrays by name.
         reader: the model's tensors and the number of rows.
         streaming: how the card counts steps.
-        keeps_call: whether a stream of the model keeps its last call.
 
     Raises:
         InputError: an array is missing, unknown, of a wrong dtype or shape, or not finite, or they contradict each
             other.
     """
-    return _Reading(arrays, reader, streaming).read(keeps_call=keeps_call)
+    return _Reading(arrays, reader, streaming).read()
 
 
 class _Reading:
     def __init__(self, arrays: Mapping[str, Any], reader: PieceReader, streaming: Streaming) -> None:
         self._arrays, self._reader, self._streaming = dict(arrays), reader, streaming
 
-    def read(self, *, keeps_call: bool) -> Moment:
+    def read(self) -> Moment:
         steps, begun, ended, lacks_batch, early, gave = self._counts()
         state = self._state("")
         conditions = self._group("condition:", self._reader.conditions, None)
-        if conditions is None and begun and self._reader.conditions:
+        # A stream that was given a state has begun without a step, and may have no conditions and no last call yet.
+        if conditions is None and steps and self._reader.conditions:
             raise InputError(f"the snapshot lacks 'condition:{self._reader.conditions[0].name}'")
         kept, kept_steps = self._timed("kept:")
         call = None
@@ -139,10 +137,11 @@ class _Reading:
             agrees = completes(self._streaming, call_steps, begun=early)
             if not begun or not agrees or given_steps(self._streaming, call_steps, begun=early) != gave:
                 raise InputError(f"the snapshot's last call has {call_steps} steps, which do not give {gave}")
-            before = self._group("call.condition:", self._reader.conditions, None) or {}
-            call = LastCall(begun=early, before=self._state("before:"), inputs=inputs, conditions=before, gave=gave)
-        if keeps_call and begun and not ended and call is None and kept_steps:
-            raise InputError("the snapshot keeps steps but lacks the last call")
+            of_call = self._group("call.condition:", self._reader.conditions, None)
+            if of_call is None and self._reader.conditions:
+                raise InputError(f"the snapshot lacks 'call.condition:{self._reader.conditions[0].name}'")
+            before = self._state("before:")
+            call = LastCall(begun=early, before=before, inputs=inputs, conditions=of_call or {}, gave=gave)
         if ready_steps(self._streaming, kept_steps, begun=begun) or kept_steps > steps:
             raise InputError(f"the snapshot keeps {kept_steps} steps, more than this model leaves after {steps}")
         if self._arrays:

@@ -109,7 +109,7 @@ class RowStreams:
 
     def restore(self, number: int, arrays: Mapping[str, Any]) -> None:
         """Continue from a snapshot."""
-        moment = moment_from_arrays(arrays, self._reader, Streaming(verdict="every-step"), keeps_call=False)
+        moment = moment_from_arrays(arrays, self._reader, Streaming(verdict="every-step"))
         self._calls.settle()
         self._held[number] = dict(moment.conditions)
         self._store.write(self.rows[number], moment.state, moment.steps)

@@ -173,7 +173,7 @@ class Stream:
         if self._keeper is not None:
             self._keeper.restore(arrays)
             return
-        moment = moment_from_arrays(arrays, self._reader, Streaming(verdict="every-step"), keeps_call=False)
+        moment = moment_from_arrays(arrays, self._reader, Streaming(verdict="every-step"))
         self._last, self._held = None, dict(moment.conditions)
         self._go_to(moment.state, moment.steps, ended=moment.ended)
 

@@ -113,6 +113,53 @@ def test_a_state_between_calls_can_be_continued_from(look_ahead):
     np.testing.assert_allclose(got, whole[:, 3:], rtol=0, atol=CLOSE)
 
 
+@pytest.mark.parametrize("name", [*sorted(KEPT), "tagger", "last_step"])
+def test_a_snapshot_after_an_assigned_state_can_be_restored(name):
+    """Such a stream has begun without a step of its own: it may lack conditions, and the call before its steps."""
+    session = Session(MODELS / f"{name}.onnx")
+    streaming = session.card.streaming
+    done = streaming.first + streaming.every
+    inputs = drawn(session, 2, done + 2 * streaming.every + 1)
+    early, late = session.stream(2), session.stream(2)
+    early.push(cut(session, inputs, 0, done))
+    late.state = early.state
+    for step in range(done, done + 2 * streaming.every + 1):
+        moved = session.stream(2)
+        moved.restore(late.snapshot())
+        assert same(moved.snapshot(), late.snapshot())
+        answers = [stream.push(cut(session, inputs, step, step + 1)) for stream in (early, late, moved)]
+        named = [answer if isinstance(answer, dict) else {"": answer} for answer in answers]
+        assert same(named[0], named[1])
+        assert same(named[0], named[2])
+    moved.restore(late.snapshot())
+    assert moved.steps == 2 * streaming.every + 1
+
+
+def test_the_end_stays_unknown_in_a_restored_stream(strided):
+    early, late, moved = strided.stream(), strided.stream(), strided.stream()
+    x = drawn(strided, 1, 4)["x"]
+    early.push(x[:, :3])
+    late.state = early.state
+    late.push(x[:, 3:])
+    assert late.snapshot()["stream:counts"].tolist() == [1, 1, 0, 0, 0, -1]
+    moved.restore(late.snapshot())
+    for stream in (late, moved):
+        with pytest.raises(StreamingError, match=r"^the end cannot be computed: a state was assigned to this stream"):
+            stream.flush()
+
+
+def test_a_snapshot_of_pushed_steps_has_their_conditions(condition):
+    inputs = drawn(condition, 1, 3)
+    stream = condition.stream()
+    for count, missing in ((1, ("condition:speaker",)), (2, ("condition:speaker", "call.condition:speaker"))):
+        stream.push(cut(condition, inputs, count - 1, count))
+        snapshot = stream.snapshot()
+        for name in missing:
+            with pytest.raises(InputError, match=f"^the snapshot lacks '{name}'$"):
+                stream.restore({key: array for key, array in snapshot.items() if key != name})
+        stream.restore(snapshot)
+
+
 def test_assigning_a_state_drops_the_kept_steps(strided):
     x = drawn(strided, 1, 6)["x"]
     stream = strided.stream()
