@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 KERNELS := runtime/lstm_edge_runtime/kernels
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
-TOOLS := build clang-format hatchling hypothesis import-linter keras lightning mypy pre-commit "pyright[nodejs]" pytest pytest-cov pytest-xdist \
+TOOLS := build clang-format cmake hatchling hypothesis import-linter keras lightning mypy ninja pre-commit "pyright[nodejs]" pytest pytest-cov pytest-xdist \
   pyyaml ruff types-protobuf ziglang
 # Installs Debian's Chromium with fonts if it is missing and the user is root.
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
