@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 KERNELS := runtime/lstm_edge_runtime/kernels
+# The C++ files of the C library but those of others in third_party.
+C_LIBRARY = $(wildcard $(addprefix runtime/c/,include/*.h include/*.hpp src/*.h src/*.cpp device/*.h device/*.cpp))
+C_TESTS = $(wildcard tests/c/*.h tests/c/*.c tests/c/*.cpp examples/c/*/*.c examples/c/*/*.cpp)
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
 TOOLS := build clang-format cmake hatchling hypothesis import-linter keras lightning mypy ninja pre-commit "pyright[nodejs]" pytest pytest-cov pytest-xdist \
   pyyaml ruff types-protobuf ziglang
@@ -11,7 +14,7 @@ TOOLS := build clang-format cmake hatchling hypothesis import-linter keras light
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks check clean coverage demo docs docs-adopting docs-boards docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-caches docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c check clean coverage demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -41,6 +44,12 @@ $(LIBRARY): $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h $(KERNELS)/build.py) | $(
 	-$(BIN)/python $(KERNELS)/build.py
 
 kernels: $(LIBRARY)  ## compile the kernels for this machine
+
+c: $(VENV)/ready  ## build the C library and lstm-edge-device for this machine into .cache/c/installed (a minute)
+	$(BIN)/python runtime/c/build.py .cache/c/installed --folder .cache/c/make
+
+test-c: $(VENV)/ready $(LIBRARY)  ## build the C library and run its tests, the long ones too
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/c
 
 wheels: $(VENV)/ready  ## build the manylinux wheels for x86-64 and 64-bit ARM, cross-compiled with zig
 	$(BIN)/python .ci/wheels.py dist
@@ -97,7 +106,8 @@ test-report: $(VENV)/ready  ## test the HTML report in a real browser (a minute)
 check: $(VENV)/ready  ## run linters, type checkers and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp
+	$(BIN)/clang-format --dry-run -Werror $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp \
+	  $(C_LIBRARY) $(C_TESTS)
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python  # otherwise pyright uses the first python on the path
 	$(BIN)/lint-imports
@@ -105,7 +115,7 @@ check: $(VENV)/ready  ## run linters, type checkers and import contracts
 format: $(VENV)/ready  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp
+	$(BIN)/clang-format -i $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp $(C_LIBRARY) $(C_TESTS)
 
 docs: $(VENV)/ready  ## regenerate docs/cli/ and the function digests
 	$(BIN)/python docs/generate.py
