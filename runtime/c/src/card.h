@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <variant>
 #include <vector>
 
@@ -13,7 +12,8 @@
 
 namespace lstm_edge::device {
 
-// The size of a fixed axis, or the name of a dynamic one: "batch" and "time" have a fixed meaning.
+// The size of a fixed axis, or the name of a dynamic one: "batch" and "time" have a fixed meaning. JSON's integers have
+// any size: what int64_t does not hold is its nearest value here, as in all integers of a card.
 using Axis = std::variant<int64_t, std::string>;
 using Axes = std::vector<Axis>;
 
@@ -21,7 +21,7 @@ struct TensorSpec {
   std::string name;
   std::string dtype;  // NumPy's name
   Axes axes;
-  std::optional<std::pair<double, double>> range;
+  std::optional<std::vector<double>> range;  // the least and the largest value, which read_contract checks
 };
 
 struct StateSpec {
@@ -68,7 +68,7 @@ struct Card {
   std::vector<std::string> inexact;  // outputs that quantization.inexact names
   bool inexact_known = false;
   std::string minimum_onnxruntime;
-  std::string json;  // the whole card as Python's serialize_card writes it, up to the digits of numbers
+  std::string json;  // the whole card as Python's serialize_card writes it
 };
 
 constexpr char kCardKey[] = "lstm_edge";

@@ -1,0 +1,98 @@
+"""The parts of the C library that read cards and golden vectors, built without the rest and called with text."""
+
+import ctypes
+import functools
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lstm_edge_runtime.errors import ArtifactError, CardError, LstmEdgeError
+
+__all__ = ["answer_of", "call_part"]
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "runtime" / "c"
+DRIVER = ROOT / "tests" / "c" / "parts.cpp"
+PARTS = (
+    "array",
+    "card",
+    "card_decode",
+    "card_schema",
+    "contract",
+    "json",
+    "json_parse",
+    "printable",
+    "row_bytes",
+    "text",
+)
+FLAGS = ("-std=c++17", "-O1", "-g0", "-fPIC", "-fvisibility=hidden")
+CLASSES = {1: ArtifactError, 3: CardError}
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """Return the parts as a shared object, which is compiled once for each state of the sources."""
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler (g++, c++): the C library is not compared with Python")
+    folder = ROOT / ".cache" / "c" / "parts"
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [DRIVER, *(SOURCES / "src" / f"{part}.cpp" for part in PARTS)]
+    headers = [*sorted((SOURCES / "src").glob("*.h")), SOURCES / "include" / "lstm_edge.h"]
+    common = b"".join(header.read_bytes() for header in headers) + repr((compiler, FLAGS)).encode()
+    objects = [_compiled(compiler, source, common, folder) for source in sources]
+    library = folder / (_digest("".join(item.name for item in objects).encode()) + ".so")
+    if not library.exists():
+        _made(library, [compiler, "-shared", *map(str, objects), "-lz"])
+    return ctypes.CDLL(str(library))
+
+
+def _compiled(compiler: str, source: Path, common: bytes, folder: Path) -> Path:
+    """Return the object file of a source, from the folder if it was compiled before."""
+    made = folder / (source.stem + "-" + _digest(common + source.read_bytes()) + ".o")
+    if not made.exists():
+        includes = [f"-I{SOURCES / name}" for name in ("src", "include")]
+        _made(made, [compiler, *FLAGS, *includes, "-c", str(source)])
+    return made
+
+
+def _made(path: Path, command: list[str]) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        made = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.fail(made.stderr[-4000:])
+        part.replace(path)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def call_part(part: str, data: bytes) -> bytes:
+    """Return what a part gives for bytes.
+
+    Raises:
+        LstmEdgeError: of the class that Python gives the same failure.
+    """
+    out, size = ctypes.c_void_p(), ctypes.c_size_t()
+    status = _library().lstm_edge_part(
+        part.encode(), data, ctypes.c_size_t(len(data)), ctypes.byref(out), ctypes.byref(size)
+    )
+    given = ctypes.string_at(out.value or 0, size.value)
+    if status:
+        raise CLASSES.get(status, LstmEdgeError)(given.decode("utf-8", "surrogatepass"))
+    return given
+
+
+def answer_of(function: Callable[[], str]) -> tuple[str, str]:
+    """Return ("ok", the text that a function returns), or the class and the sentence of its refusal."""
+    try:
+        return "ok", function()
+    except LstmEdgeError as error:
+        return type(error).__name__, str(error)
