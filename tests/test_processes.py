@@ -14,6 +14,7 @@ STARTS = {
     "exporters/lstm_edge_exporters/keras/hdf5.py": "python_command",
     "exporters/lstm_edge_exporters/verify/guarded.py": "python_command",
     "runtime/lstm_edge_runtime/kernels/build.py": "the compiler that CXX names",
+    "runtime/c/build.py": "CMake",
     "benchmarks/arm_model.py": "ziglang, isolated; llvm-mca, git and tar",
     "benchmarks/assembly_loops.py": "llvm-mca",
     "benchmarks/kernels.py": "a compiler, and the program it made",

@@ -68,13 +68,13 @@ def _check_tensor(data: bytes, operator: str, name: str, stored: Message) -> Non
         return
     start, end = raw[0]
     rows, columns = dims
-    if end - start != rows * columns:  # onnxruntime refuses the tensor
+    if not columns or end - start != rows * columns:  # an empty matrix, or one that onnxruntime refuses
         return
     matrix = np.frombuffer(data, np.int8, end - start, start).reshape(rows, columns)
     sums = np.zeros(columns, np.int64)
     for first in range(0, rows, _ROWS_AT_ONCE):
         sums += np.abs(matrix[first : first + _ROWS_AT_ONCE].astype(np.int16)).sum(axis=0, dtype=np.int64)
-    if columns and sums.max() > LARGEST_COLUMN_SUM:
+    if sums.max() > LARGEST_COLUMN_SUM:
         column = int(np.argmax(sums > LARGEST_COLUMN_SUM))
         raise ArtifactError(
             f"{operator}: the magnitudes of column {column} of {name[:80]!r} sum to {sums[column]}, "

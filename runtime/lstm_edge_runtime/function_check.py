@@ -56,7 +56,7 @@ def check_functions(model: bytes | ModelReading) -> None:
             raise ArtifactError(
                 f"the file's body of lstm_edge::{name} differs from docs/operators.md: export the model again"
             )
-    for operator in set(reading.calls):
+    for operator in dict.fromkeys(reading.calls):
         _check_overload(operator)
 
 

@@ -19,6 +19,8 @@ bool check_integrity(std::string_view bytes);
 // SHA-256 as 64 hex digits.
 std::string sha256_hex(std::string_view bytes);
 
+constexpr char kTrailerKey[] = "lstm_edge.sha256";  // of the trailer as an entry of the metadata
+
 struct ModelReading;  // in model_reading.h
 
 // What the checks found out about a file.

@@ -1,0 +1,144 @@
+#include "options.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "help.h"
+#include "text.h"
+
+namespace device_program {
+namespace {
+
+struct Option {
+  const char* name;
+  const char* commands;  // the commands that take it
+  bool takes_value;
+  std::function<void(Arguments&, const std::string&)> set;
+};
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Failure(2, sentence); }
+
+int64_t positive(const char* name, const std::string& value, int64_t most) {
+  char* end = nullptr;
+  const long long number = std::strtoll(value.c_str(), &end, 10);
+  if (value.empty() || *end != 0 || number < 1 || number > most) {
+    refuse(std::string(name) + " is " + quoted(value) + ", expected an integer from 1 to " + grouped(most));
+  }
+  return number;
+}
+
+double rate(const std::string& value) {
+  char* end = nullptr;
+  const double number = std::strtod(value.c_str(), &end);
+  if (value.empty() || *end != 0 || !(number >= 0.001 && number <= 1e6)) {
+    refuse("--rate is " + quoted(value) + ", expected calls per second, from 0.001 to 1,000,000");
+  }
+  return number;
+}
+
+lstm_edge_kernels kernels(const std::string& value) {
+  if (value == "auto") return LSTM_EDGE_KERNELS_AUTO;
+  if (value == "required") return LSTM_EDGE_KERNELS_REQUIRED;
+  if (value == "off") return LSTM_EDGE_KERNELS_OFF;
+  refuse("--kernels must be one of auto, required, off, got " + quoted(value));
+}
+
+OnBadLine on_bad_line(const std::string& value) {
+  if (value == "stop") return OnBadLine::kStop;
+  if (value == "skip") return OnBadLine::kSkip;
+  if (value == "hold") return OnBadLine::kHold;
+  refuse("--on-bad-line must be one of stop, skip, hold, got " + quoted(value));
+}
+
+const std::vector<Option>& options() {
+  static const std::vector<Option> all = {
+      {"--onnxruntime", "inspect check bench run", true, [](Arguments& a, const std::string& v) { a.onnxruntime = v; }},
+      {"--threads", "inspect check bench run", true,
+       [](Arguments& a, const std::string& v) { a.session.threads = int32_t(positive("--threads", v, 1024)); }},
+      {"--kernels", "inspect check bench run", true,
+       [](Arguments& a, const std::string& v) { a.session.kernels = kernels(v); }},
+      {"--lock-memory", "bench run", false, [](Arguments& a, const std::string&) { a.session.lock_memory = 1; }},
+      {"--json", "inspect check bench", false, [](Arguments& a, const std::string&) { a.json = true; }},
+      {"--batch-size", "bench run", true,
+       [](Arguments& a, const std::string& v) { a.batch_size = positive("--batch-size", v, 65536); }},
+      {"--steps", "bench run", true,
+       [](Arguments& a, const std::string& v) { a.steps = positive("--steps", v, 1 << 24); }},
+      {"--calls", "bench", true,
+       [](Arguments& a, const std::string& v) { a.calls = positive("--calls", v, 100'000'000); }},
+      {"--rate", "bench", true, [](Arguments& a, const std::string& v) { a.rate_hz = rate(v); }},
+      {"--raw", "run", false, [](Arguments& a, const std::string&) { a.raw = true; }},
+      {"--on-bad-line", "run", true, [](Arguments& a, const std::string& v) { a.on_bad_line = on_bad_line(v); }},
+      {"--state", "run", true, [](Arguments& a, const std::string& v) { a.state = v; }},
+  };
+  return all;
+}
+
+bool has_word(const char* words, const std::string& word) {
+  return (" " + std::string(words) + " ").find(" " + word + " ") != std::string::npos;
+}
+
+const Option& find_option(const std::string& name, const std::string& command) {
+  for (const Option& option : options()) {
+    if (name != option.name) continue;
+    if (has_word(option.commands, command)) return option;
+    refuse(command + " takes no " + name + ": lstm-edge-device " + command + " --help lists its options");
+  }
+  refuse("no such option: " + name + "; lstm-edge-device " + command + " --help lists the options");
+}
+
+void check_together(const Arguments& arguments) {
+  if (arguments.raw && arguments.on_bad_line != OnBadLine::kStop)
+    refuse("--on-bad-line is for JSON lines: leave out --raw");
+  if (arguments.command == "run" && arguments.steps != 1 && !arguments.raw) {
+    refuse("--steps is for --raw: a line of JSON has the steps that its list has");
+  }
+}
+
+}  // namespace
+
+Arguments parse_arguments(int count, char** words) {
+  Arguments arguments;
+  const std::vector<std::string> given(words + 1, words + count);
+  if (given.empty() || given[0] == "--help" || given[0] == "-h") {
+    arguments.show = kHelp;
+    return arguments;
+  }
+  if (given[0] == "--version") {
+    arguments.show = std::string(lstm_edge_version()) + "\n";
+    return arguments;
+  }
+  arguments.command = given[0];
+  const std::string help = help_of(arguments.command);
+  if (help.empty()) refuse("no such command: " + given[0] + "; expected one of inspect, check, bench, run");
+  for (size_t i = 1; i < given.size(); ++i) {
+    const std::string& word = given[i];
+    if (word == "--help" || word == "-h") {
+      arguments.command.clear();
+      arguments.show = help;
+      return arguments;
+    }
+    if (word.size() < 2 || word[0] != '-') {
+      if (!arguments.model.empty()) refuse("got a second file, " + word + ": " + arguments.command + " takes one");
+      arguments.model = word;
+      continue;
+    }
+    const size_t equals = word.find('=');
+    const Option& option = find_option(word.substr(0, equals), arguments.command);
+    if (!option.takes_value && equals != std::string::npos) refuse(std::string(option.name) + " takes no value");
+    if (option.takes_value && equals == std::string::npos && i + 1 == given.size()) {
+      refuse(std::string(option.name) + " requires a value");
+    }
+    option.set(arguments, !option.takes_value           ? ""
+                          : equals == std::string::npos ? given[++i]
+                                                        : word.substr(equals + 1));
+  }
+  if (arguments.model.empty())
+    refuse("give the path of an .onnx file: lstm-edge-device " + arguments.command + " MODEL.onnx");
+  check_together(arguments);
+  return arguments;
+}
+
+}  // namespace device_program
