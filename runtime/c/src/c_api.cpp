@@ -1,0 +1,309 @@
+// The C interface: handles, statuses, and the sentence of the last failure. No exception leaves it.
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "error.h"
+#include "lstm_edge.h"
+#include "model_file.h"
+#include "self_test.h"
+#include "session.h"
+#include "stream.h"
+#include "text.h"
+
+#ifndef LSTM_EDGE_VERSION
+#define LSTM_EDGE_VERSION "unknown"
+#endif
+
+namespace device = lstm_edge::device;
+using device::fail;
+
+struct lstm_edge_session {
+  std::shared_ptr<const device::Session> session;
+  std::string notes;
+};
+
+struct lstm_edge_stream {
+  std::unique_ptr<device::Stream> stream;
+  std::string saved;
+};
+
+namespace {
+
+std::string& last_error() {
+  static thread_local std::string message;
+  return message;
+}
+
+lstm_edge_status refuse(lstm_edge_status status, const char* message) noexcept {
+  try {
+    last_error() = message;
+  } catch (...) {
+    last_error().clear();
+  }
+  return status;
+}
+
+// Runs `work`; an exception becomes a status and a sentence.
+template <typename Work>
+lstm_edge_status guarded(const Work& work) noexcept {
+  try {
+    work();
+    return LSTM_EDGE_OK;
+  } catch (const device::Error& error) {
+    return refuse(error.status, error.message.c_str());
+  } catch (const std::bad_alloc&) {
+    return refuse(LSTM_EDGE_MEMORY, "not enough memory");
+  } catch (const std::exception& error) {
+    return refuse(LSTM_EDGE_MISUSE, error.what());
+  } catch (...) {
+    return refuse(LSTM_EDGE_MISUSE, "an unknown error");
+  }
+}
+
+void check_pointer(const void* pointer, const char* name) {
+  if (pointer == nullptr) fail(LSTM_EDGE_MISUSE, std::string(name) + " is NULL");
+}
+
+// A struct of an older or newer version of the header is unknown: it has had one version yet.
+void check_size(size_t got, size_t expected, const char* name) {
+  if (got == expected) return;
+  fail(LSTM_EDGE_MISUSE, std::string(name) + ".size is " + std::to_string(got) + ", this library knows " +
+                             std::to_string(expected) + ": set it to sizeof(" + name + ")");
+}
+
+void lock_memory() {
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0) return;
+  const int reason = errno;
+  fail(LSTM_EDGE_MEMORY, std::string("memory cannot be locked (") + std::strerror(reason) +
+                             "): raise the limit of locked memory (ulimit -l), or open without lock_memory");
+}
+
+lstm_edge_session* open(const std::string& bytes, const lstm_edge_options* options) {
+  device::Options chosen;
+  if (options != nullptr) {
+    check_size(options->size, sizeof(lstm_edge_options), "lstm_edge_options");
+    if (options->onnxruntime != nullptr) chosen.onnxruntime = options->onnxruntime;
+    chosen.kernels = options->kernels;
+    chosen.threads = options->threads;
+  }
+  auto opened = std::make_unique<lstm_edge_session>();
+  opened->session = std::make_shared<const device::Session>(bytes, chosen);
+  for (const std::string& note : opened->session->notes) opened->notes += (opened->notes.empty() ? "" : "\n") + note;
+  if (options != nullptr && options->lock_memory != 0) lock_memory();
+  return opened.release();
+}
+
+bool is_of_file(lstm_edge_status status) {
+  return status == LSTM_EDGE_ARTIFACT || status == LSTM_EDGE_INTEGRITY || status == LSTM_EDGE_CARD;
+}
+
+void describe_axes(const device::Axes& axes, const std::string& name, lstm_edge_tensor& tensor) {
+  if (axes.size() > LSTM_EDGE_MOST_AXES) {
+    fail(LSTM_EDGE_INPUT, device::repr(name) + " has " + std::to_string(axes.size()) +
+                              " axes, the C interface shows at most " + std::to_string(LSTM_EDGE_MOST_AXES));
+  }
+  tensor.rank = int32_t(axes.size());
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const int64_t* size = std::get_if<int64_t>(&axes[i]);
+    tensor.shape[i] = size == nullptr ? 0 : *size;
+    tensor.axis_names[i] = size == nullptr ? std::get<std::string>(axes[i]).c_str() : nullptr;
+  }
+}
+
+template <typename Specs>
+const auto& spec_at(const Specs& specs, size_t index, const char* role) {
+  if (index < specs.size()) return specs[index];
+  fail(LSTM_EDGE_INPUT,
+       "the model has " + std::to_string(specs.size()) + " " + role + ", got index " + std::to_string(index));
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* lstm_edge_error(void) { return last_error().c_str(); }
+
+const char* lstm_edge_version(void) { return LSTM_EDGE_VERSION; }
+
+lstm_edge_status lstm_edge_open(const char* path, const lstm_edge_options* options, lstm_edge_session** session) {
+  return guarded([&] {
+    check_pointer(path, "path");
+    check_pointer(session, "session");
+    const std::string name = path;
+    try {
+      *session = open(device::read_model_bytes(name), options);
+    } catch (const device::Error& error) {
+      if (!is_of_file(error.status) || name.empty() || error.message.rfind(name, 0) == 0) throw;
+      fail(error.status, name + ": " + error.message);
+    }
+  });
+}
+
+lstm_edge_status lstm_edge_open_bytes(const void* bytes, size_t size, const lstm_edge_options* options,
+                                      lstm_edge_session** session) {
+  return guarded([&] {
+    if (size > 0) check_pointer(bytes, "bytes");
+    check_pointer(session, "session");
+    *session = open(size == 0 ? std::string() : std::string(static_cast<const char*>(bytes), size), options);
+  });
+}
+
+void lstm_edge_close(lstm_edge_session* session) { delete session; }
+
+lstm_edge_status lstm_edge_describe(const lstm_edge_session* session, lstm_edge_info* info) {
+  return guarded([&] {
+    check_pointer(session, "session");
+    check_pointer(info, "info");
+    check_size(info->size, sizeof(lstm_edge_info), "lstm_edge_info");
+    const device::Session& opened = *session->session;
+    info->card = opened.has_card ? opened.card.json.c_str() : nullptr;
+    info->notes = session->notes.c_str();
+    info->kernels = opened.kernels.empty() ? nullptr : opened.kernels.c_str();
+    info->onnxruntime_version = opened.graph->version.c_str();
+    info->size_bytes = opened.size_bytes;
+    info->operators = opened.operators;
+    info->verified = opened.verified;
+  });
+}
+
+lstm_edge_status lstm_edge_tensor_at(const lstm_edge_session* session, lstm_edge_role role, size_t index,
+                                     lstm_edge_tensor* tensor) {
+  return guarded([&] {
+    check_pointer(session, "session");
+    check_pointer(tensor, "tensor");
+    const device::Contract& contract = session->session->contract;
+    const auto show = [&](const std::string& name, const std::string& dtype, const device::Axes& axes) {
+      lstm_edge_tensor shown{};
+      shown.name = name.c_str();
+      shown.dtype = device::dtype_of(dtype);
+      describe_axes(axes, name, shown);
+      *tensor = shown;
+    };
+    if (role == LSTM_EDGE_STATES) {
+      const auto& spec = spec_at(contract.states, index, "states");
+      show(spec.input, spec.dtype, spec.axes);
+    } else if (role == LSTM_EDGE_INPUTS || role == LSTM_EDGE_OUTPUTS) {
+      const bool inputs = role == LSTM_EDGE_INPUTS;
+      const auto& spec = spec_at(inputs ? contract.inputs : contract.outputs, index, inputs ? "inputs" : "outputs");
+      show(spec.name, spec.dtype, spec.axes);
+    } else {
+      fail(LSTM_EDGE_MISUSE, "unknown role " + std::to_string(int(role)) + ": expected a value of lstm_edge_role");
+    }
+  });
+}
+
+lstm_edge_status lstm_edge_check(const lstm_edge_session* session, lstm_edge_check_result* result) {
+  return guarded([&] {
+    check_pointer(session, "session");
+    if (result != nullptr) check_size(result->size, sizeof(lstm_edge_check_result), "lstm_edge_check_result");
+    const device::SelfTest found = device::self_test(*session->session);
+    if (result != nullptr) {
+      result->worst = found.worst;
+      result->tolerance = found.tolerance;
+      result->vectors = found.vectors;
+      result->passed = found.passed;
+    }
+    if (found.passed) return;
+    fail(LSTM_EDGE_PARITY, "the self-test failed: " + device::repr(found.output) + " differs by " +
+                               device::general(found.worst, 3) + " from the file's golden vectors, at most " +
+                               device::general(found.tolerance, 3) + " is allowed");
+  });
+}
+
+lstm_edge_status lstm_edge_run(const lstm_edge_session* session, const lstm_edge_array* inputs, size_t count,
+                               const int64_t* lengths, int32_t end,
+                               void (*visit)(void* context, const lstm_edge_array* array), void* context) {
+  return guarded([&] {
+    check_pointer(session, "session");
+    if (count > 0) check_pointer(inputs, "inputs");
+    if (visit == nullptr) fail(LSTM_EDGE_MISUSE, "visit is NULL");
+    const device::Session& opened = *session->session;
+    device::Call call;
+    for (size_t i = 0; i < count; ++i) call.inputs.push_back(device::view_of(inputs[i]));
+    call.end = end != 0;
+    const int64_t rows = opened.rows_of(call.inputs);
+    if (lengths != nullptr) call.lengths = device::View{"", LSTM_EDGE_INT64, &rows, 1, lengths};
+    std::vector<device::NamedArray> answers = opened.run(call);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      const size_t outputs = opened.contract.outputs.size();
+      device::Array& array = answers[i].array;
+      lstm_edge_array shown{};
+      if (array.shape.size() > LSTM_EDGE_MOST_AXES) {
+        fail(LSTM_EDGE_INPUT, "output " + device::repr(answers[i].name) + " has " + std::to_string(array.shape.size()) +
+                                  " axes, the C interface shows at most " + std::to_string(LSTM_EDGE_MOST_AXES));
+      }
+      shown.name = (i < outputs ? answers[i].name : opened.contract.states[i - outputs].input).c_str();
+      shown.dtype = array.dtype;
+      shown.rank = int32_t(array.shape.size());
+      std::copy(array.shape.begin(), array.shape.end(), shown.shape);
+      shown.data = array.data<void>();
+      visit(context, &shown);
+    }
+  });
+}
+
+lstm_edge_status lstm_edge_stream_open(lstm_edge_session* session, int64_t batch_size, lstm_edge_stream** stream) {
+  return guarded([&] {
+    check_pointer(session, "session");
+    check_pointer(stream, "stream");
+    auto opened = std::make_unique<lstm_edge_stream>();
+    opened->stream = device::open_stream(session->session, batch_size);
+    *stream = opened.release();
+  });
+}
+
+void lstm_edge_stream_close(lstm_edge_stream* stream) { delete stream; }
+
+lstm_edge_status lstm_edge_stream_push(lstm_edge_stream* stream, const lstm_edge_array* inputs, size_t count,
+                                       const lstm_edge_array** outputs) {
+  return guarded([&] {
+    check_pointer(stream, "stream");
+    check_pointer(inputs, "inputs");
+    check_pointer(outputs, "outputs");
+    *outputs = stream->stream->push(inputs, count);
+  });
+}
+
+lstm_edge_status lstm_edge_stream_flush(lstm_edge_stream* stream, const lstm_edge_array** outputs) {
+  return guarded([&] {
+    check_pointer(stream, "stream");
+    check_pointer(outputs, "outputs");
+    *outputs = stream->stream->flush();
+  });
+}
+
+lstm_edge_status lstm_edge_stream_reset(lstm_edge_stream* stream) {
+  return guarded([&] {
+    check_pointer(stream, "stream");
+    stream->stream->reset();
+  });
+}
+
+int64_t lstm_edge_stream_steps(const lstm_edge_stream* stream) {
+  return stream == nullptr ? -1 : stream->stream->steps();
+}
+
+lstm_edge_status lstm_edge_stream_save(lstm_edge_stream* stream, const void** bytes, size_t* size) {
+  return guarded([&] {
+    check_pointer(stream, "stream");
+    check_pointer(bytes, "bytes");
+    check_pointer(size, "size");
+    stream->saved = stream->stream->save();
+    *bytes = stream->saved.data();
+    *size = stream->saved.size();
+  });
+}
+
+lstm_edge_status lstm_edge_stream_restore(lstm_edge_stream* stream, const void* bytes, size_t size) {
+  return guarded([&] {
+    check_pointer(stream, "stream");
+    if (size > 0) check_pointer(bytes, "bytes");
+    stream->stream->restore({static_cast<const char*>(bytes), size});
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,19 @@
+// Does this device give the answers that the file was made with? selftest.py.
+#pragma once
+
+#include "session.h"
+
+namespace lstm_edge::device {
+
+struct SelfTest {
+  double worst = 0;  // infinite where one side is NaN or the shapes differ
+  double tolerance = 0;
+  int32_t vectors = 0;
+  bool passed = false;
+  std::string output;  // the output with the worst difference
+};
+
+// Throws Error (LSTM_EDGE_ARTIFACT): the file carries no golden vectors, or they do not fit its graph.
+SelfTest self_test(const Session& session);
+
+}  // namespace lstm_edge::device
