@@ -4,6 +4,8 @@ A kernel checks its matrices when it is created. A function body multiplies floa
 the limit are rounded in the order in which onnxruntime adds them, so the result would differ between devices.
 """
 
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.function_check import DOMAIN
 from lstm_edge_runtime.model_reading import ModelReading
 
-__all__ = ["LARGEST_COLUMN_SUM", "RAW_CONTENT", "check_column_sums"]
+__all__ = ["LARGEST_COLUMN_SUM", "RAW_CONTENT", "check_column_sums", "operators_with_tensors"]
 
 # docs/operators.md: with activations in -127..127 every sum is below 2**24, up to which float32 holds every integer.
 LARGEST_COLUMN_SUM = (2**24 - 1) // 127
@@ -42,23 +44,35 @@ def check_column_sums(data: bytes, reading: ModelReading) -> None:
     Raises:
         ArtifactError: there is such a column; the message names operator, matrix, column and sum.
     """
-    for graph in reading.model.messages("graph"):
-        _check_graph(data, graph, {})
-
-
-def _check_graph(data: bytes, graph: Message, outer: dict[str, Message]) -> None:
-    tensors = outer | {tensor.text("name"): tensor for tensor in graph.messages("initializer")}
-    for node in graph.messages("node"):
-        if node.text("op_type") == "Constant" and node.texts("output"):
-            tensors |= {node.texts("output")[0]: t for a in node.messages("attribute") for t in a.messages("t")}
-    for node in graph.messages("node"):
-        if node.text("domain") == DOMAIN and "Int8" in node.text("op_type"):
+    for node, tensors in operators_with_tensors(reading):
+        if "Int8" in node.text("op_type"):
             for name in node.texts("input"):
                 if name in tensors:
                     _check_tensor(data, node.text("op_type"), name, tensors[name])
+
+
+def operators_with_tensors(reading: ModelReading) -> Iterator[tuple[Message, Mapping[str, Message]]]:
+    """Return each node of the domain ``lstm_edge`` in the graph and its subgraphs, and the constants that it can name.
+
+    Args:
+        reading: the result of ``read_model``.
+    """
+    for graph in reading.model.messages("graph"):
+        yield from _operators(graph, ChainMap())
+
+
+def _operators(graph: Message, outer: ChainMap[str, Message]) -> Iterator[tuple[Message, Mapping[str, Message]]]:
+    own = {tensor.text("name"): tensor for tensor in graph.messages("initializer")}
+    for node in graph.messages("node"):
+        if node.text("op_type") == "Constant" and node.texts("output"):
+            own |= {node.texts("output")[0]: t for a in node.messages("attribute") for t in a.messages("t")}
+    tensors = outer.new_child(own)  # a copy for each of many subgraphs would take hours
+    for node in graph.messages("node"):
+        if node.text("domain") == DOMAIN:
+            yield node, tensors
         for attribute in node.messages("attribute"):
             for inner in (*attribute.messages("g"), *attribute.messages("graphs")):
-                _check_graph(data, inner, tensors)
+                yield from _operators(inner, tensors)
 
 
 def _check_tensor(data: bytes, operator: str, name: str, stored: Message) -> None:

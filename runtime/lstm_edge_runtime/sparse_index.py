@@ -13,9 +13,8 @@ import numpy as np
 
 from lstm_edge_runtime._protobuf import Message, read_again
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.column_sums import LARGEST_COLUMN_SUM, RAW_CONTENT
+from lstm_edge_runtime.column_sums import LARGEST_COLUMN_SUM, RAW_CONTENT, operators_with_tensors
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.function_check import DOMAIN
 from lstm_edge_runtime.model_reading import ModelReading
 
 __all__ = ["check_sparse_matrices"]
@@ -48,22 +47,10 @@ def check_sparse_matrices(data: bytes, reading: ModelReading) -> None:
     Raises:
         ArtifactError: numbers of blocks do not increase or are out of range, or a column's sum is over the limit.
     """
-    for graph in reading.model.messages("graph"):
-        _check_graph(data, graph, {})
-
-
-def _check_graph(data: bytes, graph: Message, outer: Mapping[str, Message]) -> None:
-    tensors = {**outer, **{tensor.text("name"): tensor for tensor in graph.messages("initializer")}}
-    for node in graph.messages("node"):
-        if node.text("op_type") == "Constant" and node.texts("output"):
-            tensors |= {node.texts("output")[0]: t for a in node.messages("attribute") for t in a.messages("t")}
-    for node in graph.messages("node"):
+    for node, tensors in operators_with_tensors(reading):
         name = node.text("op_type")
-        if node.text("domain") == DOMAIN and "SparseInt8" in name and name[0] in _GATES:
+        if "SparseInt8" in name and name[0] in _GATES:
             _check_node(data, node, tensors)
-        for attribute in node.messages("attribute"):
-            for inner in (*attribute.messages("g"), *attribute.messages("graphs")):
-                _check_graph(data, inner, tensors)
 
 
 def _check_node(data: bytes, node: Message, tensors: Mapping[str, Message]) -> None:

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "error.h"
+#include "function_check.h"
 #include "model_file.h"
 #include "model_reading.h"
 #include "sha256.h"
@@ -62,7 +63,8 @@ std::string facts(const ModelReading& reading) {
     metadata += (metadata.empty() ? "" : ", ") + json(key) + ": " + json(value);
   }
   return "{\"calls\": [" + calls + "], \"functions\": [" + functions + "], \"metadata\": {" + metadata +
-         "}, \"external\": " + list(reading.external) + ", \"graphs\": " + std::to_string(reading.graphs) + "}";
+         "}, \"external\": " + list(reading.external) + ", \"graphs\": " + std::to_string(reading.graphs) +
+         ", \"operators\": " + list(called_operators(reading)) + "}";
 }
 
 std::string bodies(std::string_view bytes) {

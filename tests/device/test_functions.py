@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lstm_edge_runtime import function_check as functions
 from lstm_edge_runtime.artifact import TRAILER_BYTES, append_trailer
 from lstm_edge_runtime.errors import ArtifactError
-from lstm_edge_runtime.function_check import check_functions
+from lstm_edge_runtime.function_check import check_calls, check_functions
 from lstm_edge_runtime.session import Session
 
 FUNCTIONS = 25  # ModelProto.functions in onnx.proto
@@ -117,3 +117,19 @@ def test_every_digest_is_a_sha256_under_a_versioned_name():
     for name, digest in functions.DIGESTS.items():
         assert name[-2:] in ("V1", "V2")
         assert len(bytes.fromhex(digest)) == 32
+
+
+def test_each_call_of_a_body_is_looked_at_once():
+    """A file of 2 MB has a body with 100,000 calls; looking at all of them after each one took minutes."""
+
+    class Bodies(dict):
+        looks = 0
+
+        def __contains__(self, name):
+            Bodies.looks += 1
+            return super().__contains__(name)
+
+    names = [("d", f"F{at}", "") for at in range(300)]
+    bodies = Bodies({("d", "top", ""): dict.fromkeys(names, 1)} | {name: {("", "Relu", ""): 1} for name in names})
+    check_calls(bodies, {("d", "top", ""): 1})
+    assert Bodies.looks < 10 * len(names)

@@ -20,9 +20,6 @@ _PREFIX = b"\x72\x54\x0a\x10lstm_edge.sha256\x12\x40"
 
 def _protobuf() -> dict[str, bytes]:
     """What protobuf's readers take in different ways, or cannot read, or read alike."""
-    deep = b""
-    for _ in range(120):
-        deep = field(4, field(1, deep))  # TypeProto.sequence_type.elem_type
     names = [b"\xff", b"lstm_edge\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"'\"\xfe\n\\"]
     numbers = {
         "of 64 bits": b"\xff" * 9 + b"\x01",
@@ -83,9 +80,19 @@ def _protobuf() -> dict[str, bytes]:
         "fields of a later version": _GRAPH + varint(99 << 3) + b"\x01" + field(98, b"\xff"),
         "packed": field(7, call(rest=field(5, _PACKED)) + field(5, _DIMS)),
         "training": _GRAPH + field(20, field(1, call()) + field(2, b"")),
-        "messages 200 deep": field(7, field(11, field(2, deep))),
+        "long bytes that are no text": field(7, call(domain=b"a'" * 19 + b"\xff\xfe\xfd")),
+        "messages 101 deep": field(7, field(11, field(2, _sequences(48, field(4, b""))))),
+        "messages 102 deep": field(7, field(11, field(2, _sequences(49, b"")))),
+        "messages 200 deep": field(7, field(11, field(2, _sequences(120, b"")))),
         "long path": field(7, _nested(14, field(1, field(4, b"a") + field(4, b"b")))),
     }
+
+
+def _sequences(depth: int, inner: bytes) -> bytes:
+    """A TypeProto of sequences of sequences: two messages each."""
+    for _ in range(depth):
+        inner = field(4, field(1, inner))
+    return inner
 
 
 def _nested(depth: int, inner: bytes) -> bytes:
@@ -203,6 +210,10 @@ def _functions() -> dict[str, bytes]:
         "doubled 20 times": _chain(20, 2),
         "doubled 90 times": _chain(90, 2),
         "empty at the end": _chain(3, 2, last="F3") + function(b"F3", b"d"),
+        "grown as a large file may": field(7, call(b"F", b"d") * 500 + lone * 2500)
+        + function(b"F", b"d", relu * 55),
+        "grown as a large file may not": field(7, call(b"F", b"d") * 500 + lone * 2500)
+        + function(b"F", b"d", relu * 57),
         "grown as much as it may": many + function(b"F", b"d", relu * 250),
         "grown by one more": field(7, call(b"F", b"d") * 100 + lone) + function(b"F", b"d", relu * 250),
     }  # fmt: skip
@@ -259,6 +270,7 @@ def _columns() -> dict[str, bytes]:
         "second column above": _dense(1041, 3, last),
         "packed sizes": _dense(1041, 1, above, dims=field(1, b"\x91\x08\x01")),
         "torn sizes": _dense(1041, 1, above, dims=field(1, b"\x91\x08\x81")),
+        "sizes torn at their end": _dense(1041, 1, above, dims=field(1, b"\x91\x08\x01\x81")),
         "padded sizes": _dense(1041, 1, above, dims=field(1, b"\x91\x08\x81\x00")),
         "three sizes": _dense(1041, 1, above, dims=number(1, 1041) + number(1, 1) * 2),
         "no sizes": _dense(1041, 1, above, dims=b""),
@@ -345,6 +357,7 @@ def _sparse() -> dict[str, bytes]:
         },
         "sparse rows without an axis": _sparse_model(w_rows=_rows(9, dims=())),
         "sparse blocks of another shape": _sparse_model(w=tensor("w", 3, [2, 16, 4], bytes(128))),
+        "sparse blocks of four axes": _sparse_model(w=tensor("w", 3, [2, 4, 16, 1], bytes(128))),
         "sparse blocks of two axes": _sparse_model(w=tensor("w", 3, [2, 64], bytes(128))),
         "sparse blocks of many axes": _sparse_model(w=tensor("w", 3, [2, *[1] * 100, 64], bytes(128))),
         "sparse blocks of endless axes": _sparse_model(w=tensor("w", 3, [2**63] * 100, bytes(128))),
@@ -360,6 +373,7 @@ def _sparse() -> dict[str, bytes]:
         "sparse index of no size and endless": _sparse_model(w_index=tensor("w_index", 6, [0, 2**63, 2**63], b"")),
         "sparse without blocks": _sparse_model(w=tensor("other", 3, [2, 4, 16], bytes(128))),
         "sparse without content": _sparse_model(w=number(1, 2) + number(2, 3) + field(8, b"w")),
+        "sparse with too many bytes": _sparse_model(w_index=tensor("w_index", 6, [2], bytes(12))),
         "sparse with too few bytes": _sparse_model(w_index=tensor("w_index", 6, [2], bytes(7))),
     }
 

@@ -128,6 +128,7 @@ def _facts(data: bytes) -> Any:
         "metadata": reading.metadata,
         "external": list(reading.external),
         "graphs": reading.graphs,
+        "operators": list(called_operators(reading)),
     }
 
 

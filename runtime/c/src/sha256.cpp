@@ -5,6 +5,9 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#include <sys/auxv.h>
 #endif
 
 namespace lstm_edge::device {
@@ -89,6 +92,41 @@ bool has_instructions() {
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1) || !(c & bit_SSSE3)) return false;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29) != 0;
 }
+#elif defined(__aarch64__)
+#if defined(__clang__)
+#define LSTM_EDGE_SHA __attribute__((target("sha2")))
+#else
+#define LSTM_EDGE_SHA __attribute__((target("+crypto")))
+#endif
+
+// The state as two vectors, (a, b, c, d) and (e, f, g, h), lowest lane first; an instruction does four rounds of one.
+LSTM_EDGE_SHA void arm_blocks(uint32_t state[8], const unsigned char* data, size_t count) {
+  uint32x4_t abcd = vld1q_u32(state), efgh = vld1q_u32(state + 4);
+  for (; count > 0; --count, data += kBlock) {
+    const uint32x4_t first = abcd, second = efgh;
+    uint32x4_t w[4];
+    for (int i = 0; i < 4; ++i) w[i] = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(data + 16 * i)));
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      if (i >= 4) {
+        const uint32x4_t next = vsha256su0q_u32(w[i % 4], w[(i + 1) % 4]);
+        w[i % 4] = vsha256su1q_u32(next, w[(i + 2) % 4], w[(i + 3) % 4]);
+      }
+      const uint32x4_t sum = vaddq_u32(w[i % 4], vld1q_u32(kRounds + 4 * i)), before = abcd;
+      abcd = vsha256hq_u32(abcd, efgh, sum);
+      efgh = vsha256h2q_u32(efgh, before, sum);
+    }
+    abcd = vaddq_u32(abcd, first);
+    efgh = vaddq_u32(efgh, second);
+  }
+  vst1q_u32(state, abcd);
+  vst1q_u32(state + 4, efgh);
+}
+
+bool has_instructions() {
+  constexpr unsigned long kSha2 = 1 << 6;  // HWCAP_SHA2
+  return (getauxval(AT_HWCAP) & kSha2) != 0;
+}
 #endif
 
 std::array<uint8_t, 32> digest(std::string_view bytes, Blocks blocks) {
@@ -117,6 +155,9 @@ std::array<uint8_t, 32> sha256(std::string_view bytes) {
 #if defined(__x86_64__)
   static const bool instructions = has_instructions();
   if (instructions) return digest(bytes, x86_blocks);
+#elif defined(__aarch64__)
+  static const bool instructions = has_instructions();
+  if (instructions) return digest(bytes, arm_blocks);
 #endif
   return sha256_portable(bytes);
 }
