@@ -5,6 +5,7 @@
 #include "card.h"
 #include "contract.h"
 #include "error.h"
+#include "golden.h"
 #include "json.h"
 #include "text.h"
 
@@ -76,6 +77,40 @@ std::string contract_text(std::string_view request) {
   return json::write(json::Value(std::move(members)));
 }
 
+json::Value arrays_value(const Arrays& arrays) {
+  constexpr char kHex[] = "0123456789abcdef";
+  json::Object members;
+  for (const auto& [name, array] : arrays) {
+    std::string hex;
+    for (size_t i = 0; i < array.bytes(); ++i) {
+      hex += kHex[array.data<uint8_t>()[i] >> 4];
+      hex += kHex[array.data<uint8_t>()[i] & 15];
+    }
+    json::List items;
+    items.push_back(json::Value(std::string(dtype_name(array.dtype)) + shape_text(array.shape)));
+    items.push_back(json::Value(hex));
+    members.push_back({name, json::Value(std::move(items))});
+  }
+  return json::Value(std::move(members));
+}
+
+std::string golden_text(std::string_view text) {
+  const Golden golden = decode_golden(text);
+  json::List vectors;
+  for (const GoldenVector& vector : golden.vectors) {
+    json::Object strides;
+    for (const auto& [name, stride] : vector.strides) strides.push_back({name, json::Value(stride)});
+    json::List items;
+    items.push_back(arrays_value(vector.inputs));
+    items.push_back(arrays_value(vector.outputs));
+    items.push_back(json::Value(std::move(strides)));
+    vectors.push_back(json::Value(std::move(items)));
+  }
+  vectors.push_back(json::Value(golden.tolerance_bodies));
+  vectors.push_back(json::Value(golden.tolerance_kernels));
+  return json::write(json::Value(std::move(vectors)));
+}
+
 double float_of(std::string_view bytes) {
   double value = 0;
   std::memcpy(&value, bytes.data(), sizeof value);
@@ -85,6 +120,9 @@ double float_of(std::string_view bytes) {
 std::string answer(std::string_view part, std::string_view in) {
   if (part == "card") return parse_card(in).json;
   if (part == "contract") return contract_text(in);
+  if (part == "golden") return golden_text(in);
+  if (part == "read npz") return json::write(arrays_value(read_npz(in, 1 << 20)));
+  if (part == "write npz") return write_npz(read_npz(in, 1 << 20));
   if (part == "repr") return repr(in);
   if (part == "ascii") return ascii(in);
   if (part == "repr of bytes") return repr_of_bytes(in);

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lstm_edge_runtime.errors import ArtifactError, CardError, LstmEdgeError
+from lstm_edge_runtime.errors import ArtifactError, CardError, InputError, LstmEdgeError
 
 __all__ = ["answer_of", "call_part"]
 
@@ -20,18 +20,25 @@ SOURCES = ROOT / "runtime" / "c"
 DRIVER = ROOT / "tests" / "c" / "parts.cpp"
 PARTS = (
     "array",
+    "base64",
     "card",
     "card_decode",
     "card_schema",
     "contract",
+    "golden",
     "json",
     "json_parse",
+    "npy",
+    "npz",
     "printable",
     "row_bytes",
     "text",
+    "zip_archive",
+    "zip_directory",
 )
-FLAGS = ("-std=c++17", "-O1", "-g0", "-fPIC", "-fvisibility=hidden")
-CLASSES = {1: ArtifactError, 3: CardError}
+ZLIB = ("adler32", "crc32", "inffast", "inflate", "inftrees", "zutil")
+FLAGS = ("-O1", "-g0", "-fPIC", "-fvisibility=hidden", "-DZ_PREFIX", "-DDYNAMIC_CRC_TABLE", "-DHAVE_UNISTD_H")
+CLASSES = {1: ArtifactError, 3: CardError, 4: InputError}
 
 
 @functools.cache
@@ -42,13 +49,14 @@ def _library() -> ctypes.CDLL:
         pytest.skip("no C++ compiler (g++, c++): the C library is not compared with Python")
     folder = ROOT / ".cache" / "c" / "parts"
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [DRIVER, *(SOURCES / "src" / f"{part}.cpp" for part in PARTS)]
+    zlib = SOURCES / "third_party" / "zlib"
+    sources = [DRIVER, *(SOURCES / "src" / f"{part}.cpp" for part in PARTS), *(zlib / f"{name}.c" for name in ZLIB)]
     headers = [*sorted((SOURCES / "src").glob("*.h")), SOURCES / "include" / "lstm_edge.h"]
     common = b"".join(header.read_bytes() for header in headers) + repr((compiler, FLAGS)).encode()
     objects = [_compiled(compiler, source, common, folder) for source in sources]
     library = folder / (_digest("".join(item.name for item in objects).encode()) + ".so")
     if not library.exists():
-        _made(library, [compiler, "-shared", *map(str, objects), "-lz"])
+        _made(library, [compiler, "-shared", *map(str, objects)])
     return ctypes.CDLL(str(library))
 
 
@@ -56,8 +64,9 @@ def _compiled(compiler: str, source: Path, common: bytes, folder: Path) -> Path:
     """Return the object file of a source, from the folder if it was compiled before."""
     made = folder / (source.stem + "-" + _digest(common + source.read_bytes()) + ".o")
     if not made.exists():
-        includes = [f"-I{SOURCES / name}" for name in ("src", "include")]
-        _made(made, [compiler, *FLAGS, *includes, "-c", str(source)])
+        includes = [f"-I{SOURCES / name}" for name in ("src", "include", "third_party/zlib")]
+        language = ["-x", "c"] if source.suffix == ".c" else ["-std=c++17"]
+        _made(made, [compiler, *FLAGS, *includes, *language, "-c", str(source)])
     return made
 
 

@@ -29,7 +29,8 @@ struct Golden {
 // Errors (LSTM_EDGE_ARTIFACT) as Python's decode_golden.
 Golden decode_golden(std::string_view text);
 
-// The arrays of an .npz archive, at most `most_bytes` unpacked, and an archive (stored) that numpy.load reads.
+// The arrays of an .npz archive, at most `most_bytes` unpacked, with the sentences of Python's read_arrays
+// (LSTM_EDGE_INPUT); and the bytes that numpy.savez writes for arrays in the order of their names.
 Arrays read_npz(std::string_view bytes, size_t most_bytes);
 std::string write_npz(const Arrays& arrays);
 

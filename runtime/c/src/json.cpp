@@ -139,6 +139,12 @@ std::string shown(const Value& value) {
   return shortened(std::move(out));
 }
 
+std::string repr_start(const Value& value, size_t count) {
+  std::string out;
+  append_repr(out, value);
+  return std::string(first_characters(out, count));
+}
+
 const char* type_name(const Value& value) {
   constexpr const char* kNames[] = {"NoneType", "bool", "int", "float", "int", "str", "list", "dict"};
   return kNames[value.data.index()];

@@ -85,6 +85,8 @@ Value parse(std::string_view text, bool limited = true);
 std::string write(const Value& value);
 // shortened(value)
 std::string shown(const Value& value);
+// repr(value)[:count]
+std::string repr_start(const Value& value, size_t count);
 // type(value).__name__
 const char* type_name(const Value& value);
 // Levels of lists and objects within each other; 0 for others.
