@@ -1,7 +1,6 @@
 """The C library's reader of model files gives the same verdict on every file as Python's, in the same words."""
 
 import hashlib
-import importlib.util
 import os
 import socket
 from pathlib import Path
@@ -14,7 +13,6 @@ from support.reading_files import MODELS, reading_files
 from support.reading_twin import Reader, build_reader, expected, expected_of_file
 
 FILES = reading_files()
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +81,6 @@ def test_paths_are_refused_in_the_same_words(reader, tmp_path):
         for path in [*(str(tmp_path / name) for name in names), str(tmp_path), "/dev/null", "", "a\0b", "\udcff"]:
             assert reader.describe_file(path) == expected_of_file(path), path
     assert reader.describe_file("/proc/self/stat").__class__ is str  # a size of 0, and content
-
-
-def test_the_generated_files_are_current():
-    spec = importlib.util.spec_from_file_location("c_generate", ROOT / "runtime" / "c" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    for name in ("onnx_schema.h", "function_digests.h", "model_limits.h"):
-        assert (generate.SOURCES / name).read_text() == generate.FILES[name](), (
-            f"run python runtime/c/generate.py: {name}"
-        )
 
 
 def agree(reader, data):

@@ -22,6 +22,10 @@ __all__ = ["Reader", "build_reader", "expected", "expected_of_file"]
 
 _ROOT = Path(__file__).parents[2]
 _SOURCES = ("model_file", "model_reading", "protobuf", "function_check", "sha256", "stored_matrices", "sparse_index")
+_HEADERS = (
+    *("error", "function_check", "function_digests", "model_file", "model_limits", "model_reading", "onnx_schema"),
+    *("printable", "protobuf", "sha256", "stored_matrices", "text"),
+)
 _STATUS = {ArtifactError: 1, IntegrityError: 2}
 
 
@@ -70,10 +74,11 @@ def build_reader(flags: tuple[str, ...] = ("-O1",)) -> Path | None:
     sources = [folder / "src" / f"{name}.cpp" for name in (*_SOURCES, "text", "printable")]
     sources.append(_ROOT / "tests" / "c" / "reading_entry.cpp")
     content = hashlib.sha256(repr((compiler, flags)).encode())
-    for path in sorted([*sources, *(folder / "src").glob("*.h"), *(folder / "include").glob("*.h")]):
+    headers = [folder / "src" / f"{name}.h" for name in _HEADERS]
+    for path in [*sources, *headers, folder / "include" / "lstm_edge.h"]:
         content.update(path.read_bytes())
-    cache = Path(tempfile.gettempdir()) / f"lstm-edge-reader-{os.getuid()}"
-    cache.mkdir(mode=0o700, exist_ok=True)
+    cache = _ROOT / ".cache" / "c" / "reading"
+    cache.mkdir(parents=True, exist_ok=True)
     library = cache / f"{content.hexdigest()[:20]}.so"
     if not library.exists():
         _compile(compiler, flags, sources, folder, library)
