@@ -34,6 +34,15 @@ def same(one, other):
     return one.keys() == other.keys() and all(np.array_equal(array, other[name]) for name, array in one.items())
 
 
+def test_a_snapshot_without_the_conditions_of_its_last_call_is_refused(condition):
+    stream, other = condition.stream(), condition.stream()
+    stream.push(drawn(condition, 1, 5))
+    arrays = stream.snapshot()
+    del arrays["call.condition:speaker"]
+    with pytest.raises(InputError, match=r"the snapshot lacks 'call\.condition:speaker'"):
+        other.restore(arrays)
+
+
 @pytest.mark.parametrize("name", [*sorted(KEPT), "tagger", "last_step"])
 def test_a_snapshot_moves_a_stream_anywhere(name, tmp_path):
     session = Session(MODELS / f"{name}.onnx")
