@@ -54,9 +54,10 @@ test-c: $(VENV)/ready $(LIBRARY)  ## build the C library and run its tests, the 
 wheels: $(VENV)/ready  ## build the manylinux wheels for x86-64 and 64-bit ARM, cross-compiled with zig
 	$(BIN)/python .ci/wheels.py dist
 
-test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte on four emulated processors (three minutes)
+test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels and the C library byte for byte on four emulated processors (ten minutes)
 	$(BIN)/python .ci/wheels.py dist aarch64
 	tests/arm64/run.sh $(BIN)/python dist/lstm_edge-*-manylinux_2_28_aarch64.whl
+	tests/arm64/c.sh $(BIN)/python
 
 test-avx2: $(VENV)/ready $(LIBRARY)  ## compare the kernels and int8 convolutions byte for byte on an emulated processor without VNNI (four minutes)
 	tests/kernels/avx2.sh $(BIN)/python
@@ -69,16 +70,21 @@ test-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detecto
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
 
-test-sanitize: $(VENV)/ready  ## run the kernel tests under the address, undefined behaviour and thread sanitizers
+test-sanitize: $(VENV)/ready  ## run the kernel tests and the C library under the address, undefined behaviour and thread sanitizers
 	tests/kernels/sanitize.sh $(BIN)/python
+	tests/c/sanitize.sh $(BIN)/python
 
 # FUZZ_SECONDS: time of all fuzzers together. FUZZ_LEAST: cases that each of the first three runs in any case.
+# C_FUZZ_SECONDS: the part of the fuzzer of the C library's readers.
 FUZZ_SECONDS ?= 600
+C_FUZZ_SECONDS ?= $(shell echo $$(($(FUZZ_SECONDS) / 10)))
 FUZZ_LEAST ?= 0
-test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files, and the kernels under sanitizers and on emulated ARM (ten minutes)
-	$(BIN)/python tests/fuzz/run.py walker artifact readers --seconds $$(($(FUZZ_SECONDS) * 2 / 5)) --least $(FUZZ_LEAST)
-	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 2 / 5))
+test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files, of Python and C, and the kernels under sanitizers and on emulated ARM (ten minutes)
+	$(BIN)/python tests/fuzz/run.py walker artifact readers --seconds $$(($(FUZZ_SECONDS) * 3 / 10)) --least $(FUZZ_LEAST)
+	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 3 / 10))
 	tests/arm64/fuzz.sh $(BIN)/python $$(($(FUZZ_SECONDS) / 5))
+	$(BIN)/python tests/fuzz/run.py agreement --seconds $$(($(FUZZ_SECONDS) / 10))
+	tests/c/fuzz.sh $(BIN)/python $(C_FUZZ_SECONDS)
 
 SOAK_SECONDS ?= 600
 test-soak: $(VENV)/ready $(LIBRARY)  ## run streams of every kind beside noise and threads: equal bits, constant memory (ten minutes)
@@ -90,7 +96,7 @@ test-pool-soak: $(VENV)/ready $(LIBRARY)  ## push 5,000,000 frames through a poo
 test-select-kills: $(VENV)/ready  ## kill a selection at ten random points and compare its result with an uninterrupted one (five minutes)
 	$(BIN)/python -m pytest -q tests/soak/selection_kills.py
 
-test-onnxruntime-versions: $(LIBRARY)  ## run the device tests and compare the kernels' bits on onnxruntime 1.18 to the current version
+test-onnxruntime-versions: $(LIBRARY)  ## run the device tests and compare the kernels' bits and the C library on onnxruntime 1.18 to the current version
 	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
 
 test-postgresql: $(VENV)/ready  ## run two processes on one study on a real PostgreSQL server; as root, install Debian's package

@@ -15,8 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / folder) for folder in ("tests/fuzz", "tests", "tests/kernels", ".", "exporters", "runtime")]
 
-# In the order of the layers that a hostile file meets: its bytes, its parts, the files beside it, its nodes.
-FUZZERS = ("walker", "artifact", "readers", "nodes")
+# In the order of the layers that a hostile file meets: its bytes, its parts, the files beside it, its nodes; last, all
+# of them in C.
+FUZZERS = ("walker", "artifact", "readers", "nodes", "agreement")
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Load the kernels' library and pass the device tests on old and new onnxruntime; `make test-onnxruntime-versions`.
+# Load the kernels' library, pass the device tests and compare the C library with Python on old and new onnxruntime;
+# `make test-onnxruntime-versions`.
 #   onnxruntime_versions.sh PYTHON LIBRARY [VERSION ...]   PYTHON: one with the project and its export extra
 # The environments stay in .cache/onnxruntime-VERSION.
 set -euo pipefail
@@ -13,6 +14,7 @@ current=$("$python" -c 'import onnxruntime; print(onnxruntime.__version__)')
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" "$root/tests/kernels/make_golden.py" "$work/golden"
+c_library=$("$python" "$root/tests/support/c_build.py" build)/liblstm_edge.so
 cd "$root"
 for version in "$@"; do
   environment=$root/.cache/onnxruntime-$version
@@ -27,4 +29,6 @@ for version in "$@"; do
   echo "onnxruntime $version:"
   LSTM_EDGE_LIBRARY=$library PYTHONPATH=runtime "$environment/bin/python" tests/kernels/check_golden.py "$work/golden"
   LSTM_EDGE_LIBRARY=$library "$environment/bin/python" -m pytest -q -p no:cacheprovider tests/device
+  LSTM_EDGE_LIBRARY=$library "$environment/bin/python" tests/c/check_golden.py "$c_library" \
+    "$(echo "$environment"/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*)" "$work/golden"
 done

@@ -4,6 +4,7 @@ Every function returns the differences as sentences, none where both agree. This
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from support.c_library import ERRORS, CSession, Library
 
 __all__ = ["compare_file", "differing_bits", "drawn_inputs", "outcome", "whole_state"]
 
+# What Python advises its own users; C's sentence ends before it.
+_ADVICE = re.compile(r": convert it with \.astype\(numpy\.\w+\)$")
 # No run takes more: a damaged graph may ask for an axis of 2**62.
 _MOST_ELEMENTS = 200_000
 
@@ -26,7 +29,9 @@ def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
     try:
         return "", call()
     except (LstmEdgeError, MemoryError) as error:
-        return next(kind.__name__ for kind in type(error).__mro__ if kind in ERRORS.values()), str(error)
+        return next(kind.__name__ for kind in type(error).__mro__ if kind in ERRORS.values()), _ADVICE.sub(
+            "", str(error)
+        )
 
 
 def compare_file(library: Library, data: bytes, *, kernels: str = "auto") -> Iterator[str]:
@@ -127,7 +132,7 @@ def _run(session: Session, c: CSession, batch: int, steps: int) -> Iterator[str]
     where = f"run of [{batch}, {steps}]"
     yield from _both_run(session, c, inputs, None, where)
     if session.lengths is not None:
-        for lengths in ([steps, 0][:batch], [1] * batch, [steps + 1] * batch, [1] * (batch + 1)):
+        for lengths in ([steps, 0][:batch], [1] * batch, [steps + 1] * batch, [-1] * batch):
             yield from _both_run(session, c, inputs, lengths, f"{where}, lengths {lengths}")
     if session.states:
         yield from _both_run(session, c, {**inputs, **whole_state(session, batch)}, None, f"{where} from a state")

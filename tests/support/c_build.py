@@ -2,22 +2,25 @@
 
 The objects stay in ``.cache/c/build``, so that another source is compiled alone; a finished library is copied into a
 folder that is named after the content of all sources.
+
+    python c_build.py NAME [OPTION ...]    builds the static library with CMake's options; prints its folder
 """
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["ROOT", "MissingToolError", "build_library", "cmake_command", "find_onnxruntime"]
+__all__ = ["ROOT", "MissingToolError", "build_library", "build_program", "cmake_command", "find_onnxruntime"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = (ROOT / "runtime" / "c", ROOT / "runtime" / "lstm_edge_runtime" / "kernels")
-_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".txt", ".cmake", ".in", ".S"}
+_SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".txt", ".cmake", ".in", ".map", ".S"}
 _KEPT = 3  # finished libraries
 
 
@@ -30,7 +33,7 @@ def build_library(name: str = "build", options: Sequence[str] = (), compiler: st
 
     Args:
         name: of the folder of objects; each set of options needs its own.
-        options: for CMake, for example ``-DCMAKE_CXX_FLAGS=-fsanitize=address``.
+        options: for CMake, for example ``-DCMAKE_CXX_FLAGS=-fsanitize=address``; then only the static library is made.
         compiler: of C++; None: ``$CXX``, else ``c++``.
 
     Raises:
@@ -43,16 +46,28 @@ def build_library(name: str = "build", options: Sequence[str] = (), compiler: st
         raise MissingToolError(f"there is no C++ compiler: {compiler!r} was not found")
     cache = ROOT / ".cache" / "c"
     cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / f"{name}.lock", "w") as lock:  # workers of pytest-xdist wait for the first of them
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        target = cache / f"{name}-{_key([*options, compiler])}"
-        if not (target / "ready").exists():
-            objects = cache / name
-            _configure_and_build(cmake, objects, [*options, f"-DCMAKE_CXX_COMPILER={compiler}"])
-            _keep(objects, target)
-            _drop_old(cache, name, target)
+    target = cache / f"{name}-{_key([*options, compiler])}"
+    if (target / "ready").exists():
         os.utime(target)
         return target
+    with open(cache / f"{name}.lock", "w") as lock:  # workers of pytest-xdist wait for the first of them
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (target / "ready").exists():
+            objects = cache / name
+            # With other flags only the static library is needed: what it is linked into decides about the rest.
+            wanted = ["--target", "lstm_edge_static"] if options else []
+            _configure_and_build(cmake, objects, [*options, f"-DCMAKE_CXX_COMPILER={compiler}"], wanted)
+            _keep(objects, target)
+            _drop_old(cache, name, target)
+    return target
+
+
+def build_program(source: Path, library: Path, output: Path, *flags: str, compiler: str | None = None) -> Path:
+    """Compile a C++ program of one file against the static library in the folder ``library``; returns ``output``."""
+    include = [f"-I{_SOURCES[0] / folder}" for folder in ("include", "src")]
+    command = [compiler or os.environ.get("CXX", "c++"), "-std=c++17", "-O2", "-g", *flags, *include, str(source)]
+    _run([*command, str(library / "liblstm_edge.a"), "-o", str(output), "-ldl", "-lpthread"])
+    return output
 
 
 def cmake_command() -> str:
@@ -76,6 +91,8 @@ def find_onnxruntime() -> Path:
 
 def _key(options: Sequence[str]) -> str:
     digest = hashlib.sha256(repr(list(options)).encode())
+    version = re.search(r"^version = .*", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    digest.update(b"" if version is None else version[0].encode())
     for folder in _SOURCES:
         for path in sorted(folder.rglob("*")):
             if path.suffix in _SUFFIXES and path.is_file():
@@ -83,14 +100,14 @@ def _key(options: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _configure_and_build(cmake: str, objects: Path, options: Sequence[str]) -> None:
+def _configure_and_build(cmake: str, objects: Path, options: Sequence[str], wanted: Sequence[str]) -> None:
     ninja = Path(sys.executable).parent / "ninja"
     ninja_path = str(ninja) if ninja.exists() else shutil.which("ninja")
     generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja_path}"] if ninja_path else ["-G", "Unix Makefiles"]
     if (objects / "CMakeCache.txt").exists():
         generator = []  # CMake keeps the first one
     _run([cmake, "-S", str(_SOURCES[0]), "-B", str(objects), *generator, *options])
-    _run([cmake, "--build", str(objects), "--parallel", "2"])
+    _run([cmake, "--build", str(objects), "--parallel", "2", *wanted])
 
 
 def _run(command: list[str]) -> None:
@@ -111,3 +128,7 @@ def _drop_old(cache: Path, name: str, target: Path) -> None:
     old = [path for path in cache.glob(f"{name}-*") if path.is_dir() and path != target]
     for path in sorted(old, key=lambda path: path.stat().st_mtime)[: max(0, len(old) - _KEPT + 1)]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    print(build_library(sys.argv[1], sys.argv[2:]))

@@ -159,7 +159,8 @@ LSTM_EDGE_API void lstm_edge_stream_close(lstm_edge_stream* stream);
  *
  * outputs: receives a pointer to as many arrays as the model has outputs, in their order. They belong to the stream and
  *   are valid until its next call. After the first push of a shape this function allocates nothing, takes no lock and
- *   does no system call (onnxruntime may: docs/c.md has the figures).
+ *   does no system call (onnxruntime may: docs/c.md has the figures). Only a stream of a model that does not give one
+ *   output step for each input step still allocates arrays for the steps that it keeps.
  */
 LSTM_EDGE_API lstm_edge_status lstm_edge_stream_push(lstm_edge_stream* stream, const lstm_edge_array* inputs,
                                                      size_t count, const lstm_edge_array** outputs);

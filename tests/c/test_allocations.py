@@ -1,0 +1,58 @@
+"""After the first push of a shape the C library asks for no memory, takes no lock and makes no system call."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.c_build import ROOT, build_program, find_onnxruntime
+
+MODELS = ROOT / "tests" / "device" / "models"
+PUSHES = 1000
+# Model, rows, steps of a piece (0: frames), pushes before counting. A stream that keeps steps calls the graph with
+# pieces of several lengths, and each of them comes once.
+CASES = (
+    ("exported_int8", 1, 0, 1), ("exported_int8", 3, 4, 1), ("exported_float32", 1, 0, 1), ("two_inputs", 2, 3, 1),
+    ("language_model", 1, 0, 1), ("each_call", 1, 1, 1), ("last_step", 1, 2, 1), ("lengths", 2, 2, 1),
+    ("exported_full_lengths_int8", 1, 0, 1),
+)  # fmt: skip
+KEEPING = (("kept_padded", 1, 0, 40), ("kept_strided", 2, 1, 40), ("kept_condition", 1, 2, 40), ("kept_up", 1, 3, 40))
+
+
+@pytest.fixture(scope="module")
+def program(c_build, tmp_path_factory) -> Path:
+    source = ROOT / "tests" / "c" / "allocations.cpp"
+    return build_program(source, c_build, tmp_path_factory.mktemp("allocations") / "allocations", "-rdynamic")
+
+
+def started(program: Path, model: str, *numbers: int, sealed: bool = False) -> subprocess.CompletedProcess:
+    command = [program, find_onnxruntime(), MODELS / f"{model}.onnx", *map(str, (*numbers, PUSHES))]
+    command += ["sealed"] if sealed else []
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.parametrize(("model", "batch", "steps", "warm"), CASES)
+def test_pushes_ask_for_nothing(program, model, batch, steps, warm):
+    done = started(program, model, batch, steps, warm)
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)
+    print(f"{model} [{batch}, {steps}]: {counts}")
+    assert (counts["ours"], counts["locks_ours"]) == (0, 0), counts
+    # Without requests of onnxruntime the hook would not have been seen to work.
+    assert counts["onnxruntime"] > 0, counts
+    assert (counts["others"], counts["locks_others"]) == (0, 0), counts
+
+
+@pytest.mark.xfail(strict=True, reason="a stream that keeps steps makes arrays for the steps of each call of the graph")
+@pytest.mark.parametrize(("model", "batch", "steps", "warm"), KEEPING)
+def test_pushes_that_keep_steps_ask_for_nothing(program, model, batch, steps, warm):
+    test_pushes_ask_for_nothing(program, model, batch, steps, warm)
+
+
+@pytest.mark.parametrize(("model", "batch", "steps", "warm"), [*CASES[:2], KEEPING[0]])
+def test_pushes_make_no_system_call(program, model, batch, steps, warm):
+    done = started(program, model, batch, steps, warm + 20, sealed=True)
+    if done.returncode == 3:
+        pytest.skip("this system has no seccomp")
+    assert done.returncode == 0, f"ended with {done.returncode} (-31: a system call) {done.stderr}"
+    assert json.loads(done.stdout)["sealed"]
