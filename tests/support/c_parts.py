@@ -1,12 +1,14 @@
 """The parts of the C library that read cards and golden vectors, built without the rest and called with text."""
 
 import ctypes
+import fcntl
 import functools
 import hashlib
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,15 +51,25 @@ def _library() -> ctypes.CDLL:
         pytest.skip("no C++ compiler (g++, c++): the C library is not compared with Python")
     folder = ROOT / ".cache" / "c" / "parts"
     folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:  # workers of pytest-xdist wait for the first of them
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return ctypes.CDLL(str(_built(compiler, folder)))
+
+
+def _built(compiler: str, folder: Path) -> Path:
+    """Return the shared object in the folder, which is made where it is missing."""
     zlib = SOURCES / "third_party" / "zlib"
     sources = [DRIVER, *(SOURCES / "src" / f"{part}.cpp" for part in PARTS), *(zlib / f"{name}.c" for name in ZLIB)]
-    headers = [*sorted((SOURCES / "src").glob("*.h")), SOURCES / "include" / "lstm_edge.h"]
+    names = (*PARTS, "error", "unreadable")
+    headers = [path for path in sorted((SOURCES / "src").glob("*.h")) if path.stem in names]
+    headers.append(SOURCES / "include" / "lstm_edge.h")
     common = b"".join(header.read_bytes() for header in headers) + repr((compiler, FLAGS)).encode()
-    objects = [_compiled(compiler, source, common, folder) for source in sources]
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(lambda source: _compiled(compiler, source, common, folder), sources))
     library = folder / (_digest("".join(item.name for item in objects).encode()) + ".so")
     if not library.exists():
         _made(library, [compiler, "-shared", *map(str, objects)])
-    return ctypes.CDLL(str(library))
+    return library
 
 
 def _compiled(compiler: str, source: Path, common: bytes, folder: Path) -> Path:
