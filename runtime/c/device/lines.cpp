@@ -111,7 +111,8 @@ void Lines::push(const Value& piece) {
     piece_.push_back(known != nullptr ? to_array(known->name, known->dtype, member.second)
                                       : unread(member.first.c_str()));
   }
-  std::vector<lstm_edge_array> arrays;
+  std::vector<lstm_edge_array> arrays(1);  // room for one, so that an empty object has an address too
+  arrays.clear();
   for (const OwnedArray& owned : piece_) arrays.push_back(owned.array);
   const lstm_edge_array* outputs = nullptr;
   check(lstm_edge_stream_push(stream_, arrays.data(), arrays.size(), &outputs));

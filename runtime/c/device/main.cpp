@@ -2,11 +2,17 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 
 #include "commands.h"
 #include "text.h"
+
+#ifdef __GLIBCXX__
+// The one of the C++ library prints the name of the exception, and brings 50 KB to read such names.
+void __gnu_cxx::__verbose_terminate_handler() { std::abort(); }
+#endif
 
 namespace device_program {
 namespace {

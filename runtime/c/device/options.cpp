@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <vector>
 
 #include "help.h"
@@ -16,7 +15,7 @@ struct Option {
   const char* name;
   const char* commands;  // the commands that take it
   bool takes_value;
-  std::function<void(Arguments&, const std::string&)> set;
+  void (*set)(Arguments&, const std::string&);
 };
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Failure(2, sentence); }

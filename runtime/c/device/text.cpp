@@ -2,12 +2,11 @@
 
 #include <unistd.h>
 
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
+#include <limits>
 
 namespace device_program {
 namespace {
@@ -42,15 +41,40 @@ void append_scientific(std::string& text, std::string_view written) {
   append_digits(text, digits, std::atoi(std::string(written.substr(mark + 1)).c_str()));
 }
 
+double read_back(const char* text, double) { return std::strtod(text, nullptr); }
+float read_back(const char* text, float) { return std::strtof(text, nullptr); }
+
+// Writes a number with so many digits as "1.234e-05".
+template <typename T>
+bool reads_back(T value, int digits, char (&text)[40]) {
+  std::snprintf(text, sizeof text, "%.*e", digits - 1, double(value));
+  if (read_back(text, value) == value) return true;
+  // Below a power of two its neighbour is half as far: a text that is a little further, above, may read back.
+  int exponent;
+  if (std::fabs(std::frexp(value, &exponent)) != T(0.5)) return false;
+  char* last = std::strchr(text, 'e') - 1;
+  for (; last >= text && (*last == '9' || *last == '.'); --last) {
+    if (*last == '9') *last = '0';
+  }
+  if (last < text || *last == '-') return false;  // another power of ten, which has fewer digits
+  ++*last;
+  return read_back(text, value) == value;
+}
+
+// std::to_chars does this too, with tables of 140 KB.
 template <typename T>
 void append_shortest(std::string& text, T value) {
   if (!std::isfinite(value)) {
     text += "null";
     return;
   }
-  char written[48];
-  const auto end = std::to_chars(written, written + sizeof written, value, std::chars_format::scientific).ptr;
-  append_scientific(text, std::string_view(written, size_t(end - written)));
+  // So many digits always survive from decimal to binary and back; most numbers need more.
+  constexpr int kSafe = std::numeric_limits<T>::digits10;
+  char written[40];
+  const bool few = reads_back(value, kSafe, written);
+  for (int digits = few ? 1 : kSafe + 1; !reads_back(value, digits, written); ++digits) {
+  }
+  append_scientific(text, written);
 }
 
 // The next code point of UTF-8 text and its bytes; a byte that is not UTF-8 gives U+DC00 + byte, as Python's
