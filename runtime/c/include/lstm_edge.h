@@ -125,7 +125,8 @@ LSTM_EDGE_API const char* lstm_edge_error(void);
 /* Version of this library, such as "0.9.0". */
 LSTM_EDGE_API const char* lstm_edge_version(void);
 
-/* Open and check a file: trailer, protobuf, functions, card, graph. `options` may be NULL. */
+/* Open and check a file: trailer, protobuf, functions, card, graph. `options` may be NULL. JSON of a thousand levels,
+ * as a damaged file may hold, takes up to 0.5 MB of the calling thread's stack. */
 LSTM_EDGE_API lstm_edge_status lstm_edge_open(const char* path, const lstm_edge_options* options,
                                               lstm_edge_session** session);
 /* The same from memory, which is copied where it is still needed after the call. */
