@@ -55,10 +55,12 @@ class _Plan:
     in the shape of the piece. ``bindings`` go from the first state buffer to the second, and back; they own every
     array that onnxruntime uses. ``handles`` are the handles of the bindings. ``finite`` asks about the float32 inputs;
     ``others`` says whether there are inputs of other floats.
-    ``output`` is the model's only output in the shape of the piece (None if it has several).
+    ``output`` is the model's only output in the shape of the piece (None if it has several). ``lacks_batch`` says
+    whether the piece lacks the batch axis of the inputs.
     """
 
     steps: int
+    lacks_batch: bool
     shape: tuple[int, ...] | None
     dtype: np.dtype[Any] | None
     view: Array
@@ -112,7 +114,9 @@ class Stream:
         self._reader = PieceReader(contract, self._batch_size)
         self._held: dict[str, Array] = {}
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
+        # The plan of the last piece that was accepted, or None where the next one takes the full path; and its form.
         self._last: _Plan | None = None
+        self._lacks_batch = False
         layout = layout_of(session.states, self._batch_size)
         self._layout, self._blocks = layout, (layout.block(), layout.block())
         self._states = tuple(layout.views(block) for block in self._blocks)
@@ -174,7 +178,7 @@ class Stream:
             self._keeper.restore(arrays)
             return
         moment = moment_from_arrays(arrays, self._reader, Streaming(verdict="every-step"))
-        self._last, self._held = None, dict(moment.conditions)
+        self._last, self._lacks_batch, self._held = None, False, dict(moment.conditions)
         self._go_to(moment.state, moment.steps, ended=moment.ended)
 
     def reset(self) -> None:
@@ -184,7 +188,7 @@ class Stream:
             self._keeper.reset(initial)
             return
         if self._reader.conditions:
-            self._held, self._last = {}, None
+            self._held, self._last, self._lacks_batch = {}, None, False
         self._go_to(initial, 0)
 
     def flush(self) -> Any:
@@ -205,17 +209,13 @@ class Stream:
         """
         if self._keeper is not None:
             return self._keeper.flush()
-        axes = self._reader.moving[0].axes if self._reader.moving else ()
-        named = len({BATCH, TIME}.intersection(axes))
-        lacks_batch = self._last is not None and BATCH in axes and len(axes) - self._last.view.ndim == named
+        lacks = self._lacks_batch
         answer = {
-            spec.name: np.zeros(
-                answer_shape(spec, 0, self._batch_size, lacks_batch=lacks_batch, called=False), spec.dtype
-            )
+            spec.name: np.zeros(answer_shape(spec, 0, self._batch_size, lacks_batch=lacks, called=False), spec.dtype)
             for spec in self._session.outputs
         }
         # The next push takes the path on which an ended stream is refused.
-        self._last = None
+        self._last, self._lacks_batch = None, False
         self._now = (*self._now[:2], True)
         return answer if len(answer) > 1 else next(iter(answer.values()))
 
@@ -245,11 +245,11 @@ class Stream:
             StreamingError: the stream was ended with ``flush``.
             CardError: the graph gives another number of output steps than its card says.
         """
-        plan = self._last
+        plan, conditions = self._last, None
         if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype is not plan.dtype:
             if self._keeper is not None:
                 return self._keeper.push(x, out)
-            plan = self._load(x)
+            plan, conditions = self._load(x)
         else:
             plan.view[...] = x
         if out is not None and not (
@@ -273,11 +273,11 @@ class Stream:
         if not ask(what):
             raise InputError(f"step {steps}: the new state is not finite: it was discarded, and the old state was kept")
         self._now = (1 - phase, steps + plan.steps, False)
+        if conditions is not None:
+            self._last, self._lacks_batch, self._held = plan, plan.lacks_batch, conditions
         output = plan.output
         if output is None:
-            if out is not None:
-                return write_out(plan.output_views, out)
-            return {name: view.copy() for name, view in plan.output_views.items()}
+            return _deliver_several(plan, out)
         if out is None:
             return output.copy()
         out[...] = output
@@ -290,10 +290,16 @@ class Stream:
             except InputError as error:
                 raise InputError(f"step {self.steps}: {error}; the state is unchanged") from error
 
-    def _load(self, x: Any) -> _Plan:
-        """Check a piece whose shape differs from the last one, find or make its plan, and fill the buffers."""
+    def _load(self, x: Any) -> tuple[_Plan, dict[str, Array]]:
+        """Check a piece whose shape differs from the last one, find or make its plan, and fill the buffers.
+
+        Returns:
+            The plan and the piece's conditions, which are held once the piece is accepted. Until then the next piece
+            comes here too, because the buffers may have conditions that are refused.
+        """
         if self._now[2]:
             raise StreamingError(ENDED)
+        self._last = None
         arrays = self._reader.read(x, self._held, self.steps)
         key = tuple(arrays[spec.name].shape for spec in self._reader.moving)
         plan = self._plans.get(key)
@@ -302,11 +308,9 @@ class Stream:
             if len(self._plans) > _MOST_PLANS:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
-        self._last = plan
         for name, array in arrays.items():
             plan.input_views[name][...] = array
-        self._held = {spec.name: arrays[spec.name].copy() for spec in self._reader.conditions}
-        return plan
+        return plan, {spec.name: arrays[spec.name].copy() for spec in self._reader.conditions}
 
     def _make_plan(self, arrays: Mapping[str, Array]) -> _Plan:
         lacks, steps = self._reader.find_form(arrays)
@@ -327,6 +331,7 @@ class Stream:
         bindings = (self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1))
         return _Plan(
             steps=steps,
+            lacks_batch=BATCH in lacks and any(BATCH in spec.axes for spec in self._reader.moving[:1]),
             shape=first.shape if alone else None,
             dtype=first.dtype if alone else None,
             view=first,
@@ -345,6 +350,12 @@ class Stream:
         """Bind the buffers to the graph so that the state goes from buffer ``phase`` to the other buffer."""
         new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
         return self._runner.bind({**feeds, **self._states[phase]}, {**outputs, **new_states})
+
+
+def _deliver_several(plan: _Plan, out: Any) -> Any:
+    if out is not None:
+        return write_out(plan.output_views, out)
+    return {name: view.copy() for name, view in plan.output_views.items()}
 
 
 def check_streamable(session: OpenModel) -> None:

@@ -175,6 +175,25 @@ def test_a_condition_of_several_rows_has_its_batch_axis_and_is_finite() -> None:
     assert_close("two rows", np.concatenate(got, 1), expected, STREAM)
 
 
+def test_a_condition_of_a_refused_piece_is_not_held() -> None:
+    session, rng = Session(build(seeded(Conditioned()), None, inputs=CONDITIONED).data), np.random.default_rng(4)
+    x, speaker = rng.standard_normal((1, 6, 3)).astype("f4"), rng.standard_normal((2, 1, 5)).astype("f4")
+    stream, twin = session.stream(), session.stream()
+    for one in (stream, twin):
+        one.push({"x": x[0, 0], "speaker": speaker[0]})
+    before = stream.snapshot()
+    for wrong in (np.full((1, 1, 3), np.nan, "f4"), np.full(3, np.nan, "f4")):
+        with pytest.raises(InputError, match="input 'x' holds nan"):
+            stream.push({"x": wrong, "speaker": speaker[1]})
+        np.testing.assert_equal(stream.snapshot(), before)
+    for piece in (x[0, 1], x[:, 2:3], x[:, 3:]):
+        np.testing.assert_array_equal(stream.push(piece), twin.push(piece))
+    for wrong in (np.full(3, np.nan, "f4"), np.full((1, 2, 3), np.nan, "f4")):
+        with pytest.raises(InputError, match="input 'x' holds nan"):
+            stream.push(wrong)
+    assert stream.flush().shape == twin.flush().shape == (1, 0, 5)
+
+
 def test_an_axis_without_a_meaning_is_not_streamed() -> None:
     class Remembering(Conditioned):
         def forward(self, x: Tensor, memory: Tensor) -> Tensor:
