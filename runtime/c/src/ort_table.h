@@ -20,7 +20,8 @@ struct OrtIoBinding;
 
 namespace lstm_edge::device {
 
-// Positions in the table, counted in the public header of 1.26 and called in 1.18.1, 1.20.1, 1.23.2 and 1.32.0.
+// Positions in the table, counted in the public header of 1.29 and called in 1.20.1, 1.23.2 and 1.32.0. The
+// newest function came with 1.15; wheels of 1.18 have no libonnxruntime.so to call.
 constexpr int kGetErrorCode = 1, kGetErrorMessage = 2, kCreateEnv = 3, kCreateSessionFromArray = 8, kRun = 9;
 constexpr int kCreateSessionOptions = 10, kDisableCpuMemArena = 19, kSetSessionLogSeverityLevel = 22;
 constexpr int kSetIntraOpNumThreads = 24, kSetInterOpNumThreads = 25;
