@@ -284,7 +284,7 @@ class OrtBinding : public Binding {
       table_.call(kRunWithBinding, graph_->session, static_cast<const OrtRunOptions*>(graph_->library.run_options),
                   static_cast<const OrtIoBinding*>(binding_));
     } catch (const Refusal& refusal) {
-      fail(LSTM_EDGE_INPUT, refusal.line);
+      fail(LSTM_EDGE_INPUT, refusal.line_of_binding);
     }
   }
 

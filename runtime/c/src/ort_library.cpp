@@ -103,8 +103,10 @@ std::unique_ptr<OrtLibrary> load(void* handle, const Choice& choice) {
 void Table::throw_refusal(OrtStatus* status) const {
   const auto owner = own(status, kReleaseStatus);
   const int code = ask<int>(kGetErrorCode, static_cast<const OrtStatus*>(status));
-  const char* message = ask<const char*>(kGetErrorMessage, static_cast<const OrtStatus*>(status));
-  throw Refusal{first_line(std::to_string(code) + " : " + code_name(code) + " : " + (message ? message : ""))};
+  const char* text = ask<const char*>(kGetErrorMessage, static_cast<const OrtStatus*>(status));
+  const std::string message = text == nullptr ? "" : text;
+  throw Refusal{first_line(std::to_string(code) + " : " + code_name(code) + " : " + message),
+                first_line("Error in execution: " + message)};
 }
 
 const OrtLibrary& open_ort_library(const std::string& path) {

@@ -38,9 +38,11 @@ constexpr int kAddSessionConfigEntry = 130, kRunWithBinding = 133, kCreateIoBind
 constexpr int kBindInput = 136, kBindOutput = 137;
 constexpr int kCastTypeInfoToOptionalTypeInfo = 250, kGetOptionalContainedTypeInfo = 251;
 
-// What onnxruntime refused: the first line of its message, at most 300 characters, as Python's first_line gives it.
+// What onnxruntime refused: the first line of its message, at most 300 characters, as Python's first_line gives it; and
+// as it gives it of a run with a binding, where onnxruntime for Python writes another beginning.
 struct Refusal {
   std::string line;
+  std::string line_of_binding;
 };
 
 // Typed calls by position; a status other than success is thrown as a Refusal.
