@@ -16,11 +16,13 @@ LEAST_FILES = 600
 QUICK = ("exported_int8", "kept_padded", "last_step", "no_card", "two_inputs", "language_model")
 # They take half a gigabyte, or seconds, on either side.
 TOO_LARGE = ("card of 100 MB", "golden of 100 MB")
+# onnxruntime's C interface ends a name at its first NUL.
+CUT = "name nul input"
 
 
 def hostile() -> Iterator[tuple[str, bytes]]:
     for name, make in FILES.items():
-        if name not in TOO_LARGE and not name.startswith("constant "):
+        if name not in (*TOO_LARGE, CUT) and not name.startswith("constant "):
             data = make()
             yield name, data
             yield f"{name}, signed", append_trailer(data)
@@ -61,3 +63,10 @@ def test_the_whole_corpus_agrees(library):
         bad |= dict(damaged(name, good[name]))
     assert len(good) + len(bad) >= LEAST_FILES
     check(library, bad, ("auto", "off"))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="C sees the name of the input up to its NUL, and opens the file; runs are refused"
+)
+def test_a_name_with_nul_is_refused(library):
+    check(library, {CUT: FILES[CUT]()})

@@ -24,7 +24,7 @@ def golden(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("instruction_set", SETS)
 def test_c_equals_python(c_build, golden, instruction_set):
     environment = {**os.environ, "LSTM_EDGE_ISA": instruction_set}
