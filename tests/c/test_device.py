@@ -138,6 +138,21 @@ def test_each_line_is_answered_at_once_and_sigterm_keeps_the_state(start, device
         assert stream.steps == 4
 
 
+def test_sigterm_ends_it_whatever_it_does_at_that_moment(start):
+    """The signal arrives while it starts, answers or waits; a thread of onnxruntime once took it away."""
+    for pause in (0.0, 0.02, 0.05, 0.1, 0.2):
+        process = start("run", "--threads", 2, MODELS / "exported_int8.onnx")
+        ready = process.stdout if pause == 0.2 else None
+        process.stdin.write(b"[1, 2, 3, 4, 5, 6]\n" * 3)
+        process.stdin.flush()
+        if ready:
+            ready.readline()
+        else:
+            time.sleep(pause)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) in (143, -signal.SIGTERM), pause  # the latter before it is set up
+
+
 def test_a_closed_pipe_ends_it_quietly(start):
     process = start("run", MODELS / "exported_int8.onnx")
     process.stdin.write(b"[1, 2, 3, 4, 5, 6]\n")

@@ -50,9 +50,8 @@ void Pipes::wait(bool for_output) {
   pollfd files[] = {{STDOUT_FILENO, short(for_output ? POLLOUT : 0), 0}, {STDIN_FILENO, POLLIN, 0}};
   for (;;) {
     const int before = signals_;
+    if (before > (for_output ? 1 : 0)) throw Stopped{last_signal_};
     const int ready = ppoll(files, for_output ? 1 : 2, nullptr, &waiting_);
-    const bool stopped = for_output ? signals_ > 1 : signals_ > 0;
-    if (stopped) throw Stopped{last_signal_};
     if (ready < 0 && errno != EINTR) fail_with("waiting for standard input and output failed");
     if (ready < 0 || signals_ != before) continue;
     if ((files[0].revents & POLLERR) != 0) throw PipeClosed();

@@ -134,10 +134,11 @@ void run_raw(lstm_edge_session* session, lstm_edge_stream* stream, const Argumen
 }  // namespace
 
 int run(const Arguments& arguments) {
+  // First: the threads of onnxruntime inherit the blocked signals, so that none of them takes one from the wait.
+  Pipes pipes;
   const Session session = open_session(arguments.model.c_str(), arguments.session);
   const Stream stream = open_stream(session.get(), arguments.batch_size);
   if (!arguments.state.empty()) load_state(stream.get(), arguments.state);
-  Pipes pipes;
   int code = 0;
   try {
     if (arguments.raw) {
