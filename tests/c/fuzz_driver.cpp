@@ -30,7 +30,9 @@ constexpr size_t kLongest = 64 * 1024;
 constexpr unsigned kSecondsAnInput = 20;
 unsigned char reached[size_t{1} << kMapBits];  // by this input
 unsigned char known[size_t{1} << kMapBits];    // by all of them
-std::vector<size_t> touched;
+// Plain memory: destructors at the end of the program are traced too.
+size_t touched[size_t{1} << kMapBits];
+size_t touched_count = 0;
 
 std::string current;
 const char* crash_path = nullptr;
@@ -54,7 +56,7 @@ extern "C" UNTRACED void __sanitizer_cov_trace_pc() {
   const size_t at = (pc * 0x9E3779B97F4A7C15ULL) >> (64 - kMapBits);
   if (reached[at] == 0) {
     reached[at] = 1;
-    if (touched.size() < touched.capacity()) touched.push_back(at);
+    touched[touched_count++] = at;
   }
 }
 
@@ -66,12 +68,13 @@ UNTRACED bool run(const std::string& input) {
   alarm(kSecondsAnInput);
   LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(input.data()), input.size());
   bool found = false;
-  for (size_t at : touched) {
+  for (size_t i = 0; i < touched_count; ++i) {
+    const size_t at = touched[i];
     found = found || known[at] == 0;
     known[at] = 1;
     reached[at] = 0;
   }
-  touched.clear();
+  touched_count = 0;
   return found;
 }
 
@@ -211,7 +214,6 @@ UNTRACED int main(int count, char** arguments) {
   const double seconds = std::atof(arguments[2]);
   Random random(static_cast<uint64_t>(std::atoll(arguments[3])));
   crash_path = arguments[4];
-  touched.reserve(size_t{1} << kMapBits);
   __sanitizer_set_death_callback(keep_crash);
   signal(SIGALRM, on_signal);
   signal(SIGABRT, on_signal);
