@@ -27,10 +27,10 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 	$(BIN)/python -m lstm_edge.demo
 
 test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c
 
 test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of damaged Keras files and of --scheme auto on made models (three minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c
 
 test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
 	$(BIN)/python -m pytest -n 0 -q -m "not slow and not long"

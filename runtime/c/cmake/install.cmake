@@ -37,7 +37,7 @@ if(LSTM_EDGE_BUILD_DEVICE)
   install(FILES ${CMAKE_CURRENT_SOURCE_DIR}/systemd/lstm-edge-device@.service DESTINATION lib/systemd/system
     COMPONENT device)
 endif()
-foreach(NAME zlib nlohmann)
+foreach(NAME zlib)
   install(FILES ${CMAKE_CURRENT_SOURCE_DIR}/third_party/${NAME}/LICENSE RENAME LICENSE.${NAME}
     DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/lstm_edge COMPONENT library)
 endforeach()
