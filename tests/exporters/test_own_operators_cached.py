@@ -1,11 +1,13 @@
-"""A file that calls our own operators keeps their bodies when its export gives it caches or a front end."""
+"""A file that calls our own operators keeps their bodies when it gets caches or a front end, or is adopted."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 import lstm_edge
+from lstm_edge_exporters.adopt import adopt_bytes
 from lstm_edge_exporters.front_end.request import parse_front_end
 from lstm_edge_exporters.pytorch.export import build
 from lstm_edge_exporters.pytorch.options import ExportOptions
@@ -47,11 +49,18 @@ LAYERS = {
     "rnn": (lambda: nn.RNN(6, 8, batch_first=True), 8, "", "RnnInt8V1"),
 }
 PLACES = {"front end": (False, FRONT_END), "convolution": (True, None), "both": (True, FRONT_END)}
-QUICK = (("projected", "front end"), ("full", "convolution"))
-MORE = (("projected", "both"), ("diagonal, projected", "front end"), ("gru", "front end"), ("rnn", "front end"))
+MORE = (
+    ("projected", "both"),
+    ("full", "convolution"),
+    ("diagonal, projected", "front end"),
+    ("gru", "front end"),
+    ("rnn", "front end"),
+)
 
 
-@pytest.mark.parametrize(("name", "place"), [*QUICK, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)])
+@pytest.mark.parametrize(
+    ("name", "place"), [("projected", "front end"), *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)]
+)
 def test_the_bodies_are_those_of_their_names(name, place):
     make, width, single, integer = LAYERS[name]
     convolved, text = PLACES[place]
@@ -75,3 +84,19 @@ def test_the_bodies_are_those_of_their_names(name, place):
     stream = session.stream(2)
     pieces = [stream.push(x.numpy()[:, at : at + 3]) for at in range(0, x.shape[1], 3)]
     assert np.abs(np.concatenate([*pieces, stream.flush()], axis=1) - expected).max() < EQUAL
+
+
+def test_a_file_without_its_card_is_adopted():
+    torch.manual_seed(6)
+    make, width, single, _ = LAYERS["full"]
+    options = ExportOptions(inputs=["x: float32[batch, time, 6]"])
+    artifact = build(Net(make(), width, convolved=False).eval(), None, options).artifact
+    proto = onnx.ModelProto.FromString(artifact.data)
+    del proto.metadata_props[:]
+    pairs = {spec.input: spec.output for spec in artifact.card.states}
+    adopted = adopt_bytes(proto.SerializeToString(deterministic=True), states=pairs).artifact
+    assert called_operators(adopted.data) == (single,)
+    assert {spec.input: spec.output for spec in adopted.card.states} == pairs
+    x = np.random.default_rng(0).normal(size=(2, 7, 6)).astype(np.float32)
+    one, other = (Session(data).run(x)[0]["output"] for data in (artifact.data, adopted.data))
+    assert np.array_equal(one, other)

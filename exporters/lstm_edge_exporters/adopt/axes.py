@@ -14,6 +14,7 @@ from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.nodes import inputs_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.onnx_graph.writing import draft
 from lstm_edge_exporters.verify.inputs import named_roles, parse_input, renamed, with_ranges
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
@@ -225,7 +226,7 @@ def _traced(model: ir.Model, specs: Sequence[TensorSpec]) -> dict[str, str]:
 
 def _instrumented(model: ir.Model, scalars: Mapping[str, Sequence[Array]], ids_below: int) -> Trial:
     """The model with the sizes [time, batch] of each top-level layer's input as further outputs."""
-    copy = parse_model(ir.to_proto(model).SerializeToString())
+    copy = parse_model(draft(model).SerializeToString(deterministic=True))
     for index, (where, node) in enumerate(layer_nodes(copy)):
         if where or node.inputs[0] is None:
             continue
@@ -234,7 +235,7 @@ def _instrumented(model: ir.Model, scalars: Mapping[str, Sequence[Array]], ids_b
         sizes.type, sizes.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([3])
         copy.graph.outputs.append(sizes)
     try:
-        return Trial(ir.to_proto(copy).SerializeToString(), scalars=scalars, ids_below=ids_below)
+        return Trial(draft(copy).SerializeToString(deterministic=True), scalars=scalars, ids_below=ids_below)
     except ArtifactError as error:
         raise ArtifactError(
             f"with these axes the rewritten graph cannot run ({error}); where an input chooses between branches that "

@@ -24,6 +24,7 @@ from lstm_edge_exporters.adopt.trial import Runs
 from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.onnx_graph.writing import draft
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import TensorSpec
 
@@ -87,7 +88,7 @@ def find_caches(
     shapes = {name: [sizes[a] if isinstance(a, str) else a for a in specs[name].axes] for name in candidates}
     model = parse_model(data)
     joins = [join for name in candidates for join in _probe_joins(model, name)]
-    trial = open_trial(ir.to_proto(model).SerializeToString())
+    trial = open_trial(draft(model).SerializeToString(deterministic=True))
     related = related or same_stem
 
     def run(seed: int, given: Mapping[str, Array]) -> _Run | None:

@@ -20,6 +20,7 @@ from lstm_edge_exporters.onnx_graph.edit import add_constant, add_node, owner, r
 from lstm_edge_exporters.onnx_graph.names import unique_names
 from lstm_edge_exporters.onnx_graph.nodes import attribute_of, inputs_of
 from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.onnx_graph.writing import draft
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
 from lstm_edge_runtime.errors import InputError
@@ -63,7 +64,7 @@ def recognize_states(
     with unique_names(model):
         layers = _hand_on(model)
     open_trial = partial(Trial, scalars=scalars, ids_below=ids_below)
-    trial = open_trial(ir.to_proto(model).SerializeToString())
+    trial = open_trial(draft(model).SerializeToString(deterministic=True))
     runs = _runs(trial, inputs, [spec for spec in open_inputs if spec.dtype == "float32" and spec.axes]) or []
     outputs = {name: a for name, a in runs[0][1].items() if name not in done} if runs else {}
     _check_named(named, open_inputs, outputs, [spec.output for spec in known])

@@ -14,6 +14,7 @@ from lstm_edge_exporters.adopt.find import FoundLayer, find_layers, layer_nodes
 from lstm_edge_exporters.onnx_graph.edit import append_node
 from lstm_edge_exporters.onnx_graph.fold import forget_shapes
 from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.onnx_graph.writing import draft
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.arrays import Array
@@ -48,7 +49,7 @@ def layers_over_time(
             probes[found[index].name] = name
     timed = any(TIME in spec.axes for spec in maker.specs)
     try:
-        opened = OpenModel.of(ir.to_proto(model).SerializeToString(), foreign=True)
+        opened = OpenModel.of(draft(model).SerializeToString(deterministic=True), foreign=True)
         runs = [_run(opened, maker, states, lengths, time) for time in (_LENGTHS if timed else _LENGTHS[:1])]
     except _REFUSALS:
         return names

@@ -20,7 +20,7 @@ from lstm_edge_exporters.artifact import (
 )
 from lstm_edge_exporters.labels import check_labels
 from lstm_edge_exporters.onnx_graph.reading import read_proto
-from lstm_edge_exporters.onnx_graph.writing import serialize
+from lstm_edge_exporters.onnx_graph.writing import draft, serialize
 from lstm_edge_exporters.quantize import smallest_table
 from lstm_edge_exporters.streaming.attempt import attempt
 from lstm_edge_exporters.streaming.errors import NotStreamable
@@ -51,7 +51,7 @@ class Subject:
     def find(self, named: Mapping[str, str]) -> None:
         """Find axes, states, lengths and outputs."""
         axes = find_axes(self.model, scalars=self.scalars, ids_below=self.ids_below, ranges=self.ranges)
-        self.data: bytes = ir.to_proto(self.model).SerializeToString(deterministic=True)
+        self.data: bytes = draft(self.model).SerializeToString(deterministic=True)
         recognized, sentences = recognize_states(
             self.data,
             axes.inputs,

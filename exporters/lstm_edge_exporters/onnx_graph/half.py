@@ -8,6 +8,7 @@ import onnx_ir as ir
 from lstm_edge_exporters.onnx_graph.edit import append_node, owner
 from lstm_edge_exporters.onnx_graph.names import name_in, rename, unique_name, unique_names
 from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.onnx_graph.writing import draft
 
 __all__ = ["has_float16", "widen_float16", "widened"]
 
@@ -56,7 +57,7 @@ def widened(data: bytes) -> bytes:
     """Return a serialized model computed in float32, otherwise as it is."""
     model = parse_model(data)
     widen_float16(model)
-    return ir.to_proto(model).SerializeToString()
+    return draft(model).SerializeToString(deterministic=True)
 
 
 def _graphs(model: ir.Model) -> Iterator[ir.Graph]:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from lstm_edge_exporters.functions import DOMAIN, function_for
 from lstm_edge_runtime.errors import ArtifactError
 
-__all__ = ["LARGEST_BYTES", "serialize", "to_proto"]
+__all__ = ["LARGEST_BYTES", "draft", "serialize", "to_proto"]
 
 # Protobuf's limit on one message; external data is never written.
 LARGEST_BYTES = 2**31 - 1
@@ -51,6 +51,19 @@ def to_proto(model: ir.Model, *, plain: bool = False) -> onnx.ModelProto:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
         raise ArtifactError(f"the model does not pass ONNX's checker: {str(error).splitlines()[0][:300]}") from error
+    return proto
+
+
+def draft(model: ir.Model) -> onnx.ModelProto:
+    """Return a model that is still being worked on as onnx has it, to be run or read again; nothing is checked.
+
+    onnx_ir writes functions in other bytes than those it read, and a body of ours with other bytes is refused: those
+    that the model has are made again.
+    """
+    proto = ir.to_proto(model)
+    for function in proto.functions:
+        if function.domain == DOMAIN:
+            function.CopyFrom(function_for(function.name, model.opset_imports[""]))
     return proto
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lstm_edge_exporters.functions.simulation import quantize_rows
 from lstm_edge_exporters.onnx_graph.reading import parse_model
+from lstm_edge_exporters.onnx_graph.writing import draft
 from lstm_edge_exporters.quantize.activations import add_pairs, add_taps, find_taps
 from lstm_edge_exporters.quantize.convolutions.statistics import Gathered, gathering
 from lstm_edge_exporters.quantize.layers import find_layers
@@ -109,7 +109,7 @@ def collect(data: bytes, feeds: Iterable[Mapping[str, Array]], *, progress: Prog
         raise QuantizationError("the model has no float32 recurrent or linear layer: there is nothing to calibrate")
     outputs, convolutions = add_taps(model, taps), gathering(model)
     pairs = add_pairs(model, convolutions.values())
-    session = open_session(ir.to_proto(model).SerializeToString())
+    session = open_session(draft(model).SerializeToString(deterministic=True))
     names = [name for roles in outputs for name in roles.values()] + [name for pair in pairs for name in pair]
     sums, digest, count = _Sums(), hashlib.sha256(), 0
     for count, feed in enumerate(feeds, start=1):

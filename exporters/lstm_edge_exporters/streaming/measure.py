@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from lstm_edge_exporters.onnx_graph.writing import draft
 from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME
@@ -56,7 +57,7 @@ def measure(model: ir.Model, feeds: Feeds, fewest: int) -> Measured:
     Raises:
         NotStreamable: it does not run so, or two axes of a value depend on the length.
     """
-    proto = ir.to_proto(model)
+    proto = draft(model)
     known = {output.name for output in proto.graph.output}
     names = [name for node in proto.graph.node for name in node.output if name and name not in known]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
