@@ -64,7 +64,7 @@ class Column:
         """
         axes = [axis for axis in spec.axes if axis == BATCH or axis not in lacks]
         sizes = dict(zip(spec.axes, buffer.shape, strict=True))
-        view = buffer.reshape([sizes[axis] for axis in axes])
+        view: Array = buffer.reshape([sizes[axis] for axis in axes])
         self._axis = axes.index(BATCH) if BATCH in axes else None
         # Pieces without a batch axis are joined along their first axis, if rows are the first axis of the buffer.
         self._each = 1
