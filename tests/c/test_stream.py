@@ -93,6 +93,23 @@ def test_snapshots_go_from_one_side_to_the_other(library, name):
     other.push_drawn(1)
 
 
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_snapshot_after_an_assigned_state_is_restored(library, name):
+    """Such a stream has begun without a step of its own: it may lack conditions, and the call before its steps."""
+    pair, other = pair_of(library, name, 2), pair_of(library, name, 2)
+    streaming = pair.session.card.streaming
+    pair.push_drawn(streaming.first + streaming.every)
+    late = pair.session.stream(2)
+    late.state = pair.python.state
+    assert not isinstance(pair.restore(archived(late.snapshot())), tuple)
+    for step in range(streaming.every + 1):
+        for archive in pair.snapshots():
+            assert not isinstance(other.restore(archive), tuple)
+        for stream in (pair, other):
+            stream.push_drawn(1, seed=step)
+    other.flush()
+
+
 @pytest.mark.parametrize("name", ["exported_int8", "kept_padded", "kept_condition", "language_model"])
 def test_wrong_snapshots_are_refused(library, name):
     pair, other = pair_of(library, name), pair_of(library, name)

@@ -351,7 +351,7 @@ Arrays DirectStream::snapshot() const {
 
 void DirectStream::restore_arrays(Arrays arrays) {
   const Streaming every_step;
-  const Moment moment = moment_from_arrays(std::move(arrays), reader_, every_step, false);
+  const Moment moment = moment_from_arrays(std::move(arrays), reader_, every_step);
   last_lacks_batch_ = false;
   holds_ = !moment.conditions.empty();
   for (size_t k = 0; k < moment.conditions.size(); ++k) {

@@ -44,9 +44,7 @@ class KeepingStream : public Stream {
 
  protected:
   Arrays snapshot() const override { return moment_to_arrays(now_, reader_); }
-  void restore_arrays(Arrays arrays) override {
-    now_ = moment_from_arrays(std::move(arrays), reader_, streaming_, keeps_call_);
-  }
+  void restore_arrays(Arrays arrays) override { now_ = moment_from_arrays(std::move(arrays), reader_, streaming_); }
 
  private:
   // The arrays of a call that ends the sequence, and the outputs that were given already.

@@ -22,19 +22,17 @@ class Reading {
   Reading(Arrays arrays, const PieceReader& reader, const Streaming& streaming)
       : arrays_(std::move(arrays)), reader_(reader), streaming_(streaming) {}
 
-  Moment read(bool keeps_call) {
+  Moment read() {
     Moment moment;
     read_counts(moment);
     moment.state = read_states("");
     moment.conditions = read_group("condition:", reader_.conditions, 0);
-    if (moment.conditions.empty() && moment.begun && !reader_.conditions.empty()) {
+    // A stream that was given a state has begun without a step, and may have no conditions and no last call yet.
+    if (moment.conditions.empty() && moment.steps > 0 && !reader_.conditions.empty()) {
       fail(LSTM_EDGE_INPUT, "the snapshot lacks " + repr("condition:" + name_of(reader_.conditions[0])));
     }
     moment.kept = read_timed("kept:", moment.kept_steps);
     if (gave_ != kNoCall) moment.call = read_call(moment.begun);
-    if (keeps_call && moment.begun && !moment.ended && !moment.call && moment.kept_steps > 0) {
-      fail(LSTM_EDGE_INPUT, "the snapshot keeps steps but lacks the last call");
-    }
     if (ready_steps(streaming_, moment.kept_steps, moment.begun) > 0 || moment.kept_steps > moment.steps) {
       fail(LSTM_EDGE_INPUT, "the snapshot keeps " + std::to_string(moment.kept_steps) +
                                 " steps, more than this model leaves after " + std::to_string(moment.steps));
@@ -196,8 +194,8 @@ Arrays moment_to_arrays(const Moment& moment, const PieceReader& reader) {
   return arrays;
 }
 
-Moment moment_from_arrays(Arrays arrays, const PieceReader& reader, const Streaming& streaming, bool keeps_call) {
-  return Reading(std::move(arrays), reader, streaming).read(keeps_call);
+Moment moment_from_arrays(Arrays arrays, const PieceReader& reader, const Streaming& streaming) {
+  return Reading(std::move(arrays), reader, streaming).read();
 }
 
 }  // namespace lstm_edge::device

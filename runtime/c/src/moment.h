@@ -36,7 +36,7 @@ std::vector<Array> clone(const std::vector<Array>& arrays);
 
 Arrays moment_to_arrays(const Moment& moment, const PieceReader& reader);
 // Throws Error (LSTM_EDGE_INPUT): an array is missing, unknown, of a wrong dtype or shape, or not finite, or they
-// contradict each other. `keeps_call`: whether a stream of the model keeps its last call.
-Moment moment_from_arrays(Arrays arrays, const PieceReader& reader, const Streaming& streaming, bool keeps_call);
+// contradict each other.
+Moment moment_from_arrays(Arrays arrays, const PieceReader& reader, const Streaming& streaming);
 
 }  // namespace lstm_edge::device
