@@ -65,8 +65,8 @@ class PieceReader:
         for spec in self.conditions:
             if isinstance(x, Mapping) and spec.name not in x and spec.name not in held:
                 raise InputError(
-                    f"input {spec.name!r} is missing: it has no time axis, so give it with the first push, in a "
-                    "mapping of inputs; it is kept until reset"
+                    f"input {spec.name!r} is missing: it has no time axis, so give it with the first push, by "
+                    "its name; it is kept until reset"
                 )
         return {**held, **x} if isinstance(x, Mapping) else x
 

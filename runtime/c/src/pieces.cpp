@@ -76,8 +76,8 @@ std::vector<View> PieceReader::read(std::vector<View> given, const std::vector<A
       if (std::any_of(given.begin(), given.end(), [&](const View& view) { return view.name == name; })) continue;
       if (held.empty()) {
         fail(LSTM_EDGE_INPUT, "input " + repr(name) +
-                                  " is missing: it has no time axis, so give it with the first push; it is kept until "
-                                  "reset");
+                                  " is missing: it has no time axis, so give it with the first push, by its name; it "
+                                  "is kept until reset");
       }
       given.push_back(view_of(name, held[k]));
     }
