@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[1]
 # Where something else writes, and what.
 WRITERS = {
     "runtime/lstm_edge_runtime/writing.py": "write_atomically itself",
+    "runtime/c/build.py": "a compiler's script in the folder of a build, written again if it is not whole",
+    "runtime/c/generate.py": "the generated sources in a checkout, written again if they are not whole",
     "runtime/lstm_edge_runtime/kernels/build.py": "into a temporary folder; the library is linked aside and renamed",
     "lstm_edge/precision_search/journal.py": "a line a measurement, each with a checksum",
     "lstm_edge/precision_search/measure.py": "into a temporary folder",

@@ -54,9 +54,16 @@ def _paths(ctx: Any) -> Iterator[tuple[str, str]]:
     """Yield the name of each option and argument that was given a path, and the path."""
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
-        if isinstance(value, Path) or (isinstance(value, str) and value and parameter.name in _PATHS):
+        if isinstance(value, str) and (parameter.name not in _PATHS or _is_factory(parameter.name, value)):
+            continue
+        if isinstance(value, Path) or (isinstance(value, str) and value):
             long = max(parameter.opts, key=len)
             yield parameter.metavar or long if parameter.param_type_name == "argument" else long, str(value)
+
+
+def _is_factory(name: str | None, value: str) -> bool:
+    """Return whether a model is given as MODULE:NAME, which is no file."""
+    return name == "source" and ":" in value
 
 
 def _place(message: str, path: str) -> int:

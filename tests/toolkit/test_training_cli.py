@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_task_is_refused(folder):
     result = run("train", "forecast", "--data", "forecast.npz", *SHORT, "--resume-file", "state", "--resume")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
-        "error: state: it is a checkpoint of another task, tagging; this training is forecast"
+        "error: state: it is a checkpoint of another task, tagging; this training is forecast (--resume-file)"
     )
     assert (folder / "state").exists()
 
