@@ -14,7 +14,7 @@ TOOLS := build clang-format cmake hatchling hypothesis import-linter keras light
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c check clean coverage demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c check clean coverage demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-long test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -48,16 +48,21 @@ kernels: $(LIBRARY)  ## compile the kernels for this machine
 c: $(VENV)/ready  ## build the C library and lstm-edge-device for this machine into .cache/c/installed (a minute)
 	$(BIN)/python runtime/c/build.py .cache/c/installed --folder .cache/c/make
 
-test-c: $(VENV)/ready $(LIBRARY)  ## build the C library and run its tests, the long ones too
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/c
+test-c: $(VENV)/ready $(LIBRARY)  ## build the C library and run its tests but the long ones (three minutes)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not long" tests/c
+
+test-c-long: $(VENV)/ready $(LIBRARY)  ## run the long tests of the C library: the whole corpus, golden files, mutants, examples
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long tests/c
+
+test-c-arm64: $(VENV)/ready  ## compare the cross-built C library bit for bit with Python on four emulated processors
+	tests/arm64/c.sh $(BIN)/python
 
 wheels: $(VENV)/ready  ## build the manylinux wheels for x86-64 and 64-bit ARM, cross-compiled with zig
 	$(BIN)/python .ci/wheels.py dist
 
-test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels and the C library byte for byte on four emulated processors (ten minutes)
+test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte on four emulated processors (six minutes)
 	$(BIN)/python .ci/wheels.py dist aarch64
 	tests/arm64/run.sh $(BIN)/python dist/lstm_edge-*-manylinux_2_28_aarch64.whl
-	tests/arm64/c.sh $(BIN)/python
 
 test-avx2: $(VENV)/ready $(LIBRARY)  ## compare the kernels and int8 convolutions byte for byte on an emulated processor without VNNI (four minutes)
 	tests/kernels/avx2.sh $(BIN)/python

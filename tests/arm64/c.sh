@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compare the cross-built C library bit for bit with Python on emulated 64-bit ARM processors; part of `make test-arm64`.
+# Compare the cross-built C library bit for bit with Python on emulated 64-bit ARM processors: `make test-c-arm64`.
 #   c.sh PYTHON                       PYTHON: one with the project, its export extra, ziglang and cmake
 # Every golden file of tests/kernels, and the models of tests/device with all that a file is for. The processors come
 # from setup.sh, as for run.sh.

@@ -75,8 +75,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
         assert name in names
     assert not [name for name in names if name.endswith(".onnx") or "/test_" in name or name.startswith("tests/")]
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lstm_edge").rglob("*.py")}
-    for package in ("exporters", "runtime"):
-        modules |= {path.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")}
+    for folder in ("exporters/lstm_edge_exporters", "runtime/lstm_edge_runtime"):
+        package = ROOT / folder
+        modules |= {path.relative_to(package.parent).as_posix() for path in package.rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
     assert "lstm-edge = lstm_edge.cli:main" in entry_points
     required = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.MULTILINE)
