@@ -14,7 +14,7 @@ TOOLS := build clang-format cmake hatchling hypothesis import-linter keras light
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c check clean coverage demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-long test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c check clean coverage demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -80,15 +80,17 @@ test-sanitize: $(VENV)/ready  ## run the kernel tests and the C library under th
 	tests/c/sanitize.sh $(BIN)/python
 
 # FUZZ_SECONDS: time of all fuzzers together. FUZZ_LEAST: cases that each of the first three runs in any case.
-# C_FUZZ_SECONDS: the part of the fuzzer of the C library's readers.
+# C_FUZZ_SECONDS: time of each fuzzer of test-c-fuzz.
 FUZZ_SECONDS ?= 600
-C_FUZZ_SECONDS ?= $(shell echo $$(($(FUZZ_SECONDS) / 10)))
+C_FUZZ_SECONDS ?= 60
 FUZZ_LEAST ?= 0
-test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files, of Python and C, and the kernels under sanitizers and on emulated ARM (ten minutes)
+test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files and the kernels under sanitizers and on emulated ARM (ten minutes)
 	$(BIN)/python tests/fuzz/run.py walker artifact readers --seconds $$(($(FUZZ_SECONDS) * 3 / 10)) --least $(FUZZ_LEAST)
 	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 3 / 10))
 	tests/arm64/fuzz.sh $(BIN)/python $$(($(FUZZ_SECONDS) / 5))
-	$(BIN)/python tests/fuzz/run.py agreement --seconds $$(($(FUZZ_SECONDS) / 10))
+
+test-c-fuzz: $(VENV)/ready $(LIBRARY)  ## compare the readers of C and Python on damaged files, and fuzz the C readers under sanitizers (C_FUZZ_SECONDS, and ten minutes to compile)
+	$(BIN)/python tests/fuzz/run.py agreement --seconds $(C_FUZZ_SECONDS)
 	tests/c/fuzz.sh $(BIN)/python $(C_FUZZ_SECONDS)
 
 SOAK_SECONDS ?= 600

@@ -31,7 +31,7 @@ if echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { ret
     -max_len=65536 -artifact_prefix="$crash-" -print_final_stats=1 -verbosity=0
 else
   folder=$(CXX=g++ "$python" tests/support/c_build.py fuzz "-DCMAKE_CXX_FLAGS=$checks -fsanitize-coverage=trace-pc" \
-    "-DCMAKE_C_FLAGS=$checks -fsanitize-coverage=trace-pc")
+    "-DCMAKE_C_FLAGS=$checks -fsanitize-coverage=trace-pc" -DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY)
   # shellcheck disable=SC2086
   g++ -std=c++17 -O1 $checks $includes tests/c/fuzz_target.cpp tests/c/fuzz_driver.cpp "$folder/liblstm_edge.a" \
     -o "$work/fuzz" -ldl -lpthread
