@@ -67,7 +67,7 @@ test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte 
 test-avx2: $(VENV)/ready $(LIBRARY)  ## compare the kernels and int8 convolutions byte for byte on an emulated processor without VNNI (four minutes)
 	tests/kernels/avx2.sh $(BIN)/python
 
-docs-convolutions: $(VENV)/ready $(LIBRARY)  ## regenerate the tables in docs/convolutions.md (five minutes, a quiet machine; needs GTCRN's files, see docs/denoiser.md)
+docs-convolutions: $(VENV)/ready $(LIBRARY)  ## regenerate the tables in docs/convolutions.md (half a minute, a quiet machine; needs GTCRN's files, see docs/denoiser.md)
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python benchmarks/convolutions.py --write
 
