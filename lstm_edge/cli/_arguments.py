@@ -62,12 +62,12 @@ def _paths(ctx: Any) -> Iterator[tuple[str, str]]:
 
 
 def _is_factory(name: str | None, value: str) -> bool:
-    """Return whether a model is given as MODULE:NAME, which is no file."""
+    """Return whether a model is given as MODULE:NAME, which is not a file."""
     return name == "source" and ":" in value
 
 
 def _place(message: str, path: str) -> int:
-    """Return where a message has a path that is not a part of another one; -1 where it has not."""
-    # A dot that ends a sentence is no part of the path before it.
+    """Return where a message has a path that is not part of another one; -1 where it has none."""
+    # A dot that ends a sentence does not belong to the path before it.
     found = re.search(rf"(?<!{_PART_OF_A_PATH}){re.escape(path)}(?!{_PART_OF_A_PATH}*\w)", message)
     return -1 if found is None else found.start()

@@ -2,10 +2,10 @@
 
 import gc
 import signal
-import sys
 
 import numpy as np
 import pytest
+from interrupts import InterruptError, interrupt_at
 from streamed import MODELS
 
 from lstm_edge_runtime.session import Session
@@ -16,10 +16,6 @@ STEPS = 20
 MOST_ACTIONS = 3_000
 MOST_LATE = 1_000
 ACTIONS = ("set", "reset", "push")
-
-
-class InterruptError(BaseException):
-    """Like KeyboardInterrupt, but nobody else raises it."""
 
 
 class Interrupted:
@@ -76,7 +72,7 @@ def test_an_interrupt_between_any_two_instructions(interrupted, action):
     while not done:
         place += 1
         interrupted.restore()
-        done = _interrupted(lambda: interrupted.act(action), place)
+        done = interrupt_at(lambda: interrupted.act(action), place)
         outcome = interrupted.outcome(action)
         assert outcome in ("old", "new"), f"instruction {place}: {outcome}"
         seen.add(outcome)
@@ -99,7 +95,7 @@ def test_an_interrupt_of_a_stream_that_keeps_steps():
         while not done:
             place += 1
             stream.restore(before)
-            done = _interrupted(action, place)
+            done = interrupt_at(action, place)
             now = stream.snapshot()
             outcome = ["old", "new"][[_same(now, before), _same(now, after)].index(True)]
             seen.add(outcome)
@@ -109,30 +105,6 @@ def test_an_interrupt_of_a_stream_that_keeps_steps():
 
 def _same(one, other):
     return one.keys() == other.keys() and all(np.array_equal(array, other[name]) for name, array in one.items())
-
-
-def _interrupted(action, place):
-    """Run an action with an interrupt at one of its instructions; whether it had fewer."""
-    left = place
-
-    def trace(frame, event, _argument):
-        nonlocal left
-        frame.f_trace_opcodes = True
-        if event == "opcode" and "lstm_edge_runtime" in frame.f_code.co_filename:
-            left -= 1
-            if left == 0:
-                raise InterruptError
-        return trace
-
-    before = sys.gettrace()
-    try:
-        sys.settrace(trace)
-        action()
-    except InterruptError:
-        return False
-    finally:
-        sys.settrace(before)
-    return True
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """A pool owns what it lends to onnxruntime, and an interrupt leaves each of its streams before or after a push."""
 
 import gc
-import sys
 import threading
 import weakref
 
 import numpy as np
 import onnxruntime
 import pytest
+from interrupts import InterruptError, interrupt_at
 from pooled import open_model, piece
 from streamed import AllocationNoise, answer_bytes
 
@@ -106,34 +106,6 @@ def test_a_crew_waits_for_what_an_interrupt_left_running():
     assert ended == ["slow", "slow", "next"]
 
 
-class InterruptError(BaseException):
-    """Like KeyboardInterrupt, but nobody else raises it."""
-
-
-def interrupted(action, place):
-    """Run an action with an interrupt at one of its instructions; whether it had fewer."""
-    left = place
-
-    def trace(frame, event, _argument):
-        nonlocal left
-        frame.f_trace_opcodes = True
-        if event == "opcode" and "lstm_edge_runtime" in frame.f_code.co_filename:
-            left -= 1
-            if left == 0:
-                raise InterruptError
-        return trace
-
-    before = sys.gettrace()
-    try:
-        sys.settrace(trace)
-        action()
-    except InterruptError:
-        return False
-    finally:
-        sys.settrace(before)
-    return True
-
-
 @pytest.mark.parametrize(
     ("name", "threads", "plans", "stride"),
     [
@@ -168,7 +140,7 @@ def test_an_interrupt_leaves_each_stream_before_or_after(name, threads, plans, s
     while not done:
         for number, moment in zip(ids, start, strict=True):
             pool.restore(number, moment)
-        done = interrupted(lambda: pool.push(given), place)
+        done = interrupt_at(lambda: pool.push(given), place)
         for index, number in enumerate(ids):
             now = (pool.steps(number), pool.state(number))
             assert now in (old[index], new[index]), f"stream {number}, instruction {place}"
