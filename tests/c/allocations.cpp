@@ -1,7 +1,7 @@
 // What a push asks the system for after the first one of a shape: memory and locks, by who asks, or any system call.
 //   allocations ONNXRUNTIME MODEL BATCH STEPS WARM PUSHES [sealed]
-// STEPS 0 pushes frames; WARM pushes come first. Prints one line of JSON. With `sealed`, a system call
-// during the pushes ends the process.
+// STEPS 0 pushes frames; WARM pushes come first; each hundredth push begins a new sequence. Prints one line of JSON.
+// With `sealed`, a system call during the pushes ends the process.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -50,6 +50,14 @@ int main(int count, char** arguments) {
   const auto push = [&] {
     return lstm_edge_stream_push(stream, inputs.arrays.data(), inputs.arrays.size(), &outputs) == LSTM_EDGE_OK;
   };
+  const auto push_all = [&] {
+    bool good = true;
+    for (int i = 0; i < pushes; ++i) {
+      good = good && push();
+      if (i % 100 == 99) good = good && lstm_edge_stream_reset(stream) == LSTM_EDGE_OK;
+    }
+    return good;
+  };
   for (int i = 0; i < warm; ++i) {
     if (!push()) fail("push");
   }
@@ -57,15 +65,13 @@ int main(int count, char** arguments) {
   if (counted::onnxruntime.end == 0 || counted::program.end == 0) fail("onnxruntime was not found in memory");
   if (count > 7) {
     if (!seal()) return 3;
-    bool good = true;
-    for (int i = 0; i < pushes; ++i) good = good && push();
+    const bool good = push_all();
     const char* said = good ? "{\"sealed\": true}\n" : "{\"sealed\": false}\n";
     syscall(SYS_write, 1, said, std::strlen(said));
     syscall(SYS_exit_group, good ? 0 : 2);
   }
   counted::counting = true;
-  bool good = true;
-  for (int i = 0; i < pushes; ++i) good = good && push();
+  const bool good = push_all();
   counted::counting = false;
   if (!good) fail("push");
   const counted::Counts &requests = counted::requests, &locks = counted::locks;

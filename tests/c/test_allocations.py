@@ -10,13 +10,17 @@ from support.c_build import ROOT, build_program, find_onnxruntime
 MODELS = ROOT / "tests" / "device" / "models"
 PUSHES = 1000
 # Model, rows, steps of a piece (0: frames), pushes before counting. A stream that keeps steps calls the graph with
-# pieces of several lengths, and each of them comes once.
+# several numbers of steps, and each of them is new once.
+KEEPING = (
+    ("kept_padded", 1, 0, 8), ("kept_strided", 2, 1, 8), ("kept_condition", 1, 2, 8), ("kept_up", 1, 3, 8),
+    ("kept_look_ahead", 3, 2, 8), ("kept_image", 1, 3, 8), ("kept_ragged", 1, 0, 8), ("kept_ids", 2, 5, 8),
+    ("kept_last", 1, 1, 8),
+)  # fmt: skip
 CASES = (
     ("exported_int8", 1, 0, 1), ("exported_int8", 3, 4, 1), ("exported_float32", 1, 0, 1), ("two_inputs", 2, 3, 1),
     ("language_model", 1, 0, 1), ("each_call", 1, 1, 1), ("last_step", 1, 2, 1), ("lengths", 2, 2, 1),
-    ("exported_full_lengths_int8", 1, 0, 1),
+    ("exported_full_lengths_int8", 1, 0, 1), *KEEPING,
 )  # fmt: skip
-KEEPING = (("kept_padded", 1, 0, 40), ("kept_strided", 2, 1, 40), ("kept_condition", 1, 2, 40), ("kept_up", 1, 3, 40))
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +47,7 @@ def test_pushes_ask_for_nothing(program, model, batch, steps, warm):
     assert (counts["others"], counts["locks_others"]) == (0, 0), counts
 
 
-@pytest.mark.xfail(strict=True, reason="a stream that keeps steps makes arrays for the steps of each call of the graph")
-@pytest.mark.parametrize(("model", "batch", "steps", "warm"), KEEPING)
-def test_pushes_that_keep_steps_ask_for_nothing(program, model, batch, steps, warm):
-    test_pushes_ask_for_nothing(program, model, batch, steps, warm)
-
-
-@pytest.mark.parametrize(("model", "batch", "steps", "warm"), [*CASES[:2], KEEPING[0]])
+@pytest.mark.parametrize(("model", "batch", "steps", "warm"), [*CASES[:2], *KEEPING[:4]])
 def test_pushes_make_no_system_call(program, model, batch, steps, warm):
     done = started(program, model, batch, steps, warm + 20, sealed=True)
     if done.returncode == 3:

@@ -74,8 +74,34 @@ def test_a_state_that_overflows_is_refused(library):
     assert "not finite" in answer[1]
 
 
-def _piece(pair: StreamPair) -> dict[str, np.ndarray]:
-    return piece_of(pair.session, batch=pair.batch, steps=2, form="chunk", seed=0)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_state_that_overflows_leaves_what_was_kept(library, batch):
+    """The run has written a block of states and read another condition; the end still comes from those before."""
+    pair = pair_of(library, "kept_condition", batch)
+    for steps in (2, 2, 3):
+        pair.push_drawn(steps, seed=0)
+    piece = {name: np.full_like(array, 1e20) for name, array in _piece(pair, 4).items()}
+    for _ in range(2):
+        answer = pair.push(piece)
+        assert "the new state is not finite" in answer[1]
+        pair.snapshots()
+    assert not isinstance(pair.flush(), tuple)
+
+
+@pytest.mark.parametrize("name", ["exported_int8", "kept_padded"])
+@pytest.mark.parametrize("rank", [-1, 9, 2**31 - 1])
+def test_an_impossible_rank_is_refused(library, name, rank):
+    session = library.open(data_of(name))
+    stream = session.stream()
+    x = np.zeros((1, 4, session.inputs[0].axes[-1]), np.float32)
+    stream.push(x)
+    with pytest.raises(TypeError, match=f"has rank {rank}, expected 0 to 8"):
+        stream.push(x, rank=rank)
+    stream.push(x)
+
+
+def _piece(pair: StreamPair, steps: int = 2) -> dict[str, np.ndarray]:
+    return piece_of(pair.session, batch=pair.batch, steps=steps, form="chunk", seed=0)
 
 
 @pytest.mark.parametrize("name", STREAMED)

@@ -265,9 +265,11 @@ class CStream:
         self._library, self._handle = session.library, handle
         self._names = [spec.name for spec in session.outputs]
 
-    def push(self, x: Any) -> Any:
-        """Push a frame or a chunk, or a mapping of them."""
+    def push(self, x: Any, *, rank: int | None = None) -> Any:
+        """Push a frame or a chunk, or a mapping of them; ``rank`` is told of the first array in place of its own."""
         arrays, count, keep = _lend(x)
+        if rank is not None:
+            arrays[0].rank = rank
         answer = self._answer(lambda out: self._library.c.lstm_edge_stream_push(self._handle, arrays, count, out))
         del keep
         return answer

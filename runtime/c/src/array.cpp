@@ -50,14 +50,14 @@ std::string shape_text(const Shape& shape) {
   return text + "]";
 }
 
-int64_t element_count(const Shape& shape) {
+int64_t element_count(const int64_t* sizes, size_t rank) {
   int64_t count = 1;
-  for (int64_t size : shape) {
-    if (size == 0) return 0;  // the other axes of an empty array may multiply to any number
+  for (size_t i = 0; i < rank; ++i) {
+    if (sizes[i] == 0) return 0;  // the other axes of an empty array may multiply to any number
   }
-  for (int64_t size : shape) {
-    if (size < 0 || __builtin_mul_overflow(count, size, &count)) {
-      fail(LSTM_EDGE_INPUT, "an array of shape " + shape_text(shape) + " is too large");
+  for (size_t i = 0; i < rank; ++i) {
+    if (sizes[i] < 0 || __builtin_mul_overflow(count, sizes[i], &count)) {
+      fail(LSTM_EDGE_INPUT, "an array of shape " + shape_text(Shape(sizes, sizes + rank)) + " is too large");
     }
   }
   return count;

@@ -22,7 +22,8 @@ const char* dtype_name(lstm_edge_dtype dtype);
 lstm_edge_dtype dtype_of(std::string_view name);
 // As Python prints a list of numbers: "[1, 2]".
 std::string shape_text(const Shape& shape);
-int64_t element_count(const Shape& shape);
+int64_t element_count(const int64_t* sizes, size_t rank);
+inline int64_t element_count(const Shape& shape) { return element_count(shape.data(), shape.size()); }
 
 // Owns its memory, which begins at a multiple of 64 bytes and is zero at first. Moving it leaves the memory in place.
 class Array {

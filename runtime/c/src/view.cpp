@@ -34,7 +34,7 @@ bool View::has_shape(const Shape& other) const {
   return rank == other.size() && std::equal(other.begin(), other.end(), shape);
 }
 
-int64_t View::count() const { return element_count(sizes()); }
+int64_t View::count() const { return element_count(shape, rank); }
 
 View view_of(std::string_view name, const Array& array) {
   return {name, array.dtype, array.shape.data(), array.shape.size(), array.data<void>()};
