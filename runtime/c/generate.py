@@ -7,6 +7,7 @@ import argparse
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from card_tables import card_schema_source
@@ -58,10 +59,38 @@ def _wrapped(items: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
+def _keeping(message: str, **fields: Schema | None) -> Schema:
+    """Return the schema of a message that keeps these fields only; those that are messages have the given schemas."""
+
+    def changed(field: Field) -> Field:
+        return replace(field, kept=field.name in fields, schema=fields.get(field.name, field.schema))
+
+    schema = SCHEMAS[message]
+    return Schema(
+        tags={tag: changed(field) for tag, field in schema.tags.items()},
+        numbers={number: changed(field) for number, field in schema.numbers.items()},
+    )
+
+
+def _names_of_a_graph() -> dict[str, Schema]:
+    """Return schemas for the names of a graph's tensors and axes, the graph's first."""
+    axis = _keeping("TensorShapeProto.Dimension", dim_param=None)
+    shape = _keeping("TensorShapeProto", dim=axis)
+    tensor = _keeping("TypeProto.Tensor", shape=shape)
+    sparse = _keeping("TypeProto.SparseTensor", shape=shape)
+    kind = _keeping("TypeProto", tensor_type=tensor, sparse_tensor_type=sparse)
+    value = _keeping("ValueInfoProto", name=None, type=kind)
+    weight, sparse_weight = SCHEMAS["TensorProto"], SCHEMAS["SparseTensorProto"]
+    graph = _keeping("GraphProto", input=value, output=value, initializer=weight, sparse_initializer=sparse_weight)
+    found = {"GraphProto": graph, "ValueInfoProto": value, "TypeProto": kind, "TypeProto.Tensor": tensor}
+    found |= {"TypeProto.SparseTensor": sparse, "TensorShapeProto": shape, "TensorShapeProto.Dimension": axis}
+    return {f"{name}, with its names": schema for name, schema in found.items()}
+
+
 def schema_source() -> str:
     """Return the messages of onnx.proto as ``_onnx_schema.py`` has them, as C++."""
-    content = "TensorProto, with its content"
-    named = SCHEMAS | {content: column_sums.RAW_CONTENT}
+    content, graph = "TensorProto, with its content", "GraphProto, with its names"
+    named = SCHEMAS | {content: column_sums.RAW_CONTENT} | _names_of_a_graph()
     indices = {id(schema): index for index, schema in enumerate(named.values())}
     lists, places = [], []
     for index, (name, schema) in enumerate(named.items()):
@@ -78,7 +107,8 @@ def schema_source() -> str:
         "// For each field number the place in that list, from 1 on; 0: no such field.\n"
         f"inline constexpr Schema kSchemas[] = {{\n{''.join(places)}}};\n\n"
         f"inline constexpr const Schema& kModelSchema = kSchemas[{names.index('ModelProto')}];\n"
-        f"inline constexpr const Schema& kRawContentSchema = kSchemas[{names.index(content)}];\n\n"
+        f"inline constexpr const Schema& kRawContentSchema = kSchemas[{names.index(content)}];\n"
+        f"inline constexpr const Schema& kNamesSchema = kSchemas[{names.index(graph)}];\n\n"
         "}  // namespace lstm_edge::device\n"
     )
 

@@ -214,6 +214,49 @@ inline constexpr Field kFields28[] = {  // TensorProto, with its content
     {"data_location", Kind::kVarint, -1, false, false, 0x4000, 0x4000},
     {"metadata_props", Kind::kMessage, 9, true, false, 0x10000, 0x0},
 };
+inline constexpr Field kFields29[] = {  // GraphProto, with its names
+    {"node", Kind::kMessage, 2, true, false, 0x2, 0x0},
+    {"name", Kind::kText, -1, false, false, 0x4, 0x4},
+    {"initializer", Kind::kMessage, 4, true, true, 0x20, 0x0},
+    {"doc_string", Kind::kBytes, -1, false, false, 0x400, 0x400},
+    {"input", Kind::kMessage, 30, true, true, 0x800, 0x0},
+    {"output", Kind::kMessage, 30, true, true, 0x1000, 0x0},
+    {"value_info", Kind::kMessage, 12, true, false, 0x2000, 0x0},
+    {"quantization_annotation", Kind::kMessage, 11, true, false, 0x4000, 0x0},
+    {"sparse_initializer", Kind::kMessage, 6, true, true, 0x8000, 0x0},
+    {"metadata_props", Kind::kMessage, 9, true, false, 0x10000, 0x0},
+};
+inline constexpr Field kFields30[] = {  // ValueInfoProto, with its names
+    {"name", Kind::kText, -1, false, true, 0x2, 0x2},
+    {"type", Kind::kMessage, 31, false, true, 0x4, 0x4},
+    {"doc_string", Kind::kBytes, -1, false, false, 0x8, 0x8},
+    {"metadata_props", Kind::kMessage, 9, true, false, 0x10, 0x0},
+};
+inline constexpr Field kFields31[] = {  // TypeProto, with its names
+    {"tensor_type", Kind::kMessage, 32, false, true, 0x2, 0x3b2},
+    {"sequence_type", Kind::kMessage, 16, false, false, 0x10, 0x3b2},
+    {"map_type", Kind::kMessage, 18, false, false, 0x20, 0x3b2},
+    {"denotation", Kind::kText, -1, false, false, 0x40, 0x40},
+    {"opaque_type", Kind::kMessage, 19, false, false, 0x80, 0x3b2},
+    {"sparse_tensor_type", Kind::kMessage, 33, false, true, 0x100, 0x3b2},
+    {"optional_type", Kind::kMessage, 17, false, false, 0x200, 0x3b2},
+};
+inline constexpr Field kFields32[] = {  // TypeProto.Tensor, with its names
+    {"elem_type", Kind::kVarint, -1, false, false, 0x2, 0x2},
+    {"shape", Kind::kMessage, 34, false, true, 0x4, 0x4},
+};
+inline constexpr Field kFields33[] = {  // TypeProto.SparseTensor, with its names
+    {"elem_type", Kind::kVarint, -1, false, false, 0x2, 0x2},
+    {"shape", Kind::kMessage, 34, false, true, 0x4, 0x4},
+};
+inline constexpr Field kFields34[] = {  // TensorShapeProto, with its names
+    {"dim", Kind::kMessage, 35, true, true, 0x2, 0x0},
+};
+inline constexpr Field kFields35[] = {  // TensorShapeProto.Dimension, with its names
+    {"dim_value", Kind::kVarint, -1, false, false, 0x2, 0x6},
+    {"dim_param", Kind::kText, -1, false, true, 0x4, 0x6},
+    {"denotation", Kind::kText, -1, false, false, 0x8, 0x8},
+};
 
 // For each field number the place in that list, from 1 on; 0: no such field.
 inline constexpr Schema kSchemas[] = {
@@ -246,9 +289,17 @@ inline constexpr Schema kSchemas[] = {
     {kFields26, {0, 1, 2}},
     {kFields27, {0, 1, 2, 3}},
     {kFields28, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0, 15}},
+    {kFields29, {0, 1, 2, 0, 0, 3, 0, 0, 0, 0, 4, 5, 6, 7, 8, 9, 10}},
+    {kFields30, {0, 1, 2, 3, 4}},
+    {kFields31, {0, 1, 0, 0, 2, 3, 4, 5, 6, 7}},
+    {kFields32, {0, 1, 2}},
+    {kFields33, {0, 1, 2}},
+    {kFields34, {0, 1}},
+    {kFields35, {0, 1, 2, 3}},
 };
 
 inline constexpr const Schema& kModelSchema = kSchemas[0];
 inline constexpr const Schema& kRawContentSchema = kSchemas[28];
+inline constexpr const Schema& kNamesSchema = kSchemas[29];
 
 }  // namespace lstm_edge::device

@@ -6,6 +6,7 @@
 
 #include "checks.h"
 #include "error.h"
+#include "full_names.h"
 #include "model_file.h"
 #include "states.h"
 #include "text.h"
@@ -119,7 +120,9 @@ Session::Session(const std::string& bytes, const Options& options) {
     card = parse_card(found->second);
     has_card = true;
   }
-  contract = read_contract(graph->inputs, graph->outputs, card_or_null());
+  std::vector<GraphTensor> inputs = graph->inputs, outputs = graph->outputs;
+  restore_names(bytes, model, inputs, outputs);
+  contract = read_contract(inputs, outputs, card_or_null());
   if (const auto found = model.metadata.find(kGoldenKey); found != model.metadata.end()) golden = found->second;
   collect_notes(why_bodies);
 }
