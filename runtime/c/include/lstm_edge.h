@@ -37,7 +37,7 @@ typedef enum lstm_edge_status {
   LSTM_EDGE_STREAMING = 6, /* the model cannot be streamed, or the stream has ended */
   LSTM_EDGE_PARITY = 7,    /* the self-test failed: other answers than those of the file */
   LSTM_EDGE_MEMORY = 8,    /* no memory */
-  LSTM_EDGE_MISUSE = 9     /* a null pointer, a struct of an unknown size */
+  LSTM_EDGE_MISUSE = 9     /* a null pointer, a struct of an impossible size, a field that is not known */
 } lstm_edge_status;
 
 typedef enum lstm_edge_dtype {
@@ -71,15 +71,23 @@ typedef struct lstm_edge_session lstm_edge_session;
 typedef struct lstm_edge_stream lstm_edge_stream;
 typedef struct lstm_edge_pool lstm_edge_pool;
 
-/* Begin with LSTM_EDGE_OPTIONS_INIT; size says which version of the struct the caller was compiled with. */
+/* Structs that begin with `size` grow in later versions of this header by fields at their end; size says which version
+ * the caller was compiled with. A library that is newer uses its defaults for the fields that the caller lacks, and
+ * fills those that the caller has. A library that is older fills what it does not know with zeros; it accepts options
+ * only if all bytes that it does not know are zero (LSTM_EDGE_MISUSE otherwise). A size below that of the first
+ * version, or above 1,024 bytes, is LSTM_EDGE_MISUSE.
+ */
+
+/* Begin with LSTM_EDGE_OPTIONS_INIT. */
 typedef struct lstm_edge_options {
   size_t size;
   const char* onnxruntime; /* path of libonnxruntime.so; NULL: $LSTM_EDGE_ONNXRUNTIME, else libonnxruntime.so.1 */
   lstm_edge_kernels kernels;
   int32_t threads;     /* threads within one operator; they never spin */
   int32_t lock_memory; /* nonzero: mlockall(MCL_CURRENT | MCL_FUTURE) after the file is open */
+  int32_t reserved;    /* 0 */
 } lstm_edge_options;
-#define LSTM_EDGE_OPTIONS_INIT {sizeof(lstm_edge_options), NULL, LSTM_EDGE_KERNELS_AUTO, 1, 0}
+#define LSTM_EDGE_OPTIONS_INIT {sizeof(lstm_edge_options), NULL, LSTM_EDGE_KERNELS_AUTO, 1, 0, 0}
 
 /* An array that is lent for a call, or that the library shows. `name` may be NULL where there is only one. */
 typedef struct lstm_edge_array {
@@ -160,8 +168,9 @@ LSTM_EDGE_API void lstm_edge_stream_close(lstm_edge_stream* stream);
  *
  * outputs: receives a pointer to as many arrays as the model has outputs, in their order. They belong to the stream and
  *   are valid until its next call. After the first push of a shape this function allocates nothing, takes no lock and
- *   does no system call (onnxruntime may: docs/c.md has the figures). Only a stream of a model that does not give one
- *   output step for each input step still allocates arrays for the steps that it keeps.
+ *   does no system call (onnxruntime may: docs/c.md has the figures). A model that does not give one output step for
+ *   each input step is called with several numbers of steps, and each of them is new once: of such a model, the first
+ *   `first` + `every` pushes of a shape may allocate (card.streaming in lstm_edge_info.card).
  */
 LSTM_EDGE_API lstm_edge_status lstm_edge_stream_push(lstm_edge_stream* stream, const lstm_edge_array* inputs,
                                                      size_t count, const lstm_edge_array** outputs);

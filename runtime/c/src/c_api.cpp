@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <new>
 #include <string>
@@ -13,6 +14,7 @@
 #include "session.h"
 #include "stream.h"
 #include "text.h"
+#include "versioned.h"
 
 #ifndef LSTM_EDGE_VERSION
 #define LSTM_EDGE_VERSION "unknown"
@@ -68,12 +70,10 @@ void check_pointer(const void* pointer, const char* name) {
   if (pointer == nullptr) fail(LSTM_EDGE_MISUSE, std::string(name) + " is NULL");
 }
 
-// A struct of an older or newer version of the header is unknown: it has had one version yet.
-void check_size(size_t got, size_t expected, const char* name) {
-  if (got == expected) return;
-  fail(LSTM_EDGE_MISUSE, std::string(name) + ".size is " + std::to_string(got) + ", this library knows " +
-                             std::to_string(expected) + ": set it to sizeof(" + name + ")");
-}
+// The bytes of a struct in the first version of the header: up to and with its last field then.
+constexpr size_t kFirstOptions = offsetof(lstm_edge_options, reserved) + sizeof(lstm_edge_options::reserved);
+constexpr size_t kFirstInfo = offsetof(lstm_edge_info, verified) + sizeof(lstm_edge_info::verified);
+constexpr size_t kFirstCheck = offsetof(lstm_edge_check_result, passed) + sizeof(lstm_edge_check_result::passed);
 
 void lock_memory() {
   if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0) return;
@@ -84,16 +84,20 @@ void lock_memory() {
 
 lstm_edge_session* open(const std::string& bytes, const lstm_edge_options* options) {
   device::Options chosen;
+  lstm_edge_options known = LSTM_EDGE_OPTIONS_INIT;
   if (options != nullptr) {
-    check_size(options->size, sizeof(lstm_edge_options), "lstm_edge_options");
-    if (options->onnxruntime != nullptr) chosen.onnxruntime = options->onnxruntime;
-    chosen.kernels = options->kernels;
-    chosen.threads = options->threads;
+    known = device::read_struct(*options, kFirstOptions, known, "lstm_edge_options");
+    if (known.reserved != 0) {
+      fail(LSTM_EDGE_MISUSE, "lstm_edge_options.reserved is " + std::to_string(known.reserved) + ", expected 0");
+    }
   }
+  if (known.onnxruntime != nullptr) chosen.onnxruntime = known.onnxruntime;
+  chosen.kernels = known.kernels;
+  chosen.threads = known.threads;
   auto opened = std::make_unique<lstm_edge_session>();
   opened->session = std::make_shared<const device::Session>(bytes, chosen);
   for (const std::string& note : opened->session->notes) opened->notes += (opened->notes.empty() ? "" : "\n") + note;
-  if (options != nullptr && options->lock_memory != 0) lock_memory();
+  if (known.lock_memory != 0) lock_memory();
   return opened.release();
 }
 
@@ -158,15 +162,16 @@ lstm_edge_status lstm_edge_describe(const lstm_edge_session* session, lstm_edge_
   return guarded([&] {
     check_pointer(session, "session");
     check_pointer(info, "info");
-    check_size(info->size, sizeof(lstm_edge_info), "lstm_edge_info");
     const device::Session& opened = *session->session;
-    info->card = opened.has_card ? opened.card.json.c_str() : nullptr;
-    info->notes = session->notes.c_str();
-    info->kernels = opened.kernels.empty() ? nullptr : opened.kernels.c_str();
-    info->onnxruntime_version = opened.graph->version.c_str();
-    info->size_bytes = opened.size_bytes;
-    info->operators = opened.operators;
-    info->verified = opened.verified;
+    lstm_edge_info known{};
+    known.card = opened.has_card ? opened.card.json.c_str() : nullptr;
+    known.notes = session->notes.c_str();
+    known.kernels = opened.kernels.empty() ? nullptr : opened.kernels.c_str();
+    known.onnxruntime_version = opened.graph->version.c_str();
+    known.size_bytes = opened.size_bytes;
+    known.operators = opened.operators;
+    known.verified = opened.verified;
+    device::write_struct(known, kFirstInfo, *info, "lstm_edge_info");
   });
 }
 
@@ -199,13 +204,11 @@ lstm_edge_status lstm_edge_tensor_at(const lstm_edge_session* session, lstm_edge
 lstm_edge_status lstm_edge_check(const lstm_edge_session* session, lstm_edge_check_result* result) {
   return guarded([&] {
     check_pointer(session, "session");
-    if (result != nullptr) check_size(result->size, sizeof(lstm_edge_check_result), "lstm_edge_check_result");
+    if (result != nullptr) device::check_struct_size(result->size, kFirstCheck, "lstm_edge_check_result");
     const device::SelfTest found = device::self_test(*session->session);
     if (result != nullptr) {
-      result->worst = found.worst;
-      result->tolerance = found.tolerance;
-      result->vectors = found.vectors;
-      result->passed = found.passed;
+      const lstm_edge_check_result known = {sizeof(known), found.worst, found.tolerance, found.vectors, found.passed};
+      device::write_struct(known, kFirstCheck, *result, "lstm_edge_check_result");
     }
     if (found.passed) return;
     fail(LSTM_EDGE_PARITY, "the self-test failed: " + device::repr(found.output) + " differs by " +
