@@ -18,8 +18,11 @@ from support.c_library import ERRORS, CSession, Library
 
 __all__ = ["compare_file", "differing_bits", "drawn_inputs", "outcome", "whole_state"]
 
-# What Python advises its own users; C's sentence ends before it.
-_ADVICE = re.compile(r": convert it with \.astype\(numpy\.\w+\)$")
+# The sentences of C are those of Python, word for word, with these exceptions: what Python says, what C says.
+_EXCEPTIONS = (
+    # A caller of C has no NumPy.
+    (re.compile(r": convert it with \.astype\(numpy\.(\w+)\)$"), r": convert it to \1"),
+)
 # No run takes more: a damaged graph may ask for an axis of 2**62.
 _MOST_ELEMENTS = 200_000
 
@@ -29,9 +32,10 @@ def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
     try:
         return "", call()
     except (LstmEdgeError, MemoryError) as error:
-        return next(kind.__name__ for kind in type(error).__mro__ if kind in ERRORS.values()), _ADVICE.sub(
-            "", str(error)
-        )
+        sentence = str(error)
+        for pattern, replacement in _EXCEPTIONS:
+            sentence = pattern.sub(replacement, sentence)
+        return next(kind.__name__ for kind in type(error).__mro__ if kind in ERRORS.values()), sentence
 
 
 def compare_file(library: Library, data: bytes, *, kernels: str = "auto") -> Iterator[str]:

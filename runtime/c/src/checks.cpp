@@ -85,8 +85,8 @@ std::vector<View> name_inputs(const Contract& contract, const std::vector<View>&
 
 void check_array(const TensorSpec& spec, const View& view) {
   if (dtype_name(view.dtype) == spec.dtype) return;
-  fail(LSTM_EDGE_INPUT,
-       "input " + repr(spec.name) + " has dtype " + dtype_name(view.dtype) + ", expected " + spec.dtype);
+  fail(LSTM_EDGE_INPUT, "input " + repr(spec.name) + " has dtype " + dtype_name(view.dtype) + ", expected " +
+                            spec.dtype + ": convert it to " + spec.dtype);
 }
 
 AxisSizes check_shapes(const std::vector<TensorSpec>& specs, const std::vector<View>& views) {
