@@ -2,7 +2,8 @@
 
 Each command of ``lstm-edge`` is a function of the same name with the same options, and returns a report (``data check``
 is ``check_data``): ``export``, ``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``,
-``train`` and ``select``. Names are loaded on first use: importing this package imports neither torch nor onnxruntime.
+``train``, ``select``, ``keygen`` and ``sign``. Names are loaded on first use: importing this package imports neither
+torch nor onnxruntime.
 """
 
 import importlib
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lstm_edge.commands.select import select
     from lstm_edge.commands.train import train
     from lstm_edge.commands.validate import validate
+    from lstm_edge.fleet.keys import keygen
+    from lstm_edge.fleet.signing import sign
     from lstm_edge.front_ends import front_end
     from lstm_edge.layers import LSTM
     from lstm_edge.recurrent import Recurrent
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
         ParityError,
         ProviderError,
         QuantizationError,
+        SignatureError,
         StreamingError,
     )
     from lstm_edge_runtime.selftest import self_test
@@ -77,6 +81,7 @@ __all__ = [
     "SequenceForecaster",
     "SequenceTagger",
     "Session",
+    "SignatureError",
     "State",
     "Stream",
     "StreamingError",
@@ -89,10 +94,12 @@ __all__ = [
     "export",
     "front_end",
     "inspect",
+    "keygen",
     "quantize",
     "run",
     "select",
     "self_test",
+    "sign",
     "train",
     "train_classifier",
     "train_forecaster",
@@ -115,7 +122,9 @@ _HOME = {
     "State": "lstm_edge_runtime.state",
     "Stream": "lstm_edge_runtime.stream",
     "front_end": "lstm_edge.front_ends",
+    "keygen": "lstm_edge.fleet.keys",
     "self_test": "lstm_edge_runtime.selftest",
+    "sign": "lstm_edge.fleet.signing",
     **{name: f"lstm_edge.commands.{name}" for name in _COMMANDS},
     "check_data": "lstm_edge.commands.data",
     **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge.commands.device"),

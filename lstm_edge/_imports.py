@@ -37,6 +37,7 @@ EXTRA_OF = {
     "tokenizers": "text",
     "pyarrow": "parquet",
     "soundfile": "audio",
+    "cryptography": "sign",
 }
 
 

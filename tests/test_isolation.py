@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "tests" / "device" / "models" / "tagger.onnx"
 
 # What a device does not have. typer is a dependency of the command line, not of the runtime.
-NOT_ON_THE_DEVICE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "typer", "rich")
+# cryptography is loaded only to verify a signature.
+NOT_ON_THE_DEVICE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "typer", "rich", "cryptography")
 HEAVY = ("numpy", "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "safetensors")
 
 USE_THE_RUNTIME = f"""
@@ -36,6 +37,7 @@ WITHOUT_TORCH = (
     "lstm_edge.commands.quantize",
     "lstm_edge.commands.run",
     "lstm_edge.commands.validate",
+    "lstm_edge.fleet",
     "lstm_edge.precision_search",
     "lstm_edge.validation",
     "lstm_edge_exporters.adopt",

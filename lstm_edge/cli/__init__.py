@@ -11,7 +11,21 @@ from lstm_edge.cli._frame import CommandGroup, print_error
 __all__ = ["app", "main"]
 
 # Order in `lstm-edge --help`: a model's path from training to the device.
-COMMANDS = ("data", "train", "select", "export", "adopt", "quantize", "validate", "inspect", "check", "run", "bench")
+COMMANDS = (
+    "data",
+    "train",
+    "select",
+    "export",
+    "adopt",
+    "quantize",
+    "validate",
+    "inspect",
+    "check",
+    "run",
+    "bench",
+    "keygen",
+    "sign",
+)
 
 
 class _Commands(CommandGroup):

@@ -20,11 +20,15 @@ __all__ = [
     "Labels",
     "MaxDrop",
     "MetricName",
+    "MinimumVersion",
     "MissingName",
     "MissingRule",
     "Model",
     "ModelTask",
     "Provider",
+    "RequireClock",
+    "Signature",
+    "SignedName",
     "StatePairs",
     "StepEvery",
     "Targets",
@@ -33,6 +37,7 @@ __all__ = [
     "TaskOfModel",
     "Threads",
     "TimeAxis",
+    "TrustedKeys",
     "arguments",
 ]
 
@@ -169,6 +174,36 @@ StatePairs = Annotated[
     list[str] | None,
     typer.Option(
         "--state", metavar="IN=OUT", help="Declare input IN as the state that output OUT returns. Repeatable."
+    ),
+]
+TRUST = "Signature (docs/signing.md)"
+TrustedKeys = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trusted-key",
+        metavar="K.pub",
+        rich_help_panel=TRUST,
+        help="Refuse the file unless this public key signed it. Repeatable: any of them.",
+    ),
+]
+Signature = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", rich_help_panel=TRUST, help="Signature file. By default MODEL.onnx.sig."),
+]
+SignedName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=TRUST, help="Name of the model that the signature must give."),
+]
+MinimumVersion = Annotated[
+    str | None,
+    typer.Option(metavar="VERSION", rich_help_panel=TRUST, help="Refuse a file that is signed as an older version."),
+]
+RequireClock = Annotated[
+    bool,
+    typer.Option(
+        "--require-clock",
+        rich_help_panel=TRUST,
+        help="Refuse a signature that expires if the clock is evidently not set. By default a note says so.",
     ),
 ]
 Threads = Annotated[int, typer.Option(help="Number of compute threads.", min=1)]

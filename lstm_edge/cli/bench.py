@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from lstm_edge.cli._arguments import Command
-from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
+from lstm_edge.cli._options import (
+    AsJson,
+    BatchSize,
+    Kernels,
+    MinimumVersion,
+    Model,
+    Provider,
+    RequireClock,
+    Signature,
+    SignedName,
+    Threads,
+    TrustedKeys,
+)
 from lstm_edge.cli._renamed import with_old_names
 
 if TYPE_CHECKING:
@@ -30,6 +42,11 @@ def bench(
     provider: Provider = "cpu",
     threads: Threads = 1,
     kernels: Kernels = "auto",
+    trusted_keys: TrustedKeys = None,
+    signature: Signature = None,
+    signed_name: SignedName = None,
+    minimum_version: MinimumVersion = None,
+    require_clock: RequireClock = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on this device: a streaming step, a whole sequence, load time and memory.
@@ -63,6 +80,11 @@ def bench(
         time_steps=time_steps,
         steps=steps,
         repeats=repeats,
+        trusted_keys=trusted_keys,
+        signature=signature,
+        signed_name=signed_name,
+        minimum_version=minimum_version,
+        require_clock=require_clock,
         progress=say,
     )
     if as_json:

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from lstm_edge.cli._arguments import Command
-from lstm_edge.cli._options import AsJson, Kernels, Model, Provider, Threads
+from lstm_edge.cli._options import (
+    AsJson,
+    Kernels,
+    MinimumVersion,
+    Model,
+    Provider,
+    RequireClock,
+    Signature,
+    SignedName,
+    Threads,
+    TrustedKeys,
+)
 
 if TYPE_CHECKING:
     from lstm_edge_runtime.library import KernelChoice
@@ -25,27 +36,48 @@ def check(
     provider: Provider = "cpu",
     threads: Threads = 1,
     kernels: Kernels = "auto",
+    trusted_keys: TrustedKeys = None,
+    signature: Signature = None,
+    signed_name: SignedName = None,
+    minimum_version: MinimumVersion = None,
+    require_clock: RequireClock = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the file's golden vectors on this device and compare the outputs with the stored ones.
 
-    Exit code 1: the worst difference is over the file's tolerance, or the file is damaged. Exit code 2: the file cannot
-    be read, or has no golden vectors.
+    With --trusted-key the file is refused before it is parsed, unless one of the keys signed it.
+
+    Exit code 1: the worst difference is over the file's tolerance, the file is damaged, or its signature is refused.
+    Exit code 2: the file cannot be read, or has no golden vectors.
 
     For example:
 
         lstm-edge check model.onnx
 
         lstm-edge check model.onnx --json
+
+        lstm-edge check model.onnx --trusted-key fleet.pub --minimum-version 1.4
     """
     from lstm_edge.cli._frame import print_json
     from lstm_edge.commands.device import check as run
 
-    report = run(model, provider=provider, threads=threads, kernels=cast("KernelChoice", kernels))
+    report = run(
+        model,
+        provider=provider,
+        threads=threads,
+        kernels=cast("KernelChoice", kernels),
+        trusted_keys=trusted_keys,
+        signature=signature,
+        signed_name=signed_name,
+        minimum_version=minimum_version,
+        require_clock=require_clock,
+    )
     if as_json:
         print_json(report.to_json())
     else:
         print_report(report.test, report.notes)
+        if report.signature is not None:
+            typer.echo(report.signature.sentence())
     report.check()
 
 

@@ -11,7 +11,19 @@ import typer
 
 from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._frame import print_json, printable, progress
-from lstm_edge.cli._options import AsJson, BatchSize, Kernels, Model, Provider, Threads
+from lstm_edge.cli._options import (
+    AsJson,
+    BatchSize,
+    Kernels,
+    MinimumVersion,
+    Model,
+    Provider,
+    RequireClock,
+    Signature,
+    SignedName,
+    Threads,
+    TrustedKeys,
+)
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli._service import Stopped, stoppable
 
@@ -83,6 +95,11 @@ def run(
     provider: Provider = "cpu",
     threads: Threads = 1,
     kernels: Kernels = "auto",
+    trusted_keys: TrustedKeys = None,
+    signature: Signature = None,
+    signed_name: SignedName = None,
+    minimum_version: MinimumVersion = None,
+    require_clock: RequireClock = False,
 ) -> None:
     """Run a model on an array file or a stream of JSON lines, or generate or score text with a language model.
 
@@ -135,6 +152,11 @@ def run(
         "provider": provider,
         "threads": threads,
         "kernels": kernels,
+        "trusted_keys": trusted_keys,
+        "signature": signature,
+        "signed_name": signed_name,
+        "minimum_version": minimum_version,
+        "require_clock": require_clock,
     }
     table = _Scores(as_json=as_json)
     try:

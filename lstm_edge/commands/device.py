@@ -1,7 +1,7 @@
 """``lstm-edge inspect``, ``check`` and ``bench``, which also run on a device: numpy and onnxruntime only."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.selftest import SelfTestReport, self_test
 from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.signature import Signed
 from lstm_edge_runtime.survival import check_survives
 
 __all__ = ["CheckReport", "InspectReport", "bench", "check", "describe", "inspect"]
@@ -70,11 +71,12 @@ class InspectReport:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """The self-test of a file on this device, and the session's notes about the file."""
+    """The self-test of a file on this device, the session's notes about the file, and what a trusted key signed."""
 
     path: str
     test: SelfTestReport
     notes: tuple[str, ...]
+    signature: Signed | None = None
 
     @property
     def passed(self) -> bool:
@@ -82,8 +84,9 @@ class CheckReport:
         return self.test.passed
 
     def to_json(self) -> dict[str, Any]:
-        """Return the self-test's report as JSON values."""
-        return self.test.to_json()
+        """Return the self-test's report as JSON values, with ``signature`` if one was checked."""
+        values = self.test.to_json()
+        return values if self.signature is None else values | {"signature": self.signature.to_json()}
 
     def check(self) -> None:
         """Raise when the self-test did not pass.
@@ -158,7 +161,18 @@ def describe(session: Session, *, path: str = "") -> InspectReport:
     return InspectReport(path=path, **values)
 
 
-def check(model: AnyPath, *, provider: str = "cpu", threads: int = 1, kernels: KernelChoice = "auto") -> CheckReport:
+def check(
+    model: AnyPath,
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    kernels: KernelChoice = "auto",
+    trusted_keys: Sequence[AnyPath] | None = None,
+    signature: AnyPath | None = None,
+    signed_name: str | None = None,
+    minimum_version: str | None = None,
+    require_clock: bool = False,
+) -> CheckReport:
     """Run a file's golden vectors on this device; implements ``lstm-edge check``. The report's ``check()`` raises.
 
     Args:
@@ -166,14 +180,32 @@ def check(model: AnyPath, *, provider: str = "cpu", threads: int = 1, kernels: K
         provider: ``"cpu"`` or ``"cuda"``.
         threads: threads that compute.
         kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
+        trusted_keys: public keys, one of which must have signed the file; None: no signature is checked.
+        signature: the signature file; None: the model's path with ``.sig`` behind it.
+        signed_name: the name that the signature must give; None: any.
+        minimum_version: the smallest version that is accepted, such as ``"1.4.2"``; None: any.
+        require_clock: refuse a signature that expires if the device's clock is evidently not set.
 
     Raises:
+        SignatureError: no trusted key signed the file, or a rule refuses it; no byte of the file was parsed.
         ArtifactError, IntegrityError, CardError: the file cannot be read, is damaged, or carries no golden vectors.
         ProviderError: the provider is unknown or not available, or the kernels are required and missing.
         InputError: ``threads`` is not a positive integer.
     """
-    session = Session(model, provider=provider, threads=threads, kernels=kernels)
-    return CheckReport(path=os.fspath(model), test=self_test(session), notes=tuple(session.notes))
+    session = Session(
+        model,
+        provider=provider,
+        threads=threads,
+        kernels=kernels,
+        trusted_keys=trusted_keys,
+        signature=signature,
+        signed_name=signed_name,
+        minimum_version=minimum_version,
+        require_clock=require_clock,
+    )
+    return CheckReport(
+        path=os.fspath(model), test=self_test(session), notes=tuple(session.notes), signature=session.signature
+    )
 
 
 def bench(
@@ -186,6 +218,11 @@ def bench(
     provider: str = "cpu",
     threads: int = 1,
     kernels: KernelChoice = "auto",
+    trusted_keys: Sequence[AnyPath] | None = None,
+    signature: AnyPath | None = None,
+    signed_name: str | None = None,
+    minimum_version: str | None = None,
+    require_clock: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> BenchReport:
     """Measure a file on this device: a streaming step, a sequence, load time, memory; implements ``lstm-edge bench``.
@@ -199,6 +236,11 @@ def bench(
         provider: ``"cpu"`` or ``"cuda"``.
         threads: threads that compute.
         kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
+        trusted_keys: public keys, one of which must have signed the file; None: no signature is checked.
+        signature: the signature file; None: the model's path with ``.sig`` behind it.
+        signed_name: the name that the signature must give; None: any.
+        minimum_version: the smallest version that is accepted, such as ``"1.4.2"``; None: any.
+        require_clock: refuse a signature that expires if the device's clock is evidently not set.
         progress: called with one line for each step of the work.
 
     Returns:
@@ -208,6 +250,7 @@ def bench(
     Raises:
         InputError: a number is not a positive integer, or the model rejects inputs made from its own description.
         ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened with these options.
+        SignatureError: no trusted key signed the file, or a rule refuses it.
     """
     return measure(
         model,
@@ -218,5 +261,10 @@ def bench(
         time_steps=time_steps,
         steps=steps,
         repeats=repeats,
+        trusted_keys=trusted_keys,
+        signature=signature,
+        signed_name=signed_name,
+        minimum_version=minimum_version,
+        require_clock=require_clock,
         progress=progress,
     )

@@ -127,6 +127,11 @@ def run(
     provider: str = "cpu",
     threads: int = 1,
     kernels: KernelChoice = "auto",
+    trusted_keys: Sequence[AnyPath] | None = None,
+    signature: AnyPath | None = None,
+    signed_name: str | None = None,
+    minimum_version: str | None = None,
+    require_clock: bool = False,
     on_line: Say | None = None,
     on_text: Say | None = None,
     on_score: Callable[[TokenScore, Vocabulary], None] | None = None,
@@ -162,6 +167,11 @@ def run(
         provider: ``"cpu"`` or ``"cuda"``.
         threads: threads that compute.
         kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
+        trusted_keys: public keys, one of which must have signed the file; None: no signature is checked.
+        signature: the signature file; None: the model's path with ``.sig`` behind it.
+        signed_name: the name that the signature must give; None: any.
+        minimum_version: the smallest version that is accepted, such as ``"1.4.2"``; None: any.
+        require_clock: refuse a signature that expires if the device's clock is evidently not set.
         on_line: called with each answer of the stream, a line of JSON.
         on_text: called with each piece of generated text.
         on_score: called with each token's score and the vocabulary.
@@ -176,6 +186,7 @@ def run(
         DataError: the text cannot be read.
         StreamingError: the model cannot be streamed.
         ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened with these options.
+        SignatureError: no trusted key signed the file, or a rule refuses it.
         OutputError: a file cannot be written.
     """
     modes = {"INPUT": inputs, "--stream": stream, "--prompt": prompt, "--score": score}
@@ -189,7 +200,19 @@ def run(
         raise InputError("--show-labels requires --stream or an array input")
     _check_options(modes, given, arrays)
     how = Drawing(**given) if prompt is not None else None
-    session = Session(model, provider=provider, threads=threads, kernels=kernels)
+    session = Session(
+        model,
+        provider=provider,
+        threads=threads,
+        kernels=kernels,
+        trusted_keys=trusted_keys,
+        signature=signature,
+        signed_name=signed_name,
+        minimum_version=minimum_version,
+        require_clock=require_clock,
+    )
+    if progress is not None and session.signature is not None and session.signature.note:
+        progress(session.signature.note)
     if show_labels:
         check_has_labels(session)
     if prompt is not None and how is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ParityError,
         ProviderError,
         QuantizationError,
+        SignatureError,
         StreamingError,
     )
     from lstm_edge_runtime.pool import Answers, Pool
@@ -51,6 +52,7 @@ __all__ = [
     "QuantizationError",
     "SelfTestReport",
     "Session",
+    "SignatureError",
     "State",
     "Stream",
     "StreamingError",

@@ -9,13 +9,14 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.bench_report import BenchReport, Opening, Timing
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.device_facts import condition, device
@@ -46,6 +47,11 @@ def bench(
     time_steps: int = 100,
     steps: int = 1000,
     repeats: int = 50,
+    trusted_keys: Sequence[str | os.PathLike[str]] | None = None,
+    signature: str | os.PathLike[str] | None = None,
+    signed_name: str | None = None,
+    minimum_version: str | None = None,
+    require_clock: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> BenchReport:
     """Measure a model file on this device.
@@ -59,11 +65,17 @@ def bench(
         time_steps: length of the sequences; for a file with a front end at least one frame of it.
         steps: timed calls of ``Stream.push``.
         repeats: timed calls of ``Session.run`` on a sequence.
+        trusted_keys: public keys, one of which must have signed the file; as for ``Session``.
+        signature: the signature file, as for ``Session``.
+        signed_name: the name that the signature must give.
+        minimum_version: the smallest version that is accepted.
+        require_clock: refuse a signature that expires if the device's clock is evidently not set.
         progress: called with a sentence before each measurement.
 
     Raises:
         InputError: a number is not a positive integer, or the model refuses inputs made from its description.
         ArtifactError, ProviderError: the file cannot be opened with these options.
+        SignatureError: no trusted key signed the file, or a rule refuses it.
     """
     numbers = {"batch_size": batch_size, "time_steps": time_steps, "steps": steps, "repeats": repeats}
     for name, value in numbers.items():
@@ -73,8 +85,19 @@ def bench(
     before = condition()
     say("opening the file in a fresh process")
     options = {"provider": provider, "threads": threads, "kernels": kernels}
-    session = Session(path, provider=provider, threads=threads, kernels=kernels)
-    opening = _measure_opening(path, options)
+    session = Session(
+        path,
+        provider=provider,
+        threads=threads,
+        kernels=kernels,
+        trusted_keys=trusted_keys,
+        signature=signature,
+        signed_name=signed_name,
+        minimum_version=minimum_version,
+        require_clock=require_clock,
+    )
+    signed = "" if session.signature is None else session.signature.statement.sha256
+    opening = _measure_opening(path, options, signed)
     streamable = session.card is not None and session.card.streaming.verdict != "none"
     step, frames = None, 1
     if streamable:
@@ -89,7 +112,7 @@ def bench(
         sequence = _time_sequences(session, batch_size, time_steps, repeats)
     return BenchReport(
         model=os.path.basename(os.fsdecode(path)),
-        sha256=_digest(path),
+        sha256=signed or _digest(path),
         size_bytes=session.size_bytes,
         onnxruntime=onnxruntime.__version__,
         provider=provider,
@@ -228,10 +251,13 @@ def _without_time(specs: tuple[TensorSpec, ...], feeds: Feeds) -> Feeds:
     }
 
 
-def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> Opening:
-    """Open and run the file in a fresh process, because this process already holds memory."""
+def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any], signed: str) -> Opening:
+    """Open and run the file in a fresh process, because this process already holds memory.
+
+    ``signed`` is the SHA-256 of the file that was signed, or an empty text.
+    """
     code = "import sys; from lstm_edge_runtime.bench import _report_opening; _report_opening(*sys.argv[1:])"
-    command = python_command(code, os.fsdecode(path), json.dumps(options))
+    command = python_command(code, os.fsdecode(path), json.dumps(options), signed)
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own code
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
@@ -239,11 +265,17 @@ def _measure_opening(path: str | os.PathLike[str], options: dict[str, Any]) -> O
     return Opening(**json.loads(result.stdout.splitlines()[-1]))
 
 
-def _report_opening(model: str, options: str) -> None:
-    """Print an Opening as JSON; runs in the fresh process after the imports. ``options``: Session options as JSON."""
+def _report_opening(model: str, options: str, signed: str) -> None:
+    """Print an Opening as JSON; runs in the fresh process after the imports.
+
+    Args:
+        model: path of the file.
+        options: Session options as JSON.
+        signed: SHA-256 of the file whose signature was verified, or an empty text. This process opens no other.
+    """
     before = _memory()
     start = time.perf_counter()
-    session = Session(model, **json.loads(options))
+    session = Session(_unchanged(model, signed) if signed else model, **json.loads(options))
     load_ms = (time.perf_counter() - start) * 1e3
     # A convolution without padding needs as many steps as it sees.
     session.run(next(_random_inputs(session, 1, _fewest(session))))
@@ -251,6 +283,14 @@ def _report_opening(model: str, options: str) -> None:
     resident = None if before is None or after is None else after[0] - before[0]
     peak = None if before is None or after is None else after[1] - before[0]
     print(json.dumps({"load_ms": load_ms, "resident_bytes": resident, "peak_bytes": peak}))
+
+
+def _unchanged(model: str, signed: str) -> bytes:
+    """Read the file again, and refuse other bytes than those whose signature was verified."""
+    data = read_model_bytes(model)
+    if hashlib.sha256(data).hexdigest() != signed:
+        raise ArtifactError("the file changed after its signature was verified")
+    return data
 
 
 def _memory() -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ __all__ = [
     "ParityError",
     "ProviderError",
     "QuantizationError",
+    "SignatureError",
     "StreamingError",
     "first_line",
 ]
@@ -38,6 +39,22 @@ class IntegrityError(ArtifactError):
     """The bytes of a file do not agree with its integrity trailer."""
 
     exit_code = 1
+
+
+class SignatureError(ArtifactError):
+    """A file has no signature that the trusted keys and the rules for it accept.
+
+    Attributes:
+        rule: the rule that refused the file: ``"missing"`` (there is no signature), ``"malformed"``, ``"key"`` (not a
+            trusted key), ``"signature"`` (not one of that key), ``"file"`` (the file was altered), ``"name"``,
+            ``"version"``, ``"expired"`` or ``"clock"`` (the device's clock is not set, and a set one is required).
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, rule: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class CardError(ArtifactError):

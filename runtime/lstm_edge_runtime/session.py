@@ -10,7 +10,7 @@ import onnxruntime
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_KEY, check_integrity, read_model_bytes
 from lstm_edge_runtime.calls import PreparedCalls
-from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card, version_numbers
+from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, ModelCard, StateSpec, TensorSpec, parse_card
 from lstm_edge_runtime.checks import check_array, check_finite, check_frame, check_lengths, check_shapes, name_inputs
 from lstm_edge_runtime.column_sums import check_column_sums
 from lstm_edge_runtime.contract import read_contract
@@ -21,30 +21,15 @@ from lstm_edge_runtime.heap import give_back_heap
 from lstm_edge_runtime.library import KernelChoice, choose_library
 from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.pool import Pool
-from lstm_edge_runtime.providers import (
-    PROVIDERS,
-    RUNTIME_ERRORS,
-    NodePlacement,
-    measure_placement,
-    open_session,
-)
+from lstm_edge_runtime.providers import RUNTIME_ERRORS, NodePlacement, measure_placement, open_session
+from lstm_edge_runtime.session_notes import collect_notes
+from lstm_edge_runtime.signature import Signed, check_signature, read_trust
 from lstm_edge_runtime.sparse_index import check_sparse_matrices
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import blocked_after, is_one_to_one
 from lstm_edge_runtime.stream import Stream
 
 __all__ = ["Session"]
-
-
-UNVERIFIED = "unverified: the file has no integrity trailer, a damaged weight would go unnoticed"
-NO_CARD = (
-    "no model card: inputs and outputs are read from the graph; states, lengths, the batch and time axes and "
-    "whether it can be streamed are unknown"
-)
-FOLDED = (
-    "without the fused kernels onnxruntime folds int8 weights back to float32 in memory: "
-    "int8 saves disk and transfer, not RAM or time"
-)
 
 
 class Session:
@@ -64,6 +49,7 @@ class Session:
             ``"avx512vnni"``; None if their function bodies run, or if the file has no such operator.
         operators: number of calls of ``lstm_edge`` operators.
         verified: True if the file's bytes agree with its integrity trailer; False if the file has none.
+        signature: what a trusted key signed about the file; None if no trusted keys were given.
         notes: sentences about facts that could not be verified or inferred.
         size_bytes: size of the file.
         placement: where each node ran; None on the CPU.
@@ -83,6 +69,7 @@ class Session:
     kernels: str | None
     operators: int
     verified: bool
+    signature: Signed | None
     notes: tuple[str, ...]
     size_bytes: int
     placement: tuple[NodePlacement, ...] | None
@@ -96,6 +83,11 @@ class Session:
         threads: int = 1,
         strict: bool = False,
         kernels: KernelChoice = "auto",
+        trusted_keys: Sequence[str | os.PathLike[str]] | None = None,
+        signature: str | os.PathLike[str] | bytes | None = None,
+        signed_name: str | None = None,
+        minimum_version: str | None = None,
+        require_clock: bool = False,
     ) -> None:
         """Open a model.
 
@@ -107,17 +99,37 @@ class Session:
             kernels: ``"auto"`` runs the file's ``lstm_edge`` operators with the fused kernels if these were built and
                 the provider is the CPU. ``"required"`` raises an error if the kernels are not available. ``"off"``
                 runs the function bodies.
+            trusted_keys: paths of Ed25519 public keys (docs/signing.md). The file is refused before a byte of it is
+                parsed, unless one of them signed it; None: no signature is checked.
+            signature: the signature file, or its bytes; None: the path of the file with ``.sig`` behind it.
+            signed_name: the name that the signature must give; None: any.
+            minimum_version: the smallest version that is accepted, such as ``"1.4.2"``; None: any.
+            require_clock: refuse a signature that expires if the device's clock is evidently not set; otherwise the
+                file is opened, and ``notes`` say that the expiry was not checked.
 
         Raises:
+            SignatureError: the file is not signed, or the signature, the keys or a rule refuse it.
+            MissingExtraError: a signature must be checked, and the package ``cryptography`` is not installed.
             IntegrityError: the bytes do not agree with the integrity trailer.
             ArtifactError: the file does not exist, onnxruntime cannot read it, its weights are in another file, or a
                 column sum of an int8 matrix is larger than the operators allow.
             CardError: the card is damaged, has an unknown version, or contradicts the graph.
             ProviderError: the provider is unknown or not available, or required kernels are not available.
-            InputError: ``threads`` or ``kernels`` is not a valid value.
+            InputError: ``threads``, ``kernels`` or a rule for signatures is not a valid value, or a key cannot be read.
         """
+        trust = read_trust(
+            trusted_keys,
+            signature=signature,
+            signed_name=signed_name,
+            minimum_version=minimum_version,
+            require_clock=require_clock,
+        )
+        # The bytes that are verified are the bytes that are opened: the file is read once.
+        data = source if isinstance(source, bytes) else read_model_bytes(source)
+        self.signature = (
+            None if trust is None else check_signature(data, trust, None if isinstance(source, bytes) else source)
+        )
         try:
-            data = source if isinstance(source, bytes) else read_model_bytes(source)
             self._open(data, provider=provider, threads=threads, strict=strict, kernels=kernels)
         except ArtifactError as error:
             path = "" if isinstance(source, bytes) else os.fspath(source)
@@ -178,32 +190,13 @@ class Session:
         self.placement = None
         if provider != "cpu":
             self.placement = measure_placement(data, self._example_feeds(), provider=provider, threads=threads)
-        self.notes = tuple(self._collect_notes())
+        self.notes = collect_notes(self, self._why_bodies)
 
     def _metadata(self) -> dict[str, str]:
         try:
             return dict(self.onnxruntime_session.get_modelmeta().custom_metadata_map)
         except UnicodeDecodeError as error:
             raise ArtifactError(f"the file's metadata is not UTF-8 text ({error.reason}): make it again") from error
-
-    def _collect_notes(self) -> list[str]:
-        notes = [] if self.verified else [UNVERIFIED]
-        if self.card is None:
-            notes.append(NO_CARD)
-        elif version_numbers(self.card.minimum_onnxruntime) > version_numbers(onnxruntime.__version__):
-            notes.append(
-                f"the model was made for onnxruntime {self.card.minimum_onnxruntime} or later, "
-                f"this is {onnxruntime.__version__}: update onnxruntime"
-            )
-        if self._why_bodies and self.provider == "cpu":
-            notes.append(f"function bodies run in place of kernels: {self._why_bodies}")
-        if self.card is not None and self.card.quantization is not None and self.kernels is None:
-            notes.append(FOLDED)
-        on_cpu = [p for p in self.placement or () if p.provider == PROVIDERS["cpu"]]
-        if on_cpu:
-            names = ", ".join(f"{p.node} ({p.operator})" for p in on_cpu)
-            notes.append(f"onnxruntime put {len(on_cpu)} nodes on the CPU under {self.provider}: {names}")
-        return notes
 
     def _example_feeds(self) -> dict[str, Array]:
         """Return zeros of two time steps, or of as many as the model needs, to find out where the nodes run."""

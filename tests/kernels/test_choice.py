@@ -18,7 +18,8 @@ from lstm_edge_runtime.function_check import called_operators
 from lstm_edge_runtime.library import choose_library, find_library
 from lstm_edge_runtime.providers import measure_placement
 from lstm_edge_runtime.selftest import self_test
-from lstm_edge_runtime.session import FOLDED, Session
+from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.session_notes import FOLDED
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "tests" / "device" / "models"

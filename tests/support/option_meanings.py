@@ -1,11 +1,13 @@
 """What each option of the command line means: one row a name, the same meaning in every command that has it."""
 
+from support.fleet_option_meanings import FLEET_MEANINGS
 from support.training_option_meanings import LOGITS, SEQUENCES, TRAIN, TRAINING_MEANINGS, Row
 
 __all__ = ["MEANINGS"]
 
 MEANINGS = {
     **TRAINING_MEANINGS,
+    **FLEET_MEANINGS,
     "--against": Row("path", "The reference that the candidate is compared with.", ("validate",)),
     "--allow-unquantized": Row(
         "flag",
@@ -129,6 +131,8 @@ MEANINGS = {
             "check",
             "run",
             "bench",
+            "keygen",
+            "sign",
             *TRAIN,
         ),
     ),
@@ -206,6 +210,7 @@ MEANINGS = {
             "adopt",
             "quantize",
             "run",
+            "sign",
             *TRAIN,
         ),
     ),

@@ -70,7 +70,7 @@ def test_no_meaning_has_two_names():
 def test_a_name_without_its_dashes_is_the_parameters_own():
     # What the same option is called from Python; a repeated option is a list there, and a keyword cannot be a name.
     others = {"--json": "as_json", "--from": "start"}
-    others |= {"--input": "inputs", "--output-name": "output_names", "--part": "parts"}
+    others |= {"--input": "inputs", "--output-name": "output_names", "--part": "parts", "--trusted-key": "trusted_keys"}
     for words, command in commands():
         for option in command.params:
             if option.param_type_name == "option" and not option.hidden:

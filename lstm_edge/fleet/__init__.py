@@ -1,0 +1,1 @@
+"""From one file to a fleet of devices: keys and signatures."""
