@@ -20,7 +20,7 @@ CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
 $(VENV)/ready: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP_FLAGS) torch
-	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,report,postgresql,text,parquet,audio,sign]' $(TOOLS)
+	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,report,postgresql,text,parquet,audio,sign,model-signing]' $(TOOLS)
 	touch $@
 
 demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; print one table

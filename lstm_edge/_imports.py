@@ -38,6 +38,8 @@ EXTRA_OF = {
     "pyarrow": "parquet",
     "soundfile": "audio",
     "cryptography": "sign",
+    "model_signing": "model-signing",
+    "OpenSSL": "model-signing",
 }
 
 

@@ -13,6 +13,7 @@ WRITERS = {
     "runtime/c/generate.py": "the generated sources in a checkout, written again if they are not whole",
     "runtime/lstm_edge_runtime/kernels/build.py": "into a temporary folder; the library is linked aside and renamed",
     "lstm_edge/fleet/keys.py": "keys, which replace no file: O_EXCL, and the mode before the first byte",
+    "lstm_edge/fleet/openssf.py": "into a temporary folder",
     "lstm_edge/precision_search/journal.py": "a line a measurement, each with a checksum",
     "lstm_edge/precision_search/measure.py": "into a temporary folder",
     "lstm_edge/training/selection/candidates.py": "into a temporary folder",

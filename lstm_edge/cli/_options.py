@@ -28,6 +28,8 @@ __all__ = [
     "Provider",
     "RequireClock",
     "Signature",
+    "SignatureForm",
+    "SignatureName",
     "SignedName",
     "StatePairs",
     "StepEvery",
@@ -97,6 +99,13 @@ class MissingName(StrEnum):
     REFUSE = "refuse"
     FFILL = "ffill"
     DROP = "drop"
+
+
+class SignatureName(StrEnum):
+    """What `--format` takes."""
+
+    LSTM_EDGE = "lstm-edge"
+    MODEL_SIGNING = "model-signing"
 
 
 TaskOfModel = Annotated[ModelTask | None, typer.Option("--task", help="What the model is for, as its card says it.")]
@@ -189,6 +198,14 @@ TrustedKeys = Annotated[
 Signature = Annotated[
     Path | None,
     typer.Option(metavar="FILE", rich_help_panel=TRUST, help="Signature file. By default MODEL.onnx.sig."),
+]
+SignatureForm = Annotated[
+    SignatureName,
+    typer.Option(
+        "--format",
+        rich_help_panel=TRUST,
+        help="Format of the signature: lstm-edge (Ed25519), or a bundle of OpenSSF's model-signing (ECDSA).",
+    ),
 ]
 SignedName = Annotated[
     str | None,

@@ -13,6 +13,8 @@ from lstm_edge.cli._options import (
     Provider,
     RequireClock,
     Signature,
+    SignatureForm,
+    SignatureName,
     SignedName,
     Threads,
     TrustedKeys,
@@ -41,6 +43,7 @@ def check(
     signed_name: SignedName = None,
     minimum_version: MinimumVersion = None,
     require_clock: RequireClock = False,
+    format: SignatureForm = SignatureName.LSTM_EDGE,  # noqa: A002  # the option's name
     as_json: AsJson = False,
 ) -> None:
     """Run the file's golden vectors on this device and compare the outputs with the stored ones.
@@ -71,6 +74,7 @@ def check(
         signed_name=signed_name,
         minimum_version=minimum_version,
         require_clock=require_clock,
+        format=format.value,
     )
     if as_json:
         print_json(report.to_json())

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lstm_edge.cli._arguments import Command
-from lstm_edge.cli._options import AsJson
+from lstm_edge.cli._options import AsJson, SignatureForm, SignatureName
 
 __all__ = ["add_to"]
 
@@ -19,9 +19,10 @@ def add_to(app: typer.Typer) -> None:
 def keygen(
     key: Annotated[Path, typer.Argument(metavar="KEY", help="File to write the private key to; KEY.pub beside it.")],
     *,
+    format: SignatureForm = SignatureName.LSTM_EDGE,  # noqa: A002  # the option's name
     as_json: AsJson = False,
 ) -> None:
-    """Make a pair of Ed25519 keys: KEY, which signs and has the mode 0600, and KEY.pub, which devices trust.
+    """Make a pair of keys: KEY, which signs and has the mode 0600, and KEY.pub, which devices trust.
 
     Both are PEM files. Neither may exist yet. The private key is not encrypted: keep it where only you can read it.
 
@@ -34,7 +35,7 @@ def keygen(
     from lstm_edge.cli._frame import print_json, printable
     from lstm_edge.fleet.keys import keygen as make
 
-    report = make(key)
+    report = make(key, format=format.value)
     if as_json:
         print_json(report.to_json())
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lstm_edge.cli._arguments import Command
-from lstm_edge.cli._options import AsJson, Model
+from lstm_edge.cli._options import AsJson, Model, SignatureForm, SignatureName
 
 __all__ = ["add_to"]
 
@@ -21,7 +21,8 @@ def sign(
     *,
     key: Annotated[Path, typer.Option(metavar="KEY", help="Private key, a file that only its owner may read.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Signature file. By default MODEL.onnx.sig.")
+        Path | None,
+        typer.Option("-o", "--output", help="Signature file. By default MODEL.onnx.sig (.sigstore.json)."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the model that is signed: letters, digits and . _ + -")
@@ -35,6 +36,7 @@ def sign(
             metavar="TIME", help="End of the signature's validity: a day or time in UTC, or a span such as 90d or 12h."
         ),
     ] = None,
+    format: SignatureForm = SignatureName.LSTM_EDGE,  # noqa: A002  # the option's name
     as_json: AsJson = False,
 ) -> None:
     """Sign a model file: its digest, name, version and expiry, in a file beside it (docs/signing.md).
@@ -50,7 +52,7 @@ def sign(
     from lstm_edge.cli._frame import print_json, printable
     from lstm_edge.fleet.signing import sign as write
 
-    report = write(model, key=key, output=output, name=name, version=version, expires=expires)
+    report = write(model, key=key, output=output, name=name, version=version, expires=expires, format=format.value)
     if as_json:
         print_json(report.to_json())
     else:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lstm_edge.commands.checkpoint import CheckpointReport, inspect_checkpoint, is_checkpoint
 from lstm_edge_runtime._json import encode
@@ -20,6 +20,10 @@ from lstm_edge_runtime.selftest import SelfTestReport, self_test
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.signature import Signed
 from lstm_edge_runtime.survival import check_survives
+
+if TYPE_CHECKING:
+    from lstm_edge.fleet.keys import SignatureFormat
+    from lstm_edge.fleet.openssf import BundleSigned
 
 __all__ = ["CheckReport", "InspectReport", "bench", "check", "describe", "inspect"]
 
@@ -76,7 +80,7 @@ class CheckReport:
     path: str
     test: SelfTestReport
     notes: tuple[str, ...]
-    signature: Signed | None = None
+    signature: "Signed | BundleSigned | None" = None
 
     @property
     def passed(self) -> bool:
@@ -172,6 +176,7 @@ def check(
     signed_name: str | None = None,
     minimum_version: str | None = None,
     require_clock: bool = False,
+    format: "SignatureFormat" = "lstm-edge",  # noqa: A002  # the option's name
 ) -> CheckReport:
     """Run a file's golden vectors on this device; implements ``lstm-edge check``. The report's ``check()`` raises.
 
@@ -185,6 +190,8 @@ def check(
         signed_name: the name that the signature must give; None: any.
         minimum_version: the smallest version that is accepted, such as ``"1.4.2"``; None: any.
         require_clock: refuse a signature that expires if the device's clock is evidently not set.
+        format: of the signature: ``"lstm-edge"``, or ``"model-signing"`` for a bundle by an ECDSA key, which gives no
+            name, version or expiry.
 
     Raises:
         SignatureError: no trusted key signed the file, or a rule refuses it; no byte of the file was parsed.
@@ -192,8 +199,14 @@ def check(
         ProviderError: the provider is unknown or not available, or the kernels are required and missing.
         InputError: ``threads`` is not a positive integer.
     """
+    source: AnyPath | bytes = model
+    bundle = None
+    if format != "lstm-edge":
+        rules = (signed_name, minimum_version, require_clock or None)
+        source, bundle = _verified_by_bundle(model, format, signature, trusted_keys, rules)
+        trusted_keys = signature = None
     session = Session(
-        model,
+        source,
         provider=provider,
         threads=threads,
         kernels=kernels,
@@ -204,8 +217,31 @@ def check(
         require_clock=require_clock,
     )
     return CheckReport(
-        path=os.fspath(model), test=self_test(session), notes=tuple(session.notes), signature=session.signature
+        path=os.fspath(model),
+        test=self_test(session),
+        notes=tuple(session.notes),
+        signature=bundle or session.signature,
     )
+
+
+def _verified_by_bundle(
+    model: AnyPath,
+    format: str,  # noqa: A002  # the option's name
+    signature: AnyPath | None,
+    trusted_keys: Sequence[AnyPath] | None,
+    rules: tuple[Any, ...],
+) -> tuple[bytes, "BundleSigned"]:
+    """Read a file and verify its bundle; return its bytes and what the bundle says."""
+    from lstm_edge.fleet.keys import check_format
+    from lstm_edge.fleet.openssf import check_bundle
+
+    check_format(format)
+    options = ("--signed-name", "--minimum-version", "--require-clock")
+    given = next((option for option, value in zip(options, rules, strict=True) if value is not None), None)
+    if given is not None:
+        raise InputError(f"{given} requires --format lstm-edge: a bundle of model-signing has no place for it")
+    data = read_model_bytes(model)
+    return data, check_bundle(data, model, signature, trusted_keys or ())
 
 
 def bench(

@@ -5,28 +5,30 @@ dropped, not chained.
 """
 
 import contextlib
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lstm_edge._imports import extra_named
-from lstm_edge_runtime._ed25519 import PublicKey, parse_public_key
+from lstm_edge.fleet.openssf import make_bundle_key
+from lstm_edge.fleet.private_file import read_private_file
+from lstm_edge_runtime._ed25519 import PublicKey
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.reading import reason
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["KeyReport", "keygen", "public_key_of", "read_private_file", "read_private_key"]
+__all__ = ["KeyReport", "SignatureFormat", "check_format", "keygen", "public_key_of", "read_private_key"]
 
 AnyPath = str | os.PathLike[str]
+SignatureFormat = Literal["lstm-edge", "model-signing"]
 
 _PRIVATE_MODE = 0o600
 _PUBLIC_MODE = 0o644
-_OTHERS = 0o077
-_MOST_BYTES = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +44,26 @@ class KeyReport:
         return dict(vars(self))
 
 
-def keygen(key: AnyPath) -> KeyReport:
-    """Make a pair of Ed25519 keys; implements ``lstm-edge keygen``.
+def keygen(key: AnyPath, *, format: SignatureFormat = "lstm-edge") -> KeyReport:  # noqa: A002  # the option's name
+    """Make a pair of keys; implements ``lstm-edge keygen``.
 
     Both files are PEM, as openssl reads them: PKCS #8 and SubjectPublicKeyInfo.
 
     Args:
         key: the file to write the private key to, with mode 0600; the public key goes to the same path with ``.pub``
             behind it. Neither may exist yet, not even as a symbolic link.
+        format: of the signatures to make: ``"lstm-edge"`` (Ed25519) or ``"model-signing"`` (ECDSA on P-256).
 
     Raises:
+        InputError: the format is another one.
         OutputError: one of the files exists or cannot be written, or its file system does not keep the mode 0600.
         MissingExtraError: the package ``cryptography`` is not installed.
     """
     with extra_named("lstm-edge keygen"):
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    made = Ed25519PrivateKey.generate()
+    check_format(format)
+    made = Ed25519PrivateKey.generate() if format == "lstm-edge" else make_bundle_key()
     private = made.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -72,7 +77,18 @@ def keygen(key: AnyPath) -> KeyReport:
     except BaseException:
         os.unlink(path)
         raise
-    return KeyReport(private=path, public=beside, id=parse_public_key(public, beside).id)
+    der = made.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return KeyReport(private=path, public=beside, id=hashlib.sha256(der).hexdigest())
+
+
+def check_format(format: str) -> None:  # noqa: A002  # the option's name
+    """Refuse an unknown format of signatures.
+
+    Raises:
+        InputError: it is neither ``"lstm-edge"`` nor ``"model-signing"``.
+    """
+    if format not in get_args(SignatureFormat):
+        raise InputError(f"--format is {format!r}, expected one of {', '.join(get_args(SignatureFormat))}")
 
 
 def _write_new(path: str, data: bytes, mode: int) -> None:
@@ -125,37 +141,11 @@ def read_private_key(path: AnyPath) -> "Ed25519PrivateKey":
     except (ValueError, UnsupportedAlgorithm):
         raise InputError(f"{where}: expected one private key as PEM, as lstm-edge keygen writes it") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise InputError(f"{where}: this is not an Ed25519 private key; lstm-edge keygen makes one")
+        raise InputError(
+            f"{where}: this is not an Ed25519 private key; lstm-edge keygen makes one, and an ECDSA key signs with "
+            "--format model-signing"
+        )
     return key
-
-
-def read_private_file(path: AnyPath) -> bytes:
-    """Read a file that only its owner may read; the rights are those of the file behind a symbolic link.
-
-    Raises:
-        InputError: the file is missing or too large, others have rights on it, or it belongs to another user.
-    """
-    where = os.fsdecode(path)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where}: the private key cannot be read ({reason(error)})") from None
-    with open(descriptor, "rb") as file:
-        # Of the open file: its name may point to another one a moment later.
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{where}: this is not a file; give the path of a private key")
-        if found.st_mode & _OTHERS:
-            raise InputError(
-                f"{where}: others may use the private key: its mode is {stat.S_IMODE(found.st_mode):04o}, expected "
-                f"0600 (chmod 600 {where}); if others could read it, make another key"
-            )
-        if found.st_uid not in (os.geteuid(), 0):
-            raise InputError(f"{where}: the private key belongs to another user (number {found.st_uid})")
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise InputError(f"{where}: the file has more than {_MOST_BYTES:,} bytes; expected a private key")
-    return data
 
 
 def public_key_of(key: "Ed25519PrivateKey") -> PublicKey:

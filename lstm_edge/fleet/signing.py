@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lstm_edge.fleet.keys import public_key_of, read_private_key
+from lstm_edge.fleet.keys import SignatureFormat, check_format, public_key_of, read_private_key
+from lstm_edge.fleet.openssf import BUNDLE_ENDING, BundleSigned, make_bundle
 from lstm_edge_runtime.artifact import check_integrity, read_model_bytes
 from lstm_edge_runtime.errors import InputError, IntegrityError
 from lstm_edge_runtime.signature import Signed, signature_path
@@ -29,12 +30,12 @@ class SignReport:
     """A signature that was written: the file, and what it says."""
 
     output: str
-    signature: Signed
+    signature: Signed | BundleSigned
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         values = self.signature.to_json()
-        del values["expiry_checked"]
+        values.pop("expiry_checked", None)
         return {"output": self.output} | values
 
 
@@ -46,6 +47,7 @@ def sign(
     name: str | None = None,
     version: str | None = None,
     expires: str | None = None,
+    format: SignatureFormat = "lstm-edge",  # noqa: A002  # the option's name
 ) -> SignReport:
     """Sign a model file; implements ``lstm-edge sign``. An earlier signature is replaced.
 
@@ -57,24 +59,33 @@ def sign(
         version: one to four numbers with dots, such as ``"1.4.2"``; a device can require a smallest one.
         expires: the first moment at which the signature is not valid any more: a day or a time in UTC
             (``"2027-01-31"``, ``"2027-01-31T12:00:00Z"``), or a span from now (``"90d"``, ``"12h"``).
+        format: ``"lstm-edge"``, or ``"model-signing"``: a bundle of OpenSSF's package by an ECDSA key, in a file that
+            ends in ``.sigstore.json``. It has no place for a name, a version and an expiry.
 
     Returns:
         The file that was written and what it says.
 
     Raises:
-        InputError: the key cannot be used, or a name, version or time has another form; or the expiry is not in the
-            future.
+        InputError: the key cannot be used; a name, version or time has another form or is given for a bundle; or the
+            expiry is not in the future.
         ArtifactError, IntegrityError: the model cannot be read, or is damaged.
         OutputError: the signature cannot be written.
-        MissingExtraError: the package ``cryptography`` is not installed.
+        MissingExtraError: the package ``cryptography``, or for a bundle ``model-signing``, is not installed.
     """
+    check_format(format)
+    if format == "model-signing":
+        said = {"--name": name, "--version": version, "--expires": expires}
+        given = next((option for option, value in said.items() if value is not None), None)
+        if given is not None:
+            raise InputError(f"{given} requires --format lstm-edge: a bundle of model-signing has no place for it")
+        beside = f"{os.fsdecode(model)}{BUNDLE_ENDING}"
+        target = check_target(beside if output is None else output)
+        bundle, signed = make_bundle(_read_whole(model), os.path.basename(os.fsdecode(model)), key)
+        write_atomically(target, bundle)
+        return SignReport(output=os.fsdecode(target), signature=signed)
     target = check_target(signature_path(model) if output is None else output)
     private = read_private_key(key)
-    data = read_model_bytes(model)
-    try:
-        check_integrity(data)
-    except IntegrityError as error:
-        raise IntegrityError(f"{os.fsdecode(model)}: {error}") from error
+    data = _read_whole(model)
     now_s = int(time.time())
     statement = Statement(
         key=public_key_of(private).id,
@@ -88,6 +99,16 @@ def sign(
     message = encode_statement(statement)
     write_atomically(target, message + signature_line(private.sign(message)))
     return SignReport(output=os.fsdecode(target), signature=Signed(statement=statement, expiry_checked=True))
+
+
+def _read_whole(model: AnyPath) -> bytes:
+    """Read a model, and refuse a damaged one: nobody means to sign that."""
+    data = read_model_bytes(model)
+    try:
+        check_integrity(data)
+    except IntegrityError as error:
+        raise IntegrityError(f"{os.fsdecode(model)}: {error}") from error
+    return data
 
 
 def parse_expiry(text: str, now_s: int) -> int:

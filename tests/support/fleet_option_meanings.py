@@ -8,6 +8,7 @@ TRUSTING = ("check", "run", "bench")
 
 FLEET_MEANINGS = {
     "--expires": Row("text", "End of a signature's validity.", ("sign",)),
+    "--format": Row("choice", "Format of a signature.", ("keygen", "sign", "check")),
     "--key": Row("path", "Private key that signs.", ("sign",)),
     "--minimum-version": Row("text", "Smallest signed version that is accepted.", TRUSTING),
     "--name": Row("text", "Name of the model that is signed.", ("sign",)),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -277,6 +278,23 @@ def test_expiry_in_all_its_forms():
     assert signing.parse_expiry("2026-03-01T12:00:01Z", now) == now + 1
     with pytest.raises(InputError, match="not in the future"):
         signing.parse_expiry("2026-03-01T12:00:00Z", now)
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_code_of_the_document_work(folder):
+    document = (ROOT / "docs" / "signing.md").read_text(encoding="utf-8")
+    Path("m.onnx").rename("model.onnx")
+    first, by_hand = re.findall(r"```sh\n(.*?)```", document, re.DOTALL)
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": folders}
+    subprocess.run(["bash", "-euc", first], check=True, env=environment)
+    [code] = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    exec(code, {"__name__": "document"})
+    if not all(map(shutil.which, ("xxd", "openssl"))):
+        pytest.skip("no xxd or no openssl")
+    done = subprocess.run(["bash", "-euc", by_hand], check=True, env=environment, capture_output=True, text=True)
+    assert "Verified Successfully" in done.stdout
+    assert f"sha256: {done.stdout.split()[-2]}\n" in Path("message").read_text()
 
 
 MISSING = """
