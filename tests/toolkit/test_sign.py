@@ -294,7 +294,8 @@ def test_the_commands_and_the_code_of_the_document_work(folder):
         pytest.skip("no xxd or no openssl")
     done = subprocess.run(["bash", "-euc", by_hand], check=True, env=environment, capture_output=True, text=True)
     assert "Verified Successfully" in done.stdout
-    assert f"sha256: {done.stdout.split()[-2]}\n" in Path("message").read_text()
+    Path("model.onnx").write_bytes(b"another file")
+    assert subprocess.run(["bash", "-euc", by_hand], check=False, env=environment, capture_output=True).returncode == 1
 
 
 MISSING = """
