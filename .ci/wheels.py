@@ -5,28 +5,45 @@ Usage: python .ci/wheels.py OUTPUT [x86_64] [aarch64]
 
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+import elf
+
 ROOT = Path(__file__).resolve().parent.parent
 # Oldest supported glibc: the version of Debian 10, RHEL 8 and Raspberry Pi OS 10.
 GLIBC = (2, 28)
-# Machine -> e_machine in the header of an ELF file.
-ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
+TARGETS = ("x86_64", "aarch64")
 LIBRARY = "lstm_edge_runtime/kernels/liblstm_edge_kernels.so"
+C_LIBRARY = "lstm_edge_runtime/c/lib/liblstm_edge.so.1"
+PROGRAM = "lstm_edge_runtime/c/bin/lstm-edge-device"
+# Beside the compiled files: what CMake, pkg-config and a C or C++ compiler look for, and the licence of zlib.
+FILES = (
+    "lstm_edge_runtime/c/include/lstm_edge.h",
+    "lstm_edge_runtime/c/include/lstm_edge.hpp",
+    "lstm_edge_runtime/c/lib/cmake/lstm_edge/lstm_edge-config.cmake",
+    "lstm_edge_runtime/c/lib/cmake/lstm_edge/lstm_edge-config-version.cmake",
+    "lstm_edge_runtime/c/lib/cmake/lstm_edge/lstm_edge-targets.cmake",
+    "lstm_edge_runtime/c/lib/cmake/lstm_edge/lstm_edge-targets-release.cmake",
+    "lstm_edge_runtime/c/lib/pkgconfig/lstm_edge.pc",
+    "lstm_edge_runtime/c/share/doc/lstm_edge/LICENSE.zlib",
+)
 
 
 def build(machine: str, output: Path) -> Path:
     """Build the wheel for a machine with the build backend of this environment; return its path."""
     version = ".".join(map(str, GLIBC))
+    target = f"{machine}-linux-gnu.{version}"
     environment = os.environ | {
         "CXX": f"{sys.executable} -I -m ziglang c++",
         "LSTM_EDGE_KERNELS": "1",
-        "LSTM_EDGE_TARGET": f"{machine}-linux-gnu.{version}",
+        "LSTM_EDGE_C_LIBRARY": "1",
+        # Shared with `make c-cross`, which compiles the same objects.
+        "LSTM_EDGE_C_FOLDER": str(ROOT / ".cache" / "c" / machine / "make"),
+        "LSTM_EDGE_TARGET": target,
         "LSTM_EDGE_PLATFORM": tag(machine),
         # zig compiles its C++ library once and caches it.
         "ZIG_GLOBAL_CACHE_DIR": os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(ROOT / ".cache" / "zig")),
@@ -45,7 +62,7 @@ def tag(machine: str) -> str:
 
 
 def problems(wheel: Path, machine: str) -> list[str]:
-    """Return the defects of a wheel: wrong tags, a library for another machine, a newer glibc, or a C++ library."""
+    """Return the defects of a wheel: wrong tags, missing files, or those of ``elf.problems``."""
     found = []
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -53,21 +70,17 @@ def problems(wheel: Path, machine: str) -> list[str]:
         text = archive.read(metadata).decode()
         if f"Tag: py3-none-{tag(machine)}\n" not in text or "Root-Is-Purelib: false" not in text:
             found.append(f"its WHEEL file does not say py3-none-{tag(machine)}: {text!r}")
-        if LIBRARY not in names:
-            return [*found, f"it has no {LIBRARY}"]
-        library = archive.read(LIBRARY)
-    if int.from_bytes(library[18:20], "little") != ELF_MACHINE[machine]:
-        found.append(f"its library is not for {machine}")
-    asked = {(int(a), int(b)) for a, b in re.findall(rb"GLIBC_(\d+)\.(\d+)", library)}
-    if not asked or max(asked) > GLIBC:
-        found.append(f"its library needs glibc {max(asked, default=None)}, expected at most {GLIBC}")
-    if re.search(rb"GLIBCXX_|libstdc\+\+\.so|libc\+\+\.so|libgcc_s\.so", library):
-        found.append("its library needs a C++ library, which a device may lack")
+        found += [f"it has no {name}" for name in (LIBRARY, C_LIBRARY, PROGRAM, *FILES) if name not in names]
+        for name in (LIBRARY, C_LIBRARY, PROGRAM):
+            if name in names:
+                found += [f"{name} {problem}" for problem in elf.problems(archive.read(name), machine, GLIBC)]
+        if PROGRAM in names and not archive.getinfo(PROGRAM).external_attr >> 16 & 0o111:
+            found.append(f"{PROGRAM} is not executable")
     return found
 
 
 def check_bits(wheel: Path, folder: Path) -> None:
-    """Run the kernels of this machine's wheel on the golden files, with every available instruction set.
+    """Run the kernels and the C library of this machine's wheel on the golden files, on every instruction set here.
 
     zig's compiler differs from the compiler of the tests, and must give the same bits.
     """
@@ -79,6 +92,19 @@ def check_bits(wheel: Path, folder: Path) -> None:
         environment = {"PYTHONPATH": str(folder / "site"), "LSTM_EDGE_ISA": instruction_set}
         said = _python(str(tests / "check_golden.py"), str(folder / "golden"), instruction_set, **environment)
         print(said.strip() or f"this processor has no {instruction_set}")
+        if said:
+            library, onnxruntime = folder / "site" / C_LIBRARY, find_onnxruntime()
+            arguments = (str(library), str(onnxruntime), str(folder / "golden"), instruction_set)
+            print("in C:", _python(str(ROOT / "tests" / "c" / "check_golden.py"), *arguments, **environment).strip())
+
+
+def find_onnxruntime() -> Path:
+    """Return the shared library in this environment's package onnxruntime."""
+    code = "import onnxruntime; print(onnxruntime.__file__)"
+    command = [sys.executable, "-I", "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    (library,) = (Path(said.strip()).parent / "capi").glob("libonnxruntime.so.*")
+    return library
 
 
 def _python(*arguments: str, **environment: str) -> str:
@@ -93,7 +119,7 @@ def _python(*arguments: str, **environment: str) -> str:
 def main() -> None:
     """Build and check the wheels for the machines in the arguments; without arguments, for both."""
     output = Path(sys.argv[1])
-    for machine in sys.argv[2:] or list(ELF_MACHINE):
+    for machine in sys.argv[2:] or TARGETS:
         wheel = build(machine, output)
         wrong = problems(wheel, machine)
         if wrong:

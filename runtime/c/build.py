@@ -16,9 +16,20 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["BuildError", "build", "find_cmake"]
+__all__ = ["WHEEL", "BuildError", "build", "find_cmake", "install"]
 
 FOLDER = Path(__file__).parent
+# CMake keeps the options of the last build in its folder: each build sets all of them.
+_OPTIONS = {
+    "LSTM_EDGE_BUILD_SHARED": "ON",
+    "LSTM_EDGE_BUILD_STATIC": "ON",
+    "LSTM_EDGE_BUILD_DEVICE": "ON",
+    "LSTM_EDGE_DEVICE_SHARED": "OFF",
+    "LSTM_EDGE_WITHOUT_LINKS": "OFF",
+}
+# What the Python wheel contains: no static library, no symbolic links, and a program that loads the shared library.
+WHEEL = {"LSTM_EDGE_BUILD_STATIC": "OFF", "LSTM_EDGE_DEVICE_SHARED": "ON", "LSTM_EDGE_WITHOUT_LINKS": "ON"}
+_NO_CMAKE = "no CMake found: install Debian's cmake, or the Python package cmake"
 
 
 class BuildError(Exception):
@@ -58,7 +69,7 @@ def build(
     """
     cmake = find_cmake()
     if cmake is None:
-        raise BuildError("no CMake found: install Debian's cmake, or the Python package cmake")
+        raise BuildError(_NO_CMAKE)
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "CMAKE_BUILD_TYPE": "Release",
@@ -66,6 +77,7 @@ def build(
         "CMAKE_INSTALL_LIBDIR": "lib",
         "CMAKE_SHARED_LINKER_FLAGS": "-s",
         "CMAKE_EXE_LINKER_FLAGS": "-s",
+        **_OPTIONS,
         **_compilers(compiler, target, folder),
         **(define or {}),
     }
@@ -75,8 +87,26 @@ def build(
     definitions = [f"-D{name}={value}" for name, value in values.items()]
     _run([cmake, "-S", str(FOLDER), "-B", str(folder), *ninja, *definitions])
     _run([cmake, "--build", str(folder), "--parallel", str(jobs)])
-    _run([cmake, "--install", str(folder)])
+    install(prefix, folder=folder)
     return prefix
+
+
+def install(prefix: Path, *, folder: Path, component: str | None = None) -> None:
+    """Install what ``build`` built in a folder.
+
+    Args:
+        prefix: the folder that is installed into.
+        folder: CMake's folder, as for ``build``.
+        component: ``library``, ``development`` or ``device``. None: all.
+
+    Raises:
+        BuildError: CMake is missing or failed.
+    """
+    cmake = find_cmake()
+    if cmake is None:
+        raise BuildError(_NO_CMAKE)
+    only = [] if component is None else ["--component", component]
+    _run([cmake, "--install", str(folder), "--prefix", str(prefix.resolve()), *only])
 
 
 def _compilers(compiler: Sequence[str] | None, target: str | None, folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lstm_edge_runtime.c_library import cmake_dir
     from lstm_edge_runtime.card import ModelCard
     from lstm_edge_runtime.errors import (
         ArtifactError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         IntegrityError,
         LstmEdgeError,
         MissingExtraError,
+        MissingLibraryError,
         OutputError,
         ParityError,
         ProviderError,
@@ -44,6 +46,7 @@ __all__ = [
     "IntegrityError",
     "LstmEdgeError",
     "MissingExtraError",
+    "MissingLibraryError",
     "ModelCard",
     "OutputError",
     "ParityError",
@@ -56,6 +59,7 @@ __all__ = [
     "State",
     "Stream",
     "StreamingError",
+    "cmake_dir",
     "self_test",
 ]
 
@@ -67,6 +71,7 @@ _HOME = {
     "Session": "session",
     "State": "state",
     "Stream": "stream",
+    "cmake_dir": "c_library",
     "self_test": "selftest",
     **{name: "errors" for name in __all__ if name.endswith("Error")},
 }

@@ -15,6 +15,7 @@ __all__ = [
     "IntegrityError",
     "LstmEdgeError",
     "MissingExtraError",
+    "MissingLibraryError",
     "OutputError",
     "ParityError",
     "ProviderError",
@@ -75,6 +76,10 @@ class StreamingError(LstmEdgeError):
 
 class MissingExtraError(LstmEdgeError, ImportError):
     """A package of an optional extra is not installed; the message names the extra."""
+
+
+class MissingLibraryError(LstmEdgeError):
+    """A compiled library is not part of this installation; the message says how to get it."""
 
 
 class DataError(LstmEdgeError):

@@ -43,3 +43,7 @@ report = self_test(session)
 print(f"self-test with kernels ({session.kernels}): worst difference {report.worst:.3g}, passed: {report.passed}")
 sys.exit(not report.passed)
 EOF
+# The program in the wheel, with the onnxruntime of the emulated Python.
+onnxruntime=$(echo "$cache"/root/usr/local/lib/python3*/dist-packages/onnxruntime/capi/libonnxruntime.so.*)
+"$cache/bin/qemu-aarch64-static" -cpu cortex-a72 -L "$cache/cpu/cortex-a72" -E LSTM_EDGE_ONNXRUNTIME="$onnxruntime" \
+  "$work/site/lstm_edge_runtime/c/bin/lstm-edge-device" check "$here/../device/models/exported_int8.onnx"

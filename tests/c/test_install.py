@@ -8,15 +8,13 @@ import subprocess
 import numpy as np
 import pytest
 from support.c_build import ROOT
-from support.c_programs import compile_with_cmake, install, run_program
+from support.c_programs import answers, compile_with_cmake, install, page_program
 
-from lstm_edge_runtime import Session
 from lstm_edge_runtime.errors import LstmEdgeError
 
 pytestmark = pytest.mark.slow
 
 DOCUMENT = (ROOT / "docs" / "c.md").read_text()
-MODEL = ROOT / "tests" / "device" / "models" / "exported_int8.onnx"
 PROJECT = """cmake_minimum_required(VERSION 3.18)
 project(app LANGUAGES C CXX)
 find_package(lstm_edge 0.1 REQUIRED)
@@ -36,19 +34,10 @@ def prefix(c_build, tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A project with the program of docs/c.md."""
-    [program] = re.findall(r"```c\n(.*?)```", DOCUMENT, re.DOTALL)
     folder = tmp_path_factory.mktemp("source")
-    (folder / "app.c").write_text(program)
+    (folder / "app.c").write_text(page_program())
     (folder / "CMakeLists.txt").write_text(PROJECT)
     return folder
-
-
-def answers(program):
-    """What the program prints for eight frames, and what Python answers."""
-    x = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
-    printed = np.array([line.split() for line in run_program(program, MODEL, stdin=x.tobytes()).splitlines()], float)
-    stream = Session(MODEL).stream()
-    return printed, np.array([[float(f"{value:g}") for value in stream.push(frame)] for frame in x])
 
 
 def test_the_program_of_the_page_is_found_by_cmake_and_gives_the_answers_of_python(source, prefix, tmp_path):

@@ -1,7 +1,5 @@
-"""The build: the script's refusals, the hook's choices, and what `make wheels` would complain about."""
+"""The build of the kernels: the script's refusals and the hook's choices."""
 
-import importlib.util
-import io
 import os
 import subprocess
 import sys
@@ -12,13 +10,6 @@ import pytest
 from kernel_build import compiler, load_build
 
 ROOT = Path(__file__).parents[2]
-
-
-def load_wheels():
-    spec = importlib.util.spec_from_file_location("lstm_edge_wheels", ROOT / ".ci" / "wheels.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def build_wheel(folder, **environment):
@@ -88,9 +79,10 @@ def test_required_kernels_fail_the_build(tmp_path):
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler (c++, g++, clang++)")
 @pytest.mark.long
 def test_with_a_compiler_the_wheel_is_for_this_platform(tmp_path):
-    name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="1")
+    name, names, said = build_wheel(tmp_path, LSTM_EDGE_KERNELS="1", LSTM_EDGE_C_LIBRARY="0")
     assert "-py3-none-linux_" in name, said
     assert LIBRARY in names
+    assert not [name for name in names if name.startswith("lstm_edge_runtime/c/")]
 
 
 def test_a_compiler_that_refuses_shows_its_message(tmp_path):
@@ -140,32 +132,6 @@ def test_no_float_is_contracted():
     # Every flag list has it off; a fused multiply-add would change bits.
     assert "-ffp-contract=off" in load_build()._COMMON
     assert not {"-ffast-math", "-Ofast", "-march=native"} & set(load_build()._COMMON)
-
-
-def wheel_of(tag: str, library: bytes, path: Path) -> Path:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("x.dist-info/WHEEL", f"Root-Is-Purelib: false\nTag: py3-none-{tag}\n")
-        archive.writestr(LIBRARY, library)
-    path.write_bytes(data.getvalue())
-    return path
-
-
-def test_what_make_wheels_refuses(tmp_path):
-    wheels = load_wheels()
-    elf = b"\x7fELF".ljust(18, b"\0") + (183).to_bytes(2, "little")
-    good = elf + b"GLIBC_2.17\0GLIBC_2.28\0"
-    tag = "manylinux_2_28_aarch64"
-    path = tmp_path / "a.whl"
-    assert wheels.problems(wheel_of(tag, good, path), "aarch64") == []
-    for changed, sentence in (
-        (good + b"GLIBC_2.29\0", r"its library needs glibc (2, 29), expected at most (2, 28)"),
-        (good + b"GLIBCXX_3.4\0", "its library needs a C++ library, which a device may lack"),
-        (good.replace(elf, elf[:18] + b"\x3e\0"), "its library is not for aarch64"),
-    ):
-        assert wheels.problems(wheel_of(tag, changed, path), "aarch64") == [sentence]
-    (found,) = wheels.problems(wheel_of("any", good, path), "aarch64")
-    assert found.startswith("its WHEEL file does not say py3-none-manylinux_2_28_aarch64")
 
 
 def test_a_compiler_without_avx_vnni_builds_the_rest(tmp_path):

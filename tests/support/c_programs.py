@@ -1,12 +1,18 @@
 """Programs against the installed C library, as a user compiles them."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
+
+from lstm_edge_runtime import Session
 from support.c_build import ROOT, cmake_command, find_onnxruntime
 
-__all__ = ["compile_with_cmake", "install", "run_program"]
+__all__ = ["MODEL", "answers", "compile_with_cmake", "install", "page_program", "run_program"]
+
+MODEL = ROOT / "tests" / "device" / "models" / "exported_int8.onnx"
 
 
 def install(prefix: Path) -> Path:
@@ -15,10 +21,29 @@ def install(prefix: Path) -> Path:
     return prefix
 
 
-def compile_with_cmake(source: Path, prefix: Path, folder: Path, *options: str) -> Path:
-    """Configure and build a project with ``find_package(lstm_edge)``; returns the folder of its programs."""
+def page_program() -> str:
+    """Return the program of docs/c.md."""
+    text = (ROOT / "docs" / "c.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    return program
+
+
+def answers(program: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the program of docs/c.md prints for eight frames, and what Python answers."""
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+    printed = np.array([line.split() for line in run_program(program, MODEL, stdin=x.tobytes()).splitlines()], float)
+    stream = Session(MODEL).stream()
+    return printed, np.array([[float(f"{value:g}") for value in stream.push(frame)] for frame in x])
+
+
+def compile_with_cmake(source: Path, prefix: Path | None, folder: Path, *options: str) -> Path:
+    """Configure and build a project with ``find_package(lstm_edge)``; returns the folder of its programs.
+
+    ``prefix`` is the installed library; without it, ``options`` say where that is.
+    """
     cmake = cmake_command()
-    _run(cmake, "-S", source, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}", *options)
+    where = [] if prefix is None else [f"-DCMAKE_PREFIX_PATH={prefix}"]
+    _run(cmake, "-S", source, "-B", folder, *where, *options)
     _run(cmake, "--build", folder)
     return folder
 

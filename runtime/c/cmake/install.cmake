@@ -22,16 +22,18 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/lstm_edge-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/lstm_edge-config-version.cmake DESTINATION ${CMAKE_DIR} COMPONENT development)
 
 # The folder of the .pc file says where the rest is, so that an installed tree can be moved.
-if(NOT LSTM_EDGE_WITHOUT_LINKS)
-  file(RELATIVE_PATH PREFIX_FROM_PC ${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
-  string(REGEX REPLACE "/$" "" PREFIX_FROM_PC "${PREFIX_FROM_PC}")
-  if(LSTM_EDGE_SYSTEM_ZLIB)
-    set(PC_REQUIRES zlib)
-  endif()
-  configure_file(${CMAKE_CURRENT_SOURCE_DIR}/cmake/lstm_edge.pc.in lstm_edge.pc @ONLY)
-  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/lstm_edge.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
-    COMPONENT development)
+file(RELATIVE_PATH PREFIX_FROM_PC ${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" PREFIX_FROM_PC "${PREFIX_FROM_PC}")
+if(LSTM_EDGE_SYSTEM_ZLIB)
+  set(PC_REQUIRES zlib)
 endif()
+set(PC_LIBRARY -llstm_edge)
+if(LSTM_EDGE_WITHOUT_LINKS)
+  set(PC_LIBRARY -l:liblstm_edge.so.1)
+endif()
+configure_file(${CMAKE_CURRENT_SOURCE_DIR}/cmake/lstm_edge.pc.in lstm_edge.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/lstm_edge.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
+  COMPONENT development)
 
 if(LSTM_EDGE_BUILD_DEVICE)
   install(FILES ${CMAKE_CURRENT_SOURCE_DIR}/systemd/lstm-edge-device@.service DESTINATION lib/systemd/system
