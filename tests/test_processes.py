@@ -28,6 +28,7 @@ STARTS = {
     "benchmarks/startup.py": "python_command",
     "benchmarks/silero.py": "pip, isolated; apt-get and dpkg",
     "docs/generate.py": "scripts and modules of the checkout, from its root",
+    ".ci/deb.py": "dpkg-deb and git",
     ".ci/wheels.py": "build and ziglang, isolated; scripts of the checkout",
 }
 # Files that may call the interpreter other than by python_command; each `-c` and `-m` in them comes after -I.
@@ -38,6 +39,7 @@ INTERPRETER = {
     "benchmarks/peers/run.py",
     "benchmarks/silero.py",
     "docs/generate.py",
+    ".ci/c_cross.py",
     ".ci/wheels.py",
 }
 MODULES = {"subprocess", "multiprocessing", "torch.multiprocessing", "pty", "runpy", "concurrent.futures.process"}
