@@ -13,8 +13,13 @@ TOOLS := build clang-format cmake hatchling hypothesis import-linter keras light
 # Installs Debian's Chromium with fonts if it is missing and the user is root.
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+# Installs Debian's compilers for both architectures, or mmdebstrap, if they are missing and the user is root.
+DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/null || test "$$(id -u)" != 0 || \
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends g++-x86-64-linux-gnu g++-aarch64-linux-gnu; }
+MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c check clean coverage demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -48,6 +53,18 @@ kernels: $(LIBRARY)  ## compile the kernels for this machine
 c: $(VENV)/ready  ## build the C library and lstm-edge-device for this machine into .cache/c/installed (a minute)
 	$(BIN)/python runtime/c/build.py .cache/c/installed --folder .cache/c/make
 
+c-cross: $(VENV)/ready  ## cross-build the C library with zig for x86-64, 64-bit and 32-bit ARM and glibc 2.28 into .cache/c/MACHINE/installed (ten minutes)
+	$(BIN)/python .ci/c_cross.py
+
+deb: $(VENV)/ready  ## build the Debian packages of the C library for amd64 and arm64 into dist (five minutes); as root, install Debian's compilers
+	$(DEB_COMPILERS)
+	$(BIN)/python .ci/deb.py dist
+
+test-deb: deb  ## install the packages in a fresh Debian 12 and use them there, arm64 on an emulated processor (three minutes, root); as root, install mmdebstrap
+	$(MMDEBSTRAP)
+	test -e .cache/arm64/ready || tests/arm64/setup.sh .cache/arm64 $(BIN)/python
+	$(BIN)/python -m pytest -q tests/packaging/debian_root.py
+
 test-c: $(VENV)/ready $(LIBRARY)  ## build the C library and run its tests but the long ones (three minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not long" tests/c
 
@@ -57,7 +74,7 @@ test-c-long: $(VENV)/ready $(LIBRARY)  ## run the long tests of the C library: t
 test-c-arm64: $(VENV)/ready  ## compare the cross-built C library bit for bit with Python on four emulated processors
 	tests/arm64/c.sh $(BIN)/python
 
-wheels: $(VENV)/ready  ## build the manylinux wheels for x86-64 and 64-bit ARM, cross-compiled with zig
+wheels: $(VENV)/ready  ## build the manylinux wheels with the C library for x86-64 and 64-bit ARM, cross-compiled with zig
 	$(BIN)/python .ci/wheels.py dist
 
 test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte on four emulated processors (six minutes)
