@@ -190,7 +190,15 @@ class Session:
         self.placement = None
         if provider != "cpu":
             self.placement = measure_placement(data, self._example_feeds(), provider=provider, threads=threads)
-        self.notes = collect_notes(self, self._why_bodies)
+        self.notes = collect_notes(
+            verified=self.verified,
+            signature=self.signature,
+            card=self.card,
+            provider=provider,
+            kernels=self.kernels,
+            placement=self.placement,
+            why_bodies=self._why_bodies,
+        )
 
     def _metadata(self) -> dict[str, str]:
         try:

@@ -1,14 +1,12 @@
 """Sentences about facts of an open file that could not be verified or inferred: ``Session.notes``."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import onnxruntime
 
-from lstm_edge_runtime.card import version_numbers
-from lstm_edge_runtime.providers import PROVIDERS
-
-if TYPE_CHECKING:
-    from lstm_edge_runtime.session import Session
+from lstm_edge_runtime.card import ModelCard, version_numbers
+from lstm_edge_runtime.providers import PROVIDERS, NodePlacement
+from lstm_edge_runtime.signature import Signed
 
 __all__ = ["FOLDED", "NO_CARD", "UNVERIFIED", "collect_notes"]
 
@@ -23,30 +21,44 @@ FOLDED = (
 )
 
 
-def collect_notes(session: "Session", why_bodies: str) -> tuple[str, ...]:
-    """Return the notes about a session that is open otherwise.
+def collect_notes(
+    *,
+    verified: bool,
+    signature: Signed | None,
+    card: ModelCard | None,
+    provider: str,
+    kernels: str | None,
+    placement: Sequence[NodePlacement] | None,
+    why_bodies: str,
+) -> tuple[str, ...]:
+    """Return the notes about an open file.
 
     Args:
-        session: the session, with all its attributes but ``notes``.
+        verified: whether its bytes agree with its integrity trailer.
+        signature: what a trusted key signed about it, or None.
+        card: its card, or None.
+        provider: ``"cpu"`` or ``"cuda"``.
+        kernels: the instruction set of the kernels, or None.
+        placement: where each node ran; None on the CPU.
         why_bodies: why function bodies run in place of kernels, or an empty text.
     """
     # A signature covers the whole file, the trailer included.
-    notes = [] if session.verified or session.signature is not None else [UNVERIFIED]
-    if session.signature is not None and session.signature.note:
-        notes.append(session.signature.note)
-    if session.card is None:
+    notes = [] if verified or signature is not None else [UNVERIFIED]
+    if signature is not None and signature.note:
+        notes.append(signature.note)
+    if card is None:
         notes.append(NO_CARD)
-    elif version_numbers(session.card.minimum_onnxruntime) > version_numbers(onnxruntime.__version__):
+    elif version_numbers(card.minimum_onnxruntime) > version_numbers(onnxruntime.__version__):
         notes.append(
-            f"the model was made for onnxruntime {session.card.minimum_onnxruntime} or later, "
+            f"the model was made for onnxruntime {card.minimum_onnxruntime} or later, "
             f"this is {onnxruntime.__version__}: update onnxruntime"
         )
-    if why_bodies and session.provider == "cpu":
+    if why_bodies and provider == "cpu":
         notes.append(f"function bodies run in place of kernels: {why_bodies}")
-    if session.card is not None and session.card.quantization is not None and session.kernels is None:
+    if card is not None and card.quantization is not None and kernels is None:
         notes.append(FOLDED)
-    on_cpu = [p for p in session.placement or () if p.provider == PROVIDERS["cpu"]]
+    on_cpu = [p for p in placement or () if p.provider == PROVIDERS["cpu"]]
     if on_cpu:
         names = ", ".join(f"{p.node} ({p.operator})" for p in on_cpu)
-        notes.append(f"onnxruntime put {len(on_cpu)} nodes on the CPU under {session.provider}: {names}")
+        notes.append(f"onnxruntime put {len(on_cpu)} nodes on the CPU under {provider}: {names}")
     return tuple(notes)
