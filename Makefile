@@ -19,7 +19,7 @@ DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/nu
 MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-c bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -225,6 +225,9 @@ kernel-model: $(VENV)/ready  ## predict the cycles of the ARM kernels' inner loo
 bench-session: $(VENV)/ready $(LIBRARY)  ## compare Session.run and Stream.push with onnxruntime alone, and measure resident memory (two minutes)
 	$(BIN)/python benchmarks/session.py
 	$(BIN)/python benchmarks/memory.py
+
+bench-c: $(VENV)/ready $(LIBRARY)  ## compare a push from C with one from Python and with onnxruntime alone, and fill docs/c.md (five minutes, a quiet machine)
+	$(BIN)/python docs/generate.py --c
 
 bench-pool: $(VENV)/ready $(LIBRARY)  ## count the live streams that one core keeps up with, and fill docs/pool.md (three minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --pool

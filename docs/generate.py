@@ -16,6 +16,7 @@ keeps them current. Measured content is regenerated only on request, by the ``ma
 --quantization FOLDER       measure what quantization costs; docs/quantization.md
 --boards                    make the table of docs/boards.md from docs/boards/*.json (also made without an option)
 --sparse [FOLDER]           train sparse and dense models, and draw their figure; docs/sparse.md
+--c                         what a push from C costs; docs/c.md (``make bench-c``)
 --pool                      how many streams a pool keeps up with; docs/pool.md (``make bench-pool``)
 --numbers                   run the benchmarks of docs/numbers.md (``make benchmarks``)
 """
@@ -39,6 +40,7 @@ LIMITS = ROOT / "docs" / "limits-of-lstms.md"
 QUANTIZATION = ROOT / "docs" / "quantization.md"
 BOARDS = ROOT / "docs" / "boards.md"
 SPARSE = ROOT / "docs" / "sparse.md"
+C_LIBRARY = ROOT / "docs" / "c.md"
 POOL = ROOT / "docs" / "pool.md"
 TRAINING = ROOT / "docs" / "training.md"
 SELECTION_BEGIN, SELECTION_END = "<!-- selection: written by `make docs-selection` -->\n", "<!-- selection: end -->\n"
@@ -241,6 +243,13 @@ def sparse_text() -> str:
     return text
 
 
+def c_text() -> str:
+    """Return docs/c.md with the times of a push (about five minutes)."""
+    # It exits 1 if a limit is missed; the table shows that.
+    table = _output_of("benchmarks/c_library.py", may_fail=True).strip()
+    return fill(C_LIBRARY.read_text(), "push", "bench-c", f"Measured on: {_machine()}.\n\n{table}")
+
+
 def pool_text() -> str:
     """Return docs/pool.md with its tables (about three minutes)."""
     # It exits 1 if a limit is missed; the table shows that.
@@ -314,6 +323,7 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
     "--quantization": lambda: [(QUANTIZATION, quantization_text())],
     "--boards": lambda: [(BOARDS, boards_text())],
     "--sparse": lambda: [(SPARSE, sparse_text())],
+    "--c": lambda: [(C_LIBRARY, c_text())],
     "--pool": lambda: [(POOL, pool_text())],
     "--numbers": lambda: [(NUMBERS, numbers_text())],
 }
