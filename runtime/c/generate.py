@@ -90,14 +90,16 @@ def _names_of_a_graph() -> dict[str, Schema]:
 def schema_source() -> str:
     """Return the messages of onnx.proto as ``_onnx_schema.py`` has them, as C++."""
     content, graph = "TensorProto, with its content", "GraphProto, with its names"
+    attribute = "AttributeProto, with its whole numbers"
     named = SCHEMAS | {content: column_sums.RAW_CONTENT} | _names_of_a_graph()
+    named[attribute] = _keeping("AttributeProto", i=None, ints=None)
     indices = {id(schema): index for index, schema in enumerate(named.values())}
     lists, places = [], []
     for index, (name, schema) in enumerate(named.items()):
         rows = "".join(f"    {_field(field, indices)},\n" for field in _fields(schema))
         lists.append(f"inline constexpr Field kFields{index}[] = {{  // {name}\n{rows}}};\n")
-        numbers = list(schema.numbers)
-        at = [numbers.index(number) + 1 if number in numbers else 0 for number in range(max(numbers) + 1)]
+        given = list(schema.numbers)
+        at = [given.index(number) + 1 if number in given else 0 for number in range(max(given) + 1)]
         places.append(f"    {{kFields{index}, {{{', '.join(map(str, at))}}}}},\n")
     names = list(named)
     return (
@@ -108,7 +110,8 @@ def schema_source() -> str:
         f"inline constexpr Schema kSchemas[] = {{\n{''.join(places)}}};\n\n"
         f"inline constexpr const Schema& kModelSchema = kSchemas[{names.index('ModelProto')}];\n"
         f"inline constexpr const Schema& kRawContentSchema = kSchemas[{names.index(content)}];\n"
-        f"inline constexpr const Schema& kNamesSchema = kSchemas[{names.index(graph)}];\n\n"
+        f"inline constexpr const Schema& kNamesSchema = kSchemas[{names.index(graph)}];\n"
+        f"inline constexpr const Schema& kWholeNumbersSchema = kSchemas[{names.index(attribute)}];\n\n"
         "}  // namespace lstm_edge::device\n"
     )
 

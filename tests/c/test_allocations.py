@@ -21,6 +21,7 @@ CASES = (
     ("language_model", 1, 0, 1), ("each_call", 1, 1, 1), ("last_step", 1, 2, 1), ("lengths", 2, 2, 1),
     ("exported_full_lengths_int8", 1, 0, 1), *KEEPING,
 )  # fmt: skip
+DIRECT = {"exported_int8"}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def test_pushes_ask_for_nothing(program, model, batch, steps, warm):
     counts = json.loads(done.stdout)
     print(f"{model} [{batch}, {steps}]: {counts}")
     assert (counts["ours"], counts["locks_ours"]) == (0, 0), counts
-    # Without requests of onnxruntime the hook would not have been seen to work.
-    assert counts["onnxruntime"] > 0, counts
+    # A graph of kernels alone runs without onnxruntime; with the others the hook is seen to work.
+    assert (counts["onnxruntime"] == 0) == (model in DIRECT), counts
     assert (counts["others"], counts["locks_others"]) == (0, 0), counts
 
 

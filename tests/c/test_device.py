@@ -187,6 +187,10 @@ def test_inspect_prints_the_card_and_the_tensors(device):
     text = device("inspect", path)[1].decode()
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "run by kernels (" in text
+    assert "without onnxruntime in a push" in " ".join(text.split())
+    assert report["direct"]
+    assert not json.loads(device("inspect", "--json", "--kernels", "off", path)[1])["direct"]
+    assert not json.loads(device("inspect", "--json", "--threads", "2", path)[1])["direct"]
 
 
 def test_check_passes_and_refuses_a_damaged_file(device, tmp_path):

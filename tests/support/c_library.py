@@ -78,6 +78,7 @@ class _Info(ctypes.Structure):
         ("size_bytes", ctypes.c_int64),
         ("operators", ctypes.c_int64),
         ("verified", ctypes.c_int32),
+        ("direct", ctypes.c_int32),
     )
 
 
@@ -191,6 +192,7 @@ class CSession:
         self.kernels = None if info.kernels is None else info.kernels.decode()
         self.onnxruntime_version = info.onnxruntime_version.decode()
         self.size_bytes, self.operators, self.verified = info.size_bytes, info.operators, bool(info.verified)
+        self.direct = bool(info.direct)
         self.inputs, self.outputs, self.states = (self._tensors(role) for role in range(3))
 
     def _tensors(self, role: int) -> tuple[CTensor, ...]:

@@ -62,7 +62,7 @@ std::string inspect_json(const lstm_edge_session* session, const lstm_edge_info&
   std::string text = "{\n  \"size_bytes\": " + std::to_string(info.size_bytes);
   text += std::string(",\n  \"verified\": ") + (info.verified != 0 ? "true" : "false") + ",\n  \"kernels\": ";
   append_optional(text, info.kernels);
-  text += ",\n  \"onnxruntime\": ";
+  text += std::string(",\n  \"direct\": ") + (info.direct != 0 ? "true" : "false") + ",\n  \"onnxruntime\": ";
   append_optional(text, info.onnxruntime_version);
   text += ",\n  \"operators\": " + std::to_string(info.operators) + ",\n  \"inputs\": ";
   append_tensors(text, session, LSTM_EDGE_INPUTS);
@@ -110,7 +110,9 @@ int inspect(const Arguments& arguments) {
   print_tensors(session.get(), LSTM_EDGE_STATES, "state");
   if (info.operators > 0) {
     const std::string by = info.kernels == nullptr ? "function bodies" : "kernels (" + std::string(info.kernels) + ")";
-    print("lstm_edge operators: " + std::to_string(info.operators) + ", run by " + by + "\n");
+    print(wrapped("lstm_edge operators: " + std::to_string(info.operators) + ", run by " + by +
+                  (info.direct != 0 ? ", without onnxruntime in a push" : "")) +
+          "\n");
   }
   print(printable(std::string("onnxruntime ") + info.onnxruntime_version) + "\n");
   if (info.card == nullptr) print("The file has no model card.\n");

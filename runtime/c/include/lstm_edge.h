@@ -117,6 +117,7 @@ typedef struct lstm_edge_info {
   int64_t size_bytes;              /* of the file */
   int64_t operators;               /* calls of lstm_edge operators */
   int32_t verified;                /* nonzero: the bytes agree with the trailer; 0: the file has none */
+  int32_t direct;                  /* nonzero: pushes run on the kernels alone, without onnxruntime (docs/c.md) */
 } lstm_edge_info;
 
 /* The result of a self-test. */

@@ -171,6 +171,7 @@ lstm_edge_status lstm_edge_describe(const lstm_edge_session* session, lstm_edge_
     known.size_bytes = opened.size_bytes;
     known.operators = opened.operators;
     known.verified = opened.verified;
+    known.direct = opened.graph->direct;
     device::write_struct(known, kFirstInfo, *info, "lstm_edge_info");
   });
 }

@@ -257,6 +257,26 @@ inline constexpr Field kFields35[] = {  // TensorShapeProto.Dimension, with its 
     {"dim_param", Kind::kText, -1, false, true, 0x4, 0x6},
     {"denotation", Kind::kText, -1, false, false, 0x8, 0x8},
 };
+inline constexpr Field kFields36[] = {  // AttributeProto, with its whole numbers
+    {"name", Kind::kText, -1, false, false, 0x2, 0x2},
+    {"f", Kind::kFixed32, -1, false, false, 0x4, 0x4},
+    {"i", Kind::kVarint, -1, false, true, 0x8, 0x8},
+    {"s", Kind::kBytes, -1, false, false, 0x10, 0x10},
+    {"t", Kind::kMessage, 4, false, false, 0x20, 0x20},
+    {"g", Kind::kMessage, 1, false, false, 0x40, 0x40},
+    {"floats", Kind::kFixed32, -1, true, false, 0x80, 0x0},
+    {"ints", Kind::kVarint, -1, true, true, 0x100, 0x0},
+    {"strings", Kind::kBytes, -1, true, false, 0x200, 0x0},
+    {"tensors", Kind::kMessage, 4, true, false, 0x400, 0x0},
+    {"graphs", Kind::kMessage, 1, true, false, 0x800, 0x0},
+    {"doc_string", Kind::kBytes, -1, false, false, 0x2000, 0x2000},
+    {"tp", Kind::kMessage, 13, false, false, 0x4000, 0x4000},
+    {"type_protos", Kind::kMessage, 13, true, false, 0x8000, 0x0},
+    {"type", Kind::kVarint, -1, false, false, 0x100000, 0x100000},
+    {"ref_attr_name", Kind::kText, -1, false, false, 0x200000, 0x200000},
+    {"sparse_tensor", Kind::kMessage, 6, false, false, 0x400000, 0x400000},
+    {"sparse_tensors", Kind::kMessage, 6, true, false, 0x800000, 0x0},
+};
 
 // For each field number the place in that list, from 1 on; 0: no such field.
 inline constexpr Schema kSchemas[] = {
@@ -296,10 +316,12 @@ inline constexpr Schema kSchemas[] = {
     {kFields33, {0, 1, 2}},
     {kFields34, {0, 1}},
     {kFields35, {0, 1, 2, 3}},
+    {kFields36, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0, 12, 13, 14, 0, 0, 0, 0, 15, 16, 17, 18}},
 };
 
 inline constexpr const Schema& kModelSchema = kSchemas[0];
 inline constexpr const Schema& kRawContentSchema = kSchemas[28];
 inline constexpr const Schema& kNamesSchema = kSchemas[29];
+inline constexpr const Schema& kWholeNumbersSchema = kSchemas[36];
 
 }  // namespace lstm_edge::device

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "direct_graph.h"
 #include "error.h"
 #include "ort_table.h"
 #include "text.h"
@@ -79,9 +80,7 @@ class OrtGraph : public Graph, public std::enable_shared_from_this<OrtGraph> {
       const auto owner = library.table.own(made, kReleaseSessionOptions);
       configure(made, options);
       if (options.kernels) add_kernels(made, options.operators);
-      library.table.call(kCreateSessionFromArray, static_cast<const OrtEnv*>(library.environment),
-                         static_cast<const void*>(bytes.data()), bytes.size(),
-                         static_cast<const OrtSessionOptions*>(made), &session);
+      create(bytes, options, made);
       read_tensors(kSessionGetInputCount, kSessionGetInputName, kSessionGetInputTypeInfo, inputs);
       read_tensors(kSessionGetOutputCount, kSessionGetOutputName, kSessionGetOutputTypeInfo, outputs);
     } catch (const Refusal& refusal) {
@@ -103,6 +102,7 @@ class OrtGraph : public Graph, public std::enable_shared_from_this<OrtGraph> {
   OrtSession* session = nullptr;
 
  private:
+  void create(std::string_view bytes, const GraphOptions& options, const OrtSessionOptions* made);
   void configure(OrtSessionOptions* made, const GraphOptions& options) const;
   void add_kernels(OrtSessionOptions* made, const std::vector<std::string>& operators) const;
   void read_tensors(int count_position, int name_position, int type_position, std::vector<GraphTensor>& tensors) const;
@@ -113,7 +113,20 @@ class OrtGraph : public Graph, public std::enable_shared_from_this<OrtGraph> {
     if (session != nullptr) library.table.ask<void>(kReleaseSession, session);
     session = nullptr;
   }
+
+  std::shared_ptr<const DirectGraph> direct_;  // null: onnxruntime runs it
 };
+
+void OrtGraph::create(std::string_view bytes, const GraphOptions& options, const OrtSessionOptions* made) {
+  const KernelWatch kernels;
+  library.table.call(kCreateSessionFromArray, static_cast<const OrtEnv*>(library.environment),
+                     static_cast<const void*>(bytes.data()), bytes.size(), made, &session);
+  // More threads are onnxruntime's.
+  if (!options.kernels || options.threads > 1 || options.reading == nullptr) return;
+  const auto graphs = options.reading->model.messages("graph");
+  if (graphs.size() == 1) direct_ = DirectGraph::read(bytes, *graphs[0], kernels);
+  direct = direct_ != nullptr;
+}
 
 void OrtGraph::configure(OrtSessionOptions* made, const GraphOptions& options) const {
   const Table& table = library.table;
@@ -300,7 +313,13 @@ class OrtBinding : public Binding {
 };
 
 std::unique_ptr<Binding> OrtGraph::bind(const std::vector<Lent>& given, const std::vector<Lent>& taken) const {
-  return std::make_unique<OrtBinding>(shared_from_this(), given, taken);
+  const auto make = [self = shared_from_this(), given, taken]() -> std::unique_ptr<Binding> {
+    return std::make_unique<OrtBinding>(self, given, taken);
+  };
+  if (direct_ != nullptr) {
+    if (auto direct = direct_->bind(given, taken, make)) return direct;
+  }
+  return make();
 }
 
 }  // namespace

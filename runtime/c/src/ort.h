@@ -12,6 +12,7 @@
 namespace lstm_edge::device {
 
 class Graph;
+struct ModelReading;
 
 // An input or output of a run: memory that the caller keeps until the run is over (or as long as the binding lives).
 struct Lent {
@@ -27,6 +28,8 @@ class Binding {
   virtual ~Binding() = default;
   // Throws Error (LSTM_EDGE_INPUT) with the first line of onnxruntime's message.
   virtual void run() = 0;
+  // Whether it runs without onnxruntime.
+  virtual bool is_direct() const { return false; }
 };
 
 class Graph {
@@ -40,6 +43,7 @@ class Graph {
   std::vector<GraphTensor> inputs;
   std::vector<GraphTensor> outputs;
   std::string version;  // of onnxruntime
+  bool direct = false;  // whether bindings run without onnxruntime (direct_graph.h)
 };
 
 struct GraphOptions {
@@ -47,6 +51,8 @@ struct GraphOptions {
   int threads = 1;
   bool kernels = true;                 // register the fused kernels
   std::vector<std::string> operators;  // only these
+  // Of the same bytes: where it is given, bindings of a graph of kernels run without onnxruntime (direct_graph.h).
+  const ModelReading* reading = nullptr;
 };
 
 // Opens a graph with the settings of providers.py (open_session): one thread, no spinning, no arena.

@@ -109,6 +109,7 @@ Session::Session(const std::string& bytes, const Options& options) {
   std::sort(graph_options.operators.begin(), graph_options.operators.end());
   const auto same = std::unique(graph_options.operators.begin(), graph_options.operators.end());
   graph_options.operators.erase(same, graph_options.operators.end());
+  graph_options.reading = model.reading.get();
   graph = open_graph(bytes, graph_options);
   if (!verified && has_trailer) {
     fail(LSTM_EDGE_INTEGRITY,

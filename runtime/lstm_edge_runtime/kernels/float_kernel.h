@@ -9,15 +9,15 @@ namespace lstm_edge {
 template <typename Layer>
 class FloatKernel : public SequenceKernel<Layer> {
  public:
-  void compute(OrtKernelContext* context) const final {
+  void compute(const Runtime& runtime, OrtKernelContext* context) const final {
     const OrtValue* lengths;
-    Call call = this->read_inputs(context, layers_[0], sides_, lengths);
-    if (lengths != nullptr) call.lengths = read_lengths(lengths, call);
+    Call call = this->read_inputs(runtime, context, layers_[0], sides_, lengths);
+    if (lengths != nullptr) call.lengths = read_lengths(runtime, lengths, call);
     call.directions = sides_;
     const int64_t y_dims[4] = {call.steps, sides_, call.batch, layers_[0].hidden};
-    this->take_outputs(context, layers_[0], sides_, y_dims, 4, call);
+    this->take_outputs(runtime, context, layers_[0], sides_, y_dims, 4, call);
     const Call calls[2] = {side_of(call, 0), side_of(call, sides_ - 1)};
-    this->run_groups(context, layers_, calls, sides_);
+    this->run_groups(runtime, context, layers_, calls, sides_);
     for (int row = 0; row < call.batch && lengths != nullptr; ++row) {
       if (call.lengths[row] == 0) clear(call, row);
     }
@@ -61,14 +61,13 @@ class FloatKernel : public SequenceKernel<Layer> {
   }
 
   using SequenceKernel<Layer>::op;
-  using SequenceKernel<Layer>::runtime;
 
   Layer layers_[2];
   int64_t hidden_ = 0;
   int sides_ = 1;
 
  private:
-  Lengths read_lengths(const OrtValue* value, const Call& call) const {
+  Lengths read_lengths(const Runtime& runtime, const OrtValue* value, const Call& call) const {
     const Lengths lengths = runtime.template data<int32_t>(value);
     for (int row = 0; row < call.batch; ++row) {
       require(lengths[row] >= 0 && lengths[row] <= call.steps, [&] {

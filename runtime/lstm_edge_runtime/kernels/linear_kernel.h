@@ -14,7 +14,7 @@ class LinearKernel final : public Kernel {
     linear_.bias = constants.bias(linear_.w, Columns{1, linear_.w.n});
   }
 
-  void compute(OrtKernelContext* context) const final {
+  void compute(const Runtime& runtime, OrtKernelContext* context) const final {
     const OrtValue* x = runtime.input(context, 0);
     const Matrix& w = linear_.w;
     Shape shape;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "direct.h"
 #include "float_kernel.h"
 #include "linear_kernel.h"
 #include "recurrent_kernel.h"
@@ -73,15 +74,35 @@ OrtStatus* guarded(const Api& api, const Work& work) {
   }
 }
 
+// Who is told in this thread which kernel a node got.
+struct Watch {
+  LstmEdgeSeen seen = nullptr;
+  void* data = nullptr;
+
+  void tell(const Runtime& runtime, const OrtKernelInfo* info, const Kernel* kernel) const {
+    if (seen == nullptr) return;
+    size_t size = 0;  // with the zero that ends it
+    runtime.check(runtime.api.call(kInfoGetNodeName, info, static_cast<char*>(nullptr), &size));
+    std::string name(size, 0);
+    runtime.check(runtime.api.call(kInfoGetNodeName, info, name.data(), &size));
+    seen(data, name.c_str(), kernel);
+  }
+};
+thread_local Watch watch;
+
 OrtStatus* create(const OrtCustomOp* op, const OrtApi* table, const OrtKernelInfo* info, void** result) {
   *result = nullptr;
   const Runtime runtime(table, has_shape_reference);
-  return guarded(runtime.api, [&] { *result = self(op).make(runtime, self(op), info).release(); });
+  return guarded(runtime.api, [&] {
+    auto kernel = self(op).make(runtime, self(op), info);
+    watch.tell(runtime, info, kernel.get());
+    *result = kernel.release();
+  });
 }
 
 OrtStatus* compute(void* data, OrtKernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(data);
-  return guarded(kernel.runtime.api, [&] { kernel.compute(context); });
+  return guarded(kernel.onnxruntime.api, [&] { kernel.compute(kernel.onnxruntime, context); });
 }
 
 void fill(Operator& op) {
@@ -252,6 +273,14 @@ extern "C" __attribute__((visibility("default"))) void LstmEdgeSelectOperators(c
     lstm_edge::selected_names() = names;
   } catch (const std::exception&) {  // no memory: all of them
   }
+}
+
+extern "C" void LstmEdgeWatchKernels(LstmEdgeSeen seen, void* data) { lstm_edge::watch = {seen, data}; }
+
+extern "C" OrtStatus* LstmEdgeRunKernel(const void* kernel, const OrtApi* table, OrtKernelContext* context) {
+  const lstm_edge::Runtime runtime(table, true);
+  return lstm_edge::guarded(runtime.api,
+                            [&] { static_cast<const lstm_edge::Kernel*>(kernel)->compute(runtime, context); });
 }
 
 // The instruction set in use, for reports.

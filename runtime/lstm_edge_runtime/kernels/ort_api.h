@@ -81,7 +81,7 @@ constexpr int kGetTensorElementType = 60, kGetDimensionsCount = 61, kGetDimensio
 constexpr int kInfoGetInt64 = 86, kInfoGetString = 87;
 constexpr int kContextGetInput = 90, kContextGetOutput = 91;
 constexpr int kReleaseStatus = 93, kReleaseShapeInfo = 99;
-constexpr int kInfoGetConstantInput = 249, kContextParallelFor = 274;
+constexpr int kInfoGetNodeName = 244, kInfoGetConstantInput = 249, kContextParallelFor = 274;
 constexpr int kGetShapeReference = 414;
 
 }  // namespace lstm_edge

@@ -40,14 +40,15 @@ class SequenceKernel : public Kernel {
 
   // A call with the inputs before the constants, for `sides` layers of these sizes; `lengths` is null where the
   // operator has none.
-  Call read_inputs(const OrtKernelContext* context, const Layer& layer, int sides, const OrtValue*& lengths) const {
+  Call read_inputs(const Runtime& runtime, const OrtKernelContext* context, const Layer& layer, int sides,
+                   const OrtValue*& lengths) const {
     size_t next = 0;
     Call call{};
     const OrtValue* x = runtime.input(context, next++);
-    read_sizes(x, layer.inputs, call);
+    read_sizes(runtime, x, layer.inputs, call);
     call.x = runtime.data<float>(x);
-    call.h = read_state(context, next++, sides, call.batch, layer.outputs);
-    if (Layer::kHasCell) call.c = read_state(context, next++, sides, call.batch, layer.hidden);
+    call.h = read_state(runtime, context, next++, sides, call.batch, layer.outputs);
+    if (Layer::kHasCell) call.c = read_state(runtime, context, next++, sides, call.batch, layer.hidden);
     lengths = op.ragged ? runtime.input(context, next++) : nullptr;
     if (lengths == nullptr) return call;
     Shape shape;
@@ -57,8 +58,8 @@ class SequenceKernel : public Kernel {
     return call;
   }
 
-  void take_outputs(OrtKernelContext* context, const Layer& layer, int sides, const int64_t* y_dims, size_t rank,
-                    Call& call) const {
+  void take_outputs(const Runtime& runtime, OrtKernelContext* context, const Layer& layer, int sides,
+                    const int64_t* y_dims, size_t rank, Call& call) const {
     const int64_t h_dims[3] = {sides, call.batch, layer.outputs}, c_dims[3] = {sides, call.batch, layer.hidden};
     call.y = runtime.output(context, 0, y_dims, rank);
     call.h_out = runtime.output(context, 1, h_dims, 3);
@@ -67,7 +68,8 @@ class SequenceKernel : public Kernel {
             [&] { return op.name + ": an output is missing"; });
   }
 
-  void run_groups(const OrtKernelContext* context, const Layer* layers, const Call* calls, int sides) const {
+  void run_groups(const Runtime& runtime, const OrtKernelContext* context, const Layer* layers, const Call* calls,
+                  int sides) const {
     const Call& call = calls[0];
     const Layer& layer = layers[0];
     RowGroups<Layer> data{run_, layers, calls, (size_t(call.batch) + kGroupRows - 1) / kGroupRows};
@@ -86,7 +88,7 @@ class SequenceKernel : public Kernel {
 
  private:
   // The steps and rows of x [T, B, inputs].
-  void read_sizes(const OrtValue* x, int inputs, Call& call) const {
+  void read_sizes(const Runtime& runtime, const OrtValue* x, int inputs, Call& call) const {
     Shape shape;
     runtime.read_shape(x, shape);
     require(shape.rank == 3 && shape.dims[2] == inputs && shape.dims[0] > 0 && shape.dims[1] > 0, [&] {
@@ -100,7 +102,8 @@ class SequenceKernel : public Kernel {
   }
 
   // A state [sides, batch, size]; null where it is absent and may be.
-  const float* read_state(const OrtKernelContext* context, size_t index, int sides, int batch, int size) const {
+  const float* read_state(const Runtime& runtime, const OrtKernelContext* context, size_t index, int sides, int batch,
+                          int size) const {
     const OrtValue* state = op.optional[index] ? runtime.optional_input(context, index) : runtime.input(context, index);
     if (state == nullptr) return nullptr;
     Shape shape;
@@ -119,13 +122,13 @@ class SequenceKernel : public Kernel {
 template <typename Layer>
 class RecurrentKernel : public SequenceKernel<Layer> {
  public:
-  void compute(OrtKernelContext* context) const final {
+  void compute(const Runtime& runtime, OrtKernelContext* context) const final {
     const OrtValue* lengths;
-    Call call = this->read_inputs(context, layer_, 1, lengths);
-    if (lengths != nullptr) call.lengths = this->runtime.template data<int64_t>(lengths);
+    Call call = this->read_inputs(runtime, context, layer_, 1, lengths);
+    if (lengths != nullptr) call.lengths = runtime.template data<int64_t>(lengths);
     const int64_t y_dims[3] = {call.steps, call.batch, layer_.outputs};
-    this->take_outputs(context, layer_, 1, y_dims, 3, call);
-    this->run_groups(context, &layer_, &call, 1);
+    this->take_outputs(runtime, context, layer_, 1, y_dims, 3, call);
+    this->run_groups(runtime, context, &layer_, &call, 1);
   }
 
  protected:
