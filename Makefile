@@ -106,7 +106,7 @@ test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files and 
 	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 3 / 10))
 	tests/arm64/fuzz.sh $(BIN)/python $$(($(FUZZ_SECONDS) / 5))
 
-test-c-fuzz: $(VENV)/ready $(LIBRARY)  ## compare the readers of C and Python on damaged files, and fuzz the C readers under sanitizers (C_FUZZ_SECONDS, and ten minutes to compile)
+test-c-fuzz: $(VENV)/ready $(LIBRARY)  ## compare the readers of C and Python on damaged files, and fuzz the C readers under sanitizers (C_FUZZ_SECONDS each, and under a minute to compile)
 	$(BIN)/python tests/fuzz/run.py agreement --seconds $(C_FUZZ_SECONDS)
 	tests/c/fuzz.sh $(BIN)/python $(C_FUZZ_SECONDS)
 
