@@ -70,10 +70,13 @@ def test_every_kernel_of_this_machine_is_compiled(commands, kernels):
 
 
 def test_the_flags_are_those_of_the_python_package(commands, kernels):
+    # The portable set is for old processors where there are faster ones: its loops are unrolled less.
+    less = "--param=max-completely-peeled-insns=60"
+    smaller = {"isa_portable.cpp": {less}} if platform.machine() == "x86_64" else {}
     for name, words in commands.items():
         expected = flags_of([*kernels.compile_command(["c++"], name, target=f"{platform.machine()}-linux-gnu")])
         got = flags_of(words)
-        assert set(got) - set(expected) <= {"-DNDEBUG"}, name
+        assert set(got) - set(expected) - {"-DNDEBUG"} <= smaller.get(name, set()), name
         assert set(expected) - set(got) == set(), name
         own = [flag for flag in expected if flag.startswith(("-m", "-D"))]
         assert [flag for flag in got if flag in own] == own, name
