@@ -52,7 +52,7 @@ def next_now(now: Array, steps: int, *, lacks_batch: bool) -> Array:
         steps: steps of the pieces.
         lacks_batch: whether the pieces lacked the batch axis.
     """
-    return (now & -STEP) + (steps * STEP + LACKS * lacks_batch) + ((now & PLACE) ^ PLACE)
+    return (now & ~LACKS ^ PLACE) + (steps * STEP + LACKS * lacks_batch)
 
 
 class PoolStore:
