@@ -88,7 +88,7 @@ def check_bits(wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     _python(str(tests / "make_golden.py"), str(folder / "golden"))
-    for instruction_set in ("avx512vnni", "avxvnni", "avx2", "neon-dot", "neon", "portable"):
+    for instruction_set in ("amx", "avx512vnni", "avxvnni", "avx2", "neon-dot", "neon", "portable"):
         environment = {"PYTHONPATH": str(folder / "site"), "LSTM_EDGE_ISA": instruction_set}
         said = _python(str(tests / "check_golden.py"), str(folder / "golden"), instruction_set, **environment)
         print(said.strip() or f"this processor has no {instruction_set}")

@@ -167,7 +167,7 @@ def main() -> None:
             reads = bandwidth["int8"] / 1e9
             print(f"hidden {SIZES[index][1]}: an int8 push reads weights at {speed:.0f} GB/s, the machine {reads:.0f}")
     print("\nlimits missed:\n  " + "\n  ".join(missed) if missed else "\nall limits hold")
-    sys.exit(1 if missed and library.instruction_set == "avx512vnni" else 0)
+    sys.exit(1 if missed and library.instruction_set in ("amx", "avx512vnni") else 0)
 
 
 if __name__ == "__main__":

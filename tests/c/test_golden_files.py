@@ -10,7 +10,7 @@ import pytest
 from support.c_build import ROOT, find_onnxruntime
 
 SETS = (
-    ("avx512vnni", "avxvnni", "avx2", "portable")
+    ("amx", "avx512vnni", "avxvnni", "avx2", "portable")
     if platform.machine() == "x86_64"
     else ("neon-dot", "neon", "portable")
 )

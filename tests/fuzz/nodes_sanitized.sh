@@ -25,7 +25,7 @@ sanitized() {  # 1: instruction set; the rest: arguments of python
     PYTHONPATH=runtime "$python" "${@:2}"
 }
 sets=()
-for set in avx512vnni avxvnni avx2 portable; do
+for set in amx avx512vnni avxvnni avx2 portable; do
   if said=$(sanitized "$set" -c 'from lstm_edge_runtime.library import find_library; find_library()' 2>&1); then
     sets+=("$set")
   elif [[ $said == *"LSTM_EDGE_ISA asks for"* ]]; then

@@ -21,7 +21,7 @@ sanitized() {  # 1: an instruction set, or "" for the best; the rest: arguments 
 }
 sanitized "" -m pytest -q -p no:cacheprovider tests/kernels/test_{answers,bits,column_sums,extremes,float32,gru,malformed,sparse}.py
 # Where numbers and addresses are at their edges each set computes for itself.
-for set in avx512vnni avxvnni avx2 portable; do
+for set in amx avx512vnni avxvnni avx2 portable; do
   if said=$(sanitized "$set" -c 'from lstm_edge_runtime.library import find_library; find_library()' 2>&1); then
     echo "$set:"
     sanitized "$set" -m pytest -q -p no:cacheprovider tests/kernels/test_{column_sums,extremes,float32,sparse}.py
@@ -39,6 +39,6 @@ done
 # Address space randomization of newer kernels is more than older sanitizers can place their shadow memory in.
 run=()
 if setarch -R true 2> /dev/null; then run=(setarch -R); fi
-for set in avx512vnni avxvnni avx2 portable; do
+for set in amx avx512vnni avxvnni avx2 portable; do
   LSTM_EDGE_ISA=$set "${run[@]}" "$work/thread/four_threads"
 done

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_cases import INT4, INT8, cell, feeds_of, linear, with_scheme
+from kernel_cases import INT4, INT8, cell, feeds_of, gru, linear, rnn, with_scheme
 
-from lstm_edge_exporters.functions.names import CellVariant
+from lstm_edge_exporters.functions.names import CellVariant, GruVariant, RnnVariant
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # From best to slowest; the library falls back to the portable one where a processor lacks what was asked for.
-INSTRUCTION_SETS = ("avx512vnni", "avxvnni", "avx2", "neon-dot", "neon", "portable")
+INSTRUCTION_SETS = ("amx", "avx512vnni", "avxvnni", "avx2", "neon-dot", "neon", "portable")
 VARIANTS = (
     CellVariant(storage="int8"),
     CellVariant(storage="int4"),
@@ -84,6 +84,24 @@ def test_a_row_does_not_see_its_batch(kernel, variant):
     for rows in (slice(0, 1), slice(5, 7), slice(15, 18), slice(36, 37), slice(16, 32)):
         for whole, part in zip(together, run(session, rows_of(feeds, rows)), strict=True):
             assert part.tobytes() == whole[:, rows].tobytes(), f"rows {rows}"
+
+
+# Instruction sets with block products take 64 inputs at a time, and what is left of them.
+@pytest.mark.parametrize(("inputs", "hidden"), [(64, 128), (66, 130), (200, 77), (3, 259)])
+def test_many_rows_give_the_bits_of_each(kernel, inputs, hidden):
+    for operator in (
+        cell(CellVariant(storage="int8"), inputs, hidden, hidden, INT8),
+        gru(GruVariant(storage="int8"), inputs, hidden, INT8),
+        gru(GruVariant(storage="int8", reset_after=True), inputs, hidden, INT8),
+        rnn(RnnVariant(storage="int8"), inputs, hidden, INT8),
+        linear("LinearInt8V1", inputs, hidden, INT8),
+    ):
+        session, feeds = kernel(operator.model), feeds_of(operator, 3, ROWS)
+        together = session.run(None, feeds)
+        for row in (0, 6, 17, ROWS - 1):
+            alone = session.run(None, rows_of(feeds, slice(row, row + 1)))
+            for whole, part in zip(together, alone, strict=True):
+                assert part.tobytes() == whole[:, row : row + 1].tobytes(), f"{operator}, row {row}"
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.ragged], ids=names)

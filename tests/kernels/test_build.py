@@ -134,14 +134,16 @@ def test_no_float_is_contracted():
     assert not {"-ffast-math", "-Ofast", "-march=native"} & set(load_build()._COMMON)
 
 
-def test_a_compiler_without_avx_vnni_builds_the_rest(tmp_path):
+@pytest.mark.parametrize("unknown", ["-mavxvnni", "-mamx-int8", "-mno-such-flag"])
+def test_a_compiler_without_the_newest_flags_builds_the_rest(tmp_path, unknown):
     build = load_build()
-    for unknown in ("-mavxvnni", "-mno-such-flag"):
-        old = tmp_path / f"old{unknown}"
-        old.write_text(f'#!/bin/sh\ncase " $* " in *" {unknown} "*) echo \'unknown option\' >&2; exit 1;; esac\n')
-        old.chmod(0o755)
-        files = dict(build._files([str(old)], "x86_64", build._COMMON))
-        has_it = unknown != "-mavxvnni"
-        assert ("isa_avxvnni.cpp" in files) == has_it
-        assert files["dispatch.cpp"] == (("-DLSTM_EDGE_AVXVNNI",) if has_it else ())
-        assert {"operators.cpp", "isa_portable.cpp", "isa_avx2.cpp", "isa_avx512vnni.cpp"} <= set(files)
+    old = tmp_path / "old"
+    old.write_text(f'#!/bin/sh\ncase " $* " in *" {unknown} "*) echo \'unknown option\' >&2; exit 1;; esac\n')
+    old.chmod(0o755)
+    files = dict(build._files([str(old)], "x86_64", build._COMMON))
+    newest = {"-mamx-int8": "isa_amx.cpp", "-mavxvnni": "isa_avxvnni.cpp"}
+    there = [name for flag, name in newest.items() if flag != unknown]
+    assert [name for name in newest.values() if name in files] == there
+    told = {"isa_avxvnni.cpp": "-DLSTM_EDGE_AVXVNNI", "isa_amx.cpp": "-DLSTM_EDGE_AMX"}
+    assert files["dispatch.cpp"] == tuple(told[name] for name in there)
+    assert {"operators.cpp", "isa_portable.cpp", "isa_avx2.cpp", "isa_avx512vnni.cpp"} <= set(files)

@@ -36,27 +36,58 @@ inline V larger(V a, V b) { return a > b ? a : b; }
 // integer then stands in the low bits of the sum.
 constexpr float kRound = 12582912.0f;
 
-// Inlined always: left to itself, the compiler calls it in some of the cells.
-[[gnu::always_inline]] inline V exponential(V y) {
-  y = larger(all(-86.0f), y);  // the second where they do not compare: NaN stays NaN
-  const V shifted = y * 0x1.715476p+0f + kRound;
-  const V n = shifted - kRound;
-  const V r = (y - n * 0.693359375f) - n * -0x1.bd0106p-13f;
-  V p = (((0x1.6a2434p-10f * r + 0x1.1239e2p-7f) * r + 0x1.5558f2p-5f) * r + 0x1.555492p-3f) * r + 0x1.fffffcp-2f;
-  p = (p * (r * r) + r) + 1.0f;
-  // Unsigned: of NaN these are any bits.
-  return p * from_bits(reinterpret_cast<VI>((reinterpret_cast<VU>(shifted) << 23) + (127u << 23)));
+// exp of N vectors of values up to zero. Each operation is done for all of them before the next one: one exponential is
+// a chain in which each operation waits for the one before, and processors look ahead over three of them or so.
+template <int N>
+[[gnu::always_inline]] inline void exponentials(V (&y)[N]) {
+  V n[N], r[N], p[N];
+  VU scale[N];
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) y[i] = larger(all(-86.0f), y[i]);  // the second if they do not compare: NaN stays NaN
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) n[i] = y[i] * 0x1.715476p+0f + kRound;
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) {
+    scale[i] = (reinterpret_cast<VU>(n[i]) << 23) + (127u << 23);  // unsigned: of NaN these are any bits
+    n[i] = n[i] - kRound;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) r[i] = y[i] - n[i] * 0.693359375f;
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) r[i] = r[i] - n[i] * -0x1.bd0106p-13f;
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) p[i] = 0x1.6a2434p-10f * r[i] + 0x1.1239e2p-7f;
+  constexpr float kCoefficients[] = {0x1.5558f2p-5f, 0x1.555492p-3f, 0x1.fffffcp-2f};
+#pragma GCC unroll 16
+  for (int k = 0; k < 3; ++k) {
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i) p[i] = p[i] * r[i] + kCoefficients[k];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) p[i] = (p[i] * (r[i] * r[i]) + r[i]) + 1.0f;
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) y[i] = p[i] * from_bits(reinterpret_cast<VI>(scale[i]));
+}
+
+// A sigmoid or a hyperbolic tangent of x in two halves, between which exponentials() comes.
+inline V sigmoid_exponent(V x) { return -absolute(x); }
+inline V sigmoid_of(V x, V e) { return (x >= 0.0f ? all(1.0f) : e) / (1.0f + e); }
+inline V tangent_exponent(V x) { return absolute(x) * -2.0f; }
+inline V tangent_of(V x, V e) {
+  const V magnitude = (1.0f - e) / (1.0f + e);
+  return from_bits(bits(magnitude) | (bits(x) & int32_t(0x80000000)));
 }
 
 [[gnu::always_inline]] inline V sigmoid(V x) {
-  const V e = exponential(-absolute(x));
-  return (x >= 0.0f ? all(1.0f) : e) / (1.0f + e);
+  V e[1] = {sigmoid_exponent(x)};
+  exponentials(e);
+  return sigmoid_of(x, e[0]);
 }
 
 [[gnu::always_inline]] inline V hyperbolic_tangent(V x) {
-  const V e = exponential(absolute(x) * -2.0f);
-  const V magnitude = (1.0f - e) / (1.0f + e);
-  return from_bits(bits(magnitude) | (bits(x) & int32_t(0x80000000)));
+  V e[1] = {tangent_exponent(x)};
+  exponentials(e);
+  return tangent_of(x, e[0]);
 }
 
 // A float product sums the first half of its terms and the second half for themselves, each in order, and adds the two.
@@ -71,12 +102,25 @@ struct Rounded {
   int32_t* block_sums;
 };
 
+// Combines the lanes of a vector, half with half: in their order each operation would wait for the one before, which
+// took longer than all else for a row of 128.
+template <typename T, typename Vector, typename Combine>
+[[gnu::always_inline]] inline T across(Vector vector, const Combine& combine) {
+  T lanes[W];
+  std::memcpy(lanes, &vector, sizeof lanes);
+#pragma GCC unroll 4
+  for (int half = W / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) lanes[i] = combine(lanes[i], lanes[i + half]);
+  }
+  return lanes[0];
+}
+
 inline float largest_magnitude(const float* x, int k) {
   V largest = V{};
   int i = 0;
   for (; i + W <= k; i += W) largest = larger(absolute(load(x + i)), largest);
-  float result = 0.0f;
-  for (int lane = 0; lane < W; ++lane) result = largest[lane] > result ? largest[lane] : result;
+  float result = across<float>(largest, [](float a, float b) { return a > b ? a : b; });
   for (; i < k; ++i) {
     const float one = scalar(x + i), magnitude = one < 0 ? -one : one;
     result = magnitude > result ? magnitude : result;
@@ -84,12 +128,26 @@ inline float largest_magnitude(const float* x, int k) {
   return result;
 }
 
+// g++ 12 takes a conversion from 32 to 8 bits apart, lane by lane, which was half the time of a row's rounding.
+inline void store_low_bytes(int8_t* p, VI v) {
+  typedef int8_t Bytes __attribute__((vector_size(W)));
+#if VECTOR_BYTES == 64
+  const __m128i narrow = _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(v));
+#elif VECTOR_BYTES == 32
+  typedef int16_t Words __attribute__((vector_size(2 * W)));
+  const Bytes narrow = __builtin_convertvector(__builtin_convertvector(v, Words), Bytes);
+#else
+  const Bytes narrow = __builtin_convertvector(v, Bytes);
+#endif
+  static_assert(sizeof narrow == sizeof(Bytes), "one byte a lane");
+  std::memcpy(p, &narrow, sizeof narrow);
+}
+
 inline void round_row(const float* x, int k, Rounded& row, int block) {
   const float largest = largest_magnitude(x, k);
   const float m = largest > 0x1p-100f ? largest : 0x1p-100f;
   const float inverse = 127.0f / m;
   row.scale = m / 127.0f;
-  typedef int8_t Bytes __attribute__((vector_size(W)));
   VU sums = VU{};  // unsigned: a row with NaN, whose answer is free, wraps
   V values = V{};
   int i = 0;
@@ -97,16 +155,11 @@ inline void round_row(const float* x, int k, Rounded& row, int block) {
     const V shifted = load(x + i) * inverse + kRound;
     const VI integers = bits(shifted);
     values += shifted;
-    const Bytes narrow = __builtin_convertvector(integers, Bytes);
-    std::memcpy(row.q + i, &narrow, sizeof narrow);
+    store_low_bytes(row.q + i, integers);
     sums += reinterpret_cast<VU>(integers) - 0x4b400000u;
   }
-  uint32_t sum = 0;
-  float value = 0.0f;
-  for (int lane = 0; lane < W; ++lane) {
-    sum += sums[lane];
-    value += values[lane];
-  }
+  uint32_t sum = across<uint32_t>(sums, [](uint32_t a, uint32_t b) { return a + b; });
+  float value = across<float>(values, [](float a, float b) { return a + b; });  // any order: it only finds NaN
   for (; i < k; ++i) {
     const float shifted = scalar(x + i) * inverse + kRound;
     int32_t integer;

@@ -30,8 +30,8 @@ _COMMON = (
     *("-Wno-unknown-warning-option", "-Wno-maybe-uninitialized"),
 )
 # The file of each instruction set, by machine. Those for every machine come first: of an inline function the linker
-# keeps the first file's copy, which must run on every processor. isa_avxvnni.cpp is left out where the compiler does
-# not know the flag (g++ before 11), and dispatch.cpp is told whether it is there.
+# keeps the first file's copy, which must run on every processor. isa_avxvnni.cpp and isa_amx.cpp are left out where the
+# compiler does not know their flags (g++ before 11), and dispatch.cpp is told which of them are there.
 _EVERYWHERE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("operators.cpp", ()),
     ("scratch.cpp", ()),
@@ -42,6 +42,7 @@ _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"
 _FILES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "x86_64": (
         ("isa_avx512vnni.cpp", _AVX512),
+        ("isa_amx.cpp", ("-mamx-tile", "-mamx-int8")),
         ("isa_avx2.cpp", ("-mavx2", "-mfma")),
         ("isa_avxvnni.cpp", ("-mavx2", "-mfma", "-mavxvnni")),
     ),
@@ -49,6 +50,8 @@ _FILES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 }
 # zig takes the name of a processor only; g++ 12 refuses the dot product where the name is below ARMv8.2.
 _ZIG_DOT = ("-mcpu=generic+dotprod",)
+# The files that a compiler may be too old for, and what dispatch.cpp is told if they are there.
+_NEWER = {"isa_amx.cpp": "-DLSTM_EDGE_AMX", "isa_avxvnni.cpp": "-DLSTM_EDGE_AVXVNNI"}
 _LINK = ("-shared", "-pthread", "-Wl,--gc-sections")
 # What the library shows: without the list it would offer its C++ library's symbols, operator new among them, to all.
 _SHOWN = ("RegisterCustomOps", "LstmEdgeInstructionSet", "LstmEdgeAllFinite", "LstmEdgeSelectOperators")
@@ -141,10 +144,10 @@ def _files(compiler: Sequence[str], machine: str, flags: Sequence[str]) -> Itera
     yield from _EVERYWHERE
     defines: tuple[str, ...] = ()
     for name, own in _FILES.get(machine, ()):
-        if name == "isa_avxvnni.cpp":
+        if name in _NEWER:
             if not _knows(compiler, (*flags, *own)):
                 continue
-            defines = ("-DLSTM_EDGE_AVXVNNI",)
+            defines += (_NEWER[name],)
         yield name, _ZIG_DOT if name == "isa_neon_dot.cpp" and _is_zig(compiler) else own
     yield "dispatch.cpp", defines
 

@@ -5,6 +5,8 @@
 #include "layers.h"
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -19,7 +21,7 @@ struct Candidate {
 
 #if defined(__x86_64__)
 struct Features {
-  bool avx2 = false, avxvnni = false, avx512vnni = false;
+  bool avx2 = false, avxvnni = false, avx512vnni = false, amx = false;
 };
 
 // Read by hand: zig's runtime library has no __cpu_model, so __builtin_cpu_supports answers no to everything there.
@@ -38,17 +40,41 @@ Features read_features() {
   const unsigned last = a;
   features.avx2 = has(b, 5);
   features.avx512vnni = features.avx2 && (saved & 0xe6) == 0xe6 && has(b, 16) && has(b, 17) && has(b, 30) &&
-                        has(b, 31) && has(c, 11);  // F, DQ, BW, VL, VNNI
+                        has(b, 31) && has(c, 11);                                            // F, DQ, BW, VL, VNNI
+  features.amx = features.avx512vnni && (saved >> 17 & 3) == 3 && has(d, 24) && has(d, 25);  // tiles, int8
   if (last >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) features.avxvnni = features.avx2 && has(a, 4);
   return features;
 }
 #endif
 
+#if defined(__x86_64__) && defined(LSTM_EDGE_AMX)
+// Asks the kernel for the tile registers, which a process may not use unasked: ARCH_REQ_XCOMP_PERM of Linux's x86 ABI,
+// state component 18. Refused by Linux before 5.16, and where a thread's signal stack is too small to save them.
+bool may_use_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+
+const InstructionSet& amx() {
+  static const InstructionSet set = [] {
+    InstructionSet made = kAvx512Vnni;
+    made.name = "amx";
+    made.blocks = &kAmxProducts;
+    return made;
+  }();
+  return set;
+}
+#endif
+
 // The best one first.
 const InstructionSet& choose() {
+  const char* wanted = std::getenv("LSTM_EDGE_ISA");
+  const auto is_wanted = [=](const char* name) {
+    return wanted == nullptr || *wanted == 0 || std::strcmp(wanted, name) == 0;
+  };
 #if defined(__x86_64__)
   const Features features = read_features();
   const Candidate candidates[] = {
+#if defined(LSTM_EDGE_AMX)
+      {&amx(), features.amx && is_wanted("amx") && may_use_tiles()},
+#endif
       {&kAvx512Vnni, features.avx512vnni},
 #if defined(LSTM_EDGE_AVXVNNI)
       {&kAvxVnni, features.avxvnni},
@@ -63,11 +89,8 @@ const InstructionSet& choose() {
 #else
   const Candidate candidates[] = {{&kPortable, true}};
 #endif
-  const char* wanted = std::getenv("LSTM_EDGE_ISA");
   for (const Candidate& candidate : candidates) {
-    if (candidate.supported && (wanted == nullptr || *wanted == 0 || std::strcmp(wanted, candidate.set->name) == 0)) {
-      return *candidate.set;
-    }
+    if (candidate.supported && is_wanted(candidate.set->name)) return *candidate.set;
   }
   return kPortable;
 }

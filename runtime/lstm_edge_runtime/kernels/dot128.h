@@ -15,6 +15,7 @@
 template <class Sums>
 struct Dot128 {
   static constexpr int kWeightOffset = 0;
+  static constexpr bool kBlocks = false;
 
   template <int N>
   struct Count {

@@ -5,6 +5,7 @@
 template <class Multiply>
 struct Dot256 {
   static constexpr int kWeightOffset = Multiply::weight_offset;
+  static constexpr bool kBlocks = false;
 
   static __m256i broadcast(const int8_t* a) {
     int32_t four;

@@ -15,7 +15,7 @@ void gru_step_after(const Gru& gru, const GruRunning& run, const float* z, int n
   const size_t width = gru.w.width();
   prepare<P>(run.h_rows, run.h, run.cells, run.rows, gru.r);
   // Back and forth, as an LSTM's step.
-  for_each_tile<P, 3>(gru.r, run.h_rows, run.rows, number % 2, [&](int tile, int row, const float* recurrent) {
+  for_each_row<P, 3>(gru.r, run.h_rows, run.rows, number % 2, [&](int tile, int row, const float* recurrent) {
     if (!run.inside(row, number)) return;
     const float* x = z + row * width + tile * 3 * kLanes;
     const float* bias = gru.recurrent_bias.get() + tile * kLanes;
@@ -35,7 +35,7 @@ template <Precision P>
 void gru_step_before(const Gru& gru, const GruRunning& run, const float* z, int number) {
   const size_t width = gru.w.width();
   prepare<P>(run.h_rows, run.h, run.cells, run.rows, gru.r);
-  for_each_tile<P, 2>(gru.r, run.h_rows, run.rows, false, [&](int tile, int row, const float* recurrent) {
+  for_each_row<P, 2>(gru.r, run.h_rows, run.rows, false, [&](int tile, int row, const float* recurrent) {
     const float* x = z + row * width + tile * 3 * kLanes;
     const size_t at = row * run.cells + tile * kLanes;
     for (int lane = 0; lane < kLanes; lane += W) {

@@ -18,6 +18,7 @@ constexpr int kAhead = 8192;
 
 struct Isa {
   static constexpr int kWeightOffset = 128;  // vpdpbusd multiplies unsigned (weights) with signed (activations) bytes
+  static constexpr bool kBlocks = true;
 
   static __m512i broadcast(const int8_t* a) {
     int32_t four;

@@ -10,6 +10,7 @@ namespace portable {
 
 struct Isa {
   static constexpr int kWeightOffset = 0;
+  static constexpr bool kBlocks = false;
 
   template <int NV, int M>
   static void dot8(const int8_t* const* a, const uint8_t* w, int groups, const int32_t* start, int32_t* sums) {

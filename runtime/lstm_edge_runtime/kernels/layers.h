@@ -86,6 +86,18 @@ template <typename Layer>
 using RunRows = void (*)(const Layer&, const Call&, int first, int last);
 using RunLinear = void (*)(const Linear&, const float* x, float* y, int64_t rows);
 
+// int8 products where the processor multiplies blocks of a matrix: begin(rows, groups) for up to 16 rows, then a
+// product for each tile of the matrix, then end(). Between begin and end a thread holds registers that each switch to
+// another thread must save.
+struct BlockProducts {
+  static constexpr int kMostRows = 16;
+
+  void (*begin)(int rows, int groups);
+  // sums[row][vector][16]: a, int8 rows `stride` bytes apart, times one tile w of unsigned bytes.
+  void (*product)(int vectors, const int8_t* a, size_t stride, const uint8_t* w, int groups, int32_t* sums);
+  void (*end)();
+};
+
 struct InstructionSet {
   const char* name;
   int weight_offset;         // what pack adds to int8 weights; where it is not 0, sparse products shift activations
@@ -93,6 +105,7 @@ struct InstructionSet {
   RunRows<Gru> gru[4][2];    // [Precision of r][whether the reset gate comes after the product]
   RunRows<Rnn> rnn[4][2];    // [Precision of r][whether the activation is relu]
   RunLinear linear[4];       // [Precision]
+  const BlockProducts* blocks = nullptr;
 };
 
 // The best one that this processor has, or the one that the environment variable LSTM_EDGE_ISA names.
@@ -101,6 +114,7 @@ const InstructionSet& instruction_set();
 extern const InstructionSet kPortable;
 #if defined(__x86_64__)
 extern const InstructionSet kAvx2, kAvxVnni, kAvx512Vnni;
+extern const BlockProducts kAmxProducts;
 #elif defined(__aarch64__)
 extern const InstructionSet kNeon, kNeonDot;
 #endif

@@ -12,28 +12,63 @@ inline const float* diagonal_of(const Lstm& lstm, int gate) {
   return lstm.diagonal.get() + gate * padded_floats(lstm.hidden);
 }
 
-// Gates and cell of 16 cells of one row: z [4][16] is the input's part, zh the recurrent part, zc the part of c[t-1].
-template <Peephole K>
-void cell(const Lstm& lstm, const float* z, const float* zh, const float* zc, size_t at, float* c, float* h,
-          float* gate) {
+// Where 16 cells of a row lie: z [4][16] is the input's part, zh the recurrent part, zc the part of c[t-1].
+struct CellsOfRow {
+  const float *z, *zh, *zc;
+  float *c, *h, *gate;
+};
+
+// Rows whose cells are computed together: eight exponentials at a time where the registers hold them.
+constexpr int kCellRows = W == 16 ? 2 : 1;
+
+// Gates and cells of 16 cells, from `at` on, of R rows.
+template <Peephole K, int R>
+void cells(const Lstm& lstm, const CellsOfRow* rows, size_t at) {
+  constexpr int kFirst = K == Peephole::kNone ? 4 : 3;  // gates that do not see the new c
+  constexpr int kLast = K == Peephole::kDiagonal ? 2 : 1;
   for (int lane = 0; lane < kLanes; lane += W) {
-    V a[4];
-    for (int g = 0; g < 4; ++g) a[g] = load(z + g * kLanes + lane) + load(zh + g * kLanes + lane);
-    const V before = load(c + at + lane);
-    if constexpr (K == Peephole::kDiagonal) {
-      a[0] = a[0] + load(diagonal_of(lstm, 0) + at + lane) * before;
-      a[1] = a[1] + load(diagonal_of(lstm, 1) + at + lane) * before;
-    } else if constexpr (K == Peephole::kFull) {
-      for (int g = 0; g < 3; ++g) a[g] = a[g] + load(zc + g * kLanes + lane);
+    V a[R][4], now[R], e[R * kFirst], last[R * kLast];
+#pragma GCC unroll 2
+    for (int m = 0; m < R; ++m) {
+      const CellsOfRow& row = rows[m];
+#pragma GCC unroll 4
+      for (int g = 0; g < 4; ++g) a[m][g] = load(row.z + g * kLanes + lane) + load(row.zh + g * kLanes + lane);
+      if constexpr (K == Peephole::kDiagonal) {
+        const V before = load(row.c + lane);
+        a[m][0] = a[m][0] + load(diagonal_of(lstm, 0) + at + lane) * before;
+        a[m][1] = a[m][1] + load(diagonal_of(lstm, 1) + at + lane) * before;
+      } else if constexpr (K == Peephole::kFull) {
+#pragma GCC unroll 3
+        for (int g = 0; g < 3; ++g) a[m][g] = a[m][g] + load(row.zc + g * kLanes + lane);
+      }
+#pragma GCC unroll 4
+      for (int g = 0; g < kFirst; ++g) {
+        e[m * kFirst + g] = g == 2 ? tangent_exponent(a[m][g]) : sigmoid_exponent(a[m][g]);
+      }
     }
-    const V now = sigmoid(a[1]) * before + sigmoid(a[0]) * hyperbolic_tangent(a[2]);
-    store(c + at + lane, now);
-    if constexpr (K == Peephole::kFull) {
-      store(gate + at + lane, a[3]);
-      continue;
+    exponentials(e);
+#pragma GCC unroll 2
+    for (int m = 0; m < R; ++m) {
+      const V* of = e + m * kFirst;
+      const V i = sigmoid_of(a[m][0], of[0]), f = sigmoid_of(a[m][1], of[1]), g = tangent_of(a[m][2], of[2]);
+      now[m] = f * load(rows[m].c + lane) + i * g;
+      store(rows[m].c + lane, now[m]);
+      if constexpr (K == Peephole::kNone) a[m][3] = sigmoid_of(a[m][3], of[3]);
+      if constexpr (K == Peephole::kFull) store(rows[m].gate + lane, a[m][3]);
+      last[m * kLast] = tangent_exponent(now[m]);
+      if constexpr (K == Peephole::kDiagonal) {
+        a[m][3] = a[m][3] + load(diagonal_of(lstm, 2) + at + lane) * now[m];
+        last[m * kLast + 1] = sigmoid_exponent(a[m][3]);
+      }
     }
-    if constexpr (K == Peephole::kDiagonal) a[3] = a[3] + load(diagonal_of(lstm, 2) + at + lane) * now;
-    store((lstm.projected ? gate : h) + at + lane, sigmoid(a[3]) * hyperbolic_tangent(now));
+    if constexpr (K == Peephole::kFull) continue;
+    exponentials(last);
+#pragma GCC unroll 2
+    for (int m = 0; m < R; ++m) {
+      const V* of = last + m * kLast;
+      const V o = K == Peephole::kDiagonal ? sigmoid_of(a[m][3], of[kLast - 1]) : a[m][3];
+      store((lstm.projected ? rows[m].gate : rows[m].h) + lane, o * tangent_of(now[m], of[0]));
+    }
   }
 }
 
@@ -57,22 +92,30 @@ void late_gate(const Lstm& lstm, const LstmRunning& run, int number) {
 // sequence at hidden 512), and the answer is the same.
 template <Precision P, Peephole K>
 void lstm_step(const Lstm& lstm, const LstmRunning& run, const float* z, int number) {
-  alignas(64) float peephole[kMostRows * 3 * kLanes];
+  alignas(64) float peephole[kMostTogether * 3 * kLanes];
   const size_t width = lstm.w.width();
-  int first = 0;  // the row that `peephole` starts at
   prepare<P>(run.h_rows, run.h, run.outputs, run.rows, lstm.r);
-  for_each_tile<P, 4>(
-      lstm.r, run.h_rows, run.rows, number % 2,
-      [&](int tile, int row, const float* recurrent) {
-        if (!run.inside(row, number)) return;
-        cell<K>(lstm, z + row * width + tile * 4 * kLanes, recurrent, peephole + (row - first) * 3 * kLanes,
-                size_t(tile) * kLanes, run.c + row * run.cells, run.h + row * run.outputs, run.gate + row * run.cells);
-      },
-      [&](int tile, int row, int done) {
-        first = row;
-        if constexpr (K == Peephole::kFull)
-          tile_product<kFurther<P>, 3>(lstm.p, tile, run.c_rows + row, done, peephole);
-      });
+  const auto use = [&](int tile, int first, int done, const float* recurrent) {
+    for (int m = 0; K == Peephole::kFull && m < done;) {
+      const Row* further = run.c_rows + first + m;
+      m += tile_product<kFurther<P>, 3>(lstm.p, tile, further, done - m, peephole + m * 3 * kLanes);
+    }
+    const size_t at = size_t(tile) * kLanes;
+    CellsOfRow rows[kCellRows];
+    int waiting = 0;
+    for (int m = 0; m < done; ++m) {
+      const int row = first + m;
+      if (!run.inside(row, number)) continue;
+      rows[waiting++] = {z + row * width + tile * 4 * kLanes, recurrent + m * 4 * kLanes,
+                         peephole + m * 3 * kLanes,           run.c + row * run.cells + at,
+                         run.h + row * run.outputs + at,      run.gate + row * run.cells + at};
+      if (waiting < kCellRows) continue;
+      cells<K, kCellRows>(lstm, rows, at);
+      waiting = 0;
+    }
+    if (waiting > 0) cells<K, 1>(lstm, rows, at);
+  };
+  for_each_tile<P, 4>(lstm.r, run.h_rows, run.rows, number % 2, use);
   if constexpr (K == Peephole::kFull) late_gate<P>(lstm, run, number);
   if (!lstm.projected) return;
   prepare<kFurther<P>>(run.gate_rows, run.gate, run.cells, run.rows, lstm.v);

@@ -48,12 +48,20 @@ struct Running {
 // Copies a state between the dense rows of a caller's array and padded ones; the rows of null are zeros.
 inline void load_rows(float* padded_rows, const float* dense, int first, int rows, int size) {
   const size_t stride = padded_floats(size);
+  if (dense != nullptr && stride == size_t(size)) {
+    std::memcpy(padded_rows, dense + size_t(first) * size, sizeof(float) * rows * stride);
+    return;
+  }
   std::memset(padded_rows, 0, sizeof(float) * rows * stride);
   for (int row = 0; row < rows && dense != nullptr; ++row) {
     std::memcpy(padded_rows + row * stride, dense + size_t(first + row) * size, sizeof(float) * size);
   }
 }
 inline void store_rows(float* dense, const float* padded_rows, int rows, int size) {
+  if (padded_floats(size) == size_t(size)) {
+    std::memcpy(dense, padded_rows, sizeof(float) * rows * size_t(size));
+    return;
+  }
   for (int row = 0; row < rows; ++row) {
     std::memcpy(dense + size_t(row) * size, padded_rows + row * padded_floats(size), sizeof(float) * size);
   }
@@ -64,7 +72,7 @@ inline void store_rows(float* dense, const float* padded_rows, int rows, int siz
 template <Precision P, typename Use>
 [[gnu::always_inline]] inline void for_each_vector(const Matrix& matrix, const Row* rows, const Running& run, int step,
                                                    size_t columns, const Use& use) {
-  for_each_tile<P, 4>(matrix, rows, run.rows, false, [&](int tile, int row, const float* product) {
+  for_each_row<P, 4>(matrix, rows, run.rows, false, [&](int tile, int row, const float* product) {
     if (!run.inside(row, step)) return;
     const size_t start = size_t(tile) * 4 * kLanes;
     for (size_t i = start; i < columns && i < start + 4 * kLanes; i += W) use(row, i, load(product + i - start));
