@@ -8,7 +8,7 @@ KERNELS := runtime/lstm_edge_runtime/kernels
 C_LIBRARY = $(wildcard $(addprefix runtime/c/,include/*.h include/*.hpp src/*.h src/*.cpp device/*.h device/*.cpp))
 C_TESTS = $(wildcard tests/c/*.h tests/c/*.c tests/c/*.cpp examples/c/*/*.c examples/c/*/*.cpp)
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
-TOOLS := build clang-format cmake hatchling hypothesis import-linter keras lightning mypy ninja pre-commit "pyright[nodejs]" pytest pytest-cov pytest-xdist \
+TOOLS := build clang-format cmake hatchling hypothesis import-linter keras lightning mypy ninja pre-commit prometheus-client "pyright[nodejs]" pytest pytest-cov pytest-xdist \
   pyyaml ruff types-protobuf ziglang
 # Installs Debian's Chromium with fonts if it is missing and the user is root.
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
@@ -19,7 +19,7 @@ DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/nu
 MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-c bench-kernels bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -116,6 +116,9 @@ test-soak: $(VENV)/ready $(LIBRARY)  ## run streams of every kind beside noise a
 
 test-pool-soak: $(VENV)/ready $(LIBRARY)  ## push 5,000,000 frames through a pool of 500 streams that come and go: equal bits, constant memory (a minute)
 	$(BIN)/python tests/soak/pool_soak.py
+
+test-metrics-soak: $(VENV)/ready $(LIBRARY)  ## stream 5,000,000 steps through a pipe with metrics on: exact counts, constant memory (five minutes)
+	$(BIN)/python tests/soak/metrics_soak.py
 
 test-select-kills: $(VENV)/ready  ## kill a selection at ten random points and compare its result with an uninterrupted one (five minutes)
 	$(BIN)/python -m pytest -q tests/soak/selection_kills.py
@@ -228,6 +231,12 @@ bench-session: $(VENV)/ready $(LIBRARY)  ## compare Session.run and Stream.push 
 
 bench-c: $(VENV)/ready $(LIBRARY)  ## compare a push from C with one from Python and with onnxruntime alone, and fill docs/c.md (five minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --c
+
+bench-metrics: $(VENV)/ready $(LIBRARY)  ## compare a watched stream with a plain one: at most 3 % (a minute, a quiet machine)
+	$(BIN)/python benchmarks/metrics.py
+
+bench-drift: $(VENV)/ready $(LIBRARY)  ## print the drift of changed inputs, and put the table into docs/watch.md (a minute)
+	$(BIN)/python benchmarks/drift.py --write
 
 bench-pool: $(VENV)/ready $(LIBRARY)  ## count the live streams that one core keeps up with, and fill docs/pool.md (three minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --pool

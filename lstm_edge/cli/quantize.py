@@ -158,6 +158,14 @@ def quantize(
             rich_help_panel=CALIBRATION, min=1, help="Number of sequences, or of chunks of 256 tokens. [default: 128]"
         ),
     ] = None,
+    reference_data: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=CALIBRATION,
+            help="Data whose distribution the card records, against which `run --metrics` measures drift. "
+            "[default: `--data`]",
+        ),
+    ] = None,
     compensate: Annotated[
         bool,
         typer.Option(

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["add_to"]
 
 
+class MetricsForm(StrEnum):
+    """What `--metrics-format` takes."""
+
+    PROMETHEUS = "prometheus"
+    JSONL = "jsonl"
+
+
 class BadLine(StrEnum):
     """What `--on-bad-line` takes."""
 
@@ -67,6 +74,18 @@ def run(
     show_labels: Annotated[
         bool, typer.Option("--show-labels", help="With --stream: print the names of the classes too.")
     ] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --stream: write counters, latency, norms of states and input drift to this .prom or .jsonl file."
+        ),
+    ] = None,
+    metrics_every: Annotated[
+        int | None, typer.Option(min=1, help="With --metrics: sample every k-th push. [default: 100]")
+    ] = None,
+    metrics_format: Annotated[
+        MetricsForm | None, typer.Option(help="With --metrics: the format, for a file with another ending.")
+    ] = None,
     load_state: Annotated[Path | None, typer.Option(help="Start from the state in this .npz file.")] = None,
     save_state: Annotated[Path | None, typer.Option(help="Write the final state to this .npz file.")] = None,
     row_lengths: Annotated[str | None, typer.Option(help="Valid steps of each row, such as 5,3.")] = None,
@@ -139,6 +158,9 @@ def run(
         "batch_size": batch_size,
         "on_bad_line": on_bad_line.value,
         "show_labels": show_labels,
+        "metrics": metrics,
+        "metrics_every": metrics_every,
+        "metrics_format": None if metrics_format is None else metrics_format.value,
         "load_state": load_state,
         "save_state": save_state,
         "row_lengths": row_lengths,

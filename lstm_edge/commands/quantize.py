@@ -12,12 +12,13 @@ from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, TableOptions, table_options
 from lstm_edge_exporters.quantize import Convolutions, MatrixRounder, QuantizationReport, Scheme, parse_scheme
 from lstm_edge_exporters.quantize import quantize as quantize_file
-from lstm_edge_exporters.quantize.convolutions.statistics import Gathered
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.reference_data import ReferenceData
 from lstm_edge_runtime.writing import check_target, write_atomically
 
 if TYPE_CHECKING:
     from lstm_edge.precision_search import BudgetReport, Evaluation
+    from lstm_edge.precision_search.compose import Calibrated
 
 __all__ = ["quantize"]
 
@@ -47,6 +48,7 @@ def quantize(
     step_every: str | float | None = None,
     missing: Missing = "refuse",
     calibration_samples: int | None = None,
+    reference_data: str | None = None,
     compensate: bool = True,
     scale_search: bool = True,
     clip: bool = True,
@@ -93,6 +95,8 @@ def quantize(
             integers, any even spacing otherwise.
         missing: what becomes of missing cells and steps of a table: ``"refuse"``, ``"ffill"`` or ``"drop"``.
         calibration_samples: number of sequences, or of chunks of 256 tokens; 128 by default.
+        reference_data: data whose distribution the card records, so that ``Metrics`` can tell drift on a device (with a
+            fixed scheme); ``data`` by default.
         compensate: with data: compensate the rounding errors of earlier weights.
         scale_search: with data: search scales instead of taking the extremes.
         clip: with data: allow scales that clip outlier weights.
@@ -145,8 +149,12 @@ def quantize(
         raise InputError("--scheme float32 rounds nothing, so that it takes no calibration data: leave --data out")
     options: dict[str, Any] = {}
     if data is not None:
-        rounder, calibration_sha256, gathered = _calibrate(given, table, progress)
-        options["convolutions"] = Convolutions(gathered=gathered, take=convolutions)
+        calibrated = _calibrate(given, table, progress)
+        rounder, calibration_sha256 = calibrated.rounder, calibrated.sha256
+        options["convolutions"] = Convolutions(gathered=calibrated.gathered, take=convolutions)
+        options["reference"] = calibrated.reference
+    if reference_data is not None:
+        options["reference"] = _reference(given, table, progress)
     if rounder is not None:
         options["rounder"] = rounder
     try:
@@ -200,19 +208,10 @@ def _check_plain(given: Mapping[str, Any]) -> None:
     searched = ("held_out_data", "metric", "max_drop", "confidence", "prefer", "gates", "max_evaluations", "threads")
     _refuse(given, (*searched, "report", "force", "resume"), "requires --scheme auto")
     if given["data"] is None:
-        about_data = (
-            "targets",
-            "columns",
-            "step_every",
-            "missing",
-            "calibration_samples",
-            "compensate",
-            "scale_search",
-            "clip",
-            "convolutions",
-            "seed",
-        )
-        _refuse(given, about_data, "requires calibration data: give --data")
+        _refuse(given, ("compensate", "scale_search", "clip", "convolutions"), "requires calibration data: give --data")
+        if given["reference_data"] is None:
+            drawn = ("targets", "columns", "step_every", "missing", "calibration_samples", "seed")
+            _refuse(given, drawn, "requires calibration data: give --data")
     elif given["rounder"] is not None:
         raise InputError("got both rounder and data, which makes another rounder: leave one of them out")
 
@@ -223,12 +222,21 @@ def _check_sparse(sparse: str, kinds: Collection[str]) -> None:
         raise InputError(f"--sparse {sparse} is for int8 weights, and no layer becomes int8; leave it out")
 
 
-def _calibrate(
-    given: Mapping[str, Any], table: TableOptions | None, say: Say | None
-) -> tuple[MatrixRounder, str, Gathered]:
+def _drawn(given: Mapping[str, Any], say: Say | None) -> dict[str, Any]:
+    """Return how many samples are drawn and how, where that was given."""
+    more = {"samples": given["calibration_samples"], "seed": given["seed"], "say": say}
+    return {name: value for name, value in more.items() if value is not None}
+
+
+def _reference(given: Mapping[str, Any], table: TableOptions | None, say: Say | None) -> ReferenceData:
+    from lstm_edge.precision_search.reference import reference_for
+
+    return reference_for(given["source"], given["reference_data"], table=table, **_drawn(given, say))
+
+
+def _calibrate(given: Mapping[str, Any], table: TableOptions | None, say: Say | None) -> "Calibrated":
     from lstm_edge.precision_search.compose import rounder_for
 
-    more = {"samples": given["calibration_samples"], "seed": given["seed"], "say": say}
     return rounder_for(
         given["source"],
         given["data"],
@@ -236,7 +244,7 @@ def _calibrate(
         compensate=given["compensate"],
         search_scales=given["scale_search"],
         clip=given["clip"],
-        **{name: value for name, value in more.items() if value is not None},
+        **_drawn(given, say),
     )
 
 
@@ -244,7 +252,15 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
     from lstm_edge.precision_search import BudgetRequest
     from lstm_edge.validation.judge import default_metric, load_data
 
-    own = ("block", "zero_points", "allow_unquantized", "convolutions", "rounder", "calibration_sha256")
+    own = (
+        "block",
+        "zero_points",
+        "allow_unquantized",
+        "convolutions",
+        "rounder",
+        "calibration_sha256",
+        "reference_data",
+    )
     _refuse(given, own, "requires a fixed scheme, not --scheme auto")
     if given["sparse"] == "required":
         raise InputError("--sparse required requires a fixed scheme, not --scheme auto; leave it out")

@@ -20,6 +20,8 @@ from lstm_edge_runtime.lines import OnBadLine, check_on_bad_line, to_json
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.text import Vocabulary
+from lstm_edge_runtime.watch import Metrics
+from lstm_edge_runtime.watch.metrics import MetricsFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,6 +116,9 @@ def run(
     batch_size: int = 1,
     on_bad_line: OnBadLine = "stop",
     show_labels: bool = False,
+    metrics: AnyPath | None = None,
+    metrics_every: int | None = None,
+    metrics_format: MetricsFormat | None = None,
     load_state: AnyPath | State | None = None,
     save_state: AnyPath | None = None,
     row_lengths: Sequence[int] | str | None = None,
@@ -153,6 +158,10 @@ def run(
             object with the line's number and the error, ``"hold"`` also pushes the last good line again in its place.
         show_labels: answer the stream with objects that have the outputs by name, and as ``labels`` the names of the
             classes with the largest scores. Arrays have them without this option.
+        metrics: a file for counters and samples of the stream, Prometheus text (``.prom``) or JSON lines (``.jsonl``);
+            see docs/watch.md. A file that cannot be written is reported as progress, and the stream goes on.
+        metrics_every: sample every so many pushes, 100 by default.
+        metrics_format: ``"prometheus"`` or ``"jsonl"``, for a file with another ending.
         load_state: the initial state, or the ``.npz`` file of one.
         save_state: an ``.npz`` file to write the final state to. The sequence then goes on later: its end is not
             padded. A stream writes the file also when KeyboardInterrupt or BrokenPipeError ends it.
@@ -198,6 +207,10 @@ def run(
         raise InputError("--on-bad-line requires --stream")
     if show_labels and stream is None and inputs is None:
         raise InputError("--show-labels requires --stream or an array input")
+    if stream is None and metrics is not None:
+        raise InputError("--metrics requires --stream")
+    if metrics is None and (metrics_every, metrics_format) != (None, None):
+        raise InputError("--metrics-every and --metrics-format require --metrics FILE")
     _check_options(modes, given, arrays)
     how = Drawing(**given) if prompt is not None else None
     session = Session(
@@ -229,6 +242,7 @@ def run(
             save_state=save_state,
             on_bad_line=on_bad_line,
             on_line=on_line,
+            metrics=_watching(metrics, metrics_every, metrics_format, progress),
             shown=partial(with_class_names, session) if show_labels else None,
         )
         return RunReport(state=last, lines=lines)
@@ -259,6 +273,12 @@ def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays:
         raise InputError(f"{misplaced[0]} requires an array input, but {mode} takes text: leave it out")
     if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
         raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
+
+
+def _watching(path: AnyPath | None, every: int | None, form: MetricsFormat | None, say: Say | None) -> Metrics | None:
+    if path is None:
+        return None
+    return Metrics(path, every=100 if every is None else every, file_format=form, on_problem=say)
 
 
 def _check_targets(session: Session, output: AnyPath | None, save_state: AnyPath | None, *, streamed: bool) -> None:

@@ -11,6 +11,7 @@ from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import is_one_to_one
 from lstm_edge_runtime.stream import Stream
+from lstm_edge_runtime.watch import Metrics
 
 __all__ = ["keeps_steps", "read_state", "run_stream"]
 
@@ -32,19 +33,27 @@ def run_stream(
     on_bad_line: OnBadLine,
     on_line: Callable[[str], None] | None,
     shown: Callable[[Any], Any] | None,
+    metrics: Metrics | None,
 ) -> tuple[State, int]:
     """Answer lines; return the last state and the number of answers.
 
     With ``save_state`` the sequence goes on later: the end of the input does not end it, and the steps that the stream
-    keeps are in the file. The file is also written when an interrupt or a closed pipe ends the stream.
+    keeps are in the file. The file is also written when an interrupt or a closed pipe ends the stream; the metrics are
+    written however it ends.
     """
-    stream = session.stream(batch_size)
+    stream = session.stream(batch_size, metrics=metrics)
     if load_state is not None:
         _load(stream, session, load_state)
     count = 0
     try:
         for line in stream_lines(
-            stream, session.inputs, lines, on_bad_line=on_bad_line, flush=save_state is None, shown=shown
+            stream,
+            session.inputs,
+            lines,
+            on_bad_line=on_bad_line,
+            flush=save_state is None,
+            shown=shown,
+            refused=None if metrics is None else metrics.count_refusal,
         ):
             count += 1
             if on_line is not None:
@@ -52,6 +61,9 @@ def run_stream(
     except (KeyboardInterrupt, BrokenPipeError):
         _save(stream, session, save_state)
         raise
+    finally:
+        if metrics is not None:
+            metrics.write()
     _save(stream, session, save_state)
     return stream.state, count
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from lstm_edge.data import TableOptions
 from lstm_edge.precision_search.data import calibration_feeds, load_calibration
 from lstm_edge.precision_search.measure import Built
+from lstm_edge.precision_search.reference import InputRows
 from lstm_edge.precision_search.space import Prefer
 from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.onnx_graph.reading import with_weights
@@ -24,9 +26,27 @@ from lstm_edge_exporters.quantize.zero_blocks import Sparse
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError, QuantizationError
+from lstm_edge_runtime.reference_data import ReferenceData
 from lstm_edge_runtime.session import Session
 
-__all__ = ["Composer", "built", "remembered", "rounder_for"]
+__all__ = ["Calibrated", "Composer", "built", "remembered", "rounder_for"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """What calibration data gave.
+
+    Attributes:
+        rounder: rounds the matrices.
+        sha256: SHA-256 of the feeds.
+        gathered: what they say about convolutions.
+        reference: how the float inputs are distributed on them; None if the model has none.
+    """
+
+    rounder: MatrixRounder
+    sha256: str
+    gathered: Gathered
+    reference: ReferenceData | None
 
 
 class Composer:
@@ -213,7 +233,7 @@ def rounder_for(
     search_scales: bool = True,
     clip: bool = True,
     say: Callable[[str], None] = lambda _message: None,
-) -> tuple[MatrixRounder, str, Gathered]:
+) -> Calibrated:
     """Calibrate the rounding of a model on data, for one scheme without a search.
 
     Args:
@@ -228,7 +248,7 @@ def rounder_for(
         say: called with one line for each stage.
 
     Returns:
-        The rounder, the SHA-256 of its calibration data, and what they say about convolutions.
+        The rounder, and what else the data gave.
 
     Raises:
         LstmEdgeError: the errors of ``Composer.read`` and ``check_float32``, ``load_calibration``,
@@ -238,8 +258,15 @@ def rounder_for(
     composer.check_float32()
     known = load_calibration(data, table=table, say=say)
     say(f"collecting activations on {known.name}")
-    feeds = calibration_feeds(Session(composer.source, kernels="off"), known, samples, seed=seed)
+    session = Session(composer.source, kernels="off")
+    rows = InputRows(session)
+    feeds = rows.passing(calibration_feeds(session, known, samples, seed=seed))
     rounder = composer.calibrate(feeds, compensate=compensate, search_scales=search_scales, clip=clip, say=say)
     assert composer.calibration_sha256 is not None
     assert composer.gathered is not None
-    return rounder, composer.calibration_sha256, composer.gathered
+    return Calibrated(
+        rounder=rounder,
+        sha256=composer.calibration_sha256,
+        gathered=composer.gathered,
+        reference=rows.reference(known.name),
+    )

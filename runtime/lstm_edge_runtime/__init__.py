@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lstm_edge_runtime.session import Session
     from lstm_edge_runtime.state import State
     from lstm_edge_runtime.stream import Stream
+    from lstm_edge_runtime.watch import Metrics
 
 __all__ = [
     "Answers",
@@ -45,6 +46,7 @@ __all__ = [
     "InputError",
     "IntegrityError",
     "LstmEdgeError",
+    "Metrics",
     "MissingExtraError",
     "MissingLibraryError",
     "ModelCard",
@@ -66,6 +68,7 @@ __all__ = [
 _HOME = {
     "Answers": "pool",
     "Pool": "pool",
+    "Metrics": "watch",
     "ModelCard": "card",
     "SelfTestReport": "selftest",
     "Session": "session",

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from lstm_edge_runtime._json import decode, encode, shortened
 from lstm_edge_runtime.errors import CardError
 from lstm_edge_runtime.reading import MOST_JSON_CHARACTERS, parse_json
+from lstm_edge_runtime.reference_data import ReferenceData
 
 __all__ = [
     "BATCH",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 CARD_KEY = "lstm_edge"
-SCHEMA = "1.5"
+SCHEMA = "1.6"
 BATCH = "batch"
 TIME = "time"
 
@@ -266,6 +267,7 @@ class ModelCard:
     graph does to its inputs, so that callers do not apply it again; ``front_end`` describes features that the graph
     computes of samples. ``text`` says how text is encoded as ids of ``vocabulary``. ``undetermined`` holds a sentence
     for each fact that could not be inferred from a foreign file.
+    ``reference`` is the distribution of the inputs that ``Metrics`` compares a device's inputs with, or None.
     ``trained_for`` is the scheme of quantization-aware training as a compact text, or None.
     ``minimum_onnxruntime`` is the oldest onnxruntime that runs the file.
     """
@@ -287,6 +289,7 @@ class ModelCard:
     front_end: FrontEnd | None = field(default=None, metadata={"since": 4})
     trained_for: str | None = field(default=None, metadata={"since": 2})
     quantization: Quantization | None = None
+    reference: ReferenceData | None = field(default=None, metadata={"since": 6})
     parity: Parity | None = None
     minimum_onnxruntime: str
     extra: Extra = field(default_factory=dict, compare=False)

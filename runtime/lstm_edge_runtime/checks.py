@@ -45,19 +45,19 @@ def name_inputs(contract: Contract, inputs: Any) -> dict[str, Any]:
     expected = f"the model's inputs are {', '.join(map(repr, names)) or 'none'}"
     if not isinstance(inputs, Mapping):
         if len(names) != 1:
-            raise InputError(f"got one array, and {expected}: pass a mapping from name to array")
+            raise InputError(f"got one array, and {expected}: pass a mapping from name to array", reason="name")
         return {names[0]: inputs}
     for name in inputs:
         if name in (state.input for state in contract.states):
-            raise InputError(f"{name!r} is a state, not an input: pass it in a State as state=")
+            raise InputError(f"{name!r} is a state, not an input: pass it in a State as state=", reason="name")
         if name == contract.lengths:
-            raise InputError(f"{name!r} holds the valid lengths: pass it as lengths=")
+            raise InputError(f"{name!r} holds the valid lengths: pass it as lengths=", reason="name")
         if name == contract.end:
-            raise InputError(f"{name!r} says whether the sequence ends with this call: pass it as end=")
+            raise InputError(f"{name!r} says whether the sequence ends with this call: pass it as end=", reason="name")
         if name not in names:
-            raise InputError(f"unknown input {name!r}; {expected}")
+            raise InputError(f"unknown input {name!r}; {expected}", reason="name")
     if missing := [name for name in names if name not in inputs]:
-        raise InputError(f"input {missing[0]!r} is missing; {expected}")
+        raise InputError(f"input {missing[0]!r} is missing; {expected}", reason="name")
     return {name: inputs[name] for name in names}
 
 
@@ -70,12 +70,14 @@ def check_array(spec: TensorSpec, array: Any) -> Array:
     if not isinstance(array, np.ndarray):
         raise InputError(
             f"input {spec.name!r} must be a NumPy array, got {type(array).__name__}: "
-            f"numpy.asarray(value, dtype=numpy.{spec.dtype})"
+            f"numpy.asarray(value, dtype=numpy.{spec.dtype})",
+            reason="dtype",
         )
     if array.dtype != np.dtype(spec.dtype):
         raise InputError(
             f"input {spec.name!r} has dtype {array.dtype}, expected {spec.dtype}: convert it with "
-            f".astype(numpy.{spec.dtype})"
+            f".astype(numpy.{spec.dtype})",
+            reason="dtype",
         )
     return array
 
@@ -95,16 +97,16 @@ def check_shapes(specs: Iterable[TensorSpec], arrays: Mapping[str, Array]) -> di
         where = f"input {spec.name!r} has shape {list(shape)}"
         expected = f"expected [{', '.join(map(str, spec.axes))}]"
         if len(shape) != len(spec.axes):
-            raise InputError(f"{where}, {expected}")
+            raise InputError(f"{where}, {expected}", reason="shape")
         for index, (size, axis) in enumerate(zip(shape, spec.axes, strict=True)):
             if isinstance(axis, int) and size != axis:
-                raise InputError(f"{where}, {expected}: axis {index} must be {axis}")
+                raise InputError(f"{where}, {expected}: axis {index} must be {axis}", reason="shape")
             if size == 0:
-                raise InputError(f"{where}: axis {index} ({axis}) is empty, at least 1 is needed")
+                raise InputError(f"{where}: axis {index} ({axis}) is empty, at least 1 is needed", reason="shape")
             if isinstance(axis, str):
                 seen, other = sizes.setdefault(axis, (size, spec.name))
                 if seen != size:
-                    raise InputError(f"{where}: its axis {axis!r} is {size}, in {other!r} it is {seen}")
+                    raise InputError(f"{where}: its axis {axis!r} is {size}, in {other!r} it is {seen}", reason="shape")
     return {axis: size for axis, (size, _) in sizes.items()}
 
 
@@ -127,7 +129,10 @@ def check_finite(name: str, array: Array) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise InputError(f"input {name!r} holds {array[index]} at index {list(index)}; every value must be finite")
+        raise InputError(
+            f"input {name!r} holds {array[index]} at index {list(index)}; every value must be finite",
+            reason="not_finite",
+        )
 
 
 def check_lengths(contract: Contract, lengths: Array | Sequence[int] | None, sizes: Mapping[str, int]) -> Array | None:

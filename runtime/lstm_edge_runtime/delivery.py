@@ -46,14 +46,14 @@ def check_out(answer: Mapping[str, Array], out: Any) -> None:
     elif isinstance(out, Mapping) and set(out) == set(answer):
         targets = dict(out)
     else:
-        raise InputError(f"out must be a mapping with an array for each of {', '.join(answer)}")
+        raise InputError(f"out must be a mapping with an array for each of {', '.join(answer)}", reason="out")
     for name, view in answer.items():
         target = targets[name]
         if not isinstance(target, np.ndarray) or target.shape != view.shape or target.dtype != view.dtype:
             got = f"{target.dtype} {list(target.shape)}" if isinstance(target, np.ndarray) else type(target).__name__
-            raise InputError(f"out for {name!r} must be {view.dtype} {list(view.shape)}, got {got}")
+            raise InputError(f"out for {name!r} must be {view.dtype} {list(view.shape)}, got {got}", reason="out")
         if not target.flags.writeable:
-            raise InputError(f"out for {name!r} is read-only")
+            raise InputError(f"out for {name!r} is read-only", reason="out")
 
 
 def write_out(answer: Mapping[str, Array], out: Any) -> Any:

@@ -5,6 +5,7 @@ command line: 1 when a check or a budget failed, 2 when the input or the environ
 """
 
 __all__ = [
+    "REASONS",
     "ArtifactError",
     "BudgetError",
     "CaptureError",
@@ -26,10 +27,22 @@ __all__ = [
 ]
 
 
+# Why a push or a line is refused, as a fixed set of labels: an input's name, dtype or shape is wrong; an input is not
+# finite; the new state is not finite; the sequence has ended; onnxruntime refused the call; ``out`` does not fit; the
+# end of the sequence cannot be computed; the graph contradicts its card; a line of ``run --stream`` is not JSON of such
+# an input; anything else.
+REASONS = (
+    "name", "dtype", "shape", "not_finite", "state_not_finite", "ended", "onnxruntime", "out", "flush", "card", "line",
+    "other",
+)  # fmt: skip
+
+
 class LstmEdgeError(Exception):
     """Base class of every error that lstm-edge raises on purpose."""
 
     exit_code = 2
+    # One of REASONS.
+    reason = "other"
 
 
 class ArtifactError(LstmEdgeError):
@@ -61,9 +74,19 @@ class SignatureError(ArtifactError):
 class CardError(ArtifactError):
     """A model card has an unknown version, a missing key, a wrong type, or contradicts its graph."""
 
+    reason = "card"
+
 
 class InputError(LstmEdgeError):
-    """An input has a wrong name, dtype or shape, is empty, or holds NaN or infinity."""
+    """An input has a wrong name, dtype or shape, is empty, or holds NaN or infinity.
+
+    ``reason`` is one of ``REASONS``, by which ``Metrics`` counts refused pushes.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "other") -> None:
+        """Keep the message, and the reason."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class ProviderError(LstmEdgeError):
@@ -71,7 +94,12 @@ class ProviderError(LstmEdgeError):
 
 
 class StreamingError(LstmEdgeError):
-    """The model cannot be streamed; the message says why."""
+    """The model cannot be streamed; the message says why. ``reason`` is as in ``InputError``."""
+
+    def __init__(self, message: str = "", *, reason: str = "other") -> None:
+        """Keep the message, and the reason."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class MissingExtraError(LstmEdgeError, ImportError):

@@ -87,6 +87,11 @@ class Keeper:
         return self._now.steps
 
     @property
+    def totals(self) -> tuple[int, int]:
+        """Pushes and input steps of all sequences."""
+        return self._now.pushes, self._now.past + self._now.steps
+
+    @property
     def states(self) -> Mapping[str, Array]:
         """The graph's states after the last call, not to be written."""
         return self._now.state
@@ -106,11 +111,15 @@ class Keeper:
     def set_state(self, state: State) -> None:
         """Continue from a state of another place; the kept steps belong to what came before, and are dropped."""
         now = self._now
-        self._now = Moment(state=dict(state), begun=state.begun, steps=now.steps, conditions=now.conditions)
+        self._now = Moment(
+            state=dict(state), begun=state.begun, steps=now.steps, conditions=now.conditions, pushes=now.pushes,
+            past=now.past,
+        )  # fmt: skip
 
     def reset(self, start: State) -> None:
         """Go back to a start, without conditions."""
-        self._now = Moment(state=dict(start))
+        now = self._now
+        self._now = Moment(state=dict(start), pushes=now.pushes, past=now.past + now.steps)
 
     def snapshot(self) -> dict[str, Array]:
         """Return everything as arrays."""
@@ -118,7 +127,8 @@ class Keeper:
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Continue from a snapshot."""
-        self._now = moment_from_arrays(arrays, self._reader, self._streaming)
+        now, other = self._now, moment_from_arrays(arrays, self._reader, self._streaming)
+        self._now = replace(other, pushes=now.pushes, past=now.past + now.steps - other.steps)
 
     def push(self, x: Any, out: Any) -> Any:
         """Run what a piece completes; see ``Stream.push``."""
@@ -139,7 +149,7 @@ class Keeper:
         """
         now = self._now
         if now.ended:
-            raise StreamingError(ENDED)
+            raise StreamingError(ENDED, reason="ended")
         arrays, lacks, steps = self._read(x, now)
         joined = self._join(now.kept, {spec.name: arrays[spec.name] for spec in self._reader.moving})
         available = now.kept_steps + steps
@@ -160,7 +170,7 @@ class Keeper:
         now = self._now
         self._now = replace(
             now, steps=now.steps + push.steps, lacks_batch=push.lacks_batch, kept=push.joined,
-            kept_steps=push.available, conditions=push.conditions,
+            kept_steps=push.available, conditions=push.conditions, pushes=now.pushes + 1,
         )  # fmt: skip
         return self._empty(0, lacks_batch=push.lacks_batch, called=False)
 
@@ -191,7 +201,7 @@ class Keeper:
         self._now = Moment(
             state=state, steps=now.steps + push.steps, begun=True, lacks_batch=push.lacks_batch, kept=kept,
             kept_steps=push.available - push.count, call=call if self._keeps_call else None,
-            conditions=push.conditions,
+            conditions=push.conditions, pushes=now.pushes + 1, past=now.past,
         )  # fmt: skip
         return {name: answers[name].reshape(shape) for name, shape in shapes.answer.items()}
 
@@ -232,13 +242,15 @@ class Keeper:
                 raise StreamingError(
                     f"the end cannot be computed: input {changed[0]!r} was replaced while {now.kept_steps} steps were "
                     f"kept, and the last {streaming.every} steps run together: push until outputs are complete, or "
-                    "replace it where no steps are kept"
+                    "replace it where no steps are kept",
+                    reason="flush",
                 )
             return call.before, self._join(call.inputs, now.kept), call.conditions, call.gave
         if now.begun and call is None and self._keeps_call and (now.kept_steps or streaming.end is not None):
             raise StreamingError(
                 "the end cannot be computed: a state was assigned to this stream, and no outputs were completed "
-                "since; the steps before that state are unknown: use snapshot() and restore(), or push further"
+                "since; the steps before that state are unknown: use snapshot() and restore(), or push further",
+                reason="flush",
             )
         # Fewer steps than the first output needs: without padding at the end there is none.
         if now.begun or not now.kept_steps or (streaming.end is None and streaming.first_gives == 1):
@@ -260,7 +272,7 @@ class Keeper:
             try:
                 check_finite(spec.name, array)
             except InputError as error:
-                raise InputError(f"step {now.steps}: {error}; the state is unchanged") from error
+                raise InputError(f"step {now.steps}: {error}; the state is unchanged", reason="not_finite") from error
             arrays[spec.name] = array.reshape(shape_of(spec, sizes))
         if len(arrays) == 1 and isinstance(x, np.ndarray):
             [(name, whole)] = arrays.items()
@@ -305,14 +317,16 @@ class Keeper:
     def refusal(self, error: BaseException) -> InputError:
         """Return the error for a call that onnxruntime refused."""
         return InputError(
-            f"step {self._now.steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
+            f"step {self._now.steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}",
+            reason="onnxruntime",
         )
 
     def _new_state(self, answers: Mapping[str, Array]) -> dict[str, Array]:
         new = {spec.input: answers[spec.output] for spec in self._states}
         if not all(all_finite(array.reshape(-1)) for array in new.values()):
             raise InputError(
-                f"step {self._now.steps}: the new state is not finite: it was discarded, and the old state was kept"
+                f"step {self._now.steps}: the new state is not finite: it was discarded, and the old state was kept",
+                reason="state_not_finite",
             )
         return new
 

@@ -63,6 +63,10 @@ class StateLayout:
         """Return a block of zeros."""
         return np.zeros(self.size, np.float32)
 
+    def place(self, name: str) -> slice:
+        """Return where a state lies in the block, by the name of its input; in float32 elements."""
+        return slice(*self._places[name])
+
     def views(self, block: Array) -> dict[str, Array]:
         """Return each state of a block as a view of it, by the name of the state's input, in the order of ``specs``."""
         found = {}

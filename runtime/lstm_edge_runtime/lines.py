@@ -48,6 +48,7 @@ def stream_lines(
     on_bad_line: OnBadLine = "stop",
     flush: bool = True,
     shown: Callable[[Any], Any] | None = None,
+    refused: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
     """Push each line of JSON and yield the answer as a line of JSON (without the newline).
 
@@ -61,6 +62,7 @@ def stream_lines(
             good piece, and after a reset, nothing is held.
         flush: whether the end of the input ends the sequence; a last line then has the outputs that are left, if any.
         shown: turns an answer into JSON values; ``to_json`` by default.
+        refused: called with the reason ``"line"`` for each line that never reaches the stream.
 
     Raises:
         InputError: a line is invalid or over 32 MiB, or the policy is unknown; the message starts with the line number,
@@ -68,7 +70,7 @@ def stream_lines(
         StreamingError: a line comes after the end of the sequence, or the last outputs cannot be computed.
     """
     check_on_bad_line(on_bad_line)
-    service = _Service(stream, inputs, on_bad_line, shown or to_json)
+    service = _Service(stream, inputs, on_bad_line, shown or to_json, refused or (lambda _reason: None))
     for number, line in enumerate(_bounded(lines), start=1):
         if isinstance(line, TooLargeError) or line.strip():
             yield from service.answer(number, line)
@@ -80,31 +82,47 @@ class _Service:
     """Answers lines; remembers the last good piece for ``hold``."""
 
     def __init__(
-        self, stream: Stream, inputs: tuple[TensorSpec, ...], policy: OnBadLine, shown: Callable[[Any], Any]
+        self,
+        stream: Stream,
+        inputs: tuple[TensorSpec, ...],
+        policy: OnBadLine,
+        shown: Callable[[Any], Any],
+        refused: Callable[[str], None],
     ) -> None:
-        self._stream, self._inputs, self._policy, self._shown = stream, inputs, policy, shown
+        self._stream, self._inputs, self._policy, self._shown, self._tell = stream, inputs, policy, shown, refused
         self._held: Any = None
 
     def answer(self, number: int, line: bytes | TooLargeError) -> Iterator[str]:
         """Yield the lines that answer a line."""
         try:
-            if isinstance(line, TooLargeError):
-                raise InputError(str(line))
-            piece = _parse(line)
-            if piece == _RESET:
+            piece = self._read(line)
+            if piece is _RESET:
                 self._held = None
                 self._stream.reset()
                 return
-            if piece == _FLUSH:
+            if piece is _FLUSH:
                 answer = self._stream.flush()
             else:
-                arrays = _to_inputs(piece, self._inputs)
-                answer = self._stream.push(arrays)
-                self._held = arrays
+                answer = self._stream.push(piece)
+                self._held = piece
         except _BAD as error:
             yield self._refused(number, error)
             return
         yield _text(self._shown(answer))
+
+    def _read(self, line: bytes | TooLargeError) -> Any:
+        """Return a command, or the arrays of a piece."""
+        try:
+            if isinstance(line, TooLargeError):
+                raise InputError(str(line))
+            piece = _parse(line)
+            for command in (_RESET, _FLUSH):
+                if piece == command:
+                    return command
+            return _to_inputs(piece, self._inputs)
+        except InputError:
+            self._tell("line")
+            raise
 
     def _refused(self, number: int, error: LstmEdgeError) -> str:
         if self._policy == "stop":

@@ -52,6 +52,8 @@ class Moment:
         kept: the steps that have completed no output, with all axes, by input; ``kept_steps`` is their number.
         call: the last call, where the end of the sequence needs it.
         conditions: the inputs without a time axis.
+        pushes: pieces since the stream was made. A snapshot has neither this number nor the next.
+        past: input steps of the sequences before this one.
     """
 
     state: Mapping[str, Array]
@@ -63,6 +65,8 @@ class Moment:
     kept_steps: int = 0
     call: LastCall | None = None
     conditions: Mapping[str, Array] = field(default_factory=dict)
+    pushes: int = 0
+    past: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -66,7 +66,8 @@ class PieceReader:
             if isinstance(x, Mapping) and spec.name not in x and spec.name not in held:
                 raise InputError(
                     f"input {spec.name!r} is missing: it has no time axis, so give it with the first push, by "
-                    "its name; it is kept until reset"
+                    "its name; it is kept until reset",
+                    reason="name",
                 )
         return {**held, **x} if isinstance(x, Mapping) else x
 
@@ -78,10 +79,10 @@ class PieceReader:
                 try:
                     check_finite(spec.name, array)
                 except InputError as error:
-                    raise InputError(f"step {step}: {error}; the state is unchanged") from error
+                    raise InputError(f"step {step}: {error}; the state is unchanged", reason="not_finite") from error
                 return array.reshape(shape_of(spec, sizes))
         expected = ", ".join(str(sizes.get(str(axis), axis)) for axis in spec.axes)
-        raise InputError(f"input {spec.name!r} has shape {list(array.shape)}, expected [{expected}]")
+        raise InputError(f"input {spec.name!r} has shape {list(array.shape)}, expected [{expected}]", reason="shape")
 
     def find_form(self, arrays: Mapping[str, Array]) -> tuple[frozenset[str], int]:
         """Return which axes a piece lacks, and how many time steps it has.
@@ -107,7 +108,8 @@ class PieceReader:
         )
         raise InputError(
             f"input {wrong.name!r} has shape {list(arrays[wrong.name].shape)}, expected {' or '.join(expected)}, "
-            f"with {TIME} at least 1" + (", all inputs in the same form" if len(specs) > 1 else "")
+            f"with {TIME} at least 1" + (", all inputs in the same form" if len(specs) > 1 else ""),
+            reason="shape",
         )
 
 

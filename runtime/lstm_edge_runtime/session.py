@@ -28,6 +28,7 @@ from lstm_edge_runtime.sparse_index import check_sparse_matrices
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import blocked_after, is_one_to_one
 from lstm_edge_runtime.stream import Stream
+from lstm_edge_runtime.watch import Metrics, WatchedStream
 
 __all__ = ["Session"]
 
@@ -369,18 +370,23 @@ class Session:
             raise InputError(f"the state has {state.batch_size} rows, the inputs have {batch_size}")
         return state
 
-    def stream(self, batch_size: int = 1, on_nonfinite: Literal["refuse"] = "refuse") -> Stream:
+    def stream(
+        self, batch_size: int = 1, on_nonfinite: Literal["refuse"] = "refuse", *, metrics: Metrics | None = None
+    ) -> Stream:
         """Return a stream that starts at the initial state.
 
         Args:
             batch_size: number of rows that are streamed together.
             on_nonfinite: what to do if the input or the new state of a step holds NaN or infinity. ``"refuse"``, the
                 only policy, raises InputError and leaves the state unchanged.
+            metrics: counts pushes and refusals, and samples every k-th push (``lstm_edge_runtime.Metrics``).
 
         Raises:
             StreamingError: the model cannot be streamed; the message gives the card's reason.
-            InputError: the batch size or the policy is not valid.
+            InputError: the batch size or the policy is not valid, or ``metrics`` has streams of another model.
         """
+        if metrics is not None:
+            return WatchedStream(self, batch_size=batch_size, on_nonfinite=on_nonfinite, metrics=metrics)
         return Stream(self, batch_size=batch_size, on_nonfinite=on_nonfinite)
 
     def pool(self, capacity: int = 256, threads: int = 1) -> Pool:

@@ -108,9 +108,10 @@ class Stream:
         self._batch_size = int(batch_size)
         self._runner = Runner(session.onnxruntime_session)
         self._run, self._options = self._runner.run, self._runner.options
-        # The index of the buffer that holds the state, the number of steps so far, and whether the sequence has ended.
-        # One assignment replaces all, so that an interrupt leaves either the old state and count or the new ones.
-        self._now = (0, 0, False)
+        # The index of the buffer that holds the state, the number of steps so far, whether the sequence has ended, the
+        # number of pushes, and the steps of earlier sequences. One assignment replaces all, so that an interrupt leaves
+        # either the old state and counts or the new ones.
+        self._now = (0, 0, False, 0, 0)
         self._reader = PieceReader(contract, self._batch_size)
         self._held: dict[str, Array] = {}
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
@@ -132,6 +133,14 @@ class Stream:
     def steps(self) -> int:
         """Number of time steps pushed since the start or the last ``reset``."""
         return self._now[1] if self._keeper is None else self._keeper.steps
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """Number of pushes, and of time steps in them, since the stream was made; ``reset`` does not change them."""
+        if self._keeper is not None:
+            return self._keeper.totals
+        _, steps, _, pushes, past = self._now
+        return pushes, past + steps
 
     @property
     def state(self) -> State:
@@ -162,7 +171,7 @@ class Stream:
         """
         if self._keeper is not None:
             return self._keeper.snapshot()
-        phase, steps, ended = self._now
+        phase, steps, ended, *_ = self._now
         return moment_to_arrays(
             Moment(state=self._states[phase], steps=steps, begun=steps > 0, ended=ended, conditions=self._held)
         )
@@ -216,16 +225,18 @@ class Stream:
         }
         # The next push takes the path on which an ended stream is refused.
         self._last, self._lacks_batch = None, False
-        self._now = (*self._now[:2], True)
+        phase, steps, _, pushes, past = self._now
+        self._now = (phase, steps, True, pushes, past)
         return answer if len(answer) > 1 else next(iter(answer.values()))
 
     def _go_to(self, state: Mapping[str, Array], steps: int, *, ended: bool = False) -> None:
         """Write a state into the unused buffer, then switch to that buffer: the whole state changes, or none of it."""
-        other = 1 - self._now[0]
+        phase, before, _, pushes, past = self._now
+        other = 1 - phase
         if not (isinstance(state, State) and state.copy_into(self._layout, self._blocks[other])):
             for name, array in state.items():
                 self._states[other][name][...] = array
-        self._now = (other, steps, ended)
+        self._now = (other, steps, ended, pushes, past + before - steps)
 
     def push(self, x: Any, out: Any = None) -> Any:
         """Run one piece of the sequence and keep the state for the next piece.
@@ -262,17 +273,21 @@ class Stream:
         ask, what = plan.finite
         if not ask(what) or plan.others:
             self._refuse_nonfinite(plan)
-        phase, steps, _ = self._now
+        phase, steps, _, pushes, past = self._now
         try:
             self._run(plan.handles[phase], self._options)
         except RUNTIME_ERRORS as error:
             raise InputError(
-                f"step {steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}"
+                f"step {steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}",
+                reason="onnxruntime",
             ) from error
         ask, what = self._finite[1 - phase]
         if not ask(what):
-            raise InputError(f"step {steps}: the new state is not finite: it was discarded, and the old state was kept")
-        self._now = (1 - phase, steps + plan.steps, False)
+            raise InputError(
+                f"step {steps}: the new state is not finite: it was discarded, and the old state was kept",
+                reason="state_not_finite",
+            )
+        self._now = (1 - phase, steps + plan.steps, False, pushes + 1, past)
         if conditions is not None:
             self._last, self._lacks_batch, self._held = plan, plan.lacks_batch, conditions
         output = plan.output
@@ -288,7 +303,7 @@ class Stream:
             try:
                 check_finite(name, view)
             except InputError as error:
-                raise InputError(f"step {self.steps}: {error}; the state is unchanged") from error
+                raise InputError(f"step {self.steps}: {error}; the state is unchanged", reason="not_finite") from error
 
     def _load(self, x: Any) -> tuple[_Plan, dict[str, Array]]:
         """Check a piece whose shape differs from the last one, find or make its plan, and fill the buffers.
@@ -298,7 +313,7 @@ class Stream:
             comes here too, because the buffers may have conditions that are refused.
         """
         if self._now[2]:
-            raise StreamingError(ENDED)
+            raise StreamingError(ENDED, reason="ended")
         self._last = None
         arrays = self._reader.read(x, self._held, self.steps)
         key = tuple(arrays[spec.name].shape for spec in self._reader.moving)

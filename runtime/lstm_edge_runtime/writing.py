@@ -45,13 +45,18 @@ def check_target(path: str | os.PathLike[str], *endings: str) -> Path:
     return Path(path)
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes, *, durable: bool = True) -> None:
     """Write a file that appears under its name whole or not at all; on failure an existing file stays as it was.
 
     The file and its new name are flushed to the disk before this returns. A symbolic link stays and the file behind it
     is replaced. A file that is replaced keeps its mode, its access control list and, where the system permits it, its
     owner and group; a new one gets the mode that the umask gives. A further hard link to a replaced file keeps the old
     contents. Temporary files of lstm-edge in that folder whose writer has died are removed.
+
+    Args:
+        path: the file.
+        data: its bytes.
+        durable: whether to wait until the disk has them, milliseconds or more. Without, a power cut may lose the file.
 
     Raises:
         OutputError: as ``check_target``, or the bytes cannot be written.
@@ -63,9 +68,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(data)
             _copy_permissions(target, descriptor)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
             os.replace(temporary, target)
-        _flush_folder(target.parent)
+        if durable:
+            _flush_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{path}: the file cannot be written ({error.strerror or error})") from error
 

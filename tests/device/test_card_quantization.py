@@ -17,6 +17,7 @@ from lstm_edge_runtime.card import (
     serialize_card,
 )
 from lstm_edge_runtime.errors import CardError
+from lstm_edge_runtime.reference_data import FeatureHistogram, ReferenceData
 
 CARD = ModelCard(
     inputs=(),
@@ -35,6 +36,7 @@ CARD = ModelCard(
         calibration_sha256="1" * 64,
         metric=Metric(name="accuracy", value=0.97, low=0.95, high=0.985, data="japanese-vowels", confidence=0.95),
     ),
+    reference=ReferenceData(data="d", inputs={"x": (FeatureHistogram(edges=(-0.5, 1.25), counts=(1, 0, 7)),)}),
 )
 DOCUMENT = json.loads(serialize_card(CARD))
 METRIC = DOCUMENT["quantization"]["metric"]
@@ -49,7 +51,7 @@ def edited(key, value):
 
 
 def test_a_round_trip_keeps_all():
-    assert SCHEMA == "1.5"
+    assert SCHEMA == "1.6"
     assert parse_card(serialize_card(CARD)) == CARD
     assert card_to_json(CARD)["quantization"]["parts"] == {"lstm.W": "int8", "lstm.R": "int4:32"}
     assert DOCUMENT["quantization"]["metric"] == {
@@ -145,3 +147,27 @@ def test_int4_of_an_earlier_card_is_read_as_blocks_of_32():
         assert card.quantization.parts == {"lstm.R": "int4:32", "lstm.W": "int4:128", "head": "int4:32:zero"}
         assert card.trained_for == "int4:32"
         assert '"int4"' not in serialize_card(card)
+
+
+def test_a_card_without_reference_data_is_one_of_1_5():
+    document = json.loads(serialize_card(CARD))
+    assert document["reference"] == {"data": "d", "inputs": {"x": [{"edges": [-0.5, 1.25], "counts": [1, 0, 7]}]}}
+    del document["reference"]
+    assert parse_card(json.dumps(document | {"schema": "1.5"})).reference is None
+    with pytest.raises(CardError, match=r"card\.reference is missing"):
+        parse_card(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("feature", "place"),
+    [
+        ({"edges": [1], "counts": [1, 0.5]}, r"\.counts\[1\] must be a int, got 0\.5"),
+        ({"edges": ["a"], "counts": [1, 2]}, r"\.edges\[0\] must be a float, got 'a'"),
+        ({"edges": [1]}, r"\.counts is missing"),
+    ],
+)
+def test_wrong_reference_data_are_refused_with_their_place(feature, place):
+    document = json.loads(serialize_card(CARD))
+    document["reference"]["inputs"]["x"] = [feature]
+    with pytest.raises(CardError, match=r"card\.reference\.inputs\['x'\]\[0\]" + place):
+        parse_card(json.dumps(document))

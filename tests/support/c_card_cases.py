@@ -75,6 +75,7 @@ def full_card(golden: dict[str, Any]) -> dict[str, Any]:
     }
     card["front_end"] = {"input": "x", "text": "mel", "rate_hz": 16000, "first": 400, "every": 160}
     card["trained_for"] = "int4"
+    card["reference"] = {"data": "d", "inputs": {"x": [{"edges": [-1, 0.5], "counts": [1, 2, 3]}]}}
     card["inputs"][0]["range"] = [0, 1]
     return card
 

@@ -166,6 +166,9 @@ MEANINGS = {
             "train language-model",
         ),
     ),
+    "--metrics": Row("path", "The file that counters and samples of a stream are written to.", ("run",)),
+    "--metrics-every": Row("integer", "Every how many pushes one is sampled.", ("run",)),
+    "--metrics-format": Row("choice", "Form of the file of metrics.", ("run",)),
     "--max-drop": Row(
         "text",
         "How much worse than the reference a model may be.",
@@ -253,6 +256,7 @@ MEANINGS = {
         ),
     ),
     "--repeats": Row("integer", "Whole sequences that are timed.", ("bench",)),
+    "--reference-data": Row("text", "Data whose distribution the card records.", ("quantize",)),
     "--report": Row("path", "HTML report of a search.", ("quantize",)),
     "--resume": Row(
         "flag",

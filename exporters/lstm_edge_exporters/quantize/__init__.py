@@ -52,6 +52,7 @@ from lstm_edge_exporters.verify.open_model import OpenModel
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.card import Coverage, ModelCard, Quantization
 from lstm_edge_runtime.errors import OutputError, QuantizationError
+from lstm_edge_runtime.reference_data import ReferenceData
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.writing import check_target
 
@@ -110,6 +111,7 @@ def quantize(
     rounder: MatrixRounder = round_matrix,
     calibration_sha256: str | None = None,
     convolutions: Convolutions | None = None,
+    reference: ReferenceData | None = None,
     allow_unquantized: bool = False,
     progress: Progress | None = None,
 ) -> QuantizationReport:
@@ -134,6 +136,7 @@ def quantize(
         calibration_sha256: of the data that the rounder was made with, for the card.
         convolutions: int8 convolutions with fixed activation scales: what calibration gathered, and which are taken;
             None leaves them float32.
+        reference: the distribution of the inputs, for the card; None keeps that of the source.
         allow_unquantized: let recurrent layers that have no int8 form stay float32.
         progress: called with one line for each step.
 
@@ -158,6 +161,7 @@ def quantize(
         rounder=rounder,
         calibration_sha256=calibration_sha256,
         convolutions=convolutions,
+        reference=reference,
         allow_unquantized=allow_unquantized,
         progress=progress,
     )
@@ -221,6 +225,7 @@ def _quantize(
     rounder: MatrixRounder = round_matrix,
     calibration_sha256: str | None = None,
     convolutions: Convolutions | None = None,
+    reference: ReferenceData | None = None,
     allow_unquantized: bool = False,
     plain: bool = False,
     progress: Progress | None = None,
@@ -238,6 +243,7 @@ def _quantize(
             "adopt it first, with lstm-edge adopt IN.onnx -o OUT.onnx"
         )
     card = session.card or inferred_card(session)
+    card = card.replace(reference=reference or card.reference)
     smaller = _without_zero_blocks(model, card, session, zero_blocks) if chosen.kind == "int8" and not parts else None
     if smaller is not None:
         return smaller

@@ -117,6 +117,22 @@ constexpr Field kQuantizationFields[] = {
 };
 constexpr Record kQuantizationRecord = {"Quantization", kQuantizationFields, 7};
 
+constexpr Kind kFeatureHistogram_edgesItem = {Type::kNumber, false, nullptr, nullptr, nullptr};
+constexpr Kind kFeatureHistogram_countsItem = {Type::kWhole, false, nullptr, nullptr, nullptr};
+constexpr Field kFeatureHistogramFields[] = {
+    {"edges", {Type::kList, false, nullptr, &kFeatureHistogram_edgesItem, nullptr}, 0, nullptr},
+    {"counts", {Type::kList, false, nullptr, &kFeatureHistogram_countsItem, nullptr}, 0, nullptr},
+};
+constexpr Record kFeatureHistogramRecord = {"FeatureHistogram", kFeatureHistogramFields, 2};
+
+constexpr Kind kReferenceData_inputsItem = {Type::kRecord, false, nullptr, nullptr, &kFeatureHistogramRecord};
+constexpr Kind kReferenceData_inputsItems = {Type::kList, false, nullptr, &kReferenceData_inputsItem, nullptr};
+constexpr Field kReferenceDataFields[] = {
+    {"data", {Type::kText, false, nullptr, nullptr, nullptr}, 0, nullptr},
+    {"inputs", {Type::kMap, false, nullptr, &kReferenceData_inputsItems, nullptr}, 0, nullptr},
+};
+constexpr Record kReferenceDataRecord = {"ReferenceData", kReferenceDataFields, 2};
+
 constexpr Kind kParity_shapesItem = {Type::kText, false, nullptr, nullptr, nullptr};
 constexpr Kind kParity_refusedItem = {Type::kText, false, nullptr, nullptr, nullptr};
 constexpr Field kParityFields[] = {
@@ -155,16 +171,17 @@ constexpr Field kModelCardFields[] = {
     {"front_end", {Type::kRecord, true, nullptr, nullptr, &kFrontEndRecord}, 4, "null"},
     {"trained_for", {Type::kText, true, nullptr, nullptr, nullptr}, 2, "null"},
     {"quantization", {Type::kRecord, true, nullptr, nullptr, &kQuantizationRecord}, 0, nullptr},
+    {"reference", {Type::kRecord, true, nullptr, nullptr, &kReferenceDataRecord}, 6, "null"},
     {"parity", {Type::kRecord, true, nullptr, nullptr, &kParityRecord}, 0, nullptr},
     {"minimum_onnxruntime", {Type::kText, false, nullptr, nullptr, nullptr}, 0, nullptr},
 };
-constexpr Record kModelCardRecord = {"ModelCard", kModelCardFields, 19};
+constexpr Record kModelCardRecord = {"ModelCard", kModelCardFields, 20};
 
 // clang-format on
 
 }  // namespace
 
-const char kSchema[] = "1.5";
+const char kSchema[] = "1.6";
 const Record kModelCard = kModelCardRecord;
 
 }  // namespace lstm_edge::device::card_schema
