@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstm_edge import export, load_dataset, quantize
+from lstm_edge import export, quantize
+from lstm_edge.data import load
 from lstm_edge.layers import LSTM
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.watch import Metrics
@@ -51,7 +52,7 @@ def table(folder: Path) -> list[str]:
     export(LSTM(12, 16).eval(), torch.randn(5, 2, 12), source)
     quantize(source, path, reference_data="japanese-vowels", calibration_samples=270)
     session = Session(path)
-    data = load_dataset("japanese-vowels", "test")
+    data = load("japanese-vowels:test", default_split="test")
     frames = np.concatenate([data[index] for index in np.random.default_rng(0).permutation(len(data))])
     lines = ["| test utterances | mean over the features | worst feature | its number |", "|---|---|---|---|"]
     for name, change in changes(frames.std(axis=0)).items():
@@ -72,10 +73,11 @@ def main() -> int:
     """Measure and print, or write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put the table into docs/watch.md")
+    write = parser.parse_args().write
     with tempfile.TemporaryDirectory(prefix="lstm-edge-drift-") as folder:
         lines = table(Path(folder))
     print("\n".join(lines))
-    if parser.parse_args().write:
+    if write:
         text = PAGE.read_text(encoding="utf-8")
         before, after = text.split(START)[0], text.split(END)[-1] if END in text else text.split(START)[1]
         PAGE.write_text("\n".join([before + START, "", *lines, "", END]) + after, encoding="utf-8")

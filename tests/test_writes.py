@@ -11,6 +11,7 @@ WRITERS = {
     "runtime/lstm_edge_runtime/writing.py": "write_atomically itself",
     "runtime/c/build.py": "a compiler's script in the folder of a build, written again if it is not whole",
     "runtime/c/generate.py": "the generated sources in a checkout, written again if they are not whole",
+    "runtime/lstm_edge_runtime/watch/files.py": "a line of metrics with one call, or nothing of it",
     "runtime/lstm_edge_runtime/kernels/build.py": "into a temporary folder; the library is linked aside and renamed",
     "lstm_edge/fleet/keys.py": "keys, which replace no file: O_EXCL, and the mode before the first byte",
     "lstm_edge/fleet/openssf.py": "into a temporary folder",

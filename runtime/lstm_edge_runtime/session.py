@@ -379,7 +379,7 @@ class Session:
             batch_size: number of rows that are streamed together.
             on_nonfinite: what to do if the input or the new state of a step holds NaN or infinity. ``"refuse"``, the
                 only policy, raises InputError and leaves the state unchanged.
-            metrics: counts pushes and refusals, and samples every k-th push (``lstm_edge_runtime.Metrics``).
+            metrics: counts pushes and refusals, and samples every k-th push.
 
         Raises:
             StreamingError: the model cannot be streamed; the message gives the card's reason.

@@ -6,7 +6,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,38 +13,16 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import REASONS, InputError, LstmEdgeError, OutputError
 from lstm_edge_runtime.layout import StateLayout
 from lstm_edge_runtime.watch.files import append_line, write_text_file
-from lstm_edge_runtime.watch.samples import Sampled, Samples, WatchedModel
+from lstm_edge_runtime.watch.samples import Reading, Samples, WatchedModel
 from lstm_edge_runtime.watch.text import check_labels, json_line, prometheus_text
 
 if TYPE_CHECKING:
     from lstm_edge_runtime.stream import Stream
 
-__all__ = ["Metrics", "MetricsFormat", "Reading", "Watch"]
+__all__ = ["Metrics", "MetricsFormat", "Watch"]
 
 MetricsFormat = Literal["prometheus", "jsonl"]
 _BY_ENDING: Mapping[str, MetricsFormat] = {".prom": "prometheus", ".jsonl": "jsonl"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """The metrics at one moment.
-
-    Attributes:
-        time_s: Unix time.
-        pushes, steps: accepted pushes and the time steps in them, of all streams; exact.
-        refusals: refused pushes, flushes and lines by reason, every one of ``errors.REASONS``; exact.
-        streams: number of streams that exist.
-        write_errors: how often the file could not be written.
-        sampled: what was measured at sampled pushes; None before the first stream.
-    """
-
-    time_s: float
-    pushes: int
-    steps: int
-    refusals: Mapping[str, int]
-    streams: int
-    write_errors: int
-    sampled: Sampled | None
 
 
 class Watch:

@@ -12,7 +12,7 @@ from lstm_edge_runtime.layout import StateLayout
 from lstm_edge_runtime.watch.drift import check_reference
 from lstm_edge_runtime.watch.inputs import InputCounts, InputReading, InputSums
 
-__all__ = ["LATENCY_EDGES_S", "SATURATED", "Sampled", "Samples", "WatchedModel"]
+__all__ = ["LATENCY_EDGES_S", "SATURATED", "Reading", "Sampled", "Samples", "WatchedModel"]
 
 # Upper bounds of the latency's buckets, 1-2-5 from 2 us to 1 s. Fixed buckets, because counts of several devices can be
 # added and a quantile of all of them follows; quantiles of each device cannot be combined.
@@ -55,6 +55,28 @@ class Sampled:
     norms: Mapping[str, float]
     saturated: Mapping[str, float]
     inputs: Mapping[str, InputReading]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The metrics at one moment.
+
+    Attributes:
+        time_s: Unix time.
+        pushes, steps: accepted pushes and the time steps in them, of all streams; exact.
+        refusals: refused pushes, flushes and lines by reason, every one of ``errors.REASONS``; exact.
+        streams: number of streams that exist.
+        write_errors: how often the file could not be written.
+        sampled: what was measured at sampled pushes; None before the first stream.
+    """
+
+    time_s: float
+    pushes: int
+    steps: int
+    refusals: Mapping[str, int]
+    streams: int
+    write_errors: int
+    sampled: Sampled | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,13 +4,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lstm_edge_runtime.errors import InputError
-from lstm_edge_runtime.watch.samples import LATENCY_EDGES_S, SATURATED, Sampled
-
-if TYPE_CHECKING:
-    from lstm_edge_runtime.watch.metrics import Reading
+from lstm_edge_runtime.watch.samples import LATENCY_EDGES_S, SATURATED, Reading, Sampled
 
 __all__ = ["check_labels", "json_line", "prometheus_text"]
 
@@ -43,7 +40,7 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def prometheus_text(reading: "Reading", labels: Labels) -> str:
+def prometheus_text(reading: Reading, labels: Labels) -> str:
     """Return the metrics as text for node_exporter's textfile collector; it ends in a newline."""
     lines: list[str] = []
 
@@ -123,7 +120,7 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else repr(float(value))
 
 
-def json_line(reading: "Reading", labels: Labels) -> str:
+def json_line(reading: Reading, labels: Labels) -> str:
     """Return the metrics as one line of JSON, with the same names and numbers as the Prometheus text."""
     values: dict[str, Any] = {
         "time_s": round(reading.time_s, 3),
