@@ -207,10 +207,7 @@ def run(
         raise InputError("--on-bad-line requires --stream")
     if show_labels and stream is None and inputs is None:
         raise InputError("--show-labels requires --stream or an array input")
-    if stream is None and metrics is not None:
-        raise InputError("--metrics requires --stream")
-    if metrics is None and (metrics_every, metrics_format) != (None, None):
-        raise InputError("--metrics-every and --metrics-format require --metrics FILE")
+    _check_watching(metrics, metrics_every, metrics_format, streamed=stream is not None)
     _check_options(modes, given, arrays)
     how = Drawing(**given) if prompt is not None else None
     session = Session(
@@ -273,6 +270,13 @@ def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays:
         raise InputError(f"{misplaced[0]} requires an array input, but {mode} takes text: leave it out")
     if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
         raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
+
+
+def _check_watching(path: AnyPath | None, every: int | None, form: MetricsFormat | None, *, streamed: bool) -> None:
+    if path is not None and not streamed:
+        raise InputError("--metrics requires --stream")
+    if path is None and (every, form) != (None, None):
+        raise InputError("--metrics-every and --metrics-format require --metrics FILE")
 
 
 def _watching(path: AnyPath | None, every: int | None, form: MetricsFormat | None, say: Say | None) -> Metrics | None:
