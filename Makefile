@@ -25,7 +25,7 @@ MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
 $(VENV)/ready: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP_FLAGS) torch
-	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,report,postgresql,text,parquet,audio,sign,model-signing]' $(TOOLS)
+	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,report,postgresql,text,parquet,audio,sign,model-signing,deploy]' $(TOOLS)
 	touch $@
 
 demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; print one table
@@ -35,7 +35,7 @@ test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes 
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c
 
 test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of damaged Keras files and of --scheme auto on made models (three minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet
 
 test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
 	$(BIN)/python -m pytest -n 0 -q -m "not slow and not long"
@@ -131,6 +131,12 @@ test-postgresql: $(VENV)/ready  ## run two processes on one study on a real Post
 	  { test "$$(id -u)" = 0 || { echo "no PostgreSQL server here: install Debian's postgresql, or run this as root" >&2; exit 1; }; \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
 	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py
+
+.PHONY: test-deploy
+test-deploy: $(VENV)/ready $(LIBRARY)  ## deploy to real OpenSSH servers, kill deploys at every step (five minutes); as root, install Debian's openssh-server
+	test -x /usr/sbin/sshd || command -v sshd >/dev/null || test "$$(id -u)" != 0 || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server; }
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fleet
 
 test-report: $(VENV)/ready  ## test the HTML report in a real browser (a minute); as root, install Debian's Chromium
 	$(CHROMIUM)

@@ -2,8 +2,8 @@
 
 Each command of ``lstm-edge`` is a function of the same name with the same options, and returns a report (``data check``
 is ``check_data``): ``export``, ``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``,
-``train``, ``select``, ``keygen`` and ``sign``. Names are loaded on first use: importing this package imports neither
-torch nor onnxruntime.
+``train``, ``select``, ``keygen``, ``sign``, ``deploy``, ``status``, ``rollback`` and ``prune``. Names are loaded on
+first use: importing this package imports neither torch nor onnxruntime.
 """
 
 import importlib
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lstm_edge.commands.data import check_data
     from lstm_edge.commands.device import bench, check, inspect
     from lstm_edge.commands.export import export
+    from lstm_edge.commands.fleet import deploy, prune, rollback, status
     from lstm_edge.commands.quantize import quantize
     from lstm_edge.commands.run import run
     from lstm_edge.commands.select import select
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         CardError,
         CoverageError,
         DataError,
+        DeployError,
         InputError,
         IntegrityError,
         LstmEdgeError,
@@ -67,6 +69,7 @@ __all__ = [
     "CardError",
     "CoverageError",
     "DataError",
+    "DeployError",
     "InputError",
     "IntegrityError",
     "LanguageModel",
@@ -90,16 +93,20 @@ __all__ = [
     "bench",
     "check",
     "check_data",
+    "deploy",
     "distillation_loss",
     "export",
     "front_end",
     "inspect",
     "keygen",
+    "prune",
     "quantize",
+    "rollback",
     "run",
     "select",
     "self_test",
     "sign",
+    "status",
     "train",
     "train_classifier",
     "train_forecaster",
@@ -128,6 +135,7 @@ _HOME = {
     **{name: f"lstm_edge.commands.{name}" for name in _COMMANDS},
     "check_data": "lstm_edge.commands.data",
     **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge.commands.device"),
+    **dict.fromkeys(("deploy", "prune", "rollback", "status"), "lstm_edge.commands.fleet"),
     **dict.fromkeys(
         ("distillation_loss", "train_classifier", "train_forecaster", "train_language_model", "train_tagger"),
         "lstm_edge.training",

@@ -40,6 +40,7 @@ EXTRA_OF = {
     "cryptography": "sign",
     "model_signing": "model-signing",
     "OpenSSL": "model-signing",
+    "asyncssh": "deploy",
 }
 
 

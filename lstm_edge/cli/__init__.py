@@ -25,6 +25,10 @@ COMMANDS = (
     "bench",
     "keygen",
     "sign",
+    "deploy",
+    "status",
+    "rollback",
+    "prune",
 )
 
 

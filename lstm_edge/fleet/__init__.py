@@ -1,1 +1,1 @@
-"""From one file to a fleet of devices: keys and signatures."""
+"""From one file to a fleet of devices: keys and signatures, deploys over SSH."""

@@ -12,6 +12,7 @@ __all__ = [
     "CardError",
     "CoverageError",
     "DataError",
+    "DeployError",
     "InputError",
     "IntegrityError",
     "LstmEdgeError",
@@ -128,6 +129,12 @@ class QuantizationError(LstmEdgeError):
 
 class ParityError(LstmEdgeError):
     """Two answers that must agree differ by more than their tolerance."""
+
+    exit_code = 1
+
+
+class DeployError(LstmEdgeError):
+    """A device did not take a model, or cannot be reached; the old model is still served."""
 
     exit_code = 1
 

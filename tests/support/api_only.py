@@ -10,6 +10,7 @@ CALLBACKS = {
     "on_evaluation": "A file that a search judged: the bar.",
     "on_line": "An answer of a stream: a line of standard output.",
     "on_text": "A piece of text as it is written: standard output.",
+    "on_event": "A step of a device: a line on a terminal.",
     "on_score": "The score of a token: a line of standard output.",
 }
 # What only a program can give, because no text says it.

@@ -1,5 +1,6 @@
 """What each option of the command line means: one row a name, the same meaning in every command that has it."""
 
+from support.device_option_meanings import DEVICE_MEANINGS, FLEET
 from support.fleet_option_meanings import FLEET_MEANINGS
 from support.training_option_meanings import LOGITS, SEQUENCES, TRAIN, TRAINING_MEANINGS, Row
 
@@ -7,6 +8,7 @@ __all__ = ["MEANINGS"]
 
 MEANINGS = {
     **TRAINING_MEANINGS,
+    **DEVICE_MEANINGS,
     **FLEET_MEANINGS,
     "--against": Row("path", "The reference that the candidate is compared with.", ("validate",)),
     "--allow-unquantized": Row(
@@ -121,6 +123,7 @@ MEANINGS = {
         "flag",
         "Print the result as JSON.",
         (
+            *FLEET,
             "data check",
             "select",
             "export",

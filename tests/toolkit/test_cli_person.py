@@ -30,6 +30,10 @@ WITH_A_FILE = {
     "check": ("BAD.onnx",),
     "run": ("BAD.onnx", "BAD.npy", "-o", "out.npy"),
     "bench": ("BAD.onnx",),
+    "deploy": ("BAD.onnx", "--to", "board", "--path", "/srv/kws"),
+    "status": ("--hosts", "BAD.toml"),
+    "rollback": ("--hosts", "BAD.toml"),
+    "prune": ("--hosts", "BAD.toml"),
 }
 
 
