@@ -104,6 +104,14 @@ def test_a_state_that_is_not_finite_is_a_reason():
     assert metrics.read().pushes == 1
 
 
+def test_a_condition_that_is_not_finite_is_a_reason():
+    metrics = Metrics()
+    stream = Session(MODELS / "kept_condition.onnx").stream(metrics=metrics)
+    with pytest.raises(InputError, match="nan"):
+        stream.push({"x": frames(1, 3)[0], "speaker": np.full(3, np.nan, np.float32)})
+    assert refusals(metrics) == {"not_finite": 1}
+
+
 def test_what_onnxruntime_refuses_is_a_reason():
     metrics = Metrics()
     stream = Session(MODELS / "language_model.onnx").stream(metrics=metrics)
@@ -184,12 +192,14 @@ def test_streams_of_one_model_add_up_and_leave_their_totals():
         streams[0].push(frames(1, seed=number)[0])
         streams[1].push(frames(3, seed=number))
     assert (metrics.read().pushes, metrics.read().streams, metrics.read().sampled.count) == (10, 2, 4)
+    # A push that nobody has read before the stream is gone.
+    streams[1].push(frames(3))
     del streams[1]
     gc.collect()
     for _ in range(2):
-        assert (metrics.read().pushes, metrics.read().streams) == (10, 1)
+        assert (metrics.read().pushes, metrics.read().streams) == (11, 1)
     streams[0].push(frames(1)[0])
-    assert (metrics.read().pushes, metrics.read().steps) == (11, 11)
+    assert (metrics.read().pushes, metrics.read().steps) == (12, 12)
     with pytest.raises(InputError, match="streams of another model"):
         Session(MODELS / "tagger.onnx").stream(metrics=metrics)
     assert metrics.read().streams == 1

@@ -115,6 +115,14 @@ def test_a_dead_channel_is_the_worst_feature(session):
     assert found.mean < found.worst / 5 + 0.03
 
 
+def test_a_value_on_an_edge_is_in_the_bin_below_it():
+    opened = Session(MODELS / "exported_int8.onnx")
+    steps = np.random.default_rng(5).integers(0, 3, size=(900, FEATURES)).astype(np.float32)
+    reference = ReferenceData(data="made", inputs={"x": feature_histograms(steps)})
+    opened.card = dataclasses.replace(opened.card, reference=reference)
+    assert drift_of(opened, np.random.default_rng(6).permutation(steps)).worst < 0.05
+
+
 def test_the_window_forgets(session):
     rng = np.random.default_rng(4)
     old, new = rng.normal(size=(3000, FEATURES)), 3 * rng.normal(size=(1200, FEATURES))
