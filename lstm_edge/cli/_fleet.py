@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DeviceCommand",
     "DevicePath",
+    "DeviceTrustedKey",
     "Health",
     "HealthSeconds",
     "Hosts",
@@ -49,6 +50,10 @@ DeviceCommand = Annotated[
         metavar="COMMAND",
         help="Command line of lstm-edge or lstm-edge-device on the devices. By default it is found there.",
     ),
+]
+DeviceTrustedKey = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Public key's file on the devices; their check refuses what it did not sign."),
 ]
 Reload = Annotated[
     str | None,

@@ -8,6 +8,7 @@ from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._fleet import (
     DeviceCommand,
     DevicePath,
+    DeviceTrustedKey,
     Health,
     HealthSeconds,
     Hosts,
@@ -39,6 +40,7 @@ def deploy(
     known_hosts: KnownHosts = None,
     identity: Identity = None,
     device_command: DeviceCommand = None,
+    device_trusted_key: DeviceTrustedKey = None,
     max_p99_us: Annotated[
         float | None,
         typer.Option(help="Largest 99th percentile of a step on the device, in us. By default it is not measured."),
@@ -82,6 +84,7 @@ def deploy(
             known_hosts=known_hosts,
             identity=identity,
             device_command=device_command,
+            device_trusted_key=device_trusted_key,
             max_p99_us=max_p99_us,
             reload=reload,
             health=health,

@@ -6,6 +6,7 @@ from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._fleet import (
     DeviceCommand,
     DevicePath,
+    DeviceTrustedKey,
     Health,
     HealthSeconds,
     Hosts,
@@ -36,6 +37,7 @@ def rollback(
     known_hosts: KnownHosts = None,
     identity: Identity = None,
     device_command: DeviceCommand = None,
+    device_trusted_key: DeviceTrustedKey = None,
     reload: Reload = None,
     health: Health = None,
     watch_seconds: WatchSeconds = None,
@@ -64,6 +66,7 @@ def rollback(
             known_hosts=known_hosts,
             identity=identity,
             device_command=device_command,
+            device_trusted_key=device_trusted_key,
             reload=reload,
             health=health,
             watch_seconds=watch_seconds,

@@ -34,6 +34,7 @@ def deploy(
     known_hosts: AnyPath | None = None,
     identity: AnyPath | None = None,
     device_command: str | None = None,
+    device_trusted_key: str | None = None,
     max_p99_us: float | None = None,
     reload: str | None = None,
     health: str | None = None,
@@ -47,8 +48,9 @@ def deploy(
 ) -> FleetReport:
     """Bring a model to devices; implements ``lstm-edge deploy``. The report's ``check()`` raises.
 
-    On each device the file is copied, its digest is compared, the device's own ``check`` runs it, the link ``current``
-    is swung to it, the service reloads, and the health command is watched. A failure puts the old model back.
+    On each device the file is copied, with ``MODEL.onnx.sig`` if there is one. Its digest is compared, the device's own
+    ``check`` runs it, the link ``current`` is swung to it, the service reloads, and the health command is watched. A
+    failure puts the old model back.
 
     Args:
         model: the ``.onnx`` file.
@@ -58,6 +60,7 @@ def deploy(
         known_hosts: file of trusted host keys; None for ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts.
         identity: a private key's file; None for those of ~/.ssh/config, the agent and the default files.
         device_command: command line of lstm-edge or lstm-edge-device on the devices; None finds it.
+        device_trusted_key: file of a public key on the devices, which must have signed the model; None does not ask.
         max_p99_us: largest 99th percentile of a step on the device, in microseconds; None does not measure.
         reload: command line that makes the service load ``current``.
         health: command line that must succeed, once a second, after the reload.
@@ -87,8 +90,17 @@ def deploy(
         raise InputError(f"parallel is {parallel}, expected {SIDE_BY_SIDE} at most")
     package = read_package(Path(model))
     found = find_hosts(
-        to, hosts, path=path, reload=reload, health=health, watch_seconds=watch_seconds, device_command=device_command
+        to,
+        hosts,
+        path=path,
+        reload=reload,
+        health=health,
+        watch_seconds=watch_seconds,
+        device_command=device_command,
+        device_trusted_key=device_trusted_key,
     )
+    if package.signature is None and any(host.device_trusted_key for host in found):
+        raise InputError(f"{model}.sig: no such file; a trusted key is asked for: sign the model with lstm-edge sign")
     access = read_access(known_hosts, identity)
     limits = Limits(step_seconds=step_seconds, health_seconds=health_seconds, max_p99_us=max_p99_us)
     notify = on_event or _nothing
@@ -105,6 +117,7 @@ def rollback(
     known_hosts: AnyPath | None = None,
     identity: AnyPath | None = None,
     device_command: str | None = None,
+    device_trusted_key: str | None = None,
     reload: str | None = None,
     health: str | None = None,
     watch_seconds: int | None = None,
@@ -124,6 +137,7 @@ def rollback(
         known_hosts: file of trusted host keys; None for ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts.
         identity: a private key's file; None for those of ~/.ssh/config, the agent and the default files.
         device_command: command line of lstm-edge or lstm-edge-device on the devices; None finds it.
+        device_trusted_key: file of a public key on the devices, which must have signed the model; None does not ask.
         reload: command line that makes the service load ``current``.
         health: command line that must succeed, once a second, after the reload.
         watch_seconds: how long; None is what the file says, or 10.
@@ -136,7 +150,14 @@ def rollback(
         MissingExtraError: asyncssh is not installed.
     """
     found = find_hosts(
-        to, hosts, path=path, reload=reload, health=health, watch_seconds=watch_seconds, device_command=device_command
+        to,
+        hosts,
+        path=path,
+        reload=reload,
+        health=health,
+        watch_seconds=watch_seconds,
+        device_command=device_command,
+        device_trusted_key=device_trusted_key,
     )
     access = read_access(known_hosts, identity)
     limits = Limits(step_seconds=step_seconds, health_seconds=health_seconds)

@@ -24,7 +24,8 @@ class Host:
 
     ``label``: as it was given. ``user``, ``port``: None for what ~/.ssh/config or SSH's defaults say. ``path``: folder
     on the device that the models are kept in. ``reload``, ``health``, ``device_command``: command lines of the device's
-    shell, empty for none. ``watch_seconds``: how long the health command must succeed.
+    shell, empty for none. ``device_trusted_key``: file of a public key on the device, empty for none.
+    ``watch_seconds``: how long the health command must succeed.
     """
 
     label: str
@@ -36,10 +37,18 @@ class Host:
     health: str = ""
     watch_seconds: int = 10
     device_command: str = ""
+    device_trusted_key: str = ""
 
 
 # What a file may set, for all hosts or for one.
-_SETTINGS = {"path": str, "reload": str, "health": str, "watch_seconds": int, "device_command": str}
+_SETTINGS = {
+    "path": str,
+    "reload": str,
+    "health": str,
+    "watch_seconds": int,
+    "device_command": str,
+    "device_trusted_key": str,
+}
 
 
 def parse_host(text: str) -> Host:

@@ -37,14 +37,15 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """The file that is sent."""
+    """The file that is sent, and its signature file; None without one."""
 
     sha256: str
     data: bytes = field(repr=False)
+    signature: bytes | None = field(repr=False, default=None)
 
 
 def read_package(path: Path) -> Package:
-    """Read the file that is sent.
+    """Read the file that is sent, and ``MODEL.onnx.sig`` if there is one.
 
     Raises:
         ArtifactError: it is missing, is not an ONNX model, or is damaged.
@@ -52,6 +53,7 @@ def read_package(path: Path) -> Package:
     from lstm_edge_runtime.artifact import check_integrity, read_model_bytes
     from lstm_edge_runtime.errors import ArtifactError
     from lstm_edge_runtime.model_reading import read_model
+    from lstm_edge_runtime.signature import signature_path
 
     data = read_model_bytes(path)
     try:
@@ -60,7 +62,12 @@ def read_package(path: Path) -> Package:
             raise ArtifactError("the file has no integrity trailer: export, adopt or quantize it with lstm-edge")
     except ArtifactError as error:
         raise type(error)(f"{path}: {error}") from error
-    return Package(sha256=hashlib.sha256(data).hexdigest(), data=data)
+    signature = Path(signature_path(path))
+    return Package(
+        sha256=hashlib.sha256(data).hexdigest(),
+        data=data,
+        signature=signature.read_bytes() if signature.exists() else None,
+    )
 
 
 def link_of(sha256: str) -> str:
@@ -97,9 +104,9 @@ class Device:
         """Run a script; return what it says by word."""
         return {line.word: line.rest for line in (await self._ask(name, *arguments)).said}
 
-    async def has(self, sha256: str) -> bool:
-        """Return whether the file of a digest is there, with this digest."""
-        return "present" in (await self._words("examine", sha256))
+    async def has(self, name: str, sha256: str) -> bool:
+        """Return whether ``models/NAME`` is there with a digest."""
+        return "present" in (await self._words("examine", name, sha256))
 
     async def send(self, name: str, data: bytes, on_sent: Callable[[int], None]) -> None:
         """Write ``models/NAME.part``."""
@@ -128,12 +135,22 @@ class Device:
             raise DeployError(_with_reason(f"the {name} failed (exit code {answer.status})", reason))
         return answer
 
-    def _file(self, sha256: str) -> str:
-        return shlex.quote(f"{self.host.path}/{link_of(sha256)}")
+    def _file(self, sha256: str, ending: str = "") -> str:
+        return shlex.quote(f"{self.host.path}/{link_of(sha256)}{ending}")
 
-    async def check(self, command: str, sha256: str, options: str = "") -> None:
-        """Run the golden vectors of a file on the device, with its kernels."""
-        await self._step("check", f"{command} check --kernels required{options} {self._file(sha256)}")
+    async def check(self, command: str, sha256: str, *, new_signature: bool = False) -> None:
+        """Run the golden vectors of a file on the device, with its kernels; verify its signature if the host has a key.
+
+        Args:
+            command: command line of the device's program.
+            sha256: digest of the file.
+            new_signature: the signature that counts is ``models/SHA256.onnx.sig.part``.
+        """
+        trust = ""
+        if self.host.device_trusted_key:
+            trust = f" --trusted-key {shlex.quote(self.host.device_trusted_key)}"
+            trust += f" --signature {self._file(sha256, '.sig.part')}" if new_signature else ""
+        await self._step("check", f"{command} check --kernels required{trust} {self._file(sha256)}")
 
     async def bench(self, command: str, sha256: str) -> float:
         """Return p99 of a step in microseconds, or of a sequence for a model that cannot be streamed."""

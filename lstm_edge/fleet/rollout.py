@@ -1,6 +1,7 @@
 """Many devices side by side: canaries first, and an end when too many fail."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -80,9 +81,9 @@ async def deploy_one(host: Host, package: Package, access: Access, limits: Limit
             notify(Event(host=host.label, step=step))
 
         sha256, sent = package.sha256, 0
-        if not await device.has(sha256):
+        name = f"{sha256}.onnx"
+        if not await device.has(name, sha256):
             sent = len(package.data)
-            name = f"{sha256}.onnx"
             await device.send(
                 name,
                 package.data,
@@ -91,11 +92,15 @@ async def deploy_one(host: Host, package: Package, access: Access, limits: Limit
             say("sent")
             await device.finish(name, sha256)
         say("complete")
+        signature = await _send_signature(device, package)
         result = replace(result, sent_bytes=sent)
         command = await device.command()
         say("checking")
-        await device.check(command, sha256)
+        await device.check(command, sha256, new_signature=bool(signature))
         say("checked")
+        if signature:
+            # Only now: the signature of a file that is already current must not be replaced by one that is refused.
+            await device.finish(f"{name}.sig", signature)
         if limits.max_p99_us is not None:
             result = replace(result, p99_us=await _measure(device, command, sha256, limits.max_p99_us))
             say("measured")
@@ -105,6 +110,17 @@ async def deploy_one(host: Host, package: Package, access: Access, limits: Limit
         return replace(result, result="deployed", after=sha256)
 
     return await _on_device(host, access, limits, notify, work)
+
+
+async def _send_signature(device: Device, package: Package) -> str:
+    """Send the signature file to ``models/SHA256.onnx.sig.part``; return its digest, or nothing if none was sent."""
+    if package.signature is None:
+        return ""
+    name, digest = f"{package.sha256}.onnx.sig", hashlib.sha256(package.signature).hexdigest()
+    if await device.has(name, digest):
+        return ""
+    await device.send(name, package.signature, lambda _: None)
+    return digest
 
 
 async def _measure(device: Device, command: str, sha256: str, limit_us: float) -> float:
@@ -134,7 +150,7 @@ async def roll_back_one(host: Host, access: Access, limits: Limits, notify: Noti
             raise DeployError("there is no previous model to go back to")
         if previous == agent.current:
             raise DeployError("the previous model is the current one")
-        if link_of(previous) != agent.previous_link or not await device.has(previous):
+        if link_of(previous) != agent.previous_link or not await device.has(f"{previous}.onnx", previous):
             raise DeployError(f"the previous model {agent.previous_link} is missing or is not the file of its name")
         command = await device.command()
         notify(Event(host=host.label, step="checking"))

@@ -305,6 +305,34 @@ def test_a_file_that_is_too_large_for_the_device(fleet, stand_in, tmp_path):
     assert os.listdir(device.root / "models") == [f"{OLD_SHA}.onnx"]
 
 
+def test_a_signature_is_sent_and_one_that_is_refused_replaces_nothing(fleet, tmp_path):
+    device = fleet.devices[0]
+    model = tmp_path / "m.onnx"
+    model.write_bytes(NEW.read_bytes())
+    for name in ("fleet key", "stranger"):
+        lstm_edge.keygen(tmp_path / name)
+    more = {"device_trusted_key": str(tmp_path / "fleet key.pub")}
+    with pytest.raises(lstm_edge.InputError, match=re.escape("m.onnx.sig: no such file; a trusted key is asked for")):
+        deploy_with(fleet, fleet.program, model, device, **more)
+    lstm_edge.sign(model, key=tmp_path / "stranger")
+    [result] = deploy_with(fleet, fleet.program, model, device, **more)
+    assert result.sentence.startswith("the check failed (exit code 1): error: ")
+    assert "which is not trusted" in result.sentence
+    assert device.current() is None
+    lstm_edge.sign(model, key=tmp_path / "fleet key")
+    good = (tmp_path / "m.onnx.sig").read_bytes()
+    [result] = deploy_with(fleet, fleet.program, model, device, **more)
+    assert (result.result, result.sent_bytes) == ("deployed", 0), result
+    signature = device.root / "models" / f"{NEW_SHA}.onnx.sig"
+    assert signature.read_bytes() == good
+    # The same model again, signed by a stranger: the device keeps the signature that its service accepts.
+    lstm_edge.sign(model, key=tmp_path / "stranger")
+    [result] = deploy_with(fleet, fleet.program, model, device, **more)
+    assert result.result == "failed"
+    assert signature.read_bytes() == good
+    assert lstm_edge.check(device.root / "models" / f"{NEW_SHA}.onnx", trusted_keys=[more["device_trusted_key"]]).passed
+
+
 def test_the_command_line(fleet, stand_in):
     options = fleet.options(device_command=quoted(stand_in))
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]

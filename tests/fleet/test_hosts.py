@@ -82,7 +82,7 @@ def test_a_file_has_common_settings_and_those_of_a_host(tmp_path):
         ("", "it has no host; expected a table [[host]] with to"),
         ("path = 3\n", "'path' is 3, expected a text"),
         ("watch_seconds = true\n", "'watch_seconds' is True, expected an integer"),
-        ("pth = '/x'\n", "unknown key 'pth'; expected one of path, reload, health, watch_seconds, device_command"),
+        ("pth = '/x'\n", "unknown key 'pth'; expected one of path, reload, health, watch_seconds, device_command, "),
         ("[[host]]\npath = '/x'\n", "host 1: 'to' is None, expected a text such as"),
         ("[[host]]\nto = 'a'\nuser = 'b'\n", "host 1: unknown key 'user'"),
         ("[host]\nto = 'a'\n", "'host' must be tables: [[host]]"),

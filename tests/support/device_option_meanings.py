@@ -10,6 +10,7 @@ SWITCHING = ("deploy", "rollback")
 DEVICE_MEANINGS = {
     "--canary": Row("integer", "Devices that go first.", ("deploy",)),
     "--device-command": Row("text", "Command line of the runtime on devices.", SWITCHING),
+    "--device-trusted-key": Row("text", "Public key on devices that must have signed the model.", SWITCHING),
     "--health": Row("text", "Command line that says whether a device's service is well.", SWITCHING),
     "--health-seconds": Row("integer", "Limit on the seconds of a health command.", SWITCHING),
     "--hosts": Row("path", "File of devices.", FLEET),

@@ -14,7 +14,7 @@ for name in *.onnx; do
 done
 for name in $(ls -t); do
   case $name in
-    *.onnx.part) rm -f "./$name"; continue ;;
+    *.onnx.part | *.onnx.sig.part) rm -f "./$name"; continue ;;
     *.onnx) ;;
     *) continue ;;
   esac
