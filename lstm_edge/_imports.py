@@ -34,6 +34,7 @@ EXTRA_OF = {
     "matplotlib": "train",
     "jinja2": "report",
     "psycopg": "postgresql",
+    "sqlalchemy": "postgresql",
     "tokenizers": "text",
     "pyarrow": "parquet",
     "soundfile": "audio",

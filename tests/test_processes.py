@@ -11,6 +11,7 @@ FOLDERS = ("runtime", "exporters", "lstm_edge", "benchmarks", "docs", ".ci")
 STARTS = {
     "runtime/lstm_edge_runtime/bench.py": "python_command",
     "runtime/lstm_edge_runtime/survival.py": "python_command",
+    "lstm_edge/precision_search/process.py": "python_command",
     "exporters/lstm_edge_exporters/keras/hdf5.py": "python_command",
     "exporters/lstm_edge_exporters/verify/guarded.py": "python_command",
     "runtime/lstm_edge_runtime/kernels/build.py": "the compiler that CXX names",

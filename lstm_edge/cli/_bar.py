@@ -18,7 +18,9 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal) as bar:
+    # Names in a note may have brackets.
+    noted = (*columns, TextColumn("{task.fields[note]}", markup=False))
+    with Progress(*noted, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total, note="")
 
         def update(done: int, note: str = "") -> None:

@@ -1,5 +1,6 @@
 """`lstm-edge quantize`: quantize to one scheme, or to the smallest assignment of schemes that keeps the metric."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._bar import progress_bar
-from lstm_edge.cli._frame import print_error, progress
+from lstm_edge.cli._frame import print_error, printable, progress, shortened
 from lstm_edge.cli._options import (
     AllowUnquantized,
     AsJson,
@@ -40,7 +41,8 @@ the same ONNX nodes as before.
 
 --scheme auto searches the smallest assignment of schemes whose --metric stays within --max-drop, on one part of
 --data, and verifies it on another part. Plain int8 and float16 are verified as well, so the result is never larger
-than one of them that keeps within the budget. Exit code 1: none was found, and nothing was written.
+than one of them that keeps within the budget. Exit code 1: none was found, and nothing was written. --workers uses
+several cores, --storage several machines.
 
 Examples:
 
@@ -62,8 +64,8 @@ Examples:
         --data king-james --metric perplexity --max-drop 0.5%
 """
 
-# Not 1, which means over the budget: a script may run an interrupted search again with --resume.
-INTERRUPTED = 2
+# As a shell gives for Ctrl-C; 1 would mean over the budget.
+INTERRUPTED = 130
 # Repeats the default of BudgetRequest: it is the length of the progress bar.
 MOST_EVALUATIONS = 200
 
@@ -243,6 +245,24 @@ def quantize(
     threads: Annotated[
         int | None, typer.Option(rich_help_panel=BUDGET, min=1, help="Number of compute threads. [default: 1]")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=BUDGET,
+            min=1,
+            help="Number of processes that evaluate candidate files at the same time. The result is the same. "
+            "[default: 1]",
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=BUDGET,
+            metavar="URL",
+            help="Database through which the same command shares its evaluations on several machines, such as "
+            "sqlite:///evaluations.sqlite3 or postgresql://user@host/database.",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(rich_help_panel=BUDGET, help="Write a report to FILE.html, and its figures to FILE.json."),
@@ -268,14 +288,22 @@ def quantize(
     values = arguments(given)
     with ExitStack() as stack:
         bar: list[Any] = []
+        shown: dict[str, Any] = {"done": 0, "note": "", "workers": ""}
 
-        def on_evaluation(found: "Evaluation") -> None:
+        def show(**changes: Any) -> None:
+            shown.update(changes)
             if not bar:
                 bar.append(stack.enter_context(progress_bar("searching", max_evaluations or MOST_EVALUATIONS)))
-            bar[0](found.number, f"{found.stage}, {found.bytes:,} bytes")
+            bar[0](shown["done"], "; ".join(filter(None, (shown["note"], shown["workers"]))))
+
+        def on_evaluation(found: "Evaluation") -> None:
+            show(done=found.number, note=f"{found.stage}, {found.bytes:,} bytes")
+
+        def on_workers(activities: Sequence[str]) -> None:
+            show(workers=printable(f"workers {', '.join(shortened(activities))}"))
 
         try:
-            result = run(**values, on_evaluation=on_evaluation, progress=progress)
+            result = run(**values, on_evaluation=on_evaluation, on_workers=on_workers, progress=progress)
         except KeyboardInterrupt:
             if scheme is not SchemeName.AUTO:
                 raise

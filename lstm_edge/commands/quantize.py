@@ -27,7 +27,11 @@ Say = Callable[[str], None]
 Parts = Mapping[str, Scheme | str] | Sequence[str]
 
 # Options that the report's command leaves out: the command repeats the search from the start.
-_NOT_REPEATED = ("source", "output", "resume", "force", "rounder", "calibration_sha256", "progress", "on_evaluation")
+# The result does not depend on workers and storage; and a storage may have a password.
+_NOT_REPEATED = (
+    *("source", "output", "resume", "force", "workers", "storage"),
+    *("rounder", "calibration_sha256", "progress", "on_evaluation", "on_workers"),
+)
 
 
 @accept_old_names(path="output", layers="layer_kinds")
@@ -62,12 +66,15 @@ def quantize(
     gates: bool = False,
     max_evaluations: int | None = None,
     threads: int | None = None,
+    workers: int | None = None,
+    storage: str | None = None,
     report: AnyPath | None = None,
     force: bool = False,
     resume: bool = False,
     rounder: MatrixRounder | None = None,
     calibration_sha256: str | None = None,
     on_evaluation: "Callable[[Evaluation], None] | None" = None,
+    on_workers: Callable[[Sequence[str]], None] | None = None,
     progress: Say | None = None,
 ) -> "QuantizationReport | BudgetReport":
     """Quantize a file that has LSTM, GRU or RNN layers; implements ``lstm-edge quantize``. The source is never changed.
@@ -114,12 +121,18 @@ def quantize(
         gates: with ``"auto"``: allow a different scheme for each gate of an LSTM.
         max_evaluations: with ``"auto"``: largest number of candidate files to build and evaluate, 200 by default.
         threads: with ``"auto"``: onnxruntime's threads, 1 by default.
+        workers: with ``"auto"``: processes that evaluate candidate files at the same time, 1 by default; the result is
+            the same (docs/scale.md).
+        storage: with ``"auto"``: URL of a database, through which calls with the same arguments share their
+            evaluations, also on other machines: ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``.
         report: with ``"auto"``: an ``.html`` file to write a report to, and its figures as ``.json`` beside it.
         force: overwrite that ``.json``.
         resume: with ``"auto"``: continue the interrupted search of this ``output``.
         rounder: rounds the matrices; replaces ``data``; see ``lstm_edge_exporters.quantize``.
         calibration_sha256: SHA-256 of the data that the rounder was made with.
         on_evaluation: with ``"auto"``: called after each evaluation of a candidate file.
+        on_workers: with ``"auto"`` and ``workers`` or ``storage``: called with what each worker process does, whenever
+            that changes.
         progress: called with one line for each step of the work.
 
     Returns:
@@ -134,6 +147,7 @@ def quantize(
         DataError: the data cannot be loaded, or has too few samples.
         ArtifactError, IntegrityError: the file cannot be read.
         OutputError: a file cannot be written, or is the source.
+        WorkerError: an evaluation ended two worker processes.
     """
     # This must stay the first statement: locals() then holds the arguments and nothing else.
     given = dict(locals())
@@ -141,7 +155,8 @@ def quantize(
     table = table_options(columns, step_every, missing, targets)
     if scheme == "auto":
         request = _search_request(given, schemes, table)
-        return _search(request, report, force=force, on_evaluation=on_evaluation, progress=progress)
+        watch = {"on_evaluation": on_evaluation, "on_workers": on_workers}
+        return _search(request, report, watch, force=force, progress=progress)
     _check_plain(given)
     chosen = parse_scheme(scheme, block=block, symmetric=not zero_points)
     _check_sparse(sparse, {chosen.kind, *(parse_scheme(part).kind for part in schemes.values())})
@@ -206,7 +221,7 @@ def _refuse(given: Mapping[str, Any], names: Sequence[str], reason: str) -> None
 
 def _check_plain(given: Mapping[str, Any]) -> None:
     searched = ("held_out_data", "metric", "max_drop", "confidence", "prefer", "gates", "max_evaluations", "threads")
-    _refuse(given, (*searched, "report", "force", "resume"), "requires --scheme auto")
+    _refuse(given, (*searched, "workers", "storage", "report", "force", "resume"), "requires --scheme auto")
     if given["data"] is None:
         _refuse(given, ("compensate", "scale_search", "clip", "convolutions"), "requires calibration data: give --data")
         if given["reference_data"] is None:
@@ -268,7 +283,7 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
     if missing:
         raise InputError(f"--scheme auto needs {', '.join(missing)}: the data to tune on, and the budget")
     same = ("data", "max_drop", "compensate", "clip", "gates", "resume", "sparse")
-    asked = ("confidence", "prefer", "max_evaluations", "calibration_samples", "seed", "threads")
+    asked = ("confidence", "prefer", "max_evaluations", "calibration_samples", "seed", "threads", "workers", "storage")
     values = {name: given[name] for name in (*same, *asked) if given[name] is not None}
     return BudgetRequest(
         **values,
@@ -304,16 +319,16 @@ def _command_line(given: Mapping[str, Any], parts: Mapping[str, Scheme | str]) -
 def _search(
     request: Any,
     report: AnyPath | None,
+    watch: Mapping[str, Any],
     *,
     force: bool,
-    on_evaluation: "Callable[[Evaluation], None] | None",
     progress: Say | None,
 ) -> "BudgetReport":
     from lstm_edge.precision_search import quantize_to_budget
 
     page = None if report is None else Path(report)
     _check_report(page, force=force)
-    found = quantize_to_budget(request, progress=progress, on_evaluation=on_evaluation)
+    found = quantize_to_budget(request, progress=progress, **watch)
     if page is not None:
         from lstm_edge.html_report import render_report
 

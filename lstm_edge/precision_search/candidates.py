@@ -4,6 +4,7 @@ They depend on the tuning data only, so the files that may be evaluated on the h
 outcomes there. Those only decide which of them are left out (``lstm_edge.precision_search.looks``).
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,6 +12,7 @@ from lstm_edge.precision_search.measure import Evaluation, Workbench
 from lstm_edge.precision_search.request import LOOKS, SEARCHED, BudgetRequest
 from lstm_edge.precision_search.search import Axis, Mix, Search, Trial
 from lstm_edge.precision_search.space import SCHEMES, SearchPart, mix_of, parts_of, search_axes
+from lstm_edge.precision_search.tasks import Task
 
 __all__ = ["MARGIN", "Candidates", "ceiling", "is_clearly_safer"]
 
@@ -20,6 +22,8 @@ MARGIN = 4.0
 # Largest amount by which a file can be smaller than the source minus the savings of its weights: function bodies and
 # the card only grow, golden vectors take at most 64 KiB of the source.
 OVERHEAD = 64 * 1024
+# Measurements that idle workers make ahead of the search. The predictions behind them become worse with each step.
+MOST_AHEAD = 16
 
 Alone = Mapping[tuple[str, str], Evaluation]
 Say = Callable[[str], None]
@@ -131,14 +135,19 @@ class Candidates:
 
         def measure(mix: Mix, below: float) -> Trial:
             parts = parts_of(mix, axes, request.parts)
-            return self._trial(mix, self._bench.evaluate(parts, "search", prefer=request.prefer, below=below), limit)
+            found = self._bench.evaluate(parts, "search", prefer=request.prefer, below=below, ahead=ahead())
+            return self._trial(mix, found, limit)
+
+        def ahead() -> Iterator[Task]:
+            for mix, below in itertools.islice(search.foresee(), MOST_AHEAD):
+                yield Task(parts=parts_of(mix, axes, request.parts), role="tuning", below=below)
 
         known = {}
         for found in self._bench.evaluations:
             mix = None if found.plain or found.stage == "held-out" else mix_of(self._own(found), axes)
             if mix is not None and parts_of(mix, axes, request.parts) == found.parts:
                 known[mix] = self._trial(mix, found, limit)
-        return Search(
+        search = Search(
             axes,
             measure,
             base_cost=base.cost(request.prefer),
@@ -149,6 +158,7 @@ class Candidates:
             ceiling=ceiling(request, base),
             overhead=OVERHEAD if request.prefer == "size" else math.inf,
         )
+        return search
 
     def _trial(self, mix: Mix, found: Evaluation, limit: float) -> Trial:
         """Return a measurement, in which a loss of the outputs at its limit counts like a drop of the whole budget."""

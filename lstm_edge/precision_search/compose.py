@@ -1,6 +1,7 @@
 """The candidate files of a search: any assignment of schemes, built from one float32 source with the same rounding."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from lstm_edge.precision_search.space import Prefer
 from lstm_edge_exporters.artifact import Artifact
 from lstm_edge_exporters.onnx_graph.reading import with_weights
 from lstm_edge_exporters.quantize import Convolutions, Scheme, quantize_bytes
-from lstm_edge_exporters.quantize.calibration import collect
+from lstm_edge_exporters.quantize.calibration import Calibration, collect
 from lstm_edge_exporters.quantize.compensate import calibrated_rounder
 from lstm_edge_exporters.quantize.convolutions.statistics import Gathered
 from lstm_edge_exporters.quantize.rounding import MatrixRounder, round_matrix
@@ -29,7 +30,7 @@ from lstm_edge_runtime.errors import ArtifactError, IntegrityError, Quantization
 from lstm_edge_runtime.reference_data import ReferenceData
 from lstm_edge_runtime.session import Session
 
-__all__ = ["Calibrated", "Composer", "built", "remembered", "rounder_for"]
+__all__ = ["Calibrated", "Composer", "Remembered", "Rounding", "built", "rounder_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,9 @@ class Composer:
     Attributes:
         source: the float32 file, including external data.
         gathered: what ``calibrate`` gathered of convolutions.
+        calibration: what ``calibrate`` collected, None before it.
         calibration_sha256: SHA-256 of the feeds of ``calibrate``, None before it.
+        roundings: the rounded matrices so far, None before ``calibrate``.
         runs: number of these feeds.
     """
 
@@ -75,6 +78,8 @@ class Composer:
         self.calibration_sha256: str | None = None
         self.runs = 0
         self.gathered: Gathered | None = None
+        self.calibration: Calibration | None = None
+        self.roundings: Remembered | None = None
         self._rounder: MatrixRounder = round_matrix
         self._plain: dict[str, Artifact] = {}
 
@@ -128,11 +133,18 @@ class Composer:
         calibration = collect(self.source, counted)
         for name, reason in calibration.missing.items():
             say(f"{name} is rounded without activations: {reason}")
-        self.calibration_sha256, self.runs = calibration.sha256, counted.count
+        self.runs = counted.count
+        return self.use(calibration, compensate=compensate, search_scales=search_scales, clip=clip)
+
+    def use(
+        self, calibration: Calibration, *, compensate: bool = True, search_scales: bool = True, clip: bool = True
+    ) -> "Remembered":
+        """Round by a calibration of this source from now on; the options are as in ``calibrate``."""
+        self.calibration, self.calibration_sha256 = calibration, calibration.sha256
         self.gathered = calibration.convolutions
         rounder = calibrated_rounder(calibration, compensate=compensate, search_scales=search_scales, clip=clip)
-        self._rounder = remembered(rounder)
-        return self._rounder
+        self._rounder = self.roundings = Remembered(rounder)
+        return self.roundings
 
     def build(self, parts: Mapping[str, str]) -> Built:
         """Return the file of an assignment; the source itself if all parts stay float32.
@@ -204,22 +216,36 @@ def built(artifact: Artifact) -> Built:
     return Built(data=artifact.data, saved=saved)
 
 
-def remembered(rounder: MatrixRounder) -> MatrixRounder:
-    """Return a rounder with a cache, so that each matrix is rounded once.
+Rounding = tuple[tuple[str, Scheme, bytes], dict[str, Array]]
+
+
+class Remembered:
+    """A rounder with a cache, so that each matrix is rounded once.
 
     A search builds hundreds of files from the same few matrices, and compensated rounding of one of 512 x 2,048 takes
-    seconds.
+    seconds. ``known`` has the rounded matrices, in the order in which they were rounded or learned.
     """
-    known: dict[tuple[str, Scheme, bytes], dict[str, Array]] = {}
 
-    def rounded(name: str, weight: NDArray[np.float32], scheme: Scheme) -> dict[str, Array]:
+    def __init__(self, rounder: MatrixRounder) -> None:
+        self.known: dict[tuple[str, Scheme, bytes], dict[str, Array]] = {}
+        self._rounder = rounder
+
+    def __call__(self, name: str, weight: NDArray[np.float32], scheme: Scheme) -> dict[str, Array]:
+        """Round a matrix float32 [K, N]; see ``MatrixRounder``."""
         content = hashlib.sha256(f"{weight.dtype} {weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
         key = (name, scheme, content.digest())
-        if key not in known:
-            known[key] = rounder(name, weight, scheme)
-        return dict(known[key])
+        if key not in self.known:
+            self.known[key] = self._rounder(name, weight, scheme)
+        return dict(self.known[key])
 
-    return rounded
+    def since(self, count: int) -> list[Rounding]:
+        """Return all matrices but the first ``count``, for another process that rounds by the same calibration."""
+        return list(itertools.islice(self.known.items(), count, None))
+
+    def learn(self, roundings: Iterable[Rounding]) -> None:
+        """Take matrices from ``since`` of another process."""
+        for key, arrays in roundings:
+            self.known.setdefault(key, arrays)
 
 
 def rounder_for(

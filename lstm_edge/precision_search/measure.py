@@ -3,23 +3,20 @@
 import dataclasses
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lstm_edge.precision_search.journal import Journal
-from lstm_edge.validation.report import ValidationReport
+from lstm_edge.precision_search.tasks import Built, Judged, Parts, Role, Task, file_values, verdict_values
 from lstm_edge_runtime.bench import bench
-from lstm_edge_runtime.errors import DataError
 
-__all__ = ["Built", "Evaluation", "Judged", "Parts", "Stage", "Workbench", "step_time_us"]
+__all__ = ["Built", "Evaluation", "Judged", "Parts", "Stage", "Workbench", "kind_of", "step_time_us"]
 
-Judged = ValidationReport
-
-Parts = Mapping[str, str]
 Stage = Literal["sensitivity", "search", "held-out"]
-Role = Literal["tuning", "held-out"]
+# Has a measurement made before it is used, beside measurements that may follow; see lstm_edge.precision_search.crew.
+Fetch = Callable[[Task, Iterable[Task]], None]
 
 # Number of timed calls; on an idle machine their median varies by a few percent between runs.
 STEPS = 1000
@@ -85,14 +82,6 @@ class Evaluation:
         return float(self.bytes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """A file in memory, and by how many bytes the weights in it are smaller than in the source."""
-
-    data: bytes
-    saved: int
-
-
 class Workbench:
     """Builds and evaluates assignments of schemes, each at most once; ``evaluations`` lists them in order."""
 
@@ -118,6 +107,8 @@ class Workbench:
         """
         self.evaluations: list[Evaluation] = []
         self._build, self._plain, self._judges, self._journal, self._timer = build, plain, judges, journal, timer
+        # Puts a measurement that other processes make into the journal; None: all are made here.
+        self.fetch: Fetch | None = None
         self._report = on_evaluation
         self._last: tuple[tuple[str, dict[str, str]], Built] | None = None
 
@@ -135,6 +126,7 @@ class Workbench:
         below: float = math.inf,
         plain: str = "",
         name: str = "",
+        ahead: Iterable[Task] = (),
     ) -> Evaluation:
         """Build the file of an assignment, and evaluate it if its cost is below a limit.
 
@@ -145,16 +137,19 @@ class Workbench:
             below: a file of this cost or more is only built.
             plain: build the plain file of this scheme instead; ``parts`` then only describe it.
             name: see ``Evaluation``.
+            ahead: measurements that may follow, the likely ones first: idle workers make them, nothing depends on them.
 
         Raises:
             LstmEdgeError: the file cannot be built, or the metric or its bounds are undefined on the data.
         """
-        file = self._journal.get(_kind("file", plain), parts)
+        role: Role = "held-out" if stage == "held-out" else "tuning"
+        if self.fetch is not None:
+            self.fetch(Task(parts=dict(parts), role=role, plain=plain, below=below), ahead)
+        file = self._journal.get(kind_of("file", plain), parts)
         if file is None:
             built = self._built(parts, plain)
             step_us = None if self._timer is None else self._timer(built.data)
-            values = {"bytes": len(built.data), "saved": built.saved, "step_us": step_us}
-            file = self._journal.put(_kind("file", plain), parts, values)
+            file = self._journal.put(kind_of("file", plain), parts, file_values(built, step_us))
         found = Evaluation(
             number=len(self.evaluations) + 1,
             stage=stage,
@@ -163,7 +158,6 @@ class Workbench:
             name=plain or name,
             **file,
         )
-        role: Role = "held-out" if stage == "held-out" else "tuning"
         if found.cost(prefer) < below:
             found = dataclasses.replace(found, **self._verdict(role, parts, plain))
         self.evaluations.append(found)
@@ -172,28 +166,11 @@ class Workbench:
         return found
 
     def _verdict(self, role: Role, parts: Parts, plain: str) -> dict[str, Any]:
-        known = self._journal.get(_kind(role, plain), parts)
+        known = self._journal.get(kind_of(role, plain), parts)
         if known is not None:
             return known
-        report = self._judges[role](self._built(parts, plain).data)
-        finite = report.snr_db is not None and math.isfinite(report.snr_db)
-        values = {
-            "value": report.candidate,
-            "value_low": report.candidate_low,
-            "value_high": report.candidate_high,
-            "drop": report.drop,
-            "low": report.drop_low,
-            "high": report.drop_bound,
-            "snr_db": report.snr_db if finite else None,
-            # All outputs of the source are 0 if the ratio is -infinity.
-            "has_loss": bool(report.snr_db is not None and report.snr_db > -math.inf),
-            "passed": report.passed,
-            "confidence": report.confidence,
-            "allowed": report.max_drop,
-            "unit": report.unit,
-        }
-        _check_defined(role, values)
-        return self._journal.put(_kind(role, plain), parts, values)
+        values = verdict_values(role, self._judges[role](self._built(parts, plain).data))
+        return self._journal.put(kind_of(role, plain), parts, values)
 
     def _built(self, parts: Parts, plain: str) -> Built:
         """Return the file of an assignment; the last file is cached for timing and evaluation."""
@@ -207,7 +184,7 @@ class Workbench:
         return self._last[1]
 
 
-def _kind(what: str, plain: str) -> str:
+def kind_of(what: str, plain: str) -> str:
     """Return the kind of a measurement in the journal; a plain file has the same parts as a calibrated one."""
     return f"{what} of plain {plain}" if plain else what
 
@@ -228,12 +205,3 @@ def step_time_us(data: bytes) -> float:
         return report.step.p50_us
     assert report.sequence is not None
     return report.sequence.p50_us / SEQUENCE
-
-
-def _check_defined(role: Role, values: Mapping[str, Any]) -> None:
-    undefined = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-    if undefined:
-        raise DataError(
-            f"the metric is undefined on the {role} data (not finite: {', '.join(undefined)}): no resample of the "
-            "samples defines it; give more samples, or choose another metric"
-        )

@@ -1,25 +1,38 @@
 """The request of a search, its checks, and the identity of a search."""
 
+import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lstm_edge._imports import extra_named
 from lstm_edge.data import TableOptions, data_sha256
 from lstm_edge.precision_search.data import Roles
-from lstm_edge.precision_search.environment import machine, versions
+from lstm_edge.precision_search.environment import arithmetic, machine, versions
 from lstm_edge.precision_search.space import PLAIN, UNIFORM, Prefer, SearchPart
-from lstm_edge.validation.own_metric import load_metric
+from lstm_edge.validation.own_metric import OwnMetric, load_metric
 from lstm_edge.validation.report import parse_budget
 from lstm_edge_exporters.quantize import Scheme
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.writing import beside, check_target
 
-__all__ = ["LOOKS", "SEARCHED", "BudgetRequest", "check_evaluations", "check_request", "identity_of"]
+__all__ = [
+    "LOOKS",
+    "SEARCHED",
+    "BudgetRequest",
+    "check_evaluations",
+    "check_request",
+    "identity_of",
+    "shared_identity",
+]
 
 # Largest number of evaluations on the held-out data: of candidates of the search, and with the plain files.
 SEARCHED = 3
 LOOKS = len(PLAIN) + SEARCHED
+# Each worker has its own copy of the model, of the data and of the reference's answers.
+MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +55,8 @@ class BudgetRequest:
         calibration_samples: number of calibration samples.
         compensate, search_scales, clip: options of the calibrated rounding.
         threads: onnxruntime's threads.
+        workers: number of processes that measure, beside the one that decides; with 1 it measures itself.
+        storage: URL of a database through which processes on several machines share their measurements, or None.
         resume: continue from the journal.
         command: command line for the report.
     """
@@ -66,6 +81,8 @@ class BudgetRequest:
     search_scales: bool = True
     clip: bool = True
     threads: int = 1
+    workers: int = 1
+    storage: str | None = field(default=None, repr=False)
     resume: bool = False
     command: str = ""
 
@@ -100,6 +117,23 @@ def check_request(request: BudgetRequest) -> None:
             raise InputError(f"{name} is {getattr(request, name)!r}, expected one of {', '.join(known)}")
     for text in request.parts.values():
         Scheme.parse(text)
+    _check_sharing(request)
+
+
+def _check_sharing(request: BudgetRequest) -> None:
+    if not 1 <= request.workers <= MOST_WORKERS:
+        raise InputError(f"workers is {request.workers}, expected 1 to {MOST_WORKERS}")
+    name = "--storage" if request.storage is not None else "--workers" if request.workers > 1 else ""
+    if name and request.prefer == "latency":
+        raise InputError(
+            f"{name} is for --prefer size: step times are those of this machine, and other processes disturb them; "
+            "leave it out"
+        )
+    if request.storage is not None:
+        with extra_named("--storage"):
+            from lstm_edge.storage import parse_storage
+
+        parse_storage(request.storage)
 
 
 def check_evaluations(request: BudgetRequest, parts: Sequence[SearchPart]) -> None:
@@ -119,7 +153,7 @@ def check_evaluations(request: BudgetRequest, parts: Sequence[SearchPart]) -> No
 
 def identity_of(request: BudgetRequest, source_sha256: str, roles: Roles) -> dict[str, Any]:
     """Return the values that the measurements of a search depend on, as JSON values."""
-    fixed = ("source", "output", "data", "held_out", "table", "resume", "command")
+    fixed = ("source", "output", "data", "held_out", "table", "resume", "command", "workers", "storage")
     options = {key: value for key, value in vars(request).items() if key not in fixed}
     return options | {
         "parts": {part: Scheme.parse(text).text for part, text in request.parts.items()},
@@ -131,3 +165,14 @@ def identity_of(request: BudgetRequest, source_sha256: str, roles: Roles) -> dic
         # Step times depend on the machine.
         "machine": machine() if request.prefer == "latency" else None,
     }
+
+
+def shared_identity(request: BudgetRequest, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of a search whose measurements several machines share, as JSON values.
+
+    Other machines may have another processor, and another version of a user-defined metric under the same name.
+    """
+    metric = load_metric(request.metric)
+    source = inspect.getsourcefile(metric.function) if isinstance(metric, OwnMetric) else None
+    code = None if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return dict(identity) | {"arithmetic": arithmetic(), "metric's code": code}

@@ -7,12 +7,13 @@ mixed-precision search (Dong et al., HAWQ-V2, 2020, section 3.1). The prediction
 every result is measured as a whole.
 """
 
+import copy
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Axis", "Mix", "Option", "Search", "Trial", "frontier"]
+__all__ = ["Axis", "Mix", "Option", "Request", "Search", "Trial", "frontier"]
 
 Mix = tuple[int, ...]
 
@@ -63,6 +64,8 @@ class Trial:
 
 # Builds an assignment, and evaluates it if its cost is below the second argument.
 Measure = Callable[[Mix, float], Trial]
+# An assignment to measure, and the cost below which it is evaluated.
+Request = tuple[Mix, float]
 
 
 class Search:
@@ -103,6 +106,8 @@ class Search:
         self._ceiling, self._overhead = ceiling, overhead
         self.trials: dict[Mix, Trial] = {trial.mix: trial for trial in known}
         self._most, self._measured = max(0, most), 0
+        self._asked: tuple[float, frozenset[Mix]] = 1.0, frozenset()
+        self._frontier: list[Mix] | None = None
         self.size = math.prod(len(axis.options) for axis in self._axes)
         # What was only built may have to be evaluated now.
         evaluated = sum(trial.high is not None for trial in self.trials.values())
@@ -116,18 +121,71 @@ class Search:
             share: share of the allowed drop, above 0 and at most 1.
             without: assignments that failed on held-out data.
         """
-        barred = frozenset(without)
+        self._asked = share, frozenset(without)
+        steps = self._steps(*self._asked)
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(self._measure(*request))
+        except StopIteration as end:
+            best: Trial | None = end.value
+            return best
+
+    def foresee(self) -> Iterator[Request]:
+        """Yield the measurements that may follow the present one of ``best``, the likely ones first.
+
+        This runs the search ahead on predicted measurements, once as predicted and once with the present measurement
+        the other way round. It changes nothing.
+        """
+        seen: set[Mix] = set()
+        branches = [self._ahead(surprise=False), self._ahead(surprise=True)]
+        for pair in itertools.zip_longest(*branches):
+            for mix, below in filter(None, pair):
+                if mix not in seen:
+                    seen.add(mix)
+                    yield mix, below
+
+    def _ahead(self, *, surprise: bool) -> Iterator[Request]:
+        """Yield the measurements after the present one, as one branch of ``foresee``."""
+        twin = copy.copy(self)
+        # The present measurement is asked for again.
+        twin.trials, twin._measured = dict(self.trials), self._measured - 1
+        steps = twin._steps(*self._asked)
+        try:
+            # Its limit is the highest that a later measurement can have.
+            request = _, limit = next(steps)
+            while True:
+                request = steps.send(twin._guess(*request, surprise=surprise))
+                surprise = False
+                yield request[0], limit
+        except StopIteration:
+            return
+
+    def _guess(self, mix: Mix, below: float, *, surprise: bool) -> Trial:
+        """Return the measurement that the additive model predicts from the best one, or one with the other verdict."""
+        share, barred = self._asked
+        anchor = self._known(share, barred) or Trial(mix=(0,) * len(mix), cost=self._base, high=0.0)
+        assert anchor.high is not None
+        before, after = self.predicted(anchor.mix), self.predicted(mix)
+        high = max(0.0, anchor.high + after[1] - before[1])
+        if surprise:
+            high = math.inf if high <= self._allowed * share else 0.0
+        cost = anchor.cost + after[0] - before[0]
+        return Trial(mix=mix, cost=cost, high=high if cost < below else None)
+
+    def _steps(self, share: float, barred: Collection[Mix]) -> Generator[Request, Trial, Trial | None]:
+        """Search; yields each request for a measurement and gets it sent."""
         if self.exhaustive:
-            return self._every(share, barred)
-        most = self._most if without else self._most - int(KEPT_BACK * (self._most - self._measured))
-        self._bisect(share, barred, most)
+            return (yield from self._every(share, barred))
+        most = self._most if barred else self._most - int(KEPT_BACK * (self._most - self._measured))
+        yield from self._bisect(share, barred, most)
         best = self._known(share, barred)
         while best is not None and self._measured < most:
             moves = (self._move(best, hope * share, share, barred, parts) for hope, parts in HOPES)
             mix = next((mix for mix in moves if mix is not None), None)
             if mix is None:
                 break
-            trial = self._try(mix, best.cost)
+            trial = yield from self._try(mix, best.cost)
             if self._passes(trial, share) and trial.cost < best.cost:
                 best = trial
         return best
@@ -140,18 +198,18 @@ class Search:
     def _passes(self, trial: Trial, share: float) -> bool:
         return trial.high is not None and trial.high <= self._allowed * share and trial.cost < self._ceiling
 
-    def _try(self, mix: Mix, below: float) -> Trial:
+    def _try(self, mix: Mix, below: float) -> Generator[Request, Trial, Trial]:
         known = self.trials.get(mix)
         if known is None or (known.high is None and known.cost < below):
             self._measured += 1
-            self.trials[mix] = known = self._measure(mix, below)
+            self.trials[mix] = known = yield mix, below
         return known
 
     def _known(self, share: float, barred: Collection[Mix]) -> Trial | None:
         passing = [trial for trial in self.trials.values() if trial.mix not in barred and self._passes(trial, share)]
         return min(passing, key=lambda trial: (trial.cost, trial.mix), default=None)
 
-    def _every(self, share: float, barred: Collection[Mix]) -> Trial | None:
+    def _every(self, share: float, barred: Collection[Mix]) -> Generator[Request, Trial, Trial | None]:
         """Measure all assignments in the order of predicted cost; only those cheaper than the best are evaluated."""
         best = self._known(share, barred)
         mixes = sorted((self.predicted(mix)[0], mix) for mix in _all_mixes(self._axes) if mix not in barred)
@@ -159,14 +217,16 @@ class Search:
             limit = self._ceiling if best is None else best.cost
             if cost - self._overhead >= limit:
                 break
-            trial = self._try(mix, limit)
+            trial = yield from self._try(mix, limit)
             if self._passes(trial, share) and (best is None or (trial.cost, trial.mix) < (best.cost, best.mix)):
                 best = trial
         return best
 
-    def _bisect(self, share: float, barred: Collection[Mix], most: int) -> None:
+    def _bisect(self, share: float, barred: Collection[Mix], most: int) -> Generator[Request, Trial, None]:
         """Bisect the predicted frontier for the cheapest assignment within the budget."""
-        points = [mix for mix in frontier(self._axes) if mix not in barred]
+        if self._frontier is None:
+            self._frontier = frontier(self._axes)
+        points = [mix for mix in self._frontier if mix not in barred]
         low, high = 0, len(points) - 1
         while low <= high:
             middle = (low + high) // 2
@@ -174,7 +234,7 @@ class Search:
             is_free = known is not None and (known.high is not None or known.cost >= self._ceiling)
             if not is_free and self._measured >= most:
                 break
-            trial = self._try(points[middle], self._ceiling)
+            trial = yield from self._try(points[middle], self._ceiling)
             if self._passes(trial, share) or trial.cost >= self._ceiling:
                 high = middle - 1
             else:

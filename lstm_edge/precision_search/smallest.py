@@ -8,36 +8,46 @@
    (``lstm_edge.precision_search.looks``).
 """
 
-import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from lstm_edge.precision_search.candidates import Candidates, ceiling
 from lstm_edge.precision_search.compose import Composer, built
+from lstm_edge.precision_search.crew import Crew, setup_of
 from lstm_edge.precision_search.data import Roles, calibration_feeds, load_roles
+from lstm_edge.precision_search.expected import expected, expected_plain, task_of
+from lstm_edge.precision_search.finish import finished, plain_artifact, written_bytes
 from lstm_edge.precision_search.journal import Journal
+from lstm_edge.precision_search.judges import Judges
 from lstm_edge.precision_search.looks import Looks
-from lstm_edge.precision_search.measure import Evaluation, Judged, Parts, Workbench, step_time_us
+from lstm_edge.precision_search.measure import Evaluation, Workbench, step_time_us
 from lstm_edge.precision_search.outcome import Outcome, report_on
 from lstm_edge.precision_search.report import Baseline, BudgetReport
-from lstm_edge.precision_search.request import BudgetRequest, check_evaluations, check_request, identity_of
+from lstm_edge.precision_search.request import (
+    BudgetRequest,
+    check_evaluations,
+    check_request,
+    identity_of,
+    shared_identity,
+)
 from lstm_edge.precision_search.space import PLAIN, STATIC, UNIFORM, SearchPart, search_parts, spelled, uniform
-from lstm_edge.validation.judge import Judge, load_metric
-from lstm_edge_exporters.artifact import Artifact, with_card
+from lstm_edge.validation.judge import load_metric
 from lstm_edge_exporters.quantize import describe_parts
-from lstm_edge_runtime.card import Metric
 from lstm_edge_runtime.errors import CoverageError, LstmEdgeError, QuantizationError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.writing import write_atomically
+
+if TYPE_CHECKING:
+    from lstm_edge.precision_search.shared import Shared
 
 __all__ = ["quantize_to_budget"]
 
 # A drop that equals the budget passes: see lstm_edge.validation.judge.
 ROUNDING = 1e-12
-# A number with as many characters as any.
-WIDEST = -2.2250738585072014e-308
-
 Say = Callable[[str], None]
+OnWorkers = Callable[[Sequence[str]], None]
 Alone = dict[tuple[str, str], Evaluation]
 
 
@@ -46,6 +56,7 @@ def quantize_to_budget(
     *,
     progress: Say | None = None,
     on_evaluation: Callable[[Evaluation], None] | None = None,
+    on_workers: OnWorkers | None = None,
     timer: Callable[[bytes], float] = step_time_us,
 ) -> BudgetReport:
     """Find the smallest or fastest assignment of schemes within the budget, and write its file.
@@ -57,6 +68,7 @@ def quantize_to_budget(
         request: see ``BudgetRequest``.
         progress: called with one line for each stage.
         on_evaluation: called after each evaluation, including those from the journal.
+        on_workers: called with what each worker process does, whenever that changes.
         timer: returns microseconds per step of a file; called for every candidate with ``prefer="latency"``, else for
             source and result.
 
@@ -66,6 +78,7 @@ def quantize_to_budget(
         ArtifactError: the file cannot be read, or the journal is damaged or belongs to another search.
         QuantizationError: there is nothing to quantize, or a part or scheme is unknown.
         OutputError: the output cannot be written, or has the journal of an interrupted search.
+        WorkerError: a measurement ended two worker processes.
     """
     start, say = time.monotonic(), progress or (lambda _message: None)
     check_request(request)
@@ -82,25 +95,35 @@ def quantize_to_budget(
     roles = load_roles(
         request.data, request.held_out, metric=request.metric, table=request.table, seed=request.seed, say=say
     )
-    journal = Journal(request.journal, identity_of(request, composer.sha256, roles), resume=request.resume)
+    identity = identity_of(request, composer.sha256, roles)
+    journal = Journal(request.journal, identity, resume=request.resume)
     try:
         if request.resume:
             say(f"continuing with {len(journal)} measurements in {request.journal}")
+        shared = _shared(request, identity, say)
         _calibrate(request, composer, roles, say)
-        judges = _Judges(request, composer.source, roles)
-        # Checked before the search, which may take an hour: held-out data of a wrong shape, or a metric that is NaN on
-        # them.
-        judges.check_held_out()
+        judges = Judges(request, composer.source, tuning=roles.tuning, held_out=roles.held_out)
         bench = Workbench(
             build=composer.build,
-            plain=lambda scheme: built(_plain(request, composer, scheme)),
-            judges={"tuning": judges.tuning, "held-out": judges.held_out},
+            plain=lambda scheme: built(plain_artifact(request, composer, scheme)),
+            judges=judges.by_role,
             journal=journal,
             timer=timer if request.prefer == "latency" else None,
             on_evaluation=on_evaluation,
         )
-        outcome = _find(request, bench, parts, composer, roles=roles, say=say)
-        artifact = None if outcome.answer is None else _finished(request, composer, outcome.answer, roles)
+        with _crew(request, composer, roles, journal, shared=shared, say=say, on_workers=on_workers) as crew:
+            if crew is not None:
+                bench.fetch = crew.fetch
+                crew.expect(expected(request, parts))
+            # Checked before the search, which may take an hour: held-out data of a wrong shape, or a metric that is NaN
+            # on them.
+            judges.check_held_out()
+            if crew is not None:
+                crew.expect(expected_plain(request, composer))
+            outcome = _find(request, bench, parts, composer, roles=roles, say=say)
+            answer = outcome.answer
+            sha256 = None if crew is None or answer is None else crew.sha256_of(task_of(answer))
+        artifact = None if answer is None else finished(request, composer, answer, roles, measured_sha256=sha256)
         report = report_on(
             request,
             outcome,
@@ -127,36 +150,37 @@ def quantize_to_budget(
     return report
 
 
-class _Judges:
-    """Evaluation on both data; each runs the reference once, at the first evaluation."""
+def _shared(request: BudgetRequest, identity: Mapping[str, Any], say: Say) -> "Shared | None":
+    """Open the database in which the measurements are shared, if there is one."""
+    if request.storage is None:
+        return None
+    from lstm_edge.precision_search.shared import Shared, digest_of
+    from lstm_edge.storage import parse_storage
 
-    def __init__(self, request: BudgetRequest, source: bytes, roles: Roles) -> None:
-        self._request, self._source, self._roles = request, source, roles
-        self._made: dict[str, Judge] = {}
+    shared = Shared(parse_storage(request.storage), digest_of(shared_identity(request, identity)))
+    say(f"sharing evaluations through {shared.name}, which has {shared.count()} of this search")
+    return shared
 
-    def tuning(self, data: bytes) -> Judged:
-        """Evaluate on the tuning data at the requested confidence."""
-        return self._judge("tuning", data, self._request.confidence)
 
-    def held_out(self, data: bytes) -> Judged:
-        """Evaluate on the held-out data at the confidence of one of five evaluations."""
-        return self._judge("held_out", data, self._request.look_confidence)
-
-    def check_held_out(self) -> None:
-        """Evaluate the source on the held-out data, to raise their errors before the search."""
-        self._judge("held_out", self._source, self._request.confidence)
-
-    def _judge(self, role: str, data: bytes, confidence: float) -> Judged:
-        request = self._request
-        if role not in self._made:
-            self._made[role] = Judge(
-                self._source,
-                getattr(self._roles, role),
-                metric=request.metric,
-                seed=request.seed,
-                threads=request.threads,
-            )
-        return self._made[role].judge(data, max_drop=request.max_drop, confidence=confidence)
+@contextmanager
+def _crew(
+    request: BudgetRequest,
+    composer: Composer,
+    roles: Roles,
+    journal: Journal,
+    *,
+    shared: "Shared | None",
+    say: Say,
+    on_workers: OnWorkers | None,
+) -> Iterator[Crew | None]:
+    """Start the workers of a search, None if this process makes all measurements."""
+    if shared is None and request.workers == 1:
+        yield None
+        return
+    setup = setup_of(request, composer, roles)
+    with Crew(request.workers, setup, composer, journal, shared=shared, say=say, on_workers=on_workers) as crew:
+        yield crew
+        say(f"{crew.made} evaluations were made here" + f", {crew.read} by other processes" * (shared is not None))
 
 
 def _calibrate(request: BudgetRequest, composer: Composer, roles: Roles, say: Say) -> None:
@@ -195,7 +219,7 @@ def _find(
         parts,
         prefer=request.prefer,
         ceiling=ceiling(request, base),
-        written=lambda mix: _written_bytes(request, composer, mix, roles),
+        written=lambda mix: written_bytes(request, composer, mix, roles),
         say=say,
     )
     looked = looks.look([entry.evaluation for entry in others if entry.evaluation.plain], candidates)
@@ -219,7 +243,7 @@ def _one_scheme(
     for scheme in UNIFORM:
         if scheme in PLAIN:
             try:
-                quantization = _plain(request, composer, scheme).card.quantization
+                quantization = plain_artifact(request, composer, scheme).card.quantization
             except (QuantizationError, CoverageError) as error:
                 missing.append(f"Plain {scheme} was left out: {error}")
                 continue
@@ -268,40 +292,3 @@ def _sensitivities(request: BudgetRequest, bench: Workbench, parts: tuple[Search
     if not alone:
         raise QuantizationError("no part of the model supports any of the schemes of the search")
     return alone
-
-
-def _plain(request: BudgetRequest, composer: Composer, scheme: str) -> Artifact:
-    return composer.plain(scheme, layers=request.layers, pinned=request.parts)
-
-
-def _finished(request: BudgetRequest, composer: Composer, answer: Evaluation, roles: Roles) -> Artifact:
-    """Build the result. A candidate's card records its validation; a plain file stays as ``--scheme`` writes it."""
-    if answer.plain:
-        return _plain(request, composer, answer.name)
-    assert answer.value is not None
-    assert answer.value_low is not None
-    assert answer.value_high is not None
-    values = answer.value, answer.value_low, answer.value_high
-    return _with_metric(request, composer.artifact(answer.parts), values, roles)
-
-
-def _written_bytes(request: BudgetRequest, composer: Composer, parts: Parts, roles: Roles) -> int:
-    """Return an upper bound of the bytes of a candidate's finished file, before its metric is known."""
-    return len(_with_metric(request, composer.artifact(parts), (WIDEST, WIDEST, WIDEST), roles).data)
-
-
-def _with_metric(
-    request: BudgetRequest, artifact: Artifact, values: tuple[float, float, float], roles: Roles
-) -> Artifact:
-    """Record the metric's value, and the ends of its interval, in the card."""
-    quantization = artifact.card.quantization
-    assert quantization is not None
-    note = Metric(
-        name=request.metric,
-        value=values[0],
-        low=values[1],
-        high=values[2],
-        data=roles.held_out.name,
-        confidence=request.look_confidence,
-    )
-    return with_card(artifact, artifact.card.replace(quantization=dataclasses.replace(quantization, metric=note)))

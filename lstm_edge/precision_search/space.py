@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -219,7 +219,7 @@ def uniform(
     parts: Sequence[SearchPart],
     scheme: str,
     pinned: Mapping[str, str],
-    alone: Mapping[tuple[str, str], Evaluation],
+    alone: Collection[tuple[str, str]],
 ) -> dict[str, str]:
     """Return the same scheme for every part that supports it; convolutions stay unchanged."""
     named = {p.part: scheme for p in parts if (p.part, scheme) in alone and p.kind != "convolution"}

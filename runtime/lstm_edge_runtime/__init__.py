@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         QuantizationError,
         SignatureError,
         StreamingError,
+        WorkerError,
     )
     from lstm_edge_runtime.pool import Answers, Pool
     from lstm_edge_runtime.selftest import SelfTestReport, self_test
@@ -63,6 +64,7 @@ __all__ = [
     "State",
     "Stream",
     "StreamingError",
+    "WorkerError",
     "cmake_dir",
     "self_test",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "QuantizationError",
     "SignatureError",
     "StreamingError",
+    "WorkerError",
     "first_line",
 ]
 
@@ -125,6 +126,10 @@ class CaptureError(LstmEdgeError):
 
 class QuantizationError(LstmEdgeError):
     """A layer has an attribute or input that the quantizer does not support; the message names it."""
+
+
+class WorkerError(LstmEdgeError):
+    """Worker processes ended twice at the same work, or cannot be started; the message names the work."""
 
 
 class ParityError(LstmEdgeError):

@@ -312,7 +312,7 @@ MEANINGS = {
         ),
     ),
     "--steps": Row("integer", "Streaming steps that are timed.", ("bench",)),
-    "--storage": Row("text", "Database of the trials.", ("select",)),
+    "--storage": Row("text", "Database through which several processes share the work.", ("quantize", "select")),
     "--stream": Row("flag", "Run line by line from standard input.", ("run",)),
     "--task": Row("choice", "What the targets are for.", ("select", "data check", "export", "adopt")),
     "--temperature": Row("number", "Divisor of logits before the softmax.", ("run", *LOGITS)),
@@ -348,5 +348,6 @@ MEANINGS = {
     "--weights": Row("path", "Weights for the module of a factory.", ("export",)),
     "--weights-key": Row("text", "Which of a checkpoint's dicts holds the weights.", ("export",)),
     "--weights-prefix": Row("text", "The prefix of the names of the weights.", ("export",)),
+    "--workers": Row("integer", "Processes that share the work.", ("quantize",)),
     "--zero-points": Row("flag", "Whether each int4 block has a zero point.", ("quantize",)),
 }

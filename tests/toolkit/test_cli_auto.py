@@ -201,7 +201,7 @@ def test_the_command_prints_the_sensitivity_and_the_json_is_the_report(files, tm
     assert values["schema"] == "1.1"
 
 
-def test_an_interrupt_is_one_sentence_and_exit_2(files, tmp_path, monkeypatch):
+def test_an_interrupt_is_one_sentence_and_exit_130(files, tmp_path, monkeypatch):
     def interrupt(self, parts):
         if parts:
             raise KeyboardInterrupt
@@ -211,7 +211,7 @@ def test_an_interrupt_is_one_sentence_and_exit_2(files, tmp_path, monkeypatch):
     monkeypatch.setattr(Composer, "build", interrupt)
     arguments = [files[0], "-o", tmp_path / "out.onnx", "--scheme", "auto", "--data", files[1], "--metric", METRIC]
     arguments += ["--max-drop", DROP, "--calibration-samples", 40]
-    result = command(*arguments, exit_code=2)
+    result = command(*arguments, exit_code=130)
     assert "out.onnx.search keeps the measurements; continue with --resume" in result.stderr
     assert os.listdir(tmp_path) == ["out.onnx.search"]
     monkeypatch.undo()

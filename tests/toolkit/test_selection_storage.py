@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app
+from lstm_edge.storage import parse_storage
 from lstm_edge.training.selection import sqlite_url, study
-from lstm_edge.training.selection.storage import parse_storage
 from lstm_edge.training.selection.study import open_study
 from lstm_edge_runtime.errors import InputError
 

@@ -1,32 +1,27 @@
 """Studies: an interrupted run goes on, two processes share the work, also on a real PostgreSQL server."""
 
-import glob
 import os
-import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.postgresql import PATIENCE_S, postgresql_folder, server, wait_for
 
+from lstm_edge.processes import is_dead, owner_of
 from lstm_edge.training.selection import Architecture
 
 # Private: from outside a process that is dead and one that is slow look the same for minutes.
-from lstm_edge.training.selection.study import is_dead, open_study, owner_of, run_trials
+from lstm_edge.training.selection.study import open_study, run_trials
 from lstm_edge_runtime.errors import InputError
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-# Nothing is decided by it: what takes so long hangs, on a loaded machine too.
-PATIENCE_S = 600
 CELLS = [(Architecture(hidden=hidden, layers=1), fold) for hidden in (8, 16, 32) for fold in range(4)]
 
 # Works on the study until all cells have a score; every cell that it begins is a line of the log. It never ends the
@@ -76,13 +71,6 @@ def begun(log):
     """How often each cell was begun, and by how many processes all in all."""
     lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     return Counter((int(hidden), int(fold)) for _, hidden, fold in lines), {process for process, _, _ in lines}
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def score(cell):
@@ -213,52 +201,6 @@ def open_while_another_process_does(storage):
 
 def test_two_processes_may_open_a_new_database_at_once(tmp_path):
     open_while_another_process_does(f"sqlite:///{tmp_path / 'study.sqlite3'}")
-
-
-def postgresql_folder():
-    """Where the server's programs are, or None: Debian keeps them off the path."""
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
-    path = found[-1] if found else shutil.which("initdb")
-    return None if path is None else Path(path).parent
-
-
-@contextmanager
-def server(programs):
-    """A server of its own on a loopback port, run by an unprivileged user, stopped by its own process id."""
-    as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="lstm-edge-postgresql-"))
-    if as_user:
-        shutil.chown(folder, "nobody")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {"PATH": os.defpath, "LC_ALL": "C"}
-    options = {"cwd": folder, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    try:
-        setup = [programs / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "-N"]
-        subprocess.run(setup, check=True, **options, **as_user)
-        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"]
-        command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *settings]
-        process = subprocess.Popen(command, **options, **as_user)
-        try:
-            wait_for(lambda: accepts(port) or process.poll() is not None)
-            assert process.poll() is None, "the server did not start"
-            yield f"postgresql://me@127.0.0.1:{port}/postgres"
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=PATIENCE_S)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def accepts(port):
-    import psycopg
-
-    try:
-        psycopg.connect(f"host=127.0.0.1 port={port} user=me dbname=postgres", connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 @pytest.mark.long

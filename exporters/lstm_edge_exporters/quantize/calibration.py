@@ -53,6 +53,10 @@ class Calibration:
     sha256: str
     convolutions: Gathered = field(default_factory=Gathered)
 
+    def without_graph(self) -> "Calibration":
+        """Return the same statistics without the graph that they were gathered in, for another process."""
+        return replace(self, convolutions=self.convolutions.without_graph())
+
 
 @dataclass(kw_only=True)
 class _Sums:

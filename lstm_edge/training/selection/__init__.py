@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lstm_edge.data import Dataset
+from lstm_edge.storage import parse_storage, sqlite_url
 from lstm_edge.training import TrainingReport
 from lstm_edge.training.selection.candidates import Model, measure, metric_for, score, train
 from lstm_edge.training.selection.folds import Fold, check_held_out, choose_split, make_folds
@@ -19,7 +20,6 @@ from lstm_edge.training.selection.settings import (
     SelectionSettings,
     Split,
 )
-from lstm_edge.training.selection.storage import parse_storage, sqlite_url
 from lstm_edge.training.selection.study import Cell, open_study, run_trials
 from lstm_edge.training.sequences import fingerprint
 

@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -24,11 +23,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from lstm_edge.processes import is_dead, owner_of
+from lstm_edge.storage import CONNECT, Database, Failure, parse_storage
 from lstm_edge.training.selection.settings import Architecture
-from lstm_edge.training.selection.storage import Database, parse_storage
-from lstm_edge_runtime.errors import InputError, LstmEdgeError
 
-__all__ = ["Cell", "is_dead", "open_study", "owner_of", "run_trials"]
+__all__ = ["Cell", "open_study", "run_trials"]
 
 # A candidate, and a fold from 0.
 Cell = tuple[Architecture, int]
@@ -39,9 +38,6 @@ Scores = dict[Cell, float]
 _HEARTBEAT, _GRACE, _POLL = 20, 120, 0.5
 # Seconds within which a process that takes a trial records its name, which is its next statement.
 _CLAIM = 20.0
-# SQLite waits this number of seconds for another process's write. With a PostgreSQL database without an encoding
-# (SQL_ASCII, the default of initdb under LC_ALL=C) psycopg would return bytes, but SQLAlchemy expects text.
-_CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
 # If two processes open a new database at the same time, both create its tables, and the slower one gets the error that
 # they exist. A later attempt finds the tables; on SQLite, which commits each table at once, the other process may still
 # be creating them.
@@ -66,26 +62,17 @@ def open_study(storage: str | Database, name: str, *, maximize: bool) -> Iterato
     database = parse_storage(storage) if isinstance(storage, str) else storage
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    reason = ""
+    failure = Failure(database, StorageInternalError, _NotOpenedError)
     try:
-        opened, study = _open(database, name, maximize=maximize)
-        try:
-            yield study
-        finally:
-            opened.engine.dispose()
-    except (SQLAlchemyError, StorageInternalError, _NotOpenedError) as error:
-        reason = database.masked(_said(error))
-    except LstmEdgeError:
-        raise
-    except Exception as error:
-        if not any(database.holds_secret(str(link)) for link in _chain(error)):
-            raise
-        reason = database.masked(_said(error))
+        with failure:
+            opened, study = _open(database, name, maximize=maximize)
+            try:
+                yield study
+            finally:
+                opened.engine.dispose()
     finally:
         optuna.logging.set_verbosity(before)
-    if reason:
-        # A traceback would print the driver's error, which may contain the URL.
-        raise InputError(f"storage {database.shown}: cannot be used ({reason})") from None
+    failure.check()
 
 
 class _NotOpenedError(Exception):
@@ -110,17 +97,6 @@ def _open(database: Database, name: str, *, maximize: bool) -> tuple[optuna.stor
         except Exception as error:  # drivers raise different errors for unknown parameters
             raise _NotOpenedError from error
     return opened, study
-
-
-def _said(error: BaseException) -> str:
-    """Return the message of the driver's error behind SQLAlchemy's and Optuna's."""
-    return str(error.__cause__ or error)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def run_trials(
@@ -213,23 +189,6 @@ def _key_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get("cell"))
 
 
-def owner_of(pid: int) -> str:
-    """Return the owner of a trial: boot id of the machine, process namespace, process id and start time."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # The program name, in parentheses, may contain anything; the start time is field 22.
-        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {started}"
-    except OSError:
-        return ""
-
-
-def is_dead(owner: str) -> bool:
-    """Return whether a process is known to be gone; False for a process on another machine."""
-    parts, own = owner.split(), owner_of(os.getpid()).split()
-    return len(parts) == len(own) == 4 and parts[:2] == own[:2] and owner_of(int(parts[2])) != owner
-
-
 def _open_database(url: URL) -> optuna.storages.RDBStorage:
     """Open a database, and create Optuna's tables if missing, even if other processes do the same."""
     for left in reversed(range(_TRIES)):
@@ -238,7 +197,7 @@ def _open_database(url: URL) -> optuna.storages.RDBStorage:
                 # Optuna treats the URL as a format template, which braces in the URL would break.
                 url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}"),
                 # No pool: a failed opening leaves no connection, and no connection becomes stale between trials.
-                engine_kwargs={"connect_args": _CONNECT[url.get_backend_name()], "poolclass": NullPool},
+                engine_kwargs={"connect_args": CONNECT[url.get_backend_name()], "poolclass": NullPool},
                 heartbeat_interval=_HEARTBEAT,
                 grace_period=_GRACE,
             )

@@ -1,7 +1,7 @@
 """What calibration data say about convolutions: the range of their input and result, samples of both, a Gram matrix."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -68,6 +68,10 @@ class Gathered:
     _convolutions: tuple[Convolution, ...] = ()
     _seen: int = 0
     _every: int = 1
+
+    def without_graph(self) -> "Gathered":
+        """Return the statistics without the nodes of the graph; nothing can be added to them."""
+        return replace(self, _convolutions=())
 
     def values(self) -> list[tuple[ir.Value, ir.Value]]:
         """Return the input and the result of each convolution."""

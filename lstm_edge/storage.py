@@ -1,4 +1,4 @@
-"""The database URL of a study, without its secrets in messages.
+"""The database of `--storage`: its URL without secrets in messages, and its errors as one sentence.
 
 A URL has secrets before the ``@``, in its query (``password``, ``sslpassword``, ``options``, a proxy's token), and, if
 mistyped, anywhere. So only an allowlist is shown: well-formed parts, and parameters that are known to have no secret.
@@ -6,15 +6,23 @@ Messages of drivers are searched for the other parts.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.errors import InputError, LstmEdgeError
 
-__all__ = ["Database", "parse_storage", "sqlite_url"]
+__all__ = ["CONNECT", "Database", "Failure", "parse_storage", "sqlite_url"]
+
+# Arguments of the driver by kind of database. SQLite waits this number of seconds for another process's write. With a
+# PostgreSQL database without an encoding (SQL_ASCII, the default of initdb under LC_ALL=C) psycopg would return bytes,
+# but SQLAlchemy expects text.
+CONNECT: dict[str, dict[str, Any]] = {"sqlite": {"timeout": 60}, "postgresql": {"client_encoding": "utf8"}}
 
 BACKENDS = ("sqlite", "postgresql")
 EXPECTED = "expected sqlite:///study.sqlite3 or postgresql://user@host/database"
@@ -75,6 +83,55 @@ def parse_storage(text: str) -> Database:
             "a : as %3A, a / as %2F"
         )
     return Database(url=_with_driver(url), shown=_shown(url), secrets=_secrets(text, url))
+
+
+class Failure:
+    """Keeps the errors of a database in its block, and raises them afterwards as one sentence without secrets.
+
+    They are raised outside of the block because a traceback of the driver's error may contain the URL.
+    """
+
+    def __init__(self, database: Database, *errors: type[Exception]) -> None:
+        """Prepare.
+
+        Args:
+            database: the database.
+            errors: classes of errors that mean, like SQLAlchemy's, that the database cannot be used.
+        """
+        self._database, self._reason = database, ""
+        self._errors: tuple[type[Exception], ...] = (SQLAlchemyError, *errors)
+
+    def __enter__(self) -> None:
+        """Begin to use the database."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        """Keep an error of the database, or one that holds a secret of its URL."""
+        if not isinstance(error, Exception) or isinstance(error, LstmEdgeError):
+            return False
+        secret = any(self._database.holds_secret(str(link)) for link in _chain(error))
+        if secret or isinstance(error, self._errors):
+            self._reason = self._database.masked(_said(error))
+        return bool(self._reason)
+
+    def check(self) -> None:
+        """Raise what was kept.
+
+        Raises:
+            InputError: the database cannot be used.
+        """
+        if self._reason:
+            raise InputError(f"storage {self._database.shown}: cannot be used ({self._reason})") from None
+
+
+def _said(error: BaseException) -> str:
+    """Return the message of the driver's error behind SQLAlchemy's and Optuna's."""
+    return str(error.__cause__ or error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def sqlite_url(path: Path) -> str:
