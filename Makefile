@@ -19,7 +19,7 @@ DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/nu
 MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml
@@ -126,11 +126,11 @@ test-select-kills: $(VENV)/ready  ## kill a selection at ten random points and c
 test-onnxruntime-versions: $(LIBRARY)  ## run the device tests and compare the kernels' bits and the C library on onnxruntime 1.18 to the current version
 	tests/kernels/onnxruntime_versions.sh $(BIN)/python $(LIBRARY)
 
-test-postgresql: $(VENV)/ready  ## run two processes on one study on a real PostgreSQL server; as root, install Debian's package
+test-postgresql: $(VENV)/ready $(LIBRARY)  ## share a study and a search among processes on a real PostgreSQL server, one of them killed; as root, install Debian's package
 	test -n "$$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" || command -v initdb >/dev/null || \
 	  { test "$$(id -u)" = 0 || { echo "no PostgreSQL server here: install Debian's postgresql, or run this as root" >&2; exit 1; }; \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
-	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py
+	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py tests/toolkit/test_workers_postgresql.py
 
 .PHONY: test-deploy
 test-deploy: $(VENV)/ready $(LIBRARY)  ## deploy to real OpenSSH servers, kill deploys at every step (five minutes); as root, install Debian's openssh-server
@@ -167,6 +167,9 @@ docs-selection: $(VENV)/ready  ## select on Japanese Vowels and fill docs/select
 
 docs-limits: $(VENV)/ready  ## draw and fill docs/limits-of-lstms.md (ten minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --limits
+
+docs-scale: $(VENV)/ready $(LIBRARY)  ## measure the speed-up of two processes at training, selection and search; fills docs/scale.md (ten minutes, a quiet machine)
+	$(BIN)/python docs/generate.py --scale
 
 docs-cells: $(VENV)/ready  ## compare the three cells at one number of parameters in docs/training.md (ten minutes)
 	$(BIN)/python docs/generate.py --cells

@@ -17,6 +17,7 @@ keeps them current. Measured content is regenerated only on request, by the ``ma
 --boards                    make the table of docs/boards.md from docs/boards/*.json (also made without an option)
 --sparse [FOLDER]           train sparse and dense models, and draw their figure; docs/sparse.md
 --c                         what a push from C costs; docs/c.md (``make bench-c``)
+--scale                     measure the speed-up of two processes; docs/scale.md
 --pool                      how many streams a pool keeps up with; docs/pool.md (``make bench-pool``)
 --numbers                   run the benchmarks of docs/numbers.md (``make benchmarks``)
 """
@@ -42,6 +43,7 @@ BOARDS = ROOT / "docs" / "boards.md"
 SPARSE = ROOT / "docs" / "sparse.md"
 C_LIBRARY = ROOT / "docs" / "c.md"
 POOL = ROOT / "docs" / "pool.md"
+SCALE = ROOT / "docs" / "scale.md"
 TRAINING = ROOT / "docs" / "training.md"
 SELECTION_BEGIN, SELECTION_END = "<!-- selection: written by `make docs-selection` -->\n", "<!-- selection: end -->\n"
 LIMITS_PARTS = {
@@ -257,6 +259,17 @@ def pool_text() -> str:
     return fill(POOL.read_text(), "streams", "bench-pool", f"Measured on: {_machine()}.\n\n{table}")
 
 
+def scale_text() -> str:
+    """Return docs/scale.md with its table (about ten minutes)."""
+    machine = _machine()
+    return fill(
+        SCALE.read_text(),
+        "speed-up",
+        "docs-scale",
+        f"Measured on: {machine}.\n\n{_output_of('benchmarks/scale.py').strip()}",
+    )
+
+
 def fill(text: str, name: str, target: str, content: str) -> str:
     """Put content between the two markers of a section.
 
@@ -324,6 +337,7 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
     "--boards": lambda: [(BOARDS, boards_text())],
     "--sparse": lambda: [(SPARSE, sparse_text())],
     "--c": lambda: [(C_LIBRARY, c_text())],
+    "--scale": lambda: [(SCALE, scale_text())],
     "--pool": lambda: [(POOL, pool_text())],
     "--numbers": lambda: [(NUMBERS, numbers_text())],
 }
