@@ -99,7 +99,7 @@ def seconds(commands: Sequence[Sequence[str]], folder: Path, code: str = CLI) ->
 
 def training(folder: Path, sizes: Sizes) -> list[tuple[str, float]]:
     """Return the seconds of a training in one process and in two."""
-    train = ["train", "classification", "--data", "data.npz", "--hidden-size", str(sizes.trained_hidden)]
+    train = ["train", "classification", "--data", "data.npz", "--hidden", str(sizes.trained_hidden)]
     train += ["--epochs", str(sizes.epochs), "--batch-size", "64", "--patience", "1000"]
     alone = seconds([[*train, "-o", "one.safetensors"]], folder)
     run = ["--standalone", "--nproc-per-node", "2", "-m", "lstm_edge", *train, "-o", "two.safetensors"]

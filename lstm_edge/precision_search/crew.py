@@ -97,7 +97,8 @@ class Crew:
         self._workers: list[WorkerProcess] = []
         try:
             setup.write(self._setup)
-            self._workers += [WorkerProcess(number, self._setup.fileno()) for number in range(1, count + 1)]
+            for number in range(1, count + 1):
+                self._workers.append(WorkerProcess(number, self._setup.fileno()))
         except BaseException:
             self.close()
             raise

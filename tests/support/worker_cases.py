@@ -79,9 +79,9 @@ def made(errors):
     return numbers[0], numbers[-1]
 
 
-def children(process):
-    """Return the ids of the processes that a process has started."""
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+def children(pid):
+    """Return the ids of the processes that the main thread of a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def ended(pids):

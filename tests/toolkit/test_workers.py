@@ -90,11 +90,7 @@ def test_a_candidate_that_ends_two_workers_is_an_error_that_names_it(files, tmp_
     )
     assert sum(task.parts == {"lstm.R": "int4:32"} for task in began) == 2
     assert not (tmp_path / "out.onnx").exists()
-    assert ended(pids_of_children())
-
-
-def pids_of_children():
-    return [int(pid) for pid in open(f"/proc/self/task/{os.getpid()}/children").read().split()]
+    assert ended(children(os.getpid()))
 
 
 def test_workers_that_cannot_start_are_one_sentence(files, tmp_path, monkeypatch):
@@ -134,7 +130,7 @@ def test_no_worker_outlives_its_search(files, tmp_path, number, code):
     process = start(files, tmp_path / "out.onnx", "--workers", 2, **more)
     try:
         wait_for(lambda: (tmp_path / "stopped").exists() or process.poll() is not None)
-        workers = children(process)
+        workers = children(process.pid)
         assert len(workers) == 2
         assert not ended(workers)
         if number == signal.SIGINT:

@@ -13,7 +13,7 @@ from lstm_edge.precision_search.tasks import Task
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 METRIC = "watched:loss:less"
-# The call of the metric at which the killed process stops: that of its fourth file, after the reference and three files.
+# The call of the metric at which the killed process stops: of its fourth file, after the reference and three files.
 STOPS, FINISHED = "5", 3
 
 
@@ -38,7 +38,7 @@ def test_three_processes_one_of_which_is_killed_have_the_answer_of_one(tmp_path)
         others = []
         try:
             wait_for(lambda: (tmp_path / "stopped").exists() or killed.poll() is not None)
-            [worker] = children(killed)
+            [worker] = children(killed.pid)
             others = [start(files, output, "--storage", storage, **here) for output in outputs[2:]]
             with psycopg.connect(storage, autocommit=True, client_encoding="utf8") as connection:
                 open_rows = "SELECT task, owner FROM lstm_edge_evaluations WHERE outcome IS NULL"
@@ -46,14 +46,14 @@ def test_three_processes_one_of_which_is_killed_have_the_answer_of_one(tmp_path)
                 wait_for(lambda: len({owner for _, owner in connection.execute(open_rows)}) == 3)
                 [lost] = [task for task, owner in connection.execute(open_rows) if owner.split()[2] == str(killed.pid)]
                 killed.send_signal(signal.SIGKILL)
-                killed.communicate()
+                finish(killed, -signal.SIGKILL)
                 wait_for(lambda: ended([worker]))
                 counts = [made(finish(process)) for process in others]
                 rows = connection.execute("SELECT task, owner, beat, outcome FROM lstm_edge_evaluations").fetchall()
         finally:
             for process in (killed, *others):
                 process.kill()
-                process.communicate()
+                process.wait()
     answers = [output.read_bytes() for output in (outputs[0], *outputs[2:])]
     assert answers[0] == answers[1] == answers[2]
     assert not outputs[1].exists()
