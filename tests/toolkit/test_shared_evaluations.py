@@ -1,5 +1,7 @@
 """The table of evaluations: who makes which, what becomes of lost claims, and errors without secrets."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import sqlite3
@@ -7,15 +9,20 @@ import subprocess
 import sys
 import traceback
 from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lstm_edge.precision_search import shared
+from lstm_edge.precision_search.finish import finished
+from lstm_edge.precision_search.measure import Evaluation
+from lstm_edge.precision_search.request import BudgetRequest, shared_identity
 from lstm_edge.precision_search.shared import Shared, digest_of
 from lstm_edge.precision_search.tasks import Task, key_of
 from lstm_edge.processes import owner_of
 from lstm_edge.storage import parse_storage
-from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.errors import ArtifactError, InputError
 
 TASK = Task(parts={"lstm.R": "int4:128"}, role="tuning")
 OUTCOME = {"file": {"bytes": 10, "saved": 5, "step_us": None, "sha256": "0" * 64}, "verdict": {"passed": True}}
@@ -184,3 +191,41 @@ def test_a_task_says_what_it_is():
     ordered = Task(parts={"b": "int8", "a": "int8"}, role="tuning", below=3)
     assert ordered.key == Task(parts={"a": "int8", "b": "int8"}, role="tuning").key
     assert json.loads(TASK.key)
+
+
+def test_a_file_that_is_built_otherwise_elsewhere_is_refused(tmp_path):
+    asked = BudgetRequest(
+        source=tmp_path / "in.onnx", output=tmp_path / "out.onnx", data="", metric="accuracy", max_drop="1pt"
+    )
+    mine = b"built here"
+    composer = SimpleNamespace(
+        artifact=lambda _parts: SimpleNamespace(data=mine), plain=lambda _scheme, **_: SimpleNamespace(data=mine)
+    )
+    candidate = Evaluation(number=1, stage="held-out", parts={"a": "int8"}, bytes=10, saved=5, step_us=None)
+    plain = dataclasses.replace(candidate, plain=True, name="int8")
+    for answer in (candidate, plain):
+        with pytest.raises(ArtifactError, match=f"SHA-256 .* here and {'0' * 64} where it was evaluated"):
+            finished(asked, composer, answer, None, measured_sha256="0" * 64)
+    for known in (None, hashlib.sha256(mine).hexdigest()):
+        assert finished(asked, composer, plain, None, measured_sha256=known).data == mine
+
+
+def test_what_a_search_depends_on_includes_the_code_of_its_metric_and_the_processor(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digests = []
+    for code in ("return 1.0", "return 2.0"):
+        Path("own_metric_of_a_test.py").write_text(f"def share(outputs, targets):\n    {code}\n")
+        sys.modules.pop("own_metric_of_a_test", None)
+        asked = BudgetRequest(
+            source=tmp_path / "in",
+            output=tmp_path / "out",
+            data="",
+            metric="own_metric_of_a_test:share:more",
+            max_drop="1",
+        )
+        digests.append(digest_of(shared_identity(asked, {"source": "0"})))
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    digests.append(digest_of(shared_identity(asked, {"source": "0"})))
+    digests.append(digest_of(shared_identity(asked, {"source": "1"})))
+    assert len(set(digests)) == 4
+    assert digests[-1] == digest_of(shared_identity(asked, {"source": "1"}))
