@@ -50,6 +50,14 @@ def test_the_limits_are_drawn_and_tabled(part, rows, width, tmp_path):
     assert "<svg" in drawing.read_text()
 
 
+def test_the_speed_up_of_two_processes_is_tabled_and_all_searches_write_one_file():
+    result = run("scale.py", "--quick")
+    assert result.returncode == 0, result.stderr
+    rows = [columns(line) for line in result.stdout.strip().splitlines()[2:]]
+    assert [row[0] for row in rows] == ["training"] * 2 + ["selection"] * 2 + ["search"] * 3
+    assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows)
+
+
 def test_a_new_layer_forgets_large_weights_explode_and_clipping_changes_no_ratio():
     limits = load(ROOT / "benchmarks" / "lstm_limits.py")
     sizes = limits.Sizes(lags=(0, 60), gradient_hidden=32, gradient_seeds=1)

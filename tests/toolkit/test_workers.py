@@ -81,6 +81,7 @@ def test_any_number_of_workers_gives_the_same_bytes(files, alone, tmp_path, work
     assert report == alone[0]
 
 
+@pytest.mark.long
 def test_a_candidate_that_ends_two_workers_is_an_error_that_names_it(files, tmp_path, monkeypatch):
     began = killing(monkeypatch, lambda begun: begun[-1].parts == {"lstm.R": "int4:32"})
     with pytest.raises(WorkerError) as caught:
