@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         QuantizationError,
         SignatureError,
         StreamingError,
+        WorkerError,
     )
     from lstm_edge_runtime.selftest import self_test
     from lstm_edge_runtime.session import Session
@@ -88,6 +89,7 @@ __all__ = [
     "State",
     "Stream",
     "StreamingError",
+    "WorkerError",
     "__version__",
     "adopt",
     "bench",
