@@ -1,5 +1,6 @@
 """The scripts of a device in the shells that devices have: the lock, the limits, what prune keeps."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -262,3 +263,24 @@ def test_a_current_that_is_not_a_link_to_a_file_is_refused(shell, root, what):
     lines, _, _ = said(agent(shell, root))
     assert lines[0].startswith("failed ")
     assert ("is not a symbolic link" if what == "file" else "names a folder") in lines[0].replace("exists and ", "")
+
+
+@pytest.mark.parametrize(("sent", "word"), [(b"model", "finished"), (b"modeL", "failed"), (b"", "failed")])
+def test_a_file_gets_its_name_only_with_its_digest(shell, root, sent, word):
+    name, digest = f"{A}.onnx", hashlib.sha256(b"model").hexdigest()
+    (root / "models" / name).write_bytes(b"earlier")
+    (root / "models" / f"{name}.part").write_bytes(b"a part of an earlier deploy, which is longer")
+    process = start(shell, script("receive"), root, name)
+    process.stdin.write(sent.decode())
+    assert said(process)[0] == ["received"]
+    assert (root / "models" / name).read_bytes() == b"earlier"
+    [line] = said(start(shell, script("finish"), root, name, digest))[0]
+    assert line.split()[0] == word
+    if word == "failed":
+        assert line == f"failed the file arrived with SHA-256 {hashlib.sha256(sent).hexdigest()}, expected {digest}"
+    assert (root / "models" / name).read_bytes() == (sent if word == "finished" else b"earlier")
+    assert os.listdir(root / "models") == [name]
+    expected = {digest: "present", A: "damaged"} if word == "finished" else {digest: "damaged"}
+    for wanted, answer in expected.items():
+        assert said(start(shell, script("examine"), root, name, wanted))[0] == [answer]
+    assert said(start(shell, script("examine"), root, f"{B}.onnx", digest))[0] == ["absent"]
