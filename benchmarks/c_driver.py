@@ -94,6 +94,11 @@ class Steps:
         """Go back to the initial state."""
         self.library.steps_reset(self.handle)
 
+    def restore(self, snapshot: bytes) -> None:
+        """Continue from a stream's snapshot, the bytes of an .npz archive."""
+        if not self.library.steps_restore(self.handle, snapshot, len(snapshot)):
+            raise RuntimeError(self.library.steps_error().decode())
+
     def close(self) -> None:
         """Free the model."""
         self.library.steps_close(self.handle)
@@ -129,6 +134,7 @@ def _load(path: Path) -> Any:
         function.restype, function.argtypes = ctypes.c_double, [pointer, number, number]
     library.steps_answer.argtypes = [pointer, pointer, pointer]
     library.steps_reset.argtypes = library.steps_close.argtypes = [pointer]
+    library.steps_restore.argtypes = [pointer, ctypes.c_char_p, ctypes.c_size_t]
     library.steps_first.restype = ctypes.c_double
     library.steps_first.argtypes = [ctypes.c_char_p, ctypes.c_char_p, pointer, number, pointer, number]
     return library

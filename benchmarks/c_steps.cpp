@@ -176,6 +176,14 @@ LSTM_EDGE_API int steps_reset(void* opened) {
   });
 }
 
+// Continues from the bytes of a snapshot.
+LSTM_EDGE_API int steps_restore(void* opened, const void* bytes, size_t size) {
+  return guarded([&] {
+    lstm_edge::check(lstm_edge_stream_restore(static_cast<Steps*>(opened)->stream, bytes, size));
+    return 1;
+  });
+}
+
 // Microseconds from the file on the disk to the first answer in this process: of the library, or (`bare`) of
 // onnxruntime alone with the same options and kernels. Each belongs into a new process.
 LSTM_EDGE_API double steps_first(const char* model, const char* onnxruntime, const float* frame, int64_t size,

@@ -54,6 +54,7 @@ ENTRIES: tuple[Entry, ...] = (
         "int4": ("int4", 4),
         "sparse": ("int8, sparse 1/3", 8),
     }),
+    *_entries(OURS, "peer_c", "", {"int8": ("int8, C library", 8)}),
     *_entries("LiteRT", "peer_litert", "litert", {
         "float32": ("float32", 32), "int8": ("int8", 8), "int4": ("int4", 4),
     }),
@@ -79,6 +80,7 @@ ENTRIES: tuple[Entry, ...] = (
 
 # Forms that say something new about a recurrent layer only; published models do without.
 RECURRENT = {
-    "peer_ours:float32 kernel", "peer_ours:int8 run", "peer_ours:sparse", "peer_openvino:cells", "peer_torch:int8",
+    "peer_c:int8", "peer_ours:float32 kernel", "peer_ours:int8 run", "peer_ours:sparse", "peer_openvino:cells",
+    "peer_torch:int8",
 }  # fmt: skip
 PUBLISHED = tuple(entry for entry in ENTRIES if key(entry) not in RECURRENT)

@@ -14,10 +14,12 @@ COLUMNS = (
 )  # fmt: skip
 EMPTY = "| " * (len(COLUMNS) - 3)
 LITERT = "peer_litert"
-# What is compared: title, our form, LiteRT's form and call, and whether the project set 1.0 as the limit.
+# What is compared: title, our form (of peer_ours, or a key), LiteRT's form and call, and whether the project set 1.0
+# as the limit.
 RATIOS = (
     ("int8 `push` / LiteRT int8, states in and out", "int8", "int8", "step", True),
     ("int8 `push` / LiteRT int8, bare `invoke`", "int8", "int8", "inner", True),
+    ("int8 `push` from C / LiteRT int8, bare `invoke`", "peer_c:int8", "int8", "inner", True),
     ("float32 `push`, ONNX node / LiteRT float32, states in and out", "float32", "float32", "step", True),
     ("float32 `push`, own kernel / LiteRT float32, states in and out", "float32 kernel", "float32", "step", True),
     ("float32 `push`, own kernel / LiteRT float32, bare `invoke`", "float32 kernel", "float32", "inner", True),
@@ -69,6 +71,8 @@ def ratio_table(cases: Mapping[str, Sequence[Result]]) -> str:
     lines = [f"| ours / LiteRT | {' | '.join(cases)} | at most 1.0 |", f"|---|{'---:|' * len(cases)}---|"]
     for title, ours, theirs, call, limited in RATIOS:
         found = [_ratio(results, ours, theirs, call) for results in cases.values()]
+        if not any(found):
+            continue
         cells = ["" if value is None else f"{value:.2f}" for value in found]
         kept = [value <= 1 for value in found if value is not None]
         met = f"{sum(kept)} of {len(kept)}" if kept else "not measured"
@@ -79,7 +83,8 @@ def ratio_table(cases: Mapping[str, Sequence[Result]]) -> str:
 
 def _ratio(results: Sequence[Result], ours: str, theirs: str, call: str) -> float | None:
     by_key = {key(result.entry): result for result in results}
-    a, b = by_key.get(f"peer_ours:{ours}"), by_key.get(f"{LITERT}:{theirs}")
+    a = by_key.get(ours if ":" in ours else f"peer_ours:{ours}")
+    b = by_key.get(f"{LITERT}:{theirs}")
     if a is None or b is None:
         return None
     return ratio(a.sequence if call == "sequence" else a.step, getattr(b, call))

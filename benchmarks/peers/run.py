@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from cases import CELLS, SIZES, STEPS, case_name, make_case, references  # noqa: E402
-from entries import ENTRIES, PUBLISHED  # noqa: E402
+from entries import ENTRIES, PUBLISHED, key  # noqa: E402
 from environments import ROOT, environment, peer_names  # noqa: E402
 from page import ratio_table, table  # noqa: E402
 from published import published, reference  # noqa: E402
@@ -42,6 +42,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--sizes", help="sizes to measure, as digits 0 to 3; default: all, with --quick the first")
     parser.add_argument("--cells", default=",".join(CELLS), help="cells to measure")
     parser.add_argument("--peers", default=",".join(peer_names()), help="peers to measure beside this project")
+    parser.add_argument(
+        "--entries", help="keys of the entries to measure, as peer_c:int8, without the published models"
+    )
+    parser.add_argument("--ratios", action="store_true", help="print the table of ratios to LiteRT alone")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of environments and converted models")
     return parser.parse_args()
 
@@ -69,6 +73,8 @@ def main() -> None:
     chosen = options()
     names = [name for name in chosen.peers.split(",") if name]
     entries = [entry for entry in ENTRIES if entry.environment in ("", *names)]
+    if chosen.entries:
+        entries = [entry for entry in entries if key(entry) in chosen.entries.split(",")]
     few = [entry for entry in PUBLISHED if entry in entries]
     cache = chosen.cache.resolve()
     peers = Peers(pythons=interpreters(names, cache), models=cache / "models")
@@ -81,7 +87,7 @@ def main() -> None:
             found = run_case(case, entries, peers, plans, references(case))
             results[f"{cell} ({inputs}, {hidden})"] = found
             print(f"{case.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
-    for title, made in published(cache / "cases"):
+    for title, made in [] if chosen.entries else published(cache / "cases"):
         if isinstance(made, str):
             skipped.append(f"{title}: skipped, {made}.")
             continue
@@ -89,6 +95,8 @@ def main() -> None:
         results[title] = run_case(made, few, peers, steps, reference(made))
         print(f"{made.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     text = document(results, skipped, plans["step"])
+    if chosen.ratios:
+        text = ratio_table(results)
     if chosen.write:
         before, _, rest = DOCUMENT.read_text().partition(BEGIN)
         DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
