@@ -20,6 +20,13 @@
 #define LSTM_EDGE_API
 #endif
 
+/* Any number may be in a field of an enum, the library checks it; C++ allows that where the type is fixed. */
+#ifdef __cplusplus
+#define LSTM_EDGE_ENUM : int
+#else
+#define LSTM_EDGE_ENUM
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -27,7 +34,7 @@ extern "C" {
 #define LSTM_EDGE_MOST_AXES 8
 
 /* Python's classes of errors, one for one; docs/c.md has the table. */
-typedef enum lstm_edge_status {
+typedef enum lstm_edge_status LSTM_EDGE_ENUM {
   LSTM_EDGE_OK = 0,
   LSTM_EDGE_ARTIFACT = 1,  /* no such file, not a model, or onnxruntime cannot read it */
   LSTM_EDGE_INTEGRITY = 2, /* the bytes do not agree with the integrity trailer */
@@ -40,7 +47,7 @@ typedef enum lstm_edge_status {
   LSTM_EDGE_MISUSE = 9     /* a null pointer, a struct of an impossible size, a field that is not known */
 } lstm_edge_status;
 
-typedef enum lstm_edge_dtype {
+typedef enum lstm_edge_dtype LSTM_EDGE_ENUM {
   LSTM_EDGE_FLOAT32 = 1, /* ONNX's numbers of element types */
   LSTM_EDGE_UINT8 = 2,
   LSTM_EDGE_INT8 = 3,
@@ -55,13 +62,13 @@ typedef enum lstm_edge_dtype {
   LSTM_EDGE_UINT64 = 13
 } lstm_edge_dtype;
 
-typedef enum lstm_edge_role {
+typedef enum lstm_edge_role LSTM_EDGE_ENUM {
   LSTM_EDGE_INPUTS = 0,  /* what push and run take; states, lengths and the end of a sequence are separate */
   LSTM_EDGE_OUTPUTS = 1, /* what they return */
   LSTM_EDGE_STATES = 2
 } lstm_edge_role;
 
-typedef enum lstm_edge_kernels {
+typedef enum lstm_edge_kernels LSTM_EDGE_ENUM {
   LSTM_EDGE_KERNELS_AUTO = 0,     /* the fused kernels, which this library contains */
   LSTM_EDGE_KERNELS_REQUIRED = 1, /* an error if they cannot be used */
   LSTM_EDGE_KERNELS_OFF = 2       /* the function bodies in the file */
