@@ -117,13 +117,25 @@ class PoolStore:
             rows_first(spec, view, 1)[:, 0] = table[:, column]
         return State.from_block(self.layout, block)
 
-    def write(self, row: int, state: Mapping[str, Array], steps: int | None) -> None:
-        """Replace the state of a row, and its steps (None: as they are), with one assignment at the end."""
+    def write(self, row: int, state: Mapping[str, Array], steps: int | None, *, lacks_batch: bool = False) -> None:
+        """Replace what a row holds, with one assignment at the end.
+
+        Args:
+            row: the row.
+            state: its new state.
+            steps: its steps, or None: the steps and the form of the last piece stay.
+            lacks_batch: whether its last piece counts as one that lacked the batch axis.
+        """
         now = int(self.now[row])
+        kept = now & (-STEP | LACKS) if steps is None else steps * STEP + LACKS * lacks_batch
         other = now & PLACE ^ PLACE
         for spec, table in zip(self.states, self.tables, strict=True):
             table[:, row + self.capacity * other] = rows_first(spec, np.ascontiguousarray(state[spec.input]), 1)[:, 0]
-        self.now[row] = (now & -STEP if steps is None else steps * STEP) + (now & LACKS) + other
+        self.now[row] = kept + other
+
+    def forget_form(self, row: int) -> None:
+        """Count the last piece of a row as one with a batch axis."""
+        self.now[row] &= ~LACKS
 
     def shared_key(self, row: int) -> tuple[bytes, ...]:
         """Return the states of a row that have no batch axis: rows of one call must agree in them."""

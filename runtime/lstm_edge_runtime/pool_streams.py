@@ -91,7 +91,9 @@ class RowStreams:
         """Go back to a state and to step 0, without conditions."""
         self._calls.settle()
         self._held.pop(number, None)
-        self._store.write(self.rows[number], initial, 0)
+        row = self.rows[number]
+        lacks = self._store.lacks_batch(row) and not self._reader.conditions
+        self._store.write(row, initial, 0, lacks_batch=lacks)
         self._ended.discard(number)
 
     def snapshot(self, number: int) -> dict[str, Array]:
@@ -117,8 +119,10 @@ class RowStreams:
 
     def flush(self, number: int) -> dict[str, Array]:
         """End a sequence; such a model has nothing left to give."""
-        lacks = self._store.lacks_batch(self.rows[number])
+        row = self.rows[number]
+        lacks = self._store.lacks_batch(row) and BATCH in self._reader.moving[0].axes
         self._ended.add(number)
+        self._store.forget_form(row)
         return {
             spec.name: np.zeros(answer_shape(spec, 0, 1, lacks_batch=lacks, called=False), spec.dtype)
             for spec in self._reader.contract.outputs
@@ -194,8 +198,6 @@ class RowStreams:
         reader, steps = self._reader, self.steps(number)
         arrays = reader.read(x, self._held.get(number, {}), steps)
         lacks, count = reader.find_form(arrays)
-        if reader.conditions:
-            self._held[number] = {spec.name: arrays[spec.name].copy() for spec in reader.conditions}
         for spec in reader.moving:
             try:
                 check_finite(spec.name, arrays[spec.name])
@@ -214,6 +216,7 @@ class RowStreams:
         """Take the answers of a call; where it failed, find out which streams it must refuse, and run the others."""
         if call.failed is None:
             self._calls.commit(form, call, answers)
+            self._hold(call)
             for number in call.overflowed:
                 text = "the new state is not finite: it was discarded, and the old state was kept"
                 answers.refuse(number, InputError(f"step {self.steps(number)}: {text}"))
@@ -226,6 +229,17 @@ class RowStreams:
         [number] = call.ids
         text = f"onnxruntime refused this input, the state is unchanged: {call.failed}"
         answers.refuse(number, InputError(f"step {self.steps(number)}: {text}"))
+
+    def _hold(self, call: Call) -> None:
+        """Hold the conditions of the streams of a call that was taken over."""
+        specs = self._reader.conditions
+        if not specs:
+            return
+        columns = call.columns[len(self._names) :]
+        for index, number in enumerate(call.ids):
+            if number not in call.overflowed:
+                held = {spec.name: column[index] for spec, column in zip(specs, columns, strict=True)}
+                self._held[number] = {name: array.copy() for name, array in held.items()}
 
     def _without_refused(self, call: Call, answers: Answers) -> list[tuple[list[int], list[list[Any]]]]:
         """Refuse the streams that gave NaN or infinity; return the ids and columns of the others."""
