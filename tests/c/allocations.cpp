@@ -1,12 +1,15 @@
 // What a push asks the system for after the first one of a shape: memory and locks, by who asks, or any system call.
-//   allocations ONNXRUNTIME MODEL BATCH STEPS WARM PUSHES [sealed]
+//   allocations ONNXRUNTIME MODEL BATCH STEPS WARM PUSHES [sealed | pool]...
 // STEPS 0 pushes frames; WARM pushes come first; each hundredth push begins a new sequence. Prints one line of JSON.
-// With `sealed`, a system call during the pushes ends the process.
+// With `sealed`, a system call during the pushes ends the process. With `pool`, BATCH is the number of a pool's
+// streams, and pushes of all of them, of every second one and of all but the first, backwards, come in turn.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <optional>
 
 #include "counted.h"
 #include "drawn.h"
@@ -32,6 +35,43 @@ bool seal() {
   std::exit(2);
 }
 
+// Pushes to streams of a pool, in the three orders in turn.
+class PoolPushes {
+ public:
+  PoolPushes(lstm_edge_session* session, int64_t streams, int64_t steps) : inputs_(drawn::draw(session, 1, steps)) {
+    lstm_edge_pool_options options = LSTM_EDGE_POOL_OPTIONS_INIT;
+    options.capacity = streams;
+    if (!inputs_.possible || lstm_edge_pool_open(session, &options, &pool_) != LSTM_EDGE_OK) fail("pool");
+    for (int64_t i = 0; i < streams; ++i) {
+      lstm_edge_pool_piece piece{};
+      piece.inputs = inputs_.arrays.data();
+      piece.count = inputs_.arrays.size();
+      if (lstm_edge_pool_attach(pool_, nullptr, 0, &piece.id) != LSTM_EDGE_OK) fail("attach");
+      all_.push_back(piece);
+      if (i % 2 == 0) some_.push_back(piece);
+    }
+    back_.assign(all_.rbegin(), all_.rend() - 1);
+  }
+  PoolPushes(const PoolPushes&) = delete;
+  PoolPushes& operator=(const PoolPushes&) = delete;
+  ~PoolPushes() { lstm_edge_pool_close(pool_); }
+
+  bool push() {
+    for (std::vector<lstm_edge_pool_piece>* pieces : {&all_, &some_, &back_}) {
+      if (lstm_edge_pool_push(pool_, pieces->data(), pieces->size()) != LSTM_EDGE_OK) return false;
+      for (const lstm_edge_pool_piece& piece : *pieces) {
+        if (piece.status != LSTM_EDGE_OK) return false;
+      }
+    }
+    return true;
+  }
+
+ private:
+  drawn::Inputs inputs_;
+  lstm_edge_pool* pool_ = nullptr;
+  std::vector<lstm_edge_pool_piece> all_, some_, back_;
+};
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -42,12 +82,20 @@ int main(int count, char** arguments) {
   if (lstm_edge_open(arguments[2], &options, &session) != LSTM_EDGE_OK) fail("open");
   const int64_t batch = std::atoll(arguments[3]), steps = std::atoll(arguments[4]);
   const int warm = std::atoi(arguments[5]), pushes = std::atoi(arguments[6]);
+  bool sealed = false, pooled = false;
+  for (int i = 7; i < count; ++i) {
+    sealed = sealed || std::strcmp(arguments[i], "sealed") == 0;
+    pooled = pooled || std::strcmp(arguments[i], "pool") == 0;
+  }
   lstm_edge_stream* stream = nullptr;
-  if (lstm_edge_stream_open(session, batch, &stream) != LSTM_EDGE_OK) fail("stream");
-  drawn::Inputs inputs = drawn::draw(session, batch, steps);
+  if (lstm_edge_stream_open(session, pooled ? 1 : batch, &stream) != LSTM_EDGE_OK) fail("stream");
+  drawn::Inputs inputs = drawn::draw(session, pooled ? 1 : batch, steps);
   if (!inputs.possible) return 2;
+  std::optional<PoolPushes> pool;
+  if (pooled) pool.emplace(session, batch, steps);
   const lstm_edge_array* outputs = nullptr;
   const auto push = [&] {
+    if (pool) return pool->push();
     return lstm_edge_stream_push(stream, inputs.arrays.data(), inputs.arrays.size(), &outputs) == LSTM_EDGE_OK;
   };
   const auto push_all = [&] {
@@ -63,7 +111,7 @@ int main(int count, char** arguments) {
   }
   counted::find_regions();
   if (counted::onnxruntime.end == 0 || counted::program.end == 0) fail("onnxruntime was not found in memory");
-  if (count > 7) {
+  if (sealed) {
     if (!seal()) return 3;
     const bool good = push_all();
     const char* said = good ? "{\"sealed\": true}\n" : "{\"sealed\": false}\n";
@@ -79,6 +127,7 @@ int main(int count, char** arguments) {
       "{\"ours\": %ld, \"onnxruntime\": %ld, \"others\": %ld, \"locks_ours\": %ld, \"locks_onnxruntime\": %ld, "
       "\"locks_others\": %ld}\n",
       requests.ours, requests.onnxruntime, requests.others, locks.ours, locks.onnxruntime, locks.others);
+  pool.reset();
   lstm_edge_stream_close(stream);
   lstm_edge_close(session);
   return 0;

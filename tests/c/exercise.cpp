@@ -1,7 +1,7 @@
 // Does with every file of a folder all that a file is for, so that a sanitizer sees it: open, describe, test, run,
-// stream, save, restore; also with arguments that must be refused.
+// stream, save, restore, alone and in a pool; also with arguments that must be refused.
 //   exercise ONNXRUNTIME FOLDER          each file, with kernels and with function bodies
-//   exercise ONNXRUNTIME MODEL THREADS   threads on one session: runs, and a stream for each; equal bits
+//   exercise ONNXRUNTIME MODEL THREADS   threads on one session: runs, a stream and a pool for each; equal bits
 #include <dirent.h>
 
 #include <algorithm>
@@ -111,6 +111,66 @@ void stream(lstm_edge_session* session, int64_t batch) {
   lstm_edge_stream_close(stream);
 }
 
+// Streams that come and go, pieces of several forms and wrong ones in one push; returns the sum of all answers.
+uint64_t pool(lstm_edge_session* session, int32_t threads, int64_t longest) {
+  lstm_edge_pool_options options = LSTM_EDGE_POOL_OPTIONS_INIT;
+  options.capacity = 19;
+  options.threads = threads;
+  lstm_edge_pool* pool = nullptr;
+  if (lstm_edge_pool_open(session, &options, &pool) != LSTM_EDGE_OK) return 0;
+  const size_t outputs = output_count(session);
+  uint64_t sum = 1;
+  int64_t id = 0, last = 0;
+  while (lstm_edge_pool_attach(pool, nullptr, 0, &id) == LSTM_EDGE_OK) last = id;
+  std::vector<drawn::Inputs> drawings;
+  for (int64_t steps : {int64_t{0}, int64_t{1}, int64_t{3}, longest})
+    drawings.push_back(drawn::draw(session, 1, steps));
+  drawn::Inputs bad = drawn::draw(session, 1, 1);
+  for (auto& array : bad.arrays) {
+    if (array.dtype == LSTM_EDGE_FLOAT32) static_cast<float*>(array.data)[0] = std::nanf("");
+    else array.shape[0] += 1;
+  }
+  drawings.push_back(std::move(bad));
+  for (int turn = 0; turn < 24; ++turn) {
+    std::vector<lstm_edge_pool_piece> pieces;
+    for (int64_t each = 1; each <= last; ++each) {
+      if (turn % 4 == 3 && each % 3 == 0) continue;
+      lstm_edge_pool_piece piece{};
+      piece.id = turn % 2 == 0 ? each : last + 1 - each;
+      const bool alike = turn % 8 < 4;
+      const drawn::Inputs& inputs = drawings[alike ? size_t(turn) % 4 : size_t(each + turn) % drawings.size()];
+      piece.inputs = inputs.arrays.data();
+      piece.count = inputs.arrays.size();
+      pieces.push_back(piece);
+    }
+    if (turn == 9) pieces.back().inputs = nullptr;
+    lstm_edge_pool_push(pool, pieces.data(), pieces.size());
+    for (const lstm_edge_pool_piece& piece : pieces) {
+      if (piece.error == nullptr) continue;  // an id of a stream that has left: nothing was pushed
+      sum += std::strlen(piece.error);
+      for (size_t i = 0; piece.status == LSTM_EDGE_OK && i < outputs; ++i) sum = sum * 31 + sum_of(piece.outputs[i]);
+    }
+    lstm_edge_stream* stream = nullptr;
+    if (lstm_edge_pool_stream(pool, 1 + turn % last, &stream) != LSTM_EDGE_OK) continue;
+    if (turn == 5 || turn == 17) save_and_restore(stream);
+    const lstm_edge_array* answers = nullptr;
+    if (turn == 7 && lstm_edge_stream_flush(stream, &answers) == LSTM_EDGE_OK) sum += sum_of(answers[0]);
+    if (turn == 11) lstm_edge_stream_reset(stream);
+    const void* bytes = nullptr;
+    size_t size = 0;
+    if (turn == 13 && lstm_edge_stream_save(stream, &bytes, &size) == LSTM_EDGE_OK) {
+      const std::string archive(static_cast<const char*>(bytes), size);
+      lstm_edge_pool_attach(pool, archive.data(), archive.size(), &id);  // full
+      lstm_edge_pool_detach(pool, 2);
+      lstm_edge_pool_detach(pool, 2);
+      lstm_edge_pool_attach(pool, archive.data(), archive.size() / 2, &id);
+      lstm_edge_pool_attach(pool, archive.data(), archive.size(), &id);
+    }
+  }
+  lstm_edge_pool_close(pool);
+  return sum;
+}
+
 // Returns whether the file was opened.
 bool exercise(const std::string& bytes, const char* onnxruntime, lstm_edge_kernels kernels) {
   lstm_edge_options options = LSTM_EDGE_OPTIONS_INIT;
@@ -134,6 +194,7 @@ bool exercise(const std::string& bytes, const char* onnxruntime, lstm_edge_kerne
     if (!inputs.possible) continue;
     run(session, inputs);
     stream(session, batch);
+    if (batch == 1) pool(session, 1, 5);
   }
   lstm_edge_close(session);
   return true;
@@ -184,6 +245,7 @@ int with_threads(const char* onnxruntime, const std::string& path, int count) {
         }
       }
       lstm_edge_stream_close(stream);
+      sum = sum * 31 + pool(session, 3, 400);  // so long that the pool's own threads get work
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -8,8 +8,9 @@ import subprocess
 import numpy as np
 import pytest
 from support.c_build import ROOT
-from support.c_programs import answers, compile_with_cmake, install, page_program
+from support.c_programs import MODEL, answers, compile_with_cmake, install, page_program, run_program
 
+from lstm_edge_runtime import Session
 from lstm_edge_runtime.errors import LstmEdgeError
 
 pytestmark = pytest.mark.slow
@@ -23,6 +24,28 @@ foreach(kind lstm_edge static)
   target_link_libraries(app_${kind} PRIVATE lstm_edge::${kind})
   set_target_properties(app_${kind} PROPERTIES LINKER_LANGUAGE CXX)
 endforeach()
+"""
+
+
+CPP_POOL = """#include <cstdio>
+#include <utility>
+#include <lstm_edge.hpp>
+int main(int, char** words) {
+  lstm_edge::Session session(words[1]);
+  lstm_edge::Pool pool = session.pool(2), other = std::move(pool);
+  const float x[6] = {};
+  const lstm_edge_array frame = lstm_edge::array(x, {6});
+  const int64_t one = other.attach();
+  lstm_edge::StreamHandle stream = other.stream(one);
+  stream.push(frame);
+  const int64_t two = other.attach(stream.save());
+  lstm_edge_pool_piece pieces[] = {{one, &frame, 1, nullptr, LSTM_EDGE_OK, nullptr},
+                                   {two, &frame, 0, nullptr, LSTM_EDGE_OK, nullptr}};
+  other.push({pieces, 2});
+  std::printf("%d ", int(other.stream(one).steps()));
+  std::printf("%d %s\\n", int(other.stream(two).steps()), pieces[1].error);
+  other.detach(one);
+}
 """
 
 
@@ -45,6 +68,32 @@ def test_the_program_of_the_page_is_found_by_cmake_and_gives_the_answers_of_pyth
     for kind in ("lstm_edge", "static"):
         printed, expected = answers(folder / f"app_{kind}")
         np.testing.assert_array_equal(printed, expected)
+
+
+def test_the_pool_of_its_page_gives_the_answers_of_pythons(prefix, tmp_path):
+    [program] = re.findall(r"```c\n(.*?)```", (ROOT / "docs" / "pool.md").read_text(), re.DOTALL)
+    (tmp_path / "app.c").write_text(program)
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT)
+    folder = compile_with_cmake(tmp_path, prefix, tmp_path / "built", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror")
+    x = np.random.default_rng(0).normal(size=(8, 3, 6)).astype(np.float32)
+    x[4, 1, 2] = np.nan
+    pool, lines = Session(MODEL).pool(), []
+    ids = [pool.attach() for _ in range(3)]
+    for frames in x:
+        got = pool.push(dict(zip(ids, frames, strict=True)))
+        for number in ids:
+            answer = got.get(number)
+            values = None if answer is None else [f"{value:g} " for value in answer]
+            lines.append(str(got.refused[number]) if values is None else "".join(values))
+    assert run_program(folder / "app_lstm_edge", MODEL, stdin=x.tobytes()).splitlines() == lines
+    assert len(got.refused) == 0
+
+
+def test_the_wrappers_of_cpp_do_what_the_functions_do(prefix, tmp_path):
+    (tmp_path / "app.cpp").write_text(CPP_POOL)
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT.replace("app.c)", "app.cpp)"))
+    folder = compile_with_cmake(tmp_path, prefix, tmp_path / "built", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
+    assert run_program(folder / "app_static", MODEL) == "2 1 stream 2: input 'x' is missing\n"
 
 
 def test_pkg_config_finds_the_library_where_it_was_moved_to(source, prefix, tmp_path):

@@ -16,7 +16,7 @@ from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session
 from support.c_library import ERRORS, CSession, Library
 
-__all__ = ["compare_file", "differing_bits", "drawn_inputs", "outcome", "whole_state"]
+__all__ = ["compare_file", "differing_bits", "drawn_inputs", "outcome", "refusal", "whole_state"]
 
 # The sentences of C are those of Python, word for word, with these exceptions: what Python says, what C says.
 _EXCEPTIONS = (
@@ -32,10 +32,15 @@ def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
     try:
         return "", call()
     except (LstmEdgeError, MemoryError) as error:
-        sentence = str(error)
-        for pattern, replacement in _EXCEPTIONS:
-            sentence = pattern.sub(replacement, sentence)
-        return next(kind.__name__ for kind in type(error).__mro__ if kind in ERRORS.values()), sentence
+        return refusal(error)
+
+
+def refusal(error: BaseException) -> tuple[str, str]:
+    """Return the class of an error that has a status, and its sentence as C has it."""
+    sentence = str(error)
+    for pattern, replacement in _EXCEPTIONS:
+        sentence = pattern.sub(replacement, sentence)
+    return next(kind.__name__ for kind in type(error).__mro__ if kind in ERRORS.values()), sentence
 
 
 def compare_file(library: Library, data: bytes, *, kernels: str = "auto") -> Iterator[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lstm_edge_runtime import errors
 
-__all__ = ["ERRORS", "CSession", "CStream", "CTensor", "Check", "Library"]
+__all__ = ["ERRORS", "CArray", "CSession", "CStream", "CTensor", "Check", "Library", "copy_of", "lend"]
 
 # Python's class of each status.
 ERRORS: dict[int, type[Exception]] = {
@@ -48,7 +48,9 @@ class _Options(ctypes.Structure):
     )
 
 
-class _Array(ctypes.Structure):
+class CArray(ctypes.Structure):
+    """``lstm_edge_array``."""
+
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("dtype", ctypes.c_int),
@@ -92,7 +94,7 @@ class _Check(ctypes.Structure):
     )
 
 
-_Visit = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(_Array))
+_Visit = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(CArray))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,7 @@ class Library:
         self.onnxruntime = onnxruntime
         c = self.c = ctypes.CDLL(str(path))
         handle, size, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
-        arrays, results = ctypes.POINTER(_Array), ctypes.POINTER(ctypes.POINTER(_Array))
+        arrays, results = ctypes.POINTER(CArray), ctypes.POINTER(ctypes.POINTER(CArray))
         declared: dict[str, tuple[Any, list[Any]]] = {
             "error": (text, []),
             "version": (text, []),
@@ -145,6 +147,12 @@ class Library:
             "stream_steps": (ctypes.c_int64, [handle]),
             "stream_save": (ctypes.c_int, [handle, ctypes.POINTER(handle), ctypes.POINTER(size)]),
             "stream_restore": (ctypes.c_int, [handle, ctypes.c_char_p, size]),
+            "pool_open": (ctypes.c_int, [handle, handle, ctypes.POINTER(handle)]),
+            "pool_close": (None, [handle]),
+            "pool_attach": (ctypes.c_int, [handle, ctypes.c_char_p, size, ctypes.POINTER(ctypes.c_int64)]),
+            "pool_detach": (ctypes.c_int, [handle, ctypes.c_int64]),
+            "pool_stream": (ctypes.c_int, [handle, ctypes.c_int64, ctypes.POINTER(handle)]),
+            "pool_push": (ctypes.c_int, [handle, handle, size]),
         }
         for name, (result, arguments) in declared.items():
             function = getattr(c, f"lstm_edge_{name}")
@@ -184,7 +192,7 @@ class CSession:
     """An open file; ``close`` it, or let it be collected."""
 
     def __init__(self, library: Library, handle: ctypes.c_void_p) -> None:
-        self.library, self._handle = library, handle
+        self.library, self.handle = library, handle
         info = _Info(size=ctypes.sizeof(_Info))
         library.expect(library.c.lstm_edge_describe(handle, ctypes.byref(info)))
         self.card: str | None = None if info.card is None else info.card.decode(*_TEXT)
@@ -198,7 +206,7 @@ class CSession:
     def _tensors(self, role: int) -> tuple[CTensor, ...]:
         found: list[CTensor] = []
         tensor = _Tensor()
-        while self.library.c.lstm_edge_tensor_at(self._handle, role, len(found), ctypes.byref(tensor)) == 0:
+        while self.library.c.lstm_edge_tensor_at(self.handle, role, len(found), ctypes.byref(tensor)) == 0:
             names = [name and name.decode(*_TEXT) for name in tensor.axis_names[: tensor.rank]]
             axes = tuple(
                 int(size) if name is None else name
@@ -211,18 +219,18 @@ class CSession:
         self, inputs: Any, lengths: Sequence[int] | None = None, *, end: bool = True
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Outputs, and new states by the names of their inputs; ``inputs`` may hold the states."""
-        arrays, count, keep = _lend(inputs)
+        arrays, count, keep = lend(inputs)
         got: dict[str, np.ndarray] = {}
         problems: list[BaseException] = []
 
         def visit(context: Any, array: Any) -> None:
             try:
-                got[array.contents.name.decode(*_TEXT)] = _copy(array.contents)
+                got[array.contents.name.decode(*_TEXT)] = copy_of(array.contents)
             except BaseException as error:
                 problems.append(error)
 
         given = None if lengths is None else (ctypes.c_int64 * max(1, len(lengths)))(*lengths)
-        status = self.library.c.lstm_edge_run(self._handle, arrays, count, given, int(end), _Visit(visit), None)
+        status = self.library.c.lstm_edge_run(self.handle, arrays, count, given, int(end), _Visit(visit), None)
         del keep
         self.library.expect(status)
         if problems:
@@ -233,7 +241,7 @@ class CSession:
     def check(self) -> Check:
         """The self-test; a failed one is returned, not raised."""
         result = _Check(size=ctypes.sizeof(_Check))
-        status = self.library.c.lstm_edge_check(self._handle, ctypes.byref(result))
+        status = self.library.c.lstm_edge_check(self.handle, ctypes.byref(result))
         if status not in (0, 7):
             self.library.expect(status)
         return Check(
@@ -247,14 +255,14 @@ class CSession:
     def stream(self, batch_size: int = 1) -> "CStream":
         """Open a stream at the initial state."""
         handle = ctypes.c_void_p()
-        self.library.expect(self.library.c.lstm_edge_stream_open(self._handle, batch_size, ctypes.byref(handle)))
+        self.library.expect(self.library.c.lstm_edge_stream_open(self.handle, batch_size, ctypes.byref(handle)))
         return CStream(self, handle)
 
     def close(self) -> None:
         """Close the session; its streams stay valid."""
-        if self._handle:
-            self.library.c.lstm_edge_close(self._handle)
-            self._handle = ctypes.c_void_p()
+        if self.handle:
+            self.library.c.lstm_edge_close(self.handle)
+            self.handle = ctypes.c_void_p()
 
     def __del__(self) -> None:
         self.close()
@@ -269,7 +277,7 @@ class CStream:
 
     def push(self, x: Any, *, rank: int | None = None) -> Any:
         """Push a frame or a chunk, or a mapping of them; ``rank`` is told of the first array in place of its own."""
-        arrays, count, keep = _lend(x)
+        arrays, count, keep = lend(x)
         if rank is not None:
             arrays[0].rank = rank
         answer = self._answer(lambda out: self._library.c.lstm_edge_stream_push(self._handle, arrays, count, out))
@@ -281,9 +289,9 @@ class CStream:
         return self._answer(lambda out: self._library.c.lstm_edge_stream_flush(self._handle, out))
 
     def _answer(self, call: Callable[[Any], int]) -> Any:
-        outputs = ctypes.POINTER(_Array)()
+        outputs = ctypes.POINTER(CArray)()
         self._library.expect(call(ctypes.byref(outputs)))
-        got = {outputs[i].name.decode(*_TEXT): _copy(outputs[i]) for i in range(len(self._names))}
+        got = {outputs[i].name.decode(*_TEXT): copy_of(outputs[i]) for i in range(len(self._names))}
         assert list(got) == self._names
         return got if len(got) > 1 else next(iter(got.values()))
 
@@ -318,7 +326,7 @@ class CStream:
         self.close()
 
 
-def _lend(inputs: Any) -> tuple[Any, int, Any]:
+def lend(inputs: Any) -> tuple[Any, int, Any]:
     """Return arrays for a call, their number, and what must live until it is over."""
     named: list[tuple[bytes | None, np.ndarray]]
     if isinstance(inputs, Mapping):
@@ -327,7 +335,7 @@ def _lend(inputs: Any) -> tuple[Any, int, Any]:
         ]
     else:
         named = [(None, np.ascontiguousarray(inputs).reshape(np.shape(inputs)))]
-    arrays = (_Array * max(1, len(named)))()
+    arrays = (CArray * max(1, len(named)))()
     for slot, (name, array) in zip(arrays, named, strict=False):
         slot.name, slot.dtype, slot.rank = name, _CODES[array.dtype.name], array.ndim
         slot.shape[: array.ndim] = array.shape
@@ -339,7 +347,8 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(array.shape)  # NumPy's function makes an axis of a scalar
 
 
-def _copy(array: Any) -> np.ndarray:
+def copy_of(array: Any) -> np.ndarray:
+    """Return a copy of an array that the library shows."""
     shape = tuple(array.shape[: array.rank])
     dtype = np.dtype(_DTYPES[array.dtype])
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

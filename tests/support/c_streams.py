@@ -11,7 +11,7 @@ from lstm_edge_runtime.session import Session
 from support.c_agreement import differing_bits, drawn_inputs, outcome
 from support.c_library import Library
 
-__all__ = ["FORMS", "WRONG", "StreamPair", "archived", "every_piece", "piece_of"]
+__all__ = ["FORMS", "WRONG", "StreamPair", "archived", "every_piece", "piece_of", "wrong_piece"]
 
 # A chunk has all axes, a frame no time axis, and a bare frame of one row no batch axis either.
 FORMS = ("chunk", "frame", "bare")

@@ -1,4 +1,4 @@
-/* lstm-edge without Python: open a model file, check it, run it, and stream through it.
+/* lstm-edge without Python: open a model file, check it, run it, and stream through it, one stream or many at once.
  *
  * Every function returns a status; on any other than LSTM_EDGE_OK, lstm_edge_error() has a sentence for this thread.
  * No function throws, and a function that fails changes nothing. Handles are opaque. A session may be used by several
@@ -193,6 +193,51 @@ LSTM_EDGE_API int64_t lstm_edge_stream_steps(const lstm_edge_stream* stream);
 LSTM_EDGE_API lstm_edge_status lstm_edge_stream_save(lstm_edge_stream* stream, const void** bytes, size_t* size);
 /* Continue from such bytes (of C or of Python); nothing changes if they are refused. */
 LSTM_EDGE_API lstm_edge_status lstm_edge_stream_restore(lstm_edge_stream* stream, const void* bytes, size_t size);
+
+/* Begin with LSTM_EDGE_POOL_OPTIONS_INIT, as with lstm_edge_options. */
+typedef struct lstm_edge_pool_options {
+  size_t size;
+  int64_t capacity; /* how many streams may be attached at once */
+  int32_t threads;  /* threads that share a push, where that pays; they do not compute within an operator */
+  int32_t reserved; /* 0 */
+} lstm_edge_pool_options;
+#define LSTM_EDGE_POOL_OPTIONS_INIT {sizeof(lstm_edge_pool_options), 256, 1, 0}
+
+/* A piece of one stream in a push, and what became of it. The library writes the last three, if the push is not refused
+ * as a whole; they are valid until the next call of the pool. */
+typedef struct lstm_edge_pool_piece {
+  int64_t id;
+  const lstm_edge_array* inputs; /* as lstm_edge_stream_push takes them */
+  size_t count;
+  const lstm_edge_array* outputs; /* as lstm_edge_stream_push gives them; NULL if the stream was refused */
+  lstm_edge_status status;        /* LSTM_EDGE_OK, or why the stream was refused: it is as it was before the push */
+  const char* error;              /* the sentence, with "stream ID: " before it; "" if there is an answer */
+} lstm_edge_pool_piece;
+
+/* Open a pool without streams: many live streams of one model, which come and go and share the calls of the graph.
+ * docs/pool.md has its rules. LSTM_EDGE_STREAMING if the model cannot be streamed, or if the rows of a call depend on
+ * each other. `options` may be NULL. */
+LSTM_EDGE_API lstm_edge_status lstm_edge_pool_open(lstm_edge_session* session, const lstm_edge_pool_options* options,
+                                                   lstm_edge_pool** pool);
+/* Close the pool and its streams; NULL is allowed. */
+LSTM_EDGE_API void lstm_edge_pool_close(lstm_edge_pool* pool);
+/* Add a stream of one row and return its id: 1, 2, and so on; none is used twice. It begins at the initial state
+ * (`snapshot` NULL), or goes on from the bytes that lstm_edge_stream_save gave, with their steps. */
+LSTM_EDGE_API lstm_edge_status lstm_edge_pool_attach(lstm_edge_pool* pool, const void* snapshot, size_t size,
+                                                     int64_t* id);
+/* Remove a stream. Save it before, to go on elsewhere. */
+LSTM_EDGE_API lstm_edge_status lstm_edge_pool_detach(lstm_edge_pool* pool, int64_t id);
+/* The stream of an id as a handle for all functions of streams. It belongs to the pool and is valid until the stream is
+ * detached; until then lstm_edge_stream_close does nothing with it. A push of it is a push of the pool with one piece,
+ * and its answer is valid until the next call of the pool. */
+LSTM_EDGE_API lstm_edge_status lstm_edge_pool_stream(lstm_edge_pool* pool, int64_t id, lstm_edge_stream** stream);
+/* Push pieces of some streams, at most one of each, in any order.
+ *
+ * Another id than those of attached streams, or one that is given twice, is LSTM_EDGE_INPUT, and nothing changes.
+ * Otherwise the status is LSTM_EDGE_OK, and each piece has an answer or a refusal. After the first push of a shape and
+ * a number of streams this function allocates nothing, takes no lock and does no system call, but where
+ * lstm_edge_stream_push does, for a refusal, and to hand work over to other threads. */
+LSTM_EDGE_API lstm_edge_status lstm_edge_pool_push(lstm_edge_pool* pool, lstm_edge_pool_piece* pieces, size_t count);
 
 #ifdef __cplusplus
 }

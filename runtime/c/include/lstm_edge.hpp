@@ -93,17 +93,10 @@ Span<const T> elements(const lstm_edge_array& array) {
   return {static_cast<const T*>(array.data), count};
 }
 
-class Stream {
+// A stream that somebody else closes.
+class StreamHandle {
  public:
-  Stream(lstm_edge_session* session, int64_t batch_size = 1) {
-    check(lstm_edge_stream_open(session, batch_size, &stream_));
-  }
-  Stream(Stream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
-  Stream& operator=(Stream&& other) noexcept {
-    std::swap(stream_, other.stream_);
-    return *this;
-  }
-  ~Stream() { lstm_edge_stream_close(stream_); }
+  explicit StreamHandle(lstm_edge_stream* stream) : stream_(stream) {}
 
   // The outputs in the model's order, valid until the next call of the stream.
   const lstm_edge_array* push(Span<const lstm_edge_array> inputs) {
@@ -129,8 +122,55 @@ class Stream {
   void restore(Span<const std::byte> bytes) { check(lstm_edge_stream_restore(stream_, bytes.data, bytes.size)); }
   lstm_edge_stream* get() const noexcept { return stream_; }
 
- private:
+ protected:
   lstm_edge_stream* stream_ = nullptr;
+};
+
+class Stream : public StreamHandle {
+ public:
+  Stream(lstm_edge_session* session, int64_t batch_size = 1) : StreamHandle(nullptr) {
+    check(lstm_edge_stream_open(session, batch_size, &stream_));
+  }
+  Stream(Stream&& other) noexcept : StreamHandle(std::exchange(other.stream_, nullptr)) {}
+  Stream& operator=(Stream&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    return *this;
+  }
+  ~Stream() { lstm_edge_stream_close(stream_); }
+};
+
+// Many live streams of one model that share the calls of the graph.
+class Pool {
+ public:
+  explicit Pool(lstm_edge_session* session, const lstm_edge_pool_options& options = LSTM_EDGE_POOL_OPTIONS_INIT) {
+    check(lstm_edge_pool_open(session, &options, &pool_));
+  }
+  Pool(Pool&& other) noexcept : pool_(std::exchange(other.pool_, nullptr)) {}
+  Pool& operator=(Pool&& other) noexcept {
+    std::swap(pool_, other.pool_);
+    return *this;
+  }
+  ~Pool() { lstm_edge_pool_close(pool_); }
+
+  // Adds a stream at the initial state, or one that goes on from what `save` gave; returns its id.
+  int64_t attach(Span<const std::byte> snapshot = {}) {
+    int64_t id = 0;
+    check(lstm_edge_pool_attach(pool_, snapshot.data, snapshot.size, &id));
+    return id;
+  }
+  void detach(int64_t id) { check(lstm_edge_pool_detach(pool_, id)); }
+  // Valid until the stream is detached.
+  StreamHandle stream(int64_t id) {
+    lstm_edge_stream* stream = nullptr;
+    check(lstm_edge_pool_stream(pool_, id, &stream));
+    return StreamHandle(stream);
+  }
+  // Each piece has an answer or a refusal then.
+  void push(Span<lstm_edge_pool_piece> pieces) { check(lstm_edge_pool_push(pool_, pieces.data, pieces.size)); }
+  lstm_edge_pool* get() const noexcept { return pool_; }
+
+ private:
+  lstm_edge_pool* pool_ = nullptr;
 };
 
 class Session {
@@ -176,8 +216,14 @@ class Session {
     check(lstm_edge_run(session_, inputs.data, inputs.size, lengths, end ? 1 : 0, call,
                         const_cast<void*>(static_cast<const void*>(&visit))));
   }
-  // The stream stays valid when the session is gone.
+  // The stream, or the pool, stays valid when the session is gone.
   Stream stream(int64_t batch_size = 1) const { return Stream(session_, batch_size); }
+  Pool pool(int64_t capacity = 256, int32_t threads = 1) const {
+    lstm_edge_pool_options options = LSTM_EDGE_POOL_OPTIONS_INIT;
+    options.capacity = capacity;
+    options.threads = threads;
+    return Pool(session_, options);
+  }
   lstm_edge_session* get() const noexcept { return session_; }
 
  private:

@@ -1,18 +1,15 @@
 // The C interface: handles, statuses, and the sentence of the last failure. No exception leaves it.
+#include "c_api.h"
+
 #include <sys/mman.h>
 
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <new>
 #include <string>
 
-#include "error.h"
-#include "lstm_edge.h"
 #include "model_file.h"
 #include "self_test.h"
-#include "session.h"
-#include "stream.h"
 #include "text.h"
 #include "versioned.h"
 
@@ -21,18 +18,11 @@
 #endif
 
 namespace device = lstm_edge::device;
+using device::check_pointer;
 using device::fail;
+using device::guarded;
 
-struct lstm_edge_session {
-  std::shared_ptr<const device::Session> session;
-  std::string notes;
-};
-
-struct lstm_edge_stream {
-  std::unique_ptr<device::Stream> stream;
-  std::string saved;
-};
-
+namespace lstm_edge::device {
 namespace {
 
 std::string& last_error() {
@@ -40,7 +30,9 @@ std::string& last_error() {
   return message;
 }
 
-lstm_edge_status refuse(lstm_edge_status status, const char* message) noexcept {
+}  // namespace
+
+lstm_edge_status refuse_call(lstm_edge_status status, const char* message) noexcept {
   try {
     last_error() = message;
   } catch (...) {
@@ -49,26 +41,13 @@ lstm_edge_status refuse(lstm_edge_status status, const char* message) noexcept {
   return status;
 }
 
-// Runs `work`; an exception becomes a status and a sentence.
-template <typename Work>
-lstm_edge_status guarded(const Work& work) noexcept {
-  try {
-    work();
-    return LSTM_EDGE_OK;
-  } catch (const device::Error& error) {
-    return refuse(error.status, error.message.c_str());
-  } catch (const std::bad_alloc&) {
-    return refuse(LSTM_EDGE_MEMORY, "not enough memory");
-  } catch (const std::exception& error) {
-    return refuse(LSTM_EDGE_MISUSE, error.what());
-  } catch (...) {
-    return refuse(LSTM_EDGE_MISUSE, "an unknown error");
-  }
-}
-
 void check_pointer(const void* pointer, const char* name) {
   if (pointer == nullptr) fail(LSTM_EDGE_MISUSE, std::string(name) + " is NULL");
 }
+
+}  // namespace lstm_edge::device
+
+namespace {
 
 // The bytes of a struct in the first version of the header: up to and with its last field then.
 constexpr size_t kFirstOptions = offsetof(lstm_edge_options, reserved) + sizeof(lstm_edge_options::reserved);
@@ -129,7 +108,7 @@ const auto& spec_at(const Specs& specs, size_t index, const char* role) {
 
 extern "C" {
 
-const char* lstm_edge_error(void) { return last_error().c_str(); }
+const char* lstm_edge_error(void) { return device::last_error().c_str(); }
 
 const char* lstm_edge_version(void) { return LSTM_EDGE_VERSION; }
 
@@ -260,7 +239,9 @@ lstm_edge_status lstm_edge_stream_open(lstm_edge_session* session, int64_t batch
   });
 }
 
-void lstm_edge_stream_close(lstm_edge_stream* stream) { delete stream; }
+void lstm_edge_stream_close(lstm_edge_stream* stream) {
+  if (stream != nullptr && !stream->lent) delete stream;
+}
 
 lstm_edge_status lstm_edge_stream_push(lstm_edge_stream* stream, const lstm_edge_array* inputs, size_t count,
                                        const lstm_edge_array** outputs) {

@@ -77,13 +77,7 @@ void KeepingCalls::run(KeepingPlan& plan, int64_t at) {
 void KeepingCalls::run_unbound(KeepingPlan& plan, int64_t at) {
   const std::vector<Array> state = blocks_.copy(blocks_.now());
   std::vector<Array> answers = run({state, plan.inputs, conditions_.live, plan.steps, false, at});
-  if (!shapes_agree(answers, plan.gives)) {
-    check_shapes(answers);
-    const std::optional<int64_t> counted = count_steps(answers);
-    fail(LSTM_EDGE_CARD, "model card: by card.streaming " + number(plan.steps) + " input steps give " +
-                             number(plan.gives) + " output steps, the graph gave " +
-                             (counted ? number(*counted) : "None"));
-  }
+  check_answers(answers, plan.steps, plan.gives, at);
   std::vector<Array> states;
   for (size_t i = contract_.outputs.size(); i < answers.size(); ++i) states.push_back(std::move(answers[i]));
   answers.resize(contract_.outputs.size());
@@ -153,12 +147,25 @@ std::vector<Array> KeepingCalls::run(const KeepingCall& call) const {
   } catch (const Error& error) {
     fail(error.status, at + "onnxruntime refused this input, the state is unchanged: " + error.message);
   }
-  for (size_t i = contract_.outputs.size(); i < answers.size(); ++i) {
-    if (!all_finite(view_of("", answers[i]))) {
-      fail(LSTM_EDGE_INPUT, at + "the new state is not finite: it was discarded, and the old state was kept");
-    }
-  }
+  check_finite_states(answers, call.at);
   return answers;
+}
+
+void KeepingCalls::check_answers(const std::vector<Array>& answers, int64_t steps, int64_t gives, int64_t at) const {
+  check_finite_states(answers, at);
+  if (shapes_agree(answers, gives)) return;
+  check_shapes(answers);
+  const std::optional<int64_t> counted = count_steps(answers);
+  fail(LSTM_EDGE_CARD, "model card: by card.streaming " + number(steps) + " input steps give " + number(gives) +
+                           " output steps, the graph gave " + (counted ? number(*counted) : "None"));
+}
+
+void KeepingCalls::check_finite_states(const std::vector<Array>& answers, int64_t at) const {
+  for (size_t i = contract_.outputs.size(); i < answers.size(); ++i) {
+    if (all_finite(view_of("", answers[i]))) continue;
+    fail(LSTM_EDGE_INPUT,
+         "step " + number(at) + ": the new state is not finite: it was discarded, and the old state was kept");
+  }
 }
 
 bool KeepingCalls::shapes_agree(const std::vector<Array>& answers, int64_t gives) const {

@@ -48,6 +48,9 @@ class KeepingCalls {
   void run(KeepingPlan& plan, int64_t at);
   // Runs the graph with other arrays: the outputs, then the states.
   std::vector<Array> run(const KeepingCall& call) const;
+  // Refuses answers of a call with so many input and output steps whose states are not finite, or whose shapes the card
+  // does not say.
+  void check_answers(const std::vector<Array>& answers, int64_t steps, int64_t gives, int64_t at) const;
   // Refuses shapes that the card does not say: a graph need not declare those of its outputs.
   void check_shapes(const std::vector<Array>& answers) const;
   // The output steps of a call, or none if no output has a time axis.
@@ -56,6 +59,7 @@ class KeepingCalls {
  private:
   void run_unbound(KeepingPlan& plan, int64_t at);
   void bind(KeepingPlan& plan);
+  void check_finite_states(const std::vector<Array>& answers, int64_t at) const;
   bool shapes_agree(const std::vector<Array>& answers, int64_t gives) const;
 
   const Session& session_;

@@ -13,6 +13,10 @@ namespace {
 
 constexpr size_t kMostSnapshotBytes = size_t{1} << 30;
 
+}  // namespace
+
+const char kEnded[] = "the stream has ended with flush(): call reset() to start a new sequence";
+
 void check_streamable(const Session& session) {
   if (!session.has_card) {
     fail(LSTM_EDGE_STREAMING,
@@ -36,23 +40,25 @@ void check_streamable(const Session& session) {
   }
 }
 
-}  // namespace
-
-const char kEnded[] = "the stream has ended with flush(): call reset() to start a new sequence";
+lstm_edge_array shown_output(const TensorSpec& spec, const Shape& shape) {
+  if (shape.size() > LSTM_EDGE_MOST_AXES) {
+    fail(LSTM_EDGE_INPUT, "output " + repr(spec.name) + " has " + std::to_string(shape.size()) +
+                              " axes, the C interface shows at most " + std::to_string(LSTM_EDGE_MOST_AXES));
+  }
+  lstm_edge_array shown{};
+  shown.name = spec.name.c_str();
+  shown.dtype = dtype_of(spec.dtype);
+  shown.rank = int32_t(shape.size());
+  std::copy(shape.begin(), shape.end(), shown.shape);
+  return shown;
+}
 
 const lstm_edge_array* Answer::show(std::vector<Array>& arrays, const std::vector<Shape>& shapes) {
   shown_.resize(arrays.size());
   for (size_t i = 0; i < arrays.size(); ++i) {
-    lstm_edge_array& shown = shown_[i];
-    if (shapes[i].size() > LSTM_EDGE_MOST_AXES) {
-      fail(LSTM_EDGE_INPUT, "output " + repr(outputs_[i].name) + " has " + std::to_string(shapes[i].size()) +
-                                " axes, the C interface shows at most " + std::to_string(LSTM_EDGE_MOST_AXES));
-    }
-    shown.name = outputs_[i].name.c_str();
-    shown.dtype = arrays[i].dtype;
-    shown.rank = int32_t(shapes[i].size());
-    std::copy(shapes[i].begin(), shapes[i].end(), shown.shape);
-    shown.data = arrays[i].data<void>();
+    shown_[i] = shown_output(outputs_[i], shapes[i]);
+    shown_[i].dtype = arrays[i].dtype;
+    shown_[i].data = arrays[i].data<void>();
   }
   return shown_.data();
 }
@@ -62,14 +68,14 @@ Stream::Stream(std::shared_ptr<const Session> session, int64_t batch_size)
 
 std::string Stream::save() const { return write_npz(snapshot()); }
 
-void Stream::restore(std::string_view bytes) {
-  Arrays arrays;
+void Stream::restore(std::string_view bytes) { restore_arrays(read_snapshot(bytes)); }
+
+Arrays read_snapshot(std::string_view bytes) {
   try {
-    arrays = read_npz(bytes, kMostSnapshotBytes);
+    return read_npz(bytes, kMostSnapshotBytes);
   } catch (const Error& error) {
     fail(LSTM_EDGE_INPUT, "not a snapshot of a stream: " + error.message);
   }
-  restore_arrays(std::move(arrays));
 }
 
 std::unique_ptr<Stream> open_stream(std::shared_ptr<const Session> session, int64_t batch_size) {

@@ -12,6 +12,9 @@
 
 namespace lstm_edge::device {
 
+// An output of a shape as a caller sees it, without its memory; throws Error (LSTM_EDGE_INPUT) if it has too many axes.
+lstm_edge_array shown_output(const TensorSpec& spec, const Shape& shape);
+
 // The arrays of an answer in the order of the model's outputs, and what shows them to a caller.
 class Answer {
  public:
@@ -53,6 +56,11 @@ class Stream {
 };
 
 extern const char kEnded[];
+
+// Throws Error (LSTM_EDGE_STREAMING) with the reason if a model cannot be streamed.
+void check_streamable(const Session& session);
+// The arrays of a snapshot's bytes; throws Error (LSTM_EDGE_INPUT) if it is no archive.
+Arrays read_snapshot(std::string_view bytes);
 
 // Throws Error (LSTM_EDGE_STREAMING) for a model that cannot be streamed, (LSTM_EDGE_INPUT) for a wrong batch size.
 std::unique_ptr<Stream> open_stream(std::shared_ptr<const Session> session, int64_t batch_size);
