@@ -138,6 +138,12 @@ test-deploy: $(VENV)/ready $(LIBRARY)  ## deploy to real OpenSSH servers, kill d
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server; }
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fleet
 
+.PHONY: test-bundle
+test-bundle: $(VENV)/ready $(LIBRARY)  ## take RAUC bundles and Mender artifacts apart and install them (half a minute); as root, install Debian's tools
+	command -v rauc mksquashfs mender-artifact mender busybox > /dev/null || test "$$(id -u)" != 0 || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends rauc squashfs-tools mender-artifact mender-client busybox-static; }
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fleet/test_bundle.py tests/fleet/test_bundle_tools.py
+
 test-report: $(VENV)/ready  ## test the HTML report in a real browser (a minute); as root, install Debian's Chromium
 	$(CHROMIUM)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/report tests/toolkit/test_report*.py

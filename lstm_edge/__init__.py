@@ -2,8 +2,8 @@
 
 Each command of ``lstm-edge`` is a function of the same name with the same options, and returns a report (``data check``
 is ``check_data``): ``export``, ``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``,
-``train``, ``select``, ``keygen``, ``sign``, ``deploy``, ``status``, ``rollback`` and ``prune``. Names are loaded on
-first use: importing this package imports neither torch nor onnxruntime.
+``train``, ``select``, ``keygen``, ``sign``, ``bundle``, ``deploy``, ``status``, ``rollback`` and ``prune``. Names are
+loaded on first use: importing this package imports neither torch nor onnxruntime.
 """
 
 import importlib
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstm_edge.commands.adopt import adopt
+    from lstm_edge.commands.bundle import bundle
     from lstm_edge.commands.data import check_data
     from lstm_edge.commands.device import bench, check, inspect
     from lstm_edge.commands.export import export
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         IntegrityError,
         LstmEdgeError,
         MissingExtraError,
+        MissingToolError,
         OutputError,
         ParityError,
         ProviderError,
@@ -76,6 +78,7 @@ __all__ = [
     "LanguageModel",
     "LstmEdgeError",
     "MissingExtraError",
+    "MissingToolError",
     "OutputError",
     "ParityError",
     "ProviderError",
@@ -93,6 +96,7 @@ __all__ = [
     "__version__",
     "adopt",
     "bench",
+    "bundle",
     "check",
     "check_data",
     "deploy",
@@ -118,7 +122,7 @@ __all__ = [
 ]
 
 # No module of this package may have the name of a function: importing the module would replace the function.
-_COMMANDS = ("adopt", "export", "quantize", "run", "select", "train", "validate")
+_COMMANDS = ("adopt", "bundle", "export", "quantize", "run", "select", "train", "validate")
 _HOME = {
     "BlockSparsity": "lstm_edge.sparsity",
     "LSTM": "lstm_edge.layers",

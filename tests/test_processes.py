@@ -16,6 +16,7 @@ STARTS = {
     "exporters/lstm_edge_exporters/verify/guarded.py": "python_command",
     "runtime/lstm_edge_runtime/kernels/build.py": "the compiler that CXX names",
     "runtime/c/build.py": "CMake",
+    "lstm_edge/fleet/packing.py": "rauc and mender-artifact",
     "benchmarks/arm_model.py": "ziglang, isolated; llvm-mca, git and tar",
     "benchmarks/assembly_loops.py": "llvm-mca",
     "benchmarks/kernels.py": "a compiler, and the program it made",

@@ -18,6 +18,7 @@ WRITERS = {
     "lstm_edge/precision_search/journal.py": "a line a measurement, each with a checksum",
     "lstm_edge/precision_search/measure.py": "into a temporary folder",
     "lstm_edge/precision_search/worker.py": "into a temporary file without a name",
+    "lstm_edge/fleet/packing.py": "into a temporary folder, and a tar archive in memory",
     "lstm_edge/training/selection/candidates.py": "into a temporary folder",
 }
 CALLS = {"write_text", "write_bytes", "mkstemp", "mktemp", "NamedTemporaryFile", "rename", "replace", "touch"}

@@ -25,6 +25,7 @@ COMMANDS = (
     "bench",
     "keygen",
     "sign",
+    "bundle",
     "deploy",
     "status",
     "rollback",

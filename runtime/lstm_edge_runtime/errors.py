@@ -18,6 +18,7 @@ __all__ = [
     "LstmEdgeError",
     "MissingExtraError",
     "MissingLibraryError",
+    "MissingToolError",
     "OutputError",
     "ParityError",
     "ProviderError",
@@ -110,6 +111,10 @@ class MissingExtraError(LstmEdgeError, ImportError):
 
 class MissingLibraryError(LstmEdgeError):
     """A compiled library is not part of this installation; the message says how to get it."""
+
+
+class MissingToolError(LstmEdgeError):
+    """A program of another project is not installed; the message names Debian's package."""
 
 
 class DataError(LstmEdgeError):

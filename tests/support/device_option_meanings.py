@@ -5,7 +5,7 @@ from support.training_option_meanings import Row
 __all__ = ["DEVICE_MEANINGS", "FLEET"]
 
 FLEET = ("deploy", "status", "rollback", "prune")
-SWITCHING = ("deploy", "rollback")
+SWITCHING = ("deploy", "rollback", "bundle")
 
 DEVICE_MEANINGS = {
     "--canary": Row("integer", "Devices that go first.", ("deploy",)),
@@ -20,7 +20,7 @@ DEVICE_MEANINGS = {
     "--max-failures": Row("integer", "Devices that may fail before no further one is begun.", ("deploy",)),
     "--max-p99-us": Row("number", "Limit on the 99th percentile of a step on a device.", ("deploy",)),
     "--parallel": Row("integer", "Devices side by side.", ("deploy",)),
-    "--path": Row("text", "Folder on devices that has the models.", FLEET),
+    "--path": Row("text", "Folder on devices that has the models.", (*FLEET, "bundle")),
     "--reload": Row("text", "Command line that makes a device's service load the model.", SWITCHING),
     "--step-seconds": Row("integer", "Limit on the seconds of a step on a device.", SWITCHING),
     "--to": Row("texts", "A device.", FLEET),

@@ -30,6 +30,7 @@ WITH_A_FILE = {
     "check": ("BAD.onnx",),
     "run": ("BAD.onnx", "BAD.npy", "-o", "out.npy"),
     "bench": ("BAD.onnx",),
+    "bundle": ("BAD.onnx", "--format", "tar", "--path", "/srv/kws"),
     "deploy": ("BAD.onnx", "--to", "board", "--path", "/srv/kws"),
     "status": ("--hosts", "BAD.toml"),
     "rollback": ("--hosts", "BAD.toml"),

@@ -23,13 +23,7 @@ end_trial() {
   worker=
 }
 
-[ -L "$root/current" ] || [ ! -e "$root/current" ] || fail "$root/current exists and is not a symbolic link: move it away"
-[ ! -d "$root/current" ] || fail "$root/current names a folder: remove the link"
-lock
-if [ -L "$root/trial" ]; then
-  return_to_old || exit 1
-  say recovered
-fi
+hold
 say current "$(target_of "$root/current")"
 say previous "$(target_of "$root/previous")"
 say ready

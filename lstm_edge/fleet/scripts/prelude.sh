@@ -133,3 +133,14 @@ return_to_old() {
   }
   [ -z "$reload" ] || limited "$step_seconds" "$reload" 2>&1 || say reload-failed "$status"
 }
+
+# Take the lock, and put back an unfinished trial. The caller sets reload and step_seconds.
+hold() {
+  [ -L "$root/current" ] || [ ! -e "$root/current" ] || fail "$root/current exists and is not a symbolic link: move it away"
+  [ ! -d "$root/current" ] || fail "$root/current names a folder: remove the link"
+  lock
+  if [ -L "$root/trial" ]; then
+    return_to_old || exit 1
+    say recovered
+  fi
+}
