@@ -8,6 +8,7 @@ PREFIX gets ``include``, ``lib`` (with the CMake package and the pkg-config file
 import argparse
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -84,6 +85,7 @@ def build(
     ninja = (
         ["-G", "Ninja"] if shutil.which("ninja") or shutil.which("ninja", path=sysconfig.get_path("scripts")) else []
     )
+    _forget_other_compiler(folder, values.get("CMAKE_CXX_COMPILER"))
     definitions = [f"-D{name}={value}" for name, value in values.items()]
     _run([cmake, "-S", str(FOLDER), "-B", str(folder), *ninja, *definitions])
     _run([cmake, "--build", str(folder), "--parallel", str(jobs)])
@@ -129,6 +131,18 @@ def _compilers(compiler: Sequence[str] | None, target: str | None, folder: Path)
             script.chmod(0o755)
     values = {name: str((folder / f"zig-{arguments[0]}").resolve()) for name, arguments in scripts.items()}
     return values | {"CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": machine}
+
+
+def _forget_other_compiler(folder: Path, compiler: str | None) -> None:
+    """Remove CMake's cache where another compiler is in it: CMake would drop the variables that came with it."""
+    cache = folder / "CMakeCache.txt"
+    asked = None if compiler is None else shutil.which(compiler)
+    if asked is None or not cache.exists():
+        return
+    found = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.*)$", cache.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None or found[1] != asked:
+        cache.unlink()
+        shutil.rmtree(folder / "CMakeFiles", ignore_errors=True)
 
 
 def _run(command: Sequence[str]) -> None:

@@ -162,3 +162,14 @@ def test_without_cmake_the_wheel_is_built_with_a_warning(module, tmp_path, monke
     assert said == [f"lstm-edge is installed without its C library: {reason}"]
     with pytest.raises(RuntimeError, match=f"LSTM_EDGE_C_LIBRARY=1, and the C library does not compile: {reason}"):
         hook._add_c_library({}, "1")
+
+
+def test_a_build_folder_of_another_compiler_starts_anew(tmp_path):
+    """CMake drops what it was told with its cache when the compiler changes, so the cache goes first."""
+    build = load_script("build", ROOT / "runtime" / "c")
+    cache, compiler = tmp_path / "CMakeCache.txt", sys.executable
+    cases = (("/nowhere/c++", compiler, False), (compiler, compiler, True), ("/nowhere/c++", None, True))
+    for known, asked, kept in cases:
+        cache.write_text(f"CMAKE_CXX_COMPILER:FILEPATH={known}\n")
+        build._forget_other_compiler(tmp_path, asked)
+        assert cache.exists() == kept

@@ -1,4 +1,4 @@
-"""The build scripts in .ci, which belong to no package."""
+"""The build scripts, which belong to no package."""
 
 import importlib.util
 import sys
@@ -10,15 +10,15 @@ __all__ = ["load_script"]
 FOLDER = Path(__file__).resolve().parents[2] / ".ci"
 
 
-def load_script(name: str) -> ModuleType:
-    """Import ``.ci/NAME.py``, with the scripts beside it."""
-    spec = importlib.util.spec_from_file_location(f"lstm_edge_{name}", FOLDER / f"{name}.py")
+def load_script(name: str, folder: Path = FOLDER) -> ModuleType:
+    """Import ``NAME.py`` of a folder, .ci by default, with the scripts beside it."""
+    spec = importlib.util.spec_from_file_location(f"lstm_edge_{name}", folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(FOLDER))
+    sys.path.insert(0, str(folder))
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(FOLDER))
+        sys.path.remove(str(folder))
     return module
