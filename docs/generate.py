@@ -249,7 +249,7 @@ def c_text() -> str:
     """Return docs/c.md with the times of a push (about five minutes)."""
     # It exits 1 if a limit is missed; the table shows that.
     table = _output_of("benchmarks/c_library.py", may_fail=True).strip()
-    entries = "peer_c:int8,peer_litert:int8"
+    entries = "peer_c:int8,peer_litert:int8 step"
     table += "\n\nBeside LiteRT's bare call\n\n"
     table += _output_of("benchmarks/peers/run.py", "--peers", "litert", "--entries", entries, "--ratios").strip()
     return fill(C_LIBRARY.read_text(), "push", "bench-c", f"Measured on: {_machine()}.\n\n{table}")

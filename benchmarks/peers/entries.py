@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ENTRIES", "OURS", "PUBLISHED", "Entry", "key"]
+__all__ = ["ENTRIES", "OURS", "PUBLISHED", "STEPS_ALONE", "Entry", "key"]
 
 OURS = "lstm-edge"
 
@@ -77,6 +77,9 @@ ENTRIES: tuple[Entry, ...] = (
         "int8": ("int8, `quantize_dynamic`", 8),
     }),
 )  # fmt: skip
+
+# For a run that compares single steps alone: the converter takes minutes for a sequence.
+STEPS_ALONE = _entries("LiteRT", "peer_litert", "litert", {"int8 step": ("int8", 8)})
 
 # Forms that say something new about a recurrent layer only; published models do without.
 RECURRENT = {

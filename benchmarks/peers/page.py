@@ -84,7 +84,7 @@ def ratio_table(cases: Mapping[str, Sequence[Result]]) -> str:
 def _ratio(results: Sequence[Result], ours: str, theirs: str, call: str) -> float | None:
     by_key = {key(result.entry): result for result in results}
     a = by_key.get(ours if ":" in ours else f"peer_ours:{ours}")
-    b = by_key.get(f"{LITERT}:{theirs}")
+    b = by_key.get(f"{LITERT}:{theirs}") or by_key.get(f"{LITERT}:{theirs} step")
     if a is None or b is None:
         return None
     return ratio(a.sequence if call == "sequence" else a.step, getattr(b, call))

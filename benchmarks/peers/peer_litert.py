@@ -10,8 +10,9 @@ RECIPES = {"int8": "dynamic_wi8_afp32", "int4": "dynamic_wi4_afp32"}
 
 
 def convert(case: Case, form: str, folder: Path) -> int:
-    """Convert one frame, and all frames (the converter unrolls them; the weights are shared)."""
-    for name, steps in (("step", 1), *([("sequence", len(case.arrays["x"]))] if case.cell else [])):
+    """Convert one frame, and all frames (the converter unrolls them; the weights are shared), or the step alone."""
+    sequence = case.cell and not form.endswith(" step")
+    for name, steps in (("step", 1), *([("sequence", len(case.arrays["x"]))] if sequence else [])):
         path = folder / f"{name}.tflite"
         float32 = folder.parent / "float32" / path.name
         if not float32.exists():
@@ -24,7 +25,7 @@ def convert(case: Case, form: str, folder: Path) -> int:
             from ai_edge_quantizer import quantizer, recipe
 
             tool = quantizer.Quantizer(str(float32))
-            tool.load_quantization_recipe(getattr(recipe, RECIPES[form])())
+            tool.load_quantization_recipe(getattr(recipe, RECIPES[form.removesuffix(" step")])())
             tool.quantize().export_model(str(path), overwrite=True)
     return (folder / "step.tflite").stat().st_size
 
@@ -80,7 +81,7 @@ def open_sequence(case: Case, form: str, folder: Path) -> Sequence | None:
 
     XNNPACK packs the weights of each of the unrolled operators: a large model then reads a hundred copies of them.
     """
-    if not case.cell:
+    if not case.cell or form.endswith(" step"):
         return None
     opened, single = LiteRtStep(case, folder / "sequence.tflite"), open_step(case, form, folder)
     x = case.arrays["x"].reshape(-1, 1, case.inputs)

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from cases import CELLS, SIZES, STEPS, case_name, make_case, references  # noqa: E402
-from entries import ENTRIES, PUBLISHED, key  # noqa: E402
+from entries import ENTRIES, PUBLISHED, STEPS_ALONE, key  # noqa: E402
 from environments import ROOT, environment, peer_names  # noqa: E402
 from page import ratio_table, table  # noqa: E402
 from published import published, reference  # noqa: E402
@@ -74,7 +74,7 @@ def main() -> None:
     names = [name for name in chosen.peers.split(",") if name]
     entries = [entry for entry in ENTRIES if entry.environment in ("", *names)]
     if chosen.entries:
-        entries = [entry for entry in entries if key(entry) in chosen.entries.split(",")]
+        entries = [entry for entry in (*ENTRIES, *STEPS_ALONE) if key(entry) in chosen.entries.split(",")]
     few = [entry for entry in PUBLISHED if entry in entries]
     cache = chosen.cache.resolve()
     peers = Peers(pythons=interpreters(names, cache), models=cache / "models")
