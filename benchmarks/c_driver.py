@@ -119,7 +119,7 @@ def first_answer_us(library: Path, model: Path, inputs: int, operators: Sequence
         operators: None times the C library; names of operators time onnxruntime alone with these kernels, and no
             names without kernels.
     """
-    command = [sys.executable, __file__, str(library), str(model), str(inputs), json.dumps(operators)]
+    command = [sys.executable, "-I", __file__, str(library), str(model), str(inputs), json.dumps(operators)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

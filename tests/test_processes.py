@@ -17,6 +17,8 @@ STARTS = {
     "runtime/lstm_edge_runtime/kernels/build.py": "the compiler that CXX names",
     "runtime/c/build.py": "CMake",
     "lstm_edge/fleet/packing.py": "rauc and mender-artifact",
+    "benchmarks/c_driver.py": "runtime/c/build.py and a compiler; itself, isolated",
+    "benchmarks/c_library.py": "python_command; lstm-edge-device",
     "benchmarks/arm_model.py": "ziglang, isolated; llvm-mca, git and tar",
     "benchmarks/assembly_loops.py": "llvm-mca",
     "benchmarks/kernels.py": "a compiler, and the program it made",
@@ -38,6 +40,7 @@ STARTS = {
 INTERPRETER = {
     "runtime/lstm_edge_runtime/fresh_python.py",
     "benchmarks/arm_model.py",
+    "benchmarks/c_driver.py",
     "benchmarks/peers/environments.py",
     "benchmarks/peers/run.py",
     "benchmarks/silero.py",
