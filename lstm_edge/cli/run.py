@@ -66,6 +66,10 @@ def run(
     stream: Annotated[
         bool, typer.Option("--stream", help="Read and write JSON lines on standard input and output.")
     ] = False,
+    calls: Annotated[
+        bool,
+        typer.Option("--calls", help="Answer calls with .npz files on standard input (docs/deploy.md); for validate."),
+    ] = False,
     batch_size: BatchSize = 1,
     on_bad_line: Annotated[
         BadLine,
@@ -188,6 +192,8 @@ def run(
                 inputs,
                 **options,
                 stream=lines,
+                calls=typer.get_binary_stream("stdin") if calls else None,
+                on_answer=_write_answer,
                 # typer.echo flushes: a consumer sees each answer at once.
                 on_line=typer.echo,
                 on_text=None if as_json else lambda piece: typer.echo(_shown(piece), nl=False),
@@ -205,6 +211,13 @@ def run(
         typer.echo("")
     elif report.lines is None and (report.path is None or as_json):
         print_json(report.to_json())
+
+
+def _write_answer(answer: bytes) -> None:
+    """Write an answer to a call, and flush it: the caller waits for it."""
+    output = typer.get_binary_stream("stdout")
+    output.write(answer)
+    output.flush()
 
 
 def _without_drawing(message: str) -> None:

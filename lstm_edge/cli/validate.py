@@ -8,6 +8,7 @@ import typer
 
 from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._bar import progress_bar
+from lstm_edge.cli._fleet import DeviceCommand, Identity, KnownHosts, StepSeconds
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import (
     AsJson,
@@ -44,6 +45,8 @@ Examples:
 
 `lstm-edge validate int8.onnx --against f32.onnx --data my.npz --metric mine.metrics:cost:less --max-drop 1%`
 
+`lstm-edge validate int8.onnx --against f32.onnx --data my.npz --max-drop 1% --on pi@board1`
+
 `lstm-edge validate lm.int8.onnx --against lm.onnx --data king-james --metric perplexity --max-drop 0.3%`
 """
 
@@ -78,6 +81,20 @@ def validate(
     confidence: Confidence = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0,
     threads: Threads = 1,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[USER@]HOST[:PORT]",
+            help="Device that runs both files; its answers are judged here (docs/deploy.md). By default this machine.",
+        ),
+    ] = None,
+    known_hosts: KnownHosts = None,
+    identity: Identity = None,
+    device_command: DeviceCommand = None,
+    kernels: Annotated[
+        str | None, typer.Option(help="With --on: fused kernels there: auto, required or off. [default: auto]")
+    ] = None,
+    step_seconds: StepSeconds = 120,
     as_json: AsJson = False,
 ) -> None:
     """Compare a candidate with a reference on the task's metric; exit code 1 if the loss is over the budget."""

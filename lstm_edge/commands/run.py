@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from lstm_edge.commands.calls import answer_calls
 from lstm_edge.commands.class_names import check_has_labels, name_classes, with_class_names
 from lstm_edge.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.arrays import Array
@@ -77,7 +78,7 @@ class RunReport:
         labels: for arrays of a model with labels: the names of the classes with the largest scores, as nested lists
             without the last axis of the output; by output name where several outputs have a column for each label.
         state: for arrays and a stream: the final state; None for a text.
-        lines: for a stream: number of answered lines.
+        lines: for a stream: number of answered lines; for calls: their number.
         prompt, text, ids, seed: for a prompt: the given text, the generated text, its token ids, the seed.
         score: for a scored text: its figures.
     """
@@ -113,6 +114,7 @@ def run(
     *,
     output: AnyPath | None = None,
     stream: Iterable[bytes] | None = None,
+    calls: BinaryIO | None = None,
     batch_size: int = 1,
     on_bad_line: OnBadLine = "stop",
     show_labels: bool = False,
@@ -138,13 +140,14 @@ def run(
     minimum_version: str | None = None,
     require_clock: bool = False,
     on_line: Say | None = None,
+    on_answer: Callable[[bytes], None] | None = None,
     on_text: Say | None = None,
     on_score: Callable[[TokenScore, Vocabulary], None] | None = None,
     progress: Say | None = None,
 ) -> RunReport:
     """Run a model on arrays, on a stream of JSON lines, or on text; implements ``lstm-edge run``.
 
-    Give one of ``inputs``, ``stream``, ``prompt`` and ``score``.
+    Give one of ``inputs``, ``stream``, ``calls``, ``prompt`` and ``score``.
 
     Args:
         model: the ``.onnx`` file.
@@ -153,6 +156,7 @@ def run(
         output: an ``.npy`` or ``.npz`` file to write the outputs to.
         stream: lines of JSON, each a frame, a chunk, an object of inputs by name, ``{"reset": true}`` or
             ``{"flush": true}``.
+        calls: calls with named arrays, in the format of ``lstm_edge.commands.calls``.
         batch_size: rows of a batch in the stream.
         on_bad_line: what a line of the stream that cannot be run does: ``"stop"`` ends the stream, ``"skip"`` gives an
             object with the line's number and the error, ``"hold"`` also pushes the last good line again in its place.
@@ -182,6 +186,7 @@ def run(
         minimum_version: the smallest version that is accepted, such as ``"1.4.2"``; None: any.
         require_clock: refuse a signature that expires if the device's clock is evidently not set.
         on_line: called with each answer of the stream, a line of JSON.
+        on_answer: called with the bytes of each answer to ``calls``.
         on_text: called with each piece of generated text.
         on_score: called with each token's score and the vocabulary.
         progress: called with one line for each step of the work.
@@ -190,7 +195,7 @@ def run(
         The results.
 
     Raises:
-        InputError: not exactly one of the four modes is given, an option belongs to another mode, or an input does not
+        InputError: not exactly one of the five modes is given, an option belongs to another mode, or an input does not
             fit.
         DataError: the text cannot be read.
         StreamingError: the model cannot be streamed.
@@ -198,7 +203,7 @@ def run(
         SignatureError: no trusted key signed the file, or a rule refuses it.
         OutputError: a file cannot be written.
     """
-    modes = {"INPUT": inputs, "--stream": stream, "--prompt": prompt, "--score": score}
+    modes = {"INPUT": inputs, "--stream": stream, "--calls": calls, "--prompt": prompt, "--score": score}
     drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
     arrays = {"-o": output, "--row-lengths": row_lengths, "--load-state": load_state, "--save-state": save_state}
@@ -229,6 +234,8 @@ def run(
         return _continue(session, prompt, how, on_text=on_text, say=progress)
     if score is not None:
         return _score(session, score, on_score=on_score, say=progress)
+    if calls is not None:
+        return RunReport(lines=answer_calls(session, calls, on_answer or _unheard))
     _check_targets(session, output, save_state, streamed=stream is not None)
     if stream is not None:
         last, lines = run_stream(
@@ -252,8 +259,13 @@ def run(
     return report
 
 
+def _unheard(answer: bytes) -> None:
+    """Ignore an answer."""
+    del answer
+
+
 def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Require exactly one of the four modes, and refuse options of the other modes."""
+    """Require exactly one of the five modes, and refuse options of the other modes."""
     chosen = [name for name, value in modes.items() if value is not None]
     if len(chosen) > 1:
         raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
@@ -266,6 +278,8 @@ def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays:
     if drawing and mode != "--prompt":
         raise InputError(f"--{next(iter(drawing)).replace('_', '-')} requires --prompt")
     misplaced = [name for name, value in arrays.items() if value is not None]
+    if mode == "--calls" and misplaced:
+        raise InputError(f"--calls reads standard input and writes standard output: leave out {misplaced[0]}")
     if mode in ("--prompt", "--score") and misplaced:
         raise InputError(f"{misplaced[0]} requires an array input, but {mode} takes text: leave it out")
     if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):

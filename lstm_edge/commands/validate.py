@@ -1,6 +1,9 @@
 """``lstm-edge validate``: compare a candidate with a reference on the task's metric."""
 
-from collections.abc import Callable
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lstm_edge.commands.old_names import accept_old_names
@@ -8,7 +11,10 @@ from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.data.text import TextData
 from lstm_edge.validation.judge import AnyData, Judge, load_data
 from lstm_edge.validation.predictions import Source
-from lstm_edge.validation.report import ValidationReport
+from lstm_edge.validation.report import AnswersOf, ValidationReport
+from lstm_edge_runtime.artifact import read_model_bytes
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.metrics import Metric
 
 __all__ = ["validate"]
@@ -29,6 +35,12 @@ def validate(
     confidence: float | None = None,
     seed: int = 0,
     threads: int = 1,
+    on: str | Sequence[str] | None = None,
+    known_hosts: str | os.PathLike[str] | None = None,
+    identity: str | os.PathLike[str] | None = None,
+    device_command: str | None = None,
+    kernels: KernelChoice | None = None,
+    step_seconds: int = 120,
     on_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ValidationReport:
@@ -53,6 +65,12 @@ def validate(
         confidence: None: the estimated drop decides; a share such as 0.95: the upper bound of a paired bootstrap.
         seed: random seed of the bootstrap.
         threads: onnxruntime's threads.
+        on: a device that runs both files, such as ``"pi@board1"``; its answers are judged here. None: this machine.
+        known_hosts: file of trusted host keys; None for ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts.
+        identity: a private key's file; None for those of ~/.ssh/config, the agent and the default files.
+        device_command: command line of lstm-edge or lstm-edge-device on the device; None finds it.
+        kernels: fused kernels on the device: ``"auto"``, ``"required"`` or ``"off"``; None: ``"auto"``.
+        step_seconds: longest time that the device may take for an answer.
         on_progress: called with (sequences or tokens run, sequences or tokens to run), over both models.
         progress: called with one line for each step of the work.
 
@@ -60,11 +78,79 @@ def validate(
         InputError: an argument is not allowed, the data does not fit the metric or a model, or an output is NaN.
         DataError: the data cannot be loaded.
         ArtifactError, IntegrityError: a model cannot be opened.
+        DeviceError: the device cannot be reached, refuses a file, or gives no answer.
+        MissingExtraError: ``on`` is given, and asyncssh is not installed.
     """
+    host = _host(on, known_hosts, identity, device_command, kernels)
+    for name, source in (("the candidate", candidate), ("--against", against)) if host is not None else ():
+        _check_is_model(name, source)
     if isinstance(data, str):
         data = load_data(data, metric, table=table_options(columns, step_every, missing, targets), say=progress)
     if progress is not None:
         unit = "characters" if isinstance(data, TextData) else "sequences"
         progress(f"validating on {data.name}: {len(data):,} {unit}, seed {seed}")
-    judge = Judge(against, data, metric=metric, seed=seed, threads=threads)
-    return judge.judge(candidate, max_drop=max_drop, confidence=confidence, on_progress=on_progress)
+    judged = {"max_drop": max_drop, "confidence": confidence, "on_progress": on_progress}
+    if host is None:
+        return Judge(against, data, metric=metric, seed=seed, threads=threads).judge(candidate, **judged)  # type: ignore[arg-type]
+    from lstm_edge.fleet.connection import read_access
+    from lstm_edge.fleet.protocol import Limits
+    from lstm_edge.fleet.remote import RemoteModels, with_device
+
+    def work(models: RemoteModels) -> ValidationReport:
+        judge = Judge(against, data, metric=metric, seed=seed, open_model=models.open)
+        report = judge.judge(candidate, **judged)  # type: ignore[arg-type]
+        old, new = (models.facts[_digest(source)] for source in (against, candidate))
+        device = AnswersOf(
+            host=host.label,
+            program=models.program,
+            lstm_edge=new.get("lstm_edge"),
+            onnxruntime=new.get("onnxruntime"),
+            machine=new.get("machine"),
+            reference_kernels=old.get("kernels"),
+            candidate_kernels=new.get("kernels"),
+        )
+        return dataclasses.replace(report, device=device)
+
+    options = f" --threads {threads} --kernels {kernels or 'auto'}"
+    access = read_access(known_hosts, identity)
+    return with_device(host, access, Limits(step_seconds=step_seconds), options, work)
+
+
+def _host(
+    on: str | Sequence[str] | None, known_hosts: Any, identity: Any, device_command: str | None, kernels: str | None
+) -> Any:
+    """Return the device, or None; refuse options that require one."""
+    hosts = [on] if isinstance(on, str) else list(on or ())
+    if not hosts:
+        given = {
+            "--known-hosts": known_hosts,
+            "--identity": identity,
+            "--device-command": device_command,
+            "--kernels": kernels,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"{name} requires --on HOST")
+        return None
+    if len(hosts) > 1:
+        raise InputError(
+            f"--on is given {len(hosts)} times ({', '.join(hosts)}): validate on one device at a time, because each "
+            "has answers, and so a report, of its own"
+        )
+    if kernels not in (None, "auto", "required", "off"):
+        raise InputError(f"--kernels is {kernels!r}, expected auto, required or off")
+    from lstm_edge.fleet.hosts import parse_host
+
+    return dataclasses.replace(parse_host(hosts[0]), device_command=device_command or "")
+
+
+def _check_is_model(name: str, source: Source) -> None:
+    """Refuse what no device could run: a checkpoint, a module."""
+    if isinstance(source, str | os.PathLike) and not os.fspath(source).endswith(".onnx"):
+        raise InputError(
+            f"{name} is {os.fspath(source)}, but a device runs .onnx files only: export it first, with lstm-edge export"
+        )
+
+
+def _digest(source: Source) -> str:
+    return hashlib.sha256(source if isinstance(source, bytes) else read_model_bytes(source)).hexdigest()

@@ -15,7 +15,7 @@ from lstm_edge.fleet.hosts import Host
 from lstm_edge.fleet.scripts import script
 from lstm_edge_runtime.errors import DeployError, InputError, first_line
 
-__all__ = ["Access", "Answer", "Connection", "Job", "Said", "connect", "last_line", "read_access"]
+__all__ = ["Access", "Answer", "Connection", "Job", "Pipe", "Said", "connect", "last_line", "read_access"]
 
 # Bytes of a command's output that are kept: what ends it explains a failure, and a report of `bench` has 2 KiB.
 _KEPT = 1 << 20
@@ -194,19 +194,94 @@ class Connection:
         Raises:
             DeployError: the connection was lost, or the device starts no command.
         """
+        token = f"lstm-edge-{secrets.token_hex(8)}"
+        return Job(await self._create(name, token, root, arguments, seconds), token)
+
+    async def open(self, name: str, root: str, *arguments: object, seconds: float) -> "Pipe":
+        """Start a script whose input and output are the caller's.
+
+        Raises:
+            DeployError: the connection was lost, or the device starts no command.
+        """
+        return Pipe(await self._create(name, "none", root, arguments, seconds))
+
+    async def _create(self, name: str, token: str, root: str, arguments: Sequence[object], seconds: float) -> Any:
         import asyncssh
 
-        token = f"lstm-edge-{secrets.token_hex(8)}"
         try:
             async with asyncio.timeout(seconds):
-                process = await self._connection.create_process(
+                return await self._connection.create_process(
                     _command(script(name), token, root, arguments), encoding=None
                 )
         except TimeoutError as error:
             raise DeployError(f"the device started no command within {seconds:g} s") from error
         except (OSError, asyncssh.Error) as error:
             raise DeployError(f"the connection was lost: {first_line(error)}") from error
-        return Job(process, token)
+
+
+class Pipe:
+    """A program on a device with its standard input and output."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self._buffer = bytearray()
+        self._err = bytearray()
+        self._reader = asyncio.create_task(self._read_err())
+
+    async def _read_err(self) -> None:
+        with suppress(Exception):  # a connection that breaks is the end of the output
+            while piece := await self._process.stderr.read(_CHUNK):
+                self._err += piece
+                del self._err[:-_KEPT]
+
+    async def write(self, data: bytes) -> None:
+        """Write to the program.
+
+        Raises:
+            BrokenPipeError, ConnectionError: the program or the connection has ended.
+        """
+        for start in range(0, len(data), _CHUNK):
+            self._process.stdin.write(data[start : start + _CHUNK])
+            await self._process.stdin.drain()
+
+    async def read_line(self) -> bytes:
+        """Return the next line without its end; at the end of the output nothing."""
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if not await self._fill():
+                return b""
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    async def read_bytes(self, size: int) -> bytes:
+        """Return so many bytes; fewer at the end of the output."""
+        while len(self._buffer) < size and await self._fill():
+            pass
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    async def _fill(self) -> bool:
+        piece = b""
+        with suppress(Exception):  # a connection that breaks is the end of the output
+            piece = await self._process.stdout.read(_CHUNK)
+        self._buffer += piece
+        return bool(piece)
+
+    async def why(self, seconds: float) -> tuple[int | None, str]:
+        """Wait for the end of the program; return its status, None for a lost connection, and its last error."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._process.wait_closed()
+                await self._reader
+        return self._process.returncode, last_line(self._err.decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Close the channel; the program sees the end of its input."""
+        self._process.close()
+        self._reader.cancel()
 
 
 class Job:

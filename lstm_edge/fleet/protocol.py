@@ -122,6 +122,14 @@ class Device:
             return self.host.device_command
         return shlex.quote((await self._words("locate"))["found"])
 
+    async def help_of_run(self, command: str) -> str:
+        """Return what ``run --help`` of the device's program prints."""
+        return (await self._step("program", f"{command} run --help")).out
+
+    async def inspect(self, command: str, sha256: str, options: str) -> str:
+        """Return what ``inspect --json`` of the device's program prints."""
+        return (await self._step("inspection", f"{command} inspect --json{options} {self.file(sha256)}")).out
+
     async def _step(self, name: str, command: str) -> Answer:
         """Run a step of the device's program."""
         seconds = self.limits.step_seconds
@@ -135,7 +143,8 @@ class Device:
             raise DeployError(_with_reason(f"the {name} failed (exit code {answer.status})", reason))
         return answer
 
-    def _file(self, sha256: str, ending: str = "") -> str:
+    def file(self, sha256: str, ending: str = "") -> str:
+        """Return the path of a model on the device, quoted for its shell."""
         return shlex.quote(f"{self.host.path}/{link_of(sha256)}{ending}")
 
     async def check(self, command: str, sha256: str, *, new_signature: bool = False) -> None:
@@ -149,12 +158,12 @@ class Device:
         trust = ""
         if self.host.device_trusted_key:
             trust = f" --trusted-key {shlex.quote(self.host.device_trusted_key)}"
-            trust += f" --signature {self._file(sha256, '.sig.part')}" if new_signature else ""
-        await self._step("check", f"{command} check --kernels required{trust} {self._file(sha256)}")
+            trust += f" --signature {self.file(sha256, '.sig.part')}" if new_signature else ""
+        await self._step("check", f"{command} check --kernels required{trust} {self.file(sha256)}")
 
     async def bench(self, command: str, sha256: str) -> float:
         """Return p99 of a step in microseconds, or of a sequence for a model that cannot be streamed."""
-        answer = await self._step("bench", f"{command} bench --kernels required --json {self._file(sha256)}")
+        answer = await self._step("bench", f"{command} bench --kernels required --json {self.file(sha256)}")
         try:
             values = json.loads(answer.out)
             timing = values if "p99_us" in values else values["step"] or values["sequence"]

@@ -26,7 +26,7 @@ from lstm_edge.data.text import TextData, is_text, load_text
 from lstm_edge.validation.bootstrap import bootstrap_bound, check_confidence
 from lstm_edge.validation.named import NamedJudge
 from lstm_edge.validation.own_metric import OwnMetric, load_metric
-from lstm_edge.validation.predictions import Predictions, Source, name_of, predict
+from lstm_edge.validation.predictions import OpenModel, Predictions, Source, name_of, opener, predict
 from lstm_edge.validation.report import Budget, ValidationReport, parse_budget
 from lstm_edge.validation.sequences import SequenceJudge
 from lstm_edge.validation.text import TextJudge
@@ -74,6 +74,7 @@ class Judge:
         metric: MetricLike | None = None,
         seed: int = 0,
         threads: int = 1,
+        open_model: OpenModel | None = None,
     ) -> None:
         """Check that metric and data fit; no model is run before the first candidate.
 
@@ -84,6 +85,7 @@ class Judge:
                 ``load_metric``); None: see ``default_metric``.
             seed: random seed of the bootstrap: equal candidates get equal reports.
             threads: onnxruntime's threads.
+            open_model: opens a model to run it; None: on this machine, with ``threads``.
 
         Raises:
             InputError: the metric does not exist, or does not fit the data.
@@ -94,7 +96,11 @@ class Judge:
         self.metric = load_metric(metric or default_metric(self.dataset, reference))
         _check_target(self.metric, self.dataset)
         self._reference = reference
-        self._options: dict[str, Any] = {"metric": self.metric, "seed": seed, "threads": threads}
+        self._options: dict[str, Any] = {
+            "metric": self.metric,
+            "seed": seed,
+            "open_model": open_model or opener(threads),
+        }
         self._made: SequenceJudge | NamedJudge | TextJudge | None = None
 
     def judge(

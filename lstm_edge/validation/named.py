@@ -15,7 +15,7 @@ from lstm_edge.data.naming import ONLY_TARGET
 from lstm_edge.validation.answers import Answers, answer, fit_targets
 from lstm_edge.validation.other_outputs import other_outputs
 from lstm_edge.validation.own_metric import OwnMetric
-from lstm_edge.validation.predictions import Source, name_of
+from lstm_edge.validation.predictions import OpenModel, Source, name_of
 from lstm_edge.validation.report import Budget, ValidationReport, weigh
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import InputError
@@ -27,7 +27,6 @@ from lstm_edge_runtime.metrics import (
     mean_abs_difference,
     snr_db,
 )
-from lstm_edge_runtime.session import Session
 
 __all__ = ["NamedJudge", "choose_output"]
 
@@ -58,9 +57,11 @@ class _Reference:
 class NamedJudge:
     """Evaluates candidates on named arrays; the reference is run once, for the first candidate."""
 
-    def __init__(self, reference: Source, data: NamedDataset, *, metric: Metric, seed: int, threads: int) -> None:
+    def __init__(
+        self, reference: Source, data: NamedDataset, *, metric: Metric, seed: int, open_model: OpenModel
+    ) -> None:
         self._source, self._data, self._metric = reference, _with_output(data, metric.output), metric
-        self._seed, self._threads = seed, threads
+        self._seed, self._open = seed, open_model
         self._reference: _Reference | None = None
 
     def judge(
@@ -93,7 +94,7 @@ class NamedJudge:
         )
 
     def _answer(self, source: Source, on_sample: Callable[[int], None] | None) -> Answers:
-        session = Session(source, threads=self._threads)
+        session = self._open(source)
         return answer(name_of(source), session, self._data, on_sample=on_sample)
 
     def _run_reference(self, on_sample: Callable[[int], None] | None) -> _Reference:

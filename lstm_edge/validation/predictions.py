@@ -15,9 +15,11 @@ from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.session import Session
 
-__all__ = ["Predictions", "Source", "name_of", "predict"]
+__all__ = ["OpenModel", "Predictions", "Source", "name_of", "opener", "predict"]
 
 Source = str | os.PathLike[str] | bytes
+# Opens a model to run it: here, or on a device.
+OpenModel = Callable[[Source], Session]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +38,11 @@ class Predictions:
 
 
 def predict(
-    source: Source, data: Dataset | Transcripts, *, threads: int = 1, on_sample: Callable[[int], None] | None = None
+    source: Source,
+    data: Dataset | Transcripts,
+    *,
+    open_model: OpenModel = Session,
+    on_sample: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Run a model over every sequence, one by one (batch 1), so that it needs no ``lengths`` input.
 
@@ -46,7 +52,7 @@ def predict(
             answer for each step; for data with texts logits ``[batch, time, symbols]`` or integers ``[batch, time]``
             (see ``lstm_edge.validation.transcription``).
         data: N sequences.
-        threads: onnxruntime's threads.
+        open_model: opens the model; by default on this machine, with one thread.
         on_sample: called with the number of sequences done.
 
     Returns:
@@ -58,7 +64,7 @@ def predict(
         InputError: the model's input or output has another form, or an output holds NaN or infinity.
     """
     name = name_of(source)
-    session = Session(source, threads=threads)
+    session = open_model(source)
     target = _only(name, "output", session.outputs) if session.card is not None else _form(name, session, data)[1]
     transcriber = Transcriber(name, session) if isinstance(data, Transcripts) else None
     run = _runner(name, session, data)
@@ -83,6 +89,11 @@ def predict(
         labels=tuple(labels),
         texts=() if transcriber is None else tuple(transcriber.read(row) for row in rows),
     )
+
+
+def opener(threads: int) -> OpenModel:
+    """Return what opens a model on this machine with so many of onnxruntime's threads."""
+    return lambda source: Session(source, threads=threads)
 
 
 def name_of(source: Source) -> str:

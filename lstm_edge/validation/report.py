@@ -19,7 +19,7 @@ from lstm_edge.validation.stuck_streams import StreamCheck, StuckStream
 from lstm_edge_runtime.errors import BudgetError, InputError
 from lstm_edge_runtime.metrics import Estimate, Metric
 
-__all__ = ["INTERVAL", "Budget", "ValidationReport", "parse_budget", "weigh"]
+__all__ = ["INTERVAL", "AnswersOf", "Budget", "ValidationReport", "parse_budget", "weigh"]
 
 Unit = Literal["pt", "dB", ""]
 
@@ -81,6 +81,32 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswersOf:
+    """The device whose answers are judged.
+
+    ``host``: as it was given. ``program``: ``"lstm-edge"`` or ``"lstm-edge-device"``. ``lstm_edge``, ``onnxruntime``:
+    versions on the device; ``machine``: its architecture, None where the program does not say it. ``reference_kernels``
+    and ``candidate_kernels``: instruction set of the fused kernels that ran the file, None without them.
+    """
+
+    host: str
+    program: str
+    lstm_edge: str | None
+    onnxruntime: str | None
+    machine: str | None
+    reference_kernels: str | None
+    candidate_kernels: str | None
+
+    def row(self) -> tuple[str, str]:
+        """Return the row of a table."""
+        names = (self.reference_kernels or "none", self.candidate_kernels or "none")
+        kernels = names[1] if names[0] == names[1] else f"{names[0]} (reference), {names[1]} (candidate)"
+        program = " ".join(filter(None, (self.program, self.lstm_edge)))
+        machine = "" if self.machine is None else f", {self.machine}"
+        return f"answers of {self.host}", f"{program}, onnxruntime {self.onnxruntime}{machine}, kernels {kernels}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ValidationReport:
     """The report of ``validate``.
 
@@ -95,7 +121,7 @@ class ValidationReport:
     ``samples_are`` names the samples: sequences, their steps, or tokens of a text. ``streams``: for a text, where the
     candidate's carried state got stuck; None for sequences, which all start from a fresh state. ``streams`` is only a
     warning: ``passed`` depends on the budget alone. ``others``: for a model with several outputs, the figures of the
-    outputs that have targets but are not judged.
+    outputs that have targets but are not judged. ``device``: the device whose answers these are; None: this machine.
     """
 
     metric: str
@@ -127,6 +153,7 @@ class ValidationReport:
     units: int = 0
     streams: StreamCheck | None = None
     others: tuple[OutputFigures, ...] = ()
+    device: AnswersOf | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; absent values, and an infinite ``snr_db``, are null."""
@@ -144,6 +171,7 @@ class ValidationReport:
         agree = [] if self.agreement is None else [("agreement of decisions", f"{self.agreement:.2%}")]
         return [
             ("validated on", f"{self.data}, {self.samples:,} {self.samples_are}"),
+            *([] if self.device is None else [self.device.row()]),
             (f"{self.metric}, reference", self._value(self.reference)),
             (f"{self.metric}, candidate", self._value(self.candidate)),
             ("drop", self._value(self.drop)),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data import Dataset, Transcripts
-from lstm_edge.validation.predictions import Predictions, Source, name_of, predict
+from lstm_edge.validation.predictions import OpenModel, Predictions, Source, name_of, predict
 from lstm_edge.validation.report import Budget, ValidationReport, weigh
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import (
@@ -31,10 +31,10 @@ class SequenceJudge:
     """Evaluates candidates on sequences; the reference is run once, for the first candidate."""
 
     def __init__(
-        self, reference: Source, data: Dataset | Transcripts, *, metric: Metric, seed: int, threads: int
+        self, reference: Source, data: Dataset | Transcripts, *, metric: Metric, seed: int, open_model: OpenModel
     ) -> None:
         self._source, self._data, self._metric = reference, data, metric
-        self._seed, self._threads = seed, threads
+        self._seed, self._open = seed, open_model
         # A step is a sample, but the bootstrap draws sequences: the steps of one share the speaker and the noise, and
         # their errors are correlated.
         self._units: NDArray[np.int64] | None = None
@@ -50,7 +50,7 @@ class SequenceJudge:
         before = count if self._reference is None else 0
         total = before + count
         old, old_estimate = self._run_reference(_offset(on_progress, 0, total))
-        new = predict(candidate, self._data, threads=self._threads, on_sample=_offset(on_progress, before, total))
+        new = predict(candidate, self._data, open_model=self._open, on_sample=_offset(on_progress, before, total))
         floats = old.outputs.dtype.kind == "f"
         _check_alike(name_of(candidate), old, new, floats=floats)
         new_estimate = self._estimate(name_of(candidate), old, new)
@@ -70,7 +70,7 @@ class SequenceJudge:
 
     def _run_reference(self, on_sample: Callable[[int], None] | None) -> tuple[Predictions, Estimate]:
         if self._reference is None:
-            old = predict(self._source, self._data, threads=self._threads, on_sample=on_sample)
+            old = predict(self._source, self._data, open_model=self._open, on_sample=on_sample)
             if isinstance(self._data, Dataset):
                 self._data = _numbered(self._data, old)
             self._reference = old, self._estimate(name_of(self._source), old, old)

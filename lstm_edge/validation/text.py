@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data.text import TextData, text_batches
-from lstm_edge.validation.predictions import Source, name_of
+from lstm_edge.validation.predictions import OpenModel, Source, name_of
 from lstm_edge.validation.report import Budget, ValidationReport, weigh
 from lstm_edge.validation.stuck_streams import find_stuck_streams
 from lstm_edge_runtime.errors import InputError
@@ -91,8 +91,8 @@ class _Tally:
 class TextJudge:
     """Evaluates candidates on a text; the reference's logits are kept if they fit."""
 
-    def __init__(self, source: Source, data: TextData, *, metric: Metric, seed: int, threads: int) -> None:
-        self._source, self._data, self._seed, self._threads = source, data, seed, threads
+    def __init__(self, source: Source, data: TextData, *, metric: Metric, seed: int, open_model: OpenModel) -> None:
+        self._source, self._data, self._seed, self._open = source, data, seed, open_model
         self._metric = metric
         self._reference: Session | None = None
         self._kept: list[Logits] | None = None
@@ -110,8 +110,8 @@ class TextJudge:
             CardError: a model's card has no vocabulary, or contradicts itself.
             DataError: the text is too short.
         """
-        reference = self._reference or Session(self._source, threads=self._threads)
-        session = Session(candidate, threads=self._threads)
+        reference = self._reference or self._open(self._source)
+        session = self._open(candidate)
         vocabulary = _common_vocabulary(candidate, reference, session)
         ids = vocabulary.encode(self._data.text)
         tally = self._run(reference, session, ids, on_progress)

@@ -13,6 +13,7 @@ __all__ = [
     "CoverageError",
     "DataError",
     "DeployError",
+    "DeviceError",
     "InputError",
     "IntegrityError",
     "LstmEdgeError",
@@ -147,6 +148,12 @@ class DeployError(LstmEdgeError):
     """A device did not take a model, or cannot be reached; the old model is still served."""
 
     exit_code = 1
+
+
+class DeviceError(DeployError):
+    """A device cannot be reached, or does not answer for a model: nothing is known about the model's answers."""
+
+    exit_code = 2
 
 
 class CoverageError(LstmEdgeError):

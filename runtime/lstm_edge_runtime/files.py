@@ -2,9 +2,10 @@
 
 import io
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
 from lstm_edge_runtime.writing import check_target, write_atomically
 
-__all__ = ["check_array_target", "read_arrays", "write_arrays"]
+__all__ = ["check_array_target", "decode_arrays", "encode_arrays", "read_arrays", "write_arrays"]
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
@@ -34,11 +35,15 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
         file.seek(0)
         if not start.startswith(b"PK"):
             return read_npy(file, Budget(MOST_ARRAY_BYTES), kinds=NUMBERS, available=size)
-        with open_archive(file, array_budget(size)) as members:
-            arrays = {name.removesuffix(".npy"): _read_member(member) for name, member in members.items()}
-            if len(arrays) != len(members):
-                raise ValueError("two of its arrays have the same name")
-            return arrays
+        return _read_archive(file, size)
+
+
+def _read_archive(file: BinaryIO, size: int) -> dict[str, Array]:
+    with open_archive(file, array_budget(size)) as members:
+        arrays = {name.removesuffix(".npy"): _read_member(member) for name, member in members.items()}
+        if len(arrays) != len(members):
+            raise ValueError("two of its arrays have the same name")
+        return arrays
 
 
 def _read_member(member: Member) -> Array:
@@ -74,3 +79,24 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
     else:
         np.savez(buffer, **cast(Any, arrays))  # the stub gives the arrays the type of a flag
     write_atomically(path, buffer.getvalue())
+
+
+def encode_arrays(arrays: Mapping[str, Array]) -> bytes:
+    """Return arrays by name as the bytes of an ``.npz`` file; every name is possible."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, allow_pickle=False)
+            archive.writestr(f"{name}.npy", member.getvalue())
+    return buffer.getvalue()
+
+
+def decode_arrays(data: bytes, where: str) -> dict[str, Array]:
+    """Return the arrays of an ``.npz`` file's bytes by name.
+
+    Raises:
+        InputError: the bytes are damaged, hold something other than numbers, or are over a limit.
+    """
+    with translated(InputError, f"{where}: not a readable .npz file of numbers"):
+        return _read_archive(io.BytesIO(data), len(data))

@@ -54,6 +54,8 @@ class Device:
         self.folder = fleet.folder / f"device{index}"
         self.folder.mkdir()
         self.root = self.folder / 'it\'s "kws" $HOME'
+        self.temporary = self.folder / "tmp"
+        self.temporary.mkdir()
         self.fleet, self.process = fleet, None
         # Reserved by the server itself; another process could take it before, then the start fails and says so.
         with socket.socket() as free:
@@ -82,7 +84,7 @@ class Device:
             "MaxStartups 100",
             "LogLevel VERBOSE",
             # The home of a device: a start-up file of the person who runs the tests must not run.
-            f"SetEnv HOME={self.folder}",
+            f"SetEnv HOME={self.folder} TMPDIR={self.temporary}",
         ]
         if wrapper is not None:
             lines.append(f"ForceCommand {wrapper}")
