@@ -14,6 +14,7 @@ from lstm_edge.cli._options import (
     AsJson,
     ColumnSpec,
     Confidence,
+    Kernels,
     MaxDrop,
     MetricName,
     MissingName,
@@ -91,9 +92,7 @@ def validate(
     known_hosts: KnownHosts = None,
     identity: Identity = None,
     device_command: DeviceCommand = None,
-    kernels: Annotated[
-        str | None, typer.Option(help="With --on: fused kernels there: auto, required or off. [default: auto]")
-    ] = None,
+    kernels: Kernels = "auto",
     step_seconds: StepSeconds = 120,
     as_json: AsJson = False,
 ) -> None:

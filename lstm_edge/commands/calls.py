@@ -7,13 +7,12 @@ line ``refused`` with a sentence in JSON; then the next call may come.
 """
 
 import json
-import platform
 from collections.abc import Callable
 from typing import BinaryIO
 
 import onnxruntime
 
-import lstm_edge
+from lstm_edge_runtime.device_facts import device
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.files import decode_arrays, encode_arrays
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES
@@ -36,10 +35,11 @@ def answer_calls(session: Session, calls: BinaryIO, on_answer: Callable[[bytes],
     Raises:
         InputError: a header is not one of a call, or the input ends within a call.
     """
+    this = device()
     facts = {
-        "lstm_edge": lstm_edge.__version__,
+        "lstm_edge": this.lstm_edge,
         "onnxruntime": onnxruntime.__version__,
-        "machine": platform.machine(),
+        "machine": this.machine,
         "kernels": session.kernels,
     }
     on_answer(f"ready {json.dumps(facts)}\n".encode())

@@ -10,7 +10,7 @@ from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.data.text import TextData
 from lstm_edge.validation.judge import AnyData, Judge, load_data
-from lstm_edge.validation.predictions import Source
+from lstm_edge.validation.predictions import Source, opener
 from lstm_edge.validation.report import AnswersOf, ValidationReport
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.errors import InputError
@@ -39,7 +39,7 @@ def validate(
     known_hosts: str | os.PathLike[str] | None = None,
     identity: str | os.PathLike[str] | None = None,
     device_command: str | None = None,
-    kernels: KernelChoice | None = None,
+    kernels: KernelChoice = "auto",
     step_seconds: int = 120,
     on_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -69,7 +69,7 @@ def validate(
         known_hosts: file of trusted host keys; None for ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts.
         identity: a private key's file; None for those of ~/.ssh/config, the agent and the default files.
         device_command: command line of lstm-edge or lstm-edge-device on the device; None finds it.
-        kernels: fused kernels on the device: ``"auto"``, ``"required"`` or ``"off"``; None: ``"auto"``.
+        kernels: fused kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
         step_seconds: longest time that the device may take for an answer.
         on_progress: called with (sequences or tokens run, sequences or tokens to run), over both models.
         progress: called with one line for each step of the work.
@@ -89,16 +89,17 @@ def validate(
     if progress is not None:
         unit = "characters" if isinstance(data, TextData) else "sequences"
         progress(f"validating on {data.name}: {len(data):,} {unit}, seed {seed}")
-    judged = {"max_drop": max_drop, "confidence": confidence, "on_progress": on_progress}
+    judged: dict[str, Any] = {"max_drop": max_drop, "confidence": confidence, "on_progress": on_progress}
     if host is None:
-        return Judge(against, data, metric=metric, seed=seed, threads=threads).judge(candidate, **judged)  # type: ignore[arg-type]
+        judge = Judge(against, data, metric=metric, seed=seed, open_model=opener(threads, kernels))
+        return judge.judge(candidate, **judged)
     from lstm_edge.fleet.connection import read_access
     from lstm_edge.fleet.protocol import Limits
     from lstm_edge.fleet.remote import RemoteModels, with_device
 
     def work(models: RemoteModels) -> ValidationReport:
         judge = Judge(against, data, metric=metric, seed=seed, open_model=models.open)
-        report = judge.judge(candidate, **judged)  # type: ignore[arg-type]
+        report = judge.judge(candidate, **judged)
         old, new = (models.facts[_digest(source)] for source in (against, candidate))
         device = AnswersOf(
             host=host.label,
@@ -111,13 +112,13 @@ def validate(
         )
         return dataclasses.replace(report, device=device)
 
-    options = f" --threads {threads} --kernels {kernels or 'auto'}"
+    options = f" --threads {threads} --kernels {kernels}"
     access = read_access(known_hosts, identity)
     return with_device(host, access, Limits(step_seconds=step_seconds), options, work)
 
 
 def _host(
-    on: str | Sequence[str] | None, known_hosts: Any, identity: Any, device_command: str | None, kernels: str | None
+    on: str | Sequence[str] | None, known_hosts: Any, identity: Any, device_command: str | None, kernels: str
 ) -> Any:
     """Return the device, or None; refuse options that require one."""
     hosts = [on] if isinstance(on, str) else list(on or ())
@@ -126,7 +127,6 @@ def _host(
             "--known-hosts": known_hosts,
             "--identity": identity,
             "--device-command": device_command,
-            "--kernels": kernels,
         }
         for name, value in given.items():
             if value is not None:
@@ -137,7 +137,7 @@ def _host(
             f"--on is given {len(hosts)} times ({', '.join(hosts)}): validate on one device at a time, because each "
             "has answers, and so a report, of its own"
         )
-    if kernels not in (None, "auto", "required", "off"):
+    if kernels not in ("auto", "required", "off"):
         raise InputError(f"--kernels is {kernels!r}, expected auto, required or off")
     from lstm_edge.fleet.hosts import parse_host
 

@@ -13,6 +13,7 @@ from lstm_edge.validation.transcription import Transcriber
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.session import Session
 
 __all__ = ["OpenModel", "Predictions", "Source", "name_of", "opener", "predict"]
@@ -91,9 +92,9 @@ def predict(
     )
 
 
-def opener(threads: int) -> OpenModel:
-    """Return what opens a model on this machine with so many of onnxruntime's threads."""
-    return lambda source: Session(source, threads=threads)
+def opener(threads: int, kernels: KernelChoice = "auto") -> OpenModel:
+    """Return what opens a model on this machine with so many of onnxruntime's threads, and these kernels."""
+    return lambda source: Session(source, threads=threads, kernels=kernels)
 
 
 def name_of(source: Source) -> str:

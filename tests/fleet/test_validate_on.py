@@ -174,7 +174,7 @@ def test_what_cannot_run_on_a_device_is_refused_before_a_connection(data):
         InputError, match=re.escape("--against is net.pt, but a device runs .onnx files only: export it first")
     ):
         lstm_edge.validate(NEW, "net.pt", data, on="a")
-    with pytest.raises(InputError, match=re.escape("--kernels requires --on HOST")):
-        lstm_edge.validate(NEW, OLD, data, kernels="required")
+    with pytest.raises(InputError, match=re.escape("--identity requires --on HOST")):
+        lstm_edge.validate(NEW, OLD, data, identity="key")
     with pytest.raises(InputError, match=re.escape("--kernels is 'maybe', expected auto, required or off")):
         lstm_edge.validate(NEW, OLD, data, on="a", kernels="maybe")

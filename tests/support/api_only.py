@@ -9,6 +9,7 @@ CALLBACKS = {
     "on_epoch": "An epoch of a training: the bar, or a line of JSON.",
     "on_evaluation": "A file that a search judged: the bar.",
     "on_workers": "What the workers of a search do: the bar.",
+    "on_answer": "An answer to a call: standard output.",
     "on_line": "An answer of a stream: a line of standard output.",
     "on_text": "A piece of text as it is written: standard output.",
     "on_event": "A step of a device: a line on a terminal.",
