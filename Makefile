@@ -114,8 +114,9 @@ SOAK_SECONDS ?= 600
 test-soak: $(VENV)/ready $(LIBRARY)  ## run streams of every kind beside noise and threads: equal bits, constant memory (ten minutes)
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 
-test-pool-soak: $(VENV)/ready $(LIBRARY)  ## push 5,000,000 frames through a pool of 500 streams that come and go: equal bits, constant memory (a minute)
+test-pool-soak: $(VENV)/ready $(LIBRARY)  ## push 5,000,000 frames through a pool of 500 streams that come and go, from Python and from C: equal bits, constant memory (four minutes)
 	$(BIN)/python tests/soak/pool_soak.py
+	$(BIN)/python tests/soak/pool_soak.py --c
 
 test-metrics-soak: $(VENV)/ready $(LIBRARY)  ## stream 5,000,000 steps through a pipe with metrics on: exact counts, constant memory (five minutes)
 	$(BIN)/python tests/soak/metrics_soak.py

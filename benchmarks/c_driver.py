@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 C_FOLDER = HERE.parent / "runtime" / "c"
 CACHE = HERE.parent / ".cache" / "c"
 
-__all__ = ["Steps", "build_steps", "device_program", "find_onnxruntime", "first_answer_us"]
+__all__ = ["Steps", "Streams", "build_steps", "device_program", "find_onnxruntime", "first_answer_us"]
 
 
 def build_steps() -> Path:
@@ -109,6 +109,31 @@ class Steps:
         return us
 
 
+class Streams:
+    """Many streams of a model of one input, in a pool or each alone, which all get a frame in a tick."""
+
+    def __init__(self, library: Path, model: Path, frames: np.ndarray[Any, Any], *, pooled: bool) -> None:
+        """Open the streams; ``frames`` is float32 [streams, inputs]."""
+        self.library = _load(library)
+        frames = np.ascontiguousarray(frames, np.float32)
+        self.handle = self.library.streams_open(
+            os.fsencode(model), os.fsencode(find_onnxruntime()), frames.ctypes.data, *frames.shape, int(pooled)
+        )
+        if not self.handle:
+            raise RuntimeError(self.library.steps_error().decode())
+
+    def tick_us(self, settling: int, calls: int) -> float:
+        """Return the median time of pushing all streams in microseconds, after some pushes that do not count."""
+        us = float(self.library.streams_tick(self.handle, settling, calls))
+        if us == 0:
+            raise RuntimeError(self.library.steps_error().decode())
+        return us
+
+    def close(self) -> None:
+        """Free the streams and the model."""
+        self.library.streams_close(self.handle)
+
+
 def first_answer_us(library: Path, model: Path, inputs: int, operators: Sequence[str] | None) -> float:
     """Return the time from the file to the first answer in a new process, in microseconds.
 
@@ -135,6 +160,10 @@ def _load(path: Path) -> Any:
     library.steps_answer.argtypes = [pointer, pointer, pointer]
     library.steps_reset.argtypes = library.steps_close.argtypes = [pointer]
     library.steps_restore.argtypes = [pointer, ctypes.c_char_p, ctypes.c_size_t]
+    library.streams_open.restype = pointer
+    library.streams_open.argtypes = [ctypes.c_char_p, ctypes.c_char_p, pointer, number, number, ctypes.c_int32]
+    library.streams_close.argtypes = [pointer]
+    library.streams_tick.restype, library.streams_tick.argtypes = ctypes.c_double, [pointer, number, number]
     library.steps_first.restype = ctypes.c_double
     library.steps_first.argtypes = [ctypes.c_char_p, ctypes.c_char_p, pointer, number, pointer, number]
     return library

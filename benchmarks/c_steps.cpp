@@ -1,6 +1,6 @@
-// What benchmarks/c_library.py times from C: pushes of a stream of the C library, and runs of onnxruntime alone on
-// bound buffers in a session with the same options and kernels. Each function returns a time; the clock is read around
-// each call, as kernel_calls.py does it in Python.
+// What benchmarks/c_library.py and pool.py time from C: pushes of streams and pools of the C library, and runs of
+// onnxruntime alone on bound buffers in a session with the same options and kernels. Each function returns a time; the
+// clock is read around each call, as kernel_calls.py does it in Python.
 #include <time.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -124,6 +125,39 @@ auto guarded(const Call& call) -> decltype(call()) {
   }
 }
 
+// Many streams of a model, each with its frame: those of a pool, or each for itself.
+struct Streams {
+  Streams(const char* model, const char* onnxruntime, const float* frames, int64_t streams, int64_t size, bool pooled)
+      : session(model, options_of(onnxruntime)) {
+    if (pooled) pool.emplace(session.pool(streams));
+    for (int64_t i = 0; i < streams; ++i) x.emplace_back(frames + i * size, frames + (i + 1) * size);
+    for (std::vector<float>& frame : x) arrays.push_back(frame_of(frame));
+    for (const lstm_edge_array& array : arrays) {
+      if (pool) pieces.push_back({pool->attach(), &array, 1, nullptr, LSTM_EDGE_OK, nullptr});
+      else alone.push_back(session.stream());
+    }
+  }
+  static lstm_edge_options options_of(const char* onnxruntime) {
+    lstm_edge_options options = LSTM_EDGE_OPTIONS_INIT;
+    options.onnxruntime = onnxruntime;
+    return options;
+  }
+  void tick() {
+    if (pool) pool->push({pieces.data(), pieces.size()});
+    for (const lstm_edge_pool_piece& piece : pieces) {
+      if (piece.status != LSTM_EDGE_OK) throw lstm_edge::Error(piece.status, piece.error);
+    }
+    for (size_t i = 0; i < alone.size(); ++i) alone[i].push(arrays[i]);
+  }
+
+  lstm_edge::Session session;
+  std::optional<lstm_edge::Pool> pool;
+  std::vector<std::vector<float>> x;
+  std::vector<lstm_edge_array> arrays;
+  std::vector<lstm_edge_pool_piece> pieces;
+  std::vector<lstm_edge::Stream> alone;
+};
+
 }  // namespace
 
 extern "C" {
@@ -222,6 +256,18 @@ LSTM_EDGE_API double steps_first(const char* model, const char* onnxruntime, con
     graph->run(inputs, outputs);
     return now_us() - start;
   });
+}
+
+// Opens a model of one input [1, 1, size] for `streams` streams with a frame each: `frames` [streams, size].
+LSTM_EDGE_API void* streams_open(const char* model, const char* onnxruntime, const float* frames, int64_t streams,
+                                 int64_t size, int32_t pooled) {
+  return guarded([&]() -> void* { return new Streams(model, onnxruntime, frames, streams, size, pooled != 0); });
+}
+LSTM_EDGE_API void streams_close(void* streams) { delete static_cast<Streams*>(streams); }
+
+// The median in microseconds of `calls` times a push of all streams, after `settling` others.
+LSTM_EDGE_API double streams_tick(void* opened, int64_t settling, int64_t calls) {
+  return guarded([&] { return median_us(settling, calls, [&] { static_cast<Streams*>(opened)->tick(); }); });
 }
 
 }  // extern "C"

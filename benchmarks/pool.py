@@ -2,10 +2,12 @@
 
 Two LSTM layers, a frame of each stream every 10 ms, one thread, int8 unless a column says float32. "Streams" is the
 largest number whose frames of one tick take 10 ms: pushed one by one to a ``Stream`` each, pushed together to a
-``Pool``, or as one call of onnxruntime with its own float32 LSTM on buffers that are bound (frames and states are not
-copied, nothing is checked). Another way to run the streams is one more entry of ``WAYS``.
+``Pool``, from Python and from C (whose clock is read in C), or as one call of onnxruntime with its own float32 LSTM on
+buffers that are bound (frames and states are not copied, nothing is checked). Another way to run the streams is one
+more entry of ``WAYS``.
 
-The second table has the cost of a stream at 64 live streams. The exit code is 1 if a limit is missed.
+The other tables have the cost of a stream at 64 live streams, from Python and from C. The exit code is 1 if a limit is
+missed.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import c_driver  # noqa: E402
 import kernel_models as models  # noqa: E402
 from kernel_calls import medians, print_table  # noqa: E402
 
@@ -33,11 +37,24 @@ from lstm_edge_runtime.session import Session  # noqa: E402
 
 FRAME_SECONDS = 0.01
 LIVE = 64
+C_WAYS = ("one stream each, C", "pool, C")
 # Largest accepted ratio of a pool's cost for a stream to that of a single push, by size, and what is aimed at.
 LIMITS = {(128, 256): 0.25}
 GOALS = {(64, 128): 0.15}
 
 Tick = Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A file and its open session."""
+
+    path: Path
+    session: Session
+
+
+# The median time of a tick of a number of streams in seconds, from ticks for about so many seconds.
+Way = Callable[[Model, int, float], float]
 
 
 def make_files(folder: Path, inputs: int, hidden: int) -> dict[str, Path]:
@@ -90,15 +107,6 @@ def bare_batch(session: Session, streams: int) -> Tick:
     return tick
 
 
-# Column -> the file that it runs, and what makes its tick.
-WAYS: dict[str, tuple[str, Callable[[Session, int], Tick]]] = {
-    "one Stream each": ("int8", one_by_one),
-    "Pool": ("int8", pooled),
-    "Pool, float32": ("float32", pooled),
-    "onnxruntime's batch, float32": ("float32", bare_batch),
-}
-
-
 def median_seconds(tick: Tick, least: int = 5, seconds: float = 0.4) -> float:
     """Return the median time of a tick."""
     times: list[float] = []
@@ -111,11 +119,41 @@ def median_seconds(tick: Tick, least: int = 5, seconds: float = 0.4) -> float:
     return statistics.median(times)
 
 
-def most_streams(make: Callable[[Session, int], Tick], session: Session, seconds: float) -> int:
+def in_python(make: Callable[[Session, int], Tick]) -> Way:
+    """Return the way that times what ``make`` returns."""
+    return lambda model, streams, seconds: median_seconds(make(model.session, streams), seconds=seconds)
+
+
+def from_c(*, pooled: bool) -> Way:
+    """Return the way that pushes to a pool, or to a stream each, of the C library."""
+
+    def median(model: Model, streams: int, seconds: float) -> float:
+        frames = np.stack(frames_of(model.session, streams))
+        opened = c_driver.Streams(c_driver.build_steps(), model.path, frames, pooled=pooled)
+        once = opened.tick_us(3, 3)  # the third push of a pool has its last plan
+        found = opened.tick_us(2, max(5, round(seconds * 1e6 / once)))
+        opened.close()
+        return found / 1e6
+
+    return median
+
+
+# Column -> the file that it runs, and how a tick is timed.
+WAYS: dict[str, tuple[str, Way]] = {
+    "one Stream each": ("int8", in_python(one_by_one)),
+    "Pool": ("int8", in_python(pooled)),
+    "one stream each, C": ("int8", from_c(pooled=False)),
+    "pool, C": ("int8", from_c(pooled=True)),
+    "Pool, float32": ("float32", in_python(pooled)),
+    "onnxruntime's batch, float32": ("float32", in_python(bare_batch)),
+}
+
+
+def most_streams(way: Way, model: Model, seconds: float) -> int:
     """Return how many streams take one frame's time, from ticks of about as many."""
     streams = 32
     for _ in range(4):
-        took = median_seconds(make(session, streams), seconds=seconds)
+        took = way(model, streams, seconds)
         streams = max(1, int(streams * FRAME_SECONDS / took))
     return streams
 
@@ -124,19 +162,24 @@ def main() -> None:
     """Measure, print, and exit with a code that says whether the limits hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the smallest size and few ticks, to try that it runs")
-    quick = parser.parse_args().quick
+    parser.add_argument("--no-c", action="store_true", help="leave out what needs the C library and a compiler")
+    options = parser.parse_args()
+    quick, ways = options.quick, {name: way for name, way in WAYS.items() if not (options.no_c and name in C_WAYS)}
     sizes, rounds, seconds = (models.SIZES[:1], 3, 0.01) if quick else (models.SIZES, 40, 0.4)
     print(f"{models.machine()}; {models.LAYERS} LSTM layers, a frame every 10 ms, 1 thread; medians")
-    counts, costs, missed = [], [], []
+    counts, costs, costs_c, missed = [], [], [], []
     for size in sizes:
         inputs, hidden = size
         with tempfile.TemporaryDirectory(prefix="lstm-edge-bench-") as folder:
-            sessions = {form: Session(path) for form, path in make_files(Path(folder), inputs, hidden).items()}
-            found = {way: most_streams(make, sessions[form], seconds) for way, (form, make) in WAYS.items()}
+            paths = make_files(Path(folder), inputs, hidden)
+            opened = {form: Model(path=path, session=Session(path)) for form, path in paths.items()}
+            found = {name: most_streams(way, opened[form], seconds) for name, (form, way) in ways.items()}
             counts.append((f"({inputs}, {hidden})", *(f"{streams:,}" for streams in found.values())))
-            stream, frame = sessions["int8"].stream(), frames_of(sessions["int8"], 1)[0]
-            calls = {"push": lambda: stream.push(frame), "pool": pooled(sessions["int8"], LIVE)}  # noqa: B023  # used in this turn
+            session = opened["int8"].session
+            stream, frame = session.stream(), frames_of(session, 1)[0]
+            calls = {"push": lambda: stream.push(frame), "pool": pooled(session, LIVE)}  # noqa: B023  # used in this turn
             times = medians(calls, rounds)
+            from_each = [ways[name][1](opened["int8"], LIVE, seconds) * 1e6 / LIVE for name in C_WAYS if name in ways]
         ratio = times["pool"] / LIVE / times["push"]
         limit, goal = LIMITS.get(size), GOALS.get(size)
         if limit is not None and ratio > limit:
@@ -147,9 +190,15 @@ def main() -> None:
         costs.append(
             (f"({inputs}, {hidden})", f"{times['push']:.1f}", f"{times['pool'] / LIVE:.2f}", f"{ratio:.2f}", *bounds)
         )
-    print_table("Streams that one core keeps up with, 10 ms frames", ("I, H", *WAYS), counts)
+        if from_each:
+            single, shared = from_each
+            costs_c.append((f"({inputs}, {hidden})", f"{single:.1f}", f"{shared:.2f}", f"{shared / single:.2f}"))
+    print_table("Streams that one core keeps up with, 10 ms frames", ("I, H", *ways), counts)
     columns = ("I, H", "push of a Stream, µs", "Pool, µs a stream", "ratio", "at most", "goal")
     print_table(f"Cost of a stream, {LIVE} live streams, int8", columns, costs)
+    if costs_c:
+        columns = ("I, H", "push of a stream, µs", "pool, µs a stream", "ratio")
+        print_table(f"The same from C, {LIVE} live streams, int8", columns, costs_c)
     print("\nlimits missed: " + "; ".join(missed) if missed else "\nlimits: all held")
     sys.exit(1 if missed else 0)
 

@@ -1,10 +1,11 @@
 """A pool of 500 streams for millions of pushes, with joins and leaves; ``make test-pool-soak``.
 
-    python tests/soak/pool_soak.py [--pushes 5000000] [--streams 500]
+    python tests/soak/pool_soak.py [--pushes 5000000] [--streams 500] [--c]
 
-Each call pushes some of the streams (a call with 500 rows counts as 500 pushes), streams leave and others join, one in
-a hundred pieces is refused. Some streams have a twin, a ``Stream`` that gets the same pieces, whose answers must have
-the same bits. The resident memory must be flat after the first quarter. Exit 1 when either fails.
+With ``--c`` it is a pool of the C library, which is built if needed; the twins are Python's. Each call pushes some of
+the streams (a call with 500 rows counts as 500 pushes), streams leave and others join, one in a hundred pieces is
+refused. Some streams have a twin, a ``Stream`` that gets the same pieces, whose answers must have the same bits. The
+resident memory must be flat after the first quarter. Exit 1 when either fails.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "device"), str(ROOT / "runtime")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "device"), str(ROOT / "runtime")]
 
 from streamed import MODELS  # noqa: E402
 
+from lstm_edge_runtime.pool_answers import Answers  # noqa: E402
 from lstm_edge_runtime.session import Session  # noqa: E402
 
 MOST_GROWTH_BYTES = 1_000_000
@@ -28,12 +30,42 @@ TWINS = 5
 FRAMES = 64
 
 
+class PoolOfC:
+    """A pool of the C library with what is used here of Python's."""
+
+    def __init__(self, model: Path, streams: int) -> None:
+        from support.c_build import build_library, find_onnxruntime
+        from support.c_library import Library
+        from support.c_pool import CPool
+
+        library = Library(build_library() / "liblstm_edge.so", find_onnxruntime())
+        self.pool, self.ids = CPool(library.open(model), streams), []
+
+    def attach(self) -> int:
+        """Add a stream."""
+        self.ids.append(self.pool.attach())
+        return self.ids[-1]
+
+    def detach(self, number: int) -> None:
+        """Remove a stream."""
+        self.pool.detach(number)
+        self.ids.remove(number)
+
+    def push(self, pieces: dict) -> Answers:
+        """Push pieces."""
+        pushed, answers = self.pool.push(pieces), Answers()
+        answers.update(pushed.answers)
+        answers.refused = pushed.refused
+        return answers
+
+
 class PoolSoak:
     """The pool, the twins of some of its streams, and what was counted."""
 
-    def __init__(self, streams: int) -> None:
-        self.session = Session(MODELS / "exported_int8.onnx")
-        self.pool = self.session.pool(capacity=streams)
+    def __init__(self, streams: int, *, c: bool) -> None:
+        model = MODELS / "exported_int8.onnx"
+        self.session = Session(model)
+        self.pool = PoolOfC(model, streams) if c else self.session.pool(capacity=streams)
         self.rng = np.random.default_rng(0)
         self.size = int(self.session.inputs[0].axes[-1])
         self.frames = self.rng.normal(size=(FRAMES, self.size)).astype(np.float32)
@@ -85,8 +117,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="a pool of many streams for millions of pushes, with joins and leaves")
     parser.add_argument("--pushes", type=int, default=5_000_000, help="how many (default 5,000,000)")
     parser.add_argument("--streams", type=int, default=500, help="how many live streams (default 500)")
+    parser.add_argument("--c", action="store_true", help="a pool of the C library")
     options = parser.parse_args()
-    soak, memory, start = PoolSoak(options.streams), [], time.monotonic()
+    soak, memory, start = PoolSoak(options.streams, c=options.c), [], time.monotonic()
     for share in (0.25, 0.5, 0.75, 1.0):
         while soak.pushes < share * options.pushes:
             soak.turn()

@@ -174,9 +174,12 @@ def test_the_table_of_sparse_models_says_whether_its_goals_are_met(third, share,
     assert all(model.name in drawn for model in sparse.MODELS)
 
 
-def test_the_streams_of_a_pool_are_counted():
-    result = run("pool.py", "--quick")
+@pytest.mark.parametrize(
+    ("options", "lengths"), [(["--no-c"], [5, 6]), pytest.param([], [7, 6, 4], marks=pytest.mark.long)]
+)
+def test_the_streams_of_a_pool_are_counted(options, lengths):
+    result = run("pool.py", "--quick", *options)
     assert result.returncode == 0, result.stderr
     rows = [columns(line) for line in result.stdout.splitlines() if line.startswith("| (64, 128)")]
-    assert [len(row) for row in rows] == [5, 6]
+    assert [len(row) for row in rows] == lengths
     assert all(int(count.replace(",", "")) > 0 for count in rows[0][1:])
