@@ -93,7 +93,8 @@ def test_the_wrappers_of_cpp_do_what_the_functions_do(prefix, tmp_path):
     (tmp_path / "app.cpp").write_text(CPP_POOL)
     (tmp_path / "CMakeLists.txt").write_text(PROJECT.replace("app.c)", "app.cpp)"))
     folder = compile_with_cmake(tmp_path, prefix, tmp_path / "built", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
-    assert run_program(folder / "app_static", MODEL) == "2 1 stream 2: input 'x' is missing; the model's inputs are 'x'\n"
+    said = run_program(folder / "app_static", MODEL)
+    assert said == "2 1 stream 2: input 'x' is missing; the model's inputs are 'x'\n"
 
 
 def test_pkg_config_finds_the_library_where_it_was_moved_to(source, prefix, tmp_path):
