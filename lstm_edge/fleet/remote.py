@@ -75,7 +75,7 @@ class RemoteModels:
             command = f"exec {self._command} run {options}{self._options} {self._device.file(sha256)}"
             return await self._connection.open("serve", "", self._device.host.path, command, seconds=seconds)
 
-        program: Program
+        program: Program | None = None
         if self.program != "lstm-edge-device":
             program = calls = CallsProgram(start, seconds)
             self._programs[sha256] = program
@@ -96,6 +96,7 @@ class RemoteModels:
             program = LinesProgram(start, seconds, session.inputs, session.outputs)
             program.facts = await self._facts(sha256)
             self._programs[sha256] = program
+        assert program is not None  # one of the two programs
         self.facts[sha256] = program.facts
 
     async def _name_program(self) -> str:

@@ -92,7 +92,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._watches: list[Watch] = []
         self._past = (0, 0)
-        self._refusals = dict.fromkeys(REASONS, 0)
+        self._refusals: dict[str, int] = dict.fromkeys(REASONS, 0)
         self._write_errors, self._failing = 0, False
         self._model: WatchedModel | None = None
         self._samples: Samples | None = None
