@@ -32,7 +32,7 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 	$(BIN)/python -m lstm_edge.demo
 
 test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c --ignore tests/fleet
 
 test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of damaged Keras files and of --scheme auto on made models (three minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet
@@ -97,7 +97,7 @@ test-sanitize: $(VENV)/ready  ## run the kernel tests and the C library under th
 	tests/c/sanitize.sh $(BIN)/python
 
 # FUZZ_SECONDS: time of all fuzzers together. FUZZ_LEAST: cases that each of the first three runs in any case.
-# C_FUZZ_SECONDS: time of each fuzzer of test-c-fuzz.
+# C_FUZZ_SECONDS: time of the sanitized fuzzer of test-c-fuzz; the comparison has a quarter of it.
 FUZZ_SECONDS ?= 600
 C_FUZZ_SECONDS ?= 60
 FUZZ_LEAST ?= 0
@@ -106,8 +106,8 @@ test-fuzz: $(VENV)/ready $(LIBRARY)  ## fuzz the readers of untrusted files and 
 	tests/fuzz/nodes_sanitized.sh $(BIN)/python $$(($(FUZZ_SECONDS) * 3 / 10))
 	tests/arm64/fuzz.sh $(BIN)/python $$(($(FUZZ_SECONDS) / 5))
 
-test-c-fuzz: $(VENV)/ready $(LIBRARY)  ## compare the readers of C and Python on damaged files, and fuzz the C readers under sanitizers (C_FUZZ_SECONDS each, and under a minute to compile)
-	$(BIN)/python tests/fuzz/run.py agreement --seconds $(C_FUZZ_SECONDS)
+test-c-fuzz: $(VENV)/ready $(LIBRARY)  ## compare the readers of C and Python on damaged files, and fuzz the C readers under sanitizers (C_FUZZ_SECONDS, and under a minute to compile)
+	$(BIN)/python tests/fuzz/run.py agreement --seconds $$(($(C_FUZZ_SECONDS) / 4))
 	tests/c/fuzz.sh $(BIN)/python $(C_FUZZ_SECONDS)
 
 SOAK_SECONDS ?= 600
@@ -132,6 +132,10 @@ test-postgresql: $(VENV)/ready $(LIBRARY)  ## share a study and a search among p
 	  { test "$$(id -u)" = 0 || { echo "no PostgreSQL server here: install Debian's postgresql, or run this as root" >&2; exit 1; }; \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
 	$(BIN)/python -m pytest tests/toolkit/test_selection_study.py tests/toolkit/test_workers_postgresql.py
+
+.PHONY: test-fleet
+test-fleet: $(VENV)/ready $(LIBRARY)  ## run the tests of deploy, bundle and validate --on but the long ones (a minute)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not long" tests/fleet
 
 .PHONY: test-deploy
 test-deploy: $(VENV)/ready $(LIBRARY)  ## deploy to real OpenSSH servers, kill deploys at every step (five minutes); as root, install Debian's openssh-server
