@@ -78,8 +78,8 @@ wheels: $(VENV)/ready  ## build the manylinux wheels with the C library for x86-
 	$(BIN)/python .ci/wheels.py dist
 
 test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte on four emulated processors (six minutes)
-	$(BIN)/python .ci/wheels.py dist aarch64
-	tests/arm64/run.sh $(BIN)/python dist/lstm_edge-*-manylinux_2_28_aarch64.whl
+	LSTM_EDGE_C_LIBRARY=0 $(BIN)/python .ci/wheels.py .cache/wheels aarch64
+	tests/arm64/run.sh $(BIN)/python .cache/wheels/lstm_edge-*-manylinux_2_28_aarch64.whl
 
 test-avx2: $(VENV)/ready $(LIBRARY)  ## compare the kernels and int8 convolutions byte for byte on an emulated processor without VNNI (four minutes)
 	tests/kernels/avx2.sh $(BIN)/python

@@ -40,7 +40,7 @@ def build(machine: str, output: Path) -> Path:
     environment = os.environ | {
         "CXX": f"{sys.executable} -I -m ziglang c++",
         "LSTM_EDGE_KERNELS": "1",
-        "LSTM_EDGE_C_LIBRARY": "1",
+        "LSTM_EDGE_C_LIBRARY": "1" if with_c() else "0",
         # Shared with `make c-cross`, which compiles the same objects.
         "LSTM_EDGE_C_FOLDER": str(ROOT / ".cache" / "c" / machine / "make"),
         "LSTM_EDGE_TARGET": target,
@@ -56,6 +56,11 @@ def build(machine: str, output: Path) -> Path:
     return wheel
 
 
+def with_c() -> bool:
+    """Whether the wheels get the C library; LSTM_EDGE_C_LIBRARY=0 leaves it out, for a test of the kernels alone."""
+    return os.environ.get("LSTM_EDGE_C_LIBRARY") != "0"
+
+
 def tag(machine: str) -> str:
     """Return the platform tag of a machine's wheel."""
     return f"manylinux_{GLIBC[0]}_{GLIBC[1]}_{machine}"
@@ -64,14 +69,15 @@ def tag(machine: str) -> str:
 def problems(wheel: Path, machine: str) -> list[str]:
     """Return the defects of a wheel: wrong tags, missing files, or those of ``elf.problems``."""
     found = []
+    compiled, others = ((LIBRARY, C_LIBRARY, PROGRAM), FILES) if with_c() else ((LIBRARY,), ())
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (name for name in names if name.endswith(".dist-info/WHEEL"))
         text = archive.read(metadata).decode()
         if f"Tag: py3-none-{tag(machine)}\n" not in text or "Root-Is-Purelib: false" not in text:
             found.append(f"its WHEEL file does not say py3-none-{tag(machine)}: {text!r}")
-        found += [f"it has no {name}" for name in (LIBRARY, C_LIBRARY, PROGRAM, *FILES) if name not in names]
-        for name in (LIBRARY, C_LIBRARY, PROGRAM):
+        found += [f"it has no {name}" for name in (*compiled, *others) if name not in names]
+        for name in compiled:
             if name in names:
                 found += [f"{name} {problem}" for problem in elf.problems(archive.read(name), machine, GLIBC)]
         if PROGRAM in names and not archive.getinfo(PROGRAM).external_attr >> 16 & 0o111:
@@ -92,7 +98,7 @@ def check_bits(wheel: Path, folder: Path) -> None:
         environment = {"PYTHONPATH": str(folder / "site"), "LSTM_EDGE_ISA": instruction_set}
         said = _python(str(tests / "check_golden.py"), str(folder / "golden"), instruction_set, **environment)
         print(said.strip() or f"this processor has no {instruction_set}")
-        if said:
+        if said and with_c():
             library, onnxruntime = folder / "site" / C_LIBRARY, find_onnxruntime()
             arguments = (str(library), str(onnxruntime), str(folder / "golden"), instruction_set)
             print("in C:", _python(str(ROOT / "tests" / "c" / "check_golden.py"), *arguments, **environment).strip())
