@@ -128,7 +128,7 @@ uint64_t pool(lstm_edge_session* session, int32_t threads, int64_t longest) {
   drawn::Inputs bad = drawn::draw(session, 1, 1);
   for (auto& array : bad.arrays) {
     if (array.dtype == LSTM_EDGE_FLOAT32) static_cast<float*>(array.data)[0] = std::nanf("");
-    else array.shape[0] += 1;
+    else if (array.rank < LSTM_EDGE_MOST_AXES) array.shape[array.rank++] = 1;
   }
   drawings.push_back(std::move(bad));
   for (int turn = 0; turn < 24; ++turn) {

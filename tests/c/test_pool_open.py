@@ -2,8 +2,11 @@
 
 import ctypes
 import functools
+import os
 import re
+import subprocess
 
+import numpy as np
 import pytest
 from support.c_agreement import outcome
 from support.c_build import ROOT
@@ -69,6 +72,36 @@ def test_rows_that_depend_on_each_other_are_refused_with_pythons_figures(library
     wanted = outcome(lambda: Session(data, kernels=kernels).pool())
     assert (error, sentence if error else "") == (wanted[0], wanted[1] if wanted[0] else "")
     assert error == ("" if by == 1e-8 else "StreamingError")
+
+
+DRAWS = """#include <cstdio>
+#include "drawn_numbers.h"
+int main() {
+  lstm_edge::device::DrawnNumbers numbers;
+  for (int i = 0; i < 5; ++i) std::printf("%.17g\\n", numbers.uniform(-2.5, 7));
+  const long ranges[][2] = {{0, 1}, {3, 3}, {-5, 90}, {0, 4294967294}, {0, 4294967295}, {-7, 1L << 40},
+                            {0, 6148914691236517204}, {0, 3000000000}};
+  for (const auto& range : ranges) {
+    for (int i = 0; i < 7; ++i) std::printf("%ld\\n", long(numbers.integer(range[0], range[1])));
+  }
+  std::printf("%.17g\\n", numbers.uniform(0, 1));
+}
+"""
+
+
+def test_drawn_numbers_are_those_of_numpy(tmp_path):
+    (tmp_path / "draws.cpp").write_text(DRAWS)
+    command = [os.environ.get("CXX", "c++"), "-std=c++17", f"-I{SOURCES}", "draws.cpp", "-o", "draws"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "draws"], capture_output=True, text=True, check=True).stdout.split()
+    rng = np.random.default_rng(0)
+    wanted = [f"{value:.17g}" for value in rng.uniform(-2.5, 7, 5)]
+    for low, high in (
+        (0, 1), (3, 3), (-5, 90), (0, 2**32 - 2), (0, 2**32 - 1), (-7, 2**40), (0, 6148914691236517204), (0, 3 * 10**9),
+    ):  # fmt: skip
+        wanted += [str(value) for value in rng.integers(low, high + 1, 7)]
+    wanted.append(f"{rng.uniform():.17g}")
+    assert said == wanted
 
 
 def test_misuse_is_refused(library, session):
