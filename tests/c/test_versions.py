@@ -85,13 +85,13 @@ def test_a_result_is_filled_up_to_the_callers_size(library, session, function, f
     call.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     for size in (first, first + 4, 120):
         result = sized(size, fill=0xA5)
-        assert call(session._handle, result) == 0, library.error
+        assert call(session.handle, result) == 0, library.error
         raw = result.raw
         assert int.from_bytes(raw[:8], "little") == size
         assert raw[8:first] != b"\xa5" * (first - 8)
         assert raw[first + 4 : size] == bytes(max(0, size - first - 4))
         assert raw[size:] == b"\xa5" * (128 - size)
-    assert call(session._handle, sized(first - 1)) == MISUSE
+    assert call(session.handle, sized(first - 1)) == MISUSE
     assert library.error.endswith(f"expected {first} to 1024: set it to sizeof(lstm_edge_{NAMES[function]})")
 
 
