@@ -6,22 +6,21 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lstm_edge.commands.calls import answer_calls
 from lstm_edge.commands.class_names import check_has_labels, name_classes, with_class_names
+from lstm_edge.commands.run_options import check_modes, check_targets, check_watching, parse_lengths, watching
 from lstm_edge.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.errors import InputError, OutputError
-from lstm_edge_runtime.files import check_array_target, read_arrays, write_arrays
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.files import read_arrays, write_arrays
 from lstm_edge_runtime.generate import check_drawing, check_language_model, generate, score_in_chunks
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.lines import OnBadLine, check_on_bad_line, to_json
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.text import Vocabulary
-from lstm_edge_runtime.watch import Metrics
 from lstm_edge_runtime.watch.metrics import MetricsFormat
 
 if TYPE_CHECKING:
@@ -212,8 +211,8 @@ def run(
         raise InputError("--on-bad-line requires --stream")
     if show_labels and stream is None and inputs is None:
         raise InputError("--show-labels requires --stream or an array input")
-    _check_watching(metrics, metrics_every, metrics_format, streamed=stream is not None)
-    _check_options(modes, given, arrays)
+    check_watching(metrics, metrics_every, metrics_format, streamed=stream is not None)
+    check_modes(modes, given, arrays)
     how = Drawing(**given) if prompt is not None else None
     session = Session(
         model,
@@ -236,7 +235,7 @@ def run(
         return _score(session, score, on_score=on_score, say=progress)
     if calls is not None:
         return RunReport(lines=answer_calls(session, calls, on_answer or _unheard))
-    _check_targets(session, output, save_state, streamed=stream is not None)
+    check_targets(session, output, save_state, streamed=stream is not None)
     if stream is not None:
         last, lines = run_stream(
             session,
@@ -246,14 +245,14 @@ def run(
             save_state=save_state,
             on_bad_line=on_bad_line,
             on_line=on_line,
-            metrics=_watching(metrics, metrics_every, metrics_format, progress),
+            metrics=watching(metrics, metrics_every, metrics_format, progress),
             shown=partial(with_class_names, session) if show_labels else None,
         )
         return RunReport(state=last, lines=lines)
     assert inputs is not None
     start = load_state if load_state is None or isinstance(load_state, State) else read_state(session, load_state)
     end = save_state is None or not keeps_steps(session)
-    report = _run_arrays(session, inputs, start, _parse_lengths(row_lengths), output, end=end)
+    report = _run_arrays(session, inputs, start, parse_lengths(row_lengths), output, end=end)
     if save_state is not None and report.state is not None:
         write_arrays(save_state, report.state.to_arrays())
     return report
@@ -262,62 +261,6 @@ def run(
 def _unheard(answer: bytes) -> None:
     """Ignore an answer."""
     del answer
-
-
-def _check_options(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Require exactly one of the five modes, and refuse options of the other modes."""
-    chosen = [name for name, value in modes.items() if value is not None]
-    if len(chosen) > 1:
-        raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
-    if not chosen:
-        raise InputError(
-            "give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input; for a language model "
-            "--prompt TEXT or --score FILE"
-        )
-    [mode] = chosen
-    if drawing and mode != "--prompt":
-        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} requires --prompt")
-    misplaced = [name for name, value in arrays.items() if value is not None]
-    if mode == "--calls" and misplaced:
-        raise InputError(f"--calls reads standard input and writes standard output: leave out {misplaced[0]}")
-    if mode in ("--prompt", "--score") and misplaced:
-        raise InputError(f"{misplaced[0]} requires an array input, but {mode} takes text: leave it out")
-    if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
-        raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
-
-
-def _check_watching(path: AnyPath | None, every: int | None, form: MetricsFormat | None, *, streamed: bool) -> None:
-    if path is not None and not streamed:
-        raise InputError("--metrics requires --stream")
-    if path is None and (every, form) != (None, None):
-        raise InputError("--metrics-every and --metrics-format require --metrics FILE")
-
-
-def _watching(path: AnyPath | None, every: int | None, form: MetricsFormat | None, say: Say | None) -> Metrics | None:
-    if path is None:
-        return None
-    return Metrics(path, every=100 if every is None else every, file_format=form, on_problem=say)
-
-
-def _check_targets(session: Session, output: AnyPath | None, save_state: AnyPath | None, *, streamed: bool) -> None:
-    """Refuse unwritable paths before anything runs, so that results are written completely or not at all."""
-    if output is not None:
-        check_array_target(output, len(session.outputs))
-    if save_state is not None:
-        if not session.states and not (streamed and keeps_steps(session)):
-            raise OutputError(f"{save_state}: the model has no explicit state to save")
-        if Path(save_state).suffix != ".npz":
-            raise OutputError(f"{save_state}: the name of a state file must end in .npz")
-        check_array_target(save_state, len(session.states))
-
-
-def _parse_lengths(given: Sequence[int] | str | None) -> list[int] | None:
-    if given is None:
-        return None
-    try:
-        return [int(part) for part in (given.split(",") if isinstance(given, str) else given)]
-    except ValueError as error:
-        raise InputError(f"--row-lengths is {given!r}, expected integers separated by commas, such as 5,3") from error
 
 
 def _run_arrays(

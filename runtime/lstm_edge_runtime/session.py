@@ -25,7 +25,7 @@ from lstm_edge_runtime.providers import RUNTIME_ERRORS, NodePlacement, measure_p
 from lstm_edge_runtime.session_notes import collect_notes
 from lstm_edge_runtime.signature import Signed, check_signature, read_trust
 from lstm_edge_runtime.sparse_index import check_sparse_matrices
-from lstm_edge_runtime.state import State
+from lstm_edge_runtime.state import State, split_states
 from lstm_edge_runtime.stepping import blocked_after, is_one_to_one
 from lstm_edge_runtime.stream import Stream
 from lstm_edge_runtime.watch import Metrics, WatchedStream
@@ -316,7 +316,7 @@ class Session:
         self, inputs: Any, state: State | None, lengths: Any, *, end: bool = True
     ) -> tuple[dict[str, Array], int, int, bool]:
         """Return an array for each input of the graph, steps and rows, and whether there were earlier steps."""
-        inputs, state = self._split_states(inputs, state)
+        inputs, state = split_states(inputs, state, self.states)
         named = name_inputs(self._contract, inputs)
         feeds = {spec.name: check_array(spec, named[spec.name]) for spec in self.inputs}
         sizes = check_shapes(self.inputs, feeds)
@@ -341,22 +341,6 @@ class Session:
 
     def _after(self, steps: int, *, begun: bool, end: bool) -> str:
         return "" if self.card is None else blocked_after(self.card.streaming, steps, begun=begun, end=end)
-
-    def _split_states(self, inputs: Any, state: State | None) -> tuple[Any, State | None]:
-        """Take the states out of the mapping of inputs, where they are in it."""
-        names = [spec.input for spec in self.states]
-        given = [name for name in names if isinstance(inputs, Mapping) and name in inputs]
-        if not given:
-            return inputs, state
-        if state is not None:
-            raise InputError(f"the state {given[0]!r} is among the inputs, and state= is given too: pass one of them")
-        if missing := [name for name in names if name not in given]:
-            raise InputError(
-                f"{given[0]!r} is a state, not an input, and the state {missing[0]!r} is missing: give all states "
-                "among the inputs, or pass a State as state="
-            )
-        arrays = {name: inputs[name] for name in names}
-        return {k: v for k, v in inputs.items() if k not in arrays}, State.from_arrays(self.states, arrays)
 
     def _check_state(self, state: State | None, batch_size: int) -> State:
         if state is None:

@@ -11,7 +11,7 @@ from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.layout import StateLayout, batch_of_shape, layout_of, state_shape
 from lstm_edge_runtime.reading import translated
 
-__all__ = ["State", "batch_of_shape", "state_shape"]
+__all__ = ["State", "batch_of_shape", "split_states", "state_shape"]
 
 
 class State(Mapping[str, Array]):
@@ -267,3 +267,32 @@ def _check(spec: StateSpec, array: Any) -> int | None:
 
 def _a(dtype: str) -> str:
     return f"an {dtype}" if dtype.startswith("int") else f"a {dtype}"
+
+
+def split_states(inputs: Any, state: State | None, specs: Sequence[StateSpec]) -> tuple[Any, State | None]:
+    """Take the states out of a mapping of inputs, where they are in it.
+
+    Args:
+        inputs: what a caller gave, a mapping of arrays by name or anything else.
+        state: the state that was given beside the inputs.
+        specs: the states of the model.
+
+    Returns:
+        The inputs without states, and the state; both as given where no state is among the inputs.
+
+    Raises:
+        InputError: some states are among the inputs and others are not, or the state was given twice.
+    """
+    names = [spec.input for spec in specs]
+    given = [name for name in names if isinstance(inputs, Mapping) and name in inputs]
+    if not given:
+        return inputs, state
+    if state is not None:
+        raise InputError(f"the state {given[0]!r} is among the inputs, and state= is given too: pass one of them")
+    if missing := [name for name in names if name not in given]:
+        raise InputError(
+            f"{given[0]!r} is a state, not an input, and the state {missing[0]!r} is missing: give all states "
+            "among the inputs, or pass a State as state="
+        )
+    arrays = {name: inputs[name] for name in names}
+    return {k: v for k, v in inputs.items() if k not in arrays}, State.from_arrays(specs, arrays)

@@ -140,12 +140,31 @@ def test_a_token_that_the_vocabulary_lacks_has_the_sentence_of_onnxruntime(progr
 
 
 def test_rows_of_different_lengths(program, tmp_path):
+    """A ragged layer alone: exports have operators around it that only onnxruntime runs."""
     torch.manual_seed(0)
-    path, int8 = tmp_path / "model.onnx", tmp_path / "int8.onnx"
+    path, int8, alone = (tmp_path / f"{name}.onnx" for name in ("model", "int8", "alone"))
     export(LSTM(INPUTS, HIDDEN).eval(), torch.randn(5, 2, INPUTS), path, lengths=True)
     quantize(path, int8)
-    found = compared(program, int8, 6, 4)
-    assert found["same"]
+    whole = compared(program, int8, 6, 4)
+    assert (whole["direct"], whole["same"]) == (False, True)
+    model = onnx.load(int8)
+    [node] = [node for node in model.graph.node if "Ragged" in node.op_type]
+    stored = [tensor for tensor in model.graph.initializer if tensor.name in node.input]
+    moving = {"x": ["time", "batch", INPUTS], "h": [1, "batch", HIDDEN], "c": [1, "batch", HIDDEN]}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name, axes in moving.items()]
+    inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", "h_out", "c_out")]
+    layer = helper.make_node(
+        node.op_type, [*(value.name for value in inputs), *node.input[4:]], [value.name for value in outputs],
+        name="layer", domain=node.domain,
+    )  # fmt: skip
+    graph = helper.make_graph([layer], "g", inputs, outputs, stored)
+    made = helper.make_model(graph, ir_version=model.ir_version, opset_imports=model.opset_import)
+    made.functions.extend(model.functions)
+    onnx.save(made, alone)
+    for batch, steps in SIZES:
+        found = compared(program, alone, batch, steps)
+        assert (found["direct"], found["same"]) == (True, True), (batch, steps)
 
 
 def test_another_operator_leaves_the_graph_to_onnxruntime(program, tmp_path):
