@@ -35,7 +35,7 @@ class RemoteModels:
     def __init__(self, connection: Connection, device: Device, command: str, options: str) -> None:
         self._connection, self._device, self._command, self._options = connection, device, command, options
         self._loop = asyncio.get_running_loop()
-        self._programs: dict[str, Program] = {}
+        self._programs: list[Program] = []
         self._sent: set[str] = set()
         self.facts: dict[str, dict[str, Any]] = {}
         self.program = ""
@@ -49,11 +49,12 @@ class RemoteModels:
         """
         data = source if isinstance(source, bytes) else read_model_bytes(source)
         sha256 = hashlib.sha256(data).hexdigest()
+        opened: list[Program] = []
         session = RemoteSession(
             data if isinstance(source, bytes) else os.fspath(source),
-            lambda arrays, continued: self._wait(self._programs[sha256].call(arrays, continued=continued)),
+            lambda arrays, continued: self._wait(opened[0].call(arrays, continued=continued)),
         )
-        self._wait(self._open(sha256, data, session))
+        opened.append(self._wait(self._open(sha256, data, session)))
         return session
 
     def _wait(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -62,13 +63,12 @@ class RemoteModels:
         except InputError as error:
             raise InputError(f"{self._device.host.label}: {error}") from error
 
-    async def _open(self, sha256: str, data: bytes, session: Session) -> None:
+    async def _open(self, sha256: str, data: bytes, session: Session) -> Program:
+        """Send a file unless it is there, and start a program for this session: each keeps one state."""
         if sha256 not in self._sent:
             await self._device.send(f"{sha256}.onnx", data, _ignore)
             await self._device.finish(f"{sha256}.onnx", sha256)
             self._sent.add(sha256)
-        if sha256 in self._programs:
-            return
         seconds = self._device.limits.step_seconds
 
         async def start(options: str) -> Pipe:
@@ -78,7 +78,7 @@ class RemoteModels:
         program: Program | None = None
         if self.program != "lstm-edge-device":
             program = calls = CallsProgram(start, seconds)
-            self._programs[sha256] = program
+            self._programs.append(program)
             try:
                 await calls.begin()
             except DeployError:
@@ -95,9 +95,10 @@ class RemoteModels:
                 )
             program = LinesProgram(start, seconds, session.inputs, session.outputs)
             program.facts = await self._facts(sha256)
-            self._programs[sha256] = program
+            self._programs.append(program)
         assert program is not None  # one of the two programs
         self.facts[sha256] = program.facts
+        return program
 
     async def _name_program(self) -> str:
         """Find out whether the device has lstm-edge or lstm-edge-device."""
@@ -118,7 +119,7 @@ class RemoteModels:
 
     def close(self) -> None:
         """End the programs."""
-        for program in self._programs.values():
+        for program in self._programs:
             program.close()
 
 

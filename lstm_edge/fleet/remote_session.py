@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.card import TIME
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
@@ -84,5 +85,5 @@ class _RemoteStream:
     def push(self, piece: Array) -> Array:
         """Feed a chunk of the only input; returns the only output."""
         outputs, self._state = self._session.run(piece, self._state)
-        self.steps += max(piece.shape)
+        self.steps += piece.shape[self._session.inputs[0].axes.index(TIME)]
         return outputs[self._session.outputs[0].name]
