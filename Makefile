@@ -10,6 +10,7 @@ C_TESTS = $(wildcard tests/c/*.h tests/c/*.c tests/c/*.cpp examples/c/*/*.c exam
 LIBRARY := $(KERNELS)/liblstm_edge_kernels.so
 TOOLS := build clang-format cmake hatchling hypothesis import-linter keras lightning mypy ninja pre-commit prometheus-client "pyright[nodejs]" pytest pytest-cov pytest-xdist \
   pyyaml ruff types-protobuf ziglang
+SITE_TOOLS := "mkdocs<2" mkdocs-material "mkdocstrings[python]"
 # Installs Debian's Chromium with fonts if it is missing and the user is root.
 CHROMIUM := command -v chromium >/dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
@@ -32,16 +33,16 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 	$(BIN)/python -m lstm_edge.demo
 
 test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c --ignore tests/fleet
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c --ignore tests/fleet --ignore tests/site
 
 test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of damaged Keras files and of --scheme auto on made models (three minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet --ignore tests/site
 
 test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
 	$(BIN)/python -m pytest -n 0 -q -m "not slow and not long"
 
 coverage: $(VENV)/ready $(LIBRARY)  ## measure which lines and branches the tests reach; print the files below nine tenths (ten minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered --cov-report=html:.cache/coverage
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered --cov-report=html:.cache/coverage --ignore tests/site
 
 # The editable install compiles the kernels; this rule compiles them again when a source changes. Without a compiler
 # everything runs on the function bodies.
@@ -152,6 +153,20 @@ test-bundle: $(VENV)/ready $(LIBRARY)  ## take RAUC bundles and Mender artifacts
 test-report: $(VENV)/ready  ## test the HTML report in a real browser (a minute); as root, install Debian's Chromium
 	$(CHROMIUM)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/report tests/toolkit/test_report*.py
+
+# Only these two targets need the site's tools.
+$(VENV)/site: constraints.txt | $(VENV)/ready
+	$(BIN)/pip install $(PIP_FLAGS) $(SITE_TOOLS)
+	touch $@
+
+.PHONY: site
+site: $(VENV)/site  ## build the documentation site into .cache/site, which needs no server; a broken link is an error (half a minute)
+	$(BIN)/mkdocs build --quiet
+
+.PHONY: test-site
+test-site: $(VENV)/site $(LIBRARY)  ## run every code block of the tutorials, and check the site's links, structure, search and width (five minutes); as root, install Debian's Chromium
+	$(CHROMIUM)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/site
 
 check: $(VENV)/ready  ## run linters, type checkers and import contracts
 	$(BIN)/ruff check .

@@ -42,9 +42,10 @@ def screenshot(page: Path, picture: Path, *, width: int, height: int, dark: bool
     _run(page, f"--screenshot={picture}", f"--window-size={width},{height}", *_scheme(dark))
 
 
-def dump_dom(page: Path, *, width: int, height: int = 900, dark: bool = False) -> str:
-    """Return the document as it is after its scripts ran."""
-    return _run(page, "--dump-dom", f"--window-size={width},{height}", *_scheme(dark)).stdout
+def dump_dom(page: Path, *, width: int, height: int = 900, dark: bool = False, wait_ms: int = 0) -> str:
+    """Return the document as it is after its scripts ran; ``wait_ms`` of the page's own time lets timers fire."""
+    waiting = [f"--virtual-time-budget={wait_ms}"] if wait_ms else []
+    return _run(page, "--dump-dom", f"--window-size={width},{height}", *waiting, *_scheme(dark)).stdout
 
 
 def print_pdf(page: Path, paper: Path) -> None:

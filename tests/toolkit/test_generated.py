@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +79,19 @@ def test_the_docs_link_to_files_that_exist():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
             found += 1
     assert found >= 8
+
+
+def test_each_page_is_in_the_navigation_of_the_site():
+    def pages(entries):
+        for entry in entries:
+            for value in entry.values() if isinstance(entry, dict) else [entry]:
+                yield from pages(value) if isinstance(value, list) else [value]
+
+    shown = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    docs = ROOT / "docs"
+    # docs/site_hooks.py fills in the commands.
+    written = {str(page.relative_to(docs)) for page in docs.rglob("*.md") if page.parent.name != "cli"} | {
+        "cli/README.md"
+    }
+    assert len(set(shown)) == len(shown)
+    assert written <= set(shown)
