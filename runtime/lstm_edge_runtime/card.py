@@ -367,10 +367,14 @@ def version_numbers(text: str) -> tuple[int, ...]:
         CardError: the text does not begin with ``major.minor``.
     """
     parts = text.split("+", maxsplit=1)[0].split(".")[:3]
+    if not all(map(_is_version_number, parts[:2])):
+        raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {shortened(text)}')
+    return tuple(int(part) for part in parts if _is_version_number(part))
+
+
+def _is_version_number(part: str) -> bool:
     # At most nine digits, because Python refuses to parse integers of thousands of digits.
-    if not all(part.isdecimal() and len(part) < 10 for part in parts[:2]):
-        raise CardError(f'model card: card.minimum_onnxruntime must be "major.minor", got {text!r}')
-    return tuple(int(part) for part in parts if part.isdecimal() and len(part) < 10)
+    return part.isascii() and part.isdecimal() and len(part) < 10
 
 
 def _check_schema(schema: Any) -> int:

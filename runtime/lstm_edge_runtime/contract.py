@@ -136,8 +136,11 @@ def _check_unique(card: ModelCard) -> None:
         "card.outputs": [spec.name for spec in card.outputs],
         "card.states": [spec.input for spec in card.states],
     }.items():
-        if len(set(names)) != len(names):
-            raise CardError(f"model card: {path} names a tensor twice: {', '.join(names)}")
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                raise CardError(f"model card: {path} names a tensor twice: {shortened(name)}")
+            seen.add(name)
 
 
 def _check_tensors(
@@ -154,7 +157,13 @@ def _check_tensors(
             )
         found = _find(f"{path}.name", field.removesuffix("s"), spec.name, graph)
         if spec.dtype != found.dtype:
-            raise CardError(f"model card: {path}.dtype is {spec.dtype}, the graph's {spec.name!r} has {found.dtype}")
+            raise CardError(
+                f"model card: {path}.dtype is {shortened(spec.dtype)}, the graph's {spec.name!r} has {found.dtype!r}"
+            )
+        if any(isinstance(axis, str) and not axis.isprintable() for axis in spec.axes):
+            raise CardError(
+                f"model card: {path}.axes is {shortened(list(spec.axes))}: a name in it holds a control character"
+            )
         # onnxruntime reports an output of unknown rank without axes.
         if found.axes or not may_lack_rank:
             _check_axes(f"{path}.axes", spec.name, spec.axes, found.axes)

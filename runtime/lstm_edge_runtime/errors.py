@@ -4,6 +4,8 @@ Every message says what was got, what was expected, where, and what to do. ``exi
 command line: 1 when a check or a budget failed, 2 when the input or the environment is at fault.
 """
 
+import re
+
 __all__ = [
     "REASONS",
     "ArtifactError",
@@ -28,7 +30,11 @@ __all__ = [
     "StreamingError",
     "WorkerError",
     "first_line",
+    "printable",
 ]
+
+_SPACES = " \t\n\r\v\f"
+_LINE_END = re.compile("[\n\r\v\f]")
 
 
 # Why a push or a line is refused, as a fixed set of labels: an input's name, dtype or shape is wrong; an input is not
@@ -173,7 +179,15 @@ def first_line(error: BaseException) -> str:
 
     onnxruntime's prefix is removed. If onnxruntime quotes bytes that are not UTF-8, its binding raises
     UnicodeDecodeError, which holds the message. An error without a message gives the name of its class.
+    What a file made it quote is escaped: see ``printable``.
     """
     text = error.object.decode("utf-8", "backslashreplace") if isinstance(error, UnicodeDecodeError) else str(error)
-    line = (text.strip().splitlines() or [type(error).__name__])[0]
-    return line.removeprefix("[ONNXRuntimeError] : ")[:300]
+    line = _LINE_END.split(text.strip(_SPACES), maxsplit=1)[0] or type(error).__name__
+    return printable(line.removeprefix("[ONNXRuntimeError] : "))[:300]
+
+
+def printable(text: str) -> str:
+    r"""Return a text with every character escaped (``\x1b``, ``\u202e``) that a terminal might obey or not show."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

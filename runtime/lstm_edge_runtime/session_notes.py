@@ -48,9 +48,9 @@ def collect_notes(
         notes.append(signature.note)
     if card is None:
         notes.append(NO_CARD)
-    elif version_numbers(card.minimum_onnxruntime) > version_numbers(onnxruntime.__version__):
+    elif (needed := version_numbers(card.minimum_onnxruntime)) > version_numbers(onnxruntime.__version__):
         notes.append(
-            f"the model was made for onnxruntime {card.minimum_onnxruntime} or later, "
+            f"the model was made for onnxruntime {'.'.join(map(str, needed))} or later, "
             f"this is {onnxruntime.__version__}: update onnxruntime"
         )
     if why_bodies and provider == "cpu":

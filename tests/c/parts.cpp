@@ -130,6 +130,7 @@ std::string answer(std::string_view part, std::string_view in) {
   if (part == "float") return float_text(float_of(in));
   if (part == "g") return general(float_of(in));
   if (part == ".3g") return general(float_of(in), 3);
+  if (part == "shown") return printable_text(in);
   if (part == "printable") return is_printable_text(in) ? "True" : "False";
   fail(LSTM_EDGE_MISUSE, "unknown part");
 }

@@ -18,6 +18,7 @@ from support.c_parts import answer_of, call_part
 
 from lstm_edge_runtime.card import parse_card, serialize_card
 from lstm_edge_runtime.contract import read_contract
+from lstm_edge_runtime.errors import printable
 from lstm_edge_runtime.state import state_shape
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +152,8 @@ def test_text_is_written_as_python_does(text: str, data: bytes, number: float) -
         assert said("printable", encoded) == str(text.isprintable())
     assert said("repr of bytes", data) == repr(data)
     assert said("UTF-8", data) == utf8_error(data)
+    for shown in (data, data + encoded + data):
+        assert said("shown", shown) == printable(shown.decode("utf-8", "backslashreplace"))
     for value in (number, 2.0 ** (hash(number) % 2000 - 1000), math.nextafter(number, 0)):
         packed = struct.pack("d", value)
         assert [said(part, packed) for part in ("float", "g", ".3g")] == [repr(value), f"{value:g}", f"{value:.3g}"]

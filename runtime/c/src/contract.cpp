@@ -84,7 +84,17 @@ TensorSpec read_tensor(const std::string& role, const GraphTensor& node) {
 
 Graph read_tensors(const std::string& role, const std::vector<GraphTensor>& nodes) {
   Graph graph;
-  for (const GraphTensor& node : nodes) graph.push_back(read_tensor(role, node));
+  // A graph may list an output twice: it is one tensor.
+  std::map<std::string, size_t> places;
+  for (const GraphTensor& node : nodes) {
+    TensorSpec spec = read_tensor(role, node);
+    const auto [place, is_new] = places.emplace(spec.name, graph.size());
+    if (is_new) {
+      graph.push_back(std::move(spec));
+    } else {
+      graph[place->second] = std::move(spec);
+    }
+  }
   return graph;
 }
 
@@ -169,7 +179,14 @@ void check_tensors(const Card& card, const char* field, const Graph& graph) {
     }
     const TensorSpec& found = find(place.path() + ".name", outputs ? "output" : "input", spec.name, graph);
     if (spec.dtype != found.dtype) {
-      fail_card(place.path() + ".dtype is " + spec.dtype + ", the graph's " + repr(spec.name) + " has " + found.dtype);
+      fail_card(place.path() + ".dtype is " + shortened(repr(spec.dtype)) + ", the graph's " + repr(spec.name) +
+                " has " + repr(found.dtype));
+    }
+    for (const Axis& axis : spec.axes) {
+      const auto* name = std::get_if<std::string>(&axis);
+      if (name != nullptr && !is_printable_text(*name)) {
+        fail_card(place.path() + ".axes is " + place.axes() + ": a name in it holds a control character");
+      }
     }
     // onnxruntime reports an output of unknown rank without axes.
     if (!found.axes.empty() || !outputs) check_axes(place, spec.name, spec.axes, found.axes);
@@ -217,8 +234,11 @@ void check_unique(const Card& card) {
       {"card.states", inputs_of(card.states)},
   };
   for (const auto& [path, names] : all) {
-    if (std::set<std::string>(names.begin(), names.end()).size() != names.size()) {
-      fail_card(std::string(path) + " names a tensor twice: " + joined(names));
+    std::set<std::string> seen;
+    for (const std::string& name : names) {
+      if (!seen.insert(name).second) {
+        fail_card(std::string(path) + " names a tensor twice: " + shortened(repr(name)));
+      }
     }
   }
 }

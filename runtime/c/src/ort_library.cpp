@@ -37,7 +37,7 @@ std::string first_line(std::string text) {
   while (!text.empty() && is_space(text.back())) text.pop_back();
   const size_t end = text.find_first_of("\n\r\v\f", start);
   text = text.substr(start, end == std::string::npos ? end : end - start);
-  return std::string(first_characters(text, kLongestLine));
+  return std::string(first_characters(printable_text(text), kLongestLine));
 }
 
 bool is_old(const std::string& version) {

@@ -34,13 +34,20 @@ std::vector<int64_t> version_numbers(const std::string& text) {
     const bool plain =
         !digits.empty() && digits.size() < 10 && digits.find_first_not_of("0123456789") == std::string::npos;
     if (!plain && part < 2) {
-      fail(LSTM_EDGE_CARD, "model card: card.minimum_onnxruntime must be \"major.minor\", got " + repr(text));
+      fail(LSTM_EDGE_CARD,
+           "model card: card.minimum_onnxruntime must be \"major.minor\", got " + shortened(repr(text)));
     }
     if (plain) numbers.push_back(std::atoll(digits.c_str()));
     if (dot == std::string::npos) break;
     rest = rest.substr(dot + 1);
   }
   return numbers;
+}
+
+std::string dotted(const std::vector<int64_t>& numbers) {
+  std::string text;
+  for (const int64_t number : numbers) text += (text.empty() ? "" : ".") + std::to_string(number);
+  return text;
 }
 
 // Why the kernels cannot be used, or an empty text: choose_library and find_library of library.py.
@@ -132,9 +139,9 @@ void Session::collect_notes(const std::string& why_bodies) {
   if (!verified) notes.emplace_back(kUnverified);
   if (!has_card) {
     notes.emplace_back(kNoCard);
-  } else if (version_numbers(card.minimum_onnxruntime) > version_numbers(graph->version)) {
-    notes.push_back("the model was made for onnxruntime " + card.minimum_onnxruntime + " or later, this is " +
-                    graph->version + ": update onnxruntime");
+  } else if (const auto needed = version_numbers(card.minimum_onnxruntime); needed > version_numbers(graph->version)) {
+    notes.push_back("the model was made for onnxruntime " + dotted(needed) + " or later, this is " + graph->version +
+                    ": update onnxruntime");
   }
   if (!why_bodies.empty()) notes.push_back("function bodies run in place of kernels: " + why_bodies);
   if (has_card && card.quantized && kernels.empty()) notes.emplace_back(kFolded);

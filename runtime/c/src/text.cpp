@@ -13,6 +13,7 @@ namespace lstm_edge::device {
 namespace {
 
 constexpr size_t kShown = 60;
+constexpr char32_t kFirstSurrogate = 0xd800, kLastSurrogate = 0xdfff;
 constexpr char kHex[] = "0123456789abcdef";
 
 void append_hex(std::string& text, uint32_t value, int digits) {
@@ -292,6 +293,24 @@ bool is_printable_text(std::string_view text) {
     if (!is_printable(next_character(text, at))) return false;
   }
   return true;
+}
+
+std::string printable_text(std::string_view bytes) {
+  std::string shown;
+  for (size_t at = 0; at < bytes.size();) {
+    const size_t start = at;
+    const char32_t character = next_character(bytes, at);
+    if (character == '\t' || character == '\n' || character == '\r') {
+      append_common(shown, character, '"');
+    } else if (is_printable(character)) {
+      append_character(shown, character);
+    } else if (character >= kFirstSurrogate && character <= kLastSurrogate) {
+      for (const char byte : bytes.substr(start, at - start)) append_escaped(shown, static_cast<unsigned char>(byte));
+    } else {
+      append_escaped(shown, character);
+    }
+  }
+  return shown;
 }
 
 bool is_utf8(std::string_view bytes) { return !utf8_error(bytes).has_value(); }

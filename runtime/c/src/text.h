@@ -45,6 +45,8 @@ char32_t next_character(std::string_view text, size_t& at);
 void append_character(std::string& text, char32_t character);
 // text.isprintable()
 bool is_printable_text(std::string_view text);
+// errors.printable(bytes.decode("utf-8", "backslashreplace"))
+std::string printable_text(std::string_view bytes);
 
 // Whether the bytes are UTF-8 in Python's strict sense.
 bool is_utf8(std::string_view bytes);
