@@ -23,10 +23,10 @@ MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
 .PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
-$(VENV)/ready: constraints.txt pyproject.toml
+$(VENV)/ready: constraints.txt pyproject.toml runtime/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP_FLAGS) torch
-	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,export,keras,train,report,postgresql,text,parquet,audio,sign,model-signing,deploy]' $(TOOLS)
+	$(BIN)/pip install $(PIP_FLAGS) -e ./runtime -e '.[cpu,export,keras,train,report,postgresql,text,parquet,audio,sign,model-signing,deploy]' $(TOOLS)
 	touch $@
 
 demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test on real data; print one table
@@ -75,12 +75,12 @@ test-c-long: $(VENV)/ready $(LIBRARY)  ## run the long tests of the C library: t
 test-c-arm64: $(VENV)/ready  ## compare the cross-built C library bit for bit with Python on four emulated processors
 	tests/arm64/c.sh $(BIN)/python
 
-wheels: $(VENV)/ready  ## build the manylinux wheels with the C library for x86-64 and 64-bit ARM, cross-compiled with zig
+wheels: $(VENV)/ready  ## build the wheels: lstm-edge-runtime with the C library for x86-64 and 64-bit ARM, cross-compiled with zig, and lstm-edge
 	$(BIN)/python .ci/wheels.py dist
 
 test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte on four emulated processors (six minutes)
 	LSTM_EDGE_C_LIBRARY=0 $(BIN)/python .ci/wheels.py .cache/wheels aarch64
-	tests/arm64/run.sh $(BIN)/python .cache/wheels/lstm_edge-*-manylinux_2_28_aarch64.whl
+	tests/arm64/run.sh $(BIN)/python .cache/wheels/lstm_edge_runtime-*-manylinux_2_28_aarch64.whl
 
 test-avx2: $(VENV)/ready $(LIBRARY)  ## compare the kernels and int8 convolutions byte for byte on an emulated processor without VNNI (four minutes)
 	tests/kernels/avx2.sh $(BIN)/python

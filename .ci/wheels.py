@@ -1,6 +1,9 @@
-"""Build the manylinux wheels with zig as cross compiler, and check their contents; ``make wheels`` calls it.
+"""Build the wheels of both distributions and check their contents; ``make wheels`` calls it.
 
-Usage: python .ci/wheels.py OUTPUT [x86_64] [aarch64]
+Usage: python .ci/wheels.py OUTPUT [x86_64] [aarch64] [any]
+
+``x86_64`` and ``aarch64`` are the manylinux wheels of lstm-edge-runtime, with zig as cross compiler; ``any`` is the
+wheel of lstm-edge, which is pure Python.
 """
 
 import os
@@ -8,6 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,7 +20,9 @@ import elf
 ROOT = Path(__file__).resolve().parent.parent
 # Oldest supported glibc: the version of Debian 10, RHEL 8 and Raspberry Pi OS 10.
 GLIBC = (2, 28)
-TARGETS = ("x86_64", "aarch64")
+TARGETS = ("x86_64", "aarch64", "any")
+# What lstm-edge's wheel contains beside its metadata.
+PACKAGES = {"lstm_edge", "lstm_edge_exporters"}
 LIBRARY = "lstm_edge_runtime/kernels/liblstm_edge_kernels.so"
 C_LIBRARY = "lstm_edge_runtime/c/lib/liblstm_edge.so.1"
 PROGRAM = "lstm_edge_runtime/c/bin/lstm-edge-device"
@@ -34,7 +40,7 @@ FILES = (
 
 
 def build(machine: str, output: Path) -> Path:
-    """Build the wheel for a machine with the build backend of this environment; return its path."""
+    """Build the runtime's wheel for a machine with the build backend of this environment; return its path."""
     version = ".".join(map(str, GLIBC))
     target = f"{machine}-linux-gnu.{version}"
     environment = os.environ | {
@@ -48,12 +54,27 @@ def build(machine: str, output: Path) -> Path:
         # zig compiles its C++ library once and caches it.
         "ZIG_GLOBAL_CACHE_DIR": os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(ROOT / ".cache" / "zig")),
     }
-    command = [sys.executable, "-I", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(ROOT)]
+    _build(ROOT / "runtime", output, environment)
+    return output / f"lstm_edge_runtime-{project_version()}-py3-none-{tag(machine)}.whl"
+
+
+def build_toolkit(output: Path) -> Path:
+    """Build the wheel of lstm-edge; return its path."""
+    _build(ROOT, output, dict(os.environ))
+    return output / f"lstm_edge-{project_version()}-py3-none-any.whl"
+
+
+def _build(project: Path, output: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-I", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(project)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if result.returncode != 0:
-        sys.exit(f"error: the {machine} wheel was not built\n{result.stdout}{result.stderr}")
-    (wheel,) = output.glob(f"lstm_edge-*-py3-none-{tag(machine)}.whl")
-    return wheel
+        sys.exit(f"error: the wheel of {project} was not built\n{result.stdout}{result.stderr}")
+
+
+def project_version() -> str:
+    """Return the version in pyproject.toml, which both distributions have."""
+    version: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    return version
 
 
 def with_c() -> bool:
@@ -67,7 +88,7 @@ def tag(machine: str) -> str:
 
 
 def problems(wheel: Path, machine: str) -> list[str]:
-    """Return the defects of a wheel: wrong tags, missing files, or those of ``elf.problems``."""
+    """Return the defects of a runtime's wheel: wrong tags, missing files, or those of ``elf.problems``."""
     found = []
     compiled, others = ((LIBRARY, C_LIBRARY, PROGRAM), FILES) if with_c() else ((LIBRARY,), ())
     with zipfile.ZipFile(wheel) as archive:
@@ -77,11 +98,25 @@ def problems(wheel: Path, machine: str) -> list[str]:
         if f"Tag: py3-none-{tag(machine)}\n" not in text or "Root-Is-Purelib: false" not in text:
             found.append(f"its WHEEL file does not say py3-none-{tag(machine)}: {text!r}")
         found += [f"it has no {name}" for name in (*compiled, *others) if name not in names]
+        found += [f"it has a static library, {name}" for name in names if name.endswith(".a")]
         for name in compiled:
             if name in names:
                 found += [f"{name} {problem}" for problem in elf.problems(archive.read(name), machine, GLIBC)]
         if PROGRAM in names and not archive.getinfo(PROGRAM).external_attr >> 16 & 0o111:
             found.append(f"{PROGRAM} is not executable")
+    return found
+
+
+def toolkit_problems(wheel: Path) -> list[str]:
+    """Return the defects of the wheel of lstm-edge: another package in it, or another requirement of the runtime."""
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+        info = next(top for top in tops if top.endswith(".dist-info"))
+        metadata = archive.read(f"{info}/METADATA").decode()
+    found = [] if tops == PACKAGES | {info} else [f"it contains {sorted(tops - {info})}, expected {sorted(PACKAGES)}"]
+    pin = f"Requires-Dist: lstm-edge-runtime=={project_version()}"
+    if pin not in metadata.splitlines():
+        found.append(f"it does not require exactly its version of the runtime: no line {pin!r} in its metadata")
     return found
 
 
@@ -123,13 +158,16 @@ def _python(*arguments: str, **environment: str) -> str:
 
 
 def main() -> None:
-    """Build and check the wheels for the machines in the arguments; without arguments, for both."""
+    """Build and check the wheels that the arguments name; without arguments, all of them."""
     output = Path(sys.argv[1])
     for machine in sys.argv[2:] or TARGETS:
-        wheel = build(machine, output)
-        wrong = problems(wheel, machine)
+        wheel = build_toolkit(output) if machine == "any" else build(machine, output)
+        wrong = toolkit_problems(wheel) if machine == "any" else problems(wheel, machine)
         if wrong:
             sys.exit(f"error: {wheel.name}: {'; '.join(wrong)}")
+        if machine == "any":
+            print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, contents and requirements checked")
+            continue
         if machine == platform.machine():
             with tempfile.TemporaryDirectory(prefix="lstm-edge-") as folder:
                 check_bits(wheel, Path(folder))

@@ -54,7 +54,7 @@ PREFIXES = ("exec", "spawn", "posix_spawn")  # of os
 
 
 def sources():
-    found = [ROOT / "hatch_build.py"]
+    found = []
     for folder in FOLDERS:
         found += sorted((ROOT / folder).rglob("*.py"))
     return found

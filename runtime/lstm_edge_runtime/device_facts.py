@@ -67,7 +67,7 @@ def device(root: Path = Path("/")) -> Device:
     governors = {text for text in map(_text, policies.glob("policy*/scaling_governor")) if text}
     memory = next((line.split()[1] for line in _lines(root / "proc/meminfo") if line.startswith("MemTotal:")), None)
     try:
-        release: str | None = version("lstm-edge")
+        release: str | None = version("lstm-edge-runtime")
     except PackageNotFoundError:
         release = None
     return Device(

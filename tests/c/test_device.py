@@ -247,7 +247,8 @@ def test_help_fits_80_columns(device):
 
 
 def test_the_version_is_that_of_the_package(device):
-    version = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version = "))
+    project = (ROOT / "runtime" / "pyproject.toml").read_text()
+    version = next(line for line in project.splitlines() if line.startswith("version = "))
     assert device("--version")[1].decode().strip() == version.split('"')[1]
 
 

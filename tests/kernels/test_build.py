@@ -13,11 +13,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def build_wheel(folder, **environment):
-    """Build the wheel as pip does; returns its name, its members, and what the build printed."""
+    """Build the runtime's wheel as pip does; returns its name, its members, and what the build printed."""
     code = f"import hatchling.build; print(hatchling.build.build_wheel({str(folder)!r}))"
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("LSTM_EDGE_", "CXX"))}
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT / "runtime",
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     said = " ".join((result.stdout + result.stderr).split())
     wheels = list(Path(folder).glob("*.whl"))
@@ -33,7 +38,7 @@ def test_without_a_compiler_the_wheel_is_for_any_platform_and_says_so(tmp_path):
     assert name.endswith("-py3-none-any.whl")
     assert LIBRARY not in names
     sentence = (
-        "lstm-edge is installed without its kernels, everything runs on the portable function bodies: no-such-com"
+        "lstm-edge-runtime is installed without its kernels, everything runs on the portable function bodies: no-such"
     )
     assert said.count(sentence) == 1
     # The sources travel, so that an installed package can be compiled in place.

@@ -92,7 +92,7 @@ def test_what_make_c_cross_refuses(tmp_path):
 @pytest.fixture
 def module():
     """The build hook's file, which belongs to no package."""
-    spec = importlib.util.spec_from_file_location("lstm_edge_hook", ROOT / "hatch_build.py")
+    spec = importlib.util.spec_from_file_location("lstm_edge_hook", ROOT / "runtime" / "hatch_build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -101,7 +101,7 @@ def module():
 @pytest.fixture
 def hook(module, tmp_path, monkeypatch):
     """The build hook of this checkout, whose kernels need no compiler; ``hook.added`` lists the C libraries."""
-    made = module.KernelsHook(str(ROOT), {}, None, None, str(tmp_path), "wheel")
+    made = module.KernelsHook(str(ROOT / "runtime"), {}, None, None, str(tmp_path), "wheel")
     made.added, made.kernels = [], True
     monkeypatch.setattr(made, "_add_kernels", lambda *_: made.kernels)
     monkeypatch.setattr(made, "_add_c_library", lambda _, wanted: made.added.append(wanted))
@@ -155,11 +155,11 @@ def test_without_cmake_the_wheel_is_built_with_a_warning(module, tmp_path, monke
     monkeypatch.setattr(module, "_load", load_without_cmake)
     monkeypatch.setattr(module.KernelsHook, "app", SimpleNamespace(display_warning=said.append))
     monkeypatch.setenv("CXX", "c++")
-    hook = module.KernelsHook(str(ROOT), {}, None, None, str(tmp_path), "wheel")
+    hook = module.KernelsHook(str(ROOT / "runtime"), {}, None, None, str(tmp_path), "wheel")
     hook.folder = SimpleNamespace(name=str(tmp_path))
     hook._add_c_library({}, "")
     reason = "no CMake found: install Debian's cmake, or the Python package cmake"
-    assert said == [f"lstm-edge is installed without its C library: {reason}"]
+    assert said == [f"lstm-edge-runtime is installed without its C library: {reason}"]
     with pytest.raises(RuntimeError, match=f"LSTM_EDGE_C_LIBRARY=1, and the C library does not compile: {reason}"):
         hook._add_c_library({}, "1")
 

@@ -1,6 +1,6 @@
-"""The wheel, installed as on a device: numpy, onnxruntime and typer only; no torch, no onnx, no checkout.
+"""Both wheels, installed as on a device: numpy, onnxruntime and typer only; no torch, no onnx, no checkout.
 
-pip installs the wheel; what it needs comes from the environment that runs the tests (links to what is installed), so
+pip installs the wheels; what they need comes from the environment that runs the tests (links to what is installed), so
 nothing is downloaded.
 """
 
@@ -17,19 +17,20 @@ from support.environments import linked_environment, run
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
-# What the device has beside the wheel, and what the tests there need.
+# What the device has beside the wheels, and what the tests there need.
 DEVICE = ("numpy", "onnxruntime", "typer")
 TEST_TOOLS = ("pytest", "hypothesis")
 NOT_THERE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors")
 
 
 @pytest.fixture(scope="module")
-def device(wheel, tmp_path_factory):
-    """A virtual environment like a device's, with the wheel; returns its folder."""
+def device(runtime_wheel, toolkit_wheel, tmp_path_factory):
+    """A virtual environment like a device's, with the wheels; returns its folder."""
     folder = tmp_path_factory.mktemp("device")
     linked_environment(folder / "venv", *DEVICE, *TEST_TOOLS, with_pip=True)
-    # pip itself installs the wheel; what the wheel needs is there already, and nothing else may be fetched.
-    run(folder / "venv" / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps", wheel, cwd=folder)
+    # pip itself installs the wheels; what they need is there already, and nothing else may be fetched.
+    install = (folder / "venv" / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps")
+    run(*install, runtime_wheel, toolkit_wheel, cwd=folder)
     # Outside of the checkout, so that nothing of it can be on the path.
     shutil.copytree(ROOT / "tests" / "device", folder / "device", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -46,17 +47,43 @@ def lstm_edge(device):
     return (device / "venv" / "bin" / "lstm-edge",)
 
 
-def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
+def contents(wheel):
+    """The names of a wheel's files, that of its metadata's folder, and what it requires without an extra."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
-        entry_points = archive.read(next(name for name in names if name.endswith("/entry_points.txt"))).decode()
-    info = next(name for name in names if name.endswith("/METADATA")).split("/")[0]
-    assert {name.split("/")[0] for name in names} == {"lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime", info}
+        info = next(name for name in names if name.endswith("/METADATA")).split("/")[0]
+        metadata = archive.read(f"{info}/METADATA").decode()
+    return names, info, sorted(re.findall(r"^Requires-Dist: ([^;\n]*)$", metadata, re.MULTILINE))
+
+
+def modules(*packages):
+    """The Python files of packages of the checkout, as a wheel has them."""
+    found = ((ROOT / package).parent for package in packages)
+    return {
+        path.relative_to(parent).as_posix()
+        for parent, package in zip(found, packages, strict=True)
+        for path in (ROOT / package).rglob("*.py")
+    }
+
+
+def test_the_runtimes_wheel_holds_its_package_and_nothing_else(runtime_wheel):
+    names, info, required = contents(runtime_wheel)
+    assert {name.split("/")[0] for name in names} == {"lstm_edge_runtime", info}
+    assert {"lstm_edge_runtime/py.typed", f"{info}/licenses/LICENSE"} <= set(names)
+    library = [name for name in names if name.startswith("lstm_edge_runtime/c/")]
+    assert {name.split("/")[2] for name in library} <= {"bin", "include", "lib", "share"}
+    assert not [name for name in names if name.endswith((".onnx", ".a"))]
+    assert {name for name in names if name.endswith(".py")} == modules("runtime/lstm_edge_runtime")
+    assert required == ["numpy>=1.26"]
+
+
+def test_the_toolkits_wheel_holds_its_packages_and_nothing_else(toolkit_wheel):
+    names, info, required = contents(toolkit_wheel)
+    assert toolkit_wheel.name.endswith("-py3-none-any.whl")
+    assert {name.split("/")[0] for name in names} == {"lstm_edge", "lstm_edge_exporters", info}
     for name in (
         "lstm_edge/py.typed",
         "lstm_edge_exporters/py.typed",
-        "lstm_edge_runtime/py.typed",
         "lstm_edge/data/japanese_vowels.npz",
         "lstm_edge/data/kjv.txt.xz",
         "lstm_edge/data/ATTRIBUTION.md",
@@ -64,17 +91,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
         f"{info}/licenses/LICENSE",
     ):
         assert name in names
-    library = [name for name in names if name.startswith("lstm_edge_runtime/c/")]
-    assert {name.split("/")[2] for name in library} <= {"bin", "include", "lib", "share"}
     assert not [name for name in names if name.endswith(".onnx") or "/test_" in name or name.startswith("tests/")]
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lstm_edge").rglob("*.py")}
-    for folder in ("exporters/lstm_edge_exporters", "runtime/lstm_edge_runtime"):
-        package = ROOT / folder
-        modules |= {path.relative_to(package.parent).as_posix() for path in package.rglob("*.py")}
-    assert {name for name in names if name.endswith(".py")} == modules
-    assert "lstm-edge = lstm_edge.cli:main" in entry_points
-    required = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.MULTILINE)
-    assert sorted(required) == ["numpy", "typer"]
+    assert {name for name in names if name.endswith(".py")} == modules("lstm_edge", "exporters/lstm_edge_exporters")
+    assert required == [f"lstm-edge-runtime=={toolkit_wheel.name.split('-')[1]}", "numpy>=1.26", "typer>=0.15"]
 
 
 def test_the_device_has_neither_torch_nor_onnx_nor_the_checkout(python, device):

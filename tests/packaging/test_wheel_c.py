@@ -35,12 +35,12 @@ def _tools():
 
 
 @pytest.fixture(scope="module")
-def python(wheel, tmp_path_factory):
+def python(runtime_wheel, tmp_path_factory):
     """The interpreter of a fresh environment with the wheel."""
     folder = tmp_path_factory.mktemp("environment")
-    linked_environment(folder / "venv", "numpy", "typer", with_pip=True)
+    linked_environment(folder / "venv", "numpy", with_pip=True)
     python = folder / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--no-index", "--no-deps", wheel, cwd=folder)
+    run(python, "-m", "pip", "install", "--no-index", "--no-deps", runtime_wheel, cwd=folder)
     return python
 
 
@@ -61,8 +61,8 @@ def source(tmp_path_factory):
     return folder
 
 
-def test_the_wheel_holds_what_make_wheels_asks_for(wheel):
-    with zipfile.ZipFile(wheel) as archive:
+def test_the_wheel_holds_what_make_wheels_asks_for(runtime_wheel):
+    with zipfile.ZipFile(runtime_wheel) as archive:
         names = archive.namelist()
     expected = {WHEELS.C_LIBRARY, WHEELS.PROGRAM, *WHEELS.FILES}
     assert {name for name in names if name.startswith("lstm_edge_runtime/c/")} == expected
@@ -89,6 +89,6 @@ def test_pkg_config_finds_the_library_of_the_wheel(cmake_dir, source, tmp_path):
 
 def test_the_program_of_the_wheel_runs_where_it_is(cmake_dir, python):
     program = cmake_dir.parents[2] / "bin" / "lstm-edge-device"
-    code = "import importlib.metadata; print(importlib.metadata.version('lstm-edge'))"
+    code = "import importlib.metadata; print(importlib.metadata.version('lstm-edge-runtime'))"
     assert run_program(program, "--version") == run(python, "-c", code, cwd=program.parent).stdout
     assert "passed: 2 golden vectors" in run_program(program, "check", MODEL)

@@ -2,15 +2,13 @@
 
 import json
 import sys
-import tomllib
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from packaging.requirements import Requirement
 from support.budget_models import FEATURES, write_classifier, write_data
-from support.environments import linked_environment, run
+from support.environments import linked_environment, required, run
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +20,7 @@ EXTRAS = ("cpu", "onnx")
 def folder(tmp_path_factory):
     """A virtual environment with what the extras require and the checkout, a classifier, and data for it."""
     folder = tmp_path_factory.mktemp("onnx")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = [*project["dependencies"], *(text for name in EXTRAS for text in project["optional-dependencies"][name])]
-    site = linked_environment(folder / "venv", *(Requirement(text).name for text in required))
+    site = linked_environment(folder / "venv", *required(*EXTRAS))
     (site / "checkout.pth").write_text("".join(f"{ROOT / part}\n" for part in ("", "exporters", "runtime")))
     write_data(folder / "data.npz", write_classifier(folder / "foreign.onnx"))
     run(folder / "venv/bin/python", "-m", "lstm_edge", "adopt", "foreign.onnx", "-o", "f32.onnx", cwd=folder)

@@ -91,7 +91,7 @@ def find_onnxruntime() -> Path:
 
 def _key(options: Sequence[str]) -> str:
     digest = hashlib.sha256(repr(list(options)).encode())
-    version = re.search(r"^version = .*", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    version = re.search(r"^version = .*", (ROOT / "runtime" / "pyproject.toml").read_text(), re.MULTILINE)
     digest.update(b"" if version is None else version[0].encode())
     for folder in _SOURCES:
         for path in sorted(folder.rglob("*")):

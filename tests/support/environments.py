@@ -4,12 +4,16 @@ import importlib.metadata
 import os
 import re
 import subprocess
+import tomllib
 import venv
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-__all__ = ["linked_environment", "run"]
+__all__ = ["linked_environment", "required", "run"]
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments, cwd, exit_code=0, stdin=None):
@@ -27,6 +31,24 @@ def run(*arguments, cwd, exit_code=0, stdin=None):
     )
     assert result.returncode == exit_code, f"{result.stdout}\n{result.stderr}"
     return result
+
+
+def required(*extras: str) -> list[str]:
+    """The names of the distributions that lstm-edge with these extras requires, through its runtime too."""
+    toolkit, runtime = (
+        tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"] for folder in (".", "runtime")
+    )
+    found: set[str] = set()
+    for first in _texts(toolkit, extras):
+        ours = first.name == runtime["name"]
+        found |= {second.name for second in _texts(runtime, first.extras)} if ours else {first.name}
+    return sorted(found)
+
+
+def _texts(project, extras):
+    """The requirements of a project with these extras."""
+    texts = [project["dependencies"], *(project["optional-dependencies"][name] for name in extras)]
+    return map(Requirement, chain(*texts))
 
 
 def _closure(*names: str) -> dict[str, importlib.metadata.Distribution]:

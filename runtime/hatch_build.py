@@ -49,7 +49,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
 
     def _add_kernels(self, version: str, build_data: dict[str, Any], wanted: str) -> bool:
         """Compile the kernels and add them; return whether they are there."""
-        kernels = Path(self.root, "runtime", KERNELS)
+        kernels = Path(self.root, KERNELS)
         build = _load(kernels / "build.py", "lstm_edge_kernels_build")
         output = kernels if version == "editable" else Path(self.folder.name)
         try:
@@ -58,7 +58,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
             if wanted == "1":
                 raise RuntimeError(f"LSTM_EDGE_KERNELS=1, and the kernels do not compile: {error}") from error
             self.app.display_warning(
-                "lstm-edge is installed without its kernels, everything runs on the portable function bodies: "
+                "lstm-edge-runtime is installed without its kernels, everything runs on the portable function bodies: "
                 f"{_reason(error)}"
             )
             return False
@@ -70,7 +70,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
 
     def _add_c_library(self, build_data: dict[str, Any], wanted: str) -> None:
         """Compile the C library and add the files that CMake installs, but for the systemd unit of Debian's package."""
-        build = _load(Path(self.root, "runtime", "c", "build.py"), "lstm_edge_c_build")
+        build = _load(Path(self.root, "c", "build.py"), "lstm_edge_c_build")
         work = Path(self.folder.name)
         try:
             prefix = build.build(
@@ -84,7 +84,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
         except build.BuildError as error:
             if wanted == "1":
                 raise RuntimeError(f"LSTM_EDGE_C_LIBRARY=1, and the C library does not compile: {error}") from error
-            self.app.display_warning(f"lstm-edge is installed without its C library: {_reason(error)}")
+            self.app.display_warning(f"lstm-edge-runtime is installed without its C library: {_reason(error)}")
             return
         for path in sorted(prefix.rglob("*")):
             inside = path.relative_to(prefix)
