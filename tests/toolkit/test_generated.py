@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lstm_edge_runtime import errors
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -95,3 +97,10 @@ def test_each_page_is_in_the_navigation_of_the_site():
     }
     assert len(set(shown)) == len(shown)
     assert written <= set(shown)
+
+
+def test_each_error_has_its_row_in_the_troubleshooting_page():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    rows = dict(re.findall(r"^\| \[.*\| `(\w+Error)` \| (\d) \|$", page, re.MULTILINE))
+    classes = {name: getattr(errors, name) for name in errors.__all__ if name.endswith("Error")}
+    assert rows == {name: str(cls.exit_code) for name, cls in classes.items() if name != "LstmEdgeError"}
