@@ -22,6 +22,7 @@ from lstm_edge.cli._options import (
     StepEvery,
     Targets,
     Threads,
+    TrustedKeys,
     arguments,
 )
 
@@ -94,9 +95,13 @@ def validate(
     device_command: DeviceCommand = None,
     kernels: Kernels = "auto",
     step_seconds: StepSeconds = 120,
+    trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a candidate with a reference on the task's metric; exit code 1 if the loss is over the budget."""
+    """Compare a candidate with a reference on the task's metric; exit code 1 if the loss is over the budget.
+
+    With --trusted-key both files are refused before they are parsed, unless one of the keys signed each of them.
+    """
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
     from lstm_edge.commands.validate import validate as run
 

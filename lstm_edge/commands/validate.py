@@ -10,12 +10,13 @@ from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.data.text import TextData
 from lstm_edge.validation.judge import AnyData, Judge, load_data
-from lstm_edge.validation.predictions import Source, opener
+from lstm_edge.validation.predictions import ReadModel, Source, opener
 from lstm_edge.validation.report import AnswersOf, ValidationReport
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.metrics import Metric
+from lstm_edge_runtime.signature import Trust, check_signature, read_trust
 
 __all__ = ["validate"]
 
@@ -41,6 +42,7 @@ def validate(
     device_command: str | None = None,
     kernels: KernelChoice = "auto",
     step_seconds: int = 120,
+    trusted_keys: Sequence[str | os.PathLike[str]] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ValidationReport:
@@ -71,6 +73,8 @@ def validate(
         device_command: command line of lstm-edge or lstm-edge-device on the device; None finds it.
         kernels: fused kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
         step_seconds: longest time that the device may take for an answer.
+        trusted_keys: public keys, one of which must have signed each of the two files, in ``FILE.sig``; None: no
+            signature is checked.
         on_progress: called with (sequences or tokens run, sequences or tokens to run), over both models.
         progress: called with one line for each step of the work.
 
@@ -78,12 +82,15 @@ def validate(
         InputError: an argument is not allowed, the data does not fit the metric or a model, or an output is NaN.
         DataError: the data cannot be loaded.
         ArtifactError, IntegrityError: a model cannot be opened.
+        SignatureError: no trusted key signed a file; nothing of it was parsed.
         DeviceError: the device cannot be reached, refuses a file, or gives no answer.
         MissingExtraError: ``on`` is given, and asyncssh is not installed.
     """
     host = _host(on, known_hosts, identity, device_command, kernels)
     for name, source in (("the candidate", candidate), ("--against", against)) if host is not None else ():
         _check_is_model(name, source)
+    if (trust := read_trust(trusted_keys)) is not None:
+        candidate, against = (_verified(source, trust, progress) for source in (candidate, against))
     if isinstance(data, str):
         data = load_data(data, metric, table=table_options(columns, step_every, missing, targets), say=progress)
     if progress is not None:
@@ -150,6 +157,19 @@ def _check_is_model(name: str, source: Source) -> None:
         raise InputError(
             f"{name} is {os.fspath(source)}, but a device runs .onnx files only: export it first, with lstm-edge export"
         )
+
+
+def _verified(source: Source, trust: Trust, progress: Callable[[str], None] | None) -> ReadModel:
+    """Read a file once and verify its signature; what is parsed afterwards are these bytes."""
+    if isinstance(source, bytes):
+        raise InputError("trusted_keys require files: a model that is given as bytes has no signature beside it")
+    data = read_model_bytes(source)
+    signed = check_signature(data, trust, source)
+    if progress is not None:
+        progress(f"{os.fspath(source)}: {signed.sentence()}")
+        if signed.note:
+            progress(f"{os.fspath(source)}: {signed.note}")
+    return ReadModel.of(data, os.fspath(source))
 
 
 def _digest(source: Source) -> str:

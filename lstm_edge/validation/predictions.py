@@ -16,9 +16,24 @@ from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.session import Session
 
-__all__ = ["OpenModel", "Predictions", "Source", "name_of", "opener", "predict"]
+__all__ = ["OpenModel", "Predictions", "ReadModel", "Source", "name_of", "opener", "predict"]
 
 Source = str | os.PathLike[str] | bytes
+
+
+class ReadModel(bytes):
+    """The bytes of a file that was read once; ``path`` is its name in messages."""
+
+    path: str
+
+    @classmethod
+    def of(cls, data: bytes, path: str) -> "ReadModel":
+        """Return the bytes with the path that they were read from."""
+        model = cls(data)
+        model.path = path
+        return model
+
+
 # Opens a model to run it: here, or on a device.
 OpenModel = Callable[[Source], Session]
 
@@ -99,6 +114,8 @@ def opener(threads: int, kernels: KernelChoice = "auto") -> OpenModel:
 
 def name_of(source: Source) -> str:
     """Return the name of a model for messages."""
+    if isinstance(source, ReadModel):
+        return f"model {source.path}"
     return "model" if isinstance(source, bytes) else f"model {os.fspath(source)}"
 
 

@@ -18,6 +18,8 @@ SIGNATURE_BYTES = 64
 # RFC 8410: SubjectPublicKeyInfo of an Ed25519 key is these 12 bytes and the 32 of the key.
 _PREFIX = bytes.fromhex("302a300506032b6570032100")
 _KEY_BYTES = 32
+# The identifier of keys for elliptic curves, 1.2.840.10045.2.1 (RFC 5480): those of bundles of model-signing.
+_ELLIPTIC = bytes.fromhex("06072a8648ce3d0201")
 _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----\r?\n([A-Za-z0-9+/=\r\n]{1,4096})-----END PUBLIC KEY-----\s*")
 MISSING = "verifying a signature needs 'cryptography', which is not installed: pip install 'lstm-edge[sign]'"
 
@@ -57,6 +59,11 @@ def parse_public_key(pem: bytes, where: str) -> PublicKey:
     # The last digit has bits that no byte takes.
     if base64.b64encode(der) != digits:
         raise InputError(f"{where}: the PEM block of the public key is damaged (its last digit)")
+    if _ELLIPTIC in der[:16]:
+        raise InputError(
+            f"{where}: this is an ECDSA key, expected an Ed25519 one; only lstm-edge check --format model-signing "
+            "verifies a bundle of model-signing"
+        )
     if not der.startswith(_PREFIX) or len(der) != len(_PREFIX) + _KEY_BYTES:
         raise InputError(f"{where}: this is not an Ed25519 public key; lstm-edge keygen makes one")
     return PublicKey(der[len(_PREFIX) :])

@@ -15,6 +15,7 @@ from lstm_edge_runtime._ed25519 import PublicKey, parse_public_key, verifies
 from lstm_edge_runtime.errors import InputError, LstmEdgeError, SignatureError
 from lstm_edge_runtime.reading import open_file, read_bytes, translated
 from lstm_edge_runtime.signature_text import (
+    BUNDLE,
     MOST_SIGNATURE_BYTES,
     Statement,
     parse_signature,
@@ -29,6 +30,8 @@ AnyPath = str | os.PathLike[str]
 _MOST_KEY_BYTES = 16_384
 # A clock this far behind the time of signing counts as set: the signer's clock may be ahead by as much.
 CLOCK_SKEW_S = 300
+# What sign --format model-signing puts behind the model's path (lstm_edge.fleet.openssf).
+_BUNDLE_ENDING = ".sigstore.json"
 # Digits of a key's id in messages.
 _SHOWN = 16
 
@@ -217,9 +220,9 @@ def _read_signature(trust: Trust, path: AnyPath | None, where: str) -> tuple[byt
         raise InputError("a model that is given as bytes needs signature=: a path, or the bytes of the signature file")
     place = os.fsdecode(trust.signature if trust.signature is not None else signature_path(path or ""))
     if not os.path.exists(place):
-        raise SignatureError(
-            f"{where}: the file is not signed: {place} does not exist; lstm-edge sign makes it", rule="missing"
-        )
+        bundle = "" if path is None else f"{os.fsdecode(path)}{_BUNDLE_ENDING}"
+        advice = f"{bundle} is {BUNDLE}" if os.path.exists(bundle) else "lstm-edge sign makes it"
+        raise SignatureError(f"{where}: the file is not signed: {place} does not exist; {advice}", rule="missing")
     return _read_small(place, _UnreadableError, MOST_SIGNATURE_BYTES, expected="a signature file"), place
 
 

@@ -12,6 +12,7 @@ from lstm_edge_runtime._ed25519 import SIGNATURE_BYTES
 from lstm_edge_runtime.errors import InputError, SignatureError
 
 __all__ = [
+    "BUNDLE",
     "MOST_SIGNATURE_BYTES",
     "Statement",
     "encode_statement",
@@ -23,6 +24,7 @@ __all__ = [
 
 # The longest statement has 128 + 39 bytes of name and version, and about 400 of everything else.
 MOST_SIGNATURE_BYTES = 4096
+BUNDLE = "a bundle of model-signing, which only lstm-edge check --format model-signing verifies"
 # Signed with the rest: a signature by the same key for another purpose, or of another version, is not one of these.
 _HEADER = "lstm-edge signature 1"
 _ANY_HEADER = re.compile(rb"lstm-edge signature [0-9]{1,9}")
@@ -117,6 +119,8 @@ def parse_signature(data: bytes, where: str) -> tuple[Statement, bytes, bytes]:
     if header != _HEADER.encode():
         if _ANY_HEADER.fullmatch(header):
             raise _malformed(where, f"its format is {header.decode()!r}, this version reads {_HEADER!r}")
+        if header.startswith(b"{"):
+            raise _malformed(where, f"it is JSON, as is {BUNDLE}")
         raise _malformed(where, f"its first line is not {_HEADER!r}")
     last = data.rfind(b"\n", 0, -1) + 1
     found = _SIGNATURE.fullmatch(data, last)

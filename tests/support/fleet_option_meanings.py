@@ -18,6 +18,6 @@ FLEET_MEANINGS = {
     "--require-clock": Row("flag", "Refuse a signature that expires if the clock is not set.", TRUSTING),
     "--signature": Row("path", "Signature file of the model.", TRUSTING),
     "--signed-name": Row("text", "Name that a signature must give.", (*TRUSTING, "bundle")),
-    "--trusted-key": Row("texts", "Public key, one of which must have signed the file.", TRUSTING),
+    "--trusted-key": Row("texts", "Public key, one of which must have signed the file.", (*TRUSTING, "validate")),
     "--version": Row("text", "Version of the model that is signed or packed.", ("sign", "bundle")),
 }

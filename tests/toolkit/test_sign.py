@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -236,6 +237,43 @@ def test_bench_measures_the_file_that_was_signed(folder, monkeypatch):
     monkeypatch.setattr(bench, "_measure_opening", replaced)
     _, err = call("bench", "m.onnx", *options, exit_code=2)
     assert "the file changed after its signature was verified" in err
+
+
+@pytest.mark.slow
+def test_validate_opens_what_was_verified_and_nothing_else(folder, monkeypatch):
+    call("keygen", "fleet")
+    for name in ("exported_float32.onnx", "exported_int8.onnx"):
+        Path(name).write_bytes(TAGGER.with_name(name).read_bytes())
+        call("sign", name, "--key", "fleet")
+    rng = np.random.default_rng(0)
+    np.savez("d.npz", x=rng.normal(size=(9, 6)).astype(np.float32), y=rng.integers(0, 4, 9), lengths=np.array([5, 4]))
+    command = ("validate", "exported_int8.onnx", "--against", "exported_float32.onnx", "--data", "d.npz")
+    command += ("--max-drop", "90pt", "--json")
+    plain = json.loads(call(*command)[0])
+    out, err = call(*command, "--trusted-key", "fleet.pub")
+    assert json.loads(out) == plain
+    assert re.findall(r"(\S+): signed by the key ", err) == [command[1], command[3]]
+    # A file that is replaced after it was verified is not opened.
+    from lstm_edge.commands import validate
+
+    real = validate.check_signature
+
+    def replaced(data, trust, path):
+        signed = real(data, trust, path)
+        Path(path).write_bytes(b"not a model")
+        return signed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validate, "check_signature", replaced)
+        assert json.loads(call(*command, "--trusted-key", "fleet.pub")[0]) == plain
+    for broken in (command[1], command[3]):
+        for name in (command[1], command[3]):
+            Path(name).write_bytes(TAGGER.with_name(name).read_bytes())
+        Path(broken).write_bytes(b"not a model")
+        _, err = call(*command, "--trusted-key", "fleet.pub", exit_code=1)
+        assert f"error: {broken}: the file is not the one that was signed: " in err
+    with pytest.raises(InputError, match="trusted_keys require files"):
+        lstm_edge.validate(b"", "exported_float32.onnx", "d.npz", trusted_keys=["fleet.pub"])
 
 
 def test_a_stream_says_that_the_expiry_was_not_checked(folder, monkeypatch):

@@ -127,6 +127,22 @@ def test_keys_of_the_other_format_are_refused(folder):
         lstm_edge.check("m.onnx", format="pgp")
 
 
+@pytest.mark.parametrize("command", [("run", "m.onnx", "x.npy"), ("bench", "m.onnx"), ("check", "m.onnx")])
+def test_what_takes_no_bundle_names_the_command_that_does(folder, command):
+    call("keygen", "fleet")
+    call("sign", "m.onnx", "--key", "org", *FORM)
+    Path("x.npy").write_bytes(b"")
+    cases = (
+        (("--trusted-key", "org.pub"), 2, "org.pub: this is an ECDSA key, expected an Ed25519 one"),
+        (("--trusted-key", "fleet.pub"), 1, "m.onnx.sig does not exist; m.onnx.sigstore.json is a bundle of model-s"),
+        (("--trusted-key", "fleet.pub", "--signature", "m.onnx.sigstore.json"), 1, "it is JSON, as is a bundle"),
+    )
+    for options, exit_code, sentence in cases:
+        _, err = call(*command, *options, exit_code=exit_code)
+        assert sentence in err
+        assert "lstm-edge check --format model-signing verifies" in err
+
+
 def test_without_the_package_the_sentence_names_the_extra(folder):
     code = (
         "import sys; sys.modules['model_signing'] = None\n"
