@@ -56,7 +56,7 @@ def deploy(
     max_failures: Annotated[
         int, typer.Option(min=0, help="Begin no further device after more than so many failed.")
     ] = 0,
-    parallel: Annotated[int, typer.Option(min=1, max=32, help="Devices side by side.")] = 32,
+    parallel: Annotated[int, typer.Option(min=1, max=32, metavar="N", help="Devices side by side.")] = 32,
     as_json: AsJson = False,
 ) -> None:
     """Bring a model to devices over SSH: copy, check there, swing the link `current`, reload, watch.

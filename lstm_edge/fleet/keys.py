@@ -129,8 +129,6 @@ def read_private_key(path: AnyPath) -> "Ed25519PrivateKey":
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     pem = read_private_file(path)
-    if b"PUBLIC KEY" in pem:
-        raise InputError(f"{where}: this is a public key; give the private one, without .pub")
     try:
         key = serialization.load_pem_private_key(pem, None)
     except TypeError:

@@ -30,6 +30,9 @@ def read_private_file(path: AnyPath) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{where}: this is not a file; give the path of a private key")
+        data = file.read(_MOST_BYTES + 1)
+        if b"PUBLIC KEY" in data:
+            raise InputError(f"{where}: this is a public key; give the private one, without .pub")
         if found.st_mode & _OTHERS:
             raise InputError(
                 f"{where}: others may use the private key: its mode is {stat.S_IMODE(found.st_mode):04o}, expected "
@@ -37,7 +40,6 @@ def read_private_file(path: AnyPath) -> bytes:
             )
         if found.st_uid not in (os.geteuid(), 0):
             raise InputError(f"{where}: the private key belongs to another user (number {found.st_uid})")
-        data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise InputError(f"{where}: the file has more than {_MOST_BYTES:,} bytes; expected a private key")
     return data

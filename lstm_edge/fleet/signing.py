@@ -11,7 +11,8 @@ from typing import Any
 from lstm_edge.fleet.keys import SignatureFormat, check_format, public_key_of, read_private_key
 from lstm_edge.fleet.openssf import BUNDLE_ENDING, BundleSigned, make_bundle
 from lstm_edge_runtime.artifact import check_integrity, read_model_bytes
-from lstm_edge_runtime.errors import InputError, IntegrityError
+from lstm_edge_runtime.errors import ArtifactError, InputError
+from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.signature import Signed, signature_path
 from lstm_edge_runtime.signature_text import Statement, encode_statement, signature_line
 from lstm_edge_runtime.writing import check_target, write_atomically
@@ -102,12 +103,13 @@ def sign(
 
 
 def _read_whole(model: AnyPath) -> bytes:
-    """Read a model, and refuse a damaged one: nobody means to sign that."""
+    """Read a model, and refuse what no device would open: a damaged file, or another kind of file."""
     data = read_model_bytes(model)
     try:
         check_integrity(data)
-    except IntegrityError as error:
-        raise IntegrityError(f"{os.fsdecode(model)}: {error}") from error
+        read_model(data)
+    except ArtifactError as error:
+        raise type(error)(f"{os.fsdecode(model)}: {error}") from error
     return data
 
 

@@ -162,6 +162,8 @@ def test_other_files_are_no_private_key(folder):
         _, err = call("sign", "m.onnx", "--key", "bad", exit_code=2)
         assert err.startswith("error: bad: ")
         assert sentence in err
+    # Said before its mode is: chmod would not help.
+    assert "this is a public key" in call("sign", "m.onnx", "--key", "fleet.pub", exit_code=2)[1]
     assert "no/k: the private key cannot be read" in call("sign", "m.onnx", "--key", "no/k", exit_code=2)[1]
     os.mkfifo("pipe", 0o600)
     assert "this is not a file" in call("sign", "m.onnx", "--key", "pipe", exit_code=2)[1]
@@ -217,6 +219,13 @@ def test_from_key_to_device(folder):
         assert err.startswith("error: m.onnx: the file is not the one that was signed: ")
     _, err = call("sign", "m.onnx", "--key", "fleet", exit_code=1)
     assert "m.onnx: the file is damaged" in err
+    # A file without a trailer that is not a model, or a part of one.
+    for wrong in (b"hello\n", data[:500]):
+        Path("m.onnx").write_bytes(wrong)
+        before = Path("m.onnx.sig").read_bytes()
+        _, err = call("sign", "m.onnx", "--key", "fleet", exit_code=2)
+        assert err.startswith("error: m.onnx: ")
+        assert Path("m.onnx.sig").read_bytes() == before
 
 
 @pytest.mark.slow
