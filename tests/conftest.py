@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support.export_speed import keep_operator_table  # noqa: E402
+from support.export_speed import keep_operator_table
 
 # Hypothesis' own limits on the time of an example fail on a loaded machine; nothing here is judged by the clock.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
