@@ -266,7 +266,8 @@ class Agent:
         elif word == "reload-failed":
             self._reload_failed = rest
         elif word == "returned":
-            sentence = f"{self._stopped}; the old model is back"
+            now = "no model is current, as before" if self.current_link == "none" else "the old model is back"
+            sentence = f"{self._stopped}; {now}"
             if self._reload_failed:
                 sentence += f", but its reload failed too (exit code {self._reload_failed})"
             raise DeployError(sentence)

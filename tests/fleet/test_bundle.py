@@ -134,8 +134,9 @@ def test_a_failure_keeps_the_old_model(shell, device, tmp_path, options, answer,
 
 
 def test_a_failure_of_the_first_model_leaves_no_link(shell, device, tmp_path):
-    code, _, _ = install(shell, device.unpack(OLD, tmp_path / "old", health="false"))
+    code, _, err = install(shell, device.unpack(OLD, tmp_path / "old", health="false"))
     assert (code, device.links()) == (1, (None, None, None))
+    assert err.endswith("install.sh: no model is current, as before\n")
 
 
 def test_a_damaged_or_missing_model_is_refused(shell, device, tmp_path):

@@ -97,6 +97,13 @@ def test_the_service_reads_the_new_model_at_reload(fleet, stand_in):
     assert served.read_bytes() == NEW.read_bytes()
 
 
+def test_a_first_deploy_that_fails_leaves_no_model(fleet, stand_in):
+    device = fleet.devices[0]
+    [result] = deploy_with(fleet, quoted(stand_in), OLD, device, health="false")
+    assert result.sentence == "the health command failed (exit code 1); no model is current, as before"
+    assert device.names() == (None, None, None)
+
+
 def test_a_canary_that_fails_stops_the_others(fleet, stand_in):
     old_model_everywhere(fleet, quoted(stand_in))
     only = fleet.devices[0].folder

@@ -20,7 +20,12 @@ say() {
     found) printf '%s\n' "$*" ;;
     absent | damaged | present) printf '%s\n' "$word" ;;
     failed | stopped) complain "$*" ;;
-    returned) printf 'install.sh: the old model is back\n' >&2 ;;
+    returned)
+      case ${old-} in
+        none) printf 'install.sh: no model is current, as before\n' >&2 ;;
+        *) printf 'install.sh: the old model is back\n' >&2 ;;
+      esac
+      ;;
     reload-failed) printf 'install.sh: the reload of the old model failed (exit code %s)\n' "$1" >&2 ;;
     recovered) printf 'install.sh: a trial was not finished; the old model was put back first\n' >&2 ;;
     committed) succeed "is current" ;;
