@@ -35,7 +35,7 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c --ignore tests/fleet --ignore tests/site
 
-test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of --scheme auto, and the other rows of long tables (ten minutes)
+test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of damaged Keras files and of --scheme auto on made models (three minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet --ignore tests/site
 
 test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
@@ -142,7 +142,15 @@ test-fleet: $(VENV)/ready $(LIBRARY)  ## run the tests of deploy, bundle and val
 test-deploy: $(VENV)/ready $(LIBRARY)  ## deploy to real OpenSSH servers, kill deploys at every step (five minutes); as root, install Debian's openssh-server
 	test -x /usr/sbin/sshd || command -v sshd >/dev/null || test "$$(id -u)" != 0 || \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server; }
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/fleet
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore tests/fleet/test_emulated_board.py tests/fleet
+
+.PHONY: test-board
+test-board: $(VENV)/ready $(LIBRARY)  ## deploy to emulated 64-bit ARM boards with nothing but a shell and the runtime (three minutes after the C library is compiled, root); as root, install Debian's openssh-server
+	test -x /usr/sbin/sshd || command -v sshd >/dev/null || test "$$(id -u)" != 0 || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server; }
+	test -e .cache/arm64/ready || tests/arm64/setup.sh .cache/arm64 $(BIN)/python
+	tests/arm64/board.sh .cache/arm64 $(BIN)/python
+	$(BIN)/python -m pytest -q tests/fleet/test_emulated_board.py
 
 .PHONY: test-bundle
 test-bundle: $(VENV)/ready $(LIBRARY)  ## take RAUC bundles and Mender artifacts apart and install them (half a minute); as root, install Debian's tools

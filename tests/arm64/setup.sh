@@ -11,9 +11,8 @@ target=$(cd "$1" && pwd -P)
 host_python=$2
 version=3.11
 root=$target/root
-rm -rf "$root" "$target/cpu" "$target/apt"
-mkdir -p "$root/usr/bin" "$target/bin" "$target/deb" "$target/apt/lists/partial" "$target/apt/cache/archives/partial"
-: > "$target/apt/status"
+rm -rf "$root" "$target/cpu"
+mkdir -p "$root/usr/bin" "$target/bin" "$target/deb"
 
 # 1. The emulator: one static binary out of a package; nothing is installed on the system.
 if [ ! -x "$target/bin/qemu-aarch64-static" ]; then
@@ -23,14 +22,10 @@ if [ ! -x "$target/bin/qemu-aarch64-static" ]; then
    rm -f qemu-user-static_*.deb)
 fi
 
-# 2. The arm64 interpreter and its libraries, by an apt state of our own: the system's dpkg and apt stay untouched.
-apt=(apt-get -q -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State="$target/apt"
-     -o Dir::State::status="$target/apt/status" -o Dir::Cache="$target/apt/cache" -o Acquire::Languages=none
-     -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false)
-for _ in 1 2 3; do "${apt[@]}" update && break; sleep 5; done  # a mirror may be mid-sync
-"${apt[@]}" install -y --download-only "python$version-minimal" "libpython$version-stdlib" libstdc++6
-for package in "$target"/apt/cache/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
-rm -rf "$target/apt" "$target/deb"
+# 2. The arm64 interpreter and its libraries.
+. "$(dirname "$0")/apt.sh"
+unpack_arm64 "$root" "python$version-minimal" "libpython$version-stdlib" libstdc++6
+rm -rf "$target/deb"
 
 # 3. aarch64 wheels of what a device has, resolved and unpacked by this machine's pip.
 "$host_python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \

@@ -48,12 +48,16 @@ def device_program(path):
 
 
 class Device:
-    """A server, and the folder that it keeps models in. The name of the folder has a space and quotes."""
+    """A server, and the folder that it keeps models in. The name of the folder has a space and quotes.
+
+    ``root``: the folder as this machine names it; ``path``: as the device does.
+    """
 
     def __init__(self, fleet, index):
         self.folder = fleet.folder / f"device{index}"
         self.folder.mkdir()
         self.root = self.folder / 'it\'s "kws" $HOME'
+        self.path = str(self.root)
         self.temporary = self.folder / "tmp"
         self.temporary.mkdir()
         self.fleet, self.process = fleet, None
@@ -130,13 +134,13 @@ class Device:
 class Fleet:
     """Servers that share a key to log in with, and a file of known hosts."""
 
-    def __init__(self, folder, count):
+    def __init__(self, folder, count, kind=Device):
         self.folder = Path(folder)
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         self.key = self.folder / "key"
         make_key(self.key)
-        self.devices = [Device(self, index) for index in range(count)]
+        self.devices = [kind(self, index) for index in range(count)]
         self.known_hosts = self.folder / "known_hosts"
         self.known_hosts.write_text("".join(device.known_hosts_line for device in self.devices))
         self.program = device_program(self.folder / "lstm-edge")
@@ -161,7 +165,7 @@ class Fleet:
         """Return the keyword arguments that the functions of `lstm_edge` need for these devices, all of one root."""
         chosen = devices or self.devices
         hosts = self.folder / f"fleet-{len(list(self.folder.iterdir()))}.toml"
-        tables = (f"[[host]]\nto = '{device.to}'\npath = {_toml(str(device.root))}\n" for device in chosen)
+        tables = (f"[[host]]\nto = '{device.to}'\npath = {_toml(device.path)}\n" for device in chosen)
         hosts.write_text("\n".join(tables))
         values = {"hosts": hosts, "known_hosts": self.known_hosts, "identity": self.key}
         return values | more
