@@ -9,6 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from support.export_speed import keep_operator_table
+
 # Hypothesis' own limits on the time of an example fail on a loaded machine; nothing here is judged by the clock.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 if hypothesis.settings.get_current_profile_name() == "default":
@@ -22,3 +24,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def pytest_configure(config: pytest.Config) -> None:
     """Let one warning pass: PyTorch says once a process that it runs float32 projections by its own kernel."""
     config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+
+
+def pytest_runtest_setup() -> None:
+    """Share PyTorch's table of operators among the exports of a process."""
+    keep_operator_table()

@@ -31,8 +31,8 @@ pytestmark = [
 # float32 against float32: 4e-7 is seen over all cases; a wrong gate order or a mask that is forgotten gives 1e-2.
 CLOSE = 1e-5
 
-# Exports of four seconds and more.
-SLOW_EXPORTS = ("classifier", "masked-gru", "rnn-masked")
+# The two largest groups, whose exports take half a minute each.
+SLOW_GROUPS = ("floats-layers", "floats-masked")
 FILES = [pytest.param(case, ".keras", id=case.name) for case in CASES]
 LEGACY = [pytest.param(case, ".h5", id=f"{case.name}-h5") for case in CASES if case.legacy]
 
@@ -123,7 +123,7 @@ def export_group(folder: Path, made: dict[str, Artifact], group: str) -> Artifac
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=case.name, marks=[pytest.mark.long] * (case.name in SLOW_EXPORTS))
+        pytest.param(case, id=case.name, marks=[pytest.mark.long] * (group_of(case) in SLOW_GROUPS))
         for case in CASES
         if case.own_graph
     ],

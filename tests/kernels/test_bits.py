@@ -46,7 +46,10 @@ def rows_of(feeds, rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize(
+    "instruction_set",
+    [pytest.param(name, marks=[pytest.mark.long] * (name in ("avxvnni", "avx2"))) for name in INSTRUCTION_SETS],
+)
 def test_every_instruction_set_gives_the_models_bits(library_path, golden_folder, instruction_set):
     environment = os.environ | {"LSTM_EDGE_ISA": instruction_set, "PYTHONPATH": str(ROOT / "runtime")}
     command = [sys.executable, str(HERE / "check_golden.py"), str(golden_folder), instruction_set]
