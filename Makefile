@@ -169,7 +169,7 @@ $(VENV)/site: constraints.txt | $(VENV)/ready
 
 .PHONY: site
 site: $(VENV)/site  ## build the documentation site into .cache/site, which needs no server; a broken link is an error (half a minute)
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 .PHONY: test-site
 test-site: $(VENV)/site $(LIBRARY)  ## run every code block of the tutorials, and check the site's links, structure, search and width (five minutes); as root, install Debian's Chromium
@@ -190,7 +190,7 @@ format: $(VENV)/ready  ## format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp $(C_LIBRARY) $(C_TESTS)
 
-docs: $(VENV)/ready  ## regenerate docs/cli/ and the function digests
+docs: $(VENV)/ready  ## regenerate docs/cli/, the function digests, and the tables from docs/boards/ and docs/peers.md
 	$(BIN)/python docs/generate.py
 
 docs-demo: $(VENV)/ready  ## run the demo and put its table into README.md
@@ -217,7 +217,7 @@ docs-training-speed: $(VENV)/ready  ## compare the throughput of training with a
 docs-stuck-streams: $(VENV)/ready  ## measure stuck streams for docs/limits-of-lstms.md (two hours; ten minutes with trained models in KEEP)
 	$(BIN)/python docs/generate.py --stuck-streams $(KEEP)
 
-docs-language-model: $(VENV)/ready  ## train the King James models with both recipes; fill docs/training.md and README.md (forty minutes, a quiet machine)
+docs-language-model: $(VENV)/ready  ## train the King James models with both recipes; fill docs/training.md (forty minutes, a quiet machine)
 	$(BIN)/python docs/generate.py --language-model $(KEEP)
 
 docs-sparse: $(VENV)/ready  ## train sparse and dense models for docs/sparse.md and draw them (three quarters of an hour, a quiet machine; models are kept in KEEP)

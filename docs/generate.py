@@ -1,8 +1,8 @@
 """Regenerate the generated files; ``--check`` only says whether they are stale.
 
-Without an option: the function digests, docs/cli/ and docs/boards.md (``make docs``); tests/toolkit/test_generated.py
-keeps them current. Measured content is regenerated only on request, by the ``make`` target of the option's name
-(``make docs-demo`` for ``--demo``). Models that FOLDER already has are reused.
+Without an option: the function digests, docs/cli/, docs/boards.md, and the table of README.md and docs/comparison.md
+(``make docs``); tests/toolkit/test_generated.py keeps them current. Measured content is regenerated only on request, by
+the ``make`` target of the option's name (``make docs-demo`` for ``--demo``). Models that FOLDER already has are reused.
 
 --demo                      run the demo and put its table into README.md
 --selection                 select a size on Japanese Vowels; docs/selection.md
@@ -11,7 +11,7 @@ keeps them current. Measured content is regenerated only on request, by the ``ma
 --training-speed            compare the throughput of training with a bare loop; docs/training.md
 --cells                     compare the three cells; docs/training.md
 --distillation              train students with and without a teacher; docs/training.md
---language-model [FOLDER]   train the King James models with both recipes; docs/training.md and README.md
+--language-model [FOLDER]   train the King James models with both recipes; docs/training.md
 --quantize-aware [FOLDER]   fine-tune the first of these models for int4; docs/training.md
 --quantization FOLDER       measure what quantization costs; docs/quantization.md
 --boards                    make the table of docs/boards.md from docs/boards/*.json (also made without an option)
@@ -45,6 +45,8 @@ C_LIBRARY = ROOT / "docs" / "c.md"
 POOL = ROOT / "docs" / "pool.md"
 SCALE = ROOT / "docs" / "scale.md"
 TRAINING = ROOT / "docs" / "training.md"
+COMPARISON = ROOT / "docs" / "comparison.md"
+PEERS = ROOT / "docs" / "peers.md"
 SELECTION_BEGIN, SELECTION_END = "<!-- selection: written by `make docs-selection` -->\n", "<!-- selection: end -->\n"
 LIMITS_PARTS = {
     "gradients": "Gradient norm against the lag",
@@ -193,18 +195,15 @@ def training_speed_text() -> str:
 
 
 def language_model_texts() -> list[tuple[Path, str]]:
-    """Return docs/training.md and README.md with the results of the language models (40 minutes; 2 with FOLDER)."""
+    """Return docs/training.md with the results of the language models (40 minutes; 2 with FOLDER)."""
     given = sys.argv[sys.argv.index("--language-model") + 1 :]
-    machine, training, readme = _machine(), TRAINING.read_text(), README.read_text()
+    machine, training = _machine(), TRAINING.read_text()
     with tempfile.TemporaryDirectory() as scratch:
         for recipe in ("quarter", "long"):
             keep = given[0] if given else scratch
             table = _output_of("benchmarks/language_model.py", "--recipe", recipe, "--keep", keep, threads=None).strip()
             training = fill(training, recipe, "docs-language-model", f"Measured on: {machine}.\n\n{table}")
-            if recipe == "quarter":
-                _, _, prompts = table.partition("\n`lstm-edge run ")
-                readme = fill(readme, "prompt", "docs-language-model", f"`lstm-edge run {prompts}")
-    return [(TRAINING, training), (README, readme)]
+    return [(TRAINING, training)]
 
 
 def quantize_aware_text() -> str:
@@ -296,13 +295,26 @@ def numbers_text() -> str:
     return NUMBERS_TEXT.format(machine=machine, seeds=seeds, startup=startup, kernels=kernels)
 
 
+def comparison_texts() -> list[tuple[Path, str]]:
+    """Return README.md and docs/comparison.md with the table from docs/peers.md."""
+    _find_modules()
+    from comparison_table import comparison_table
+
+    table = comparison_table(PEERS.read_text())
+    return [(path, fill(path.read_text(), "comparison", "docs", table)) for path in (README, COMPARISON)]
+
+
 def boards_text() -> str:
     """Return docs/boards.md with the table of the reports in docs/boards/."""
-    if str(ROOT / "docs") not in sys.path:
-        sys.path.append(str(ROOT / "docs"))
+    _find_modules()
     from boards_table import boards_table
 
     return fill(BOARDS.read_text(), "boards", "docs-boards", boards_table(ROOT / "docs" / "boards"))
+
+
+def _find_modules() -> None:
+    if str(ROOT / "docs") not in sys.path:
+        sys.path.append(str(ROOT / "docs"))
 
 
 def _machine() -> str:
@@ -348,7 +360,7 @@ MEASURED: dict[str, Callable[[], list[tuple[Path, str]]]] = {
 
 def _generated() -> list[tuple[Path, str]]:
     pages = [(CLI / name, text) for name, text in cli_pages().items()]
-    return [(DIGESTS, digests_text()), (BOARDS, boards_text()), *pages]
+    return [(DIGESTS, digests_text()), (BOARDS, boards_text()), *comparison_texts(), *pages]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Every block of code of the tutorials runs, in the order of its page, as its first section tells the reader.
+"""Every block of code of the tutorials and explanations runs, in the order of its page.
 
 The board is a folder: ``scp`` copies into it and ``ssh`` runs its command there, where neither torch nor onnx can be
 imported.
@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+EXPLANATIONS = sorted((ROOT / "docs" / "explanations").glob("*.md"))
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SAVED = re.compile(r"# (\w+\.py)\n")
@@ -69,6 +70,13 @@ def test_every_block_runs(page, desk):
         there = session["voices"][0].nonzero()[0] * 0.01
         assert abs(times[0] - there[0]) < 0.1
         assert abs(times[-1] - there[-1]) < 0.1
+
+
+@pytest.mark.parametrize("page", EXPLANATIONS, ids=lambda page: page.stem)
+def test_every_block_of_an_explanation_runs(page):
+    for number, (language, block) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
+        assert language == "python", f"{page.name}, block {number}: nothing runs {language!r}"
+        exec(compile(block, f"{page.name}, block {number}", "exec"), {"__name__": "block"})
 
 
 def test_the_tutorials_are_three():

@@ -104,3 +104,15 @@ def test_each_error_has_its_row_in_the_troubleshooting_page():
     rows = dict(re.findall(r"^\| \[.*\| `(\w+Error)` \| (\d) \|$", page, re.MULTILINE))
     classes = {name: getattr(errors, name) for name in errors.__all__ if name.endswith("Error")}
     assert rows == {name: str(cls.exit_code) for name, cls in classes.items() if name != "LstmEdgeError"}
+
+
+def test_the_comparison_refuses_a_page_that_lacks_a_row(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from comparison_table import comparison_table
+
+    peers = (ROOT / "docs" / "peers.md").read_text()
+    assert comparison_table(peers).count("\n") >= 8
+    with pytest.raises(ValueError, match=r"no row \('LiteRT', 'int8'\) in 'LSTM \(64, 128\)'"):
+        comparison_table(peers.replace("| LiteRT | int8 |", "| LiteRT | eight bits |"))
+    with pytest.raises(ValueError, match=r"no section 'GRU \(256, 512\)'"):
+        comparison_table(peers.replace("## GRU (256, 512)", "## GRU"))
