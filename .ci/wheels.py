@@ -90,7 +90,8 @@ def tag(machine: str) -> str:
 def problems(wheel: Path, machine: str) -> list[str]:
     """Return the defects of a runtime's wheel: wrong tags, missing files, or those of ``elf.problems``."""
     found = []
-    compiled, others = ((LIBRARY, C_LIBRARY, PROGRAM), FILES) if with_c() else ((LIBRARY,), ())
+    # The C library contains the kernels.
+    compiled, others = ((C_LIBRARY, PROGRAM), FILES) if with_c() else ((LIBRARY,), ())
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (name for name in names if name.endswith(".dist-info/WHEEL"))
@@ -99,6 +100,8 @@ def problems(wheel: Path, machine: str) -> list[str]:
             found.append(f"its WHEEL file does not say py3-none-{tag(machine)}: {text!r}")
         found += [f"it has no {name}" for name in (*compiled, *others) if name not in names]
         found += [f"it has a static library, {name}" for name in names if name.endswith(".a")]
+        if with_c() and LIBRARY in names:
+            found.append(f"it has the kernels twice, in {C_LIBRARY} and in {LIBRARY}")
         for name in compiled:
             if name in names:
                 found += [f"{name} {problem}" for problem in elf.problems(archive.read(name), machine, GLIBC)]

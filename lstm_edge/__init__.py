@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from lstm_edge.commands.adopt import adopt
     from lstm_edge.commands.bundle import bundle
     from lstm_edge.commands.data import check_data
-    from lstm_edge.commands.device import bench, check, inspect
     from lstm_edge.commands.export import export
     from lstm_edge.commands.fleet import deploy, prune, rollback, status
     from lstm_edge.commands.quantize import quantize
-    from lstm_edge.commands.run import run
     from lstm_edge.commands.select import select
     from lstm_edge.commands.train import train
     from lstm_edge.commands.validate import validate
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
         train_tagger,
     )
     from lstm_edge.training.models import LanguageModel, SequenceClassifier, SequenceForecaster, SequenceTagger
+    from lstm_edge_runtime.commands.device import bench, check, inspect
+    from lstm_edge_runtime.commands.run import run
     from lstm_edge_runtime.errors import (
         ArtifactError,
         BudgetError,
@@ -126,7 +126,7 @@ __all__ = [
 ]
 
 # No module of this package may have the name of a function: importing the module would replace the function.
-_COMMANDS = ("adopt", "bundle", "export", "quantize", "run", "select", "train", "validate")
+_COMMANDS = ("adopt", "bundle", "export", "quantize", "select", "train", "validate")
 _HOME = {
     "BlockSparsity": "lstm_edge.sparsity",
     "LSTM": "lstm_edge.layers",
@@ -144,7 +144,8 @@ _HOME = {
     "sign": "lstm_edge.fleet.signing",
     **{name: f"lstm_edge.commands.{name}" for name in _COMMANDS},
     "check_data": "lstm_edge.commands.data",
-    **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge.commands.device"),
+    **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge_runtime.commands.device"),
+    "run": "lstm_edge_runtime.commands.run",
     **dict.fromkeys(("deploy", "prune", "rollback", "status"), "lstm_edge.commands.fleet"),
     **dict.fromkeys(
         ("distillation_loss", "train_classifier", "train_forecaster", "train_language_model", "train_tagger"),

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from lstm_edge.checkpoint_header import read_header
 from lstm_edge_runtime.archive import Member, open_archive
+from lstm_edge_runtime.checkpoint_header import read_header
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.reading import (
     MOST_ARRAY_BYTES,

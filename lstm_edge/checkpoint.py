@@ -13,7 +13,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lstm_edge._tensors import read_safetensors
-from lstm_edge.checkpoint_header import CHECKPOINT_KEY, VERSION, parse_description
 from lstm_edge.training.models import (
     ClassifierConfig,
     ForecasterConfig,
@@ -25,6 +24,7 @@ from lstm_edge.training.models import (
     SequenceTagger,
     TaggerConfig,
 )
+from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY, VERSION, parse_description
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.reading import translated
 from lstm_edge_runtime.writing import write_atomically

@@ -1,6 +1,7 @@
 """Build hook: compile the kernels and the C library into the wheel, which is then tagged for the platform.
 
-Both need a C++ compiler, the C library also CMake. An editable install gets the kernels only.
+Both need a C++ compiler, the C library also CMake. The C library contains the kernels, so a wheel has one of the two.
+An editable install gets the kernels.
 
 Environment variables: ``CXX`` is the compiler. ``LSTM_EDGE_KERNELS=0`` leaves both out, ``LSTM_EDGE_C_LIBRARY=0`` the C
 library; with ``=1`` a failure to compile them is an error. ``LSTM_EDGE_TARGET`` (the compiler's target) and
@@ -44,8 +45,9 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
             if library == "1":
                 raise RuntimeError("LSTM_EDGE_C_LIBRARY=1, and the wheel has no kernels: it is for any platform")
             return
-        if version != "editable" and library != "0":
-            self._add_c_library(build_data, library)
+        if version != "editable" and library != "0" and self._add_c_library(build_data, library):
+            added = build_data["force_include"]
+            build_data["force_include"] = {path: name for path, name in added.items() if Path(name).parent != KERNELS}
 
     def _add_kernels(self, version: str, build_data: dict[str, Any], wanted: str) -> bool:
         """Compile the kernels and add them; return whether they are there."""
@@ -68,8 +70,8 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
             build_data["force_include"][str(made)] = str(KERNELS / build.FILE_NAME)
         return True
 
-    def _add_c_library(self, build_data: dict[str, Any], wanted: str) -> None:
-        """Compile the C library and add the files that CMake installs, but for the systemd unit of Debian's package."""
+    def _add_c_library(self, build_data: dict[str, Any], wanted: str) -> bool:
+        """Compile the C library and add what CMake installs except the systemd unit; return whether it is there."""
         build = _load(Path(self.root, "c", "build.py"), "lstm_edge_c_build")
         work = Path(self.folder.name)
         try:
@@ -85,11 +87,12 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
             if wanted == "1":
                 raise RuntimeError(f"LSTM_EDGE_C_LIBRARY=1, and the C library does not compile: {error}") from error
             self.app.display_warning(f"lstm-edge-runtime is installed without its C library: {_reason(error)}")
-            return
+            return False
         for path in sorted(prefix.rglob("*")):
             inside = path.relative_to(prefix)
             if path.is_file() and "systemd" not in inside.parts:
                 build_data["force_include"][str(path)] = str(C_LIBRARY / inside)
+        return True
 
     def finalize(self, *_arguments: Any) -> None:
         """Remove the folder of the compiled kernels."""

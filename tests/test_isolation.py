@@ -11,9 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "tests" / "device" / "models" / "tagger.onnx"
 
-# What a device does not have. typer is a dependency of the command line, not of the runtime.
+# What a device does not have. typer is a dependency of lstm-edge, not of the runtime.
 # cryptography is loaded only to verify a signature.
-NOT_ON_THE_DEVICE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "typer", "rich", "cryptography")
+NOT_ON_THE_DEVICE = (
+    *("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "typer", "click", "rich", "pydantic", "cryptography"),
+    *("lstm_edge", "lstm_edge_exporters"),
+)
 HEAVY = ("numpy", "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "safetensors")
 
 USE_THE_RUNTIME = f"""
@@ -33,9 +36,7 @@ for name in names:
 """
 WITHOUT_TORCH = (
     "lstm_edge.commands.adopt",
-    "lstm_edge.commands.device",
     "lstm_edge.commands.quantize",
-    "lstm_edge.commands.run",
     "lstm_edge.commands.validate",
     "lstm_edge.fleet",
     "lstm_edge.precision_search",

@@ -11,7 +11,9 @@ gc.disable()
 
 import typer  # noqa: E402
 
-from lstm_edge.cli._frame import CommandGroup, print_error  # noqa: E402
+from lstm_edge.cli import _device  # noqa: E402
+from lstm_edge.cli._frame import CommandGroup  # noqa: E402
+from lstm_edge_runtime.cli.printing import print_unexpected  # noqa: E402
 
 __all__ = ["app", "main"]
 
@@ -70,7 +72,10 @@ def _root(
 
 
 for _name in COMMANDS:
-    importlib.import_module(f"lstm_edge.cli.{_name}").add_to(app)
+    if _name in _device.COMMANDS:
+        _device.add_to(app, _name)
+    else:
+        importlib.import_module(f"lstm_edge.cli.{_name}").add_to(app)
 if _collected:
     gc.enable()
 
@@ -82,8 +87,5 @@ def main() -> None:
     except Exception as error:  # the outermost frame: an unforeseen error becomes one sentence too
         if os.environ.get("LSTM_EDGE_DEBUG"):
             raise
-        print_error(
-            f"unexpected {type(error).__name__}: {error}. This is a defect of lstm-edge; "
-            "LSTM_EDGE_DEBUG=1 in the environment shows where"
-        )
+        print_unexpected(error)
         sys.exit(2)

@@ -1,20 +1,18 @@
 """Sentences about a file name the option or argument that it was given as."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
 
+from lstm_edge_runtime.cli.arguments import named_with
 from lstm_edge_runtime.errors import LstmEdgeError
 
 __all__ = ["Command", "with_argument"]
 
 # Parameters of texts that are paths, or may be.
 _PATHS = frozenset({"data", "file", "held_out_data", "input", "model", "source", "targets"})
-# A character that a path may go on with.
-_PART_OF_A_PATH = r"[\w./~-]"
 
 
 class Command(TyperCommand):
@@ -38,16 +36,7 @@ def with_argument(message: str, ctx: Any) -> str:
         message: of an error.
         ctx: the command's context, of click's kind: what was given.
     """
-    found = list(_paths(ctx))
-    # A command that takes one file needs no name for it.
-    if len(found) < 2:
-        return message
-    places = [(_place(message, path), -len(path), name) for name, path in found]
-    first = min((place for place in places if place[0] >= 0), default=None)
-    if first is None:
-        return message
-    same = [name for place, length, name in places if (place, length) == first[:2]]
-    return f"{message} ({same[0]})" if len(same) == 1 and same[0] not in message else message
+    return named_with(message, list(_paths(ctx)))
 
 
 def _paths(ctx: Any) -> Iterator[tuple[str, str]]:
@@ -64,10 +53,3 @@ def _paths(ctx: Any) -> Iterator[tuple[str, str]]:
 def _is_factory(name: str | None, value: str) -> bool:
     """Return whether a model is given as MODULE:NAME, which is not a file."""
     return name == "source" and ":" in value
-
-
-def _place(message: str, path: str) -> int:
-    """Return where a message has a path that is not part of another one; -1 where it has none."""
-    # A dot that ends a sentence does not belong to the path before it.
-    found = re.search(rf"(?<!{_PART_OF_A_PATH}){re.escape(path)}(?!{_PART_OF_A_PATH}*\w)", message)
-    return -1 if found is None else found.start()

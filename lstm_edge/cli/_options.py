@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from lstm_edge.cli._device import typer_option
+from lstm_edge_runtime.cli import options
+
 __all__ = [
     "METRIC_FORMS",
     "AllowUnquantized",
@@ -25,9 +28,6 @@ __all__ = [
     "MissingRule",
     "Model",
     "ModelTask",
-    "Provider",
-    "RequireClock",
-    "Signature",
     "SignatureForm",
     "SignatureName",
     "SignedName",
@@ -116,12 +116,12 @@ Labels = Annotated[
         help="Names of the classes, in the order of the output: yes,no or @FILE with one a line. `run` prints them.",
     ),
 ]
-Model = Annotated[str, typer.Argument(help="The .onnx file to open.", metavar="MODEL.onnx")]
+Model = Annotated[str, typer_option(options.MODEL)]
 
 AllowUnquantized = Annotated[
     bool, typer.Option("--allow-unquantized", help="Accept recurrent layers that stay float32.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+AsJson = Annotated[bool, typer_option(options.AS_JSON)]
 ColumnSpec = Annotated[
     str | None,
     typer.Option(
@@ -160,7 +160,7 @@ Example = Annotated[
     Path | None,
     typer.Option(help="An .npy or .npz file of inputs that the model is made for; random inputs keep to its range."),
 ]
-Kernels = Annotated[str, typer.Option(help="Fused kernels: auto, required or off.")]
+Kernels = Annotated[str, typer_option(options.KERNELS)]
 MaxDrop = Annotated[
     str | None,
     typer.Option(
@@ -178,52 +178,17 @@ MetricName = Annotated[
         "values, perplexity for a text.",
     ),
 ]
-Provider = Annotated[str, typer.Option(help="Execution provider: cpu or cuda.")]
 StatePairs = Annotated[
     list[str] | None,
     typer.Option(
         "--state", metavar="IN=OUT", help="Declare input IN as the state that output OUT returns. Repeatable."
     ),
 ]
-TRUST = "Signature (docs/signing.md)"
-TrustedKeys = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--trusted-key",
-        metavar="K.pub",
-        rich_help_panel=TRUST,
-        help="Refuse the file unless this public key signed it. Repeatable: any of them.",
-    ),
-]
-Signature = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", rich_help_panel=TRUST, help="Signature file. By default MODEL.onnx.sig."),
-]
-SignatureForm = Annotated[
-    SignatureName,
-    typer.Option(
-        "--format",
-        rich_help_panel=TRUST,
-        help="Format of the signature: lstm-edge (Ed25519), or a bundle of OpenSSF's model-signing (ECDSA).",
-    ),
-]
-SignedName = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", rich_help_panel=TRUST, help="Name of the model that the signature must give."),
-]
-MinimumVersion = Annotated[
-    str | None,
-    typer.Option(metavar="VERSION", rich_help_panel=TRUST, help="Refuse a file that is signed as an older version."),
-]
-RequireClock = Annotated[
-    bool,
-    typer.Option(
-        "--require-clock",
-        rich_help_panel=TRUST,
-        help="Refuse a signature that expires if the clock is evidently not set. By default a note says so.",
-    ),
-]
-Threads = Annotated[int, typer.Option(help="Number of compute threads.", min=1)]
+TrustedKeys = Annotated[list[Path] | None, typer_option(options.TRUSTED_KEYS)]
+SignedName = Annotated[str | None, typer_option(options.SIGNED_NAME)]
+MinimumVersion = Annotated[str | None, typer_option(options.MINIMUM_VERSION)]
+SignatureForm = Annotated[SignatureName, typer_option(options.SIGNATURE_FORMAT)]
+Threads = Annotated[int, typer_option(options.THREADS)]
 BatchAxis = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Name of the inputs' axis that is the batch, where the model does not show it."),
@@ -232,4 +197,4 @@ TimeAxis = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Name of the inputs' axis that is time, where the model does not show it."),
 ]
-BatchSize = Annotated[int, typer.Option(help="Rows in a batch.", min=1)]
+BatchSize = Annotated[int, typer_option(options.BATCH_SIZE)]

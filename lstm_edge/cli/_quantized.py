@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from lstm_edge.cli._frame import print_json, print_table, printable, shortened
+from lstm_edge_runtime.cli.inspect import density_of
 
 if TYPE_CHECKING:
     from lstm_edge.precision_search import BudgetReport
     from lstm_edge_exporters.quantize import QuantizationReport
-    from lstm_edge_runtime.card import Coverage
 
-__all__ = ["density_of", "may_overwrite", "print_quantization", "print_search"]
+__all__ = ["may_overwrite", "print_quantization", "print_search"]
 
 
 def may_overwrite(path: Path) -> bool:
@@ -25,12 +25,6 @@ def may_overwrite(path: Path) -> bool:
     # typer.confirm prints a space on standard output, which is reserved for results.
     typer.echo(f"{printable(str(path))} exists. Overwrite it? [y/N] ", nl=False, err=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def density_of(row: "Coverage") -> str:
-    """Return the densities of a layer's matrices as tables show them, or nothing if it has no zero blocks."""
-    # A card's keys are sorted: R comes before W.
-    return ", ".join(f"{matrix} {row.density[matrix]:.3f}" for matrix in sorted(row.density, reverse=True))
 
 
 def print_quantization(report: "QuantizationReport", *, as_json: bool) -> None:

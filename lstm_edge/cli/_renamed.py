@@ -7,10 +7,10 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from lstm_edge.cli._frame import progress
-from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.cli import COMMANDS, definition_of
+from lstm_edge_runtime.cli.definition import notice_old_name
 
-__all__ = ["OLD_NAMES", "say_renamed", "with_old_names"]
+__all__ = ["OLD_NAMES", "with_old_names"]
 
 # Command -> old name -> the parameter that replaced it; `train` covers all its tasks. `adopt --axes` and `export
 # --state` also had another grammar: their commands parse them.
@@ -18,8 +18,11 @@ OLD_NAMES: Mapping[str, Mapping[str, str]] = {
     "train": {"--validation-data": "held_out_data", "--checkpoint": "resume_file"},
     "select": {"--hidden": "hidden_sizes", "--layers": "layer_counts"},
     "quantize": {"--held-out": "held_out_data", "--layers": "layer_kinds"},
-    "run": {"--state": "load_state", "--lengths": "row_lengths"},
-    "bench": {"--batch": "batch_size", "--time": "time_steps"},
+    # Those of the device's commands, which lstm_edge_runtime accepts.
+    **{
+        name: {option.old_flag: option.name for option in definition_of(name).options if option.old_flag}
+        for name in COMMANDS
+    },
 }
 
 
@@ -45,9 +48,7 @@ def with_old_names(command: Callable[..., None], name: str) -> Callable[..., Non
             given = values.pop(f"old_{new}")
             if given is None:
                 continue
-            current = say_renamed(flag, new)
-            if values[new] != signature.parameters[new].default:
-                raise InputError(f"{flag} is the old name of {current}: give only {current}")
+            notice_old_name(flag, new, is_default=values[new] == signature.parameters[new].default)
             values[new] = given
         command(**values)
 
@@ -55,10 +56,3 @@ def with_old_names(command: Callable[..., None], name: str) -> Callable[..., Non
     run.__dict__["__signature__"] = signature.replace(parameters=parameters)
     run.__annotations__ = hints | {own: parameter.annotation for own, parameter in hidden.items()}
     return run
-
-
-def say_renamed(flag: str, parameter: str) -> str:
-    """Print the notice about an old name; returns the current one."""
-    current = f"--{parameter.replace('_', '-')}"
-    progress(f"{flag} is the old name of {current}")
-    return current

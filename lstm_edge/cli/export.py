@@ -28,7 +28,7 @@ from lstm_edge.cli._options import (
     TimeAxis,
     arguments,
 )
-from lstm_edge.cli._renamed import say_renamed
+from lstm_edge_runtime.cli.definition import notice_old_name
 
 __all__ = ["add_to"]
 
@@ -151,7 +151,7 @@ def export(
 ) -> None:
     """Parse, call the library, print."""
     if set(state or ()) & set(States):
-        say_renamed("--state", "states")
+        notice_old_name("--state", "states")
         states = next(States(text) for text in reversed(state or ()) if text in set(States))
         state = [text for text in state or () if text not in set(States)]
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})

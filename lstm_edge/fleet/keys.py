@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from lstm_edge._imports import extra_named
 from lstm_edge.fleet.openssf import make_bundle_key
@@ -18,14 +18,14 @@ from lstm_edge.fleet.private_file import read_private_file
 from lstm_edge_runtime._ed25519 import PublicKey
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.reading import reason
+from lstm_edge_runtime.signature import SignatureFormat, check_format
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["KeyReport", "SignatureFormat", "check_format", "keygen", "public_key_of", "read_private_key"]
+__all__ = ["KeyReport", "keygen", "public_key_of", "read_private_key"]
 
 AnyPath = str | os.PathLike[str]
-SignatureFormat = Literal["lstm-edge", "model-signing"]
 
 _PRIVATE_MODE = 0o600
 _PUBLIC_MODE = 0o644
@@ -79,16 +79,6 @@ def keygen(key: AnyPath, *, format: SignatureFormat = "lstm-edge") -> KeyReport:
         raise
     der = made.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return KeyReport(private=path, public=beside, id=hashlib.sha256(der).hexdigest())
-
-
-def check_format(format: str) -> None:  # noqa: A002  # the option's name
-    """Refuse an unknown format of signatures.
-
-    Raises:
-        InputError: it is neither ``"lstm-edge"`` nor ``"model-signing"``.
-    """
-    if format not in get_args(SignatureFormat):
-        raise InputError(f"--format is {format!r}, expected one of {', '.join(get_args(SignatureFormat))}")
 
 
 def _write_new(path: str, data: bytes, mode: int) -> None:

@@ -62,7 +62,7 @@ class Program:
 
 
 class CallsProgram(Program):
-    """``lstm-edge run --calls``: see ``lstm_edge.commands.calls``."""
+    """``lstm-edge run --calls``: see ``lstm_edge_runtime.commands.calls``."""
 
     async def begin(self) -> None:
         """Start the program and read its facts.

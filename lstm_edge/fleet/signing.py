@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lstm_edge.fleet.keys import SignatureFormat, check_format, public_key_of, read_private_key
+from lstm_edge.fleet.keys import public_key_of, read_private_key
 from lstm_edge.fleet.openssf import BUNDLE_ENDING, BundleSigned, make_bundle
 from lstm_edge_runtime.artifact import check_integrity, read_model_bytes
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.model_reading import read_model
-from lstm_edge_runtime.signature import Signed, signature_path
+from lstm_edge_runtime.signature import SignatureFormat, Signed, check_format, signature_path
 from lstm_edge_runtime.signature_text import Statement, encode_statement, signature_line
 from lstm_edge_runtime.writing import check_target, write_atomically
 

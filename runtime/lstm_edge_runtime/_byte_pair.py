@@ -79,7 +79,7 @@ def load_byte_pair(text: Text, ids: Mapping[str, int]) -> Callable[[str], NDArra
         import tokenizers
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "a byte-pair vocabulary needs 'tokenizers', which is not installed: pip install 'lstm-edge[text]'"
+            "a byte-pair vocabulary needs 'tokenizers', which is not installed: pip install 'lstm-edge-runtime[text]'"
         ) from error
     try:
         tokenizer = tokenizers.Tokenizer.from_str(str(text.tokenizer))

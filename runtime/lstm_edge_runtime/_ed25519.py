@@ -21,7 +21,7 @@ _KEY_BYTES = 32
 # The identifier of keys for elliptic curves, 1.2.840.10045.2.1 (RFC 5480): those of bundles of model-signing.
 _ELLIPTIC = bytes.fromhex("06072a8648ce3d0201")
 _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----\r?\n([A-Za-z0-9+/=\r\n]{1,4096})-----END PUBLIC KEY-----\s*")
-MISSING = "verifying a signature needs 'cryptography', which is not installed: pip install 'lstm-edge[sign]'"
+MISSING = "verifying a signature needs 'cryptography', which is not installed: pip install 'lstm-edge-runtime[sign]'"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ def cmake_dir() -> Path:
     if checkout is not None:
         raise MissingLibraryError(f"no C library in {prefix}: run 'make c' in the checkout {checkout}")
     raise MissingLibraryError(
-        f"this installation of lstm-edge has no C library in {prefix}: install a wheel for this platform, or install "
-        "from the sources with LSTM_EDGE_C_LIBRARY=1 where there are a C++ compiler and CMake; pip shows what fails"
+        f"this installation of lstm-edge-runtime has no C library in {prefix}: install a wheel for this platform, or "
+        "install from the sources with LSTM_EDGE_C_LIBRARY=1 where there are a C++ compiler and CMake; pip shows what "
+        "fails"
     )

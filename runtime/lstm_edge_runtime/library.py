@@ -1,7 +1,8 @@
 """The library of fused kernels: where it is, whether it loads, and which instruction set it chose.
 
-The build puts the library into ``kernels/`` of this package, and no other folder is searched. The environment
-variable ``LSTM_EDGE_LIBRARY`` names another file, for tests of the kernels.
+A wheel has the kernels in its C library, in ``c/lib`` of this package. An editable install, or a wheel without the C
+library, has them in ``kernels/``. No other folder is searched. The environment variable ``LSTM_EDGE_LIBRARY`` names
+another file, for tests of the kernels.
 """
 
 import ctypes
@@ -20,6 +21,7 @@ __all__ = ["KernelChoice", "Library", "choose_library", "find_library", "select_
 KernelChoice = Literal["auto", "required", "off"]
 
 PACKAGED = Path(__file__).parent / "kernels" / "liblstm_edge_kernels.so"
+IN_C_LIBRARY = Path(__file__).parent / "c" / "lib" / "liblstm_edge.so.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,11 @@ def find_library() -> Library:
     Raises:
         ProviderError: the library was not built, does not load, or lacks the instruction set in ``LSTM_EDGE_ISA``.
     """
-    path = os.environ.get("LSTM_EDGE_LIBRARY") or os.fspath(PACKAGED)
+    packaged = IN_C_LIBRARY if IN_C_LIBRARY.is_file() else PACKAGED
+    path = os.environ.get("LSTM_EDGE_LIBRARY") or os.fspath(packaged)
     if not os.path.isfile(path):
         raise ProviderError(
-            f"the kernels were not built: no file {path}; install lstm-edge where a C++ compiler is found, "
+            f"the kernels were not built: no file {path}; install lstm-edge-runtime where a C++ compiler is found, "
             "or a wheel for this platform"
         )
     instruction_set = _load(path)
@@ -60,7 +63,7 @@ def _load(path: str) -> str:
         ask = library.LstmEdgeInstructionSet
     except (OSError, AttributeError) as error:
         raise ProviderError(
-            f"the kernels' library does not load ({error}); install lstm-edge again for this platform"
+            f"the kernels' library does not load ({error}); install lstm-edge-runtime again for this platform"
         ) from error
     ask.restype = ctypes.c_char_p
     return bytes(ask()).decode()

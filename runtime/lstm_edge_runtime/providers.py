@@ -196,7 +196,7 @@ def _check_available(provider: str) -> str:
 
 
 def _advice(provider: str) -> str:
-    return f"pip uninstall onnxruntime onnxruntime-gpu, then pip install 'lstm-edge[{_EXTRAS[provider]}]'"
+    return f"pip uninstall onnxruntime onnxruntime-gpu, then pip install 'lstm-edge-runtime[{_EXTRAS[provider]}]'"
 
 
 def read_placement(events: Iterable[Mapping[str, Any]]) -> tuple[NodePlacement, ...]:

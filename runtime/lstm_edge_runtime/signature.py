@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from lstm_edge_runtime._ed25519 import PublicKey, parse_public_key, verifies
 from lstm_edge_runtime.errors import InputError, LstmEdgeError, SignatureError
@@ -23,7 +23,10 @@ from lstm_edge_runtime.signature_text import (
     time_text,
 )
 
-__all__ = ["Signed", "Trust", "check_signature", "read_trust", "signature_path"]
+__all__ = ["SignatureFormat", "Signed", "Trust", "check_format", "check_signature", "read_trust", "signature_path"]
+
+# Of a signature file: our own, which this module verifies, or a bundle, which lstm-edge verifies.
+SignatureFormat = Literal["lstm-edge", "model-signing"]
 
 AnyPath = str | os.PathLike[str]
 
@@ -292,3 +295,13 @@ def _check_expiry(statement: Statement, where: str, now_s: float, *, require_clo
             rule="expired",
         )
     return ""
+
+
+def check_format(format: str) -> None:  # noqa: A002  # the option's name
+    """Refuse an unknown format of signatures.
+
+    Raises:
+        InputError: it is neither ``"lstm-edge"`` nor ``"model-signing"``.
+    """
+    if format not in get_args(SignatureFormat):
+        raise InputError(f"--format is {format!r}, expected one of {', '.join(get_args(SignatureFormat))}")

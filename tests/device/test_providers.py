@@ -23,7 +23,8 @@ def test_an_unknown_provider_is_refused(models, name):
 @pytest.mark.skipif(not NO_CUDA, reason="this onnxruntime has the CUDA provider")
 def test_cuda_on_a_cpu_build_says_what_to_install(models):
     with pytest.raises(
-        ProviderError, match=r"needs CUDAExecutionProvider, and .* has only .*CPUEx.*pip install 'lstm-edge\[cuda\]'"
+        ProviderError,
+        match=r"needs CUDAExecutionProvider, and .* has only .*CPUEx.*pip install 'lstm-edge-runtime\[cuda\]'",
     ):
         Session(models / "tagger.onnx", provider="cuda")
 

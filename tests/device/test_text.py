@@ -323,7 +323,9 @@ def test_a_token_of_other_letters_is_refused():
 
 def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    expected = "a byte-pair vocabulary needs 'tokenizers', which is not installed: pip install 'lstm-edge[text]'"
+    expected = (
+        "a byte-pair vocabulary needs 'tokenizers', which is not installed: pip install 'lstm-edge-runtime[text]'"
+    )
     with pytest.raises(MissingExtraError, match="^" + re.escape(expected) + "$"):
         byte_pairs()
 

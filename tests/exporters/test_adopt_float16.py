@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from support.foreign_files import gru_weights, hidden
 from support.onnx_files import H, I, weights
 
-from lstm_edge.commands.device import inspect
 from lstm_edge_exporters.adopt import adopt_bytes
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_runtime import Session
+from lstm_edge_runtime.commands.device import inspect
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.providers import session_options
 from lstm_edge_runtime.survival import check_survives

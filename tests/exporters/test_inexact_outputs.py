@@ -10,8 +10,8 @@ from support.onnx_files import FLOAT, model, weights
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app
-from lstm_edge.commands.device import inspect
 from lstm_edge_exporters.quantize import Scheme, quantize_bytes
+from lstm_edge_runtime.commands.device import inspect
 from lstm_edge_runtime.session import Session
 
 I, H = 24, 96  # noqa: E741  the equations' own letters

@@ -19,12 +19,12 @@ from sandbox import Tally, run_cases
 from walker import CHANGES, KEEPING, changed
 from wire import BYTES, NUMBERS, Item, Node, encode, places, replace, take_apart, varint
 
-from lstm_edge.commands.device import describe
 from lstm_edge.data import Dataset
 from lstm_edge.data.text import TextData
 from lstm_edge.validation.judge import Judge
 from lstm_edge_runtime.artifact import GOLDEN_KEY, TRAILER_BYTES, TRAILER_KEY, append_trailer
 from lstm_edge_runtime.card import BATCH, CARD_KEY, TIME, TensorSpec
+from lstm_edge_runtime.commands.device import describe
 from lstm_edge_runtime.errors import LstmEdgeError
 from lstm_edge_runtime.selftest import self_test
 from lstm_edge_runtime.session import Session

@@ -52,8 +52,10 @@ def test_the_needed_libraries_are_those_that_the_linker_loads():
 
 
 def wheel_of(path, *, tag=TAG, without=(), mode=0o100755, **changed):
-    compiled = {"LIBRARY": GOOD, "C_LIBRARY": GOOD, "PROGRAM": GOOD} | changed
-    files = {getattr(WHEELS, name): data for name, data in compiled.items()} | dict.fromkeys(WHEELS.FILES, b"")
+    compiled = {"C_LIBRARY": GOOD, "PROGRAM": GOOD} | changed
+    files = {getattr(WHEELS, name, "lib/a.a"): data for name, data in compiled.items()} | dict.fromkeys(
+        WHEELS.FILES, b""
+    )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.dist-info/WHEEL", f"Root-Is-Purelib: false\nTag: py3-none-{tag}\n")
         for name, data in files.items():
@@ -67,13 +69,17 @@ def wheel_of(path, *, tag=TAG, without=(), mode=0o100755, **changed):
 def test_what_make_wheels_refuses(tmp_path):
     path = tmp_path / "a.whl"
     assert WHEELS.problems(wheel_of(path), "aarch64") == []
-    for name in ("LIBRARY", "C_LIBRARY", "PROGRAM"):
+    for name in ("C_LIBRARY", "PROGRAM"):
         for data, sentence in DEFECTS:
             expected = f"{getattr(WHEELS, name)} {sentence}"
             assert WHEELS.problems(wheel_of(path, **{name: data}), "aarch64") == [expected]
-    for name in (WHEELS.LIBRARY, WHEELS.C_LIBRARY, WHEELS.PROGRAM, *WHEELS.FILES):
+    for name in (WHEELS.C_LIBRARY, WHEELS.PROGRAM, *WHEELS.FILES):
         assert WHEELS.problems(wheel_of(path, without=[name]), "aarch64") == [f"it has no {name}"]
     assert WHEELS.problems(wheel_of(path, mode=0o100644), "aarch64") == [f"{WHEELS.PROGRAM} is not executable"]
+    (found,) = WHEELS.problems(wheel_of(path, LIBRARY=GOOD), "aarch64")
+    assert found == f"it has the kernels twice, in {WHEELS.C_LIBRARY} and in {WHEELS.LIBRARY}"
+    (found,) = WHEELS.problems(wheel_of(path, STATIC=GOOD), "aarch64")
+    assert found == "it has a static library, lib/a.a"
     (found,) = WHEELS.problems(wheel_of(path, tag="any"), "aarch64")
     assert found.startswith(f"its WHEEL file does not say py3-none-{TAG}")
 
@@ -124,6 +130,16 @@ def test_a_wheel_has_the_c_library(hook):
 
 def test_an_editable_install_does_not_wait_for_it(hook):
     assert run_hook(hook, "editable") == []
+
+
+def test_a_wheel_with_the_c_library_has_no_second_copy_of_the_kernels(hook, monkeypatch):
+    kernels = {"made.so": "lstm_edge_runtime/kernels/made.so", "other": "lstm_edge_runtime/c/other"}
+    for built, expected in ((True, ["other"]), (False, ["made.so", "other"])):
+        monkeypatch.setattr(hook, "_add_c_library", lambda *_, built=built: built)
+        data = {"force_include": dict(kernels)}
+        hook.initialize("standard", data)
+        hook.finalize()
+        assert list(data["force_include"]) == expected
 
 
 def test_a_wheel_without_kernels_has_no_c_library(hook, monkeypatch):

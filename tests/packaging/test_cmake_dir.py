@@ -40,8 +40,8 @@ def test_the_wheel_has_the_folder(package):
 def test_a_wheel_without_the_library_says_what_to_do(package):
     (package / "c" / "lib").mkdir(parents=True)
     message = (
-        rf"this installation of lstm-edge has no C library in {package}/c: install a wheel for this platform, or "
-        "install from the sources with LSTM_EDGE_C_LIBRARY=1 where there are a C[+][+] compiler and CMake"
+        rf"this installation of lstm-edge-runtime has no C library in {package}/c: install a wheel for this platform, "
+        "or install from the sources with LSTM_EDGE_C_LIBRARY=1 where there are a C[+][+] compiler and CMake"
     )
     with pytest.raises(MissingLibraryError, match=message) as caught:
         cmake_dir()

@@ -1,4 +1,4 @@
-"""Both wheels, installed as on a device: numpy, onnxruntime and typer only; no torch, no onnx, no checkout.
+"""The runtime's wheel with numpy and onnxruntime, and both wheels with typer too; no torch, no onnx, no checkout.
 
 pip installs the wheels; what they need comes from the environment that runs the tests (links to what is installed), so
 nothing is downloaded.
@@ -17,23 +17,38 @@ from support.environments import linked_environment, run
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
-# What the device has beside the wheels, and what the tests there need.
-DEVICE = ("numpy", "onnxruntime", "typer")
+# What the device has beside the runtime's wheel, and what the tests there need.
+DEVICE = ("numpy", "onnxruntime")
 TEST_TOOLS = ("pytest", "hypothesis")
-NOT_THERE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors")
+NOT_THERE = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "typer", "click", "rich", "pydantic", "lstm_edge")
+# What the runtime may add to a virtual environment that has onnxruntime, with the byte code that pip compiles.
+MOST_BYTES = 5_000_000
 
 
 @pytest.fixture(scope="module")
-def device(runtime_wheel, toolkit_wheel, tmp_path_factory):
-    """A virtual environment like a device's, with the wheels; returns its folder."""
+def device(runtime_wheel, tmp_path_factory):
+    """A virtual environment like a device's, with the runtime's wheel; returns its folder."""
     folder = tmp_path_factory.mktemp("device")
     linked_environment(folder / "venv", *DEVICE, *TEST_TOOLS, with_pip=True)
-    # pip itself installs the wheels; what they need is there already, and nothing else may be fetched.
-    install = (folder / "venv" / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps")
-    run(*install, runtime_wheel, toolkit_wheel, cwd=folder)
+    install(folder, runtime_wheel)
     # Outside of the checkout, so that nothing of it can be on the path.
     shutil.copytree(ROOT / "tests" / "device", folder / "device", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def both(device, runtime_wheel, toolkit_wheel, tmp_path_factory):
+    """A device with lstm-edge too; returns its command."""
+    folder = tmp_path_factory.mktemp("both")
+    linked_environment(folder / "venv", *DEVICE, "typer", with_pip=True)
+    install(folder, runtime_wheel, toolkit_wheel)
+    return (folder / "venv" / "bin" / "lstm-edge",)
+
+
+def install(folder, *wheels):
+    """Let pip itself install wheels; what they need is there already, and nothing else may be fetched."""
+    python = folder / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--no-index", "--no-deps", *wheels, cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +58,7 @@ def python(device):
 
 @pytest.fixture
 def lstm_edge(device):
-    """The command that pip installed."""
+    """The command that pip installed with the runtime."""
     return (device / "venv" / "bin" / "lstm-edge",)
 
 
@@ -53,6 +68,11 @@ def contents(wheel):
         names = archive.namelist()
         info = next(name for name in names if name.endswith("/METADATA")).split("/")[0]
         metadata = archive.read(f"{info}/METADATA").decode()
+        scripts = archive.read(f"{info}/entry_points.txt").decode() if f"{info}/entry_points.txt" in names else ""
+    # The runtime owns the command, and loads lstm-edge where that is installed.
+    ours = "lstm_edge_runtime/__init__.py" in names
+    assert ("lstm-edge = lstm_edge_runtime.cli:main" in scripts) == ours
+    assert ("lstm-edge" in scripts) == ours
     return names, info, sorted(re.findall(r"^Requires-Dist: ([^;\n]*)$", metadata, re.MULTILINE))
 
 
@@ -98,13 +118,25 @@ def test_the_toolkits_wheel_holds_its_packages_and_nothing_else(toolkit_wheel):
 
 def test_the_device_has_neither_torch_nor_onnx_nor_the_checkout(python, device):
     code = (
-        "import importlib.util, json, lstm_edge, lstm_edge_runtime\n"
+        "import importlib.util, json, lstm_edge_runtime\n"
         f"there = [name for name in {NOT_THERE!r} + ('numpy',) if importlib.util.find_spec(name)]\n"
-        "print(json.dumps([there, lstm_edge.__file__, lstm_edge_runtime.__file__]))"
+        "print(json.dumps([there, lstm_edge_runtime.__file__]))"
     )
-    there, *files = json.loads(run(python, "-c", code, cwd=device).stdout)
+    there, file = json.loads(run(python, "-c", code, cwd=device).stdout)
     assert there == ["numpy"]  # numpy shows that the search itself finds something
-    assert all(Path(file).is_relative_to(device / "venv") for file in files)
+    assert Path(file).is_relative_to(device / "venv")
+
+
+def test_the_runtime_adds_little_to_a_device(python, device):
+    code = (
+        "import importlib.metadata, json\n"
+        "files = importlib.metadata.files('lstm-edge-runtime')\n"
+        "print(json.dumps({str(file): file.locate().stat().st_size for file in files}))"
+    )
+    sizes = json.loads(run(python, "-c", code, cwd=device).stdout)
+    assert {"../../../bin/lstm-edge", "lstm_edge_runtime/c/lib/liblstm_edge.so.1"} <= set(sizes)
+    assert len([name for name in sizes if name.endswith(".pyc")]) > 60
+    assert 3_000_000 < sum(sizes.values()) <= MOST_BYTES
 
 
 def test_the_device_tests_pass_with_the_installed_packages(python, device):
@@ -133,12 +165,12 @@ def test_the_device_commands_work_on_an_int8_file(lstm_edge, device):
     np.testing.assert_array_equal(np.array([json.loads(line) for line in lines], np.float32), answer[0])
 
 
-def test_the_budget_can_be_checked_on_the_device(lstm_edge, device):
+def test_the_budget_can_be_checked_on_the_device(both, device):
     model = device / "device" / "models" / "exported_last_step_int8.onnx"
     random = np.random.default_rng(0)
     x = random.normal(size=(60, 6)).astype(np.float32)
     np.savez(device / "data.npz", x=x, lengths=np.full(12, 5), y=random.integers(0, 4, 12))
-    result = run(*lstm_edge, "validate", model, "--against", model, "--data", "data.npz", "--json", cwd=device)
+    result = run(*both, "validate", model, "--against", model, "--data", "data.npz", "--json", cwd=device)
     report = json.loads(result.stdout)
     assert (report["passed"], report["samples"], report["agreement"]) == (True, 12, 1.0)
 
@@ -156,15 +188,24 @@ def test_the_budget_can_be_checked_on_the_device(lstm_edge, device):
         (("adopt", "m.onnx", "-o", "q.onnx"), "onnx|onnx_ir", "onnx"),
     ],
 )
-def test_a_command_that_the_device_lacks_names_its_extra(lstm_edge, device, arguments, package, extra):
-    result = run(*lstm_edge, *arguments, cwd=device, exit_code=2)
+def test_a_command_that_the_device_lacks_names_its_extra(lstm_edge, both, device, arguments, package, extra):
+    missing = "which is not installed: pip install 'lstm-edge["
+    alone = run(*lstm_edge, *arguments, cwd=device, exit_code=2).stderr
+    assert alone.startswith(f"error: lstm-edge {arguments[0]} needs lstm-edge, {missing}")
+    result = run(*both, *arguments, cwd=device, exit_code=2)
     what = r"this command|export|lstm_edge\.\w+"
     pattern = rf"error: ({what}) needs '({package})', which is not installed: pip install 'lstm-edge\[{extra}\]'"
     assert re.search(pattern, result.stderr.splitlines()[-1]), result.stderr
     assert not (device / "m.safetensors").exists()
 
 
-def test_the_commands_help_on_the_device(lstm_edge, device):
-    assert "quantize" in run(*lstm_edge, "--help", cwd=device).stdout
-    installed = run(*lstm_edge, "--version", cwd=device).stdout.strip()
-    assert re.fullmatch(r"\d+\.\d+\.\d+", installed)
+def test_the_commands_help_on_the_device(lstm_edge, both, device):
+    for command in (lstm_edge, both):
+        assert "quantize" in run(*command, "--help", cwd=device).stdout
+        assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(*command, "--version", cwd=device).stdout)
+
+
+def test_the_commands_of_the_device_say_the_same_with_lstm_edge(lstm_edge, both, device):
+    model = device / "device" / "models" / "exported_int8.onnx"
+    for arguments in (("check", model), ("inspect", model), ("check", model, "--json")):
+        assert run(*lstm_edge, *arguments, cwd=device).stdout == run(*both, *arguments, cwd=device).stdout

@@ -16,6 +16,7 @@ from support.scripts import load_script
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 WHEELS = load_script("wheels")
+BUILD = load_script("build", Path(__file__).parents[2] / "runtime" / "lstm_edge_runtime" / "kernels")
 PROJECT = """cmake_minimum_required(VERSION 3.18)
 project(app LANGUAGES C)
 find_package(lstm_edge 0.1 REQUIRED)
@@ -66,6 +67,14 @@ def test_the_wheel_holds_what_make_wheels_asks_for(runtime_wheel):
         names = archive.namelist()
     expected = {WHEELS.C_LIBRARY, WHEELS.PROGRAM, *WHEELS.FILES}
     assert {name for name in names if name.startswith("lstm_edge_runtime/c/")} == expected
+    assert WHEELS.LIBRARY not in names
+
+
+def test_python_takes_its_kernels_from_the_c_library(python, cmake_dir):
+    code = "from lstm_edge_runtime.library import find_library; print(find_library().path)"
+    assert run(python, "-c", code, cwd=cmake_dir).stdout.strip() == str(cmake_dir.parents[1] / "liblstm_edge.so.1")
+    shown = run("nm", "-D", "--defined-only", cmake_dir.parents[1] / "liblstm_edge.so.1", cwd=cmake_dir).stdout
+    assert {line.split()[-1] for line in shown.splitlines()} >= set(BUILD._SHOWN)
 
 
 def test_a_program_is_built_against_cmake_dir_and_gives_the_answers_of_python(cmake_dir, source, tmp_path):

@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import lstm_edge.cli.check
-import lstm_edge.cli.inspect
-import lstm_edge.cli.run
+from lstm_edge.cli._device import add_to
 from lstm_edge.cli._frame import CommandGroup
+from lstm_edge_runtime import cli
 from lstm_edge_runtime.session import Session
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ MODELS = ROOT / "tests" / "device" / "models"
 TAGGER = str(MODELS / "tagger.onnx")
 
 app = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
-for module in (lstm_edge.cli.check, lstm_edge.cli.inspect, lstm_edge.cli.run):
-    module.add_to(app)
+for name in ("check", "inspect", "run"):
+    add_to(app, name)
 
 
 def call(*arguments, stdin=None, exit_code=0):
@@ -237,3 +237,18 @@ def test_inspect_says_what_a_person_asks():
 @pytest.mark.parametrize("command", ["check", "inspect", "run"])
 def test_help_has_an_example(command):
     assert f"lstm-edge {command} model.onnx" in call(command, "--help")[0]
+
+
+def test_the_runtime_knows_the_commands_of_both_packages():
+    from lstm_edge.cli import COMMANDS
+
+    assert {*cli.COMMANDS, *cli.TOOLKIT_COMMANDS} == set(COMMANDS)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {extra for extra in cli.TOOLKIT_COMMANDS.values() if extra} <= set(extras)
+
+
+def test_the_installed_command_is_that_of_lstm_edge_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr("lstm_edge.cli.main", lambda: sys.exit(17))
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+    assert leaving.value.code == 17

@@ -169,7 +169,7 @@ def test_whatever_a_command_raises_ends_in_one_sentence(monkeypatch, capsys, err
         raise error
 
     monkeypatch.delenv("LSTM_EDGE_DEBUG", raising=False)
-    monkeypatch.setattr("lstm_edge.commands.device.Session", fail)
+    monkeypatch.setattr("lstm_edge_runtime.commands.device.Session", fail)
     monkeypatch.setattr(sys, "argv", ["lstm-edge", "inspect", "model.onnx"])
     with pytest.raises(SystemExit) as leaving:
         lstm_edge.cli.main()

@@ -11,7 +11,7 @@ import typer
 from support.text_models import CHARACTERS, exported_model, quantized_model, with_vocabulary
 from typer.testing import CliRunner
 
-import lstm_edge.cli.run
+from lstm_edge.cli._device import add_to
 from lstm_edge.cli._frame import CommandGroup
 from lstm_edge_runtime.card import Text
 from lstm_edge_runtime.generate import generate, score
@@ -26,7 +26,7 @@ def _root() -> None:
     """Keep `run` a command of its own."""
 
 
-lstm_edge.cli.run.add_to(app)
+add_to(app, "run")
 TEXT = "bad cafe\nhi é"
 
 
@@ -136,7 +136,7 @@ def test_the_text_is_seen_as_it_is_written(model, monkeypatch):
             yield int(index)
         seen.append(screen.seen)
 
-    monkeypatch.setattr("lstm_edge.commands.run.generate", watched)
+    monkeypatch.setattr("lstm_edge_runtime.commands.run.generate", watched)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(screen), "utf-8"))
     app(["run", str(model), "--prompt", "bad"], standalone_mode=False)
     assert seen == [b"bad", b"badc", b"badca", b"badcaf", b"badcafe"]

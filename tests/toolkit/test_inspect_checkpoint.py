@@ -15,11 +15,9 @@ from support.networks import build
 from typer.testing import CliRunner
 
 import lstm_edge
-import lstm_edge.cli.inspect
 from lstm_edge.checkpoint import CHECKPOINT_KEY, KINDS, checkpoint_bytes, save_checkpoint
-from lstm_edge.checkpoint_header import KINDS as TASKS
+from lstm_edge.cli._device import add_to
 from lstm_edge.cli._frame import CommandGroup
-from lstm_edge.commands import checkpoint
 from lstm_edge.training.models import (
     ClassifierConfig,
     ForecasterConfig,
@@ -31,12 +29,14 @@ from lstm_edge.training.models import (
     TaggerConfig,
 )
 from lstm_edge_exporters.quantize import quantize_bytes, zero_blocks
+from lstm_edge_runtime.checkpoint_header import KINDS as TASKS
+from lstm_edge_runtime.commands import checkpoint
 from lstm_edge_runtime.errors import ArtifactError, InputError
 
 TAGGER = Path(__file__).parents[1] / "device" / "models" / "tagger.onnx"
 
 app = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
-lstm_edge.cli.inspect.add_to(app)
+add_to(app, "inspect")
 
 
 @app.command("other")

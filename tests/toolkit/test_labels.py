@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import lstm_edge
 from lstm_edge.cli import app
-from lstm_edge.commands.class_names import name_classes
 from lstm_edge_runtime import Session
+from lstm_edge_runtime.commands.class_names import name_classes
 from lstm_edge_runtime.errors import InputError
 
 NAMES = ("yes", "no", "other", "silence")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from support.fleet_cases import NEW
 
-from lstm_edge.commands.run import run
 from lstm_edge_runtime import Session
+from lstm_edge_runtime.commands.run import run
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.files import decode_arrays, encode_arrays
 

@@ -356,14 +356,14 @@ main()
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("arguments", "what", "package"),
     [
-        (["check", "m.onnx", "--trusted-key", "fleet.pub"], "verifying a signature"),
-        (["keygen", "another"], "lstm-edge keygen"),
-        (["sign", "m.onnx", "--key", "fleet"], "lstm-edge sign"),
+        (["check", "m.onnx", "--trusted-key", "fleet.pub"], "verifying a signature", "lstm-edge-runtime"),
+        (["keygen", "another"], "lstm-edge keygen", "lstm-edge"),
+        (["sign", "m.onnx", "--key", "fleet"], "lstm-edge sign", "lstm-edge"),
     ],
 )
-def test_a_device_without_the_extra_says_what_to_install(folder, arguments, what):
+def test_a_device_without_the_extra_says_what_to_install(folder, arguments, what, package):
     call("keygen", "fleet")
     call("sign", "m.onnx", "--key", "fleet")
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "exporters", ROOT / "runtime")))
@@ -376,7 +376,7 @@ def test_a_device_without_the_extra_says_what_to_install(folder, arguments, what
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
-        f"error: {what} needs 'cryptography', which is not installed: pip install 'lstm-edge[sign]'\n"
+        f"error: {what} needs 'cryptography', which is not installed: pip install '{package}[sign]'\n"
     )
     assert not Path("another").exists()
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_edge.data import text as module
 from lstm_edge.data.text import decode_text, is_text, load_text, split_text, text_batches
+from lstm_edge_runtime import text_files as module
 from lstm_edge_runtime.errors import DataError
 
 

@@ -20,7 +20,7 @@ namespace lstm_edge {
 namespace {
 
 // Whether the onnxruntime that loaded the library can tell a shape without an allocation.
-bool has_shape_reference = false;
+bool has_shape_reference = true;
 
 const char* storage_name(Precision precision) {
   switch (precision) {
@@ -239,17 +239,18 @@ std::string& selected_names() {
 }
 
 // Operators and domains must outlive every session, so they are made once, by whichever thread comes first, and never
-// destroyed: one domain for each selection. The table only grows, so a newer one has the same positions.
+// destroyed: one domain for each selection, and for each onnxruntime in the process, of which Python and a C program
+// may have one each. The table only grows, so a newer one has the same positions.
 OrtCustomOpDomain* find_domain(const Api& api, const OrtApiBase* base, const std::string& names) {
   static std::mutex mutex;
-  static auto& domains = *new std::map<std::string, OrtCustomOpDomain*>;
+  static auto& domains = *new std::map<std::pair<const OrtApiBase*, std::string>, OrtCustomOpDomain*>;
   static const auto& operators = *new std::vector<std::unique_ptr<Operator>>(make_operators());
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = domains.find(names);
+  const auto found = domains.find({base, names});
   if (found != domains.end()) return found->second;
   // Asking an older onnxruntime for a newer table makes it complain on stderr: its version is read instead ("1.32.0").
   const char* version = base->GetVersionString();
-  has_shape_reference = std::strncmp(version, "1.", 2) != 0 || std::atoi(version + 2) >= int(kShapeApi);
+  if (std::strncmp(version, "1.", 2) == 0 && std::atoi(version + 2) < int(kShapeApi)) has_shape_reference = false;
   OrtCustomOpDomain* made = nullptr;
   OrtStatus* failure = api.call(kCreateCustomOpDomain, "lstm_edge", &made);
   for (const auto& op : operators) {
@@ -260,7 +261,7 @@ OrtCustomOpDomain* find_domain(const Api& api, const OrtApiBase* base, const std
     api.release(kReleaseStatus, failure);
     return nullptr;
   }
-  return domains[names] = made;
+  return domains[{base, names}] = made;
 }
 
 }  // namespace

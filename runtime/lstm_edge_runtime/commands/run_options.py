@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lstm_edge.commands.streaming import keeps_steps
+from lstm_edge_runtime.commands.streaming import keeps_steps
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.files import check_array_target
 from lstm_edge_runtime.session import Session

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lstm_edge.checkpoint_header import (
+from lstm_edge_runtime._json import encode
+from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.checkpoint_header import (
     CHECKPOINT_KEY,
     KINDS,
     Entry,
@@ -16,8 +18,6 @@ from lstm_edge.checkpoint_header import (
     read_entries,
     read_header,
 )
-from lstm_edge_runtime._json import encode
-from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, open_file, read_bytes, translated
 

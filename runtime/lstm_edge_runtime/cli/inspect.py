@@ -2,35 +2,26 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from lstm_edge.cli._arguments import Command
-from lstm_edge.cli._options import AsJson, Provider
+from lstm_edge_runtime.cli.definition import CommandDefinition, OptionDefinition
+from lstm_edge_runtime.cli.options import AS_JSON, PROVIDER
+from lstm_edge_runtime.cli.printing import print_json, printable, say, shortened
+from lstm_edge_runtime.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from lstm_edge.commands.checkpoint import CheckpointReport
-    from lstm_edge.commands.device import InspectReport
-    from lstm_edge_runtime.card import ModelCard, Quantization, TensorSpec
+    from lstm_edge_runtime.card import Coverage, ModelCard, Quantization, TensorSpec
+    from lstm_edge_runtime.commands.checkpoint import CheckpointReport
+    from lstm_edge_runtime.commands.device import InspectReport
 
-__all__ = ["add_to", "print_checkpoint", "print_notes", "print_session"]
+__all__ = ["COMMAND", "density_of", "print_checkpoint", "print_notes", "print_session"]
 
-
-Inspected = Annotated[str, typer.Argument(help="The .onnx file, or a .safetensors checkpoint.", metavar="MODEL")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("inspect", no_args_is_help=True, cls=Command)(inspect)
+INSPECTED = OptionDefinition(
+    name="model", required=True, metavar="MODEL", help="The .onnx file, or a .safetensors checkpoint."
+)
 
 
-def inspect(
-    model: Inspected,
-    *,
-    provider: Provider = "cpu",
-    as_json: AsJson = False,
-) -> None:
+def inspect(model: str, *, provider: str, as_json: bool) -> None:
     """Print the model card: inputs, outputs, states, layers, streaming, quantization, parity, sizes.
 
     The file is opened as on the device, so its integrity and its card are checked. With --provider cuda the nodes that
@@ -44,9 +35,8 @@ def inspect(
 
         lstm-edge inspect model.safetensors
     """
-    from lstm_edge.cli._frame import print_json
-    from lstm_edge.commands.checkpoint import CheckpointReport
-    from lstm_edge.commands.device import inspect as run
+    from lstm_edge_runtime.commands.checkpoint import CheckpointReport
+    from lstm_edge_runtime.commands.device import inspect as run
 
     report = run(model, provider=provider)
     if as_json:
@@ -59,8 +49,6 @@ def inspect(
 
 def print_session(session: "InspectReport") -> None:
     """Print everything about an open file as tables that fit 80 columns."""
-    from lstm_edge.cli._frame import print_table
-
     card = session.card
     _say(f"{session.path}: {session.size_bytes:,} bytes, {'verified' if session.verified else 'unverified'}")
     if card is not None:
@@ -87,8 +75,6 @@ def print_session(session: "InspectReport") -> None:
 
 def print_checkpoint(report: "CheckpointReport") -> None:
     """Print everything about a checkpoint as tables that fit 80 columns."""
-    from lstm_edge.cli._frame import print_table, shortened
-
     _say(f"{report.path}: {report.size_bytes:,} bytes, {report.parameters:,} parameters")
     if report.kind is not None:
         _say(f"task {report.task}: a {report.kind} that lstm-edge train wrote")
@@ -126,8 +112,6 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 def _print_card(card: "ModelCard") -> None:
-    from lstm_edge.cli._frame import print_table, shortened
-
     if card.layers:
         layers = [
             (
@@ -176,9 +160,6 @@ def _stepping(card: "ModelCard") -> Iterable[str]:
 
 
 def _print_quantization(quantization: "Quantization") -> None:
-    from lstm_edge.cli._frame import print_table, shortened
-    from lstm_edge.cli._quantized import density_of
-
     _say(f"quantization: {quantization.scheme}, made from the file with SHA-256 {quantization.parent_sha256}")
     titles: tuple[str, ...] = ("layer", "operator", "scheme", "bytes before", "after", "share")
     rows: list[tuple[str, ...]] = [
@@ -221,10 +202,14 @@ def _print_inexact(quantization: "Quantization") -> None:
 
 def _say(text: str) -> None:
     """Print text wrapped to 80 columns; paths and digests are not broken."""
-    from lstm_edge.cli._frame import printable
-
     text = textwrap.fill(printable(text), 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    typer.echo(text)
+    say(text)
+
+
+def density_of(row: "Coverage") -> str:
+    """Return the densities of a layer's matrices as tables show them, or nothing if it has no zero blocks."""
+    # A card's keys are sorted: R comes before W.
+    return ", ".join(f"{matrix} {row.density[matrix]:.3f}" for matrix in sorted(row.density, reverse=True))
 
 
 def _share(after: int, before: int) -> str:
@@ -237,3 +222,6 @@ def _rows(role: str, specs: "Iterable[TensorSpec]") -> Iterable[tuple[str, str, 
 
 def _axes(axes: "Sequence[str | int]") -> str:
     return "[" + ", ".join(map(str, axes)) + "]"
+
+
+COMMAND = CommandDefinition(name="inspect", run=inspect, options=(INSPECTED, PROVIDER, AS_JSON))

@@ -3,27 +3,24 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from lstm_edge.commands.checkpoint import CheckpointReport, inspect_checkpoint, is_checkpoint
 from lstm_edge_runtime._json import encode
 from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.bench import bench as measure
 from lstm_edge_runtime.bench_report import BenchReport
 from lstm_edge_runtime.card import CARD_KEY, ModelCard, StateSpec, TensorSpec
+from lstm_edge_runtime.commands.checkpoint import CheckpointReport, inspect_checkpoint, is_checkpoint
 from lstm_edge_runtime.errors import ArtifactError, InputError, ParityError
+from lstm_edge_runtime.extras import toolkit_module
 from lstm_edge_runtime.function_check import check_functions, check_whole
 from lstm_edge_runtime.integer_layers import IntegerLayer, integer_layers
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.model_reading import read_model
 from lstm_edge_runtime.selftest import SelfTestReport, self_test
 from lstm_edge_runtime.session import Session
-from lstm_edge_runtime.signature import Signed
+from lstm_edge_runtime.signature import SignatureFormat, Signed, check_format
 from lstm_edge_runtime.survival import check_survives
-
-if TYPE_CHECKING:
-    from lstm_edge.fleet.keys import SignatureFormat
-    from lstm_edge.fleet.openssf import BundleSigned
 
 __all__ = ["CheckReport", "InspectReport", "bench", "check", "describe", "inspect"]
 
@@ -35,6 +32,16 @@ class _BasicSession(Session):
 
 
 AnyPath = str | os.PathLike[str]
+
+
+class SignedBundle(Protocol):
+    """What a bundle of OpenSSF's model-signing says; ``lstm_edge.fleet.openssf`` verifies it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+
+    def sentence(self) -> str:
+        """Return it as one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,7 @@ class CheckReport:
     path: str
     test: SelfTestReport
     notes: tuple[str, ...]
-    signature: "Signed | BundleSigned | None" = None
+    signature: Signed | SignedBundle | None = None
 
     @property
     def passed(self) -> bool:
@@ -176,7 +183,7 @@ def check(
     signed_name: str | None = None,
     minimum_version: str | None = None,
     require_clock: bool = False,
-    format: "SignatureFormat" = "lstm-edge",  # noqa: A002  # the option's name
+    format: SignatureFormat = "lstm-edge",  # noqa: A002  # the option's name
 ) -> CheckReport:
     """Run a file's golden vectors on this device; implements ``lstm-edge check``. The report's ``check()`` raises.
 
@@ -230,18 +237,16 @@ def _verified_by_bundle(
     signature: AnyPath | None,
     trusted_keys: Sequence[AnyPath] | None,
     rules: tuple[Any, ...],
-) -> tuple[bytes, "BundleSigned"]:
+) -> tuple[bytes, SignedBundle]:
     """Read a file and verify its bundle; return its bytes and what the bundle says."""
-    from lstm_edge.fleet.keys import check_format
-    from lstm_edge.fleet.openssf import check_bundle
-
     check_format(format)
     options = ("--signed-name", "--minimum-version", "--require-clock")
     given = next((option for option, value in zip(options, rules, strict=True) if value is not None), None)
     if given is not None:
         raise InputError(f"{given} requires --format lstm-edge: a bundle of model-signing has no place for it")
+    openssf = toolkit_module("lstm_edge.fleet.openssf", "--format model-signing", "model-signing")
     data = read_model_bytes(model)
-    return data, check_bundle(data, model, signature, trusted_keys or ())
+    return data, openssf.check_bundle(data, model, signature, trusted_keys or ())
 
 
 def bench(

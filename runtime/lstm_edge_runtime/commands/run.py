@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lstm_edge.commands.calls import answer_calls
-from lstm_edge.commands.class_names import check_has_labels, name_classes, with_class_names
-from lstm_edge.commands.run_options import check_modes, check_targets, check_watching, parse_lengths, watching
-from lstm_edge.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.arrays import Array
+from lstm_edge_runtime.commands.calls import answer_calls
+from lstm_edge_runtime.commands.class_names import check_has_labels, name_classes, with_class_names
+from lstm_edge_runtime.commands.run_options import check_modes, check_targets, check_watching, parse_lengths, watching
+from lstm_edge_runtime.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.files import read_arrays, write_arrays
 from lstm_edge_runtime.generate import check_drawing, check_language_model, generate, score_in_chunks
@@ -155,7 +155,7 @@ def run(
         output: an ``.npy`` or ``.npz`` file to write the outputs to.
         stream: lines of JSON, each a frame, a chunk, an object of inputs by name, ``{"reset": true}`` or
             ``{"flush": true}``.
-        calls: calls with named arrays, in the format of ``lstm_edge.commands.calls``.
+        calls: calls with named arrays, in the format of ``lstm_edge_runtime.commands.calls``.
         batch_size: rows of a batch in the stream.
         on_bad_line: what a line of the stream that cannot be run does: ``"stop"`` ends the stream, ``"skip"`` gives an
             object with the line's number and the error, ``"hold"`` also pushes the last good line again in its place.
@@ -322,7 +322,7 @@ def _score(
     on_score: Callable[[TokenScore, Vocabulary], None] | None,
     say: Say | None,
 ) -> RunReport:
-    from lstm_edge.data.text import decode_text, load_text
+    from lstm_edge_runtime.text_files import decode_text, load_text
 
     check_language_model(session)
     vocabulary = Vocabulary.from_card(session.card)

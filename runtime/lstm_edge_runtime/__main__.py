@@ -1,0 +1,6 @@
+"""The command line as ``python -m lstm_edge_runtime``."""
+
+from lstm_edge_runtime.cli import main
+
+if __name__ == "__main__":
+    main()
