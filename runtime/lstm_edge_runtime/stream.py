@@ -1,28 +1,28 @@
 """Run a model on one piece of a sequence after the other and keep its state between them."""
 
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.bindings import Binding, Runner
-from lstm_edge_runtime.card import BATCH, TIME, ModelCard, StateSpec, Streaming, TensorSpec
+from lstm_edge_runtime.bindings import Runner
+from lstm_edge_runtime.card import BATCH, TIME, Streaming
 from lstm_edge_runtime.checks import check_finite
 from lstm_edge_runtime.contract import Contract
 from lstm_edge_runtime.delivery import answer_shape, check_out, write_out
-from lstm_edge_runtime.errors import InputError, StreamingError, first_line
+from lstm_edge_runtime.errors import InputError, LstmEdgeError, StreamingError, first_line
 from lstm_edge_runtime.finite import finite_check
 from lstm_edge_runtime.keeping import ENDED, Keeper
 from lstm_edge_runtime.layout import layout_of
 from lstm_edge_runtime.moment import Moment, moment_from_arrays, moment_to_arrays
-from lstm_edge_runtime.pieces import PieceReader, shape_of
+from lstm_edge_runtime.pieces import PieceReader
 from lstm_edge_runtime.providers import RUNTIME_ERRORS
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.stepping import is_one_to_one
+from lstm_edge_runtime.stream_plans import OpenModel, Plan, make_plan
 
 __all__ = ["OpenModel", "Stream", "check_streamable"]
 
@@ -30,49 +30,6 @@ __all__ = ["OpenModel", "Stream", "check_streamable"]
 # A plan holds the buffers for one input shape. Most streams see one or two shapes (the chunk and a shorter last one).
 # Eight plans leave room, and limit the memory of a stream whose input length keeps changing.
 _MOST_PLANS = 8
-
-
-class OpenModel(Protocol):
-    """What a stream needs from an open model; ``Session`` provides it."""
-
-    card: ModelCard | None
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    states: tuple[StateSpec, ...]
-    lengths: str | None
-    onnxruntime_session: onnxruntime.InferenceSession
-
-    def initial_state(self, batch_size: int = 1) -> State:
-        """Return the initial state of ``batch_size`` rows."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan:
-    """The buffers and bindings for one input shape, made once so that a push only copies, runs and checks.
-
-    ``shape`` and ``dtype`` describe the model's only input (None if it has several inputs). The views show the buffers
-    in the shape of the piece. ``bindings`` go from the first state buffer to the second, and back; they own every
-    array that onnxruntime uses. ``handles`` are the handles of the bindings. ``finite`` asks about the float32 inputs;
-    ``others`` says whether there are inputs of other floats.
-    ``output`` is the model's only output in the shape of the piece (None if it has several). ``lacks_batch`` says
-    whether the piece lacks the batch axis of the inputs.
-    """
-
-    steps: int
-    lacks_batch: bool
-    shape: tuple[int, ...] | None
-    dtype: np.dtype[Any] | None
-    view: Array
-    input_views: dict[str, Array]
-    finite: tuple[Callable[[Any], object], Any]
-    others: bool
-    output: Array | None
-    output_shape: tuple[int, ...] | None
-    output_dtype: np.dtype[Any] | None
-    output_views: dict[str, Array]
-    bindings: tuple[Binding, Binding]
-    handles: tuple[Any, Any]
 
 
 class Stream:
@@ -114,10 +71,11 @@ class Stream:
         self._now = (0, 0, False, 0, 0)
         self._reader = PieceReader(contract, self._batch_size)
         self._held: dict[str, Array] = {}
-        self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         # The plan of the last piece that was accepted, or None where the next one takes the full path; and its form.
-        self._last: _Plan | None = None
+        self._last: Plan | None = None
         self._lacks_batch = False
+        self._due = sys.maxsize
         layout = layout_of(session.states, self._batch_size)
         self._layout, self._blocks = layout, (layout.block(), layout.block())
         self._states = tuple(layout.views(block) for block in self._blocks)
@@ -256,56 +214,62 @@ class Stream:
             StreamingError: the stream was ended with ``flush``.
             CardError: the graph gives another number of output steps than its card says.
         """
-        plan, conditions = self._last, None
-        if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype is not plan.dtype:
-            if self._keeper is not None:
-                return self._keeper.push(x, out)
-            plan, conditions = self._load(x)
-        else:
-            plan.view[...] = x
-        if out is not None and not (
-            out.__class__ is np.ndarray
-            and out.shape == plan.output_shape
-            and out.dtype is plan.output_dtype
-            and out.flags.writeable
-        ):
-            check_out(plan.output_views, out)
-        ask, what = plan.finite
-        if not ask(what) or plan.others:
-            self._refuse_nonfinite(plan)
-        phase, steps, _, pushes, past = self._now
         try:
-            self._run(plan.handles[phase], self._options)
-        except RUNTIME_ERRORS as error:
-            raise InputError(
-                f"step {steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}",
-                reason="onnxruntime",
-            ) from error
-        ask, what = self._finite[1 - phase]
-        if not ask(what):
-            raise InputError(
-                f"step {steps}: the new state is not finite: it was discarded, and the old state was kept",
-                reason="state_not_finite",
-            )
-        self._now = (1 - phase, steps + plan.steps, False, pushes + 1, past)
+            plan, conditions = self._last, None
+            if plan is None or x.__class__ is not np.ndarray or x.shape != plan.shape or x.dtype is not plan.dtype:
+                if self._keeper is not None:
+                    return self._push_kept(self._keeper, x, out)
+                plan, conditions = self._load(x)
+            else:
+                plan.view[...] = x
+            if out is not None:
+                _check_out(plan, out)
+            ask, what = plan.finite
+            if not ask(what) or plan.others:
+                self._refuse_nonfinite(plan)
+            phase, steps, _, pushes, past = self._now
+            try:
+                self._run(plan.handles[phase], self._options)
+            except RUNTIME_ERRORS as error:
+                raise InputError(
+                    f"step {steps}: onnxruntime refused this input, the state is unchanged: {first_line(error)}",
+                    reason="onnxruntime",
+                ) from error
+            ask, what = self._finite[1 - phase]
+            if not ask(what):
+                raise InputError(
+                    f"step {steps}: the new state is not finite: it was discarded, and the old state was kept",
+                    reason="state_not_finite",
+                )
+            self._now = (1 - phase, steps + plan.steps, False, pushes + 1, past)
+        except LstmEdgeError as error:
+            self._refused(error)
+            raise
         if conditions is not None:
             self._last, self._lacks_batch, self._held = plan, plan.lacks_batch, conditions
         output = plan.output
-        if output is None:
-            return _deliver_several(plan, out)
-        if out is None:
-            return output.copy()
-        out[...] = output
-        return out
+        answer = output.copy() if out is None and output is not None else _deliver(plan, out)
+        if pushes >= self._due:
+            self._on_due(x)
+        return answer
 
-    def _refuse_nonfinite(self, plan: _Plan) -> None:
+    def _push_kept(self, keeper: Keeper, x: Any, out: Any) -> Any:
+        return keeper.push(x, out)
+
+    def _refused(self, error: LstmEdgeError) -> None:
+        """Note a refused push; a ``WatchedStream`` counts it."""
+
+    def _on_due(self, x: Any) -> None:
+        """Note a push when ``_due`` pushes or more were made before it; a ``WatchedStream`` measures some."""
+
+    def _refuse_nonfinite(self, plan: Plan) -> None:
         for name, view in plan.input_views.items():
             try:
                 check_finite(name, view)
             except InputError as error:
                 raise InputError(f"step {self.steps}: {error}; the state is unchanged", reason="not_finite") from error
 
-    def _load(self, x: Any) -> tuple[_Plan, dict[str, Array]]:
+    def _load(self, x: Any) -> tuple[Plan, dict[str, Array]]:
         """Check a piece whose shape differs from the last one, find or make its plan, and fill the buffers.
 
         Returns:
@@ -319,7 +283,14 @@ class Stream:
         key = tuple(arrays[spec.name].shape for spec in self._reader.moving)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._make_plan(arrays)
+            plan = self._plans[key] = make_plan(
+                self._session,
+                arrays,
+                reader=self._reader,
+                batch_size=self._batch_size,
+                states=self._states,
+                runner=self._runner,
+            )
             if len(self._plans) > _MOST_PLANS:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
@@ -327,50 +298,25 @@ class Stream:
             plan.input_views[name][...] = array
         return plan, {spec.name: arrays[spec.name].copy() for spec in self._reader.conditions}
 
-    def _make_plan(self, arrays: Mapping[str, Array]) -> _Plan:
-        lacks, steps = self._reader.find_form(arrays)
-        session, sizes = self._session, {BATCH: self._batch_size, TIME: steps}
-        inputs = {spec.name: np.zeros(shape_of(spec, sizes), spec.dtype) for spec in session.inputs}
-        outputs = {spec.name: np.zeros(shape_of(spec, sizes), spec.dtype) for spec in session.outputs}
-        input_views = {
-            spec.name: inputs[spec.name].reshape(shape_of(spec, sizes, lacks)) for spec in self._reader.moving
-        }
-        input_views |= {spec.name: inputs[spec.name] for spec in self._reader.conditions}
-        output_views = {spec.name: outputs[spec.name].reshape(shape_of(spec, sizes, lacks)) for spec in session.outputs}
-        feeds = dict(inputs)
-        if session.lengths is not None:
-            feeds[session.lengths] = np.full(self._batch_size, steps, np.int64)
-        first = next(iter(input_views.values()))
-        alone = len(self._reader.moving) == 1
-        output = next(iter(output_views.values())) if len(outputs) == 1 else None
-        bindings = (self._bind(feeds, outputs, 0), self._bind(feeds, outputs, 1))
-        return _Plan(
-            steps=steps,
-            lacks_batch=BATCH in lacks and any(BATCH in spec.axes for spec in self._reader.moving[:1]),
-            shape=first.shape if alone else None,
-            dtype=first.dtype if alone else None,
-            view=first,
-            input_views=input_views,
-            finite=finite_check([array.reshape(-1) for array in inputs.values() if array.dtype == np.float32]),
-            others=any(array.dtype.kind == "f" and array.dtype != np.float32 for array in inputs.values()),
-            output=output,
-            output_shape=None if output is None else output.shape,
-            output_dtype=None if output is None else output.dtype,
-            output_views=output_views,
-            bindings=bindings,
-            handles=(bindings[0].handle, bindings[1].handle),
-        )
 
-    def _bind(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], phase: int) -> Binding:
-        """Bind the buffers to the graph so that the state goes from buffer ``phase`` to the other buffer."""
-        new_states = {spec.output: self._states[1 - phase][spec.input] for spec in self._session.states}
-        return self._runner.bind({**feeds, **self._states[phase]}, {**outputs, **new_states})
+def _check_out(plan: Plan, out: Any) -> None:
+    if not (
+        out.__class__ is np.ndarray
+        and out.shape == plan.output_shape
+        and out.dtype is plan.output_dtype
+        and out.flags.writeable
+    ):
+        check_out(plan.output_views, out)
 
 
-def _deliver_several(plan: _Plan, out: Any) -> Any:
-    if out is not None:
+def _deliver(plan: Plan, out: Any) -> Any:
+    """Write the answer to ``out``, or return copies of several outputs."""
+    if out is None:
+        return {name: view.copy() for name, view in plan.output_views.items()}
+    if plan.output is None:
         return write_out(plan.output_views, out)
-    return {name: view.copy() for name, view in plan.output_views.items()}
+    out[...] = plan.output
+    return out
 
 
 def check_streamable(session: OpenModel) -> None:

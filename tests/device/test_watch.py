@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import json
 import math
 import signal
@@ -250,6 +251,22 @@ def test_norms_shares_and_values_are_those_of_the_sampled_pushes():
     assert 0 < found.latency_sum_s < count
     assert list(found.latency_counts) == sorted(found.latency_counts)
     assert len(found.latency_counts) == len(LATENCY_EDGES_S)
+
+
+@pytest.mark.parametrize(("every", "asked"), [(3, 1 + 2 * 3), (4, 1 + 2 * 2), (1, 1 + 8 * 2 + 1)])
+def test_the_clock_is_asked_at_sampled_pushes_only(monkeypatch, every, asked):
+    """A clock that goes on by a second each time it is asked: a sampled push asks when it begins and when it ends."""
+    clock = itertools.count()
+    monkeypatch.setattr("lstm_edge_runtime.watch.watched_stream.perf_counter", lambda: next(clock))
+    metrics = Metrics(every=every)
+    stream = Session(INT8).stream(metrics=metrics)
+    out = np.zeros(4, np.float32)
+    for number, frame in enumerate(frames(9)):
+        stream.push(frame, out if number % 2 else None)
+    sampled = metrics.read().sampled
+    assert (sampled.count, sampled.latency_sum_s) == (9 // every, 9 // every)
+    # The first push of a shape takes the full path, whose beginning may be wanted.
+    assert next(clock) == asked
 
 
 def test_of_a_long_chunk_sixteen_steps_are_counted():

@@ -1,23 +1,37 @@
 """A stream that a ``Metrics`` watches."""
 
+import dataclasses
 from time import perf_counter
 from typing import Any
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import LstmEdgeError
+from lstm_edge_runtime.keeping import Keeper
 from lstm_edge_runtime.stream import OpenModel, Stream
+from lstm_edge_runtime.stream_plans import Plan
 from lstm_edge_runtime.watch.metrics import Metrics
 
 __all__ = ["WatchedStream"]
 
-_push = Stream.push
+
+class _TimedView:
+    """The buffer of a piece, in a plan for the pushes that are measured: a push begins when its piece is copied."""
+
+    def __init__(self, view: Array) -> None:
+        self.view = view
+        self.began_s = 0.0
+
+    def __setitem__(self, place: Any, piece: Any) -> None:
+        self.began_s = perf_counter()
+        self.view[place] = piece
 
 
 class WatchedStream(Stream):
     """A ``Stream`` whose pushes and refusals are counted, and every k-th push sampled; see ``Session.stream``.
 
     The pushes are counted by the stream itself, in the assignment that makes the new state valid: after any interrupt
-    the totals and the state agree. Between two samples a push costs one comparison and one call more.
+    the totals and the state agree. Between two samples a push does what one of a ``Stream`` does. The push before a
+    sampled one puts a plan in the place of the last one that tells when the piece is copied.
     """
 
     def __init__(
@@ -27,20 +41,14 @@ class WatchedStream(Stream):
         super().__init__(session, batch_size=batch_size, on_nonfinite=on_nonfinite)
         self._metrics = metrics
         self._watch = metrics.watch(self, session)
-        # The number of pushes before the next sampled one.
-        self._sample_at = metrics.every - 1
-        # The same where ``_now`` counts the pushes; 0 where the keeper does, so that each push takes the slower path.
-        self._quick_until = self._sample_at if self._keeper is None else 0
-
-    def push(self, x: Any, out: Any = None) -> Any:
-        """Run one piece of the sequence; see ``Stream.push``."""
-        if self._now[3] < self._quick_until:
-            try:
-                return _push(self, x, out)
-            except LstmEdgeError as error:
-                self._metrics.count_refusal(error)
-                raise
-        return self._push_slowly(x, out)
+        # The number of the next sampled push, from 1; the last push that took the full path, and when it began.
+        self._sampled = metrics.every
+        self._loaded = (0, 0.0)
+        # A plan, the same with a timed view, and that view.
+        self._timed: tuple[Plan, Plan, _TimedView] | None = None
+        # Where a keeper counts the pushes, ``_push_kept`` sees each of them.
+        if self._keeper is None:
+            self._due = self._sampled - 2
 
     def flush(self) -> Any:
         """End the sequence; see ``Stream.flush``."""
@@ -50,29 +58,49 @@ class WatchedStream(Stream):
             self._metrics.count_refusal(error)
             raise
 
-    def _push_slowly(self, x: Any, out: Any) -> Any:
-        start = perf_counter()
-        try:
-            answer = _push(self, x, out)
-        except LstmEdgeError as error:
-            self._metrics.count_refusal(error)
-            raise
-        end = perf_counter()
-        pushes, _ = self.totals
-        if pushes > self._sample_at:
-            self._sample_at = pushes + self._metrics.every - 1
-            if self._keeper is None:
-                self._quick_until = self._sample_at
-            self._metrics.sample(end - start, self._block_now(), self._layout, self._batch_size, x)
+    def _load(self, x: Any) -> tuple[Plan, dict[str, Array]]:
+        self._loaded = (self._now[3] + 1, perf_counter())
+        return super()._load(x)
+
+    def _on_due(self, x: Any) -> None:
+        pushes, last, timed = self._now[3], self._last, self._timed
+        if pushes >= self._sampled:
+            end_s = perf_counter()
+            self._sampled = pushes + self._metrics.every
+            self._due = self._sampled - 2
+            number, began_s = self._loaded
+            if number != pushes and timed is not None and last is timed[1]:
+                number, began_s = pushes, timed[2].began_s
+            # After an interrupt it is unknown.
+            if number == pushes:
+                block = self._blocks[self._now[0]]
+                self._metrics.sample(end_s - began_s, block, self._layout, self._batch_size, x)
+        if last is None or last.shape is None:
+            return
+        original = timed[0] if timed is not None and last is timed[1] else last
+        if pushes > self._due:
+            if timed is None or timed[0] is not original:
+                view = _TimedView(original.view)
+                timed = self._timed = (original, dataclasses.replace(original, view=view), view)
+            self._last = timed[1]
+        else:
+            self._last = original
+
+    def _push_kept(self, keeper: Keeper, x: Any, out: Any) -> Any:
+        began_s = perf_counter()
+        answer = super()._push_kept(keeper, x, out)
+        end_s = perf_counter()
+        pushes, _ = keeper.totals
+        if pushes >= self._sampled:
+            self._sampled = pushes + self._metrics.every
+            # The keeper has an array for each state; the stream's blocks are unused then.
+            for name, array in keeper.states.items():
+                self._states[0][name][...] = array
+            self._metrics.sample(end_s - began_s, self._blocks[0], self._layout, self._batch_size, x)
         return answer
 
-    def _block_now(self) -> Array:
-        if self._keeper is None:
-            return self._blocks[self._now[0]]
-        # The keeper has an array for each state; the stream's blocks are unused then.
-        for name, array in self._keeper.states.items():
-            self._states[0][name][...] = array
-        return self._blocks[0]
+    def _refused(self, error: LstmEdgeError) -> None:
+        self._metrics.count_refusal(error)
 
     def __del__(self) -> None:
         """Leave the totals to the metrics."""
