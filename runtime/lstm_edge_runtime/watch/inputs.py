@@ -122,6 +122,8 @@ class InputCounts:
         )
 
     def _rows(self, piece: Array) -> Array:
+        if piece.size == self._features:  # a frame, whatever axes it has
+            return piece.reshape(1, self._features)
         return piece if piece.ndim == 2 and piece.shape[1] == self._features else feature_rows(self.spec, piece)
 
     def read(self, sums: InputSums) -> InputReading:
