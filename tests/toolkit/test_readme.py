@@ -68,7 +68,7 @@ def test_the_data_page_shows_a_file_that_loads(tmp_path, monkeypatch):
 
 
 def commands():
-    pages = ("README.md", "docs/cuda.md", "docs/sparse.md", "docs/streaming.md")
+    pages = ("README.md", "docs/index.md", "docs/cuda.md", "docs/sparse.md", "docs/streaming.md")
     lines = [line for page in pages for block in blocks(page, "sh") for line in block.split("\n")]
     return [shlex.split(line, comments=True) for line in lines if "lstm-edge " in line and "pip" not in line]
 
