@@ -1,6 +1,7 @@
 """Deploys to emulated 64-bit ARM boards behind real OpenSSH servers; their own programs check and answer.
 
-Each test runs on a board with busybox and `lstm-edge-device`, and on one with dash, coreutils and Python's `lstm-edge`.
+Each test runs on a board with busybox and `lstm-edge-device`, and on one with dash, coreutils and Python's
+`lstm-edge-runtime`.
 """
 
 import re

@@ -104,6 +104,6 @@ class DeviceBoard(Board):
 
 
 class PythonBoard(Board):
-    """dash, coreutils, grep, and Python with lstm-edge and onnxruntime."""
+    """dash, coreutils, grep, and Python with lstm-edge-runtime and onnxruntime."""
 
     name = "python"
