@@ -119,7 +119,7 @@ def _content(path: Path) -> str:
         return "\n\n".join([(path / "README.md").read_text(encoding="utf-8"), *listings])
     if path.suffix == ".md":
         return path.read_text(encoding="utf-8")
-    return f"# `{path.name}`\n\n{_fence(path)}"
+    return f"---\nhide: [toc]\n---\n\n# `{path.name}`\n\n{_fence(path)}"
 
 
 def _fence(file: Path) -> str:
