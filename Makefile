@@ -20,7 +20,7 @@ DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/nu
 MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak wheels
+.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed docs-zoo format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak test-zoo wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml runtime/pyproject.toml
@@ -92,6 +92,13 @@ docs-convolutions: $(VENV)/ready $(LIBRARY)  ## regenerate the tables in docs/co
 test-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detector's files and test them on real speech (a minute; downloads 13 MB once)
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
+
+test-zoo: $(VENV)/ready $(LIBRARY)  ## run every recipe of the zoo and compare docs/zoo.md with the recipes (downloads 82 MB from PyPI and npm; not in CI)
+	$(BIN)/python benchmarks/zoo.py > /dev/null
+	$(BIN)/python -m pytest -q tests/toolkit/test_zoo.py
+
+docs-zoo: $(VENV)/ready $(LIBRARY)  ## run every recipe of the zoo and write the table in docs/zoo.md
+	$(BIN)/python benchmarks/zoo.py --write
 
 test-sanitize: $(VENV)/ready  ## run the kernel tests and the C library under the address, undefined behaviour and thread sanitizers
 	tests/kernels/sanitize.sh $(BIN)/python

@@ -114,6 +114,7 @@ def cli_pages() -> dict[str, str]:
     from lstm_edge.cli import COMMANDS, app
     from lstm_edge.cli.data import SUBCOMMANDS
     from lstm_edge.cli.train import TASKS
+    from lstm_edge.cli.zoo import SUBCOMMANDS as ZOO
 
     pages, links = {}, []
     commands = [[], *([name] for name in COMMANDS)]
@@ -121,6 +122,8 @@ def cli_pages() -> dict[str, str]:
     commands[place:place] = [["train", task] for task in TASKS]
     place = commands.index(["data"]) + 1
     commands[place:place] = [["data", name] for name in SUBCOMMANDS]
+    place = commands.index(["zoo"]) + 1
+    commands[place:place] = [["zoo", name] for name in ZOO]
     for command in commands:
         text = CliRunner().invoke(app, [*command, "--help"], prog_name="lstm-edge").output
         lines = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())

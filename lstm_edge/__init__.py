@@ -1,9 +1,10 @@
 """lstm-edge: bring LSTMs to embedded Linux, from PyTorch to a verified, quantized, streaming ONNX file.
 
 Each command of ``lstm-edge`` is a function of the same name with the same options, and returns a report (``data check``
-is ``check_data``): ``export``, ``adopt``, ``quantize``, ``validate``, ``inspect``, ``check``, ``bench``, ``run``,
-``train``, ``select``, ``keygen``, ``sign``, ``bundle``, ``deploy``, ``status``, ``rollback`` and ``prune``. Names are
-loaded on first use: importing this package imports neither torch nor onnxruntime.
+is ``check_data``; ``zoo list`` and ``zoo get`` are ``zoo_list`` and ``zoo_get``): ``export``, ``adopt``, ``quantize``,
+``validate``, ``inspect``, ``check``, ``bench``, ``run``, ``train``, ``select``, ``keygen``, ``sign``, ``bundle``,
+``deploy``, ``status``, ``rollback`` and ``prune``. Names are loaded on first use: importing this package imports
+neither torch nor onnxruntime.
 """
 
 import importlib
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lstm_edge.commands.select import select
     from lstm_edge.commands.train import train
     from lstm_edge.commands.validate import validate
+    from lstm_edge.commands.zoo import zoo_get, zoo_list
     from lstm_edge.fleet.keys import keygen
     from lstm_edge.fleet.signing import sign
     from lstm_edge.front_ends import front_end
@@ -123,6 +125,8 @@ __all__ = [
     "train_language_model",
     "train_tagger",
     "validate",
+    "zoo_get",
+    "zoo_list",
 ]
 
 # No module of this package may have the name of a function: importing the module would replace the function.
@@ -144,6 +148,7 @@ _HOME = {
     "sign": "lstm_edge.fleet.signing",
     **{name: f"lstm_edge.commands.{name}" for name in _COMMANDS},
     "check_data": "lstm_edge.commands.data",
+    **dict.fromkeys(("zoo_get", "zoo_list"), "lstm_edge.commands.zoo"),
     **dict.fromkeys(("bench", "check", "inspect"), "lstm_edge_runtime.commands.device"),
     "run": "lstm_edge_runtime.commands.run",
     **dict.fromkeys(("deploy", "prune", "rollback", "status"), "lstm_edge.commands.fleet"),

@@ -24,6 +24,7 @@ COMMANDS = (
     "select",
     "export",
     "adopt",
+    "zoo",
     "quantize",
     "validate",
     "inspect",

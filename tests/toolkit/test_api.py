@@ -35,8 +35,8 @@ def hidden(parameter):
 
 
 def function_of(name):
-    """The function of a command; `data check` is `check_data`, because `lstm_edge.data` is a package."""
-    return lstm_edge.check_data if name == "data" else getattr(lstm_edge, name)
+    """The function of a command; `lstm_edge.data` and `lstm_edge.zoo` are packages."""
+    return {"data": lstm_edge.check_data, "zoo": lstm_edge.zoo_get}.get(name) or getattr(lstm_edge, name)
 
 
 def differences(name, command=None, function=None):

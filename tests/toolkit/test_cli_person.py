@@ -61,7 +61,7 @@ def shell(*arguments, **environment):
 def test_the_commands_stand_in_the_order_of_the_work():
     # A command's name stands two columns behind the frame; what its help wraps to stands further in.
     assert re.findall(r"^│ (\w+) ", invoke("--help").stdout, re.MULTILINE) == list(COMMANDS)
-    assert set(WITH_A_FILE) | {"keygen"} == set(COMMANDS)  # it reads no file
+    assert set(WITH_A_FILE) | {"keygen", "zoo"} == set(COMMANDS)  # they read no file
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_nothing_given_shows_the_help(command):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_option_that_is_none_gets_a_usage_error(command):
-    words = [command, *{"train": ["classification"], "data": ["check"]}.get(command, [])]
+    words = [command, *{"train": ["classification"], "data": ["check"], "zoo": ["get"]}.get(command, [])]
     result = invoke(*words, "--no-such-option")
     assert result.exit_code == 2
     assert "No such option: --no-such-option" in result.stderr

@@ -26,6 +26,7 @@ TOOLKIT_COMMANDS = {
     "select": "train",
     "export": "export",
     "adopt": "onnx",
+    "zoo": "onnx",
     "quantize": "onnx",
     "validate": "cpu",
     "keygen": "sign",
