@@ -4,6 +4,7 @@ A name is loaded when it is first used.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ _HOME = {
     "self_test": "selftest",
     **{name: "errors" for name in __all__ if name.endswith("Error")},
 }
+
+
+# onnxruntime 1.32 on Linux writes an identifier of the device below the home folder and sends usage data, unless this
+# is set when it is loaded. A value that the environment has already is kept.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -257,3 +257,12 @@ def test_the_stripped_program_fits_its_size(command, tmp_path):
     stripped = tmp_path / "stripped"
     subprocess.run(["strip", "-o", stripped, command], check=True)
     assert stripped.stat().st_size <= 2_500_000
+
+
+def test_onnxruntime_leaves_no_file_below_the_home_folder(command, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    environment |= {"HOME": str(tmp_path), "LSTM_EDGE_ONNXRUNTIME": str(find_onnxruntime())}
+    subprocess.run(
+        [command, "check", MODELS / "exported_int8.onnx"], env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ STEPS = (9, 4, 7)
 # Runs the real program, and adds to an output of each answer for the candidate.
 OTHER_ANSWERS = """
 import sys
-from lstm_edge.commands import calls
+from lstm_edge_runtime.commands import calls
 right = calls.encode_arrays
 def wrong(arrays):
     return right({name: array[..., ::-1] for name, array in arrays.items()})

@@ -88,7 +88,9 @@ typedef struct lstm_edge_pool lstm_edge_pool;
 /* Begin with LSTM_EDGE_OPTIONS_INIT. */
 typedef struct lstm_edge_options {
   size_t size;
-  const char* onnxruntime; /* path of libonnxruntime.so; NULL: $LSTM_EDGE_ONNXRUNTIME, else libonnxruntime.so.1 */
+  /* Path of libonnxruntime.so; NULL: $LSTM_EDGE_ONNXRUNTIME, else libonnxruntime.so.1. The first open of a process sets
+   * ORT_DISABLE_TELEMETRY=1 with setenv, unless it is set: no other thread may read the environment meanwhile. */
+  const char* onnxruntime;
   lstm_edge_kernels kernels;
   int32_t threads;     /* threads within one operator; they never spin */
   int32_t lock_memory; /* nonzero: mlockall(MCL_CURRENT | MCL_FUTURE) after the file is open */

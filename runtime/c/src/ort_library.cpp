@@ -61,6 +61,9 @@ Choice choose(const std::string& path) {
 }
 
 void* open(const Choice& choice) {
+  // onnxruntime 1.32 on Linux writes an identifier of the device below the home folder and sends usage data, unless
+  // this is set when it starts. A value that the environment has already is kept.
+  setenv("ORT_DISABLE_TELEMETRY", "1", 0);
   void* handle = dlopen(choice.path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle != nullptr) return handle;
   const char* reason = dlerror();
