@@ -93,7 +93,7 @@ test-silero: $(VENV)/ready $(LIBRARY)  ## adopt and quantize a published detecto
 	$(BIN)/python benchmarks/silero.py --fetch
 	$(BIN)/python -m pytest -q tests/exporters/test_silero.py
 
-test-zoo: $(VENV)/ready $(LIBRARY)  ## run every recipe of the zoo and compare docs/zoo.md with the recipes (downloads 82 MB from PyPI and npm; not in CI)
+test-zoo: $(VENV)/ready $(LIBRARY)  ## run every recipe of the zoo, and its tests (downloads 105 MB from PyPI; not in CI)
 	$(BIN)/python benchmarks/zoo.py > /dev/null
 	$(BIN)/python -m pytest -q tests/toolkit/test_zoo.py
 

@@ -1,6 +1,7 @@
 """Run every recipe of the zoo, and print the table of docs/zoo.md; ``--write`` puts it there (``make docs-zoo``).
 
-Packages come from PyPI and npm, 82 MB. The exit code is 1 if a recipe failed or a figure is not what it expects.
+Packages come from PyPI, 105 MB with those that two recipes share. The exit code is 1 if a recipe
+failed or a figure is not what it expects.
 """
 
 import argparse
