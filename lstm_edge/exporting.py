@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstm_edge._imports import current_folder_last, extra_named, import_object
+from lstm_edge.refusals import KERAS_FILES, is_factory, refuse_checkpoint
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import BudgetError, CaptureError, InputError, first_line
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["ExportRequest", "PipelineReport", "load_source", "run_export"]
 
 Progress = Callable[[str], None]
-KERAS_FILES = (".keras", ".h5", ".hdf5", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +119,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     dataset = _check_request(request, progress)
     if isinstance(request.source, str):
         progress(f"loading {request.source}")
+        refuse_checkpoint(request.source, request.weights)
     with extra_named("export"):
         import torch  # noqa: F401  first: its extra installs the other packages too
 
@@ -130,7 +131,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
     # A user's forward may import modules on its first call.
     with (
         current_folder_last()
-        if isinstance(request.source, str) and _is_factory(request.source)
+        if isinstance(request.source, str) and is_factory(request.source)
         else contextlib.nullcontext()
     ):
         built = build(module, _examples(request), request.options, progress)
@@ -293,7 +294,7 @@ def load_source(
         if weights is not None:
             raise InputError("--weights requires package.module:factory; a Keras file has its own weights")
         return load_keras(source)
-    if not _is_factory(source):
+    if not is_factory(source):
         from lstm_edge.checkpoint import load_checkpoint
 
         if weights is not None:
@@ -305,11 +306,6 @@ def load_source(
 
         load_weights(module, weights, source=source, key=key, prefix=prefix, say=say)
     return module.eval()
-
-
-def _is_factory(source: str) -> bool:
-    """Return whether a source is ``package.module:factory`` and not a file."""
-    return ":" in source and not source.endswith((*KERAS_FILES, ".safetensors")) and not Path(source).exists()
 
 
 def _call_factory(source: str) -> "nn.Module":

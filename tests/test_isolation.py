@@ -40,6 +40,7 @@ WITHOUT_TORCH = (
     "lstm_edge.commands.validate",
     "lstm_edge.fleet",
     "lstm_edge.precision_search",
+    "lstm_edge.refusals",
     "lstm_edge.validation",
     "lstm_edge_exporters.adopt",
     "lstm_edge_exporters.artifact",

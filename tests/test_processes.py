@@ -28,6 +28,7 @@ STARTS = {
     "benchmarks/peers/environments.py": "venv and pip, isolated",
     "benchmarks/peers/workers.py": "worker.py by the isolated interpreter of a peer's environment",
     "benchmarks/quantization.py": "python_command",
+    "benchmarks/refusals.py": "python_command",
     "benchmarks/scale.py": "python_command",
     "benchmarks/selection.py": "python_command",
     "benchmarks/startup.py": "python_command",

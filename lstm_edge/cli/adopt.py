@@ -7,6 +7,7 @@ import typer
 
 from lstm_edge.cli._arguments import Command
 from lstm_edge.cli._options import AsJson, BatchAxis, Example, Labels, StatePairs, TaskOfModel, TimeAxis
+from lstm_edge.refusals import refuse_adopt
 
 if TYPE_CHECKING:
     from lstm_edge_exporters.adopt import AdoptReport, FoundLayer
@@ -74,6 +75,8 @@ def adopt(
 ) -> None:
     """Parse, call the library, print."""
     from lstm_edge.cli._frame import print_json, progress
+
+    refuse_adopt(source, output, example)
     from lstm_edge.commands.adopt import adopt as run
     from lstm_edge_exporters.adopt.axes import parse_axes
 

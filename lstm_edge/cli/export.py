@@ -28,6 +28,7 @@ from lstm_edge.cli._options import (
     TimeAxis,
     arguments,
 )
+from lstm_edge.refusals import refuse_export
 from lstm_edge_runtime.cli.definition import notice_old_name
 
 __all__ = ["add_to"]
@@ -155,6 +156,7 @@ def export(
         states = next(States(text) for text in reversed(state or ()) if text in set(States))
         state = [text for text in state or () if text not in set(States)]
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    refuse_export(values)
     from lstm_edge.commands.export import export as run
 
     report = run(**values, progress=progress)

@@ -23,6 +23,7 @@ from lstm_edge.cli._options import (
 )
 from lstm_edge.cli._quantized import may_overwrite, print_quantization, print_search
 from lstm_edge.cli._renamed import with_old_names
+from lstm_edge.refusals import refuse_quantize
 
 if TYPE_CHECKING:
     from lstm_edge.precision_search import Evaluation
@@ -281,11 +282,12 @@ def quantize(
     given = {name: value for name, value in locals().items() if name != "as_json"}
     if report is not None and not force and may_overwrite(report.with_suffix(".json")):
         given["force"] = True
+    values = arguments(given)
+    refuse_quantize(values)
     from lstm_edge.commands.quantize import quantize as run
     from lstm_edge_exporters.quantize import QuantizationReport
     from lstm_edge_runtime.writing import beside
 
-    values = arguments(given)
     with ExitStack() as stack:
         bar: list[Any] = []
         shown: dict[str, Any] = {"done": 0, "note": "", "workers": ""}

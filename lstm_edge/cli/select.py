@@ -26,6 +26,7 @@ from lstm_edge.cli.train.options import (
     PeepholeKind,
     Threads,
 )
+from lstm_edge.refusals import refuse_select
 
 if TYPE_CHECKING:
     from lstm_edge.training.selection import SelectionReport
@@ -113,6 +114,7 @@ def select(
     all of the data. Candidates over a limit are excluded. The same command continues an interrupted run.
     """
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    refuse_select(values)
     from lstm_edge.commands.select import select as run
 
     with ExitStack() as stack:

@@ -25,6 +25,7 @@ from lstm_edge.cli._options import (
     TrustedKeys,
     arguments,
 )
+from lstm_edge.refusals import refuse_validate
 
 __all__ = ["add_to"]
 
@@ -103,6 +104,7 @@ def validate(
     With --trusted-key both files are refused before they are parsed, unless one of the keys signed each of them.
     """
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    refuse_validate(values)
     from lstm_edge.commands.validate import validate as run
 
     with ExitStack() as stack:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, TableOptions, table_options
+from lstm_edge.refusals import check_auto
 from lstm_edge_exporters.quantize import Convolutions, MatrixRounder, QuantizationReport, Scheme, parse_scheme
 from lstm_edge_exporters.quantize import quantize as quantize_file
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
@@ -279,9 +280,7 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
     _refuse(given, own, "requires a fixed scheme, not --scheme auto")
     if given["sparse"] == "required":
         raise InputError("--sparse required requires a fixed scheme, not --scheme auto; leave it out")
-    missing = [f"--{name.replace('_', '-')}" for name in ("data", "max_drop") if given[name] is None]
-    if missing:
-        raise InputError(f"--scheme auto needs {', '.join(missing)}: the data to tune on, and the budget")
+    check_auto(given)
     same = ("data", "max_drop", "compensate", "clip", "gates", "resume", "sparse")
     asked = ("confidence", "prefer", "max_evaluations", "calibration_samples", "seed", "threads", "workers", "storage")
     values = {name: given[name] for name in (*same, *asked) if given[name] is not None}

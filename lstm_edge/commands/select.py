@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from lstm_edge.amounts import parse_amount, parse_shares, parse_sizes
 from lstm_edge.checkpoint import save_checkpoint
-from lstm_edge.commands.train import check_output
 from lstm_edge.data import Columns, Missing, Task, load, table_options
+from lstm_edge.refusals import check_trained
 from lstm_edge.training import TrainingOptions, TrainingReport
 from lstm_edge.training.plot import check_plot
 from lstm_edge.training.selection import (
@@ -116,7 +116,7 @@ def select(
         LstmEdgeError: the errors of training, export and quantization.
     """
     output = Path(output)
-    check_output(output)
+    check_trained(output)
     if plot is not None:
         check_plot(Path(plot))
     limits = Limits(

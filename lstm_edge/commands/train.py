@@ -10,6 +10,7 @@ from lstm_edge.amounts import parse_amount
 from lstm_edge.checkpoint import load_checkpoint_of, save_checkpoint
 from lstm_edge.commands.task_options import RUN, TASK_OPTIONS, TEACHING
 from lstm_edge.data import Columns, Dataset, Missing, Task, load, table_options
+from lstm_edge.refusals import check_trained
 from lstm_edge.training import (
     TASKS,
     Checkpoint,
@@ -31,9 +32,9 @@ from lstm_edge.training.sounds import load_features
 from lstm_edge.training.state import check_checkpoint
 from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
 from lstm_edge_runtime.reading import open_file
-from lstm_edge_runtime.writing import beside, check_target
+from lstm_edge_runtime.writing import beside
 
-__all__ = ["check_output", "train"]
+__all__ = ["train"]
 
 AnyPath = str | os.PathLike[str]
 Say = Callable[[str], None]
@@ -255,19 +256,6 @@ class _Run:
         return found
 
 
-def check_output(output: Path) -> None:
-    """Refuse a path that cannot be written, or whose name does not end in ``.safetensors``.
-
-    Raises:
-        OutputError: the path is refused.
-    """
-    if output.suffix != ".safetensors":
-        raise OutputError(
-            f"{output}: the name of a trained model must end in .safetensors; lstm-edge export converts it to .onnx"
-        )
-    check_target(output)
-
-
 def _check_options(task: str, given: Mapping[str, Any]) -> None:
     if task not in TASK_OPTIONS:
         raise InputError(f"task {task!r}: unknown; expected one of {', '.join(TASK_OPTIONS)}")
@@ -285,7 +273,7 @@ def _check_options(task: str, given: Mapping[str, Any]) -> None:
 def _open(task: TaskName, given: Mapping[str, Any], callbacks: Mapping[str, Any]) -> _Run:
     """Check the paths before anything slow starts."""
     output = Path(given["output"])
-    check_output(output)
+    check_trained(output)
     if "plot" in given:
         check_plot(Path(given["plot"]))
     state = Path(given["resume_file"]) if "resume_file" in given else beside(output, ".resume")

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME
 from lstm_edge_runtime.errors import DataError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, open_file, translated
-from lstm_edge_runtime.session import Session
+
+if TYPE_CHECKING:
+    from lstm_edge_runtime.session import Session
 
 __all__ = ["check_sound", "is_audio", "load_audio"]
 
@@ -123,7 +125,7 @@ def _wav_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def check_sound(data: NamedDataset, session: Session, model: str) -> None:
+def check_sound(data: NamedDataset, session: "Session", model: str) -> None:
     """Refuse samples that a model was not made for: of another rate, or where it takes features of them.
 
     Raises:

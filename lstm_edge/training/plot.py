@@ -3,13 +3,11 @@
 import io
 from pathlib import Path
 
+from lstm_edge.refusals import check_plot_name
 from lstm_edge.training.record import TrainingReport
-from lstm_edge_runtime.errors import OutputError
-from lstm_edge_runtime.writing import check_target, write_atomically
+from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["check_plot", "plot_curves"]
-
-FORMATS = ("svg", "png", "pdf")
 
 
 def check_plot(path: str | Path) -> None:
@@ -19,9 +17,7 @@ def check_plot(path: str | Path) -> None:
         OutputError: the file name has an unknown suffix, or the path is not writable.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    if Path(path).suffix.lstrip(".") not in FORMATS:
-        raise OutputError(f"{path}: the name of a plot must end in {', '.join('.' + name for name in FORMATS)}")
-    check_target(path)
+    check_plot_name(path)
     import matplotlib as mpl  # noqa: F401  before hours of training, not after
 
 

@@ -18,10 +18,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lstm_edge._tensors import read_safetensors
+from lstm_edge.refusals import check_resume
 from lstm_edge.training.record import Epoch
-from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.reading import parse_json, translated
-from lstm_edge_runtime.writing import check_target, write_atomically
+from lstm_edge_runtime.writing import write_atomically
 
 __all__ = ["TRAINING_KEY", "Checkpoint", "Past", "check_checkpoint", "restore", "store"]
 
@@ -54,15 +55,7 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
         OutputError: the path cannot be written, or has an interrupted training and ``resume`` is False.
         InputError: there is nothing to resume.
     """
-    check_target(checkpoint.path)
-    found = checkpoint.path.is_file()
-    if found and not checkpoint.resume:
-        raise OutputError(
-            f"{checkpoint.path}: this is the state of an interrupted training; continue it with --resume, or delete "
-            "the file"
-        )
-    if checkpoint.resume and not found:
-        raise InputError(f"{checkpoint.path}: no such file, so there is nothing to resume; leave --resume out")
+    check_resume(checkpoint.path, resume=checkpoint.resume)
 
 
 def store(

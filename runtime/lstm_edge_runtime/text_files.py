@@ -7,14 +7,16 @@ or the last 5 % of its characters.
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from lstm_edge_runtime.errors import DataError
 from lstm_edge_runtime.extras import toolkit_module
 from lstm_edge_runtime.reading import Budget, TooLargeError, most_unpacked, open_file, translated, unpacked
 
-__all__ = ["PARTS", "TEXTS", "TextData", "decode_text", "is_text", "load_text", "split_text"]
+__all__ = ["PARTS", "TEXTS", "TextData", "check_text", "decode_text", "is_text", "load_text", "split_text"]
 
 TEXTS = ("king-james",)
 PARTS: tuple[str, ...] = ("train", "validation", "test")
@@ -97,17 +99,25 @@ def _parse(spec: str) -> tuple[str, str | None]:
     return (path, part) if colon and part in PARTS else (spec, None)
 
 
+def check_text(spec: str) -> None:
+    """Refuse a text whose file is missing, without reading it.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    path, _ = _parse(spec)
+    if path not in TEXTS:
+        with _opened(Path(path)):
+            pass
+
+
+def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
+    missing = f"no such file; expected {', '.join(TEXTS)}, or the path of a UTF-8 text file"
+    return open_file(path, DataError, where=f"data {path}", missing=missing)
+
+
 def _read(path: Path) -> str:
-    name = f"data {path}"
-    with (
-        translated(DataError, f"{name}: cannot be read"),
-        open_file(
-            path,
-            DataError,
-            where=name,
-            missing=f"no such file; expected {', '.join(TEXTS)}, or the path of a UTF-8 text file",
-        ) as raw,
-    ):
+    with translated(DataError, f"data {path}: cannot be read"), _opened(path) as raw:
         if path.suffix not in _PACKED:
             return decode_text(raw.read, str(path))
         size = os.fstat(raw.fileno()).st_size

@@ -23,6 +23,10 @@ def folder(tmp_path_factory):
     site = linked_environment(folder / "venv", *required(*EXTRAS))
     (site / "checkout.pth").write_text("".join(f"{ROOT / part}\n" for part in ("", "exporters", "runtime")))
     write_data(folder / "data.npz", write_classifier(folder / "foreign.onnx"))
+    # Sources that exist: a missing one is refused before its package is needed.
+    (folder / "m.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (folder / "m.keras").touch()
+    (folder / "factories.py").touch()
     run(folder / "venv/bin/python", "-m", "lstm_edge", "adopt", "foreign.onnx", "-o", "f32.onnx", cwd=folder)
     run(folder / "venv/bin/python", "-m", "lstm_edge", "quantize", "f32.onnx", "-o", "int8.onnx", cwd=folder)
     return folder
@@ -77,7 +81,7 @@ def test_the_smallest_model_is_found_on_data(lstm_edge, folder):
     assert (folder / "auto.onnx").stat().st_size < (folder / "f32.onnx").stat().st_size
 
 
-@pytest.mark.parametrize("source", ["m.safetensors", "m.keras", "a.b:factory"])
+@pytest.mark.parametrize("source", ["m.safetensors", "m.keras", "factories:make"])
 def test_a_command_that_needs_torch_names_its_extra(lstm_edge, source):
     result = lstm_edge("export", source, "-o", "m.onnx", "--input", "x: float32[batch, time, 3]", exit_code=2)
     assert result.stderr.splitlines()[-1] == (

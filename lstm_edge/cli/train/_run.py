@@ -8,6 +8,7 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_table, progress
+from lstm_edge.refusals import refuse_train
 from lstm_edge_runtime.errors import LstmEdgeError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def run_task(task: Any, values: dict[str, Any]) -> None:
 
     An error on another process than the first ends it silently: the first process prints the error.
     """
+    refuse_train(task, values)
     from lstm_edge.commands.train import train
 
     as_json, epochs = values.pop("as_json"), values["epochs"]

@@ -1,0 +1,109 @@
+"""Measure how long each command takes to refuse a wrong path, a missing option or a wrong ending.
+
+Run with lstm-edge installed: ``python benchmarks/refusals.py``; it takes a minute. Each line runs three times in a
+process of its own. The table has the shortest wall time, imports included, and the heavy packages that were imported.
+Exit code 1: a line took more than half a second, or imported torch or onnx.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lstm_edge_runtime.fresh_python import python_command
+
+MOST_SECONDS = 0.5
+HEAVY = ("torch", "onnx", "onnxruntime", "numpy")
+CODE = f"""
+import sys
+from lstm_edge_runtime.cli import main
+try:
+    main()
+finally:
+    print("imported", *(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)
+"""
+PACKAGES = ("lstm_edge", "lstm_edge_exporters", "lstm_edge_runtime")
+TRAIN = "train classification --data japanese-vowels -o new.safetensors"
+SELECT = "select --data japanese-vowels -o new.safetensors"
+# None of the files exists but model.onnx and wrong.txt.
+LINES = (
+    "export nope.pt",
+    "export nope.pt -o new.onnx",
+    "export nope.keras -o new.onnx",
+    "export wrong.txt -o new.onnx",
+    "export nope:make -o new.onnx",
+    "export nope.safetensors -o new.txt",
+    "export nope.safetensors -o none/new.onnx",
+    "export torch.nn:Identity -o new.onnx --input x:float32[2] --weights nope.pt",
+    "adopt nope.onnx -o new.onnx",
+    "adopt model.onnx",
+    "adopt model.onnx -o new.txt",
+    "adopt model.onnx -o new.onnx --example nope.npy",
+    "quantize nope.onnx",
+    "quantize nope.onnx -o new.onnx",
+    "quantize model.onnx -o new.txt",
+    "quantize model.onnx -o new.onnx --scheme auto",
+    "quantize model.onnx -o new.onnx --scheme auto --data nope.npz --max-drop 1%",
+    "validate",
+    "validate model.onnx --against model.onnx",
+    "validate model.onnx --against model.onnx --data nope.npz",
+    "validate model.onnx --against nope.onnx --data japanese-vowels",
+    "train classification --data japanese-vowels",
+    "train classification --data japanese-vowels -o new.pt",
+    "train classification --data japanese-vowels -o none/new.safetensors",
+    "train classification --data nope.npz -o new.safetensors",
+    "train classification --data wrong.txt -o new.safetensors",
+    f"{TRAIN} --held-out-data nope.npz",
+    f"{TRAIN} --plot new.txt",
+    f"{TRAIN} --from nope.safetensors",
+    f"{TRAIN} --teacher nope.safetensors",
+    f"{TRAIN} --resume",
+    "train language-model --data nope.txt -o new.safetensors",
+    "train language-model --data king-james -o new.onnx",
+    "select --data japanese-vowels",
+    "select --data japanese-vowels -o new.pt",
+    "select --data nope.npz -o new.safetensors",
+    f"{SELECT} --plot new.txt",
+    f"{SELECT} --hidden-sizes a",
+    "inspect nope.onnx",
+    "check nope.onnx",
+    "run nope.onnx x.npy",
+    "bench nope.onnx",
+    "data check nope.npz",
+    "sign nope.onnx --key nope",
+    "bundle nope.onnx --format tar --path /srv/kws",
+    "deploy nope.onnx --to board --path /srv/kws",
+    "status --hosts nope.toml",
+)
+
+
+def prepare(folder: Path) -> None:
+    """Write the two files that exist."""
+    (folder / "wrong.txt").write_text("hello\n")
+    (folder / "model.onnx").write_bytes(b"\x08\x08")
+
+
+def main() -> None:
+    """Measure and print."""
+    failed = False
+    print("| command | s | imported |")
+    print("|---|---:|---|")
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name))
+        for line in LINES:
+            command = python_command(CODE, *line.split(), packages=PACKAGES)
+            taken, said = [], ""
+            for _ in range(3):
+                start = time.perf_counter()
+                done = subprocess.run(command, cwd=name, check=False, capture_output=True, text=True)
+                taken.append(time.perf_counter() - start)
+                said = done.stderr.splitlines()[-1]
+            imported = said.split()[1:]
+            failed |= done.returncode != 2 or min(taken) > MOST_SECONDS or bool({"torch", "onnx"} & set(imported))
+            print(f"| `lstm-edge {line}` | {min(taken):.2f} | {', '.join(imported)} |", flush=True)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

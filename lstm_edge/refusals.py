@@ -1,0 +1,250 @@
+"""Paths that a command refuses before it imports torch or onnx, which takes seconds.
+
+What reads or writes a file checks it too, with the same functions or the same sentence; tests/toolkit/test_refusals.py
+compares the sentences, and sees what is imported.
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lstm_edge._imports import current_folder_last, import_object
+from lstm_edge.amounts import parse_sizes
+from lstm_edge_runtime.checkpoint_header import is_safetensors, read_header
+from lstm_edge_runtime.errors import ArtifactError, CaptureError, DataError, InputError, OutputError
+from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, open_file, read_bytes, translated
+from lstm_edge_runtime.text_files import check_text, is_text
+from lstm_edge_runtime.writing import beside, check_target
+
+__all__ = [
+    "KERAS_FILES",
+    "check_auto",
+    "check_plot_name",
+    "check_resume",
+    "check_trained",
+    "is_factory",
+    "refuse_adopt",
+    "refuse_checkpoint",
+    "refuse_export",
+    "refuse_quantize",
+    "refuse_select",
+    "refuse_train",
+    "refuse_validate",
+]
+
+AnyPath = str | os.PathLike[str]
+KERAS_FILES = (".keras", ".h5", ".hdf5", ".json")
+PLOTS = (".svg", ".png", ".pdf")
+# Data that are a file of their own, with the sentence `data NAME: no such file`; other names are sets or folders.
+_DATA_FILES = (
+    ".npz",
+    ".npy",
+    ".parquet",
+    *(f"{name}{packed}" for name in (".csv", ".tsv", ".jsonl") for packed in ("", ".gz")),
+)
+
+
+def refuse_export(given: Mapping[str, Any]) -> None:
+    """Refuse what ``export`` cannot write; the source comes after the options (``refuse_checkpoint``).
+
+    Raises:
+        OutputError: the output cannot be written, or its name does not end in ``.onnx``.
+    """
+    check_target(given["output"], ".onnx")
+
+
+def refuse_checkpoint(source: str, weights: AnyPath | None) -> None:
+    """Refuse a source of ``export`` that is no file or no module, and weights that are missing.
+
+    Raises:
+        ArtifactError: a file is missing, or a checkpoint is not a ``.safetensors`` file.
+        CaptureError: there is no module of a factory's name.
+    """
+    if is_factory(source):
+        _check_module(source)
+        if weights is not None:
+            _open(weights)
+        return
+    if source.endswith(KERAS_FILES) or Path(source).is_dir():
+        if not Path(source).is_dir():
+            _open(source)
+        return
+    where = f"checkpoint {source}"
+    with (
+        translated(ArtifactError, f"{where}: not a readable .safetensors file"),
+        open_file(source, ArtifactError, where=where) as file,
+    ):
+        if not is_safetensors(file.read(9), os.fstat(file.fileno()).st_size):
+            file.seek(0)
+            read_header(read_bytes(file, MOST_ARRAY_BYTES))
+
+
+def _check_module(source: str) -> None:
+    """Refuse a factory whose module, or the package that has it, is not found."""
+    top = source.partition(":")[0].partition(".")[0]
+    with current_folder_last(top):
+        found = not top.isidentifier() or importlib.util.find_spec(top) is not None
+    if not found:
+        import_object(source, CaptureError, what=source, expected="package.module:factory")
+
+
+def is_factory(source: str) -> bool:
+    """Return whether a source is ``package.module:factory`` and not a file."""
+    return ":" in source and not source.endswith((*KERAS_FILES, ".safetensors")) and not Path(source).exists()
+
+
+def refuse_adopt(source: AnyPath, output: AnyPath, example: AnyPath | None) -> None:
+    """Refuse a file that ``adopt`` cannot read or write.
+
+    Raises:
+        ArtifactError, OutputError, InputError: a path is refused.
+    """
+    check_target(output, ".onnx")
+    _open_model(source)
+    if example is not None:
+        with open_file(example, InputError):
+            pass
+
+
+def refuse_quantize(given: Mapping[str, Any]) -> None:
+    """Refuse a file that ``quantize`` cannot read or write, and a search without its data or its budget.
+
+    Raises:
+        ArtifactError, OutputError, DataError, InputError: a path is refused, or an option is missing.
+    """
+    auto = given["scheme"] == "auto"
+    if auto:
+        check_auto(given)
+        _check_data(given["data"])
+    check_target(given["output"], ".onnx")
+    _open_model(given["source"])
+
+
+def check_auto(given: Mapping[str, Any]) -> None:
+    """Refuse a search for the smallest file without the options that it needs.
+
+    Raises:
+        InputError: one is missing.
+    """
+    missing = [f"--{name.replace('_', '-')}" for name in ("data", "max_drop") if given.get(name) is None]
+    if missing:
+        raise InputError(f"--scheme auto needs {', '.join(missing)}: the data to tune on, and the budget")
+
+
+def refuse_validate(given: Mapping[str, Any]) -> None:
+    """Refuse data or a model that ``validate`` cannot find.
+
+    Raises:
+        ArtifactError, DataError: there is no such file.
+    """
+    _check_data(given["data"])
+    for name in ("against", "candidate"):
+        if os.fspath(given[name]).endswith(".onnx"):
+            _open_model(given[name])
+
+
+def refuse_train(task: str, given: Mapping[str, Any]) -> None:
+    """Refuse a file that ``train`` cannot read or write.
+
+    Raises:
+        OutputError, ArtifactError, InputError, DataError: a path is refused.
+    """
+    output = Path(given["output"])
+    check_trained(output)
+    if given.get("plot") is not None:
+        check_plot_name(given["plot"])
+    for option, name in (("--from", "start"), ("--teacher", "teacher")):
+        if given.get(name) is not None:
+            where = f"{option} {os.fspath(given[name])}"
+            with open_file(given[name], ArtifactError, where=where, expected="a .safetensors model"):
+                pass
+    state = Path(given["resume_file"]) if given.get("resume_file") is not None else beside(output, ".resume")
+    check_resume(state, resume=bool(given.get("resume")))
+    for name in ("data", "held_out_data"):
+        if given.get(name) is not None:
+            _check_data(given[name], text=task == "language-model")
+
+
+def refuse_select(given: Mapping[str, Any]) -> None:
+    """Refuse a file that ``select`` cannot read or write, and sizes that are no numbers.
+
+    Raises:
+        OutputError, DataError, InputError: a path or a size is refused.
+    """
+    check_trained(Path(given["output"]))
+    if given.get("plot") is not None:
+        check_plot_name(given["plot"])
+    for name in ("hidden_sizes", "layer_counts"):
+        parse_sizes(f"--{name.replace('_', '-')}", given[name])
+    _check_data(given["data"], text=False)
+
+
+def check_trained(output: Path) -> None:
+    """Refuse a path that cannot be written, or whose name does not end in ``.safetensors``.
+
+    Raises:
+        OutputError: the path is refused.
+    """
+    if output.suffix != ".safetensors":
+        raise OutputError(
+            f"{output}: the name of a trained model must end in .safetensors; lstm-edge export converts it to .onnx"
+        )
+    check_target(output)
+
+
+def check_plot_name(path: AnyPath) -> None:
+    """Refuse a path that a plot cannot be written to.
+
+    Raises:
+        OutputError: the file name has an unknown suffix, or the path is not writable.
+    """
+    if Path(path).suffix not in PLOTS:
+        raise OutputError(f"{path}: the name of a plot must end in {', '.join(PLOTS)}")
+    check_target(path)
+
+
+def check_resume(path: Path, *, resume: bool) -> None:
+    """Refuse to overwrite an interrupted training or to resume a missing one.
+
+    Raises:
+        OutputError: the path cannot be written, or has an interrupted training and ``resume`` is False.
+        InputError: there is nothing to resume.
+    """
+    check_target(path)
+    found = path.is_file()
+    if found and not resume:
+        raise OutputError(
+            f"{path}: this is the state of an interrupted training; continue it with --resume, or delete the file"
+        )
+    if resume and not found:
+        raise InputError(f"{path}: no such file, so there is nothing to resume; leave --resume out")
+
+
+def _check_data(spec: str, *, text: bool | None = None) -> None:
+    """Refuse data that are a file and missing.
+
+    Args:
+        spec: the data as an option names them.
+        text: whether the command takes a text, or sequences; None: what the name says.
+    """
+    if text or (text is None and is_text(spec)):
+        check_text(spec)
+    elif spec.endswith(_DATA_FILES):
+        with open_file(spec, DataError, where=f"data {spec}"):
+            pass
+    elif text is False and Path(spec).is_file():
+        from lstm_edge.data import load
+
+        load(spec, default_split="train")  # it refuses a file of another kind by its name
+
+
+def _open(path: AnyPath) -> None:
+    with open_file(path, ArtifactError):
+        pass
+
+
+def _open_model(path: AnyPath) -> None:
+    with open_file(path, ArtifactError, expected="an .onnx file"):
+        pass
