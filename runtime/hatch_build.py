@@ -94,8 +94,9 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]  # the paramete
                 build_data["force_include"][str(path)] = str(C_LIBRARY / inside)
         return True
 
-    def finalize(self, *_arguments: Any) -> None:
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the folder of the compiled kernels."""
+        del version, build_data, artifact_path  # hatchling passes them by these names
         self.folder.cleanup()
 
 

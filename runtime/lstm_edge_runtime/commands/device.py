@@ -39,9 +39,11 @@ class SignedBundle(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
+        ...
 
     def sentence(self) -> str:
         """Return it as one sentence."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +51,11 @@ class InspectReport:
     """What a file contains; the attributes are those of ``Session``.
 
     ``size_bytes``: size of the file. ``verified``: whether the integrity trailer is present and correct. ``kernels``:
-        the name of the
-    fused kernels that run its operators, None without them. ``operators``: nodes of the domain ``lstm_edge``.
-    ``lengths``: name of the input for the valid steps of each row, or None. ``end``: name of the input that says
-    whether a call ends the sequence, or None. ``card``: None for a file without one.
-        ``placement``: the
-    nodes that stay on the CPU under CUDA, else None. ``integer_layers``: products of integers that another tool left,
-    such as ``MatMulInteger``.
+    the name of the fused kernels that run its operators, None without them. ``operators``: nodes of the domain
+    ``lstm_edge``. ``lengths``: name of the input for the valid steps of each row, or None. ``end``: name of the input
+    that says whether a call ends the sequence, or None. ``card``: None for a file without one. ``placement``: the nodes
+    that stay on the CPU under CUDA, else None. ``integer_layers``: products of integers that another tool left, such as
+    ``MatMulInteger``.
     """
 
     path: str
