@@ -117,17 +117,23 @@ def refuse_quantize(given: Mapping[str, Any]) -> None:
     auto = given["scheme"] == "auto"
     if auto:
         check_auto(given)
-        _check_data(given["data"])
     check_target(given["output"], ".onnx")
+    # What --report and --force say of the figures beside a report comes first, and the command knows it.
+    if auto and (given.get("report") is not None or given.get("force")):
+        return
     _open_model(given["source"])
+    if auto:
+        _check_data(given["data"])
 
 
 def check_auto(given: Mapping[str, Any]) -> None:
-    """Refuse a search for the smallest file without the options that it needs.
+    """Refuse a search for the smallest file without the options that it needs, or with one of a fixed scheme.
 
     Raises:
-        InputError: one is missing.
+        InputError: one is missing, or ``sparse`` is ``"required"``.
     """
+    if given.get("sparse") == "required":
+        raise InputError("--sparse required requires a fixed scheme, not --scheme auto; leave it out")
     missing = [f"--{name.replace('_', '-')}" for name in ("data", "max_drop") if given.get(name) is None]
     if missing:
         raise InputError(f"--scheme auto needs {', '.join(missing)}: the data to tune on, and the budget")

@@ -17,6 +17,7 @@ STARTS = {
     "runtime/lstm_edge_runtime/kernels/build.py": "the compiler that CXX names",
     "runtime/c/build.py": "CMake",
     "lstm_edge/fleet/packing.py": "rauc and mender-artifact",
+    "lstm_edge/zoo/download.py": "pip, by python_command; npm",
     "benchmarks/c_driver.py": "runtime/c/build.py and a compiler; itself, isolated",
     "benchmarks/c_library.py": "python_command; lstm-edge-device",
     "benchmarks/arm_model.py": "ziglang, isolated; llvm-mca, git and tar",

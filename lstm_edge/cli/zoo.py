@@ -16,6 +16,13 @@ __all__ = ["SUBCOMMANDS", "add_to"]
 SUBCOMMANDS = ("list", "get")
 HELP = "Make streaming and int8 files of published models by recipe."
 
+EPILOG = """
+Examples:
+
+`lstm-edge zoo list`
+
+`lstm-edge zoo get silero-vad -o models`
+"""
 LIST_EPILOG = """
 Examples:
 
@@ -37,7 +44,7 @@ Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add the group `zoo`."""
-    group = typer.Typer(no_args_is_help=True, help=HELP)
+    group = typer.Typer(no_args_is_help=True, help=HELP, epilog=EPILOG)
     group.command("list", epilog=LIST_EPILOG, cls=Command)(list_recipes)
     group.command("get", epilog=GET_EPILOG, no_args_is_help=True, cls=Command)(get)
     app.add_typer(group, name="zoo", help=HELP)

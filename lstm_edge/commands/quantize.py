@@ -278,8 +278,6 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
         "reference_data",
     )
     _refuse(given, own, "requires a fixed scheme, not --scheme auto")
-    if given["sparse"] == "required":
-        raise InputError("--sparse required requires a fixed scheme, not --scheme auto; leave it out")
     check_auto(given)
     same = ("data", "max_drop", "compensate", "clip", "gates", "resume", "sparse")
     asked = ("confidence", "prefer", "max_evaluations", "calibration_samples", "seed", "threads", "workers", "storage")

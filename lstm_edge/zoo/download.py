@@ -3,16 +3,17 @@
 import hashlib
 import shutil
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lstm_edge.zoo.recipe import Source
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError, MissingToolError, first_line
+from lstm_edge_runtime.fresh_python import python_command
 
 __all__ = ["check_digest", "fetch"]
 
+_PIP = "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
 # Seconds until a download is given up: 100 MB at 0.2 MB/s.
 TIMEOUT_SECONDS = 600
 # The largest archive of a recipe by URL; pip and npm have no limit, and none of their archives is above 40 MB.
@@ -62,7 +63,8 @@ def _by_pip(source: Source, folder: Path) -> bytes:
     # --ignore-requires-python: the package is not installed, so its Python version does not matter.
     options = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--dest", str(folder)]
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-    command = [sys.executable, "-I", "-m", "pip", "download", *quiet, *options, f"{source.package}=={source.version}"]
+    wanted = f"{source.package}=={source.version}"
+    command = python_command(_PIP, "download", *quiet, *options, wanted, packages=())
     return _run(command, "pip", source, folder)
 
 

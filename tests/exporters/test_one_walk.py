@@ -127,7 +127,7 @@ def test_export_to_int8_neither_parses_nor_opens_again_what_it_built(sessions, m
     monkeypatch.setattr("lstm_edge_exporters.quantize.parse_model", parsed.append)
     monkeypatch.setattr(exporting, "load_source", lambda *_source, **_weights: Counted().eval())
     output = tmp_path / "int8.onnx"
-    request = exporting.ExportRequest(source="m:f", output=output, scheme="int8")
+    request = exporting.ExportRequest(source="json:loads", output=output, scheme="int8")
     exporting.run_export(request, lambda _line: None)
     # Two of float32, then the int8 graph, its file by the bodies, and its file by the kernels where they were built.
     assert len(sessions) == 2 + 3
