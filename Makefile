@@ -35,8 +35,9 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c --ignore tests/fleet --ignore tests/site
 
+LONG ?= long
 test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of --scheme auto, and the other rows of long tables (ten minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet --ignore tests/site
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "$(LONG)" --ignore tests/c --ignore tests/fleet --ignore tests/site
 
 test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
 	$(BIN)/python -m pytest -n 0 -q -m "not slow and not long"
