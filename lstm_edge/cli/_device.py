@@ -60,7 +60,8 @@ def _parameter(option: OptionDefinition) -> inspect.Parameter:
 
 def _choice(option: OptionDefinition) -> type[Enum]:
     """Return the values of an option, which a shell completes."""
-    return Enum(option.name, {choice: choice for choice in option.choices}, type=str)  # type: ignore[return-value]
+    values = {choice: choice for choice in option.choices}
+    return Enum(option.name, values, type=str)  # type: ignore[return-value]  # mypy takes the call for a member
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
