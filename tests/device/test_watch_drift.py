@@ -11,6 +11,7 @@ from lstm_edge_runtime import CardError, Metrics, Session
 from lstm_edge_runtime.card import TensorSpec
 from lstm_edge_runtime.reference_data import FeatureHistogram, ReferenceData
 from lstm_edge_runtime.watch.drift import feature_count, feature_histograms, feature_rows, psi
+from lstm_edge_runtime.watch.inputs import InputCounts, value_edges
 
 FEATURES = 6
 ROWS = np.random.default_rng(0).normal(size=(20_000, FEATURES)).astype(np.float32)
@@ -157,3 +158,18 @@ def test_reference_data_that_contradict_the_model_are_refused(inputs, sentence):
     opened.card = dataclasses.replace(opened.card, reference=ReferenceData(data="made", inputs=inputs))
     with pytest.raises(CardError, match=sentence):
         opened.stream(metrics=Metrics())
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3), (1, 1, 2, 3), (1, 2, 3, 1)])
+def test_a_frame_counts_as_one_row_whatever_its_axes(shape):
+    axes = ("batch", 2, 3, "time") if shape[-1] == 1 else ("batch", "time", 2, 3)
+    spec = TensorSpec(name="x", dtype="float32", axes=axes)
+    frame = np.float32([[-5.0, -0.5, 0.05], [0.5, 5.0, 50.0]])
+    counts = InputCounts(spec, feature_histograms(ROWS), 2)
+    held = counts.take(frame.reshape(shape), counts.take(-frame.reshape(shape), 0))
+    assert held == 2
+    sums = counts.counted(counts.nothing(), held)
+    assert sums.values[-1] == 12
+    assert sums.values.tolist() == [np.count_nonzero(np.stack([frame, -frame]) <= e) for e in value_edges(spec)]
+    # Each value in the column of its feature: the ninth decile of a normal distribution is 1.28.
+    assert sums.below[8].tolist() == [1, 2, 2, 2, 1, 1]

@@ -122,12 +122,12 @@ class Metrics:
             self._refusals[reason if reason in self._refusals else "other"] += 1
         self._write_if_due(time.perf_counter())
 
-    def sample(self, latency_s: float, block: Array, layout: StateLayout, rows: int, piece: Any) -> None:
+    def sample(self, began_s: float, end_s: float, block: Array, layout: StateLayout, *, rows: int, piece: Any) -> None:
         """Add a sampled push; ``WatchedStream`` calls it."""
         with self._lock:
             if self._samples is not None:
-                self._samples.add(latency_s, block, layout, rows, piece)
-        self._write_if_due(time.perf_counter())
+                self._samples.add(end_s - began_s, block, layout, rows, piece)
+        self._write_if_due(end_s)
 
     def read(self) -> Reading:
         """Return the metrics of this moment."""

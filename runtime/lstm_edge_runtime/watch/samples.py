@@ -24,8 +24,8 @@ SATURATED = 0.99
 # Samples that are digested together, in about 0.3 ms.
 HELD = 64
 
-# The duration of a push, the block of states after it, and rows of each float input.
-_Sample = tuple[float, Array, list[Array]]
+# The duration of a push, and how many rows of each float input are held after it.
+_Sample = tuple[float, list[int]]
 
 
 class WatchedModel(Protocol):
@@ -111,7 +111,7 @@ class Samples:
         # Ids are categories, whose histogram over edges means nothing; an input without time is a setting.
         timed = [spec for spec in model.inputs if TIME in spec.axes] or model.inputs
         floats = [spec for spec in timed if np.dtype(spec.dtype).kind == "f"]
-        self._inputs = {spec.name: InputCounts(spec, known.get(spec.name)) for spec in floats}
+        self._inputs = {spec.name: InputCounts(spec, known.get(spec.name), HELD) for spec in floats}
         nothing = _Sums(
             count=0,
             latency_s=0.0,
@@ -124,6 +124,9 @@ class Samples:
         self._now = (nothing, {name: counts.nothing() for name, counts in self._inputs.items()}, [])
         self._rows = 0
         self._layout: StateLayout | None = None
+        # The block of states after each held sample. One buffer: blocks that are allocated and freed together make
+        # the allocator return the pages and fetch them again.
+        self._blocks = np.empty((0, 0), np.float32)
 
     def add(self, latency_s: float, block: Array, layout: StateLayout, rows: int, piece: Any) -> None:
         """Add one push.
@@ -138,12 +141,18 @@ class Samples:
         if layout is not self._layout or rows != self._rows:
             self._digest()
             self._rows, self._layout = rows, layout
+            self._blocks = np.empty((HELD, *block.shape), block.dtype)
         held = self._now[2]
-        pieces = [
-            counts.taken(np.asarray(piece[name] if isinstance(piece, Mapping) else piece))
-            for name, counts in self._inputs.items()
-        ]
-        held.append((latency_s, block.copy(), pieces))
+        self._blocks[len(held)] = block
+        places = held[-1][1] if held else [0] * len(self._inputs)
+        if piece.__class__ is np.ndarray:  # the usual case; the code of an abstract class is seldom in the caches
+            places = [counts.take(piece, place) for counts, place in zip(self._inputs.values(), places, strict=True)]
+        else:
+            places = [
+                counts.take(np.asarray(piece[name] if isinstance(piece, Mapping) else piece), place)
+                for (name, counts), place in zip(self._inputs.items(), places, strict=True)
+            ]
+        held.append((latency_s, places))
         if len(held) >= HELD:
             self._digest()
 
@@ -154,12 +163,12 @@ class Samples:
             return
         latencies = np.array([sample[0] for sample in held])
         bins = np.searchsorted(LATENCY_EDGES_S, latencies)
-        blocks, norms, saturated = np.stack([sample[1] for sample in held]), [], []
+        blocks, norms, saturated = self._blocks[: len(held)], [], []
         for name in self._states:
             values = blocks[:, self._layout.place(name)]
             norms.append(np.sqrt(np.einsum("ij,ij->i", values, values) / self._rows).sum())
             if name in self._layers:
-                saturated.append((np.abs(values) > SATURATED).sum() / values.shape[1])
+                saturated.append(np.count_nonzero(np.abs(values) > SATURATED) / values.shape[1])
         new = _Sums(
             count=sums.count + len(held),
             latency_s=sums.latency_s + float(latencies.sum()),
@@ -168,8 +177,8 @@ class Samples:
             saturated=sums.saturated + saturated,
         )
         counted = {
-            name: counts.counted(inputs[name], [sample[2][place] for sample in held])
-            for place, (name, counts) in enumerate(self._inputs.items())
+            name: counts.counted(inputs[name], rows)
+            for (name, counts), rows in zip(self._inputs.items(), held[-1][1], strict=True)
         }
         self._now = (new, counted, [])
 

@@ -74,7 +74,7 @@ class WatchedStream(Stream):
             # After an interrupt it is unknown.
             if number == pushes:
                 block = self._blocks[self._now[0]]
-                self._metrics.sample(end_s - began_s, block, self._layout, self._batch_size, x)
+                self._metrics.sample(began_s, end_s, block, self._layout, rows=self._batch_size, piece=x)
         if last is None or last.shape is None:
             return
         original = timed[0] if timed is not None and last is timed[1] else last
@@ -96,7 +96,7 @@ class WatchedStream(Stream):
             # The keeper has an array for each state; the stream's blocks are unused then.
             for name, array in keeper.states.items():
                 self._states[0][name][...] = array
-            self._metrics.sample(end_s - began_s, self._blocks[0], self._layout, self._batch_size, x)
+            self._metrics.sample(began_s, end_s, self._blocks[0], self._layout, rows=self._batch_size, piece=x)
         return answer
 
     def _refused(self, error: LstmEdgeError) -> None:
