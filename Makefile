@@ -20,7 +20,7 @@ DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/nu
 MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed docs-zoo format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak test-zoo wheels
+.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed docs-zoo format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak test-wheels test-zoo wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml runtime/pyproject.toml
@@ -35,9 +35,11 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones (ten minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" --ignore tests/c --ignore tests/fleet --ignore tests/site
 
-LONG ?= long
-test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of a compiled wheel, of --scheme auto, and the other rows of long tables (ten minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "$(LONG)" --ignore tests/c --ignore tests/fleet --ignore tests/site
+test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of --scheme auto, of torchrun, and the other rows of long tables (half an hour)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet --ignore tests/site --ignore tests/packaging
+
+test-wheels: $(VENV)/ready $(LIBRARY)  ## build the wheels, and try them where neither torch nor onnx is (minutes)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m long tests/packaging
 
 test-quick: $(VENV)/ready $(LIBRARY)  ## run the tests of under a second each, for the edit-and-test loop (a minute of one core)
 	$(BIN)/python -m pytest -n 0 -q -m "not slow and not long"

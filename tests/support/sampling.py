@@ -12,6 +12,6 @@ def sampled(cases: Iterable[Any], every: int, ids: Callable[[Any], str] | None =
     """Return a table's rows for ``parametrize``, of which only every n-th, from the first, is not marked long."""
     rows = []
     for number, case in enumerate(cases):
-        marks = [pytest.mark.long, pytest.mark.other_row] if number % every else []
+        marks = [pytest.mark.long] if number % every else []
         rows.append(pytest.param(case, id=None if ids is None else ids(case), marks=marks))
     return rows

@@ -75,3 +75,17 @@ def test_the_sentence_is_that_of_what_reads_the_file(folder, monkeypatch, line):
                     monkeypatch.setattr(module, name, lambda *_arguments, **_options: None)
     assert said(line) == early
     assert sorted(os.listdir()) == ["model.onnx", "wrong.txt"]
+
+
+def test_only_the_first_of_several_processes_says_it(folder, monkeypatch):
+    """The environment is what torchrun gives each process."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = ["train", "classification", "--data", "none.npz", "-o", "m.safetensors"]
+    outputs = {}
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        result = CliRunner().invoke(app, line)
+        outputs[rank] = (result.exit_code, result.output)
+    assert outputs["1"] == (2, "")
+    assert outputs["0"][0] == 2
+    assert "none.npz: no such file" in outputs["0"][1]

@@ -89,7 +89,11 @@ def test_two_processes_give_the_single_processs_loss(tmp_path, task, more):
     assert {found.name for found in tmp_path.iterdir()} == {path.name, "one.safetensors", "two.safetensors"}
 
 
-def test_an_error_is_said_once(tmp_path):
-    result = torchrun("tagging", "--data", "none.npz", "-o", tmp_path / "m.safetensors")
+@pytest.mark.parametrize("said", ["none.npz: no such file", "broken.npz: not an .npz archive"])
+def test_an_error_is_said_once(tmp_path, said):
+    """Both that of a path, before torch is imported, and a later one."""
+    (tmp_path / "broken.npz").write_bytes(b"no archive")
+    data = tmp_path / said.partition(":")[0]
+    result = torchrun("tagging", "--data", data, "-o", tmp_path / "m.safetensors")
     assert result.returncode != 0
-    assert result.stderr.count("error: data none.npz: no such file") == 1
+    assert result.stderr.count(f"error: data {tmp_path}/{said}") == 1

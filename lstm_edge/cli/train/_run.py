@@ -22,16 +22,19 @@ def run_task(task: Any, values: dict[str, Any]) -> None:
 
     An error on another process than the first ends it silently: the first process prints the error.
     """
-    refuse_train(task, values)
-    from lstm_edge.commands.train import train
+    first = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+    try:
+        refuse_train(task, values)
+        from lstm_edge.commands.train import train
 
-    as_json, epochs = values.pop("as_json"), values["epochs"]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
-        try:
+        as_json, epochs = values.pop("as_json"), values["epochs"]
+        if not first:
             train(task, **values)
-        except LstmEdgeError as error:
-            raise typer.Exit(error.exit_code) from error
-        return
+            return
+    except LstmEdgeError as error:
+        if first:
+            raise
+        raise typer.Exit(error.exit_code) from error
     with ExitStack() as stack:
         bar: list[Any] = []
         note = ["first epoch"]
