@@ -191,9 +191,15 @@ check: $(VENV)/ready  ## run linters, type checkers and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(KERNELS)/*.h $(KERNELS)/*.cpp tests/kernels/*.cpp benchmarks/*.cpp \
 	  $(C_LIBRARY) $(C_TESTS)
-	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python  # otherwise pyright uses the first python on the path
+	$(MAKE) --jobs 2 --output-sync check-mypy check-pyright
 	$(BIN)/lint-imports
+
+.PHONY: check-mypy check-pyright
+check-mypy: $(VENV)/ready
+	$(BIN)/mypy
+
+check-pyright: $(VENV)/ready
+	$(BIN)/pyright --pythonpath $(BIN)/python  # otherwise pyright uses the first python on the path
 
 format: $(VENV)/ready  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
