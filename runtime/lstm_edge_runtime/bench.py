@@ -17,6 +17,7 @@ import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
+from lstm_edge_runtime.bench_rate import check_rate, time_at_rate
 from lstm_edge_runtime.bench_report import BenchReport, Opening, Timing
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.device_facts import condition, device
@@ -47,6 +48,7 @@ def bench(
     time_steps: int = 100,
     steps: int = 1000,
     repeats: int = 50,
+    rate_hz: float | None = None,
     trusted_keys: Sequence[str | os.PathLike[str]] | None = None,
     signature: str | os.PathLike[str] | None = None,
     signed_name: str | None = None,
@@ -65,6 +67,8 @@ def bench(
         time_steps: length of the sequences; for a file with a front end at least one frame of it.
         steps: timed calls of ``Stream.push``.
         repeats: timed calls of ``Session.run`` on a sequence.
+        rate_hz: calls of ``Stream.push`` per second, from 0.001 to 1,000,000: each starts at its time, and missed
+            deadlines are counted. None: they follow each other at once.
         trusted_keys: public keys, one of which must have signed the file; as for ``Session``.
         signature: the signature file, as for ``Session``.
         signed_name: the name that the signature must give.
@@ -73,7 +77,8 @@ def bench(
         progress: called with a sentence before each measurement.
 
     Raises:
-        InputError: a number is not a positive integer, or the model refuses inputs made from its description.
+        InputError: a number is not a positive integer, the rate is out of range or given for a model that cannot be
+            streamed, or the model refuses inputs made from its description.
         ArtifactError, ProviderError: the file cannot be opened with these options.
         SignatureError: no trusted key signed the file, or a rule refuses it.
     """
@@ -81,6 +86,8 @@ def bench(
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be a positive integer, got {value!r}")
+    if rate_hz is not None:
+        check_rate(rate_hz)
     say = progress or (lambda _message: None)
     before = condition()
     say("opening the file in a fresh process")
@@ -96,14 +103,21 @@ def bench(
         minimum_version=minimum_version,
         require_clock=require_clock,
     )
+    streamable = session.card is not None and session.card.streaming.verdict != "none"
+    if rate_hz is not None and not streamable:
+        raise InputError(f"{os.fsdecode(path)} cannot be streamed: it has no steps to time at a rate; omit the rate")
     signed = "" if session.signature is None else session.signature.statement.sha256
     opening = _measure_opening(path, options, signed)
-    streamable = session.card is not None and session.card.streaming.verdict != "none"
-    step, frames = None, 1
+    step, paced, frames = None, None, 1
     if streamable:
         frames = session.card.streaming.every if session.card is not None else 1
-        say(f"timing {steps} steps" if frames == 1 else f"timing {steps} pushes of {frames} steps")
-        step = _time_steps(session, batch_size, steps, frames)
+        at_rate = "" if rate_hz is None else f", {rate_hz:g} a second"
+        say(f"timing {steps} {'steps' if frames == 1 else f'pushes of {frames} steps'}{at_rate}")
+        push = _pushes(session, batch_size, frames)
+        if rate_hz is None:
+            step = _timed(push, steps, batch_size * frames)
+        else:
+            paced = time_at_rate(push, steps, rate_hz)
     sequence = None
     if session.card is None or session.card.streaming.verdict != "each-call":
         if session.card is not None and session.card.front_end is not None:
@@ -128,6 +142,7 @@ def bench(
         device=device(),
         before=before,
         after=condition(),
+        paced=paced,
     )
 
 
@@ -136,7 +151,8 @@ def _digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _time_steps(session: Session, batch_size: int, calls: int, frames: int) -> Timing:
+def _pushes(session: Session, batch_size: int, frames: int) -> Callable[[int], Any]:
+    """Return a function that pushes a piece of ``frames`` steps into a warm stream; it takes the number of the push."""
     made = _random_inputs(session, batch_size, frames)
     feeds = [_without_time(session.inputs, piece) if frames == 1 else piece for piece in made]
     single = next(iter(feeds[0])) if len(feeds[0]) == 1 else None
@@ -144,7 +160,7 @@ def _time_steps(session: Session, batch_size: int, calls: int, frames: int) -> T
     stream = _filled(session, batch_size)
     for index in range(_WARM_UP):
         stream.push(pieces[index % _INPUTS])
-    return _timed(lambda index: stream.push(pieces[index % _INPUTS]), calls, batch_size * frames)
+    return lambda index: stream.push(pieces[index % _INPUTS])
 
 
 def _filled(session: Session, batch_size: int) -> Stream:

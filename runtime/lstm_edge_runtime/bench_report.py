@@ -3,14 +3,14 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lstm_edge_runtime._json import decode, encode
 from lstm_edge_runtime.device_facts import Condition, Device
 from lstm_edge_runtime.errors import CardError, InputError
 
-__all__ = ["REPORT", "BenchReport", "Opening", "Timing", "read_report"]
+__all__ = ["REPORT", "BenchReport", "Opening", "Paced", "Timing", "read_report"]
 
 # Version of the form of the JSON object.
 REPORT = 1
@@ -35,6 +35,24 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Paced:
+    """Latency of ``calls`` calls that started at fixed times, ``rate_hz`` a second.
+
+    ``worst_wake_us``: how long after its time the latest call started. ``missed_deadlines``: starts that passed before
+    the answer of the call before was there; such a start is left out. The keys are those of ``lstm-edge-device bench``.
+    """
+
+    calls: int
+    rate_hz: float
+    p50_us: float
+    p99_us: float
+    p999_us: float
+    worst_us: float
+    worst_wake_us: float
+    missed_deadlines: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Opening:
     """Time to open the file in a fresh process, and the resident memory that opening it and one run add.
 
@@ -54,8 +72,9 @@ class BenchReport:
     ``step`` is one ``Stream.push`` of a frame, or, if ``frames`` is above 1, of so many frames that complete an output
     (``card.streaming.every``). ``sequence`` is one ``Session.run`` of ``time`` steps; both have
     ``batch_size`` rows. ``step`` is None for a model that cannot be streamed, ``sequence`` for a model whose every
-    call is one step. ``kernels`` is None if function bodies ran. ``sha256``: digest of the file. ``before``, ``after``:
-    the condition of the device around the measurements. ``report``: version of this form, for docs/boards.md.
+    call is one step. With a rate, ``paced`` takes the place of ``step``. ``kernels`` is None if function bodies ran.
+    ``sha256``: digest of the file. ``before``, ``after``: the condition of the device around the measurements.
+    ``report``: version of this form, for docs/boards.md.
     """
 
     model: str
@@ -76,6 +95,8 @@ class BenchReport:
     before: Condition
     after: Condition
     report: int = REPORT
+    # Reports written before the rate existed have no such key.
+    paced: Paced | None = field(default=None, metadata={"since": 1})
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -94,9 +115,11 @@ class BenchReport:
                 f"{_size(self.opening.resident_bytes)} / {_size(self.opening.peak_bytes)}",
             ),
         ]
+        name = f"{'step' if self.frames == 1 else f'{self.frames} steps'}, batch {self.batch_size}"
         if self.step is not None:
-            name = "step" if self.frames == 1 else f"{self.frames} steps"
-            rows += _timing_rows(f"{name}, batch {self.batch_size}", self.step)
+            rows += _timing_rows(name, self.step)
+        if self.paced is not None:
+            rows += _paced_rows(f"{name}, {self.paced.rate_hz:,g} Hz", self.paced)
         if self.sequence is not None:
             rows += _timing_rows(f"sequence of {self.time}, batch {self.batch_size}", self.sequence)
         return rows
@@ -155,6 +178,15 @@ def _timing_rows(name: str, timing: Timing) -> list[tuple[str, str]]:
     return [
         (f"{name}: p50 / p95 / p99 / worst", figures),
         (f"{name}: throughput", f"{timing.steps_per_s:,.0f} steps/s"),
+    ]
+
+
+def _paced_rows(name: str, paced: Paced) -> list[tuple[str, str]]:
+    parts = (paced.p50_us, paced.p99_us, paced.p999_us, paced.worst_us)
+    return [
+        (f"{name}: p50 / p99 / p99.9 / worst", f"{' / '.join(f'{part:,.1f}' for part in parts)} µs"),
+        (f"{name}: latest start", f"{paced.worst_wake_us:,.1f} µs"),
+        (f"{name}: missed deadlines", f"{paced.missed_deadlines:,} ({paced.calls:,} pushes)"),
     ]
 
 

@@ -1,5 +1,6 @@
 """lstm-edge-device against `lstm-edge run --stream`: the same lines, refusals and exit codes, without Python."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 from support.c_build import ROOT, find_onnxruntime
 
 from lstm_edge_runtime import LstmEdgeError, Session
+from lstm_edge_runtime.bench_report import Paced
 from lstm_edge_runtime.card import serialize_card
 from lstm_edge_runtime.lines import stream_lines
 
@@ -217,6 +219,8 @@ def test_bench_counts_calls_and_missed_deadlines(device):
     report = json.loads(device("bench", "--json", "--calls", 100, "--rate", 500, path)[1])
     assert time.monotonic() - begin >= 99 / 500
     assert 0 <= report["missed_deadlines"] <= 100 * 500
+    # The words of lstm-edge bench --rate.
+    assert {field.name for field in dataclasses.fields(Paced)} <= set(report)
     # No step takes less than a microsecond, so every deadline is missed.
     assert json.loads(device("bench", "--json", "--calls", 50, "--rate", 1e6, path)[1])["missed_deadlines"] >= 50
 

@@ -98,6 +98,8 @@ def test_a_command_that_is_missing_names_the_package_and_its_extra(call, name):
         (("run", TAGGER, "none.npy"), "none.npy: no such file"),
         (("run", "none.onnx", "x.npy"), "none.onnx: no such file"),
         (("bench", TAGGER, "--batch", "2", "--batch-size", "3"), "--batch is the old name of --batch-size: give only"),
+        (("bench", TAGGER, "--rate", "0"), "the rate is 0.0, expected calls per second, from 0.001 to 1,000,000"),
+        (("bench", TAGGER, "--rate", "fast"), "argument --rate: got 'fast', expected a number"),
         (("check", TAGGER, "--format", "model-signing"), "--format model-signing needs lstm-edge, which is not instal"),
         (("inspect", TAGGER, "--provider", "tpu"), "unknown provider 'tpu'"),
     ],
@@ -122,12 +124,16 @@ def test_a_damaged_file_is_exit_1(call, tmp_path):
     assert "the file is damaged" in call("check", tmp_path / "damaged.onnx", exit_code=1)[1]
 
 
-def test_the_commands_print_what_they_found(call, tmp_path):
+def test_the_commands_print_what_they_found(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     assert "passed: 2 golden vectors, worst difference" in call("check", TAGGER)[0]
     assert json.loads(call("check", TAGGER, "--json")[0])["passed"] is True
     assert "labels: 4 (a, b, c, d)" in call("inspect", TAGGER)[0]
     report = json.loads(call("bench", TAGGER, "--steps", "5", "--repeats", "2", "--time", "3", "--json")[0])
-    assert report["time"] == 3
+    assert (report["time"], report["paced"]) == (3, None)
+    paced = json.loads(call("bench", TAGGER, "--steps", "5", "--repeats", "2", "--rate", "500", "--json")[0])["paced"]
+    assert (paced["calls"], paced["rate_hz"]) == (5, 500.0)
+    assert "step, batch 1, 500 Hz: missed deadlines" in call("bench", TAGGER, "--steps", "5", "--rate", "500")[0]
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     # The input may come after an option, too.

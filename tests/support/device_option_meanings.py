@@ -23,6 +23,7 @@ DEVICE_MEANINGS = {
     "--on": Row("texts", "The device whose answers are judged.", ("validate",)),
     "--parallel": Row("integer", "Devices side by side.", ("deploy",)),
     "--path": Row("text", "Folder on devices that has the models.", (*FLEET, "bundle")),
+    "--rate": Row("number", "Streaming steps per second.", ("bench",)),
     "--reload": Row("text", "Command line that makes a device's service load the model.", SWITCHING),
     "--step-seconds": Row("integer", "Limit on the seconds of a step on a device.", RUNNING),
     "--to": Row("texts", "A device.", FLEET),

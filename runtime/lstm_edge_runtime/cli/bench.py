@@ -31,6 +31,7 @@ def bench(
     time_steps: int,
     steps: int,
     repeats: int,
+    rate_hz: float | None,
     provider: str,
     threads: int,
     kernels: "KernelChoice",
@@ -47,11 +48,16 @@ def bench(
     fresh process that opens the file and runs it once. The JSON object also says what the device is (docs/boards.md
     collects such reports); it names no user, host or folder.
 
+    With --rate the streaming steps start at fixed times, as in a control loop. A start that passes before the answer is
+    there is a missed deadline.
+
     For example:
 
         lstm-edge bench model.onnx
 
         lstm-edge bench model.onnx --kernels off --batch-size 16 --json
+
+        lstm-edge bench policy.onnx --rate 200 --steps 12000
     """
     from lstm_edge_runtime.commands.device import bench as measure
 
@@ -59,7 +65,8 @@ def bench(
 
     def say(message: str) -> None:
         # A short run prints no progress; the first measurement takes less than two seconds for a small model.
-        if time.monotonic() - began > 2 or max(steps * batch_size, repeats * batch_size * time_steps) > 20_000:
+        many = max(steps * batch_size, repeats * batch_size * time_steps) > 20_000
+        if many or time.monotonic() - began > 2 or (rate_hz is not None and steps / rate_hz > 2):
             progress(message)
 
     report = measure(
@@ -71,6 +78,7 @@ def bench(
         time_steps=time_steps,
         steps=steps,
         repeats=repeats,
+        rate_hz=rate_hz,
         trusted_keys=trusted_keys,
         signature=signature,
         signed_name=signed_name,
@@ -103,6 +111,13 @@ COMMAND = CommandDefinition(
         ),
         OptionDefinition(
             name="repeats", flags=("--repeats",), kind=int, default=50, help="Number of sequences to time."
+        ),
+        OptionDefinition(
+            name="rate_hz",
+            flags=("--rate",),
+            kind=float,
+            metavar="HZ",
+            help="Streaming steps per second. By default as fast as possible.",
         ),
         PROVIDER,
         THREADS,

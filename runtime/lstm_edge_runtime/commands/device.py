@@ -256,6 +256,7 @@ def bench(
     time_steps: int = 100,
     steps: int = 1000,
     repeats: int = 50,
+    rate_hz: float | None = None,
     provider: str = "cpu",
     threads: int = 1,
     kernels: KernelChoice = "auto",
@@ -274,6 +275,7 @@ def bench(
         time_steps: steps in a sequence.
         steps: number of streaming steps to time.
         repeats: number of sequences to time.
+        rate_hz: streaming steps per second, from 0.001 to 1,000,000; None: as fast as possible.
         provider: ``"cpu"`` or ``"cuda"``.
         threads: threads that compute.
         kernels: ``"auto"``, ``"required"`` or ``"off"``, as for ``Session``.
@@ -289,7 +291,8 @@ def bench(
         nothing that names its owner.
 
     Raises:
-        InputError: a number is not a positive integer, or the model rejects inputs made from its own description.
+        InputError: a number is not a positive integer, the rate is out of range or given for a model that cannot be
+            streamed, or the model rejects inputs made from its own description.
         ArtifactError, IntegrityError, CardError, ProviderError: the file cannot be opened with these options.
         SignatureError: no trusted key signed the file, or a rule refuses it.
     """
@@ -302,6 +305,7 @@ def bench(
         time_steps=time_steps,
         steps=steps,
         repeats=repeats,
+        rate_hz=rate_hz,
         trusted_keys=trusted_keys,
         signature=signature,
         signed_name=signed_name,
