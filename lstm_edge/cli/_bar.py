@@ -1,7 +1,9 @@
-"""A progress bar on standard error: drawn on a terminal, silent elsewhere."""
+"""A progress bar on standard error: drawn on a terminal, silent elsewhere and with ``--quiet``."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from lstm_edge_runtime.cli.verbosity import current_verbosity
 
 __all__ = ["progress_bar"]
 
@@ -20,7 +22,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # Names in a note may have brackets.
     noted = (*columns, TextColumn("{task.fields[note]}", markup=False))
-    with Progress(*noted, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*noted, console=console, disable=not console.is_terminal or current_verbosity().quiet) as bar:
         task = bar.add_task(description, total=total, note="")
 
         def update(done: int, note: str = "") -> None:

@@ -6,25 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
+from lstm_edge.cli._option_form import choice_of, typer_option
 from lstm_edge_runtime.cli import COMMANDS, definition_of
 from lstm_edge_runtime.cli.definition import CommandDefinition, OptionDefinition
 
-__all__ = ["COMMANDS", "add_to", "typer_option"]
+__all__ = ["COMMANDS", "add_to"]
 
 
 def add_to(app: typer.Typer, name: str) -> None:
     """Add one of the runtime's commands to the command line."""
-    app.command(name, no_args_is_help=True, cls=Command)(_function_of(definition_of(name)))
-
-
-def typer_option(option: OptionDefinition) -> Any:
-    """Return typer's form of an option or an argument, for ``Annotated``."""
-    if not option.flags:
-        return typer.Argument(help=option.help, metavar=option.metavar)
-    return typer.Option(
-        *option.flags, help=option.help, metavar=option.metavar, min=option.minimum, rich_help_panel=option.panel
-    )
+    add_command(app, name, _function_of(definition_of(name)))
 
 
 def _function_of(command: CommandDefinition) -> Any:
@@ -49,19 +41,13 @@ def _parameter(option: OptionDefinition) -> inspect.Parameter:
     kind: Any = option.kind
     default = option.default
     if option.choices:
-        kind = _choice(option)
+        kind = choice_of(option)
         default = None if default is None else kind(default)
     if option.repeatable:
         kind = list[kind]
     if option.required:
         return _keyword(option.name, Annotated[kind, typer_option(option)], inspect.Parameter.empty)
     return _keyword(option.name, Annotated[kind if default is not None else kind | None, typer_option(option)], default)
-
-
-def _choice(option: OptionDefinition) -> type[Enum]:
-    """Return the values of an option, which a shell completes."""
-    values = {choice: choice for choice in option.choices}
-    return Enum(option.name, values, type=str)  # type: ignore[return-value]  # mypy takes the call for a member
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

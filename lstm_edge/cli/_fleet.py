@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_edge.cli._frame import print_json, print_table, printable, progress
+from lstm_edge_runtime.cli.verbosity import current_verbosity
 
 if TYPE_CHECKING:
     from lstm_edge.fleet.reports import Event, FleetReport, StatusReport
@@ -84,7 +85,7 @@ def show_events() -> "Iterator[Callable[[Event], None]]":
     tasks: dict[str, TaskID] = {}
     ends = ("deployed", "unchanged", "rolled back", "failed")
     columns = (TextColumn("{task.fields[host]}"), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as live:
+    with Progress(*columns, console=console, disable=not console.is_terminal or current_verbosity().quiet) as live:
 
         def show(event: "Event") -> None:
             host, step = printable(event.host), event.step

@@ -7,6 +7,9 @@ import typer
 from typer.core import TyperGroup
 
 from lstm_edge._imports import missing_extra
+from lstm_edge.cli._help import help_of
+from lstm_edge.cli._usage import UsageError, sentence_of
+from lstm_edge_runtime.cli import EXIT_CODES
 from lstm_edge_runtime.cli.printing import (
     FORESEEN,
     end_with,
@@ -30,6 +33,33 @@ class CommandGroup(TyperGroup):
         """Return the commands in the order that ``order`` gives; typer lists groups last."""
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: self.order.index(name) if name in self.order else len(self.order))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help in the form of the runtime's commands."""
+        formatter.write(help_of(self, ctx, "" if ctx.parent else EXIT_CODES))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line; wrong usage is one sentence and exit code 2.
+
+        Without a word the first group prints its help, and the others name their commands.
+        """
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            if ctx.parent is None and not words:
+                typer.echo(ctx.get_help())
+            else:
+                print_error(sentence_of(error, ctx, words))
+            raise typer.Exit(2) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that the words name; without one the sentence lists them."""
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageError as error:
+            print_error(sentence_of(error, ctx, args))
+            raise typer.Exit(2) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; set LSTM_EDGE_DEBUG=1 to see the traceback instead."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lstm_edge.cli._device import typer_option
+from lstm_edge.cli._option_form import typer_option
 from lstm_edge_runtime.cli import options
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Confidence",
     "Example",
     "Kernels",
+    "KernelsName",
     "Labels",
     "MaxDrop",
     "MetricName",
@@ -108,6 +109,14 @@ class SignatureName(StrEnum):
     MODEL_SIGNING = "model-signing"
 
 
+class KernelsName(StrEnum):
+    """What `--kernels` takes."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OFF = "off"
+
+
 TaskOfModel = Annotated[ModelTask | None, typer.Option("--task", help="What the model is for, as its card says it.")]
 Labels = Annotated[
     str | None,
@@ -160,7 +169,7 @@ Example = Annotated[
     Path | None,
     typer.Option(help="An .npy or .npz file of inputs that the model is made for; random inputs keep to its range."),
 ]
-Kernels = Annotated[str, typer_option(options.KERNELS)]
+Kernels = Annotated[KernelsName, typer_option(options.KERNELS)]
 MaxDrop = Annotated[
     str | None,
     typer.Option(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._options import AsJson, BatchAxis, Example, Labels, StatePairs, TaskOfModel, TimeAxis
 from lstm_edge.refusals import refuse_adopt
 
@@ -38,7 +38,7 @@ Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `adopt`."""
-    app.command("adopt", help=HELP, no_args_is_help=True, cls=Command)(adopt)
+    add_command(app, "adopt", adopt, help=HELP)
 
 
 def adopt(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._fleet import DeviceCommand, DeviceTrustedKey, Health, HealthSeconds, Reload, StepSeconds
 from lstm_edge.cli._options import AsJson, MinimumVersion, Model, SignedName
 
@@ -25,7 +25,7 @@ class FormatName(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("bundle", no_args_is_help=True, cls=Command)(bundle)
+    add_command(app, "bundle", bundle)
 
 
 def bundle(

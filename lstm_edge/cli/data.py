@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
+from lstm_edge.cli._frame import CommandGroup
 from lstm_edge.cli._options import (
     AsJson,
     ColumnSpec,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SUBCOMMANDS", "add_to"]
 
 SUBCOMMANDS = ("check",)
+HELP = "Look at data before training, calibration or validation."
 # Rows of each printed table; --json prints all.
 MOST_ROWS = 20
 
@@ -40,14 +42,16 @@ Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add the group `data`."""
-    group = typer.Typer(no_args_is_help=True, help="Look at data before training, calibration or validation.")
+    group = typer.Typer(
+        cls=CommandGroup, no_args_is_help=True, help="Look at data before training, calibration or validation."
+    )
 
     @group.callback()
     def _group() -> None:
         """Keep `check` a word of its own: typer folds a group of one command."""
 
-    group.command("check", epilog=EPILOG, no_args_is_help=True, cls=Command)(check)
-    app.add_typer(group, name="data", help="Look at data before training, calibration or validation.")
+    add_command(group, "check", check, epilog=EPILOG)
+    app.add_typer(group, name="data", help=HELP)
 
 
 def check(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._fleet import (
     DeviceCommand,
     DevicePath,
@@ -28,7 +28,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("deploy", no_args_is_help=True, cls=Command)(deploy)
+    add_command(app, "deploy", deploy)
 
 
 def deploy(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import (
     AllowUnquantized,
@@ -80,7 +80,7 @@ class Scheme(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `export`."""
-    app.command("export", help=HELP, no_args_is_help=True, cls=Command)(export)
+    add_command(app, "export", export, help=HELP)
 
 
 def export(

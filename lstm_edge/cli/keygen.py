@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._options import AsJson, SignatureForm, SignatureName
 
 __all__ = ["add_to"]
@@ -13,7 +13,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("keygen", no_args_is_help=True, cls=Command)(keygen)
+    add_command(app, "keygen", keygen)
 
 
 def keygen(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._fleet import DevicePath, Hosts, Identity, KnownHosts, To, print_report
 from lstm_edge.cli._options import AsJson
 
@@ -13,7 +13,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("prune", no_args_is_help=True, cls=Command)(prune)
+    add_command(app, "prune", prune)
 
 
 def prune(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_error, printable, progress, shortened
 from lstm_edge.cli._options import (
@@ -106,9 +106,16 @@ class ConvolutionsName(StrEnum):
     REQUIRED = "required"
 
 
+class LayerKinds(StrEnum):
+    """What `--layer-kinds` takes."""
+
+    ALL = "all"
+    RECURRENT = "recurrent"
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command `quantize`."""
-    app.command("quantize", help=HELP, no_args_is_help=True, cls=Command)(with_old_names(quantize, "quantize"))
+    add_command(app, "quantize", with_old_names(quantize, "quantize"), help=HELP)
 
 
 def quantize(
@@ -140,8 +147,9 @@ def quantize(
         ),
     ] = SparseName.AUTO,
     layer_kinds: Annotated[
-        str, typer.Option(help="Layers to quantize: all, or recurrent (linear layers and embeddings stay float32).")
-    ] = "all",
+        LayerKinds,
+        typer.Option(help="Layers to quantize; with recurrent, linear layers and embeddings stay float32."),
+    ] = LayerKinds.ALL,
     allow_unquantized: AllowUnquantized = False,
     data: Annotated[
         str | None,

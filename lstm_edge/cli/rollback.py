@@ -2,7 +2,7 @@
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._fleet import (
     DeviceCommand,
     DevicePath,
@@ -26,7 +26,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("rollback", no_args_is_help=True, cls=Command)(rollback)
+    add_command(app, "rollback", rollback)
 
 
 def rollback(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, TaskChoice, arguments
@@ -57,7 +57,7 @@ class SplitName(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("select", epilog=EPILOG, no_args_is_help=True, cls=Command)(with_old_names(select, "select"))
+    add_command(app, "select", with_old_names(select, "select"), epilog=EPILOG)
 
 
 def select(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._options import AsJson, Model, SignatureForm, SignatureName
 
 __all__ = ["add_to"]
@@ -13,7 +13,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("sign", no_args_is_help=True, cls=Command)(sign)
+    add_command(app, "sign", sign)
 
 
 def sign(

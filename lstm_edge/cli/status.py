@@ -2,7 +2,7 @@
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._fleet import DevicePath, Hosts, Identity, KnownHosts, To, print_report
 from lstm_edge.cli._options import AsJson
 
@@ -11,7 +11,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("status", no_args_is_help=True, cls=Command)(status)
+    add_command(app, "status", status)
 
 
 def status(

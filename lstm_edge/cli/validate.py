@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._fleet import DeviceCommand, Identity, KnownHosts, StepSeconds
 from lstm_edge.cli._frame import print_json, print_table, progress
@@ -15,6 +15,7 @@ from lstm_edge.cli._options import (
     ColumnSpec,
     Confidence,
     Kernels,
+    KernelsName,
     MaxDrop,
     MetricName,
     MissingName,
@@ -56,7 +57,7 @@ Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command `validate`."""
-    app.command("validate", epilog=EPILOG, no_args_is_help=True, cls=Command)(validate)
+    add_command(app, "validate", validate, epilog=EPILOG)
 
 
 def validate(
@@ -94,7 +95,7 @@ def validate(
     known_hosts: KnownHosts = None,
     identity: Identity = None,
     device_command: DeviceCommand = None,
-    kernels: Kernels = "auto",
+    kernels: Kernels = KernelsName.AUTO,
     step_seconds: StepSeconds = 120,
     trusted_keys: TrustedKeys = None,
     as_json: AsJson = False,

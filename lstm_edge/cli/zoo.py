@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
+from lstm_edge.cli._frame import CommandGroup
 from lstm_edge.cli._options import AsJson
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add the group `zoo`."""
-    group = typer.Typer(no_args_is_help=True, help=HELP, epilog=EPILOG)
-    group.command("list", epilog=LIST_EPILOG, cls=Command)(list_recipes)
-    group.command("get", epilog=GET_EPILOG, no_args_is_help=True, cls=Command)(get)
+    group = typer.Typer(cls=CommandGroup, no_args_is_help=True, help=HELP, epilog=EPILOG)
+    add_command(group, "list", list_recipes, epilog=LIST_EPILOG)
+    add_command(group, "get", get, epilog=GET_EPILOG)
     app.add_typer(group, name="zoo", help=HELP)
 
 

@@ -6,6 +6,7 @@ falls back in silence.
 
 import importlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
@@ -29,6 +30,8 @@ __all__ = [
     "read_placement",
     "session_options",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _EXTRAS = {"cpu": "cpu", "cuda": "cuda"}
@@ -159,6 +162,8 @@ def open_session(
                 f"because its libraries do not load; open it without strict to see which ({first_line(error)})"
             ) from error
         raise ArtifactError(f"onnxruntime cannot read the model: {first_line(error)}") from error
+    by = "no kernels of lstm-edge" if library is None else f"{library.instruction_set} kernels"
+    _LOG.debug("opened a model in onnxruntime: %s, threads %d, %s", provider, threads, by)
     if provider == "cpu" and hasattr(session, "_model_bytes"):
         # Its Python class keeps the file's bytes to open it again under other providers, which never happens here:
         # 15 of 56 MiB for two int8 layers of 1024 cells.

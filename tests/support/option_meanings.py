@@ -6,6 +6,13 @@ from support.training_option_meanings import LOGITS, SEQUENCES, TRAIN, TRAINING_
 
 __all__ = ["MEANINGS"]
 
+EVERY = (
+    *TRAIN,
+    *FLEET,
+    *("adopt", "bench", "bundle", "check", "data check", "export", "inspect", "keygen", "quantize", "run", "select"),
+    *("sign", "validate", "zoo get", "zoo list"),
+)
+
 MEANINGS = {
     **TRAINING_MEANINGS,
     **DEVICE_MEANINGS,
@@ -144,7 +151,7 @@ MEANINGS = {
         ),
     ),
     "--kernels": Row(
-        "text",
+        "choice",
         "Whether the fused kernels are used.",
         (
             "check",
@@ -154,7 +161,7 @@ MEANINGS = {
         ),
     ),
     "--layer-counts": Row("text", "Numbers of layers to compare.", ("select",)),
-    "--layer-kinds": Row("text", "Which kinds of layers are quantized.", ("quantize",)),
+    "--layer-kinds": Row("choice", "Which kinds of layers are quantized.", ("quantize",)),
     "--learning-rate": Row(
         "number",
         "Learning rate at the start.",
@@ -256,7 +263,7 @@ MEANINGS = {
     "--prefer": Row("choice", "What the search makes small: size or latency.", ("quantize",)),
     "--prompt": Row("text", "Text that a language model continues.", ("run",)),
     "--provider": Row(
-        "text",
+        "choice",
         "Execution provider of onnxruntime.",
         (
             "inspect",
@@ -266,6 +273,7 @@ MEANINGS = {
         ),
     ),
     "--repeats": Row("integer", "Whole sequences that are timed.", ("bench",)),
+    "--quiet/-q": Row("flag", "Print results and errors only.", EVERY),
     "--reference-data": Row("text", "Data whose distribution the card records.", ("quantize",)),
     "--report": Row("path", "HTML report of a search.", ("quantize",)),
     "--resume": Row(
@@ -352,6 +360,7 @@ MEANINGS = {
     "--tokens": Row("integer", "Limit on the tokens that a language model writes.", ("run",)),
     "--top-k": Row("integer", "Draw only from the k most probable tokens.", ("run",)),
     "--top-p": Row("number", "Draw only from the most probable tokens of this share.", ("run",)),
+    "--verbose/-v": Row("flag", "Print also what happens.", EVERY),
     "--weights": Row("path", "Weights for the module of a factory.", ("export",)),
     "--weights-key": Row("text", "Which of a checkpoint's dicts holds the weights.", ("export",)),
     "--weights-prefix": Row("text", "The prefix of the names of the weights.", ("export",)),

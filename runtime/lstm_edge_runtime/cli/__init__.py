@@ -3,19 +3,22 @@
 import importlib
 import os
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from lstm_edge_runtime.cli import usage
 from lstm_edge_runtime.cli.arguments import named_with
+from lstm_edge_runtime.cli.completion import BASH_SCRIPT, asked_words, completions
 from lstm_edge_runtime.cli.definition import CommandDefinition
+from lstm_edge_runtime.cli.help import HelpRow, HelpSection, format_help
 from lstm_edge_runtime.cli.parsing import parse, summary_of
 from lstm_edge_runtime.cli.printing import FORESEEN, end_with, print_error, print_unexpected, say
+from lstm_edge_runtime.cli.reporting import verbosity
 from lstm_edge_runtime.errors import LstmEdgeError
 from lstm_edge_runtime.extras import has_toolkit, toolkit_module
 
-__all__ = ["COMMANDS", "TOOLKIT_COMMANDS", "definition_of", "device_main", "main"]
+__all__ = ["COMMANDS", "EXIT_CODES", "TOOLKIT_COMMANDS", "definition_of", "device_main", "main"]
 
 # Order in `lstm-edge --help`; a module of this package defines each.
 COMMANDS = ("inspect", "check", "run", "bench")
@@ -38,6 +41,14 @@ TOOLKIT_COMMANDS = {
     "prune": "deploy",
 }
 
+# The end of `lstm-edge --help`, with both packages.
+EXIT_CODES = """
+Exit codes: 0 done; 1 a check or a budget failed, or a file is damaged; 2 wrong usage, input or environment; 130 after
+Ctrl-C, 143 after SIGTERM (`run --stream`).
+
+`lstm-edge COMMAND --help` describes a command.
+"""
+
 
 def main() -> None:
     """Run the command line; the exit code is 0, 1 (a check or budget failed) or 2 (usage or environment)."""
@@ -59,19 +70,15 @@ def device_main(arguments: Sequence[str]) -> int:
         SystemExit: after a help or a sentence about wrong usage; with the exit code.
     """
     word = arguments[0] if arguments else ""
-    if word == "--version":
-        say(_version())
-        return 0
-    if word in ("-h", "--help", ""):
-        say(_help())
-        return 0 if word else 2
+    text = _text_for(word)
+    if text is not None:
+        say(text)
+        return 0 if word or asked_words() is not None else 2
     try:
         if word in TOOLKIT_COMMANDS:
             toolkit_module("lstm_edge.cli", f"lstm-edge {word}", TOOLKIT_COMMANDS[word]).main()
         if word not in COMMANDS:
-            known = ", ".join((*COMMANDS, *TOOLKIT_COMMANDS))
-            print_error(f"lstm-edge has no command {word!r}, expected one of {known}; lstm-edge --help describes them")
-            return 2
+            _refuse(word)
         definition = definition_of(word)
         _call(definition, parse(definition, arguments[1:]))
     except FORESEEN as error:
@@ -86,10 +93,33 @@ def device_main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _text_for(word: str) -> str | None:
+    """Return what is printed without a command: the answer to a shell, the version, the help; otherwise None."""
+    asked = asked_words()
+    if asked is not None:
+        return "\n".join(completions(asked, {name: definition_of(name) for name in COMMANDS}, [*TOOLKIT_COMMANDS]))
+    if word in ("-V", "--version"):
+        return _version()
+    if word == "--show-completion":
+        return BASH_SCRIPT
+    return _help() if word in ("-h", "--help", "") else None
+
+
+def _refuse(word: str) -> NoReturn:
+    """End because a command or an option is unknown."""
+    if word.startswith("-"):
+        sentence = usage.no_option("lstm-edge", word, ("--version", "--help", "--show-completion"))
+    else:
+        sentence = usage.no_command("lstm-edge", word, (*COMMANDS, *TOOLKIT_COMMANDS))
+    print_error(usage.with_help(sentence, "lstm-edge"))
+    raise SystemExit(2)
+
+
 def _call(definition: CommandDefinition, values: dict[str, Any]) -> None:
     """Run a command; an error about a file says as which option or argument it was given."""
     try:
-        definition.call(values)
+        with verbosity(quiet=values.pop("quiet"), verbose=values.pop("verbose")):
+            definition.call(values)
     except LstmEdgeError as error:
         error.args = (named_with(str(error), list(_paths(definition, values))),)
         raise
@@ -113,19 +143,19 @@ def _version() -> str:
 
 
 def _help() -> str:
-    summaries = [(f"  {name:10}", summary_of(definition_of(name))) for name in COMMANDS]
-    commands = [textwrap.fill(text, 80, initial_indent=name, subsequent_indent=" " * 12) for name, text in summaries]
-    return "\n".join(
-        (
-            "usage: lstm-edge COMMAND [OPTIONS]",
-            "",
-            "Check, run, stream and measure a model file on this device.",
-            "",
-            *commands,
-            "",
-            "lstm-edge COMMAND --help describes a command, lstm-edge --version prints the",
-            "version. The package lstm-edge brings these, and is not installed here:",
-            f"  {', '.join(list(TOOLKIT_COMMANDS)[:7])},",
-            f"  {', '.join(list(TOOLKIT_COMMANDS)[7:])}",
-        )
+    brought = "Commands of the package lstm-edge, which is not installed here"
+    others = ", ".join(TOOLKIT_COMMANDS)
+    options = (
+        HelpRow(label="-V, --version", text="Print the version and exit."),
+        HelpRow(label="--show-completion", text="Print what makes bash complete commands and options."),
+        HelpRow(label="-h, --help", text="Show this help and exit."),
     )
+    sections = (
+        HelpSection(
+            title="Commands", rows=[HelpRow(label=name, text=summary_of(definition_of(name))) for name in COMMANDS]
+        ),
+        HelpSection(title=brought, rows=[HelpRow(label="", text=others)]),
+        HelpSection(title="Options", rows=options),
+    )
+    description = "Check, run, stream and measure a model file on this device."
+    return format_help("lstm-edge COMMAND [OPTIONS]", description, sections, EXIT_CODES)

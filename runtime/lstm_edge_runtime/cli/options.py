@@ -18,6 +18,7 @@ __all__ = [
     "TRUST",
     "TRUSTED_KEYS",
     "TRUST_PANEL",
+    "VERBOSITY",
     "with_old_flag",
 ]
 
@@ -31,10 +32,18 @@ BATCH_SIZE = OptionDefinition(
     name="batch_size", flags=("--batch-size",), kind=int, default=1, minimum=1, help="Rows in a batch."
 )
 KERNELS = OptionDefinition(
-    name="kernels", flags=("--kernels",), default="auto", help="Fused kernels: auto, required or off."
+    name="kernels",
+    flags=("--kernels",),
+    default="auto",
+    choices=("auto", "required", "off"),
+    help="Fused kernels: if they are available, or fail without them, or none.",
 )
 PROVIDER = OptionDefinition(
-    name="provider", flags=("--provider",), default="cpu", help="Execution provider: cpu or cuda."
+    name="provider",
+    flags=("--provider",),
+    default="cpu",
+    choices=("cpu", "cuda"),
+    help="Execution provider of onnxruntime.",
 )
 THREADS = OptionDefinition(
     name="threads", flags=("--threads",), kind=int, default=1, minimum=1, help="Number of compute threads."
@@ -90,6 +99,19 @@ TRUST = (
         default=False,
         panel=TRUST_PANEL,
         help="Refuse a signature that expires if the clock is evidently not set. By default a note says so.",
+    ),
+)
+# What every command has: the frames around a command read them (verbosity.py), not its function.
+VERBOSITY = (
+    OptionDefinition(
+        name="quiet", flags=("-q", "--quiet"), kind=bool, default=False, help="Print results and errors only."
+    ),
+    OptionDefinition(
+        name="verbose",
+        flags=("-v", "--verbose"),
+        kind=bool,
+        default=False,
+        help="Print also what happens: versions, kernels, times, and the traceback of an error.",
     ),
 )
 

@@ -2,53 +2,88 @@
 
 import argparse
 import inspect
-import shutil
-import textwrap
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
+from lstm_edge_runtime.cli import usage
 from lstm_edge_runtime.cli.definition import CommandDefinition, OptionDefinition
+from lstm_edge_runtime.cli.help import VALUE_NAMES, HelpRow, HelpSection, format_help, with_default
+from lstm_edge_runtime.cli.options import VERBOSITY
 from lstm_edge_runtime.cli.printing import print_error
 
-__all__ = ["parse", "summary_of"]
-
-_METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
+__all__ = ["help_of", "options_of", "parse", "summary_of"]
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser whose errors are the sentences of ``usage``, and whose help is that of ``help_of``."""
+
+    def __init__(self, command: CommandDefinition) -> None:
+        super().__init__(prog=f"lstm-edge {command.name}", allow_abbrev=False)
+        self.command = command
+
+    def format_help(self) -> str:
+        return help_of(self.command) + "\n"
 
     def error(self, message: str) -> NoReturn:
-        print_error(f"{message}; {self.prog} --help describes the command")
+        print_error(usage.with_help(self._sentence(message), self.prog))
         raise SystemExit(2)
 
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=min(80, shutil.get_terminal_size().columns))
+    def _sentence(self, message: str) -> str:
+        """Return what argparse says as one of the sentences that typer's errors become too."""
+        if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
+            words = found[1].split(" ")
+            options = [flag for option in options_of(self.command) for flag in option.flags]
+            wrong = next((word for word in words if word.startswith("-") and word != "-"), None)
+            return usage.unexpected(words) if wrong is None else usage.no_option(self.prog, wrong, options)
+        if found := re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL):
+            name = max(found[1].split("/"), key=len)
+            if found[2].startswith("expected one argument"):
+                return usage.needs_value(name)
+            if found[2].startswith("ignored explicit argument"):
+                return usage.takes_no_value(name)
+            return found[2]
+        return message
 
 
 def parse(command: CommandDefinition, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return a value for each option of a command, and for each old name.
+    """Return a value for each option of a command, for each old name, and for ``quiet`` and ``verbose``.
 
     Raises:
         SystemExit: with 2 after a sentence about what is wrong, with 0 after the help.
     """
-    parser = _Parser(
-        prog=f"lstm-edge {command.name}",
-        usage=f"lstm-edge {command.name} [OPTIONS] {' '.join(map(_usage, _arguments(command)))}",
-        description=_wrapped(inspect.getdoc(command.run) or ""),
-        formatter_class=_Help,
-        allow_abbrev=False,
-    )
-    groups: dict[str | None, Any] = {None: parser}
-    for option in command.options:
-        if option.panel not in groups:
-            groups[option.panel] = parser.add_argument_group(option.panel)
-        _add(groups[option.panel], option)
+    parser = _Parser(command)
+    for option in options_of(command):
+        _add(parser, option)
     # Arguments may come after options that are between them, which parse_args does not allow in every Python.
-    return vars(parser.parse_intermixed_args(list(arguments)))
+    values = vars(parser.parse_intermixed_args(list(arguments)))
+    absent = [_name(option) for option in command.options if option.required and values[option.name] is None]
+    if absent:
+        parser.error(usage.missing(absent))
+    return values
+
+
+def options_of(command: CommandDefinition) -> tuple[OptionDefinition, ...]:
+    """Return the options of a command with those that every command has."""
+    return (*command.options, *VERBOSITY)
+
+
+def help_of(command: CommandDefinition) -> str:
+    """Return the help of a command."""
+    arguments = [option for option in command.options if not option.flags]
+    rows: dict[str, list[HelpRow]] = {"Arguments": [], "Options": []}
+    for option in options_of(command):
+        place = (option.panel or "Options") if option.flags else "Arguments"
+        label = ", ".join(option.flags) or str(option.metavar)
+        if option.flags and option.kind is not bool:
+            label += f" {option.metavar or '|'.join(option.choices) or VALUE_NAMES[option.kind]}"
+        text = f"{option.help} [required]" if option.required else with_default(option.help, option.default)
+        rows.setdefault(place, []).append(HelpRow(label=label, text=text))
+    rows["Options"].append(HelpRow(label="-h, --help", text="Show this help and exit."))
+    words = ["lstm-edge", command.name, "[OPTIONS]"]
+    words += [str(a.metavar) if a.required else f"[{a.metavar}]" for a in arguments]
+    sections = [HelpSection(title=title, rows=found) for title, found in rows.items()]
+    return format_help(" ".join(words), inspect.getdoc(command.run) or "", sections)
 
 
 def summary_of(command: CommandDefinition) -> str:
@@ -56,55 +91,45 @@ def summary_of(command: CommandDefinition) -> str:
     return (inspect.getdoc(command.run) or "").partition("\n")[0]
 
 
-def _arguments(command: CommandDefinition) -> list[OptionDefinition]:
-    return [option for option in command.options if not option.flags]
+def _name(option: OptionDefinition) -> str:
+    return max(option.flags, key=len) if option.flags else str(option.metavar)
 
 
-def _usage(argument: OptionDefinition) -> str:
-    return str(argument.metavar) if argument.required else f"[{argument.metavar}]"
-
-
-def _add(group: Any, option: OptionDefinition) -> None:
-    """Add an option to a parser or a group of one."""
-    text = option.help.replace("%", "%%")
-    if option.default not in (None, False):
-        text += f" [default: {option.default}]"
+def _add(parser: argparse.ArgumentParser, option: OptionDefinition) -> None:
+    """Add an option to a parser."""
     if not option.flags:
-        group.add_argument(option.name, metavar=option.metavar, nargs=None if option.required else "?", help=text)
+        # parse() names all that are missing, in the words of usage.missing.
+        parser.add_argument(option.name, nargs="?")
         return
     given: dict[str, Any] = {"dest": option.name, "default": option.default}
     if option.kind is bool:
-        group.add_argument(*option.flags, **given, action="store_true", help=text)
+        parser.add_argument(*option.flags, **given, action="store_true")
         return
-    given |= {"type": _reader(option), "action": "append" if option.repeatable else "store"}
-    metavar = option.metavar or "|".join(option.choices) or _METAVARS[option.kind]
-    group.add_argument(*option.flags, **given, choices=option.choices or None, metavar=metavar, help=text)
+    given |= {"type": _reader(option, _name(option)), "action": "append" if option.repeatable else "store"}
+    parser.add_argument(*option.flags, **given)
     if option.old_flag:
-        old = given | {"dest": f"old_{option.name}", "default": None}
-        group.add_argument(option.old_flag, **old, metavar=metavar, help=argparse.SUPPRESS)
+        old = given | {"dest": f"old_{option.name}", "default": None, "type": _reader(option, option.old_flag)}
+        parser.add_argument(option.old_flag, **old)
 
 
-def _reader(option: OptionDefinition) -> Callable[[str], Any]:
-    """Return what makes the value of an option from its text."""
+def _reader(option: OptionDefinition, name: str) -> Callable[[str], Any]:
+    """Return what makes the value of an option from its text.
+
+    Args:
+        option: what is read.
+        name: the name that sentences give it.
+    """
 
     def read(text: str) -> Any:
+        if option.choices and text not in option.choices:
+            raise argparse.ArgumentTypeError(usage.wrong_value(name, text, f"one of {', '.join(option.choices)}"))
         try:
             value = option.kind(text)
         except ValueError as error:
             expected = {int: "an integer", float: "a number"}.get(option.kind, option.kind.__name__)
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}") from error
+            raise argparse.ArgumentTypeError(usage.wrong_value(name, text, expected)) from error
         if option.minimum is not None and value < option.minimum:
-            raise argparse.ArgumentTypeError(f"got {text}, expected {option.minimum} or more")
+            raise argparse.ArgumentTypeError(usage.wrong_value(name, text, f"{option.minimum} or more"))
         return value
 
     return read
-
-
-def _wrapped(text: str) -> str:
-    """Return a docstring whose paragraphs are wrapped to 80 columns; examples are indented."""
-    paragraphs = text.split("\n\n")
-    indents = (("    ", "        ") if part.startswith(" ") else ("", "") for part in paragraphs)
-    return "\n\n".join(
-        textwrap.fill(part.strip(), 80, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
-        for part, (first, later) in zip(paragraphs, indents, strict=True)
-    )

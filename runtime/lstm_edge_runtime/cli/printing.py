@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lstm_edge_runtime.cli.verbosity import current_verbosity
 from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError
 from lstm_edge_runtime.extras import missing_extra
 
@@ -59,8 +60,10 @@ def print_error(message: str) -> None:
 
 
 def progress(message: str) -> None:
-    """Print one line of progress on stderr: standard output stays for results."""
-    print(f"· {printable(message)}", file=sys.stderr, flush=True)
+    """Print one line of progress on stderr: standard output stays for results. ``--quiet`` prints none."""
+    verbosity = current_verbosity()
+    if not verbosity.quiet:
+        print(f"· {verbosity.stamp()}{printable(message)}", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
