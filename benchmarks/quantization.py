@@ -137,7 +137,7 @@ def auto(folder: Path) -> list[str]:
         judged = {row["name"]: row for row in report["judged"]}
         [result] = [row["name"] for row in report["judged"] if row["outcome"] == "result"]
         tried = [
-            f"{row['bytes']:,} bytes, drop at most {row['high']:.2%}: {'within' if row['passed'] else 'over'}"
+            f"{row['bytes']:,} bytes, drop at most {100 * row['high']:.2f} pt: {'within' if row['passed'] else 'over'}"
             for name, row in judged.items()
             if name.startswith("candidate")
         ]

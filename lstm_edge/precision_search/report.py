@@ -8,6 +8,7 @@ from lstm_edge.precision_search.measure import Evaluation
 from lstm_edge.precision_search.request import LOOKS
 from lstm_edge.precision_search.space import Prefer
 from lstm_edge.precision_search.verdicts import Judging, Verdict, conclusion, verdicts
+from lstm_edge.validation.figures import difference_text, value_text
 from lstm_edge.validation.report import ValidationReport
 from lstm_edge_runtime.errors import BudgetError
 
@@ -231,7 +232,7 @@ class BudgetReport(_Note):
             source_cost=source.step_us if self.prefer == "latency" else float(source.bytes),
             answer=self.answer,
             written_bytes=0 if self.result is None else self.result.bytes,
-            show=self._value,
+            show=self._difference,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -247,7 +248,7 @@ class BudgetReport(_Note):
             for entry in layer.sensitivity:
                 found = entry.evaluation
                 snr = "equal" if found.snr_db is None else f"{found.snr_db:.1f} dB"
-                rows.append((entry.part, entry.scheme, f"{found.bytes:,}", self._value(found.drop), snr))
+                rows.append((entry.part, entry.scheme, f"{found.bytes:,}", self._difference(found.drop), snr))
         return rows
 
     def layer_rows(self) -> list[tuple[str, str, str, str]]:
@@ -269,7 +270,7 @@ class BudgetReport(_Note):
         ]
         for entry in self.baselines:
             found = entry.evaluation
-            rows.append((f"{entry.name} for all layers", f"{found.bytes:,} bytes, drop {self._value(found.drop)}"))
+            rows.append((f"{entry.name} for all layers", f"{found.bytes:,} bytes, drop {self._difference(found.drop)}"))
         for verdict in self.verdicts:
             rows.append((f"{verdict.name}, held out", f"{verdict.bytes:,} bytes, {verdict.outcome}"))
         if self.result is not None and self.validation is not None:
@@ -278,9 +279,9 @@ class BudgetReport(_Note):
             rows += [
                 ("result", f"{self.result.bytes:,} bytes, {share:.1%} of the source"),
                 (f"{self.metric.name}, held out", self._value(self.validation.candidate)),
-                ("drop, held out", self._value(self.validation.drop)),
-                (f"drop, bound at {self.validation.confidence:g}", self._value(bound)),
-                (f"allowed drop ({self.budget.text})", self._value(self.validation.max_drop)),
+                ("drop, held out", self._difference(self.validation.drop)),
+                (f"drop, bound at {self.validation.confidence:g}", self._difference(bound)),
+                (f"allowed drop ({self.budget.text})", self._difference(self.validation.max_drop)),
             ]
             rows.append(("step, source / result", f"{self.source.step_us:,.1f} / {self.result.step_us:,.1f} µs"))
         return rows
@@ -305,8 +306,8 @@ class BudgetReport(_Note):
             better = "faster" if self.prefer == "latency" else "smaller"
             reason = f" and is {better} than the source: {len(kept)} are within it, none of them {better}"
         else:
-            reason = f"; the closest of {len(judged)} may lose {min(bounds):.4g}" if bounds else ""
-        wanted = f"{self.budget.text} ({self.budget.allowed:.4g})"
+            reason = f"; the closest of {len(judged)} may lose {self._difference(min(bounds))}" if bounds else ""
+        wanted = f"{self.budget.text} ({self._difference(self.budget.allowed)})"
         raise BudgetError(
             f"no assignment of schemes keeps {self.metric.name} within {wanted} at confidence "
             f"{self.budget.confidence:g} on {self.tuning_data.name}{reason}. {self.conclusion}. Nothing was written"
@@ -318,8 +319,10 @@ class BudgetReport(_Note):
     def _value(self, value: float | None) -> str:
         if value is None:
             return "not evaluated"
-        unit = self.metric.unit
-        return f"{value:.2%}" if unit == "share" else f"{value:.4g} {unit}".rstrip()
+        return value_text(value, self.metric.unit)
+
+    def _difference(self, value: float | None) -> str:
+        return "not evaluated" if value is None else difference_text(value, self.metric.unit)
 
 
 def _schemes(layer: LayerNote) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lstm_edge.validation.bootstrap import check_confidence, interval, resample, upper_bound
+from lstm_edge.validation.figures import difference_text, value_text
 from lstm_edge.validation.other_outputs import OutputFigures
 from lstm_edge.validation.stuck_streams import StreamCheck, StuckStream
 from lstm_edge_runtime.errors import BudgetError, InputError
@@ -166,7 +167,9 @@ class ValidationReport:
     def rows(self) -> list[tuple[str, str]]:
         """Return the report as the rows of a table."""
         bound = (
-            [] if self.drop_bound is None else [(f"drop, bound at {self.confidence:g}", self._value(self.drop_bound))]
+            []
+            if self.drop_bound is None
+            else [(f"drop, bound at {self.confidence:g}", self._difference(self.drop_bound))]
         )
         agree = [] if self.agreement is None else [("agreement of decisions", f"{self.agreement:.2%}")]
         return [
@@ -174,10 +177,10 @@ class ValidationReport:
             *([] if self.device is None else [self.device.row()]),
             (f"{self.metric}, reference", self._value(self.reference)),
             (f"{self.metric}, candidate", self._value(self.candidate)),
-            ("drop", self._value(self.drop)),
+            ("drop", self._difference(self.drop)),
             *self._intervals(),
             *bound,
-            (f"allowed drop ({self.budget})", self._value(self.max_drop)),
+            (f"allowed drop ({self.budget})", self._difference(self.max_drop)),
             ("verdict", "passed" if self.passed else "BUDGET BROKEN"),
             *self._stuck(),
             *((f"{o.metric} of {o.output}, both", f"{o.reference:.4g} / {o.candidate:.4g}") for o in self.others),
@@ -188,15 +191,14 @@ class ValidationReport:
 
     def _intervals(self) -> list[tuple[str, str]]:
         rows = []
-        for name, low, high in (
-            ("drop", self.drop_low, self.drop_high),
-            ("candidate", self.candidate_low, self.candidate_high),
+        for name, low, high, text in (
+            ("drop", self.drop_low, self.drop_high, self._difference),
+            ("candidate", self.candidate_low, self.candidate_high, self._value),
         ):
             if low is not None and high is not None:
-                start = f"{low:.2%}" if self.unit == "share" else f"{low:.4g}"
-                rows.append(
-                    (f"{name}, {100 * self.interval_confidence:g} % interval", f"{start} to {self._value(high)}")
-                )
+                # The unit once: "-0.1 to 0.33 pt".
+                start = text(low) if text(low).endswith("%") else text(low).partition(" ")[0]
+                rows.append((f"{name}, {100 * self.interval_confidence:g} % interval", f"{start} to {text(high)}"))
         return rows
 
     def _stuck(self) -> list[tuple[str, str]]:
@@ -219,8 +221,10 @@ class ValidationReport:
         ]
 
     def _value(self, value: float) -> str:
-        """Format a value of the metric: a share in percent, other values with their unit."""
-        return f"{value:.2%}" if self.unit == "share" else f"{value:.4g} {self.unit}".rstrip()
+        return value_text(value, self.unit)
+
+    def _difference(self, value: float) -> str:
+        return difference_text(value, self.unit)
 
     def check(self) -> None:
         """Raise if the drop is over the budget.
@@ -230,11 +234,18 @@ class ValidationReport:
         """
         if self.passed:
             return
-        bound = "" if self.drop_bound is None else f" (at most {self.drop_bound:.4g} at confidence {self.confidence:g})"
+        bound = ""
+        if self.drop_bound is not None:
+            bound = f" (at most {self._difference(self.drop_bound)} at confidence {self.confidence:g})"
         raise BudgetError(
-            f"over the budget: {self.metric} goes from {self.reference:.6g} to {self.candidate:.6g}, "
-            f"a drop of {self.drop:.4g}{bound}; allowed is {self.max_drop:.4g} ({self.budget})"
+            f"over the budget: {self.metric} goes from {self._precise(self.reference)} to "
+            f"{self._precise(self.candidate)}, a drop of {self._difference(self.drop)}{bound}; allowed is "
+            f"{self._difference(self.max_drop)} ({self.budget})"
         )
+
+    def _precise(self, value: float) -> str:
+        """Return a value with more digits than the table has."""
+        return self._value(value) if self.unit == "share" else f"{value:.6g}"
 
 
 def parse_budget(text: str) -> Budget:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstm_edge_runtime._onnx_schema import BYTES, SCHEMAS, TEXT, VARINT, WIRE_TYPES, Field, Schema
-from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.errors import ArtifactError, IntegrityError
 
 __all__ = ["Message", "TornError", "read_again", "read_protobuf"]
 
@@ -29,11 +29,14 @@ class TornError(ArtifactError):
 
 
 class _RefusalError(Exception):
-    """What is wrong, in a sentence; the fields on the way there are added as the readers return."""
+    """What is wrong, in a sentence; the fields on the way there are added as the readers return.
 
-    def __init__(self, problem: str, *, torn: bool = False) -> None:
+    ``ended``: the bytes end before the value does.
+    """
+
+    def __init__(self, problem: str, *, torn: bool = False, ended: bool = False) -> None:
         super().__init__(problem)
-        self.problem, self.torn = problem, torn
+        self.problem, self.torn, self.ended = problem, torn or ended, ended
         self.path: list[str] = []
 
 
@@ -94,7 +97,8 @@ def read_protobuf(data: bytes) -> Message:
         data: the whole file.
 
     Raises:
-        TornError: the bytes are not a message: cut off, damaged, or something else.
+        IntegrityError: the bytes end within a field of the model: the file is truncated.
+        TornError: the bytes are not a message: damaged, or something else.
         ArtifactError: readers of protobuf would take them in different ways, or a name is not UTF-8 text.
     """
     try:
@@ -102,6 +106,9 @@ def read_protobuf(data: bytes) -> Message:
     except _RefusalError as refusal:
         path = refusal.path[::-1]
         where = ".".join(path if len(path) <= _LONGEST_PATH else [*path[:_LONGEST_PATH], ".."]) or "the model"
+        # Every writer of ONNX begins with ir_version, field 1: other files that end early are of another format.
+        if refusal.ended and not path and data[:1] == b"\x08":
+            raise IntegrityError(f"the file is truncated: {refusal.problem}; copy the file again") from None
         if refusal.torn:
             raise TornError(
                 f"onnxruntime cannot read the model: it is not an ONNX file or a damaged one, "
@@ -157,12 +164,12 @@ class _Reader:
                 return _read_number(data, at, end, _MOST_DIGITS, field.name)
             stop = at + _FIXED_BYTES[wire]
             if stop > end:
-                raise _RefusalError(f"{field.name} is cut off", torn=True)
+                raise _RefusalError(f"{field.name} is cut off", ended=True)
             return (at, stop), stop
         size, at = _read_number(data, at, end, _MOST_TAG_DIGITS, field.name)
         stop = at + size
         if stop > end:
-            raise _RefusalError(f"{field.name} declares {size} bytes where {end - at} are left", torn=True)
+            raise _RefusalError(f"{field.name} declares {size} bytes where {end - at} are left", ended=True)
         if field.schema is not None:
             try:
                 return self.message(at, stop, field.schema, kept is not None), stop
@@ -205,7 +212,7 @@ def _skip_unknown(data: bytes, at: int, end: int, tag: int, schema: Schema) -> i
     else:
         size = _FIXED_BYTES[wire]
     if size > end - at:
-        raise _RefusalError(f"{name} declares {size} bytes where {end - at} are left", torn=True)
+        raise _RefusalError(f"{name} declares {size} bytes where {end - at} are left", ended=True)
     return at + size
 
 
@@ -221,7 +228,7 @@ def _long_number(data: bytes, at: int, end: int, most_digits: int, name: str) ->
     value = 0
     for place in range(most_digits):
         if at + place >= end:
-            raise _RefusalError(f"{name} is cut off", torn=True)
+            raise _RefusalError(f"{name} is cut off", ended=True)
         digit = data[at + place]
         value |= (digit & 127) << 7 * place
         if digit < 128:

@@ -12,6 +12,7 @@ import hashlib
 import os
 
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError
+from lstm_edge_runtime.file_kinds import check_kind
 from lstm_edge_runtime.reading import MOST_MODEL_BYTES, open_file, read_bytes, translated
 from lstm_edge_runtime.writing import check_target, write_atomically
 
@@ -97,8 +98,8 @@ def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a model file.
 
     Raises:
-        ArtifactError: the file does not exist, is a directory, a device or a pipe, is empty, is over 2 GB or cannot be
-            read.
+        ArtifactError: the file does not exist, is a directory, a device or a pipe, is empty, is over 2 GB, cannot be
+            read, or is a checkpoint.
     """
     with (
         translated(ArtifactError, f"{path}: the file cannot be read"),
@@ -110,4 +111,5 @@ def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
         data = read_bytes(file, MOST_MODEL_BYTES)
     if not data:
         raise ArtifactError(f"{path}: the file is empty; an .onnx file was expected")
+    check_kind(data, os.fsdecode(path))
     return data

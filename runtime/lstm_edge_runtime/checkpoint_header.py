@@ -16,6 +16,8 @@ __all__ = [
     "KINDS",
     "VERSION",
     "Entry",
+    "is_keras",
+    "is_pytorch",
     "is_safetensors",
     "parse_description",
     "read_entries",
@@ -33,6 +35,13 @@ KINDS = {
 }
 # The header of a language model holds its vocabulary and tokenizer; see card.py.
 _LONGEST_HEADER = 2**26
+_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+# The head of an archive's first entry and its name.
+_FIRST_ENTRY = 300
+# Pickles of protocol 2 and later, which torch.save wrote before version 1.6.
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+# Tags of ModelProto's fields that writers put behind ir_version: producer_name and _version, graph, opset_import.
+_AFTER_IR_VERSION = frozenset((b"\x12", b"\x1a", b"\x3a", b"\x42"))
 # Bytes of an element of each dtype that the format has.
 _ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
@@ -62,6 +71,28 @@ def is_safetensors(start: bytes, size: int) -> bool:
     return len(start) > 8 and int.from_bytes(start[:8], "little") <= size - 8 and start[8:9] == b"{"
 
 
+def is_pytorch(data: bytes) -> bool:
+    """Return whether a file is one of torch.save: an archive with ``data.pkl``, or before version 1.6 a pickle."""
+    return data.startswith(_PICKLES) or (data.startswith(_ZIP) and b"/data.pkl" in data[:_FIRST_ENTRY])
+
+
+def is_keras(data: bytes) -> bool:
+    """Return whether a file is one of Keras: HDF5, or an archive that begins with ``metadata.json``."""
+    return data.startswith(_HDF5) or (data.startswith(_ZIP) and b"metadata.json" in data[:_FIRST_ENTRY])
+
+
+def _other_kind(data: bytes) -> str:
+    """Return what a file without a readable header is and which command takes it; nothing where that is not known."""
+    if is_pytorch(data):
+        return (
+            "it is a PyTorch checkpoint, which holds weights without their module: "
+            "lstm-edge export package.module:factory --weights FILE"
+        )
+    if data[:1] == b"\x08" and data[2:3] in _AFTER_IR_VERSION:
+        return "it is an .onnx file, which lstm-edge adopt and lstm-edge quantize take"
+    return ""
+
+
 def read_header(data: bytes) -> dict[str, Any]:
     """Return the JSON object at the begin of a file, with texts under ``__metadata__`` if that is there.
 
@@ -69,6 +100,8 @@ def read_header(data: bytes) -> dict[str, Any]:
         ValueError: the header is longer than the file, no JSON, or another object.
     """
     length = int.from_bytes(data[:8], "little")
+    if not is_safetensors(data[:9], len(data)) and (other := _other_kind(data)):
+        raise ValueError(other)
     if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
         raise ValueError(f"its header declares {length:,} bytes, the file has {len(data):,}")
     header = parse_json(data[8 : 8 + length])

@@ -66,7 +66,8 @@ def read_model(data: bytes) -> ModelReading:
         data: the whole file.
 
     Raises:
-        TornError: the bytes are not a protobuf message: they are cut off, damaged, or of another format.
+        IntegrityError: the bytes end within a field of the model: the file is truncated.
+        TornError: the bytes are not a protobuf message: they are damaged, or of another format.
         ArtifactError: the bytes are ambiguous: two protobuf readers, or two tools that look up names, could see
             different models; a name is not UTF-8 text; or graphs are nested too deeply.
     """

@@ -80,7 +80,7 @@ def test_a_budget_in_decibels_passes_and_breaks():
         assert report.max_drop == float(budget.removesuffix("dB"))
         assert f"allowed drop ({budget})" in dict(report.rows())
         assert dict(report.rows())["si-sdr, reference"].endswith(" dB")
-    with pytest.raises(BudgetError, match=r"^over the budget: si-sdr goes from .* allowed is 0\.01 \(0\.01dB\)$"):
+    with pytest.raises(BudgetError, match=r"^over the budget: si-sdr goes from .* allowed is 0\.01 dB \(0\.01dB\)$"):
         report.check()
 
 

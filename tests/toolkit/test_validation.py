@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lstm_edge.data import Dataset, TableOptions, parse_columns
+from lstm_edge.validation.figures import difference_text, value_text
 from lstm_edge.validation.judge import load_data, predict, validate
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Streaming, TensorSpec, serialize_card
 from lstm_edge_runtime.errors import ArtifactError, BudgetError, DataError, InputError
@@ -94,7 +95,8 @@ def test_the_report_has_the_figures(models, tmp_path):
     assert report.reference_bytes == reference.stat().st_size
     assert (report.confidence, report.drop_bound) == (None, None)
     sentence = (
-        f"over the budget: accuracy goes from 1 to {right:.6g}, a drop of {1 - right:.4g}; allowed is 0.005 (0.5pt)"
+        f"over the budget: accuracy goes from 100.00% to {right:.2%}, a drop of {100 * (1 - right):.3g} pt; "
+        "allowed is 0.5 pt (0.5pt)"
     )
     with pytest.raises(BudgetError, match="^" + re.escape(sentence) + "$"):
         report.check()
@@ -160,7 +162,7 @@ def test_the_confidence_bound_decides_when_asked_for(tmp_path):
     # 101 samples of 200 differ by one, so the mean's deviation is sqrt(0.505 / 200) = 0.050; 1.645 of these.
     assert bounded.drop_bound == pytest.approx(0.005 + 1.645 * 0.0502, abs=0.01)
     with pytest.raises(
-        BudgetError, match=r"a drop of 0\.005 \(at most 0\.0\d+ at confidence 0\.95\); allowed is 0\.01"
+        BudgetError, match=r"a drop of 0\.5 pt \(at most \d[\d.]* pt at confidence 0\.95\); allowed is 1 pt"
     ):
         bounded.check()
 
@@ -311,3 +313,18 @@ def test_columns_of_a_csv_have_any_names_and_integers_are_values_for_a_metric_of
     assert validate(model, model, data, metric="mean-absolute-error").reference == pytest.approx(0.5, abs=ROUNDED)
     with pytest.raises(InputError, match=r"are for tables, leave them out"):
         load_data("king-james", "perplexity", table=TableOptions(columns=columns))
+
+
+def test_a_share_is_in_percent_and_a_difference_of_two_in_points():
+    assert (value_text(0.9432, "share"), difference_text(0.00333, "share")) == ("94.32%", "0.333 pt")
+    assert (value_text(1.5, "nats"), difference_text(-0.25, "nats")) == ("1.5 nats", "-0.25 nats")
+    assert difference_text(0.1, "") == "0.1"
+
+
+def test_the_report_never_prints_a_drop_in_percent(tmp_path):
+    report = validate_losses(tmp_path, dataset(), lost=51, gained=50, max_drop="1%", confidence=0.95)
+    rows = dict(report.rows())
+    assert rows["accuracy, reference"].endswith("%")
+    drops = {name: text for name, text in rows.items() if "drop" in name}
+    assert len(drops) == 4
+    assert all(text.endswith(" pt") and "%" not in text for text in drops.values()), drops

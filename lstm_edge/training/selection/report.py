@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstm_edge.training.selection.settings import Architecture, Limits
+from lstm_edge.validation.figures import difference_text
 from lstm_edge_runtime.errors import BudgetError
 from lstm_edge_runtime.metrics import Metric, get_metric
 from lstm_edge_runtime.writing import write_atomically
@@ -83,7 +84,7 @@ class SelectionReport:
             (
                 str(candidate.architecture),
                 _value(metric, candidate.mean),
-                _value(metric, candidate.standard_error),
+                difference_text(candidate.standard_error, metric.unit),
                 f"{candidate.parameters:,}",
                 f"{candidate.int8_bytes:,}",
                 f"{candidate.step_us:.1f}",

@@ -19,11 +19,13 @@ constexpr char kAgain[] = R"(write it again with onnx.save(onnx.load("model.onnx
 struct Refusal {
   std::string problem;
   bool torn;
+  bool ended;  // the bytes end before the value does
   std::vector<std::string> path;
 };
 
-[[noreturn]] void refuse(std::string problem) { throw Refusal{std::move(problem), false, {}}; }
-[[noreturn]] void refuse_torn(std::string problem) { throw Refusal{std::move(problem), true, {}}; }
+[[noreturn]] void refuse(std::string problem) { throw Refusal{std::move(problem), false, false, {}}; }
+[[noreturn]] void refuse_torn(std::string problem) { throw Refusal{std::move(problem), true, false, {}}; }
+[[noreturn]] void refuse_ended(std::string problem) { throw Refusal{std::move(problem), true, true, {}}; }
 
 uint32_t wire_type(Kind kind) {
   switch (kind) {
@@ -48,7 +50,7 @@ uint64_t read_number(std::string_view data, size_t& at, size_t end, uint64_t mos
   const bool wide = most_digits == kMostDigits;
   uint64_t value = 0;
   for (uint64_t place = 0; place < most_digits; ++place) {
-    if (at + place >= end) refuse_torn(name.str() + " is cut off");
+    if (at + place >= end) refuse_ended(name.str() + " is cut off");
     const uint64_t digit = static_cast<unsigned char>(data[at + place]);
     const uint64_t bits = digit & 127;
     const bool lost = place == 9 && bits > 1;
@@ -68,7 +70,7 @@ uint64_t read_number(std::string_view data, size_t& at, size_t end, uint64_t mos
 }
 
 [[noreturn]] void refuse_size(const Name& name, uint64_t size, size_t left) {
-  refuse_torn(name.str() + " declares " + std::to_string(size) + " bytes where " + std::to_string(left) + " are left");
+  refuse_ended(name.str() + " declares " + std::to_string(size) + " bytes where " + std::to_string(left) + " are left");
 }
 
 // Moves `at` behind a field that onnx.proto does not have; later versions may have it, and readers skip it.
@@ -137,7 +139,7 @@ class Reader {
     }
     uint64_t size = wire == kLength ? read_number(data_, at, end, kMostTagDigits, {field.name}) : fixed_bytes(wire);
     if (size > end - at) {
-      if (wire != kLength) refuse_torn(std::string(field.name) + " is cut off");
+      if (wire != kLength) refuse_ended(std::string(field.name) + " is cut off");
       refuse_size({field.name}, size, end - at);
     }
     const size_t start = at;
@@ -259,6 +261,10 @@ Message read_protobuf(std::string_view data) {
   try {
     Reader(data).message(0, data.size(), kModelSchema, &model);
   } catch (Refusal& refusal) {
+    // Every writer of ONNX begins with ir_version, field 1: other files that end early are of another format.
+    if (refusal.ended && refusal.path.empty() && data[0] == '\x08') {
+      fail(LSTM_EDGE_INTEGRITY, "the file is truncated: " + refusal.problem + "; copy the file again");
+    }
     const std::string problem = refusal.problem + " in " + place(std::move(refusal.path));
     if (refusal.torn) {
       fail(LSTM_EDGE_ARTIFACT,
