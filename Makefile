@@ -103,6 +103,19 @@ test-zoo: $(VENV)/ready $(LIBRARY)  ## run every recipe of the zoo, and its test
 docs-zoo: $(VENV)/ready $(LIBRARY)  ## run every recipe of the zoo and write the table in docs/zoo.md
 	$(BIN)/python benchmarks/zoo.py --write
 
+# The trainers' libraries are in an environment of their own, which sees the packages of .venv.
+.cache/robotics/ready: examples/robotics/requirements.txt tests/robotics/environment.py | $(VENV)/ready
+	$(BIN)/python tests/robotics/environment.py .cache/robotics
+	touch $@
+
+.PHONY: test-robotics
+test-robotics: .cache/robotics/ready $(LIBRARY)  ## train policies of sb3-contrib and rsl_rl for seconds, export them and compare with the trainers (two minutes; downloads 15 MB once)
+	.cache/robotics/bin/python -m pytest -q tests/robotics/policies.py
+
+.PHONY: docs-robotics
+docs-robotics: .cache/robotics/ready $(LIBRARY)  ## train the policies of examples/robotics and fill docs/robotics.md (three minutes, a quiet machine)
+	.cache/robotics/bin/python benchmarks/robotics.py --write
+
 test-sanitize: $(VENV)/ready  ## run the kernel tests and the C library under the address, undefined behaviour and thread sanitizers
 	tests/kernels/sanitize.sh $(BIN)/python
 	tests/c/sanitize.sh $(BIN)/python

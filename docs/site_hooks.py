@@ -29,6 +29,7 @@ PAGES = {
     "examples/denoiser": "examples/denoiser.md",
     "examples/keywords": "examples/keywords.md",
     "examples/policy": "examples/policy.md",
+    "examples/robotics": "examples/robotics.md",
     "runtime/c/include/lstm_edge.h": "reference/c-header.md",
     "runtime/c/include/lstm_edge.hpp": "reference/cpp-header.md",
     "runtime/c/systemd/lstm-edge-device@.service": "reference/systemd-unit.md",

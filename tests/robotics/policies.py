@@ -1,0 +1,132 @@
+"""Policies of sb3-contrib and rsl_rl, trained for seconds: the file beside the trainer's policy, resets, int8, rate.
+
+`make test-robotics` runs it in an environment that has the trainers. tests/toolkit/test_example_robotics.py tests what
+needs none of them.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import lstm_edge
+from lstm_edge_exporters.verify.compare import Tolerance
+from lstm_edge_runtime import Session
+from lstm_edge_runtime.bench import bench
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "robotics"))
+
+import rollouts
+import rsl_policy
+import sb3_policy
+
+ROLLOUT = Tolerance(
+    name="ROLLOUT",
+    absolute=1e-5,
+    reason="as EXPORT: two float32 evaluations that sum in different orders; and sb3 normalizes in float64. A step "
+    "forgets part of the error of the state before, so 1,000 steps do not add up: worst seen 1.4e-6 at a cell state of "
+    "4.7. Scaled by the largest value above 1",
+)
+ROWS = 16
+
+
+class Case(NamedTuple):
+    """A trained policy: its file and int8 file, its world, and what makes the trainer's policy."""
+
+    float32: Path
+    int8: Path
+    world: Any
+    policy: Any
+    normalizer: Any
+
+
+def exported(name, folder):
+    """Train for seconds and write the float32 file; returns the world, the trainer's policy and its normalizer."""
+    path = folder / f"{name}.onnx"
+    if name == "sb3":
+        model, normalizer = sb3_policy.train(4096)
+        sb3_policy.export(model, normalizer, path)
+        return path, sb3_policy.world, partial(sb3_policy.trainers_policy, model, normalizer), normalizer.obs_rms
+    model = rsl_policy.train(10, rnn=name.removeprefix("rsl-")).get_inference_policy("cpu")
+    rsl_policy.export(model, path)
+    return path, rsl_policy.world, partial(rsl_policy.trainers_policy, model), model.obs_normalizer
+
+
+@pytest.fixture(scope="module", params=["sb3", "rsl-lstm", "rsl-gru"])
+def case(request, tmp_path_factory):
+    """A policy of each trainer."""
+    folder = tmp_path_factory.mktemp(request.param)
+    path, world, policy, normalizer = exported(request.param, folder)
+    recorded, _ = rollouts.play(Session(path).stream(batch_size=ROWS), *world(ROWS, 1), 100)
+    np.savez(folder / "episodes.npz", **recorded)
+    int8 = folder / "int8.onnx"
+    lstm_edge.quantize(path, int8, data=str(folder / "episodes.npz"))
+    return Case(path, int8, world, policy, normalizer)
+
+
+def test_a_thousand_steps_with_resets_are_the_trainers_own(case):
+    stream = Session(case.float32).stream(batch_size=ROWS)
+    worst, resets = rollouts.lockstep(stream, case.policy(), *case.world(ROWS, 2), 1000)
+    assert set(worst) == {"action"} | {state.input for state in Session(case.float32).states}
+    assert resets >= 3 * ROWS
+    for name, (difference, size) in worst.items():
+        assert difference <= ROLLOUT.absolute * max(1.0, size), name
+        assert size > 0.05, name
+
+
+def test_the_comparison_sees_another_normalizer_and_a_reset_that_is_left_out(case):
+    class Forgetful:
+        """A stream that gets the first starts of episodes only."""
+
+        def __init__(self, stream):
+            self.stream, self.state, self.first = stream, None, True
+
+        def push(self, inputs):
+            starts = inputs["episode_start"] * self.first
+            answer = self.stream.push(inputs | {"episode_start": starts})
+            self.state, self.first = self.stream.state, False
+            return answer
+
+    stream = Forgetful(Session(case.float32).stream(batch_size=ROWS))
+    worst, _ = rollouts.lockstep(stream, case.policy(), *case.world(ROWS, 2), 250)
+    assert worst["h"][0] > 100 * ROLLOUT.absolute
+    mean = case.normalizer.mean if hasattr(case.normalizer, "var") else case.normalizer._mean
+    before = mean.copy() if isinstance(mean, np.ndarray) else mean.clone()
+    mean += 0.1
+    try:
+        stream = Session(case.float32).stream(batch_size=ROWS)
+        worst, _ = rollouts.lockstep(stream, case.policy(), *case.world(ROWS, 2), 50)
+    finally:
+        mean[:] = before
+    assert worst["h"][0] > 100 * ROLLOUT.absolute
+
+
+def test_a_row_whose_episode_starts_has_no_memory_and_the_others_keep_theirs(case):
+    observation = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    stream = Session(case.float32).stream(batch_size=3)
+    for _ in range(5):
+        stream.push({"observation": observation, "episode_start": np.zeros(3, np.float32)})
+    late = stream.push({"observation": observation, "episode_start": np.float32([1, 0, 1])})
+    fresh = Session(case.float32).stream(batch_size=3)
+    first = fresh.push({"observation": observation, "episode_start": np.zeros(3, np.float32)})
+    np.testing.assert_array_equal(late[[0, 2]], first[[0, 2]])
+    assert np.abs(late[1] - first[1]).max() > 1e-4
+
+
+def test_int8_costs_at_most_a_twentieth_of_the_return(case):
+    returns = []
+    for path in (case.float32, case.int8):
+        recorded, rewards = rollouts.play(Session(path).stream(batch_size=64), *case.world(64, 3), 200)
+        returns.append(rollouts.first_returns(recorded["episode_start"], rewards))
+    mean, low, high = rollouts.advantage(returns[1], returns[0])
+    assert low <= mean <= high
+    assert low > -0.05 * returns[0].mean()
+    assert not np.array_equal(*returns)  # int8 does something
+
+
+def test_the_int8_file_is_timed_at_200_hz(case):
+    paced = bench(case.int8, rate_hz=200, steps=200).paced
+    assert (paced.calls, paced.rate_hz) == (200, 200.0)
