@@ -35,6 +35,7 @@ STARTS = {
     "benchmarks/startup.py": "python_command",
     "benchmarks/silero.py": "pip, isolated; apt-get and dpkg",
     "docs/generate.py": "scripts and modules of the checkout, from its root",
+    ".ci/action.py": "pip and lstm_edge, isolated",
     ".ci/deb.py": "dpkg-deb and git",
     ".ci/wheels.py": "build and ziglang, isolated; scripts of the checkout",
 }
@@ -47,6 +48,7 @@ INTERPRETER = {
     "benchmarks/peers/run.py",
     "benchmarks/silero.py",
     "docs/generate.py",
+    ".ci/action.py",
     ".ci/c_cross.py",
     ".ci/wheels.py",
 }

@@ -58,6 +58,16 @@ def test_an_issue_form_has_what_a_form_needs(path):
     assert any(field.get("validations", {}).get("required") for field in form["body"])
 
 
+def test_the_action_is_of_the_form_that_a_runner_reads():
+    action = parsed(ROOT / "action.yml")
+    assert {"name", "description", "inputs", "runs"} <= set(action)
+    assert action["runs"]["using"] == "composite"
+    used = [step["uses"] for step in action["runs"]["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
+    # A step that runs a command names its shell; a runner refuses a composite action otherwise.
+    assert all("shell" in step for step in action["runs"]["steps"] if "run" in step)
+
+
 def test_dependabot_watches_the_pins_and_the_actions():
     updates = parsed(ROOT / ".github" / "dependabot.yml")["updates"]
     assert {update["package-ecosystem"] for update in updates} == {"pip", "github-actions"}
