@@ -29,8 +29,7 @@ IN_MEMORY = {
     ("runtime/lstm_edge_runtime/files.py", "savez"),
     ("runtime/lstm_edge_runtime/golden.py", "savez_compressed"),
     ("exporters/lstm_edge_exporters/verify/guarded.py", "savez"),
-    ("lstm_edge/training/plot.py", "savefig"),
-    ("lstm_edge/training/selection/report.py", "savefig"),
+    ("lstm_edge/training/figures.py", "savefig"),
 }
 
 

@@ -13,7 +13,8 @@ from lstm_edge.storage import parse_storage, sqlite_url
 from lstm_edge.training import TrainingReport
 from lstm_edge.training.selection.candidates import Model, measure, metric_for, score, train
 from lstm_edge.training.selection.folds import Fold, check_held_out, choose_split, make_folds
-from lstm_edge.training.selection.report import Candidate, SelectionReport, check_limits, choose, plot_selection
+from lstm_edge.training.selection.plot import plot_selection
+from lstm_edge.training.selection.report import Candidate, SelectionReport, check_limits, choose
 from lstm_edge.training.selection.settings import (
     Architecture,
     Limits,

@@ -1,11 +1,9 @@
-"""The choice among the candidates, and its report: table, JSON, plot."""
+"""The choice among the candidates, and its report: table, JSON."""
 
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,8 @@ from lstm_edge.training.selection.settings import Architecture, Limits
 from lstm_edge.validation.figures import difference_text
 from lstm_edge_runtime.errors import BudgetError
 from lstm_edge_runtime.metrics import Metric, get_metric
-from lstm_edge_runtime.writing import write_atomically
 
-__all__ = ["Candidate", "SelectionReport", "check_limits", "choose", "plot_selection"]
+__all__ = ["Candidate", "SelectionReport", "check_limits", "choose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,56 +139,6 @@ def choose(candidates: Sequence[Candidate], metric: Metric) -> tuple[Candidate, 
     least = sign * best.mean - best.standard_error - 1e-12 * max(1.0, abs(best.mean))
     near = [candidate for candidate in allowed if sign * candidate.mean >= least]
     return best, min(near, key=lambda candidate: (candidate.int8_bytes, candidate.architecture.order))
-
-
-def plot_selection(report: SelectionReport, path: str | Path) -> None:
-    """Plot the metric against the size of the int8 file, with standard errors; equal reports give an equal ``.svg``.
-
-    Raises:
-        OutputError: the name does not end in .svg, .png or .pdf, or the file cannot be written.
-    """
-    from lstm_edge.training.plot import check_plot
-
-    check_plot(path)
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-    axes = figure.subplots()
-    kinds = {(candidate.architecture.layers, candidate.architecture.density) for candidate in report.candidates}
-    for layers, density in sorted(kinds, key=lambda kind: (kind[0], -kind[1])):
-        line = [
-            candidate
-            for candidate in report.candidates
-            if (candidate.architecture.layers, candidate.architecture.density) == (layers, density)
-        ]
-        sizes, means = [c.int8_bytes / 1000 for c in line], [c.mean for c in line]
-        errors = [c.standard_error for c in line]
-        axes.errorbar(sizes, means, errors, marker="o", capsize=3, label=_line(layers, density))
-        for candidate, size in zip(line, sizes, strict=True):
-            text = str(candidate.architecture.hidden)
-            axes.annotate(text, (size, candidate.mean), xytext=(4, 4), textcoords="offset points")
-    chosen = next(c for c in report.candidates if c.architecture == report.chosen)
-    axes.plot(
-        chosen.int8_bytes / 1000, chosen.mean, "o", markersize=14, fillstyle="none", color="black", label="chosen"
-    )
-    if report.limits.max_bytes is not None:
-        axes.axvline(report.limits.max_bytes / 1000, color="0.5", linestyle="--", label="limit")
-    axes.set_xscale("log")
-    axes.set_xlabel("int8 file, kB")
-    axes.set_ylabel(f"{report.metric}, mean of {report.folds} folds and standard error")
-    axes.set_title(f"{report.data}: points are hidden sizes")
-    axes.legend()
-    buffer, kind = io.BytesIO(), Path(path).suffix.lstrip(".")
-    # Without a fixed salt and with a date the ids and the metadata of an .svg would differ every time.
-    with mpl.rc_context({"svg.hashsalt": "lstm-edge", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    write_atomically(path, buffer.getvalue())
-
-
-def _line(layers: int, density: float) -> str:
-    words = f"{layers} layer{'s' * (layers > 1)}"
-    return words if density == 1.0 else f"{words}, density {density:g}"
 
 
 def _too_big(candidate: Candidate, limits: Limits) -> bool:
