@@ -1,12 +1,12 @@
-"""The histogram of output differences, and the gauge that shows a drop with its interval beside the budget."""
+"""The histogram of the output differences."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstm_edge.html_report.axes import Axis, linear_axis, log_axis
+from lstm_edge.axes import Axis, linear_axis, log_axis
 
-__all__ = ["Bar", "Gauge", "Histogram", "draw_gauge", "draw_histogram"]
+__all__ = ["Bar", "Histogram", "draw_histogram"]
 
 _MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 50.0, 14.0, 12.0, 30.0
 # Start of a bar on the logarithmic axis, below 1, so that a count of one is visible.
@@ -35,19 +35,6 @@ class Histogram:
     bars: tuple[Bar, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gauge:
-    """One line of ``width`` x ``height``: the estimate, its interval, zero and the budget, in pixels."""
-
-    width: int
-    height: int
-    zero: float
-    allowed: float
-    drop: float
-    low: float | None
-    high: float | None
-
-
 def draw_histogram(edges: Sequence[float], counts: Sequence[int], *, width: int, height: int) -> Histogram:
     """Lay the histogram out.
 
@@ -72,22 +59,6 @@ def draw_histogram(edges: Sequence[float], counts: Sequence[int], *, width: int,
         if count
     )
     return Histogram(width=width, height=height, x=x, y=y, bars=bars)
-
-
-def draw_gauge(drop: float, low: float | None, high: float | None, *, allowed: float, width: int) -> Gauge:
-    """Lay the gauge out; numbers are drops in the metric's unit."""
-    values = [0.0, allowed, drop, *(value for value in (low, high) if value is not None)]
-    spread = 0.08 * (max(values) - min(values)) or 1.0
-    axis = Axis(low=min(values) - spread, high=max(values) + spread, start=0.0, end=float(width))
-    return Gauge(
-        width=width,
-        height=37,
-        zero=axis.at(0.0),
-        allowed=axis.at(allowed),
-        drop=axis.at(drop),
-        low=None if low is None else axis.at(low),
-        high=None if high is None else axis.at(high),
-    )
 
 
 def _plain(value: float, decimals: int) -> str:

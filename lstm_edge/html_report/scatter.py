@@ -1,4 +1,4 @@
-"""The scatter plot of size (or step time) against the metric: points, Pareto front, budget line, labels."""
+"""The scatter plot of size (or step time) against the loss on the tuning data: points, Pareto front, budget, labels."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,34 +6,36 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from lstm_edge.html_report.axes import Axis, linear_axis, log_axis
+from lstm_edge.axes import Axis, linear_axis, log_axis
 
-__all__ = ["Label", "Mark", "Point", "Role", "Scatter", "draw_scatter", "pareto_front"]
+__all__ = ["BOLD", "CHARACTER", "Label", "Mark", "Point", "Role", "Scatter", "draw_scatter", "pareto_front"]
 
-Role = Literal["sensitivity", "search", "baseline", "held-out", "chosen"]
+Role = Literal["search", "baseline", "chosen"]
+_ROLES: tuple[Role, ...] = ("search", "baseline", "chosen")
 
 # Widths in pixels of a character (above the mean of usual sans-serif fonts at 12.5 px) and of a digit (in the widest of
-# these fonts, DejaVu Sans: 0.636 em).
-_CHARACTER, _DIGIT = 6.7, 8.0
+# these fonts, DejaVu Sans: 0.636 em); BOLD is a character of a bold label.
+CHARACTER, BOLD, _DIGIT = 6.7, 8.0, 8.0
 _LINE = 15.0
+# Least distance of two texts on a line, halved.
+_GAP = 3.0
 # Above this ratio of the largest to the smallest value the horizontal axis is logarithmic.
 _LOG_FROM = 3.0
-# The vertical axis ends at this multiple of the budget; points beyond are drawn at the edge, with their figure.
-_BUDGETS = 4.0
+# At least this share of the points is inside the vertical axis; the others are drawn at the edge, with their figure.
+_INSIDE = 0.75
+# The points inside may be squeezed by farther ones, or by the budget, to this share of the vertical axis.
+_LEAST_COVERED = 0.25
 _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 14.0, 12.0, 30.0
 # Candidate positions of a label beside its point: offset in pixels and text anchor, the best first.
 _PLACES = (
     (11.0, 4.0, "start"),
     (-11.0, 4.0, "end"),
     (0.0, -12.0, "middle"),
-    (0.0, 22.0, "middle"),
-    (9.0, -10.0, "start"),
-    (9.0, 19.0, "start"),
-    (-9.0, -10.0, "end"),
-    (-9.0, 19.0, "end"),
-    (11.0, -24.0, "start"),
-    (-11.0, -24.0, "end"),
-    (0.0, 36.0, "middle"),
+    (0.0, 21.0, "middle"),
+    (8.0, -9.0, "start"),
+    (8.0, 18.0, "start"),
+    (-8.0, -9.0, "end"),
+    (-8.0, 18.0, "end"),
 )
 Box = tuple[float, float, float, float]
 
@@ -42,8 +44,7 @@ Box = tuple[float, float, float, float]
 class Point:
     """A point of the plot: ``x`` in bytes or microseconds, ``drop`` with its interval, ``title`` as its tooltip.
 
-    ``label`` is written beside the point, followed by ``far``, the drop, if the drop is beyond the axis. ``tuned``: the
-    point was evaluated on the tuning data, as the points of the front are.
+    ``label`` is written beside the point, followed by ``far``, the drop, if the drop is beyond the axis.
     """
 
     x: float
@@ -54,7 +55,6 @@ class Point:
     title: str
     label: str = ""
     far: str = ""
-    tuned: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,10 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Scatter:
-    """A drawing of ``width`` x ``height``; ``front`` is the staircase's path, ``beyond`` counts marks at the edge."""
+    """A drawing of ``width`` x ``height``; ``front`` is the staircase's path, ``beyond`` counts marks at the edge.
+
+    ``budget_y`` is None if the budget is far above the points; its text then says so.
+    """
 
     width: int
     height: int
@@ -93,15 +96,15 @@ class Scatter:
     marks: tuple[Mark, ...]
     labels: tuple[Label, ...]
     front: str
-    budget_y: float
+    budget_y: float | None
     zero_y: float
     beyond: int
 
 
 def pareto_front(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return the Pareto-optimal points of the tuning data in size and drop, sorted by size."""
+    """Return the Pareto-optimal points in size and drop, sorted by size."""
     front: list[Point] = []
-    for point in sorted((p for p in points if p.tuned), key=lambda p: (p.x, p.drop)):
+    for point in sorted(points, key=lambda p: (p.x, p.drop)):
         if not front or point.drop < front[-1].drop:
             front.append(point)
     return tuple(front)
@@ -135,18 +138,19 @@ def draw_scatter(
     drawn = sorted(points, key=_order)
     marks = tuple(_mark(point, point in front, x, y) for point in drawn)
     corners = _staircase(front, x, y)
-    limit = Label(x=x.end - 8, y=round(y.at(budget) - 7, 1), anchor="end", text=budget_text, role="limit")
-    taken = [_box(limit), *_obstacles(marks, corners)]
-    taken += [(x.start, at - 2, x.end, at + 2) for at in (y.at(budget), y.at(0.0))]
+    budget_y = y.at(budget) if budget <= y.high else None
+    obstacles = _obstacles(marks, corners)
+    limit = _limit(budget_text, budget_y, x, y, obstacles)
+    obstacles += [(x.start, at - 2, x.end, at + 2) for at in (budget_y, y.at(0.0)) if at is not None]
     return Scatter(
         width=width,
         height=height,
         x=x,
         y=y,
         marks=marks,
-        labels=(limit, *_labels(drawn, marks, taken, (x.start, y.end, x.end, y.start))),
+        labels=_labels(drawn, marks, limit, obstacles, (x.start, y.end, x.end, y.start)),
         front="M" + "L".join(f"{at} {up}" for at, up in corners) if corners else "",
-        budget_y=y.at(budget),
+        budget_y=budget_y,
         zero_y=y.at(0.0),
         beyond=sum(mark.beyond != 0 for mark in marks),
     )
@@ -154,8 +158,25 @@ def draw_scatter(
 
 def _order(point: Point) -> tuple[int, float, float]:
     """Return the drawing order: later points cover earlier ones."""
-    roles: tuple[Role, ...] = ("sensitivity", "search", "baseline", "held-out", "chosen")
-    return roles.index(point.role), point.x, point.drop
+    return _ROLES.index(point.role), point.x, point.drop
+
+
+def _limit(text: str, budget_y: float | None, x: Axis, y: Axis, obstacles: Sequence[Box]) -> Label:
+    """Return the budget's label: above or below its line where it covers the least; at the top without a line."""
+    # Free of the edges, and with room for the words of a budget far above.
+    most = int((x.end - x.start - 24) / CHARACTER) - 13
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    ends = ((x.end - 8, "end"), (x.start + 8, "start"), ((x.start + x.end) / 2, "middle"))
+    if budget_y is None:
+        return Label(x=x.end - 8, y=y.end + 14, anchor="end", text=f"↑ {text}, far above", role="limit")
+    frame = (x.start, y.end, x.end, y.start)
+    tried = [
+        Label(x=round(at, 1), y=round(budget_y + down, 1), anchor=anchor, text=text, role="limit")
+        for down in (-7, 16)
+        for at, anchor in ends
+    ]
+    inside = [label for label in tried if _has_room(label, (), frame)]
+    return min(inside, key=lambda label: _overlap(_box(label), obstacles))
 
 
 def _horizontal(points: Sequence[Point], start: float, end: float, text: Callable[[float], str]) -> Axis:
@@ -173,20 +194,36 @@ def _horizontal(points: Sequence[Point], start: float, end: float, text: Callabl
 def _vertical(
     points: Sequence[Point], front: Sequence[Point], budget: float, height: int, text: Callable[[float, int], str]
 ) -> Axis:
-    whiskers = [p for p in points if p in front or p.role in ("baseline", "held-out", "chosen")]
-    values = [0.0, budget, *(p.drop for p in points)]
-    values += [value for p in whiskers for value in (p.low, p.high) if value is not None]
+    drops = sorted([0.0, *(p.drop for p in points)], key=abs)
+    # The points nearest to zero; a few far ones must not squeeze them together.
+    inside = drops[: max(2, math.ceil(_INSIDE * len(drops)))]
+    values = inside if 0 < _span(inside) < _LEAST_COVERED * _span(drops) else drops
+    known = [p for p in points if min(values) <= p.drop <= max(values) and _whiskered(p, p in front)]
+    ends = [value for p in known for value in (p.low, p.high) if value is not None]
+    # Nor must long whiskers.
+    values = [
+        *values,
+        *(e for e in ends if _span(values) >= _LEAST_COVERED * _span([*values, e]) or _span(values) == 0),
+    ]
+    if _span(values) >= _LEAST_COVERED * _span([*values, budget]) or _span(values) == 0:
+        values = [*values, budget]
     low, high = min(values), max(values)
-    if budget > 0:
-        low, high = max(low, -_BUDGETS / 2 * budget), min(high, _BUDGETS * budget)
     spread = 0.07 * (high - low) or 1.0
     start, end = height - _MARGIN_BOTTOM, _MARGIN_TOP
     return linear_axis(low - spread, high + spread, start, end, count=6, text=text)
 
 
+def _span(values: Sequence[float]) -> float:
+    return max(values) - min(values)
+
+
+def _whiskered(point: Point, front: bool) -> bool:
+    return front or point.role != "search"
+
+
 def _mark(point: Point, front: bool, x: Axis, y: Axis) -> Mark:
     beyond = (point.drop > y.high) - (point.drop < y.low)
-    whiskers = (front or point.role in ("baseline", "held-out", "chosen")) and not beyond
+    whiskers = _whiskered(point, front) and not beyond
     return Mark(
         x=x.at(point.x),
         y=y.at(point.drop),
@@ -213,7 +250,7 @@ def _staircase(front: Sequence[Point], x: Axis, y: Axis) -> list[tuple[float, fl
 
 def _obstacles(marks: Sequence[Mark], corners: Sequence[tuple[float, float]]) -> list[Box]:
     """Return the boxes that a label should not cover: marks, whiskers, the front."""
-    boxes: list[Box] = [(m.x - 6, m.y - 6, m.x + 6, m.y + 6) for m in marks if m.role != "sensitivity" and not m.beyond]
+    boxes: list[Box] = [(m.x - 6, m.y - 6, m.x + 6, m.y + 6) for m in marks if not m.beyond]
     # A triangle at the edge points outwards and is drawn on the inner side.
     boxes += [
         (m.x - 6, min(m.y, m.y + 16 * m.beyond), m.x + 6, max(m.y, m.y + 16 * m.beyond)) for m in marks if m.beyond
@@ -226,20 +263,30 @@ def _obstacles(marks: Sequence[Mark], corners: Sequence[tuple[float, float]]) ->
     return boxes
 
 
-def _labels(points: Sequence[Point], marks: Sequence[Mark], obstacles: Sequence[Box], frame: Box) -> tuple[Label, ...]:
-    """Place the labels, the most important first, each at the position that covers the least."""
-    labels: list[Label] = []
+def _labels(
+    points: Sequence[Point], marks: Sequence[Mark], limit: Label, obstacles: Sequence[Box], frame: Box
+) -> tuple[Label, ...]:
+    """Place the labels, the most important first, each at the position that covers the least.
+
+    A label for which every position covers another one or is partly outside of the frame is left out: the tooltip and
+    the tables have its text.
+    """
+    labels = [limit]
     for point, mark in sorted(zip(points, marks, strict=True), key=lambda pair: _order(pair[0]), reverse=True):
-        if not point.label:
-            continue
-        tried = [_label(point, mark, place) for place in _PLACES]
-        # Two marks of the same colour are easily confused.
-        others = [other for other in marks if other is not mark and other.role in ("chosen", "held-out")]
-        # Text over text is unreadable, text over a line is not.
-        taken = [*obstacles, *(_box(label) for label in labels for _ in range(4))]
-        costs = [_overlap(_box(label), taken, frame) + _misread(label, mark, others) for label in tried]
-        labels.append(tried[costs.index(min(costs))])
+        # A label that is nearer to another labelled mark would name that one.
+        others = [other for other in marks if other is not mark and other.role != "search"]
+        texts = [_box(label) for label in labels]
+        tried = [label for label in (_label(point, mark, place) for place in _PLACES) if _has_room(label, texts, frame)]
+        costs = [_overlap(_box(label), obstacles) + _misread(label, mark, others) for label in tried]
+        if point.label and tried:
+            labels.append(tried[costs.index(min(costs))])
     return tuple(labels)
+
+
+def _has_room(label: Label, texts: Sequence[Box], frame: Box) -> bool:
+    left, top, right, bottom = box = _box(label)
+    inside = left >= frame[0] and top >= frame[1] and right <= frame[2] and bottom <= frame[3]
+    return inside and _overlap(box, texts) == 0
 
 
 def _label(point: Point, mark: Mark, place: tuple[float, float, str]) -> Label:
@@ -250,9 +297,9 @@ def _label(point: Point, mark: Mark, place: tuple[float, float, str]) -> Label:
 
 def _box(label: Label) -> Box:
     """Return the left, top, right and bottom of a label."""
-    width = _CHARACTER * len(label.text)
+    width = (BOLD if label.role == "chosen" else CHARACTER) * len(label.text)
     left = label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
-    return left, label.y - _LINE + 3, left + width, label.y + 3
+    return left - _GAP, label.y - _LINE + 3, left + width + _GAP, label.y + 3
 
 
 def _misread(label: Label, mark: Mark, others: Sequence[Mark]) -> float:
@@ -262,10 +309,9 @@ def _misread(label: Label, mark: Mark, others: Sequence[Mark]) -> float:
     return (right - left) * (bottom - top) if min(rest, default=math.inf) < own else 0.0
 
 
-def _overlap(box: Box, taken: Sequence[Box], frame: Box) -> float:
-    """Return how many square pixels of a box lie on others or outside of the frame."""
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return sum(_common(box, other) for other in taken) + 4 * (area - _common(box, frame))
+def _overlap(box: Box, taken: Sequence[Box]) -> float:
+    """Return how many square pixels of a box lie on others."""
+    return sum(_common(box, other) for other in taken)
 
 
 def _common(one: Box, other: Box) -> float:

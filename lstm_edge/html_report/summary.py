@@ -2,14 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lstm_edge.html_report.bars import Gauge, draw_gauge
 from lstm_edge.html_report.words import NOT_MEASURED, Scale, percent, ratio, signed_percent, size, step_time
 from lstm_edge.precision_search.report import BudgetReport, DataNote, ResultNote
 
-__all__ = ["Tile", "budget_text", "confidence_text", "data_sentence", "gauges", "tiles", "verdict"]
+__all__ = [
+    "Tile",
+    "allowed_drop",
+    "budget_text",
+    "confidence_text",
+    "data_sentences",
+    "plain_sentence",
+    "tiles",
+    "verdict",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,7 @@ def verdict(report: BudgetReport) -> tuple[str, str]:
 
 def budget_text(report: BudgetReport, scale: Scale) -> str:
     """Return the budget as given, and in the metric's unit."""
-    return f"{report.budget.text}, a drop of {scale.budget}"
+    return f"{scale.given(report.budget.text)}, a loss of at most {scale.budget}"
 
 
 def confidence_text(confidence: float) -> str:
@@ -38,17 +45,32 @@ def confidence_text(confidence: float) -> str:
     return f"{100 * confidence:.4g}%"
 
 
-def data_sentence(report: BudgetReport) -> str:
-    """Return a sentence on the tuning data and the held-out data."""
-    tuned, looks = f"Tuned on {_data(report.tuning_data)}. ", len(report.looks)
-    if not looks:
-        return f"{tuned}Nothing was evaluated on held-out data."
-    times = "once" if looks == 1 else f"{looks} times"
-    note = f"{report.tuning_note}. " if report.tuning_note else ""
+def plain_sentence(report: BudgetReport, scale: Scale) -> str:
+    """Return the result in one paragraph for a reader who knows the product and not the method."""
+    result, answer = report.result, report.answer
+    allowed = dataclasses.replace(scale, allowed=allowed_drop(report)).budget
+    if result is None or answer is None:
+        tried = f"{len(report.evaluations)} files were tried"
+        return f"{tried}, and none keeps {scale.name} within the budget with enough certainty. The model is unchanged."
+    before = scale.reference(answer.value, answer.drop)
+    most = scale.loss(answer.high).removeprefix("+")
     return (
-        f"{tuned}{note}Evaluated {times} on {_data(report.held_out_data)}, which the search does not use. "
-        f"{report.conclusion}."
+        f"The file has {size(result.bytes)} instead of {size(report.source.bytes)}. On data that the search did not "
+        f"use, {scale.name} is {scale.value(answer.value)} instead of {scale.value(before)}; "
+        f"{'more' if scale.more_is_better else 'less'} is better. The loss is at most {most} with "
+        f"{confidence_text(report.budget.confidence)} confidence, and the budget allows {allowed}."
     )
+
+
+def data_sentences(report: BudgetReport) -> tuple[str, ...]:
+    """Return sentences on the tuning data and the held-out data, and on files that were left out."""
+    tuned, looks = f"Tuning data, which chose the file: {_data(report.tuning_data)}.", len(report.looks)
+    if not looks:
+        return (tuned, "Nothing was evaluated on held-out data.")
+    times = "One file was" if looks == 1 else f"{looks} files were"
+    notes = [f"{note}." for note in (report.tuning_note, *report.left_out) if note]
+    held_out = f"Held-out data, which the search does not use: {_data(report.held_out_data)}. {times} judged on them."
+    return (tuned, held_out, *notes)
 
 
 def tiles(report: BudgetReport, scale: Scale) -> tuple[Tile, ...]:
@@ -57,8 +79,8 @@ def tiles(report: BudgetReport, scale: Scale) -> tuple[Tile, ...]:
     if result is None or answer is None:
         return (_budget_tile(report, scale), _closest_tile(report, scale), _tried_tile(report))
     reference = scale.reference(answer.value, answer.drop)
-    # A search with several evaluations on held-out data needs more than the given confidence in each.
-    confidence = confidence_text(report.budget.held_out_confidence)
+    # The bounds on the held-out data have this confidence together, and more each.
+    confidence = confidence_text(report.budget.confidence)
     relative = signed_percent(answer.drop, reference)
     return (
         _size_tile(report, result),
@@ -66,77 +88,69 @@ def tiles(report: BudgetReport, scale: Scale) -> tuple[Tile, ...]:
             name=f"{scale.name[:1].upper()}{scale.name[1:]} on held-out data",
             figure=scale.value(answer.value),
             notes=(
-                f"float32: {scale.value(reference)}",
+                f"original: {scale.value(reference)}",
                 *_interval(report, scale),
                 f"{'more' if scale.more_is_better else 'less'} is better",
             ),
         ),
         Tile(
-            name="Drop (+ is worse)",
-            figure=scale.drop(answer.drop),
+            name="Loss (+ is worse)",
+            figure=scale.loss(answer.drop),
             notes=(
-                f"at most {scale.drop(answer.high)} at {confidence} confidence",
-                *(() if relative is None or scale.unit == "share" else (f"{relative} of float32's",)),
+                f"at most {scale.loss(answer.high)}, {confidence} confidence¹",
+                *(() if relative is None or scale.unit == "share" else (f"{relative} of the original's",)),
             ),
         ),
         _budget_tile(report, scale),
     )
 
 
-def gauges(report: BudgetReport, widths: Mapping[str, int]) -> dict[str, Gauge]:
-    """Return the drop beside the budget at each width, nothing without a result."""
-    answer = report.answer
-    if answer is None or answer.drop is None:
-        return {}
-    drop, allowed = answer.drop, _allowed(report)
-    return {
-        name: draw_gauge(drop, answer.low, answer.high, allowed=allowed, width=width) for name, width in widths.items()
-    }
-
-
 def _size_tile(report: BudgetReport, result: ResultNote) -> Tile:
     source = report.source
     int8 = next((entry.evaluation.bytes for entry in report.baselines if entry.name == "int8"), None)
     notes = (
-        f"{size(result.bytes)} instead of {size(source.bytes)}",
-        *(() if int8 is None else (f"{percent(result.bytes, int8)} against int8",)),
+        f"{ratio(result.bytes, source.bytes)} of the original, {size(source.bytes)}",
+        *(() if int8 is None else (f"{percent(result.bytes, int8)} against int8 for all layers",)),
         # A smaller file is not always faster.
         f"step {step_time(result.step_us)} instead of {step_time(source.step_us)}",
     )
-    return Tile(name="Size, of float32", figure=ratio(result.bytes, source.bytes), notes=notes)
+    return Tile(name="File size", figure=size(result.bytes), notes=notes)
 
 
 def _interval(report: BudgetReport, scale: Scale) -> tuple[str, ...]:
-    """Return the interval of the metric, or nothing if an end is infinite (metric undefined on a resample)."""
+    """Return the range of the metric, or nothing if an end is infinite (metric undefined on a resample)."""
     validation = report.validation
     low, high = (None, None) if validation is None else (validation.candidate_low, validation.candidate_high)
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ()
-    return (f"interval {scale.value(low)} to {scale.value(high)}",)
+    return (f"range {scale.value(low)} to {scale.value(high)}¹",)
 
 
 def _budget_tile(report: BudgetReport, scale: Scale) -> Tile:
-    decides = f"applies to the drop's bound, {confidence_text(report.budget.confidence)} confidence"
-    drop = dataclasses.replace(scale, allowed=_allowed(report)).budget
-    return Tile(name="Budget", figure=report.budget.text, notes=(f"a drop of {drop}", decides))
+    drop = dataclasses.replace(scale, allowed=allowed_drop(report)).budget
+    return Tile(name="Budget", figure=scale.given(report.budget.text), notes=(f"a loss of at most {drop}",))
 
 
-def _allowed(report: BudgetReport) -> float:
+def allowed_drop(report: BudgetReport) -> float:
     """Return the allowed drop on the held-out data; a relative budget differs from that on the tuning data."""
     return report.budget.allowed if report.validation is None else report.validation.max_drop
 
 
 def _closest_tile(report: BudgetReport, scale: Scale) -> Tile:
-    mixes = [found for found in report.evaluations if found.stage != "sensitivity"]
-    known = [(found.high, found.number, found) for found in mixes if found.high is not None]
+    whole = [found for found in report.evaluations if found.stage != "sensitivity"]
+    known = [(found.high, found.number, found) for found in whole if found.high is not None]
     if not known:
         return Tile(name="Closest to it", figure=NOT_MEASURED, notes=())
     high, number, closest = min(known)
     share = ratio(closest.bytes, report.source.bytes)
     return Tile(
         name="Closest to it",
-        figure=scale.drop(high),
-        notes=(f"number {number} ({closest.stage})", f"{size(closest.bytes)}, {share} of float32"),
+        figure=scale.loss(high),
+        notes=(
+            "the most that it may lose¹",
+            f"number {number} ({closest.stage})",
+            f"{size(closest.bytes)}, {share} of the original",
+        ),
     )
 
 

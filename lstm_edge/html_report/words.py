@@ -1,12 +1,14 @@
 """Formatting of numbers: sizes, metric values, drops, intervals."""
 
 import math
+import re
 from dataclasses import dataclass
 
 __all__ = [
     "NOT_MEASURED",
     "Scale",
     "measured",
+    "metric_name",
     "percent",
     "ratio",
     "seconds",
@@ -17,6 +19,8 @@ __all__ = [
 ]
 
 NOT_MEASURED = "not measured"
+# Up to this number of decimals a tick has no exponent.
+_FIXED = 7
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -42,7 +46,11 @@ class Scale:
     @property
     def budget(self) -> str:
         """The allowed drop."""
-        return f"{100 * self.allowed:.3g} pt" if self.unit == "share" else f"{self.allowed:.3g} {self.unit}".rstrip()
+        return (
+            self.given(f"{_significant(100 * self.allowed)}pt")
+            if self.unit == "share"
+            else f"{_significant(self.allowed)} {self.unit}".rstrip()
+        )
 
     def drop(self, value: float | None) -> str:
         """Return a drop (positive is worse); a drop of a share in percentage points."""
@@ -50,7 +58,7 @@ class Scale:
             return NOT_MEASURED
         if value == 0:
             return "0"
-        factor, unit = (100, " pt") if self.unit == "share" else (1, "")
+        factor, unit = (100, " points") if self.unit == "share" else (1, "")
         if self.allowed == 0:
             text = f"{factor * value:+.3g}"
         else:
@@ -59,6 +67,11 @@ class Scale:
         if float(text) == 0:
             text = text.lstrip("+-")
         return f"{_minus(text)}{unit}"
+
+    def loss(self, value: float | None) -> str:
+        """Return a drop with its unit."""
+        text = self.drop(value)
+        return text if value is None or self.unit == "share" else f"{text} {self.unit}".rstrip()
 
     def interval(self, low: float | None, high: float | None) -> str:
         """Return the interval of a drop."""
@@ -72,16 +85,32 @@ class Scale:
             return None
         return value + drop if self.more_is_better else value - drop
 
+    def given(self, text: str) -> str:
+        """Return a budget as it was given, with a space before its unit, and points for ``pt``."""
+        found = re.fullmatch(r"([0-9.e-]+) *([A-Za-z]+)", text)
+        if found is None:
+            return text
+        number, unit = found.groups()
+        return f"{number} {unit}" if unit != "pt" else f"{number} point{'' if number == '1' else 's'}"
+
     @property
     def drop_axis(self) -> str:
         """The name of an axis of drops."""
-        return f"drop in {self.name}" + {"share": ", percentage points", "": ""}.get(self.unit, f", {self.unit}")
+        return f"loss of {self.name}" + {"share": ", percentage points", "": ""}.get(self.unit, f", {self.unit}")
 
     def tick(self, value: float, decimals: int) -> str:
         """Return a number for an axis of drops, as ``drop_axis`` names its unit."""
         factor, places = (100, max(0, decimals - 2)) if self.unit == "share" else (1, decimals)
-        text = f"{factor * value:.{places}f}"
+        text = f"{factor * value:.{places}f}" if places <= _FIXED else f"{round(factor * value, places):.3g}"
         return "0" if float(text) == 0 else _minus(text)
+
+
+def metric_name(name: str) -> str:
+    """Return the name of a metric without its options; a user's own function has the name of the function."""
+    first, *options = name.split(":")
+    if "." in first and options:
+        return options[0]
+    return first.upper() if first in ("auc", "f1", "mae", "mse", "sdr", "si-sdr") else first
 
 
 def measured(value: float | None, pattern: str) -> str:
@@ -131,6 +160,13 @@ def seconds(value: float) -> str:
         if value >= 2 * length:
             return f"{value / length:.1f} {unit}"
     return f"{value:.1f} s"
+
+
+def _significant(value: float) -> str:
+    """Return a number that is not negative with up to three significant digits and no exponent."""
+    decimals = 2 - math.floor(math.log10(value)) if 0 < value < 1 else 2
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def _three(value: float) -> str:

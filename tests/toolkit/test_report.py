@@ -60,18 +60,18 @@ def test_the_summary_has_the_figures_of_the_held_out_data_and_not_of_the_tuning_
     text = summary(report)
     for expected in (
         "Within the budget",
-        "0.20×",
         "700 kB instead of 3.50 MB",
-        "−25% against int8",
+        "0.20× of the original, 3.50 MB",
+        "−25% against int8 for all layers",
         "3.5",
-        "float32: 3.4875",
+        "original: 3.4875",
         "less is better",
         "+0.0125",
-        "at most +0.0148 at 99% confidence",  # of one look
-        "to the drop's bound, 95% confidence",  # as asked for
-        "+0.36% of float32",
-        "a drop of 0.0167",
-        "Evaluated once on king-james test (206,892 characters), which the search does not use.",
+        "at most +0.0148, 95% confidence",
+        "The loss is at most 0.0148 with 95% confidence, and the budget allows 0.0167.",
+        "+0.36% of the original",
+        "a loss of at most 0.0167",
+        "Held-out data, which the search does not use: king-james test (206,892 characters). One file was",
     ):
         assert expected in text, expected
 
@@ -81,24 +81,24 @@ def test_of_several_looks_at_the_held_out_data_the_one_that_passed_counts():
     report = with_looks(example(), *({"value": value, "passed": passed} for value, passed in looks))
     text = summary(report)
     assert [value for value, _ in looks if str(value) in text] == [5.25]
-    assert "Evaluated 3 times on" in text
+    assert "3 files were judged on them." in text
 
 
 def test_the_interval_of_the_metric_is_shown_where_it_is_finite():
     report = example()
     for low, high in ((None, None), (3.41, float("inf")), (float("nan"), 3.45)):
         validation = replace(report.validation, candidate_low=low, candidate_high=high)
-        assert "interval" not in summary(replace(report, validation=validation))
+        assert "range 3" not in summary(replace(report, validation=validation))
     validation = replace(report.validation, candidate_low=3.41, candidate_high=3.45)
-    assert "interval 3.41 to 3.45" in summary(replace(report, validation=validation))
+    assert "range 3.41 to 3.45" in summary(replace(report, validation=validation))
 
 
 def test_the_budget_of_the_summary_is_that_of_the_held_out_data():
     report = with_budget(example())
     page = Page(render_report(replace(report, validation=replace(report.validation, max_drop=0.0171))))
-    assert "a drop of 0.0171" in section(page, "summary")["text"]
-    assert "a drop of 0.0167" in page.all("desc")[0]["text"]
-    assert "a drop of 0.0167" in summary(with_budget(failed()))
+    assert "a loss of at most 0.0171" in section(page, "summary")["text"]
+    assert "a loss of at most 0.0167" in page.all("desc")[0]["text"]
+    assert "a loss of at most 0.0167" in summary(with_budget(failed()))
 
 
 def test_the_chosen_file_has_the_size_that_was_written_and_a_part_may_make_a_file_larger():
@@ -107,7 +107,7 @@ def test_the_chosen_file_has_the_size_that_was_written_and_a_part_may_make_a_fil
         report, source=replace(report.source, bytes=3_500_000), result=replace(report.result, bytes=711_111)
     )
     page = Page(render_report(with_sensitivity(report, bytes=3_501_234)))
-    assert rows(page, "Size, metric and drop")[-1][:3] == ["● chosen, on held-out data", "711 kB", "0.20×"]
+    assert rows(page, "Size, metric and loss")[-1][:3] == ["● chosen", "711 kB", "0.20×"]
     assert "−1.23 kB" in section(page, "sensitivity")["text"]
 
 
@@ -225,7 +225,7 @@ def test_what_was_not_measured_is_said_to_be_so():
     for name in ("summary", "layers", "sensitivity", "differences", "evaluations", "reproduce"):
         assert "not measured" in section(page, name)["text"], name
     assert not re.search(r"\bNone\b|\bnan\b|\bnull\b", page.text)
-    assert "Step time against" not in page.text  # nothing to draw
+    assert "Step time and loss" not in page.text  # nothing to draw
     # Labels have no signal and no noise, nor have equal outputs.
     for snr_db in (None, float("inf")):
         validation = replace(example().validation, snr_db=snr_db)
@@ -242,9 +242,13 @@ def test_times_are_drawn_first_where_they_are_what_counts():
     report = with_looks(timed(), {"value": 0.95792, "drop": 0.00408})
     page = Page(render_report(report))
     headings = [e["text"] for e in page.all("h2")]
-    assert headings[:3] == ["Summary", "Step time against accuracy", "Size against accuracy"]
-    assert rows(page, "Size, metric and drop")[0][-1] == "Step"
-    assert rows(page, "Size, metric and drop")[1][-1] == step_time(report.baselines[0].evaluation.step_us)
+    assert headings[:3] == [
+        "Summary",
+        "Step time and loss of accuracy, on the tuning data",
+        "Size and loss of accuracy, on the tuning data",
+    ]
+    assert rows(page, "Size, metric and loss")[0][-1] == "Step"
+    assert rows(page, "Size, metric and loss")[2][-1] == step_time(report.baselines[0].evaluation.step_us)
     text = section(page, "summary")["text"]
-    for expected in ("more is better", "95.79%", "float32: 96.20%", "+0.408 pt"):
+    for expected in ("more is better", "95.79%", "original: 96.20%", "+0.408 points"):
         assert expected in text

@@ -7,12 +7,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.html_page import Page
-from support.report_cases import example, failed, with_budget
+from support.html_page import Page, rows
+from support.report_cases import example, failed, with_evaluations
 
+from lstm_edge.axes import linear_axis, log_axis
 from lstm_edge.html_report import render_report
-from lstm_edge.html_report.axes import linear_axis, log_axis
-from lstm_edge.html_report.bars import draw_gauge, draw_histogram
+from lstm_edge.html_report.bars import draw_histogram
 from lstm_edge.html_report.scatter import Point, draw_scatter, pareto_front
 from lstm_edge.html_report.words import (
     Scale,
@@ -36,15 +36,14 @@ def point(x, drop, **more):
     return Point(x=x, drop=drop, **values)
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(-4, 4), st.booleans()), max_size=12))
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(-4, 4)), max_size=12))
 def test_the_front_is_what_no_other_beats(points):
-    drawn = [point(x, drop, tuned=tuned) for x, drop, tuned in points]
-    judged = [p for p in drawn if p.tuned]
+    judged = [point(x, drop) for x, drop in points]
 
     def beaten(p):
         return any(o.x <= p.x and o.drop <= p.drop and (o.x, o.drop) != (p.x, p.drop) for o in judged)
 
-    front = pareto_front(drawn)
+    front = pareto_front(judged)
     assert {(p.x, p.drop) for p in front} == {(p.x, p.drop) for p in judged if not beaten(p)}
     assert [p.x for p in front] == sorted({p.x for p in front})
 
@@ -74,34 +73,36 @@ def test_near_sizes_are_on_a_linear_axis():
     assert abs(places[0] + places[2] - 2 * places[1]) <= 2 * HAIR
 
 
-def test_a_label_stands_by_its_own_point_and_not_on_another_label():
-    """The chosen mix on tuning and on held-out data, of one size: what a search of a language model drew."""
-    chosen = point(522, 0.016, low=0.008, high=0.021, role="chosen", label="chosen")
-    held_out = point(522, 0.023, low=0.015, high=0.031, role="held-out", label="held-out data")
-    near = [point(524, 0.0095, low=0.003, high=0.013), point(538, 0.004, low=0.001, high=0.007)]
-    int4 = point(601, 0.0136, low=0.0075, high=0.0183, role="baseline", label="int4 0.17×")
-    points = [chosen, held_out, *near, int4, point(3540, 0.0, role="baseline", label="float32 1.00×")]
-    drawing = scatter(points, budget=0.085)
-    marks = {mark.role: mark for mark in drawing.marks if mark.role in ("chosen", "held-out")}
-    places = {label.role: label for label in drawing.labels if label.role in marks}
-    assert set(places) == {"chosen", "held-out"}
-    for role, label in places.items():
-        distances = {other: abs(label.y - 4 - mark.y) for other, mark in marks.items()}
-        assert min(distances, key=distances.get) == role, distances
-
-
-def test_what_lies_far_beyond_the_budget_is_at_the_edge_and_says_so():
+def test_a_few_far_points_are_at_the_edge_and_say_so():
     far = point(10, 50.0, low=40.0, high=60.0, role="baseline", label="int4", far="+50")
-    drawing = scatter([far, point(100, 0.5), point(50, -9.0)])
+    near = [point(60 + k, 0.5 - 0.1 * k) for k in range(6)]
+    drawing = scatter([far, *near, point(50, -90.0)])
     marks = {mark.beyond: mark for mark in drawing.marks}
     assert set(marks) == {-1, 0, 1}
     assert (marks[1].y, marks[1].low, marks[1].high) == (drawing.y.end, None, None)
     assert marks[-1].y == drawing.y.start
     assert drawing.beyond == 2
     assert [label.text for label in drawing.labels] == ["budget", "int4: +50"]
-    for allowed, said in ((1e-6, True), (1e3, False)):
-        page = Page(render_report(with_budget(example(), allowed=allowed)))
-        assert ("beyond the axis" in page.text) == said
+    # Many far ones are what there is to see.
+    assert scatter([far, far, near[0]]).beyond == 0
+
+
+def test_a_budget_far_above_the_points_is_named_and_does_not_squeeze_them():
+    points = [point(60 + k, 0.01 * k) for k in range(4)]
+    for budget, shown in ((0.1, True), (1.0, False)):
+        drawing = scatter(points, budget=budget)
+        assert (drawing.budget_y is not None) == shown
+        [label] = drawing.labels
+        assert label.text == ("budget" if shown else "↑ budget, far above")
+        assert drawing.y.end < label.y < drawing.y.start
+
+
+def test_without_different_losses_nothing_is_drawn():
+    report = with_evaluations(example(), lambda found: replace(found, drop=0.0))
+    page = Page(render_report(report))
+    assert "There is nothing to draw" in page.text
+    assert "Size and loss of perplexity, on the tuning data" in [e["text"] for e in page.all("h2")]
+    assert not [e for e in page.all("path") if e.get("class") == "front" and "viewBox" in e]
 
 
 def test_a_single_file_and_a_budget_of_nothing_can_be_drawn():
@@ -123,27 +124,37 @@ def test_what_was_not_judged_is_counted_and_what_is_there_twice_is_drawn_once():
     evaluations = tuple(built(number, size, drop) for number, (size, drop) in enumerate(tried))
     report = replace(failed(), baselines=baselines, evaluations=evaluations)
     page = Page(render_report(report))
-    assert "1 file was not evaluated or not timed, and has no mark." in page.text
+    assert "1 candidate was not evaluated or not timed, and has no mark." in page.text
     titles = [e["text"].split(":")[0] for e in page.all("title") if e["in"][-1] == "g"]
-    drawn = ["number 2, search", "number 3, search", "a", "b"]
-    assert "a: 100 bytes, drop +0.0100000 (0 to +0.1000000)" in [
+    drawn = ["number 2", "number 3", "a", "b"]
+    assert "a: 100 bytes, loss +0.0100000 (0 to +0.1000000)" in [
         e["text"] for e in page.all("title")
     ]  # without its parts
     assert Counter(titles) == Counter(drawn * 2)  # at both widths
     assert "has no mark" not in Page(render_report(replace(report, evaluations=evaluations[:-1]))).text
 
 
-def test_the_chosen_file_is_marked_on_both_data():
-    chosen, evaluations = example().answer, example().evaluations
+def test_tuning_data_are_in_the_chart_and_held_out_data_in_the_drawing_of_the_verdicts():
+    report = example()
+    chosen, evaluations = report.answer, report.evaluations
     refused = replace(chosen, parts={"head": "int4"}, passed=False)
-    page = Page(render_report(replace(example(), evaluations=(*evaluations[:-1], refused, chosen))))
+    page = Page(render_report(replace(report, evaluations=(*evaluations[:-1], refused, chosen))))
     assert chosen == evaluations[-1]
     tuned = next(e for e in evaluations if e.stage != "held-out" and e.parts == chosen.parts)
     description = page.all("desc")[0]["text"]
-    assert f"The chosen file: number {tuned.number}, {tuned.stage}" in description
+    assert f"The chosen file: number {tuned.number}:" in description
     labels = Counter(e["text"] for e in page.all("text") if "halo" in e.get("class", ""))
-    assert labels["chosen"] == labels["held-out data"] == 2
+    drop = f"{chosen.drop:+.4f}"
+    assert labels["chosen"] == labels[f"candidate, 521 kB: {drop} (chosen)"] == 2  # at each width
+    assert labels[f"candidate, 521 kB: {drop} (over)"] == 2
     assert len(page.all("circle", **{"class": "ring"})) == 3  # two widths and the legend
+    found = rows(page, "Size, metric and loss")
+    heads = [number for number, row in enumerate(found) if len(row) == 1]
+    assert [found[number][0].split(",")[0] for number in heads] == ["Tuning data", "Held-out data"]
+    assert found[heads[1] - 1][0] == found[-1][0] == "● chosen"
+    assert found[heads[1] - 1][3:5] != found[-1][3:5]
+    held = [e for e in page.all("tr") if "held" in e.get("class", "").split()]
+    assert len(held) == 3 + 2 * 2  # of the comparison, and two files of two rows
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 8))
@@ -177,14 +188,6 @@ def test_the_histogram_shows_single_outliers_and_no_empty_bins():
     assert abs((heights[2] - heights[0]) - (heights[1] - heights[2])) <= 3 * HAIR
     assert [bar.title for bar in drawing.bars] == ["-2 to -1: 1", "0 to 1: 10,000", "1 to 2: 100"]
     assert all(a.x < b.x for a, b in pairwise(drawing.bars))
-
-
-def test_the_gauge_has_the_drop_between_its_ends():
-    gauge = draw_gauge(0.5, 0.2, 0.9, allowed=1.0, width=500)
-    assert 0 < gauge.zero < gauge.low < gauge.drop < gauge.high < gauge.allowed < 500
-    better = draw_gauge(-0.5, None, None, allowed=0.0, width=500)
-    assert better.drop < better.zero == better.allowed
-    assert (better.low, better.high) == (None, None)
 
 
 # The words.
@@ -236,11 +239,11 @@ def test_drops_have_the_decimals_that_the_budget_asks_for():
     ]
     assert (nats.value(3.1415926), nats.budget) == ("3.1416 nats", "0.0167 nats")
     assert (nats.interval(-0.01, 0.02), nats.interval(None, None)) == ("−0.0100 to +0.0200", "not measured")
-    assert nats.drop_axis == "drop in cross-entropy, nats"
+    assert nats.drop_axis == "loss of cross-entropy, nats"
     share = Scale(name="accuracy", unit="share", more_is_better=True, allowed=0.005)
-    assert (share.value(0.98765), share.drop(0.00123), share.budget) == ("98.77%", "+0.123 pt", "0.5 pt")
+    assert (share.value(0.98765), share.drop(0.00123), share.budget) == ("98.77%", "+0.123 points", "0.5 points")
     assert share.tick(0.005, 3) == "0.5"
-    assert share.drop_axis == "drop in accuracy, percentage points"
+    assert share.drop_axis == "loss of accuracy, percentage points"
     exact = Scale(name="error", unit="", more_is_better=False, allowed=0.0)
     assert exact.drop(0.012345) == "+0.0123"
     # What float32 has follows from the candidate and its drop, in either direction.

@@ -82,7 +82,7 @@ def test_the_page_can_be_read_without_seeing_it(case):
     referred = {name for e in page.elements for name in e.get("aria-labelledby", "").split()}
     assert referred <= set(ids)
     assert len(page.all("table")) == len(page.all("caption")) >= 4
-    assert all(e.get("scope") in ("row", "col") for e in page.all("th"))
+    assert all(e.get("scope") in ("row", "col", "rowgroup") for e in page.all("th"))
     for svg in page.all("svg"):
         named = svg.get("aria-label") or svg.get("aria-labelledby")
         assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and named)
