@@ -27,8 +27,8 @@ def may_overwrite(path: Path) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def print_quantization(report: "QuantizationReport", *, as_json: bool) -> None:
-    """Print the coverage table of one scheme."""
+def print_quantization(report: "QuantizationReport", output: Path, *, as_json: bool) -> None:
+    """Print the coverage table of one scheme, and which file was written."""
     if as_json:
         print_json(asdict(report))
         return
@@ -44,10 +44,11 @@ def print_quantization(report: "QuantizationReport", *, as_json: bool) -> None:
         titles, rows = (*titles[:3], *titles[4:]), [(*row[:3], *row[4:]) for row in rows]
     print_table(titles, rows)
     typer.echo(f"worst difference to the float32 file on random inputs: {report.max_abs_difference:.2g}")
+    typer.echo(printable(f"wrote {output}, {report.size_bytes:,} bytes"))
 
 
-def print_search(report: "BudgetReport", *, as_json: bool) -> None:
-    """Print what a search found: each part alone, the layers of the result, the summary."""
+def print_search(report: "BudgetReport", output: Path, *, as_json: bool) -> None:
+    """Print what a search found: each part alone, the layers of the result, the summary, and the file."""
     if as_json:
         print_json(report.to_json())
         return
@@ -68,3 +69,4 @@ def print_search(report: "BudgetReport", *, as_json: bool) -> None:
     if report.passed:
         sentences = [sentence for sentence in (report.tuning_note, report.conclusion) if sentence]
         typer.echo(textwrap.fill(f"{printable('. '.join(sentences))}.", 80, break_long_words=False))
+        typer.echo(printable(f"wrote {output}, {output.stat().st_size:,} bytes"))

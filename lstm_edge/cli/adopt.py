@@ -7,6 +7,7 @@ import typer
 
 from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._options import AsJson, BatchAxis, Example, Labels, StatePairs, TaskOfModel, TimeAxis
+from lstm_edge.cli._outputs import adopted_name, output_or
 from lstm_edge.refusals import refuse_adopt
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def add_to(app: typer.Typer) -> None:
 
 def adopt(
     source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The file to adopt.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .onnx file to write. By default IN.adopted.onnx.")
+    ] = None,
     *,
     stateful: Annotated[
         bool, typer.Option("--stateful", help="Make hidden zero states explicit inputs and outputs.")
@@ -76,6 +79,7 @@ def adopt(
     """Parse, call the library, print."""
     from lstm_edge.cli._frame import print_json, progress
 
+    output = output_or(output, adopted_name(source))
     refuse_adopt(source, output, example)
     from lstm_edge.commands.adopt import adopt as run
     from lstm_edge_exporters.adopt.axes import parse_axes

@@ -28,6 +28,7 @@ from lstm_edge.cli._options import (
     TimeAxis,
     arguments,
 )
+from lstm_edge.cli._outputs import exported_name, output_or
 from lstm_edge.refusals import refuse_export
 from lstm_edge_runtime.cli.definition import notice_old_name
 
@@ -87,7 +88,14 @@ def export(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Checkpoint (.safetensors), Keras file or package.module:factory.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The .onnx file to write. By default SOURCE.onnx, or with a scheme SOURCE.int8.onnx.",
+        ),
+    ] = None,
     *,
     weights: Annotated[
         Path | None,
@@ -155,6 +163,7 @@ def export(
         notice_old_name("--state", "states")
         states = next(States(text) for text in reversed(state or ()) if text in set(States))
         state = [text for text in state or () if text not in set(States)]
+    output = output_or(output, exported_name(source, scheme and scheme.value))
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
     refuse_export(values)
     from lstm_edge.commands.export import export as run

@@ -21,6 +21,7 @@ from lstm_edge.cli._options import (
     Targets,
     arguments,
 )
+from lstm_edge.cli._outputs import output_or, quantized_name
 from lstm_edge.cli._quantized import may_overwrite, print_quantization, print_search
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.refusals import refuse_quantize
@@ -120,7 +121,10 @@ def add_to(app: typer.Typer) -> None:
 
 def quantize(
     source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The file to quantize.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The .onnx file to write. By default IN.SCHEME.onnx: IN.int8.onnx."),
+    ] = None,
     *,
     scheme: Annotated[SchemeName, typer.Option(help="Weight scheme.")] = SchemeName.INT8,
     parts: Annotated[
@@ -287,6 +291,7 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
+    output = output_or(output, quantized_name(source, scheme.value))
     given = {name: value for name, value in locals().items() if name != "as_json"}
     if report is not None and not force and may_overwrite(report.with_suffix(".json")):
         given["force"] = True
@@ -322,7 +327,7 @@ def quantize(
             print_error(f"interrupted: {kept if journal.exists() else 'nothing was measured yet'}")
             raise typer.Exit(INTERRUPTED) from None
     if isinstance(result, QuantizationReport):
-        print_quantization(result, as_json=as_json)
+        print_quantization(result, output, as_json=as_json)
     else:
-        print_search(result, as_json=as_json)
+        print_search(result, output, as_json=as_json)
         result.check()

@@ -11,6 +11,7 @@ from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, TaskChoice, arguments
+from lstm_edge.cli._outputs import output_or, trained_name
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train.options import (
     BatchSize,
@@ -63,7 +64,7 @@ def add_to(app: typer.Typer) -> None:
 def select(
     *,
     data: DataSpec,
-    output: Output,
+    output: Output = None,
     hidden_sizes: Annotated[
         str, typer.Option(help="Hidden sizes to compare.", rich_help_panel=CHOICE)
     ] = "16,32,64,128",
@@ -113,6 +114,7 @@ def select(
     Each candidate is exported to int8, timed on this machine and cross-validated. The chosen one is trained again on
     all of the data. Candidates over a limit are excluded. The same command continues an interrupted run.
     """
+    output = output_or(output, trained_name("selected"))
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
     refuse_select(values)
     from lstm_edge.commands.select import select as run

@@ -64,7 +64,7 @@ def test_a_wrong_command_has_its_sentence_in_both(capsys):
     [
         (("validate",), "CANDIDATE.onnx, --against and --data are missing"),
         (("validate", "a.onnx", "--data", "x.npz"), "--against is missing"),
-        (("export",), "SOURCE and --output are missing"),
+        (("export",), "SOURCE is missing"),
         (("bundle", "m.onnx"), "--format and --path are missing"),
         (
             ("quantize", "m", "--scheme", "int3"),

@@ -96,7 +96,8 @@ def make_command(name: str) -> Callable[..., None]:
     """Return a function whose signature has a task's options and defaults, for typer to read."""
     task = TASKS[name]
     kinds = KINDS | task.kinds
-    options = dict.fromkeys(REQUIRED, inspect.Parameter.empty) | dict(TASK_OPTIONS[name]) | {"as_json": False}
+    required = dict.fromkeys(REQUIRED, inspect.Parameter.empty) | {"output": None}
+    options = required | dict(TASK_OPTIONS[name]) | {"as_json": False}
 
     def command(**values: Any) -> None:
         run_task(name, {key: value.value if isinstance(value, Enum) else value for key, value in values.items()})

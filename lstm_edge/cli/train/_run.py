@@ -8,6 +8,7 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_table, progress
+from lstm_edge.cli._outputs import output_or, trained_name
 from lstm_edge.refusals import refuse_train
 from lstm_edge_runtime.errors import LstmEdgeError
 
@@ -23,7 +24,9 @@ def run_task(task: Any, values: dict[str, Any]) -> None:
     An error on another process than the first ends it silently: the first process prints the error.
     """
     first = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+    default = trained_name(task)
     try:
+        values["output"] = output_or(values["output"], default) if first else values["output"] or default
         refuse_train(task, values)
         from lstm_edge.commands.train import train
 

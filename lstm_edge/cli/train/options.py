@@ -98,7 +98,15 @@ DATA_HELP = (
 
 # `lstm-edge select` has these options too.
 DataSpec = Annotated[str, typer.Option(help=DATA_HELP, show_default=False)]
-Output = Annotated[Path, typer.Option("-o", "--output", help="The `.safetensors` file to write.", show_default=False)]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The `.safetensors` file to write. By default the task, such as tagging.safetensors; of `select` "
+        "selected.safetensors.",
+    ),
+]
 PeepholeKind = Annotated[
     Peephole, typer.Option(rich_help_panel=MODEL, help="Peephole connections from the cell state.")
 ]

@@ -1,0 +1,58 @@
+"""The default of ``-o`` of the commands that write one file: which name it is, and that it overwrites nothing."""
+
+from pathlib import Path
+
+from lstm_edge.cli._frame import progress
+from lstm_edge.refusals import is_factory
+from lstm_edge_runtime.errors import OutputError
+
+__all__ = ["adopted_name", "exported_name", "output_or", "quantized_name", "trained_name"]
+
+
+def output_or(output: Path | None, default: Path) -> Path:
+    """Return the file to write, and print its name where it is the default.
+
+    Args:
+        output: as ``-o`` names it; None: not given. Such a file is overwritten if it exists.
+        default: the name without ``-o``.
+
+    Raises:
+        OutputError: the default exists: nobody asked to overwrite it.
+    """
+    if output is not None:
+        return output
+    if default.exists():
+        raise OutputError(
+            f"{default}: exists already, and only a file that -o names is overwritten: give -o {default}, or another "
+            "name"
+        )
+    progress(f"output: {default}")
+    return default
+
+
+def exported_name(source: str, scheme: str | None) -> Path:
+    """Return what ``export`` writes by default: ``model.onnx``, or with a scheme ``model.int8.onnx``.
+
+    Args:
+        source: a path, beside which the file goes, or ``package.module:factory``, whose file is in the current folder.
+        scheme: the quantization scheme; None: float32 without quantization.
+    """
+    beside = Path(source.rpartition(":")[2]) if is_factory(source) else Path(source).with_suffix("")
+    name = beside.with_name(f"{beside.name}{f'.{scheme}' if scheme else ''}.onnx")
+    # A model in place of a checkpoint is refused by what reads it.
+    return name if name != Path(source) else beside.with_name(f"{beside.name}.exported.onnx")
+
+
+def adopted_name(source: Path) -> Path:
+    """Return what ``adopt`` writes by default: ``model.adopted.onnx`` beside ``model.onnx``."""
+    return source.with_name(f"{source.with_suffix('').name}.adopted.onnx")
+
+
+def quantized_name(source: Path, scheme: str) -> Path:
+    """Return what ``quantize`` writes by default: ``model.int8.onnx`` beside ``model.onnx``."""
+    return source.with_name(f"{source.with_suffix('').name}.{scheme}.onnx")
+
+
+def trained_name(task: str) -> Path:
+    """Return what ``train`` and ``select`` write by default: ``classification.safetensors`` in the current folder."""
+    return Path(f"{task}.safetensors")

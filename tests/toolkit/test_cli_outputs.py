@@ -1,0 +1,95 @@
+"""`-o` has a default where a command writes one file: it is printed, it is in the help, and it overwrites nothing."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lstm_edge.cli import app
+from lstm_edge.cli._outputs import adopted_name, exported_name, quantized_name, trained_name
+
+TAGGER = Path(__file__).parents[1] / "device" / "models" / "tagger.onnx"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (exported_name("a/m.v2.safetensors", None), "a/m.v2.onnx"),
+        (exported_name("m.safetensors", "int8"), "m.int8.onnx"),
+        (exported_name("m.keras", None), "m.onnx"),
+        (exported_name("saved_model", "int4"), "saved_model.int4.onnx"),
+        (exported_name("package.models:make_vad", "int8"), "make_vad.int8.onnx"),
+        (exported_name("m.onnx", None), "m.exported.onnx"),  # refused, and not as its own output
+        (adopted_name(Path("a/vad.onnx")), "a/vad.adopted.onnx"),
+        (quantized_name(Path("a/m.onnx"), "int8"), "a/m.int8.onnx"),
+        (quantized_name(Path("m.onnx"), "auto"), "m.auto.onnx"),
+        (trained_name("tagging"), "tagging.safetensors"),
+    ],
+)
+def test_the_default_follows_from_what_is_read(name, expected):
+    assert name == Path(expected)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    shutil.copy(TAGGER, tmp_path / "tagger.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(app, list(arguments), prog_name="lstm-edge")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_the_default_is_printed_and_written(folder):
+    result = invoke("quantize", "tagger.onnx")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines()[0] == "· output: tagger.int8.onnx"
+    size = (folder / "tagger.int8.onnx").stat().st_size
+    assert result.stdout.splitlines()[-1] == f"wrote tagger.int8.onnx, {size:,} bytes"
+    assert sorted(os.listdir()) == ["tagger.int8.onnx", "tagger.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "default"),
+    [
+        (("quantize", "tagger.onnx"), "tagger.int8.onnx"),
+        (("quantize", "tagger.onnx", "--scheme", "int4"), "tagger.int4.onnx"),
+        (("adopt", "tagger.onnx"), "tagger.adopted.onnx"),
+        (("export", "m.safetensors"), "m.onnx"),
+        (("export", "models:make", "--scheme", "int8"), "make.int8.onnx"),
+        (("train", "tagging", "--data", "x.npz"), "tagging.safetensors"),
+        (("select", "--data", "x.npz"), "selected.safetensors"),
+    ],
+)
+def test_a_default_that_exists_is_never_overwritten(folder, arguments, default):
+    (folder / default).write_text("mine")
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: {default}: exists already, and only a file that -o names is overwritten: give -o {default}, or "
+        "another name\n"
+    )
+    assert (folder / default).read_text() == "mine"
+
+
+def test_a_named_file_is_overwritten_as_before(folder):
+    (folder / "q.onnx").write_text("mine")
+    result = invoke("quantize", "tagger.onnx", "-o", "q.onnx")
+    assert result.exit_code == 0, result.stderr
+    assert not any("output: " in line for line in result.stderr.splitlines())
+    assert result.stdout.splitlines()[-1].startswith("wrote q.onnx, ")
+
+
+@pytest.mark.parametrize(
+    "words", ["export", "adopt", "quantize", "select", "train tagging", "sign", "bundle", "zoo get"]
+)
+def test_the_help_has_the_default(folder, words):
+    text = " ".join(invoke(*words.split(), "--help").stdout.split())
+    described = text.partition("--output ")[2].partition(" --")[0]
+    assert "By default " in described
