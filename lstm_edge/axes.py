@@ -57,8 +57,20 @@ def linear_axis(
     return Axis(low=low, high=high, start=start, end=end, ticks=ticks)
 
 
-def log_axis(low: float, high: float, start: float, end: float, *, count: int, text: Callable[[float], str]) -> Axis:
-    """Return a logarithmic axis with up to ``count`` ticks at round numbers; ``low`` is positive."""
+def log_axis(
+    low: float,
+    high: float,
+    start: float,
+    end: float,
+    *,
+    count: int,
+    text: Callable[[float], str],
+    character: float = 0.0,
+) -> Axis:
+    """Return a logarithmic axis with up to ``count`` ticks at round numbers; ``low`` is positive.
+
+    ``character``: width of a character in pixels. Texts of ticks are at least one character apart.
+    """
     axis = Axis(low=low, high=high, start=start, end=end, logarithmic=True)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
@@ -77,8 +89,23 @@ def log_axis(low: float, high: float, start: float, end: float, *, count: int, t
         found = [tick.value for tick in linear.ticks]
     while len(found) > count:
         found = found[::2]
-    ticks = tuple(Tick(value=value, at=axis.at(value), text=text(value)) for value in found)
+    kept: list[float] = []
+    for value in sorted(found, key=_digits):
+        if all(_apart(axis, value, other, character, text) for other in kept):
+            kept.append(value)
+    ticks = tuple(Tick(value=value, at=axis.at(value), text=text(value)) for value in sorted(kept))
     return Axis(low=low, high=high, start=start, end=end, logarithmic=True, ticks=ticks)
+
+
+def _apart(axis: Axis, one: float, other: float, character: float, text: Callable[[float], str]) -> bool:
+    letters = 1 + (len(text(one)) + len(text(other))) / 2
+    return abs(axis.at(one) - axis.at(other)) >= character * letters
+
+
+def _digits(value: float) -> tuple[int, float]:
+    """Return a sort key: numbers of few digits first, 10 before 20 before 15."""
+    digits = f"{value:.6e}".split("e")[0].rstrip("0").rstrip(".")
+    return len(digits), float(digits)
 
 
 def _step(span: float, count: int) -> float:

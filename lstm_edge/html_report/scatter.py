@@ -184,11 +184,14 @@ def _horizontal(points: Sequence[Point], start: float, end: float, text: Callabl
     count = max(3, round((end - start) / 80))
     if high / low >= _LOG_FROM:
         spread = (high / low) ** 0.06
-        return log_axis(low / spread, high * spread, start, end, count=count, text=text)
+        return log_axis(low / spread, high * spread, start, end, count=count, text=text, character=CHARACTER)
     spread = 0.06 * (high - low) or 0.5 * high
-    return linear_axis(
-        max(low - spread, 0.0), high + spread, start, end, count=count, text=lambda value, _decimals: text(value)
+    low, high = max(low - spread, 0.0), high + spread
+    made = (
+        linear_axis(low, high, start, end, count=finer, text=lambda value, _decimals: text(value))
+        for finer in range(count, 2 * count)
     )
+    return next(axis for axis in made if len(axis.ticks) >= 2)
 
 
 def _vertical(

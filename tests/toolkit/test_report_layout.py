@@ -1,6 +1,6 @@
 """The drawings of the HTML report at any values: no text over another or outside, and marks that fill the frame."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,11 +9,12 @@ from lstm_edge.html_report.scatter import BOLD, CHARACTER, Point, draw_scatter
 from lstm_edge.html_report.verdicts import Judged, draw_verdicts
 from lstm_edge.html_report.words import Scale, size, tick_text
 
-LINE = 15.0
+LINE, GAP = 15.0, 4.0
 SCALE = Scale(name="mse", unit="", more_is_better=False, allowed=0.01)
 WIDTHS = st.sampled_from([(860, 430), (344, 380)])
 # Below the resolution of a metric in float64 there is nothing to draw.
 DROPS = (st.floats(-0.05, 1.0) | st.floats(-1e-4, 1e-4)).map(lambda drop: round(drop, 9))
+SPREADS = st.floats(0.0, 0.2).map(lambda spread: round(spread, 9))
 SIZES = st.integers(2_000, 10**8)
 
 
@@ -35,7 +36,7 @@ def character(label):
 
 @settings(max_examples=60)
 @given(
-    st.lists(st.tuples(SIZES, DROPS, st.floats(0.0, 0.1)), min_size=2, max_size=40),
+    st.lists(st.tuples(SIZES, DROPS, SPREADS), min_size=2, max_size=40),
     st.sampled_from([0.0, 1e-6, 1e-3, 0.01, 1.0]),
     WIDTHS,
 )
@@ -64,8 +65,9 @@ def test_a_chart_has_its_texts_inside_and_its_marks_are_not_squeezed(found, budg
         assert right <= width
         assert top >= 0
         assert bottom <= height, label
-    ticks = [tick.at for tick in drawing.x.ticks]
-    assert all(b - a >= 50 for a, b in zip(sorted(ticks), sorted(ticks)[1:], strict=False))
+    ticks = [(tick.at, CHARACTER * len(tick.text) / 2) for tick in drawing.x.ticks]
+    assert all(a + one + GAP <= b - other for (a, one), (b, other) in pairwise(ticks))
+    assert len(ticks) >= 2
     # The budget and the farthest marks never leave less than a sixth of the axis to half of the marks.
     inside = [mark for mark in drawing.marks if not mark.beyond]
     assert 2 * len(inside) >= len(points)
@@ -75,7 +77,7 @@ def test_a_chart_has_its_texts_inside_and_its_marks_are_not_squeezed(found, budg
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(st.floats(-0.1, 1.0), st.floats(0.0, 0.2)), min_size=1, max_size=5), DROPS.map(abs), WIDTHS)
+@given(st.lists(st.tuples(DROPS, SPREADS), min_size=1, max_size=5), DROPS.map(abs), WIDTHS)
 def test_the_verdicts_have_their_texts_apart_and_inside(found, allowed, shape):
     width = shape[0]
     judged = [
