@@ -4,6 +4,7 @@ Prints the tables of docs/robotics.md; ``--write`` puts them there. Runs in the 
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -97,13 +98,14 @@ def rows(policy: Trained, folder: Path) -> tuple[str, list[str]]:
 
 
 def rate_row(title: str, path: Path) -> str:
-    """Return the row of a file in the table of rates."""
+    """Return the row of a file in the table of rates; the load is that of the minute before."""
     report = bench(path, rate_hz=RATE_HZ, steps=PUSHES)
     paced = report.paced
     assert paced is not None
     times = " | ".join(f"{value:,.0f}" for value in (paced.p50_us, paced.p99_us, paced.p999_us, paced.worst_us))
     kind = "int8" if path.name.endswith("int8.onnx") else "float32"
-    late = f"{paced.worst_wake_us:,.0f} | {paced.missed_deadlines}"
+    load = "" if report.before.load is None else f"{report.before.load:.1f}"
+    late = f"{paced.worst_wake_us:,.0f} | {paced.missed_deadlines} | {load}"
     return f"| {title} | {kind} | {report.size_bytes:,} | {times} | {late} |"
 
 
@@ -115,15 +117,19 @@ def text() -> str:
         "|---|---:|---|---:|---:|---:|---|",
     ]
     second = [
-        "| policy | file | bytes | p50, µs | p99 | p99.9 | worst | latest start | missed deadlines |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| policy | file | bytes | p50, µs | p99 | p99.9 | worst | latest start | missed deadlines | load |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for policy in trained():
         with tempfile.TemporaryDirectory(prefix="lstm-edge-robotics-") as folder:
             row, rates = rows(policy, Path(folder))
         first.append(row)
         second += rates
-    said = f"`lstm-edge bench --rate {RATE_HZ} --steps {PUSHES}`, Python, an ordinary process of a shared machine:"
+    said = (
+        f"`lstm-edge bench --rate {RATE_HZ} --steps {PUSHES}`: Python, an ordinary process on a shared machine of "
+        f"{os.cpu_count()} cores. Load is the system's load average before: above the number of cores, processes wait for "
+        "each other."
+    )
     return "\n".join([*first, "", said, "", *second])
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 import lstm_edge
 from lstm_edge_exporters.verify.compare import Tolerance
@@ -102,6 +103,20 @@ def test_the_comparison_sees_another_normalizer_and_a_reset_that_is_left_out(cas
     finally:
         mean[:] = before
     assert worst["h"][0] > 100 * ROLLOUT.absolute
+
+
+def test_observations_and_actions_are_limited_as_the_trainer_limits_them():
+    model, normalizer = sb3_policy.train(0)
+    with torch.no_grad():
+        model.policy.action_net.weight.mul_(1e3)
+    observation = 1e3 * np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    expected, states = sb3_policy.trainers_policy(model, normalizer)(observation, np.ones(64, np.float32))
+    assert {-2.0, 2.0} <= set(expected.ravel().tolist())
+    actor, zeros = sb3_policy.Actor(model, normalizer), torch.zeros(1, 64, 32)
+    with torch.no_grad():
+        found = actor(torch.from_numpy(observation), torch.ones(64), zeros, zeros)
+    for got, wanted in zip(found, (expected, states["h"], states["c"]), strict=True):
+        np.testing.assert_allclose(got.numpy(), wanted, rtol=0, atol=ROLLOUT.absolute)
 
 
 def test_a_row_whose_episode_starts_has_no_memory_and_the_others_keep_theirs(case):
