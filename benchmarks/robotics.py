@@ -92,7 +92,7 @@ def rows(policy: Trained, folder: Path) -> tuple[str, list[str]]:
     differences = "; ".join(f"{name} {difference:.1e} of {size:.2g}" for name, (difference, size) in worst.items())
     first = (
         f"| {policy.title} | {policy.seconds:.0f} s | {differences} | {resets:,} | {reference.mean():.1f} | "
-        f"{candidate.mean():.1f} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) |"
+        f"{candidate.mean():.1f} | {mean:+.3f} ({low:+.3f} to {high:+.3f}) |"
     )
     return first, [rate_row(policy.title, path) for path in (float32, int8)]
 
@@ -107,6 +107,12 @@ def rate_row(title: str, path: Path) -> str:
     load = "" if report.before.load is None else f"{report.before.load:.1f}"
     late = f"{paced.worst_wake_us:,.0f} | {paced.missed_deadlines} | {load}"
     return f"| {title} | {kind} | {report.size_bytes:,} | {times} | {late} |"
+
+
+def group_nice() -> str:
+    """Return the nice value of this process's scheduling group (man 7 sched, the autogroup feature)."""
+    path = Path("/proc/self/autogroup")
+    return path.read_text().split()[-1] if path.exists() else "0"
 
 
 def text() -> str:
@@ -126,9 +132,9 @@ def text() -> str:
         first.append(row)
         second += rates
     said = (
-        f"`lstm-edge bench --rate {RATE_HZ} --steps {PUSHES}`: Python, an ordinary process on a shared machine of "
-        f"{os.cpu_count()} cores. Load is the system's load average before: above the number of cores, processes wait for "
-        "each other."
+        f"`lstm-edge bench --rate {RATE_HZ} --steps {PUSHES}`: Python on a shared machine of {os.cpu_count()} cores, in a "
+        f"scheduling group of the nice value {group_nice()}. Load is the system's load average before: above the number "
+        "of cores, processes wait for each other."
     )
     return "\n".join([*first, "", said, "", *second])
 
