@@ -132,9 +132,9 @@ def text() -> str:
         first.append(row)
         second += rates
     said = (
-        f"`lstm-edge bench --rate {RATE_HZ} --steps {PUSHES}`: Python on a shared machine of {os.cpu_count()} cores, in a "
-        f"scheduling group of the nice value {group_nice()}. Load is the system's load average before: above the number "
-        "of cores, processes wait for each other."
+        f"`lstm-edge bench --rate {RATE_HZ} --steps {PUSHES}`: Python on a shared machine of {os.cpu_count()} cores, "
+        f"in a scheduling group of the nice value {group_nice()}. Load is the system's load average before: above the "
+        "number of cores, processes wait for each other."
     )
     return "\n".join([*first, "", said, "", *second])
 
