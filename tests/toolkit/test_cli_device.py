@@ -50,6 +50,23 @@ def test_check_passes_and_says_how_well():
     out, _ = call("check", TAGGER)
     assert "passed: 2 golden vectors, worst difference" in out
     assert "tolerance 1e-05 (bodies); file verified" in out
+    words = " ".join(out.split())
+    assert "tolerance: 1e-05 for float32, since processors sum in other orders; 0.01 with integers" in words
+
+
+def test_the_reasons_of_the_tolerance_are_those_of_the_docs():
+    from lstm_edge_exporters.verify.golden import FLOAT_TOLERANCE, INT8_TOLERANCE
+    from lstm_edge_runtime.cli.check import _REASON
+
+    assert f"{FLOAT_TOLERANCE:g} for float32" in _REASON
+    assert f"{INT8_TOLERANCE:g} with integers" in _REASON
+
+
+def test_run_says_what_it_wrote(tmp_path, x):
+    out, err = call("run", TAGGER, tmp_path / "x.npy", "-o", tmp_path / "y.npy")
+    assert out == ""
+    assert err == f"· wrote {tmp_path / 'y.npy'}: logits float32 [2, 5, 4]\n"
+    assert call("run", TAGGER, tmp_path / "x.npy", "-o", tmp_path / "y.npy", "-q") == ("", "")
     report = json.loads(call("check", TAGGER, "--json")[0])
     assert (report["passed"], report["vectors"], report["verified"]) == (True, 2, True)
     assert {output["name"] for output in report["outputs"]} >= {"logits", "lstm.1.c_out"}

@@ -1,6 +1,8 @@
 """`-o` has a default where a command writes one file: it is printed, it is in the help, and it overwrites nothing."""
 
+import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -52,6 +54,10 @@ def test_the_default_is_printed_and_written(folder):
     assert result.stderr.splitlines()[0] == "· output: tagger.int8.onnx"
     size = (folder / "tagger.int8.onnx").stat().st_size
     assert result.stdout.splitlines()[-1] == f"wrote tagger.int8.onnx, {size:,} bytes"
+    # The difference stands beside the scale that it is to be compared with.
+    found = re.search(r"random inputs: (\S+), outputs up to (\S+) \((\d+) dB below\)$", result.stdout, re.MULTILINE)
+    assert found is not None
+    assert float(found[3]) == pytest.approx(20 * math.log10(float(found[2]) / float(found[1])), abs=1)
     assert sorted(os.listdir()) == ["tagger.int8.onnx", "tagger.onnx"]
 
 

@@ -89,7 +89,8 @@ class QuantizationReport:
     """What quantization did: the files' sizes in bytes, the coverage per layer, the difference to the parent.
 
     ``max_abs_difference`` is the worst over a few random inputs, in the outputs' unit: a hint, not a verdict; the
-    verdict is ``validate`` on the task's own metric.
+    verdict is ``validate`` on the task's own metric. ``output_scale`` is the greatest absolute output of the parent on
+    these inputs; None: nothing was run, because the answers are the same by construction.
     """
 
     path: str
@@ -98,6 +99,7 @@ class QuantizationReport:
     size_bytes: int
     coverage: tuple[Coverage, ...]
     max_abs_difference: float
+    output_scale: float | None = None
 
 
 def quantize(
@@ -173,6 +175,7 @@ def quantize(
         size_bytes=len(made.artifact.data),
         coverage=made.coverage,
         max_abs_difference=made.max_abs_difference,
+        output_scale=made.output_scale,
     )
 
 
@@ -184,6 +187,7 @@ class _Made:
     scheme: str
     coverage: tuple[Coverage, ...]
     max_abs_difference: float
+    output_scale: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,10 +286,10 @@ def _quantize(
     say("comparing with the float32 parent")
     opened = OpenModel(parent.data, session.onnxruntime_session)
     maker = InputMaker(card.inputs, ids_below=ids_below, values=settings_of(session))
-    difference = difference_to(opened, body, card, maker, least=least).for_card()
+    difference = difference_to(opened, body, card, maker, least=least)
     noted = None if fused else _quantization(name, parent.data, rows, calibration_sha256, inexact)
     # A float32 model as before: what was measured when it was made holds.
-    parity = (fused and card.parity) or difference
+    parity = (fused and card.parity) or difference.for_card()
     card = card.replace(layers=requantized(card.layers, model), quantization=noted, parity=parity)
     say("making golden vectors and running the self-test")
     return _Made(
@@ -293,6 +297,7 @@ def _quantize(
         scheme=name,
         coverage=tuple(row.coverage for row in rows),
         max_abs_difference=difference.max_abs_difference,
+        output_scale=difference.scale,
     )
 
 

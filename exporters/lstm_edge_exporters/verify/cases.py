@@ -59,6 +59,7 @@ class Comparison:
         tolerance: the largest one that is allowed, or None where the difference is only noted.
         ran: the cases that were compared.
         refused: the cases that the original refused, each with the reason.
+        scale: the greatest absolute answer of what was compared with, in the outputs' unit; None: not measured.
     """
 
     against: str
@@ -66,6 +67,7 @@ class Comparison:
     tolerance: float | None
     ran: tuple[Case, ...]
     refused: tuple[tuple[Case, str], ...] = ()
+    scale: float | None = None
 
     @property
     def fewest_steps(self) -> int:

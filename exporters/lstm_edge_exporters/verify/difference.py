@@ -25,7 +25,7 @@ def difference_to(
         ParityError: the quantized model gives NaN or infinity where the parent does not.
     """
     rng = np.random.default_rng(11)
-    worst, ran, refused = 0.0, [], []
+    worst, scale, ran, refused = 0.0, 0.0, [], []
     for batch, time in ((2, 9), (1, 1), (1, 23)):
         case = Case(batch=batch, time=max(input_steps(card, time), least))
         feeds = random_feeds(maker, card, rng, case.batch, case.time)
@@ -35,6 +35,7 @@ def difference_to(
             refused.append(f"{case}: {first_line(error)}")
             continue
         worst = max(worst, _worst(candidate.answers(feeds), expected))
+        scale = max(scale, *(_greatest(array) for array in expected.values()))
         ran.append(case)
     if not ran:
         raise ArtifactError(
@@ -44,8 +45,18 @@ def difference_to(
     if not np.isfinite(worst):
         raise ParityError("the quantized model gives NaN or infinity where its float32 parent does not")
     return Comparison(
-        against="the float32 parent, random inputs", max_abs_difference=worst, tolerance=None, ran=tuple(ran)
+        against="the float32 parent, random inputs",
+        max_abs_difference=worst,
+        tolerance=None,
+        ran=tuple(ran),
+        scale=scale,
     )
+
+
+def _greatest(array: Array) -> float:
+    """The greatest finite absolute value."""
+    values = np.abs(array.astype(np.float64))
+    return float(np.max(values[np.isfinite(values)], initial=0.0))
 
 
 def _worst(got: Mapping[str, Array], expected: Mapping[str, Array]) -> float:

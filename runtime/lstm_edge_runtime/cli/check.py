@@ -1,5 +1,6 @@
 """``lstm-edge check``: run a file's golden vectors on this device."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from lstm_edge_runtime.signature import SignatureFormat
 
 __all__ = ["COMMAND"]
+
+# Why a tolerance is what it is: "golden" in the table of docs/numerics.md.
+_REASON = (
+    "tolerance: 1e-05 for float32, since processors sum in other orders; 0.01 with integers, since a value near a half "
+    "may round to either side; times the largest answer if that is above 1 (docs/numerics.md)"
+)
 
 
 def check(
@@ -79,6 +86,7 @@ def print_report(report: "SelfTestReport", notes: tuple[str, ...]) -> None:
         f"{verdict}: {report.vectors} golden vectors, worst difference {report.worst:.3g}, "
         f"tolerance {report.tolerance:.3g} ({report.kind}); file {verified}"
     )
+    say(textwrap.fill(_REASON, 80, subsequent_indent="  ", break_on_hyphens=False))
     print_notes(notes)
 
 

@@ -13,6 +13,7 @@ from lstm_edge_runtime.cli.run_options import OPTIONS
 from lstm_edge_runtime.cli.service import Stopped, stoppable
 
 if TYPE_CHECKING:
+    from lstm_edge_runtime.arrays import Array
     from lstm_edge_runtime.commands.run import RunReport, TextScore, TokenScore
     from lstm_edge_runtime.text import Vocabulary
 
@@ -65,6 +66,13 @@ def run(model: str, inputs: str | None, *, stream: bool, calls: bool, as_json: b
         say("")
     elif report.lines is None and (report.path is None or as_json):
         print_json(report.to_json())
+    if report.path is not None:
+        progress(f"wrote {report.path}: {_arrays(report.outputs or {})}")
+
+
+def _arrays(outputs: "Mapping[str, Array]") -> str:
+    """Return names, dtypes and shapes, such as ``logits float32 [2, 5, 4]``."""
+    return ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in outputs.items())
 
 
 def _compute(
