@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,12 @@ def test_another_text_than_a_version_is_not_given_to_pip(action, version):
     code, printed = action("install", version=version)
     assert code == 2
     assert printed == f"error: version is {version!r}, expected one such as 0.1.0\n"
+
+
+def test_the_extras_that_are_installed_exist():
+    [named] = re.findall(r'extras = .*"\[([a-z,]+)\]"', SCRIPT.read_text())
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(named.split(",")) <= set(known)
 
 
 def test_what_a_command_prints_is_no_command_to_the_runner(action):
