@@ -45,7 +45,7 @@ def print_quantization(report: "QuantizationReport", output: Path, *, as_json: b
         titles, rows = (*titles[:3], *titles[4:]), [(*row[:3], *row[4:]) for row in rows]
     print_table(titles, rows)
     shown = f"{report.max_abs_difference:.2g}{_beside(report.max_abs_difference, report.output_scale)}"
-    typer.echo(f"worst difference to the float32 file on random inputs: {shown}")
+    typer.echo(textwrap.fill(f"worst difference to the float32 file on random inputs: {shown}", 80))
     typer.echo(printable(f"wrote {output}, {report.size_bytes:,} bytes"))
 
 

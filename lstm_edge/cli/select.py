@@ -125,7 +125,7 @@ def select(
         def on_progress(done: int, total: int) -> None:
             if not bar:
                 bar.append(stack.enter_context(progress_bar("cross-validating", total)))
-            bar[0](done, "trials of earlier runs and other processes count")
+            bar[0](done, "earlier trials count too")
 
         report = run(**values, on_progress=on_progress, progress=progress)
     if as_json:

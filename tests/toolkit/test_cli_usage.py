@@ -1,5 +1,6 @@
 """Wrong usage: the same sentence from argparse and from typer; what is missing is named; quiet and verbose."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,16 @@ def test_a_bar_is_not_drawn_when_quiet(capsys, monkeypatch):
         shown.append(capsys.readouterr().err)
     assert "a note" in shown[0]
     assert shown[1] == ""
+
+
+def test_a_bar_keeps_its_figures_beside_a_long_note(capsys, monkeypatch):
+    from lstm_edge.cli._bar import progress_bar
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress_bar("cross-validating", 400) as update:
+        update(123, "a note that is longer than what is left of a line of eighty columns, by far")
+    last = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().err).rstrip().splitlines()[-1]
+    assert len(last) <= 80
+    assert "123/400" in last
+    assert re.search(r" 0:00:0\d a note that is .*…$", last), last

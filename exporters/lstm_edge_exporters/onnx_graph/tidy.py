@@ -16,6 +16,8 @@ __all__ = ["free_output_names", "strip", "tidy"]
 
 # Where torch.onnx leaves the path of the module that a node comes from, as a Python list of strings.
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+# And the classes of these modules.
+CLASS_HIERARCHY = "pkg.torch.onnx.class_hierarchy"
 
 IR_VERSION = 8  # the oldest that has model-local functions; read by every onnxruntime since 1.10
 
@@ -83,6 +85,10 @@ def _node_name(node: ir.Node, prefix: str) -> str:
     weight = next((value for value in node.inputs if value is not None and value.is_initializer()), None)
     if weight is not None and weight.name and (node.op_type in ("LSTM", "GRU", "RNN") or node.domain == DOMAIN):
         return weight.name.rpartition(".")[0]
+    fused = "batchnorm" in node.metadata_props.get(CLASS_HIERARCHY, "").lower()
+    if fused and node.op_type == "Conv" and weight is not None and (weight.name or "").endswith(".weight"):
+        # torch's optimizer folded a BatchNorm into the convolution, and the node has the scope of the former.
+        return f"{(weight.name or '').removesuffix('.weight')}/{node.op_type}"
     scopes = ast.literal_eval(node.metadata_props.get(NAME_SCOPES, "[]"))
     paths = [scope.removeprefix(prefix) for scope in scopes if isinstance(scope, str) and scope.startswith(prefix)]
     return f"{paths[-1]}/{node.op_type}" if paths else node.op_type
