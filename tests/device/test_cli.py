@@ -205,3 +205,15 @@ def test_a_table_fits_the_terminal():
     assert max(len(line) for line in narrow) <= 30
     assert sum(line.count("a") for line in narrow) == 30 + sum(map("name what".count, "a"))
     assert tables.format_table(("x",), [("\x1b[31m",)], 40)[-2] == " \\u001b[31m"
+
+
+def test_an_interrupt_while_modules_are_imported_is_130_and_one_sentence(monkeypatch, capsys):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lstm_edge_runtime.cli.has_toolkit", lambda: True)
+    monkeypatch.setattr("lstm_edge_runtime.cli.toolkit_module", interrupted)
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+    assert leaving.value.code == 130
+    assert capsys.readouterr() == ("", "error: interrupted\n")

@@ -51,10 +51,13 @@ Ctrl-C, 143 after SIGTERM (`run --stream`).
 
 
 def main() -> None:
-    """Run the command line; the exit code is 0, 1 (a check or budget failed) or 2 (usage or environment)."""
-    if has_toolkit():
-        toolkit_module("lstm_edge.cli", "lstm-edge").main()
-    sys.exit(device_main(sys.argv[1:]))
+    """Run the command line; the exit code is one of ``EXIT_CODES``."""
+    try:
+        if has_toolkit():
+            toolkit_module("lstm_edge.cli", "lstm-edge").main()
+        sys.exit(device_main(sys.argv[1:]))
+    except KeyboardInterrupt as error:  # while a module is imported; later the frames of the commands take it
+        sys.exit(end_with(error))
 
 
 def definition_of(name: str) -> CommandDefinition:
