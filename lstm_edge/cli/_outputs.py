@@ -37,20 +37,21 @@ def exported_name(source: str, scheme: str | None) -> Path:
         source: a path, beside which the file goes, or ``package.module:factory``, whose file is in the current folder.
         scheme: the quantization scheme; None: float32 without quantization.
     """
-    beside = Path(source.rpartition(":")[2]) if is_factory(source) else Path(source).with_suffix("")
-    name = beside.with_name(f"{beside.name}{f'.{scheme}' if scheme else ''}.onnx")
-    # A model in place of a checkpoint is refused by what reads it.
-    return name if name != Path(source) else beside.with_name(f"{beside.name}.exported.onnx")
+    beside = Path(source.rpartition(":")[2] if is_factory(source) else source)
+    stem = beside.name if is_factory(source) else beside.stem
+    # A source without a name is refused by what reads it, as is a model in place of a checkpoint.
+    name = beside.parent / f"{stem or 'model'}{f'.{scheme}' if scheme else ''}.onnx"
+    return name if name != Path(source) else beside.parent / f"{stem}.exported.onnx"
 
 
 def adopted_name(source: Path) -> Path:
     """Return what ``adopt`` writes by default: ``model.adopted.onnx`` beside ``model.onnx``."""
-    return source.with_name(f"{source.with_suffix('').name}.adopted.onnx")
+    return source.parent / f"{source.stem}.adopted.onnx"
 
 
 def quantized_name(source: Path, scheme: str) -> Path:
     """Return what ``quantize`` writes by default: ``model.int8.onnx`` beside ``model.onnx``."""
-    return source.with_name(f"{source.with_suffix('').name}.{scheme}.onnx")
+    return source.parent / f"{source.stem}.{scheme}.onnx"
 
 
 def trained_name(task: str) -> Path:

@@ -23,6 +23,7 @@ TAGGER = Path(__file__).parents[1] / "device" / "models" / "tagger.onnx"
         (exported_name("m.keras", None), "m.onnx"),
         (exported_name("saved_model", "int4"), "saved_model.int4.onnx"),
         (exported_name("package.models:make_vad", "int8"), "make_vad.int8.onnx"),
+        (exported_name(":", None), "model.onnx"),  # refused by what reads it
         (exported_name("m.onnx", None), "m.exported.onnx"),  # refused, and not as its own output
         (adopted_name(Path("a/vad.onnx")), "a/vad.adopted.onnx"),
         (quantized_name(Path("a/m.onnx"), "int8"), "a/m.int8.onnx"),
