@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+import lstm_edge_runtime
+
+# Of the checkout, or of the environment that the runtime is installed in.
+PACKAGES = Path(lstm_edge_runtime.__file__).parents[1]
 MODEL = Path(__file__).parent / "models" / "exported_int8.onnx"
 CODE = """
 import os, sys
@@ -20,7 +23,7 @@ print(os.environ["ORT_DISABLE_TELEMETRY"])
 def run_at_home(home: Path, **more: str) -> str:
     """Check a model in a process whose home folder is ``home``."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
-    environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(PACKAGES), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", CODE, str(MODEL)]
     return subprocess.run(command, env=environment | more, check=True, capture_output=True, text=True).stdout.strip()
 

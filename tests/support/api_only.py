@@ -1,7 +1,11 @@
 """Parameters that the functions of `lstm_edge` and the commands do not share, each with the reason."""
 
 # How a command prints what it did, and nothing else: the functions of `lstm_edge` do not have them.
-PRESENTATION = {"as_json": "--json prints the report as JSON instead of as a table."}
+PRESENTATION = {
+    "as_json": "--json prints the report as JSON instead of as a table.",
+    "quiet": "--quiet prints results and errors only.",
+    "verbose": "--verbose prints what a command does, and the traceback of an error.",
+}
 # How a function tells a program what the command line shows a person: the commands do not have them.
 CALLBACKS = {
     "progress": "A line for each thing that is being done: standard error.",

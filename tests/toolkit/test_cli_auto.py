@@ -195,7 +195,9 @@ def test_the_command_prints_the_sensitivity_and_the_json_is_the_report(files, tm
     result = command(*arguments)
     for text in ("part alone", "lstm.W", "lstm.R", "int4", "signal to noise", "drop, bound at 0.99", "of the source"):
         assert text in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    *lines, wrote = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert wrote.startswith(f"wrote {tmp_path / 'out.onnx'}, ")
     values = json.loads(command(*arguments, "--json").stdout)
     assert values["result"]["bytes"] == (tmp_path / "out.onnx").stat().st_size
     assert values["schema"] == "1.1"
