@@ -1,10 +1,11 @@
-"""Parsing of numbers in options: lists of sizes, and limits with a suffix."""
+"""Numbers as text: lists of sizes and limits with a suffix in options, and a difference beside its scale."""
 
+import math
 import re
 
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["parse_amount", "parse_shares", "parse_sizes"]
+__all__ = ["beside_scale", "parse_amount", "parse_shares", "parse_sizes"]
 
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<suffix>[kM]?)", re.ASCII)
 _FACTORS = {"": 1.0, "k": 1e3, "M": 1e6}
@@ -48,3 +49,16 @@ def parse_amount(name: str, text: str) -> float:
     if not 0 < value < float("inf"):
         raise InputError(f"{name} is {text!r}, expected a number above 0, such as 50, 100k (100,000) or 1.5M")
     return value
+
+
+def beside_scale(worst: float, scale: float | None) -> str:
+    """Return a difference as a person can judge it: ``0.0099 of up to 2.4 (48 dB below)``.
+
+    Args:
+        worst: the greatest absolute difference.
+        scale: the greatest absolute value of the output that has it, in its unit; None: not measured.
+    """
+    if scale is None:
+        return f"{worst:.2g}"
+    below = f" ({20 * math.log10(scale / worst):.0f} dB below)" if worst and scale else ""
+    return f"{worst:.2g} of up to {scale:.2g}{below}"

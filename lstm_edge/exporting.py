@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstm_edge._imports import current_folder_last, extra_named, import_object
+from lstm_edge.amounts import beside_scale
 from lstm_edge.refusals import KERAS_FILES, is_factory, refuse_checkpoint
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import ModelCard
@@ -68,6 +69,7 @@ class PipelineReport:
     card: ModelCard
     validation: "ValidationReport | None"
     elapsed_s: float
+    output_scale: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -88,7 +90,8 @@ class PipelineReport:
             ("streaming", card.streaming.verdict),
         ]
         if parity is not None:
-            rows.append((f"worst difference to {parity.against}", f"{parity.max_abs_difference:.2g}"))
+            shown = beside_scale(parity.max_abs_difference, self.output_scale)
+            rows.append((f"worst difference to {parity.against}", shown))
         if card.quantization is not None:
             rows.append(("float32 size", f"{self.float32_bytes:,} bytes"))
         if self.validation is not None:
@@ -160,6 +163,7 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
         card=artifact.card,
         validation=validation,
         elapsed_s=round(time.monotonic() - start, 2),
+        output_scale=artifact.output_scale,
     )
 
 

@@ -33,11 +33,16 @@ MINIMUM_ONNXRUNTIME = "1.18"
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A finished model file in memory: its bytes, its card, and the session that tested the function bodies."""
+    """A finished model file in memory: its bytes, its card, and the session that tested the function bodies.
+
+    ``output_scale`` is the scale of the worst difference in the card's parity: the greatest absolute value that was
+    expected of the output that has it, in its unit. None: nothing was compared.
+    """
 
     data: bytes
     card: ModelCard
     session: Session = field(repr=False, compare=False)
+    output_scale: float | None = None
 
 
 def own_version() -> str:
@@ -48,7 +53,9 @@ def own_version() -> str:
         return "uninstalled"
 
 
-def assemble(model: bytes, card: ModelCard, goldens: Iterable[Golden]) -> Artifact:
+def assemble(
+    model: bytes, card: ModelCard, goldens: Iterable[Golden], *, output_scale: float | None = None
+) -> Artifact:
     """Add card, golden vectors and trailer to a serialized model, then open it as a device would and self-test it.
 
     Args:
@@ -56,6 +63,7 @@ def assemble(model: bytes, card: ModelCard, goldens: Iterable[Golden]) -> Artifa
         card: what the file says about itself. A layer under an operator that the graph does not call, because its body
             was put in its place, is described by the recurrent node of that body.
         goldens: choices of golden vectors, best first; the first one whose self-test passes is taken.
+        output_scale: that of the artifact.
 
     Raises:
         ArtifactError: the file is over 2 GB, or does not pass its own self-test.
@@ -66,7 +74,7 @@ def assemble(model: bytes, card: ModelCard, goldens: Iterable[Golden]) -> Artifa
     for golden in goldens:
         data = _with_metadata(model, card, golden)
         try:
-            return Artifact(data=data, card=card, session=_tested(data))
+            return Artifact(data=data, card=card, session=_tested(data), output_scale=output_scale)
         except _SelfTestError as error:
             failures.append(error)
     more = f", and {len(failures) - 1} more choices of golden inputs do too" if len(failures) > 1 else ""

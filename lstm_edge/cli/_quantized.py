@@ -1,6 +1,5 @@
 """Prints the reports of `lstm-edge quantize`, and asks before a file is overwritten."""
 
-import math
 import sys
 import textwrap
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lstm_edge.amounts import beside_scale
 from lstm_edge.cli._frame import print_json, print_table, printable, shortened
 from lstm_edge_runtime.cli.inspect import density_of
 
@@ -44,17 +44,9 @@ def print_quantization(report: "QuantizationReport", output: Path, *, as_json: b
     if not any(densities):
         titles, rows = (*titles[:3], *titles[4:]), [(*row[:3], *row[4:]) for row in rows]
     print_table(titles, rows)
-    shown = f"{report.max_abs_difference:.2g}{_beside(report.max_abs_difference, report.output_scale)}"
+    shown = beside_scale(report.max_abs_difference, report.output_scale)
     typer.echo(textwrap.fill(f"worst difference to the float32 file on random inputs: {shown}", 80))
     typer.echo(printable(f"wrote {output}, {report.size_bytes:,} bytes"))
-
-
-def _beside(worst: float, scale: float | None) -> str:
-    """Return the greatest output, and how far a difference is below it in dB; nothing where it was not measured."""
-    if scale is None:
-        return ""
-    below = f" ({20 * math.log10(scale / worst):.0f} dB below)" if worst and scale else ""
-    return f", outputs up to {scale:.2g}{below}"
 
 
 def print_search(report: "BudgetReport", output: Path, *, as_json: bool) -> None:

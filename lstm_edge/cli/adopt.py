@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_edge.amounts import beside_scale
 from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._options import AsJson, BatchAxis, Example, Labels, StatePairs, TaskOfModel, TimeAxis
 from lstm_edge.cli._outputs import adopted_name, output_or
@@ -129,8 +130,8 @@ def _print(report: "AdoptReport") -> None:
     if card.parity is not None:
         lines += [f"the original refuses {shape}" for shape in card.parity.refused]
         lines.append(
-            f"parity: worst difference {card.parity.max_abs_difference:.2g} against {card.parity.against}, "
-            f"tolerance {card.parity.tolerance:.1g}, over {len(card.parity.shapes)} shapes"
+            f"parity: worst difference {beside_scale(card.parity.max_abs_difference, report.output_scale)}, against "
+            f"{card.parity.against}, tolerance {card.parity.tolerance:.1g}, over {len(card.parity.shapes)} shapes"
         )
     lines.append(f"wrote {report.path}, {report.size_bytes:,} bytes")
     for line in lines:

@@ -77,7 +77,7 @@ class NamedJudge:
         _check_alike(name, old.answers, new)
         estimate = self._estimate(name, old.answers, new, old.targets, old.output)
         fields = weigh(self._metric, old.estimate, estimate, budget, confidence=confidence, seed=self._seed)
-        worst, mean, snr = _differences(old, new)
+        worst, mean, snr, scale = _differences(old, new)
         steps = old.steps
         return ValidationReport(
             **fields,
@@ -91,6 +91,7 @@ class NamedJudge:
             reference_bytes=old.answers.size_bytes,
             candidate_bytes=new.size_bytes,
             others=other_outputs(old.answers, new, old.output),
+            output_scale=scale,
         )
 
     def _answer(self, source: Source, on_sample: Callable[[int], None] | None) -> Answers:
@@ -227,16 +228,20 @@ def _joined(rows: Rows) -> Array:
 
 
 def _differences(old: _Reference, new: Answers) -> tuple[float | None, ...]:
-    """Return the differences of the measured output, or of all outputs of floats if a function takes all."""
+    """Return the worst and the mean difference, the signal to noise in dB, and the reference's greatest absolute value.
+
+    They are of the measured output, or of all outputs of floats if a function takes all.
+    """
     measured = tuple(old.answers.outputs) if old.output is None else (old.output,)
     floats = [name for name in measured if old.answers.outputs[name][0].dtype.kind == "f"]
     if not floats:
-        return (None, None, None)
+        return (None, None, None, None)
     first, second = (
         np.concatenate([row.reshape(-1) for name in floats for row in answers.outputs[name]])
         for answers in (old.answers, new)
     )
-    return tuple(measure(first, second) for measure in (max_abs_difference, mean_abs_difference, snr_db))
+    differences = (measure(first, second) for measure in (max_abs_difference, mean_abs_difference, snr_db))
+    return (*differences, float(np.abs(first).max()))
 
 
 def _offset(on_progress: Progress | None, start: int, total: int) -> Callable[[int], None] | None:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lstm_edge.amounts import beside_scale
 from lstm_edge.validation.bootstrap import check_confidence, interval, resample, upper_bound
 from lstm_edge.validation.figures import difference_text, value_text
 from lstm_edge.validation.other_outputs import OutputFigures
@@ -114,7 +115,8 @@ class ValidationReport:
     ``reference``, ``candidate``: the metric's values; ``drop``: how much worse the candidate is, negative if it is
     better; ``max_drop``: the largest allowed drop; both in the metric's ``unit``. ``budget`` is the budget as text.
     ``agreement``: share of samples with the same decision, None for metrics without decisions. The differences are
-    over all output values, None if the outputs are labels; ``snr_db`` is infinite if the outputs are equal.
+    over all output values, None if the outputs are labels; ``snr_db`` is infinite if the outputs are equal, and
+    ``output_scale`` is the greatest absolute value of the reference.
     ``drop_bound`` is the upper bound of the drop at ``confidence``, both None if the estimate decides. ``drop_low`` to
     ``drop_high`` and ``candidate_low`` to ``candidate_high`` are two-sided intervals of the drop and of the candidate's
     metric at ``interval_confidence`` (``confidence``, or 0.95 where none decides), by a paired bootstrap of
@@ -155,6 +157,7 @@ class ValidationReport:
     streams: StreamCheck | None = None
     others: tuple[OutputFigures, ...] = ()
     device: AnswersOf | None = None
+    output_scale: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; absent values, and an infinite ``snr_db``, are null."""
@@ -216,7 +219,8 @@ class ValidationReport:
         if self.max_abs_difference is None or self.mean_abs_difference is None or self.snr_db is None:
             return []
         return [
-            ("output difference, worst / mean", f"{self.max_abs_difference:.3g} / {self.mean_abs_difference:.3g}"),
+            ("worst output difference", beside_scale(self.max_abs_difference, self.output_scale)),
+            ("mean output difference", f"{self.mean_abs_difference:.2g}"),
             ("signal to noise", f"{self.snr_db:.1f} dB"),
         ]
 

@@ -66,6 +66,7 @@ class SequenceJudge:
             snr_db=snr_db(old.outputs, new.outputs) if floats else None,
             reference_bytes=old.size_bytes,
             candidate_bytes=new.size_bytes,
+            output_scale=float(np.abs(old.outputs).max()) if floats else None,
         )
 
     def _run_reference(self, on_sample: Callable[[int], None] | None) -> tuple[Predictions, Estimate]:

@@ -55,6 +55,7 @@ class _Tally:
     logits: int = 0
     agreed: int = 0
     worst: float = 0.0
+    scale: float = 0.0
     absolute: float = 0.0
     signal: float = 0.0
     noise: float = 0.0
@@ -76,6 +77,7 @@ class _Tally:
         self.logits += difference.size
         self.agreed += int(same.sum())
         self.worst = max(self.worst, float(np.abs(difference).max()))
+        self.scale = max(self.scale, float(np.abs(old).max()))
         self.absolute += float(np.abs(difference).sum())
         self.signal += float(np.square(old.astype(np.float64)).sum())
         self.noise += float(np.square(difference).sum())
@@ -134,6 +136,7 @@ class TextJudge:
             reference_bytes=reference.size_bytes,
             candidate_bytes=session.size_bytes,
             streams=streams,
+            output_scale=tally.scale,
         )
 
     def _run(self, reference: Session, candidate: Session, ids: Ids, on_progress: Progress | None) -> _Tally:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from lstm_edge_exporters.verify.cases import Case, Comparison
 from lstm_edge_exporters.verify.compare import CLOSE, EXACT, FLOAT64, STREAM, Difference, assert_close, compare, worst
 from lstm_edge_runtime.errors import ParityError
 
@@ -16,7 +17,7 @@ def test_difference_says_how_much_and_where() -> None:
     got[1, 2], got[0, 1] = 5.5, 2.1
     difference = compare("y", got, expected)
     assert difference == Difference(
-        name="y", max_abs=0.5, mean_abs=pytest.approx(0.1), index=(1, 2), got=5.5, expected=6.0
+        name="y", max_abs=0.5, mean_abs=pytest.approx(0.1), index=(1, 2), got=5.5, expected=6.0, scale=6.0
     )
     assert str(difference) == "y: 0.5 at [1, 2] (got 5.5, expected 6.0)"
 
@@ -105,3 +106,14 @@ def test_worst_is_the_largest_and_nothing_is_no_answer() -> None:
     assert worst(iter([small, large, small])) is large
     with pytest.raises(ParityError, match=r"^nothing was compared: expected at least one difference$"):
         worst([])
+
+
+def test_the_scale_is_that_of_the_output_with_the_worst_difference() -> None:
+    near = compare("position", np.array([1000.001]), np.array([1000.0]))
+    far = compare("y", np.array([0.5, -0.75]), np.array([0.25, -0.75]))
+    nothing = Comparison(against="x", max_abs_difference=0.0, tolerance=None, ran=())
+    both = nothing.with_case(Case(batch=2, time=3), [near, far])
+    assert (both.max_abs_difference, both.scale) == (0.25, 0.75)
+    more = both.with_case(Case(batch=1, time=1), [near])
+    assert (more.max_abs_difference, more.scale) == (0.25, 0.75)
+    assert [str(case) for case in more.ran] == ["batch 2, time 3", "batch 1, time 1"]

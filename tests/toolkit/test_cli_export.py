@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -164,7 +165,11 @@ def test_a_factory_with_weights_of_both_kinds(nets):
     save_file(tensors, "w.safetensors")
     torch.save(tensors, "w.pt")
     for name in ("w.safetensors", "w.pt"):
-        export(f"{nets}:Tagger", "--weights", name, "--input", X, "-o", f"{name}.onnx")
+        said = export(f"{nets}:Tagger", "--weights", name, "--input", X, "-o", f"{name}.onnx").stdout
+        # The worst difference beside the scale of the output, and in dB: float32 has 24 bits.
+        found = re.search(r"worst difference to .* (\S+) of up to (\S+) \((\d+) dB below\)\n", said)
+        assert found is not None, said
+        assert int(found[3]) > 100
     module = sys.modules[nets].Tagger().eval()
     module.load_state_dict(tensors)
     x = generator.normal(size=(4, 6, 3)).astype(np.float32)

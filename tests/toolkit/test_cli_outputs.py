@@ -56,7 +56,7 @@ def test_the_default_is_printed_and_written(folder):
     size = (folder / "tagger.int8.onnx").stat().st_size
     assert result.stdout.splitlines()[-1] == f"wrote tagger.int8.onnx, {size:,} bytes"
     # The difference stands beside the scale that it is to be compared with.
-    found = re.search(r"random inputs: (\S+), outputs up to (\S+) \((\d+) dB below\) ", " ".join(result.stdout.split()))
+    found = re.search(r"random inputs: (\S+) of up to (\S+) \((\d+) dB below\) ", " ".join(result.stdout.split()))
     assert found is not None
     assert float(found[3]) == pytest.approx(20 * math.log10(float(found[2]) / float(found[1])), abs=1)
     assert sorted(os.listdir()) == ["tagger.int8.onnx", "tagger.onnx"]

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import os
 import subprocess
 import sys
@@ -142,6 +143,8 @@ def test_validate_exits_1_when_the_budget_is_broken(models):
     result = run("validate", candidate, "--against", reference, "--data", "japanese-vowels", "--max-drop", "1%")
     assert result.exit_code == 1
     assert "BUDGET BROKEN" in result.stdout
+    # The worst difference beside the scale of the output, and in dB.
+    assert re.search(r"worst output difference +\S+ of up to \S+ \(-?\d+ dB below\)\n", result.stdout)
     assert result.stderr.splitlines()[-1].startswith("error: over the budget: accuracy goes from ")
 
 

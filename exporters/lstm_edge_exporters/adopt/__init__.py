@@ -55,7 +55,8 @@ class Adopted:
 class AdoptReport:
     """What adoption did: where the file is, its size in bytes, its card, and how long it took in seconds.
 
-    ``layers`` are those of the original, ``notes`` say what was rewritten and found.
+    ``layers`` are those of the original, ``notes`` say what was rewritten and found. ``output_scale`` is the greatest
+    absolute answer of the original in the output with the worst difference.
     """
 
     path: str
@@ -64,6 +65,7 @@ class AdoptReport:
     layers: tuple[FoundLayer, ...]
     notes: tuple[str, ...]
     elapsed_s: float
+    output_scale: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -144,6 +146,7 @@ def adopt(
         layers=adopted.layers,
         notes=adopted.notes,
         elapsed_s=time.monotonic() - start,
+        output_scale=adopted.artifact.output_scale,
     )
 
 
@@ -214,7 +217,8 @@ def adopt_bytes(
     say("making golden vectors and running the self-test")
     card = subject.card(compared.for_card(), streaming)
     goldens = golden_choices(subject.open, card, subject.maker, least=compared.fewest_steps)
-    return Adopted(artifact=assemble(subject.data, card, goldens), layers=layers, notes=notes)
+    artifact = assemble(subject.data, card, goldens, output_scale=compared.scale)
+    return Adopted(artifact=artifact, layers=layers, notes=notes)
 
 
 def _stateful(model: ir.Model) -> tuple[tuple[StateSpec, ...], tuple[str, ...]]:

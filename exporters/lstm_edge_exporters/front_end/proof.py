@@ -79,9 +79,11 @@ def prove(
         against=f"{compared.against}, behind {front_end.text.partition(',')[0]}",
     )
     found = run_trials(whole, trials, subjects)
+    furthest = max(found, compared, key=lambda one: one.max_abs_difference)
     return replace(
         found,
-        max_abs_difference=max(found.max_abs_difference, compared.max_abs_difference),
+        max_abs_difference=furthest.max_abs_difference,
+        scale=furthest.scale,
         refused=tuple((_in_samples(front_end, case), reason) for case, reason in compared.refused),
     )
 

@@ -186,7 +186,7 @@ def _build_flat(
 
     say("making golden vectors and running the self-test")
     goldens = golden_choices(model, card, maker, least=compared.fewest_steps)
-    return Built(artifact=assemble(model.data, card, goldens), proto=proto)
+    return Built(artifact=assemble(model.data, card, goldens, output_scale=compared.scale), proto=proto)
 
 
 def _with_caches(captured: Captured, model: OpenModel, maker: InputMaker, *, fewest: int) -> Attempt | str:

@@ -89,8 +89,9 @@ class QuantizationReport:
     """What quantization did: the files' sizes in bytes, the coverage per layer, the difference to the parent.
 
     ``max_abs_difference`` is the worst over a few random inputs, in the outputs' unit: a hint, not a verdict; the
-    verdict is ``validate`` on the task's own metric. ``output_scale`` is the greatest absolute output of the parent on
-    these inputs; None: nothing was run, because the answers are the same by construction.
+    verdict is ``validate`` on the task's own metric. ``output_scale`` is the greatest absolute answer of the parent
+    on these inputs in the output with the worst difference; None: nothing was run, because the answers are the same by
+    construction.
     """
 
     path: str
@@ -175,7 +176,7 @@ def quantize(
         size_bytes=len(made.artifact.data),
         coverage=made.coverage,
         max_abs_difference=made.max_abs_difference,
-        output_scale=made.output_scale,
+        output_scale=made.artifact.output_scale,
     )
 
 
@@ -187,7 +188,6 @@ class _Made:
     scheme: str
     coverage: tuple[Coverage, ...]
     max_abs_difference: float
-    output_scale: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,11 +293,12 @@ def _quantize(
     card = card.replace(layers=requantized(card.layers, model), quantization=noted, parity=parity)
     say("making golden vectors and running the self-test")
     return _Made(
-        artifact=assemble(body.data, card, golden_choices(body, card, maker, least=least)),
+        artifact=assemble(
+            body.data, card, golden_choices(body, card, maker, least=least), output_scale=difference.scale
+        ),
         scheme=name,
         coverage=tuple(row.coverage for row in rows),
         max_abs_difference=difference.max_abs_difference,
-        output_scale=difference.scale,
     )
 
 

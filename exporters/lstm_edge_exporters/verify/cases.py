@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lstm_edge_exporters.verify.compare import Difference, worst
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard, Parity
 
@@ -59,7 +61,8 @@ class Comparison:
         tolerance: the largest one that is allowed, or None where the difference is only noted.
         ran: the cases that were compared.
         refused: the cases that the original refused, each with the reason.
-        scale: the greatest absolute answer of what was compared with, in the outputs' unit; None: not measured.
+        scale: the greatest absolute value that was expected of the output with the worst difference, in its unit; None:
+            not measured.
     """
 
     against: str
@@ -77,6 +80,14 @@ class Comparison:
         onnxruntime (1.32) a layer over zero steps, for which its LSTM invents an answer and its GRU ends the process.
         """
         return min((case.time for case in self.ran if case.time), default=1) if self.refused else 1
+
+    def with_case(self, case: Case, differences: Iterable[Difference]) -> "Comparison":
+        """Return the comparison with the differences of a further case."""
+        furthest = worst(differences)
+        more = dataclasses.replace(self, ran=(*self.ran, case))
+        if furthest.max_abs <= self.max_abs_difference:
+            return more
+        return dataclasses.replace(more, max_abs_difference=furthest.max_abs, scale=furthest.scale)
 
     def for_card(self) -> Parity:
         """Return the comparison in the form of a model card."""

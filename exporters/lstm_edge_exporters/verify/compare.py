@@ -50,6 +50,7 @@ class Difference:
     """How far ``got`` is from ``expected``: worst and mean absolute difference, and the worst element.
 
     ``index`` is the worst element's position, one number an axis; ``got`` and ``expected`` are its two values.
+    ``scale`` is the greatest absolute value of all that was expected.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Difference:
     index: tuple[int, ...]
     got: float
     expected: float
+    scale: float
 
     def __str__(self) -> str:
         return f"{self.name}: {self.max_abs:.3g} at {list(self.index)} (got {self.got!r}, expected {self.expected!r})"
@@ -94,6 +96,7 @@ def compare(name: str, got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Dif
         index=index,
         got=float(got[index]),
         expected=float(expected[index]),
+        scale=float(np.max(np.abs(expected.astype(np.float64)))),
     )
 
 

@@ -1,7 +1,5 @@
 """Measures how far a quantized file's answers are from those of its float32 parent: a hint, not a verdict."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from lstm_edge_exporters.verify.cases import Case, Comparison, input_steps
@@ -25,7 +23,9 @@ def difference_to(
         ParityError: the quantized model gives NaN or infinity where the parent does not.
     """
     rng = np.random.default_rng(11)
-    worst, scale, ran, refused = 0.0, 0.0, [], []
+    # Of each output: the worst difference, and the greatest answer of the parent.
+    found: dict[str, tuple[float, float]] = {}
+    ran, refused = [], []
     for batch, time in ((2, 9), (1, 1), (1, 23)):
         case = Case(batch=batch, time=max(input_steps(card, time), least))
         feeds = random_feeds(maker, card, rng, case.batch, case.time)
@@ -34,14 +34,17 @@ def difference_to(
         except RUNTIME_ERRORS as error:
             refused.append(f"{case}: {first_line(error)}")
             continue
-        worst = max(worst, _worst(candidate.answers(feeds), expected))
-        scale = max(scale, *(_greatest(array) for array in expected.values()))
+        answers = candidate.answers(feeds)
+        for name, array in expected.items():
+            worst, scale = found.get(name, (0.0, 0.0))
+            found[name] = max(worst, _worst(answers[name], array)), max(scale, _greatest(array))
         ran.append(case)
     if not ran:
         raise ArtifactError(
             "the model does not run on random inputs made from its own description, so nothing can be compared: "
             + "; ".join(refused)
         )
+    worst, scale = max(found.values())
     if not np.isfinite(worst):
         raise ParityError("the quantized model gives NaN or infinity where its float32 parent does not")
     return Comparison(
@@ -59,13 +62,10 @@ def _greatest(array: Array) -> float:
     return float(np.max(values[np.isfinite(values)], initial=0.0))
 
 
-def _worst(got: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
-    """The greatest absolute difference over all outputs; infinite where only one side is finite."""
-    worst = 0.0
-    for name, array in expected.items():
-        left, right = got[name].astype(np.float64), array.astype(np.float64)
-        if not np.array_equal(np.isfinite(left), np.isfinite(right)):
-            return float("inf")
-        same = np.isfinite(left)
-        worst = max(worst, float(np.max(np.abs(left[same] - right[same]), initial=0.0)))
-    return worst
+def _worst(got: Array, expected: Array) -> float:
+    """The greatest absolute difference; infinite where only one side is finite."""
+    left, right = got.astype(np.float64), expected.astype(np.float64)
+    if not np.array_equal(np.isfinite(left), np.isfinite(right)):
+        return float("inf")
+    same = np.isfinite(left)
+    return float(np.max(np.abs(left[same] - right[same]), initial=0.0))

@@ -1,6 +1,5 @@
 """Compares a rewritten file with its original over the grid of shapes, states included; fails closed."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -12,7 +11,6 @@ from lstm_edge_exporters.onnx_graph.reading import parse_model, parse_proto, rea
 from lstm_edge_exporters.onnx_graph.writing import draft
 from lstm_edge_exporters.verify.cases import GRID, Case, Comparison, within
 from lstm_edge_exporters.verify.chunks import cut_time, join_time
-from lstm_edge_exporters.verify.compare import worst
 from lstm_edge_exporters.verify.guarded import GuardedSession, may_abort
 from lstm_edge_exporters.verify.inputs import InputMaker, random_state
 from lstm_edge_exporters.verify.open_model import OpenModel
@@ -241,8 +239,7 @@ def check_chunks(
         )
         for spec in outputs
     ]
-    furthest = max(found.max_abs_difference, worst(differences).max_abs)
-    return dataclasses.replace(found, max_abs_difference=furthest, ran=(*found.ran, case))
+    return found.with_case(case, differences)
 
 
 def full_lengths(lengths: str | None, batch: int, steps: int) -> dict[str, Array]:

@@ -102,12 +102,14 @@ def run_trials(model: OpenModel, trials: Iterable[Trial], subjects: Subjects) ->
             continue
         differences += _compare(model, trial, expected, subjects)
         ran.append(trial.case)
+    furthest = worst(differences) if ran else None
     return Comparison(
         against=subjects.against,
-        max_abs_difference=worst(differences).max_abs if ran else 0.0,
+        max_abs_difference=furthest.max_abs if furthest else 0.0,
         tolerance=subjects.tolerance.absolute,
         ran=tuple(ran),
         refused=tuple(refused),
+        scale=furthest.scale if furthest else None,
     )
 
 
