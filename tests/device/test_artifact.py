@@ -61,7 +61,8 @@ def test_a_file_without_a_trailer_is_unverified(data):
 
 @pytest.mark.parametrize("cut", range(1, TRAILER_BYTES))
 def test_a_cut_trailer_is_never_just_unverified(cut):
-    with pytest.raises(ArtifactError, match=r"the file is truncated: only \d+ of the 86|cannot read the model"):
+    said = r"the file is truncated: (only \d+ of the 86|metadata_props )|cannot read the model"
+    with pytest.raises(ArtifactError, match=said):
         Session(SMALL[:-cut])
 
 
