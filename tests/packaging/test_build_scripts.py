@@ -120,7 +120,7 @@ def run_hook(hook, version="standard"):
     try:
         hook.initialize(version, {})
     finally:
-        hook.finalize()
+        hook.finalize(version, {}, "")
     return hook.added
 
 
@@ -138,7 +138,7 @@ def test_a_wheel_with_the_c_library_has_no_second_copy_of_the_kernels(hook, monk
         monkeypatch.setattr(hook, "_add_c_library", lambda *_, built=built: built)
         data = {"force_include": dict(kernels)}
         hook.initialize("standard", data)
-        hook.finalize()
+        hook.finalize("standard", data, "")
         assert list(data["force_include"]) == expected
 
 

@@ -135,7 +135,8 @@ def test_the_interval_is_two_sided_at_the_confidence_and_the_bound_one_sided():
 def test_the_intervals_are_shown_and_in_the_json():
     report = validate(matrix_model(SKEWED, per_step=False), matrix_model(EYE, per_step=False), sequences())
     rows = dict(report.rows())
-    assert rows["drop, 95 % interval"] == f"{report.drop_low:.2%} to {report.drop_high:.2%}"
+    # The drop of a share in points, the share in percent.
+    assert rows["drop, 95 % interval"] == f"{100 * report.drop_low:.3g} to {100 * report.drop_high:.3g} pt"
     assert rows["candidate, 95 % interval"] == f"{report.candidate_low:.2%} to {report.candidate_high:.2%}"
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     for key in ("drop_low", "drop_high", "candidate_low", "candidate_high", "interval_confidence", "units"):

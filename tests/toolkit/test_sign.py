@@ -220,10 +220,10 @@ def test_from_key_to_device(folder):
     _, err = call("sign", "m.onnx", "--key", "fleet", exit_code=1)
     assert "m.onnx: the file is damaged" in err
     # A file without a trailer that is not a model, or a part of one.
-    for wrong in (b"hello\n", data[:500]):
+    for wrong, code in ((b"hello\n", 2), (data[:500], 1)):
         Path("m.onnx").write_bytes(wrong)
         before = Path("m.onnx.sig").read_bytes()
-        _, err = call("sign", "m.onnx", "--key", "fleet", exit_code=2)
+        _, err = call("sign", "m.onnx", "--key", "fleet", exit_code=code)
         assert err.startswith("error: m.onnx: ")
         assert Path("m.onnx.sig").read_bytes() == before
 
