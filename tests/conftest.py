@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.export_speed import keep_operator_table
+from support.sampling import thin_slow_tables
 
 # Hypothesis' own limits on the time of an example fail on a loaded machine; nothing here is judged by the clock.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -24,6 +25,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def pytest_configure(config: pytest.Config) -> None:
     """Let one warning pass: PyTorch says once a process that it runs float32 projections by its own kernel."""
     config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most rows of long tables of slow tests to ``make test-long``."""
+    thin_slow_tables(items)
 
 
 def pytest_runtest_setup() -> None:

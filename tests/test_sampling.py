@@ -1,0 +1,38 @@
+"""`make test` runs every third row of a long table of slow tests, and all of what is short or fast."""
+
+from collections.abc import Mapping
+
+import pytest
+from support.sampling import EVERY, LONG_TABLE, thin_slow_tables
+
+
+class Item:
+    """What a collected test has of pytest's."""
+
+    def __init__(self, name: str, *marks: str, table: bool = True) -> None:
+        self.nodeid, self.marks = name, set(marks)
+        if table:
+            self.callspec: Mapping[str, int] = {}
+
+    def get_closest_marker(self, name: str) -> bool:
+        return name in self.marks
+
+    def add_marker(self, mark: pytest.MarkDecorator) -> None:
+        self.marks.add(mark.name)
+
+
+def left(items: list[Item]) -> list[str]:
+    thin_slow_tables(items)
+    return [item.nodeid for item in items if "long" not in item.marks]
+
+
+def test_every_third_row_of_a_long_table_of_slow_tests_is_left() -> None:
+    rows = [Item(f"a.py::test[{number}]", "slow") for number in range(LONG_TABLE)]
+    assert left(rows) == [f"a.py::test[{number}]" for number in range(0, LONG_TABLE, EVERY)]
+
+
+@pytest.mark.parametrize("marks", [("slow",), ()])
+def test_short_tables_fast_ones_and_single_tests_stay_whole(marks: tuple[str, ...]) -> None:
+    rows = [Item(f"a.py::test[{number}]", *marks) for number in range(LONG_TABLE - len(marks))]
+    rows += [Item(f"b.py::test_{number}", "slow", table=False) for number in range(LONG_TABLE)]
+    assert len(left(rows)) == len(rows)
