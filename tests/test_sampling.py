@@ -1,4 +1,4 @@
-"""`make test` runs every third row of a long table of slow tests, and all of what is short or fast."""
+"""`make test` runs every fourth row of a long table of slow tests, and all of what is short or fast."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def left(items: list[Item]) -> list[str]:
     return [item.nodeid for item in items if "long" not in item.marks]
 
 
-def test_every_third_row_of_a_long_table_of_slow_tests_is_left() -> None:
+def test_every_fourth_row_of_a_long_table_of_slow_tests_is_left() -> None:
     rows = [Item(f"a.py::test[{number}]", "slow") for number in range(LONG_TABLE)]
     assert left(rows) == [f"a.py::test[{number}]" for number in range(0, LONG_TABLE, EVERY)]
 

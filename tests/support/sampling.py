@@ -8,9 +8,9 @@ import pytest
 
 __all__ = ["sampled", "thin_slow_tables"]
 
-# Of a slow test with so many rows or more, `make test` runs every third: exports, trainings and searches.
+# Of a slow test with so many rows or more, `make test` runs every fourth: exports, trainings and searches.
 LONG_TABLE = 9
-EVERY = 3
+EVERY = 4
 
 
 def sampled(cases: Iterable[Any], every: int, ids: Callable[[Any], str] | None = None) -> list[Any]:
@@ -23,7 +23,7 @@ def sampled(cases: Iterable[Any], every: int, ids: Callable[[Any], str] | None =
 
 
 def thin_slow_tables(items: Iterable[pytest.Item]) -> None:
-    """Mark the rows of long tables of slow tests as long, except for every third from the first."""
+    """Mark the rows of long tables of slow tests as long, except for every fourth from the first."""
     tables = defaultdict(list)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("long") and hasattr(item, "callspec"):
