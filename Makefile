@@ -20,7 +20,7 @@ DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/nu
 MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed docs-zoo format kernel-model kernels silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak test-wheels test-zoo wheels
+.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed docs-zoo format kernel-model kernels release-check silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak test-wheels test-zoo wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml runtime/pyproject.toml
@@ -83,6 +83,10 @@ test-c-arm64: $(VENV)/ready  ## compare the cross-built C library bit for bit wi
 
 wheels: $(VENV)/ready  ## build the wheels: lstm-edge-runtime with the C library for x86-64 and 64-bit ARM, cross-compiled with zig, and lstm-edge
 	$(BIN)/python .ci/wheels.py dist
+
+release-check: $(VENV)/ready wheels  ## build both distributions in a fresh Debian 12, install each one and those of `make wheels` there, run the device tests (twenty minutes, root); as root, install mmdebstrap
+	$(MMDEBSTRAP)
+	$(BIN)/python .ci/release_check.py dist/lstm_edge_runtime-*_$$(uname -m).whl dist/lstm_edge-*-any.whl
 
 test-arm64: $(VENV)/ready  ## compare the aarch64 wheel's kernels byte for byte on four emulated processors (six minutes)
 	LSTM_EDGE_C_LIBRARY=0 $(BIN)/python .ci/wheels.py .cache/wheels aarch64

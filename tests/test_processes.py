@@ -37,6 +37,7 @@ STARTS = {
     "docs/generate.py": "scripts and modules of the checkout, from its root",
     ".ci/action.py": "pip and lstm_edge, isolated",
     ".ci/deb.py": "dpkg-deb and git",
+    ".ci/release_check.py": "pip, isolated; git, mmdebstrap and tar; commands in the root that it made",
     ".ci/wheels.py": "build and ziglang, isolated; scripts of the checkout",
 }
 # Files that may call the interpreter other than by python_command; each `-c` and `-m` in them comes after -I.
@@ -50,6 +51,7 @@ INTERPRETER = {
     "docs/generate.py",
     ".ci/action.py",
     ".ci/c_cross.py",
+    ".ci/release_check.py",
     ".ci/wheels.py",
 }
 MODULES = {"subprocess", "multiprocessing", "torch.multiprocessing", "pty", "runpy", "concurrent.futures.process"}
