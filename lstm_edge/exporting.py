@@ -163,7 +163,8 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
         card=artifact.card,
         validation=validation,
         elapsed_s=round(time.monotonic() - start, 2),
-        output_scale=artifact.output_scale,
+        # A float32 file keeps the parity of the export, and so its scale.
+        output_scale=(exported if artifact.card.parity == exported.card.parity else artifact).output_scale,
     )
 
 

@@ -170,6 +170,14 @@ def test_a_factory_with_weights_of_both_kinds(nets):
         found = re.search(r"worst difference to .* (\S+) of up to (\S+) \((\d+) dB below\)\n", said)
         assert found is not None, said
         assert int(found[3]) > 100
+    # With --scheme float32 the parity is that of the export, and so is the scale beside it.
+    options = ("--weights", "w.pt", "--input", X, "--json")
+    plain, fused = (
+        json.loads(export(f"{nets}:Tagger", *options, *more, "-o", "again.onnx").stdout)
+        for more in ((), ("--scheme", "float32"))
+    )
+    assert fused["card"]["parity"] == plain["card"]["parity"]
+    assert fused["output_scale"] == plain["output_scale"] > 0
     module = sys.modules[nets].Tagger().eval()
     module.load_state_dict(tensors)
     x = generator.normal(size=(4, 6, 3)).astype(np.float32)
