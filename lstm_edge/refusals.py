@@ -12,6 +12,8 @@ from typing import Any
 
 from lstm_edge._imports import current_folder_last, import_object
 from lstm_edge.amounts import parse_sizes
+from lstm_edge.commands.class_names import parse_labels
+from lstm_edge.data_names import SUFFIXES, check_split, is_folder, unknown_data
 from lstm_edge_runtime.checkpoint_header import is_safetensors, read_header
 from lstm_edge_runtime.errors import ArtifactError, CaptureError, DataError, InputError, OutputError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, open_file, read_bytes, translated
@@ -27,6 +29,7 @@ __all__ = [
     "is_factory",
     "refuse_adopt",
     "refuse_checkpoint",
+    "refuse_data",
     "refuse_export",
     "refuse_quantize",
     "refuse_select",
@@ -37,22 +40,26 @@ __all__ = [
 AnyPath = str | os.PathLike[str]
 KERAS_FILES = (".keras", ".h5", ".hdf5", ".json")
 PLOTS = (".svg", ".png", ".pdf")
-# Data that are a file of their own, with the sentence `data NAME: no such file`; other names are sets or folders.
-_DATA_FILES = (
-    ".npz",
-    ".npy",
-    ".parquet",
-    *(f"{name}{packed}" for name in (".csv", ".tsv", ".jsonl") for packed in ("", ".gz")),
-)
+# Data that are a file, with the sentence `data NAME: no such file`; other names are texts, sets and folders.
+_DATA_FILES = (*SUFFIXES, ".npy")
 
 
 def refuse_export(given: Mapping[str, Any]) -> None:
-    """Refuse what ``export`` cannot write; the source comes after the options (``refuse_checkpoint``).
+    """Refuse an output that ``export`` cannot write, and a source that it cannot find.
 
     Raises:
         OutputError: the output cannot be written, or its name does not end in ``.onnx``.
+        ArtifactError, CaptureError: the source is refused by ``refuse_checkpoint``.
+        InputError, DataError: the example, the labels or the data are missing.
     """
     check_target(given["output"], ".onnx")
+    refuse_checkpoint(given["source"], given.get("weights"))
+    if given.get("example") is not None:
+        _open_arrays(given["example"])
+    parse_labels(given.get("labels"))
+    # Data without a scheme are refused in another sentence, by the command.
+    if given.get("data") is not None and given.get("scheme") is not None:
+        _check_data(given["data"])
 
 
 def refuse_checkpoint(source: str, weights: AnyPath | None) -> None:
@@ -95,7 +102,7 @@ def is_factory(source: str) -> bool:
     return ":" in source and not source.endswith((*KERAS_FILES, ".safetensors")) and not Path(source).exists()
 
 
-def refuse_adopt(source: AnyPath, output: AnyPath, example: AnyPath | None) -> None:
+def refuse_adopt(source: AnyPath, output: AnyPath, example: AnyPath | None, labels: str | None) -> None:
     """Refuse a file that ``adopt`` cannot read or write.
 
     Raises:
@@ -104,8 +111,8 @@ def refuse_adopt(source: AnyPath, output: AnyPath, example: AnyPath | None) -> N
     check_target(output, ".onnx")
     _open_model(source)
     if example is not None:
-        with open_file(example, InputError):
-            pass
+        _open_arrays(example)
+    parse_labels(labels)
 
 
 def refuse_quantize(given: Mapping[str, Any]) -> None:
@@ -118,12 +125,11 @@ def refuse_quantize(given: Mapping[str, Any]) -> None:
     if auto:
         check_auto(given)
     check_target(given["output"], ".onnx")
-    # What --report and --force say of the figures beside a report comes first, and the command knows it.
-    if auto and (given.get("report") is not None or given.get("force")):
-        return
     _open_model(given["source"])
-    if auto:
-        _check_data(given["data"])
+    # Held-out data of a fixed scheme are refused in another sentence, by the command.
+    for name in ("data", "held_out_data") if auto else ("data",):
+        if given.get(name) is not None:
+            _check_data(given[name])
 
 
 def check_auto(given: Mapping[str, Any]) -> None:
@@ -137,6 +143,15 @@ def check_auto(given: Mapping[str, Any]) -> None:
     missing = [f"--{name.replace('_', '-')}" for name in ("data", "max_drop") if given.get(name) is None]
     if missing:
         raise InputError(f"--scheme auto needs {', '.join(missing)}: the data to tune on, and the budget")
+
+
+def refuse_data(spec: str) -> None:
+    """Refuse data of ``data check`` that are a file and missing.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    _check_data(spec)
 
 
 def refuse_validate(given: Mapping[str, Any]) -> None:
@@ -229,7 +244,7 @@ def check_resume(path: Path, *, resume: bool) -> None:
 
 
 def _check_data(spec: str, *, text: bool | None = None) -> None:
-    """Refuse data that are a file and missing.
+    """Refuse data that are missing, or that nothing reads; a folder may hold WAV files.
 
     Args:
         spec: the data as an option names them.
@@ -240,14 +255,17 @@ def _check_data(spec: str, *, text: bool | None = None) -> None:
     elif spec.endswith(_DATA_FILES):
         with open_file(spec, DataError, where=f"data {spec}"):
             pass
-    elif text is False and Path(spec).is_file():
-        from lstm_edge.data import load
-
-        load(spec, default_split="train")  # it refuses a file of another kind by its name
+    elif not is_folder(spec) and not check_split(spec):
+        raise unknown_data(spec)
 
 
 def _open(path: AnyPath) -> None:
     with open_file(path, ArtifactError):
+        pass
+
+
+def _open_arrays(path: AnyPath) -> None:
+    with open_file(path, InputError, expected="an .npy or .npz file"):
         pass
 
 

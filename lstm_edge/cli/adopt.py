@@ -81,7 +81,7 @@ def adopt(
     from lstm_edge.cli._frame import print_json, progress
 
     output = output_or(output, adopted_name(source))
-    refuse_adopt(source, output, example)
+    refuse_adopt(source, output, example, labels)
     from lstm_edge.commands.adopt import adopt as run
     from lstm_edge_exporters.adopt.axes import parse_axes
 

@@ -17,6 +17,7 @@ from lstm_edge.cli._options import (
     TaskChoice,
     arguments,
 )
+from lstm_edge.refusals import refuse_data
 
 if TYPE_CHECKING:
     from lstm_edge.data.report import DataReport
@@ -68,6 +69,7 @@ def check(
 ) -> None:
     """Print what a file is understood to be: sequences, columns, classes, gaps, missing values, first values."""
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    refuse_data(file)
     from lstm_edge.cli._frame import print_error, print_json
     from lstm_edge.commands.data import check_data as run
 

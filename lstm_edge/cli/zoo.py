@@ -85,6 +85,9 @@ def get(
     installed or run. DIR gets NAME.onnx, NAME.int8.onnx and the licence.
     """
     from lstm_edge.cli._frame import print_json, progress
+    from lstm_edge.zoo.recipe import read_recipe
+
+    read_recipe(name)  # a wrong name is refused before onnx is imported
     from lstm_edge.commands.zoo import zoo_get
 
     report = zoo_get(name, output=output, progress=progress)

@@ -23,7 +23,7 @@ from lstm_edge.data._batches import Batch, Pad, Truncate, bucketed_batches, coll
 from lstm_edge.data._columns import Columns, parse_columns
 from lstm_edge.data._csv import load_csv
 from lstm_edge.data._digest import data_sha256
-from lstm_edge.data._files import BUNDLED, load, load_npz
+from lstm_edge.data._files import load, load_npz
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._named import LAYOUTS, Layout, NamedDataset
 from lstm_edge.data._named_files import load_arrays, load_samples, named_from_arrays
@@ -32,6 +32,7 @@ from lstm_edge.data._steps import parse_spacing
 from lstm_edge.data._table_options import Missing, TableOptions, table_options
 from lstm_edge.data._tables import is_table, load_table
 from lstm_edge.data._transcripts import Transcripts, load_transcripts
+from lstm_edge.data_names import BUNDLED
 
 __all__ = [
     "BUNDLED",

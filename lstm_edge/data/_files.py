@@ -4,28 +4,23 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_edge.data._audio import is_audio
 from lstm_edge.data._json_lines import load_json_lines
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
-from lstm_edge.data._tables import JSON_LINES, TABLES, is_table, load_table, refuse_options
+from lstm_edge.data._tables import is_table, load_table, refuse_options
+from lstm_edge.data_names import SUFFIXES, Split, check_split, unknown_data
 from lstm_edge_runtime._npy import MAGIC, NUMBERS_AND_TEXT, read_npy
 from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.errors import DataError, InputError
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
 
-__all__ = ["BUNDLED", "Split", "flat_dataset", "load", "load_npz", "read_members"]
+__all__ = ["flat_dataset", "load", "load_npz", "read_members"]
 
-Split = Literal["train", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "test")
-BUNDLED = ("japanese-vowels",)
-SUFFIXES = (".npz", *TABLES, *JSON_LINES)
 SPEAKERS = tuple(f"speaker {number}" for number in range(1, 10))
 
 # A model has at most this number of classes.
@@ -57,19 +52,16 @@ def load(
             ``task``.
         InputError: ``table`` was given for another kind of file, or its spacing is not of the kind of the steps.
     """
-    name, colon, split = spec.partition(":")
     suffix = next((ending for ending in SUFFIXES if spec.endswith(ending)), None)
     if table is not None and table.targets is not None:
         raise InputError(f"data {spec}: --targets is for an .npy file, such as --data x.npy --targets y.npy")
     tabular = suffix is not None and is_table(spec, table)
     if not tabular:
         refuse_options(spec, table)
-    if name in BUNDLED:
-        if colon and split not in SPLITS:
-            raise DataError(f"data {spec!r}: {name} has no split {split!r}; expected one of {', '.join(SPLITS)}")
-        return _for_task(_japanese_vowels(split or default_split), task)
+    if check_split(spec):
+        return _for_task(_japanese_vowels(spec.partition(":")[2] or default_split), task)
     if suffix is None:
-        raise _unknown(spec)
+        raise unknown_data(spec)
     if suffix == ".npz":
         return load_npz(spec, task=task)
     if not tabular:
@@ -79,22 +71,6 @@ def load(
         for note in dataset.notes:
             say(f"data {spec}: {note}")
     return dataset
-
-
-def _unknown(spec: str) -> DataError:
-    if is_audio(spec):
-        return DataError(
-            f"data {spec}: is a folder of WAV files; to train on it, give `train classification` the features, as in "
-            "--front-end log-mel:40"
-            if any(path.suffix.lower() == ".wav" for depth in ("*", "*/*") for path in Path(spec).glob(depth))
-            else f"data {spec}: is a folder without WAV files; expected one of {', '.join(SUFFIXES)}"
-        )
-    if Path(spec).is_file():
-        return DataError(f"data {spec}: is a file of another kind, expected one of {', '.join(SUFFIXES)}")
-    return DataError(
-        f"data {spec!r}: no such data set; expected one of {', '.join(BUNDLED)} (with :train or :test), "
-        f"or the path of a file: {', '.join(SUFFIXES)}"
-    )
 
 
 def load_npz(path: str | Path, *, task: Task | None = None) -> Dataset:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge.data._audio import is_audio, load_audio
-from lstm_edge.data._files import Split, flat_dataset, load, read_members
+from lstm_edge.data._files import flat_dataset, load, read_members
 from lstm_edge.data._named import LAYOUTS, NamedDataset
 from lstm_edge.data._named_tables import load_named_table
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
 from lstm_edge.data._tables import is_table, refuse_options
+from lstm_edge.data_names import Split
 from lstm_edge_runtime._npy import NUMBERS, read_npy
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import DataError, InputError

@@ -10,13 +10,11 @@ from lstm_edge.data._parquet import read_parquet
 from lstm_edge.data._rows import Rows
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._table_options import TableOptions
+from lstm_edge.data_names import JSON_LINES, TABLES
 from lstm_edge_runtime.errors import DataError, InputError
 from lstm_edge_runtime.reading import translated
 
-__all__ = ["JSON_LINES", "TABLES", "is_table", "load_table", "read_table", "refuse_options"]
-
-JSON_LINES = (".jsonl", ".jsonl.gz")
-TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+__all__ = ["is_table", "load_table", "read_table", "refuse_options"]
 
 
 def is_table(spec: str, table: TableOptions | None = None) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from lstm_edge.data._assembly import assemble, keep
 from lstm_edge.data._audio import is_audio
 from lstm_edge.data._columns import NO_COLUMN, Columns, NoColumnError
-from lstm_edge.data._files import BUNDLED
 from lstm_edge.data._gaps import Order, sort_rows
 from lstm_edge.data._json_lines import read_object
 from lstm_edge.data._missing import Blanks
@@ -22,12 +21,13 @@ from lstm_edge.data._rows import Rows
 from lstm_edge.data._sequences import Dataset, Task
 from lstm_edge.data._steps import shown_width
 from lstm_edge.data._table_options import TableOptions
-from lstm_edge.data._tables import JSON_LINES, is_table, read_table, refuse_options
+from lstm_edge.data._tables import is_table, read_table, refuse_options
 from lstm_edge.data._text_files import open_text
 from lstm_edge.data._transcripts import Transcripts, load_transcripts
 from lstm_edge.data.facts import FIRST, of_arrays, of_numbers, shortened, table_columns
 from lstm_edge.data.report import ColumnFact, DataReport, Lengths
 from lstm_edge.data.text import is_text, load_text
+from lstm_edge.data_names import BUNDLED, JSON_LINES
 from lstm_edge_runtime.errors import DataError
 from lstm_edge_runtime.reading import translated
 

@@ -4,7 +4,6 @@ Both keep the state in a ``Stream``, so that the memory does not depend on the l
 B: rows; V: tokens in the vocabulary.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_edge_runtime.card import BATCH, TIME, ModelCard
+from lstm_edge_runtime.drawing import check_drawing
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import cross_entropy
 from lstm_edge_runtime.session import Session
@@ -20,7 +20,6 @@ from lstm_edge_runtime.stream import Stream
 
 __all__ = [
     "LanguageStream",
-    "check_drawing",
     "check_language_model",
     "generate",
     "sample",
@@ -254,24 +253,6 @@ def _one_row(ids: Sequence[int] | Ids, what: str, *, least: int) -> Ids:
     if len(row) < least:
         raise InputError(f"{what} has {len(row)} tokens, expected at least {least}")
     return row.astype(np.int64)
-
-
-def check_drawing(tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int) -> None:
-    """Refuse options of ``generate`` that are out of their range, before a model is opened.
-
-    Raises:
-        InputError: an option is out of its range; the message says which and what was expected.
-    """
-    if tokens < 1:
-        raise InputError(f"tokens is {tokens}, expected 1 or more")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise InputError(f"temperature is {temperature}, expected a number, 0 or more")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k is {top_k}, expected 1 or more")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}, expected a number above 0 and at most 1")
-    if seed < 0:
-        raise InputError(f"seed is {seed}, expected 0 or more")
 
 
 def _show(specs: Sequence[Any]) -> str:

@@ -162,7 +162,7 @@ def test_an_old_name_works_and_says_what_it_is_called_now(tmp_path, monkeypatch,
 )
 def test_export_takes_pairs_of_a_states_input_and_output(values, sentence):
     result = invoke(
-        "export", "m.safetensors", "-o", "m.onnx", *(text for value in values for text in ("--state", value))
+        "export", "torch.nn:Identity", "-o", "m.onnx", *(text for value in values for text in ("--state", value))
     )
     assert result.exit_code == 2
     assert sentence in result.stderr.splitlines()[-1]

@@ -158,7 +158,7 @@ def test_whatever_a_command_raises_ends_in_one_sentence(monkeypatch, capsys, err
 
     monkeypatch.delenv("LSTM_EDGE_DEBUG", raising=False)
     monkeypatch.setattr("lstm_edge_runtime.commands.device.Session", fail)
-    monkeypatch.setattr(sys, "argv", ["lstm-edge", "inspect", "model.onnx"])
+    monkeypatch.setattr(sys, "argv", ["lstm-edge", "inspect", __file__])
     with pytest.raises(SystemExit) as leaving:
         lstm_edge.cli.main()
     assert leaving.value.code == exit_code

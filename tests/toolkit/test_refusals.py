@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from lstm_edge import refusals
 from lstm_edge.cli import app
+from lstm_edge_runtime.cli import refusals as device_refusals
 
 ROOT = Path(__file__).parents[2]
 LINES, prepare = (getattr(load_script("refusals", ROOT / "benchmarks"), name) for name in ("LINES", "prepare"))
@@ -32,6 +34,8 @@ print(json.dumps(found))
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     prepare(tmp_path)
+    # A readable one, so that a line has one fault.
+    shutil.copyfile(ROOT / "tests" / "device" / "models" / "exported_float32.onnx", tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -68,7 +72,7 @@ def said(line):
 @pytest.mark.parametrize("line", LINES)
 def test_the_sentence_is_that_of_what_reads_the_file(folder, monkeypatch, line):
     early = said(line)
-    for name in refusals.__all__:
+    for name in (*refusals.__all__, *device_refusals.__all__):
         if name.startswith("refuse_"):
             for module in list(sys.modules.values()):
                 if getattr(module, "__name__", "").startswith("lstm_edge") and hasattr(module, name):

@@ -16,6 +16,7 @@ from lstm_edge_runtime.cli.options import (
     with_old_flag,
 )
 from lstm_edge_runtime.cli.printing import print_json, progress
+from lstm_edge_runtime.cli.refusals import refuse_model
 from lstm_edge_runtime.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def bench(
 
         lstm-edge bench policy.onnx --rate 200 --steps 12000
     """
+    refuse_model(model, trusted_keys)
     from lstm_edge_runtime.commands.device import bench as measure
 
     began = time.monotonic()

@@ -8,6 +8,7 @@ from lstm_edge_runtime.cli.definition import CommandDefinition
 from lstm_edge_runtime.cli.inspect import print_notes
 from lstm_edge_runtime.cli.options import AS_JSON, KERNELS, MODEL, PROVIDER, SIGNATURE_FORMAT, THREADS, TRUST
 from lstm_edge_runtime.cli.printing import print_json, say
+from lstm_edge_runtime.cli.refusals import refuse_model
 from lstm_edge_runtime.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def check(
 
         lstm-edge check model.onnx --trusted-key fleet.pub --minimum-version 1.4
     """
+    refuse_model(model, trusted_keys)
     from lstm_edge_runtime.commands.device import check as run
 
     report = run(

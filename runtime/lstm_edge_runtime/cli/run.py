@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_edge_runtime.cli.definition import CommandDefinition
 from lstm_edge_runtime.cli.printing import print_json, printable, progress, say
+from lstm_edge_runtime.cli.refusals import refuse_run
 from lstm_edge_runtime.cli.run_options import OPTIONS
 from lstm_edge_runtime.cli.service import Stopped, stoppable
 
@@ -52,6 +53,7 @@ def run(model: str, inputs: str | None, *, stream: bool, calls: bool, as_json: b
 
         lstm-edge run lm.onnx --score text.txt
     """
+    refuse_run({"model": model, "inputs": inputs, "stream": stream, "calls": calls, **options})
     table = _Scores(as_json=as_json)
     try:
         report = _compute(model, inputs, options, stream=stream, calls=calls, as_json=as_json, table=table)

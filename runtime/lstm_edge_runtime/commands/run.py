@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.commands.calls import answer_calls
 from lstm_edge_runtime.commands.class_names import check_has_labels, name_classes, with_class_names
-from lstm_edge_runtime.commands.run_options import check_modes, check_targets, check_watching, parse_lengths, watching
+from lstm_edge_runtime.commands.run_modes import check_modes
+from lstm_edge_runtime.commands.run_options import check_targets, parse_lengths, watching
 from lstm_edge_runtime.commands.streaming import keeps_steps, read_state, run_stream
+from lstm_edge_runtime.drawing import Drawing
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.files import read_arrays, write_arrays
-from lstm_edge_runtime.generate import check_drawing, check_language_model, generate, score_in_chunks
+from lstm_edge_runtime.generate import check_language_model, generate, score_in_chunks
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.lines import OnBadLine, check_on_bad_line, to_json
 from lstm_edge_runtime.session import Session
@@ -27,24 +29,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Drawing", "RunReport", "TextScore", "TokenScore", "run"]
+__all__ = ["RunReport", "TextScore", "TokenScore", "run"]
 
 AnyPath = str | os.PathLike[str]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """Sampling options of a language model: at most ``tokens`` tokens; see ``lstm_edge_runtime.generate.generate``."""
-
-    tokens: int = 200
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_drawing(self.tokens, self.temperature, self.top_k, self.top_p, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,17 +190,28 @@ def run(
         SignatureError: no trusted key signed the file, or a rule refuses it.
         OutputError: a file cannot be written.
     """
-    modes = {"INPUT": inputs, "--stream": stream, "--calls": calls, "--prompt": prompt, "--score": score}
-    drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
-    arrays = {"-o": output, "--row-lengths": row_lengths, "--load-state": load_state, "--save-state": save_state}
     check_on_bad_line(on_bad_line)
-    if on_bad_line != "stop" and stream is None:
-        raise InputError("--on-bad-line requires --stream")
-    if show_labels and stream is None and inputs is None:
-        raise InputError("--show-labels requires --stream or an array input")
-    check_watching(metrics, metrics_every, metrics_format, streamed=stream is not None)
-    check_modes(modes, given, arrays)
+    drawing = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    check_modes(
+        {
+            "inputs": inputs,
+            "stream": stream is not None,
+            "calls": calls is not None,
+            "prompt": prompt,
+            "score": score,
+            "output": output,
+            "row_lengths": row_lengths,
+            "load_state": load_state,
+            "save_state": save_state,
+            "on_bad_line": on_bad_line,
+            "show_labels": show_labels,
+            "metrics": metrics,
+            "metrics_every": metrics_every,
+            "metrics_format": metrics_format,
+        }
+        | drawing
+    )
+    given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
     how = Drawing(**given) if prompt is not None else None
     session = Session(
         model,

@@ -1,9 +1,8 @@
-"""The options of ``lstm-edge run``: which exclude one another, and paths that are checked before anything runs."""
+"""The options of ``lstm-edge run`` that need an open file: what is written, metrics, lengths of rows."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from lstm_edge_runtime.commands.streaming import keeps_steps
 from lstm_edge_runtime.errors import InputError, OutputError
@@ -12,40 +11,10 @@ from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.watch import Metrics
 from lstm_edge_runtime.watch.metrics import MetricsFormat
 
-__all__ = ["check_modes", "check_targets", "check_watching", "parse_lengths", "watching"]
+__all__ = ["check_targets", "parse_lengths", "watching"]
 
 AnyPath = str | os.PathLike[str]
 Say = Callable[[str], None]
-
-
-def check_modes(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Require exactly one of the five modes, and refuse options of the other modes."""
-    chosen = [name for name, value in modes.items() if value is not None]
-    if len(chosen) > 1:
-        raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
-    if not chosen:
-        raise InputError(
-            "give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input; for a language model "
-            "--prompt TEXT or --score FILE"
-        )
-    [mode] = chosen
-    if drawing and mode != "--prompt":
-        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} requires --prompt")
-    misplaced = [name for name, value in arrays.items() if value is not None]
-    if mode == "--calls" and misplaced:
-        raise InputError(f"--calls reads standard input and writes standard output: leave out {misplaced[0]}")
-    if mode in ("--prompt", "--score") and misplaced:
-        raise InputError(f"{misplaced[0]} requires an array input, but {mode} takes text: leave it out")
-    if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
-        raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
-
-
-def check_watching(path: AnyPath | None, every: int | None, form: MetricsFormat | None, *, streamed: bool) -> None:
-    """Refuse metrics without a stream, and their options without metrics."""
-    if path is not None and not streamed:
-        raise InputError("--metrics requires --stream")
-    if path is None and (every, form) != (None, None):
-        raise InputError("--metrics-every and --metrics-format require --metrics FILE")
 
 
 def watching(path: AnyPath | None, every: int | None, form: MetricsFormat | None, say: Say | None) -> Metrics | None:

@@ -1,0 +1,77 @@
+"""Which options of ``lstm-edge run`` exclude one another; checked before NumPy and onnxruntime are imported."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lstm_edge_runtime.drawing import Drawing
+from lstm_edge_runtime.errors import InputError
+
+__all__ = ["DRAWING", "check_modes"]
+
+AnyPath = str | os.PathLike[str]
+# Options of --prompt.
+DRAWING = ("tokens", "temperature", "top_k", "top_p", "seed")
+
+
+def check_modes(given: Mapping[str, Any]) -> None:
+    """Require exactly one of the five modes, and refuse options of the other modes.
+
+    Args:
+        given: the options by the names that ``commands.run.run`` has; ``stream`` and ``calls`` are true if given.
+
+    Raises:
+        InputError: no mode, two modes, an option that another mode has, or one of ``--prompt`` out of its range.
+    """
+    streamed = bool(given["stream"])
+    if given["on_bad_line"] != "stop" and not streamed:
+        raise InputError("--on-bad-line requires --stream")
+    if given["show_labels"] and not streamed and given["inputs"] is None:
+        raise InputError("--show-labels requires --stream or an array input")
+    _check_watching(given["metrics"], given["metrics_every"], given["metrics_format"], streamed=streamed)
+    modes = {
+        "INPUT": given["inputs"],
+        "--stream": given["stream"] or None,
+        "--calls": given["calls"] or None,
+        "--prompt": given["prompt"],
+        "--score": given["score"],
+    }
+    arrays = {
+        "-o": given["output"],
+        "--row-lengths": given["row_lengths"],
+        "--load-state": given["load_state"],
+        "--save-state": given["save_state"],
+    }
+    drawing = {name: given[name] for name in DRAWING if given[name] is not None}
+    _check_one(modes, drawing, arrays)
+    Drawing(**drawing)
+
+
+def _check_one(modes: Mapping[str, Any], drawing: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Require exactly one of the five modes, and refuse options of the other modes."""
+    chosen = [name for name, value in modes.items() if value is not None]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} exclude one another: give one of {', '.join(modes)}")
+    if not chosen:
+        raise InputError(
+            "give an INPUT.npy or INPUT.npz, or --stream to read JSON lines from standard input; for a language model "
+            "--prompt TEXT or --score FILE"
+        )
+    [mode] = chosen
+    if drawing and mode != "--prompt":
+        raise InputError(f"--{next(iter(drawing)).replace('_', '-')} requires --prompt")
+    misplaced = [name for name, value in arrays.items() if value is not None]
+    if mode == "--calls" and misplaced:
+        raise InputError(f"--calls reads standard input and writes standard output: leave out {misplaced[0]}")
+    if mode in ("--prompt", "--score") and misplaced:
+        raise InputError(f"{misplaced[0]} requires an array input, but {mode} takes text: leave it out")
+    if mode == "--stream" and (arrays["-o"] is not None or arrays["--row-lengths"] is not None):
+        raise InputError("--stream reads standard input and writes standard output: leave out -o and --row-lengths")
+
+
+def _check_watching(path: AnyPath | None, every: int | None, form: str | None, *, streamed: bool) -> None:
+    """Refuse metrics without a stream, and their options without metrics."""
+    if path is not None and not streamed:
+        raise InputError("--metrics requires --stream")
+    if path is None and (every, form) != (None, None):
+        raise InputError("--metrics-every and --metrics-format require --metrics FILE")
