@@ -107,8 +107,8 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code, watched):
 
 @pytest.mark.parametrize("command", ["run", "check", "inspect"])
 def test_a_missing_onnxruntime_names_its_extra(command):
-    code = f"import sys\nsys.modules['onnxruntime'] = None\nsys.argv = ['lstm-edge', {command!r}, {str(MODEL)!r}, {__file__!r}]"
-    code = code.replace(f", {__file__!r}", "") if command != "run" else code
+    words = ["lstm-edge", command, str(MODEL)] + [__file__] * (command == "run")
+    code = f"import sys\nsys.modules['onnxruntime'] = None\nsys.argv = {words!r}"
     result = run_python(code + "\nfrom lstm_edge.cli import main\nmain()")
     assert result.returncode == 2
     assert result.stderr == (
