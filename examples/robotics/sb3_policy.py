@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
@@ -19,38 +20,51 @@ import lstm_edge
 
 
 class Actor(nn.Module):
-    """One deterministic step of a policy with actions in a Box, as ``model.predict(..., deterministic=True)`` makes it.
+    """One deterministic step of a policy, as ``model.predict(..., deterministic=True)`` makes it.
 
     Inputs: observation float32 [batch, features] as the environment gives it, episode_start float32 [batch] (1: the
-    state is zeroed before this step), h and c float32 [layers, batch, hidden]. Returns the action [batch, actions],
-    within the limits of the action space, and the next h and c.
+    state is zeroed before this step), h and c float32 [layers, batch, hidden]. Returns the action and the next h and c:
+    for a Box float32 [batch, actions], within the limits of the action space, for Discrete int64 [batch].
+
+    Args:
+        model: the trained model; observations are vectors, actions in a Box or Discrete.
+        normalizer: the ``VecNormalize`` that the model was trained with; None if it was trained without one.
+
+    Raises:
+        TypeError: the actions are in another space.
     """
 
-    def __init__(self, model: RecurrentPPO, normalizer: VecNormalize) -> None:
+    def __init__(self, model: RecurrentPPO, normalizer: VecNormalize | None = None) -> None:
         super().__init__()
-        policy = model.policy
+        policy, space = model.policy, model.action_space
+        if not isinstance(space, spaces.Box | spaces.Discrete):
+            raise TypeError(f"expected actions in a Box or Discrete, got {space}")
         self.lstm, self.head = policy.lstm_actor, nn.Sequential(policy.mlp_extractor.policy_net, policy.action_net)
-        mean, variance = normalizer.obs_rms.mean, normalizer.obs_rms.var
-        self.limit = normalizer.clip_obs
-        for name, value in {
-            "mean": mean,
-            "deviation": np.sqrt(variance + normalizer.epsilon),
-            "low": model.action_space.low,
-            "high": model.action_space.high,
-        }.items():
+        self.discrete, self.limit = isinstance(space, spaces.Discrete), float("inf")
+        constants = {"mean": np.zeros(self.lstm.input_size), "deviation": np.ones(self.lstm.input_size)}
+        if normalizer is not None and normalizer.norm_obs:
+            self.limit = normalizer.clip_obs
+            statistics = normalizer.obs_rms
+            constants = {"mean": statistics.mean, "deviation": np.sqrt(statistics.var + normalizer.epsilon)}
+        if not self.discrete:
+            constants |= {"low": space.low, "high": space.high}
+        for name, value in constants.items():
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
 
     def forward(
         self, observation: Tensor, episode_start: Tensor, h: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute one step of each row."""
-        normalized = ((observation - self.mean) / self.deviation).clamp(-self.limit, self.limit)
+        normalized = (observation - self.mean) / self.deviation
+        if self.limit < float("inf"):
+            normalized = normalized.clamp(-self.limit, self.limit)
         keep = (1 - episode_start)[None, :, None]
         latent, (h, c) = self.lstm(normalized[None], (h * keep, c * keep))
-        return self.head(latent[0]).clamp(self.low, self.high), h, c
+        answer = self.head(latent[0])
+        return answer.argmax(-1) if self.discrete else answer.clamp(self.low, self.high), h, c
 
 
-def export(model: RecurrentPPO, normalizer: VecNormalize, path: Path) -> None:
+def export(model: RecurrentPPO, normalizer: VecNormalize | None, path: Path) -> None:
     """Write one verified file; h and c come back as outputs, so they are states."""
     actor = Actor(model, normalizer).eval()
     state = torch.zeros(actor.lstm.num_layers, 2, actor.lstm.hidden_size)
@@ -92,13 +106,13 @@ def world(count: int, seed: int):
     return vectorized.reset(), lambda action: vectorized.step(action)[:3]
 
 
-def trainers_policy(model: RecurrentPPO, normalizer: VecNormalize):
+def trainers_policy(model: RecurrentPPO, normalizer: VecNormalize | None):
     """Return the policy as sb3-contrib runs it, as ``rollouts.lockstep`` takes it."""
     state = None
 
     def act(observation, start):
         nonlocal state
-        normalized = normalizer.normalize_obs(observation)
+        normalized = observation if normalizer is None else normalizer.normalize_obs(observation)
         action, state = model.predict(normalized, state=state, episode_start=start, deterministic=True)
         return action, dict(zip("hc", state, strict=True))
 

@@ -9,9 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.env_util import make_vec_env
 
 import lstm_edge
 from lstm_edge_exporters.verify.compare import Tolerance
@@ -117,6 +120,70 @@ def test_observations_and_actions_are_limited_as_the_trainer_limits_them():
         found = actor(torch.from_numpy(observation), torch.ones(64), zeros, zeros)
     for got, wanted in zip(found, (expected, states["h"], states["c"]), strict=True):
         np.testing.assert_allclose(got.numpy(), wanted, rtol=0, atol=ROLLOUT.absolute)
+
+
+class HiddenSpeeds(gymnasium.ObservationWrapper):
+    """CartPole without its two speeds: position and angle."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def observation(self, observation):
+        return observation[[0, 2]]
+
+
+def carts(count, seed):
+    return make_vec_env(lambda: HiddenSpeeds(gymnasium.make("CartPole-v1")), n_envs=count, seed=seed)
+
+
+def test_discrete_actions_without_a_normalizer_are_the_trainers_own(tmp_path):
+    torch.set_num_threads(1)
+    sizes = {"lstm_hidden_size": 32, "net_arch": [32]}
+    model = RecurrentPPO(
+        "MlpLstmPolicy", carts(ROWS, 0), n_steps=128, batch_size=1024, learning_rate=3e-3, policy_kwargs=sizes, seed=0
+    ).learn(8192)
+    path, int8 = tmp_path / "carts.onnx", tmp_path / "carts.int8.onnx"
+    sb3_policy.export(model, None, path)
+    world, policy = carts(ROWS, 2), sb3_policy.trainers_policy(model, None)
+    worst, resets = rollouts.lockstep(
+        Session(path).stream(batch_size=ROWS), policy, world.reset(), lambda action: world.step(action)[:3], 1000
+    )
+    assert worst["action"] == (0, 1)  # the same of both actions, and both were taken
+    assert resets >= 3 * ROWS
+    for name in ("h", "c"):
+        difference, size = worst[name]
+        assert difference <= ROLLOUT.absolute * max(1.0, size)
+        assert size > 0.05
+    recorded, _ = rollouts.play(
+        Session(path).stream(batch_size=ROWS), world.reset(), lambda action: world.step(action)[:3], 100
+    )
+    np.savez(tmp_path / "episodes.npz", **recorded)
+    lstm_edge.quantize(path, int8, data=str(tmp_path / "episodes.npz"))
+    same = []
+    streams = [Session(file).stream(batch_size=ROWS) for file in (path, int8)]
+    for step in range(100):
+        inputs = {name: values[:, step] for name, values in recorded.items()}
+        answers = [stream.push(inputs) for stream in streams]
+        same.append(np.mean(answers[0] == answers[1]))
+    assert answers[1].dtype == np.int64
+    assert np.mean(same) > 0.95
+
+
+def test_actions_of_another_space_are_refused():
+    class Two(gymnasium.ActionWrapper):
+        """CartPole with a list of one action."""
+
+        def __init__(self, env):
+            super().__init__(env)
+            self.action_space = gymnasium.spaces.MultiDiscrete([2])
+
+        def action(self, action):
+            return action[0]
+
+    model = RecurrentPPO("MlpLstmPolicy", make_vec_env(lambda: Two(gymnasium.make("CartPole-v1"))), device="cpu")
+    with pytest.raises(TypeError, match="expected actions in a Box or Discrete, got MultiDiscrete"):
+        sb3_policy.Actor(model)
 
 
 def test_a_row_whose_episode_starts_has_no_memory_and_the_others_keep_theirs(case):
