@@ -1,9 +1,9 @@
-"""`make test` runs every fourth row of a long table of slow tests, and all of what is short or fast."""
+"""`make test` runs one of each four rows of a long table of slow tests, and all of what is short or fast."""
 
 from collections.abc import Mapping
 
 import pytest
-from support.sampling import EVERY, LONG_TABLE, thin_slow_tables
+from support.sampling import EACH, LONG_TABLE, thin_slow_tables
 
 
 class Item:
@@ -26,9 +26,19 @@ def left(items: list[Item]) -> list[str]:
     return [item.nodeid for item in items if "long" not in item.marks]
 
 
-def test_every_fourth_row_of_a_long_table_of_slow_tests_is_left() -> None:
-    rows = [Item(f"a.py::test[{number}]", "slow") for number in range(LONG_TABLE)]
-    assert left(rows) == [f"a.py::test[{number}]" for number in range(0, LONG_TABLE, EVERY)]
+def test_one_of_each_four_rows_of_a_long_table_of_slow_tests_is_left() -> None:
+    names = [f"a.py::test[{number}]" for number in range(10 * LONG_TABLE + 1)]
+    kept = left([Item(name, "slow") for name in names])
+    assert [names.index(name) // EACH for name in kept] == list(range(len(kept)))
+    assert len(kept) == -(-len(names) // EACH)
+    assert left([Item(name, "slow") for name in names]) == kept
+
+
+@pytest.mark.parametrize("inner", [2, 3, 4, 5, 8])
+def test_every_value_of_both_parameters_of_a_table_has_its_turn(inner: int) -> None:
+    names = {f"a.py::test[{outer}-{value}]": (outer, value) for outer in range(40) for value in range(inner)}
+    found = [names[name] for name in left([Item(name, "slow") for name in names])]
+    assert len({value for _, value in found}) == inner
 
 
 @pytest.mark.parametrize("marks", [("slow",), ()])

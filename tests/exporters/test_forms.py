@@ -22,7 +22,6 @@ from support.forms_packed import PACKED_FORMS
 from support.forms_refused import REFUSALS, Refusal
 from support.forms_rnn import RNN_FORMS
 from support.networks import build
-from support.sampling import sampled
 
 from lstm_edge_exporters.verify.compare import Tolerance, assert_close
 from lstm_edge_runtime.card import BATCH, TIME
@@ -102,7 +101,7 @@ def part(session: Session, inputs: Arrays, start: int, stop: int) -> Arrays:
     }
 
 
-@pytest.mark.parametrize("form", sampled(FORMS, 4, ids=str))
+@pytest.mark.parametrize("form", FORMS, ids=str)
 def test_a_form_gives_pytorchs_answers(form: Form) -> None:
     """One test a row: with several, each worker would make the file again."""
     check_shapes(form)

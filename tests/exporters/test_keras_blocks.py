@@ -11,7 +11,6 @@ from support.keras_files import FEATURES, keras_file, layer, lstm, refusal, sequ
 from support.keras_graph_run import examples, run_graphs
 from support.keras_graphs import Graph
 from support.networks import build
-from support.sampling import sampled
 
 from lstm_edge_exporters.keras import load_keras
 from lstm_edge_runtime.errors import CaptureError
@@ -33,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_keras
-@pytest.mark.parametrize("graph", sampled(BLOCKS, 3, ids=lambda graph: graph.name))
+@pytest.mark.parametrize("graph", BLOCKS, ids=lambda graph: graph.name)
 def test_module_and_file_give_what_keras_gives(folder: Path, graph: Graph) -> None:
     module = load_keras(folder / f"{graph.name}.keras")
     artifact = build(module, None)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from support.networks import build, snr_db
 from support.own_steps import MEMBERS, Given, Stacked
-from support.sampling import sampled
 from torch import Tensor, nn
 
 from lstm_edge.recurrent import Recurrent
@@ -73,7 +72,7 @@ def test_a_cell_is_one_scan_and_gives_the_steps_answers(name: str) -> None:
             np.testing.assert_allclose(MEMBERS[name][0](torch.from_numpy(x)), expected, atol=CLOSE, rtol=0)
 
 
-@pytest.mark.parametrize("name", sampled(MEMBERS, 3))
+@pytest.mark.parametrize("name", MEMBERS)
 def test_chunks_and_lengths(name: str) -> None:
     session, x = Session(exported(name), kernels="off"), draw(name, 3, 12)
     whole, last = session.run({"x": x})

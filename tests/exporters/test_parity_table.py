@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from support.cases import CASES, LstmCase, case_inputs, case_weights, reference_answer
 from support.networks import structure, structure_bytes
-from support.sampling import sampled
 
 from lstm_edge_exporters.verify.compare import CLOSE, assert_close
 from lstm_edge_runtime.errors import ProviderError
@@ -46,7 +45,7 @@ def state_of(session: Session, case: LstmCase, inputs: dict) -> State:
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
-@pytest.mark.parametrize("case", sampled(CASES, 2, ids=str))
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_onnxruntime_gives_the_references_answer(case: LstmCase, provider: str) -> None:
     session = open_case(case, provider)
     weights = case_weights(CASE_OF[REPRESENTATIVES[structure(case)]])

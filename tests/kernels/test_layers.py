@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from support.cases import CASES, LstmCase, case_inputs, case_weights, reference_answer
 from support.networks import NETWORKS, exported, random_inputs, random_network_state, snr_db, structure, structure_bytes
-from support.sampling import sampled
 
 from lstm_edge_exporters.quantize import quantize_bytes
 from lstm_edge_exporters.verify.compare import CLOSE, assert_close
@@ -56,7 +55,7 @@ def test_every_float32_parity_case_on_kernels_against_the_equations(library, cas
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
-@pytest.mark.parametrize("case", sampled(CASES, 3, ids=str))
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_quantized_parity_case_on_kernels_and_on_bodies(library, case: LstmCase, scheme: str) -> None:
     name = REPRESENTATIVES[structure(case)]
     kernels, bodies = (session_of(name, scheme, choice) for choice in ("auto", "off"))

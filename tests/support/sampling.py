@@ -1,34 +1,35 @@
-"""Long tables of cases: ``make test`` runs every n-th row, ``make test-long`` the others."""
+"""Long tables of cases: ``make test`` runs one of each four rows, ``make test-long`` the others."""
 
+import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 
-__all__ = ["sampled", "thin_slow_tables"]
+__all__ = ["thin_slow_tables"]
 
-# Of a slow test with so many rows or more, `make test` runs every fourth: exports, trainings and searches.
+# Slow tests with so many rows or more are thinned: exports, trainings and searches.
 LONG_TABLE = 9
-EVERY = 4
-
-
-def sampled(cases: Iterable[Any], every: int, ids: Callable[[Any], str] | None = None) -> list[Any]:
-    """Return a table's rows for ``parametrize``, of which only every n-th, from the first, is not marked long."""
-    rows = []
-    for number, case in enumerate(cases):
-        marks = [pytest.mark.long] if number % every else []
-        rows.append(pytest.param(case, id=None if ids is None else ids(case), marks=marks))
-    return rows
+EACH = 4
 
 
 def thin_slow_tables(items: Iterable[pytest.Item]) -> None:
-    """Mark the rows of long tables of slow tests as long, except for every fourth from the first."""
+    """Mark the rows of long tables of slow tests as long, except for one of each four.
+
+    It is drawn, the same in every run: a fixed place of the four would take the same scheme in a table of cases and
+    schemes.
+    """
     tables = defaultdict(list)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("long") and hasattr(item, "callspec"):
             tables[item.nodeid.partition("[")[0]].append(item)
     for rows in tables.values():
-        for number, row in enumerate(rows if len(rows) >= LONG_TABLE else ()):
-            if number % EVERY:
-                row.add_marker(pytest.mark.long)
+        if len(rows) < LONG_TABLE:
+            continue
+        draw = random.Random(0)  # no secret
+        for first in range(0, len(rows), EACH):
+            four = rows[first : first + EACH]
+            kept = draw.choice(four)
+            for row in four:
+                if row is not kept:
+                    row.add_marker(pytest.mark.long)
