@@ -43,7 +43,7 @@ SECTION = re.compile(r"^<!-- README\.md: (.+) -->$", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill the entry "Commands" of the navigation with the pages that docs/cli/README.md lists."""
+    """Add the pages that docs/cli/README.md lists to the entry "Commands" of the navigation."""
     index = (ROOT / "docs" / "cli" / "README.md").read_text(encoding="utf-8")
     pages = [
         {name: f"cli/{page}"}
@@ -52,7 +52,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     for _, entries in (next(iter(group.items())) for group in config.nav or () if isinstance(group, dict)):
         for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict) and "Commands" in entry:
-                entry["Commands"] = pages
+                entry["Commands"] += pages
     return config
 
 
