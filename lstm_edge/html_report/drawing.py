@@ -107,7 +107,8 @@ def judged_files(report: BudgetReport, scale: Scale, *, allowed: float) -> dict[
             drop=look.drop,
             low=look.low,
             high=look.high,
-            text=_judged_text(verdict, scale, chosen=look is report.answer),
+            text=f"{verdict.name}, {_judged_text(verdict, scale, chosen=look is report.answer)}",
+            short=_judged_text(verdict, scale, chosen=look is report.answer),
             chosen=look is report.answer,
         )
         for look, verdict in zip(report.looks, report.verdicts, strict=True)
@@ -121,7 +122,7 @@ def judged_files(report: BudgetReport, scale: Scale, *, allowed: float) -> dict[
 
 def _judged_text(verdict: Verdict, scale: Scale, *, chosen: bool) -> str:
     mark = "chosen" if chosen else "within" if verdict.passed else "over"
-    return f"{verdict.name}, {size(verdict.bytes)}: {scale.loss(verdict.drop)} ({mark})"
+    return f"{size(verdict.bytes)}: {scale.loss(verdict.drop)} ({mark})"
 
 
 def _amount(found: Evaluation, by: Prefer) -> float | None:

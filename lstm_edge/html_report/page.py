@@ -164,7 +164,7 @@ def _inputs(report: BudgetReport) -> list[tuple[str, str, str]]:
     result, calibration = report.result, report.calibration
     return [
         ("source", _file(report.source), report.source.sha256),
-        ("result", NOT_MEASURED, "") if result is None else ("result", _file(result), result.sha256),
+        ("result", "none", "") if result is None else ("result", _file(result), result.sha256),
         *(
             (name, f"{data.name}, {data.samples:,} {data.samples_are}", data.sha256)
             for name, data in (("tuning data", report.tuning_data), ("held-out data", report.held_out_data))

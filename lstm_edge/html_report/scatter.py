@@ -8,7 +8,18 @@ from typing import Literal
 
 from lstm_edge.axes import Axis, linear_axis, log_axis
 
-__all__ = ["BOLD", "CHARACTER", "Label", "Mark", "Point", "Role", "Scatter", "draw_scatter", "pareto_front"]
+__all__ = [
+    "BOLD",
+    "CHARACTER",
+    "LEAST_COVERED",
+    "Label",
+    "Mark",
+    "Point",
+    "Role",
+    "Scatter",
+    "draw_scatter",
+    "pareto_front",
+]
 
 Role = Literal["search", "baseline", "chosen"]
 _ROLES: tuple[Role, ...] = ("search", "baseline", "chosen")
@@ -24,7 +35,7 @@ _LOG_FROM = 3.0
 # At least this share of the points is inside the vertical axis; the others are drawn at the edge, with their figure.
 _INSIDE = 0.75
 # The points inside may be squeezed by farther ones, or by the budget, to this share of the vertical axis.
-_LEAST_COVERED = 0.25
+LEAST_COVERED = 0.25
 _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 14.0, 12.0, 30.0
 # Candidate positions of a label beside its point: offset in pixels and text anchor, the best first.
 _PLACES = (
@@ -200,15 +211,15 @@ def _vertical(
     drops = sorted([0.0, *(p.drop for p in points)], key=abs)
     # The points nearest to zero; a few far ones must not squeeze them together.
     inside = drops[: max(2, math.ceil(_INSIDE * len(drops)))]
-    values = inside if 0 < _span(inside) < _LEAST_COVERED * _span(drops) else drops
+    values = inside if 0 < _span(inside) < LEAST_COVERED * _span(drops) else drops
     known = [p for p in points if min(values) <= p.drop <= max(values) and _whiskered(p, p in front)]
     ends = [value for p in known for value in (p.low, p.high) if value is not None]
     # Nor must long whiskers.
     values = [
         *values,
-        *(e for e in ends if _span(values) >= _LEAST_COVERED * _span([*values, e]) or _span(values) == 0),
+        *(e for e in ends if _span(values) >= LEAST_COVERED * _span([*values, e]) or _span(values) == 0),
     ]
-    if _span(values) >= _LEAST_COVERED * _span([*values, budget]) or _span(values) == 0:
+    if _span(values) >= LEAST_COVERED * _span([*values, budget]) or _span(values) == 0:
         values = [*values, budget]
     low, high = min(values), max(values)
     spread = 0.07 * (high - low) or 1.0

@@ -110,11 +110,16 @@ def _size_tile(report: BudgetReport, result: ResultNote) -> Tile:
     int8 = next((entry.evaluation.bytes for entry in report.baselines if entry.name == "int8"), None)
     notes = (
         f"{ratio(result.bytes, source.bytes)} of the original, {size(source.bytes)}",
-        *(() if int8 is None else (f"{percent(result.bytes, int8)} against int8 for all layers",)),
+        *(() if int8 is None else (f"{_against(result.bytes, int8)} int8 for all layers",)),
         # A smaller file is not always faster.
         f"step {step_time(result.step_us)} instead of {step_time(source.step_us)}",
     )
     return Tile(name="File size", figure=size(result.bytes), notes=notes)
+
+
+def _against(part: float, whole: float) -> str:
+    change = percent(part, whole)
+    return "as large as" if change[1:] == "0%" else f"{change} against"
 
 
 def _interval(report: BudgetReport, scale: Scale) -> tuple[str, ...]:
@@ -137,8 +142,10 @@ def allowed_drop(report: BudgetReport) -> float:
 
 
 def _closest_tile(report: BudgetReport, scale: Scale) -> Tile:
-    whole = [found for found in report.evaluations if found.stage != "sensitivity"]
-    known = [(found.high, found.number, found) for found in whole if found.high is not None]
+    # The evaluations that the error of the command counts: all but the source.
+    known = [
+        (found.high, found.number, found) for found in report.evaluations if found.high is not None and found.parts
+    ]
     if not known:
         return Tile(name="Closest to it", figure=NOT_MEASURED, notes=())
     high, number, closest = min(known)

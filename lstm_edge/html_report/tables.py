@@ -90,7 +90,7 @@ def layer_rows(report: BudgetReport, scale: Scale) -> tuple[LayerRow, ...]:
 
 
 def sensitivity_rows(report: BudgetReport, scale: Scale) -> tuple[SensitivityRow, ...]:
-    """Return the loss of each part alone, the worst first."""
+    """Return the loss of each part alone, the worst first; of equal losses the one with the most noise."""
     return tuple(row for _, row in _sensitivities(report, scale))
 
 
@@ -116,9 +116,9 @@ def parts_text(parts: Mapping[str, str]) -> str:
 
 
 def _sensitivities(report: BudgetReport, scale: Scale) -> list[tuple[str, SensitivityRow]]:
-    """Return (layer, row) sorted by the drop, the worst first."""
+    """Return (layer, row) sorted by the drop, the worst first; of equal drops the one with the most noise."""
     found = [(layer, item) for layer in report.layers for item in layer.sensitivity]
-    found.sort(key=lambda pair: (-_known(pair[1].evaluation.drop), pair[1].part, pair[1].scheme))
+    found.sort(key=lambda pair: _order(pair[1]))
     largest = max((_known(item.evaluation.drop) for _, item in found), default=0.0)
     return [(layer.name, _sensitivity(item, layer, largest, report, scale)) for layer, item in found]
 
@@ -140,6 +140,11 @@ def _sensitivity(
         over=_known(found.high) > report.budget.allowed,
         chosen=layer.parts.get(item.part) == item.scheme,
     )
+
+
+def _order(item: Sensitivity) -> tuple[float, float, str, str]:
+    snr = item.evaluation.snr_db
+    return -_known(item.evaluation.drop), math.inf if snr is None else snr, item.part, item.scheme
 
 
 def _known(value: float | None) -> float:

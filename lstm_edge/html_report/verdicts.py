@@ -1,10 +1,11 @@
 """The drawing of the verdicts: the loss of each file on the held-out data with its range, zero, and the budget."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lstm_edge.axes import Axis
-from lstm_edge.html_report.scatter import BOLD, CHARACTER, Label
+from lstm_edge.html_report.scatter import BOLD, CHARACTER, LEAST_COVERED, Label
 
 __all__ = ["Judged", "Row", "Verdicts", "draw_verdicts"]
 
@@ -17,12 +18,16 @@ _MARGIN = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """One file on the held-out data: its loss with its range in the metric's unit, and the text above its mark."""
+    """One file on the held-out data: its loss with its range in the metric's unit, and the text above its mark.
+
+    ``short`` takes the place of ``text`` where the drawing is too narrow for it.
+    """
 
     drop: float
     low: float | None
     high: float | None
     text: str
+    short: str
     chosen: bool
 
 
@@ -40,13 +45,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """A drawing of ``width`` x ``height``; the rows end at ``bottom``, below are the names of zero and the budget."""
+    """A drawing of ``width`` x ``height``; the rows end at ``bottom``, below are the names of zero and the budget.
+
+    ``allowed`` is None if the budget is far above the losses; its text then says so.
+    """
 
     width: int
     height: int
     bottom: float
     zero: float
-    allowed: float
+    allowed: float | None
     rows: tuple[Row, ...]
     zero_label: Label
     allowed_label: Label
@@ -64,7 +72,10 @@ def draw_verdicts(
         allowed_text: name of the line at the budget.
         width: pixels.
     """
-    values = [0.0, allowed, *(v for one in judged for v in (one.drop, one.low, one.high) if v is not None)]
+    values = [0.0, *(v for one in judged for v in (one.drop, one.low, one.high) if v is not None)]
+    far = 0 < max(values) - min(values) < LEAST_COVERED * (max(*values, allowed) - min(values))
+    if not far:
+        values.append(allowed)
     low, high = min(values), max(values)
     high = high if high > low else low + 1.0
     axis = Axis(low=low, high=high, start=_MARGIN, end=width - _MARGIN)
@@ -75,29 +86,33 @@ def draw_verdicts(
             low=None if one.low is None else axis.at(one.low),
             high=None if one.high is None else axis.at(one.high),
             chosen=one.chosen,
-            label=_centred(
-                one.text, axis.at(one.drop), _TOP + number * _ROW + _TEXT, width, BOLD if one.chosen else CHARACTER
-            ),
+            label=_row_label(one, axis.at(one.drop), _TOP + number * _ROW + _TEXT, width),
         )
         for number, one in enumerate(judged)
     )
     bottom = _TOP + len(judged) * _ROW
     zero_label = _centred(zero_text, axis.at(0.0), bottom + _AXIS_LINE - 3, width)
-    allowed_label = _centred(allowed_text, axis.at(allowed), bottom + _AXIS_LINE - 3, width)
+    allowed_text = f"{allowed_text}, far beyond →" if far else allowed_text
+    allowed_label = _centred(allowed_text, width if far else axis.at(allowed), bottom + _AXIS_LINE - 3, width)
     lines = 1
     if abs(zero_label.x - allowed_label.x) < CHARACTER * (len(zero_label.text) + len(allowed_label.text) + 2) / 2:
         lines = 2
-        allowed_label = _centred(allowed_text, axis.at(allowed), bottom + 2 * _AXIS_LINE - 3, width)
+        allowed_label = dataclasses.replace(allowed_label, y=bottom + 2 * _AXIS_LINE - 3)
     return Verdicts(
         width=width,
         height=round(bottom + lines * _AXIS_LINE + 3),
         bottom=bottom,
         zero=axis.at(0.0),
-        allowed=axis.at(allowed),
+        allowed=None if far else axis.at(allowed),
         rows=rows,
         zero_label=zero_label,
         allowed_label=allowed_label,
     )
+
+
+def _row_label(one: Judged, x: float, y: float, width: int) -> Label:
+    character = BOLD if one.chosen else CHARACTER
+    return _centred(one.text if character * len(one.text) <= width - 4 else one.short, x, y, width, character)
 
 
 def _centred(text: str, x: float, y: float, width: int, character: float = CHARACTER) -> Label:

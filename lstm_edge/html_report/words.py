@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 NOT_MEASURED = "not measured"
-# Up to this number of decimals a tick has no exponent.
+# Up to this number of decimals a tick, a drop and a budget have no exponent.
 _FIXED = 7
 _MINUS = "\N{MINUS SIGN}"
 
@@ -29,7 +29,8 @@ class Scale:
     """Formatting of the values and drops of one metric; a share in percent and percentage points.
 
     ``allowed`` is the budget in the metric's unit. Drops have enough decimals to show a hundredth of it, and all drops
-    of a column have the same number of decimals.
+    of a column have the same number of decimals. If these are more than seven, drops have three significant digits.
+    A unit of several words is named by the axis and the glossary, and not behind each figure.
     """
 
     name: str
@@ -41,7 +42,12 @@ class Scale:
         """Return a value of the metric, five significant digits, which resolve a budget of 0.1%."""
         if value is None:
             return NOT_MEASURED
-        return f"{value:.2%}" if self.unit == "share" else f"{_minus(f'{value:.5g}')} {self.unit}".rstrip()
+        return f"{value:.2%}" if self.unit == "share" else f"{_minus(f'{value:.5g}')} {self.symbol}".rstrip()
+
+    @property
+    def symbol(self) -> str:
+        """The unit behind a figure: nothing for a unit of several words, such as squared units of the output."""
+        return "" if " " in self.unit else self.unit
 
     @property
     def budget(self) -> str:
@@ -49,7 +55,7 @@ class Scale:
         return (
             self.given(f"{_significant(100 * self.allowed)}pt")
             if self.unit == "share"
-            else f"{_significant(self.allowed)} {self.unit}".rstrip()
+            else f"{_significant(self.allowed)} {self.symbol}".rstrip()
         )
 
     def drop(self, value: float | None) -> str:
@@ -59,11 +65,8 @@ class Scale:
         if value == 0:
             return "0"
         factor, unit = (100, " points") if self.unit == "share" else (1, "")
-        if self.allowed == 0:
-            text = f"{factor * value:+.3g}"
-        else:
-            decimals = 2 - math.floor(math.log10(factor * self.allowed))
-            text = f"{factor * value:+.{min(max(decimals, 0), 12)}f}"
+        decimals = 2 - math.floor(math.log10(factor * self.allowed)) if self.allowed else _FIXED + 1
+        text = f"{factor * value:+.{max(decimals, 0)}f}" if decimals <= _FIXED else f"{factor * value:+.3g}"
         if float(text) == 0:
             text = text.lstrip("+-")
         return f"{_minus(text)}{unit}"
@@ -71,7 +74,7 @@ class Scale:
     def loss(self, value: float | None) -> str:
         """Return a drop with its unit."""
         text = self.drop(value)
-        return text if value is None or self.unit == "share" else f"{text} {self.unit}".rstrip()
+        return text if value is None or self.unit == "share" else f"{text} {self.symbol}".rstrip()
 
     def interval(self, low: float | None, high: float | None) -> str:
         """Return the interval of a drop."""
@@ -163,8 +166,10 @@ def seconds(value: float) -> str:
 
 
 def _significant(value: float) -> str:
-    """Return a number that is not negative with up to three significant digits and no exponent."""
+    """Return a number that is not negative with up to three significant digits; below 1e-5 with an exponent."""
     decimals = 2 - math.floor(math.log10(value)) if 0 < value < 1 else 2
+    if decimals > _FIXED:
+        return f"{value:.3g}"
     text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".")
 

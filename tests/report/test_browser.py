@@ -36,7 +36,7 @@ OUTSIDE = '<img src="http://probe.example/pixel.png">'
 PROBE = (
     """
 <script>
-const out = {width: innerWidth, stick: [], overlap: [], cut: [], pale: [], tiny: [], twice: []};
+const out = {width: innerWidth, stick: [], overlap: [], cut: [], edge: [], pale: [], tiny: [], twice: []};
 document.querySelectorAll("details").forEach(d => { d.open = true; });
 const seen = e => { const r = e.getBoundingClientRect(); return r.width > 0 && r.height > 0; };
 const hidden = e => e.closest(".stacked thead") && getComputedStyle(e.closest("thead")).position === "absolute";
@@ -45,6 +45,15 @@ for (const e of document.body.querySelectorAll("*")) {
   if (!seen(e) || hidden(e) || (e.closest(".scroll") && !e.matches(".scroll"))) continue;
   const r = e.getBoundingClientRect();
   if (r.right > innerWidth + 0.5 || r.left < -0.5) out.stick.push(name(e));
+}
+// The text of a row with a coloured edge (4 pixels) does not touch it.
+for (const row of document.querySelectorAll("tr.held")) {
+  const words = document.createRange();
+  for (const cell of row.querySelectorAll("th, td")) {
+    if (!cell.textContent.trim()) continue;
+    words.selectNodeContents(cell);
+    if (words.getBoundingClientRect().left < row.getBoundingClientRect().left + 8) out.edge.push(name(cell));
+  }
 }
 out.scroll = document.documentElement.scrollWidth;
 for (const svg of document.querySelectorAll("svg[role=img]")) {
@@ -133,7 +142,7 @@ def probe(folder, text, width, *, dark=False):
 def test_nothing_sticks_out_overlaps_or_is_cut_off(case, width, tmp_path):
     found = probe(tmp_path, render_report(CASES[case]()), width)
     assert found["scroll"] <= width
-    for name in ("stick", "cut", "overlap", "tiny", "twice"):
+    for name in ("stick", "cut", "overlap", "edge", "tiny", "twice"):
         assert found[name] == [], name
 
 
@@ -152,6 +161,7 @@ def test_the_probe_itself_sees_what_is_wrong(tmp_path):
         "cut": '<svg role="img" width="20" height="20"><text x="0" y="15">cut off</text></svg>',
         "tiny": '<svg role="img" width="90" height="9" viewBox="0 0 900 90"><text y="80">tiny</text></svg>',
         "twice": '<div><svg role="img" width="9" height="9"></svg><svg role="img" width="9" height="9"></svg></div>',
+        "edge": '<table><tr class="held"><th style="padding: 0">here</th></tr></table>',
         "overlap": '<svg role="img" width="90" height="30"><text y="15">one</text><text y="16">two</text></svg>',
     }
     text = render_report(example()).replace("</main>", "".join(wrong.values()) + "</main>")

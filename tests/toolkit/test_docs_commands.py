@@ -41,7 +41,7 @@ def mentions_of(text):
 
 def words_of(line):
     """Return the arguments of lstm-edge in a line of a shell, or of a shell on a device."""
-    after = line[CALL.search(line).end() :]
+    _, after = CALL.split(line, maxsplit=1)
     try:
         words = shlex.split(after, comments=True)
     except ValueError:  # `ssh board 'lstm-edge check model.onnx'`: the quotation began before

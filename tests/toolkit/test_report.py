@@ -11,6 +11,8 @@ from lstm_edge.html_report import render_report
 from lstm_edge.html_report.words import step_time
 from lstm_edge.precision_search import Evaluation
 from lstm_edge.precision_search.report import DataNote, MetricNote, Sensitivity
+from lstm_edge.validation.figures import difference_text
+from lstm_edge_runtime.errors import BudgetError
 
 
 def summary(report):
@@ -109,6 +111,11 @@ def test_the_chosen_file_has_the_size_that_was_written_and_a_part_may_make_a_fil
     page = Page(render_report(with_sensitivity(report, bytes=3_501_234)))
     assert rows(page, "Size, metric and loss")[-1][:3] == ["● chosen", "711 kB", "0.20×"]
     assert "−1.23 kB" in section(page, "sensitivity")["text"]
+    # The result may be plain int8.
+    int8 = next(entry for entry in example().baselines if entry.name == "int8").evaluation.bytes
+    assert "as large as int8 for all layers" in summary(
+        replace(example(), result=replace(example().result, bytes=int8))
+    )
 
 
 def test_the_time_of_a_step_stands_beside_the_size():
@@ -121,14 +128,18 @@ def test_a_failed_search_has_a_report_that_says_what_came_closest():
     page = Page(render_report(failed()))
     text = " ".join(section(page, "summary")["text"].split())
     assert "No file within the budget was found, and none was written" in text
-    best = min((found for found in failed().evaluations if found.stage == "search"), key=lambda found: found.high)
-    assert f"number {best.number} (search)" in text
+    best = min((found for found in failed().evaluations if found.parts), key=lambda found: found.high)
+    assert f"number {best.number} ({best.stage})" in text
+    # The error of the command has the same figure.
+    with pytest.raises(BudgetError, match=re.escape(difference_text(best.high, failed().metric.unit))):
+        failed().check()
     assert "Nothing was evaluated on held-out data." in text
     assert "Within the budget" not in page.text
     assert "● chosen" not in page.text
     assert page.all("p", **{"class": "verdict failed"})
-    only = tuple(found for found in failed().evaluations if found.stage == "sensitivity")
-    assert "Closest to itnot measured" in summary(replace(failed(), evaluations=only))
+    source = tuple(found for found in failed().evaluations if not found.parts)
+    assert source
+    assert "Closest to itnot measured" in summary(replace(failed(), evaluations=source))
 
 
 def test_every_layer_has_its_bytes_its_schemes_and_the_worst_of_its_chosen_schemes_alone():
@@ -152,7 +163,7 @@ def test_every_layer_has_its_bytes_its_schemes_and_the_worst_of_its_chosen_schem
     assert [row[0].split()[0] for row in found[1:]] == [layer.name for layer in report.layers]
     assert found[3][0] == "a.lstm LSTM"
     assert found[3][1:] == ["12,345", "50.0 kB", "9.00 kB", "0.18×", "W int8 R.i int4:128 other float16", "+0.0123"]
-    assert found[1][5:] == ["as the source", "not measured"]
+    assert found[1][5:] == ["as the source", "none"]
 
 
 def test_sensitivities_are_sorted_and_bars_are_as_long_as_they_say():
@@ -176,8 +187,15 @@ def test_sensitivities_are_sorted_and_bars_are_as_long_as_they_say():
     assert [row[2] for row in found] == [drop_text(value) for value in expected]
     assert [row[:2] for row in found[:2]] == [[everything[n].part, everything[n].scheme] for n in (3, 2)]
     assert [row[3] for row in found] == ["✗ over"] * 2 + [""] * (len(found) - 2)
+    # Of equal losses the part with the most noise is first: with a metric that is 0 everywhere the noise is the order.
+    noise = [row[6] for row in rows(Page(render_report(with_sensitivities(report, flat))), "Loss of each part alone")]
+    assert noise[1:] == sorted(noise[1:], key=lambda text: float(text.removesuffix(" dB")))
     widths = [float(e["style"].strip("width:%")) for e in page.all("span") if e.get("style")][-len(found) :]
     assert widths == pytest.approx([100 * max(0, drop) / 0.02 for drop in expected], abs=0.1)
+
+
+def flat(entry):
+    return replace(entry, evaluation=replace(entry.evaluation, drop=0.0, high=0.0))
 
 
 def drop_text(value):
@@ -222,8 +240,14 @@ def test_what_was_not_measured_is_said_to_be_so():
     report = with_evaluations(failed(), change)
     report = with_sensitivity(report, snr_db=None, drop=0.01)
     page = Page(render_report(report))
-    for name in ("summary", "layers", "sensitivity", "differences", "evaluations", "reproduce"):
+    for name in ("sensitivity", "evaluations"):
         assert "not measured" in section(page, name)["text"], name
+    # Nothing was quantized, so no layer lost anything.
+    assert "not measured" not in section(page, "layers")["text"]
+    assert "unchangednone" in section(page, "layers")["text"]
+    assert "No file was chosen" in section(page, "differences")["text"]
+    assert "worst difference" not in section(page, "differences")["text"]
+    assert "resultnone" in section(page, "reproduce")["text"]
     assert not re.search(r"\bNone\b|\bnan\b|\bnull\b", page.text)
     assert "Step time and loss" not in page.text  # nothing to draw
     # Labels have no signal and no noise, nor have equal outputs.

@@ -244,6 +244,13 @@ def test_drops_have_the_decimals_that_the_budget_asks_for():
     assert (share.value(0.98765), share.drop(0.00123), share.budget) == ("98.77%", "+0.123 points", "0.5 points")
     assert share.tick(0.005, 3) == "0.5"
     assert share.drop_axis == "loss of accuracy, percentage points"
+    # The unit of several words is on the axis, and not behind each figure.
+    squares = Scale(name="mse", unit="squared units of the output", more_is_better=False, allowed=0.000579)
+    assert (squares.value(0.011377), squares.loss(-0.000198), squares.budget) == ("0.011377", "−0.000198", "0.000579")
+    assert squares.drop_axis == "loss of mse, squared units of the output"
+    # A budget that asks for more than seven decimals: three significant digits, as on the command line.
+    tiny = Scale(name="cross-entropy", unit="nats", more_is_better=False, allowed=3.09e-9)
+    assert (tiny.drop(6.8448e-7), tiny.drop(-0.00018563061), tiny.budget) == ("+6.84e-07", "−0.000186", "3.09e-09 nats")
     exact = Scale(name="error", unit="", more_is_better=False, allowed=0.0)
     assert exact.drop(0.012345) == "+0.0123"
     # What float32 has follows from the candidate and its drop, in either direction.

@@ -77,11 +77,20 @@ def test_a_chart_has_its_texts_inside_and_its_marks_are_not_squeezed(found, budg
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(DROPS, SPREADS), min_size=1, max_size=5), DROPS.map(abs), WIDTHS)
+@given(
+    st.lists(st.tuples(DROPS, SPREADS), min_size=1, max_size=5), DROPS.map(abs) | st.sampled_from([5.0, 60.0]), WIDTHS
+)
 def test_the_verdicts_have_their_texts_apart_and_inside(found, allowed, shape):
     width = shape[0]
     judged = [
-        Judged(drop=drop, low=drop - spread, high=drop + spread, text=f"candidate {k}, 1.23 MB: +0.1234", chosen=k == 0)
+        Judged(
+            drop=drop,
+            low=drop - spread,
+            high=drop + spread,
+            text=f"candidate {k}, 1.23 MB: −0.27 points (chosen)",
+            short="1.23 MB: −0.27 points (chosen)",
+            chosen=k == 0,
+        )
         for k, (drop, spread) in enumerate(found)
     ]
     texts = {"zero_text": "no loss", "allowed_text": "budget: 0.5 points"}
@@ -97,10 +106,18 @@ def test_the_verdicts_have_their_texts_apart_and_inside(found, allowed, shape):
         # A label is over its mark, also at the edges.
         assert left - 1 <= row.drop <= right + 1
         assert row.low <= row.drop <= row.high
+        # Text of the usual length is never cut.
+        assert "…" not in row.label.text
+    # A budget far above never leaves less than a fifth of the axis to the losses.
+    values = [0.0, *(value for one in judged for value in (one.low, one.high))]
+    if max(values) > min(values):
+        ends = [drawing.zero, *(x for row in drawing.rows for x in (row.low, row.high))]
+        assert max(ends) - min(ends) >= 0.2 * width
+    assert (drawing.allowed is None) == ("far beyond" in drawing.allowed_label.text)
 
 
 def test_a_long_name_is_shortened_to_the_width():
-    judged = [Judged(drop=0.1, low=None, high=None, text="x" * 300, chosen=True)]
+    judged = [Judged(drop=0.1, low=None, high=None, text="x" * 300, short="x" * 200, chosen=True)]
     drawing = draw_verdicts(judged, allowed=0.0, zero_text="no loss", allowed_text="b" * 200, width=344)
     assert drawing.rows[0].label.text.endswith("x…")
     assert drawing.allowed_label.text.endswith("b…")
