@@ -31,7 +31,7 @@ SOURCES = {
 }
 for assembled in ("index.md", "reference/python.md", "reference/runtime.md"):
     del SOURCES[DOCS / assembled]
-PHONE = 390
+PHONE, DESK = 390, 1280
 browser = pytest.mark.skipif(
     find_chromium() is None, reason="no chromium: `make test-site` installs Debian's when it runs as root"
 )
@@ -131,22 +131,45 @@ def test_the_search_answers_without_a_server(site, tmp_path):
     assert console_lines(copy / "cli" / "run.html") == []
 
 
+def measured(folder, names, width, told):
+    """Return, for pages in a frame of ``width`` pixels, what the JavaScript expression ``told`` is after loading."""
+    for name in names:
+        page = folder / name
+        script = f"<script>onload = () => parent.postMessage(`{name} ${{{told}}}`, '*')</script></body>"
+        page.write_text(page.read_text().replace("</body>", script, 1))
+    # A window is at least 500 pixels wide; a frame is as narrow as a phone.
+    frames = "".join(f"<iframe width={width} height=800 style='border: 0' src='{name}'></iframe>" for name in names)
+    start = folder / "frames.html"
+    start.write_text(
+        f"<pre id=out></pre>{frames}<script>onmessage = m => {{ out.textContent += m.data + ';' }}</script>"
+    )
+    said = re.findall(r"([\w/.-]+\.html) ([\d ]+);", dump_dom(start, width=max(800, width + 100), wait_ms=20_000))
+    assert sorted(name for name, _ in said) == sorted(names)
+    return [(name, *map(int, numbers.split())) for name, numbers in said]
+
+
 @browser
 def test_every_page_fits_a_phone(site, tmp_path):
     """Wide tables and code scroll within their own box; no page does as a whole."""
     copy = tmp_path / "site"
     shutil.copytree(site, copy)
     names = [str(path.relative_to(copy)) for path in sorted(copy.rglob("*.html")) if path.name != "404.html"]
-    for name in names:
-        told = f"`{name} ${{document.documentElement.scrollWidth}} ${{innerWidth}}`"
-        script = f"<script>onload = () => parent.postMessage({told}, '*')</script></body>"
-        (copy / name).write_text((copy / name).read_text().replace("</body>", script, 1))
-    # A window is at least 500 pixels wide; a frame is as narrow as a phone.
-    frames = "".join(f"<iframe width={PHONE} height=800 style='border: 0' src='{name}'></iframe>" for name in names)
-    start = copy / "frames.html"
-    start.write_text(
-        f"<pre id=out></pre>{frames}<script>onmessage = m => {{ out.textContent += m.data + ';' }}</script>"
+    said = measured(copy, names, PHONE, "document.documentElement.scrollWidth + ' ' + innerWidth")
+    assert [row for row in said if not row[1] <= row[2] == PHONE] == []
+
+
+@browser
+def test_code_and_tables_of_the_first_pages_fit_a_desk(site, tmp_path):
+    """Nothing has to be scrolled sideways on the pages that a newcomer copies from."""
+    copy = tmp_path / "site"
+    shutil.copytree(site, copy)
+    names = ["index.html", "device.html", "comparison.html", "quantization.html"]
+    names += [f"{page.parent.name}/{page.stem}.html" for page in DOCS.glob("tutorials/*.md")]
+    names += [f"{page.parent.name}/{page.stem}.html" for page in DOCS.glob("explanations/*.md")]
+    boxes = "[...document.querySelectorAll('.md-typeset__scrollwrap, .md-typeset pre > code')]"
+    over = measured(
+        copy, names, DESK, f"{boxes}.length + ' ' + {boxes}.filter(e => e.scrollWidth > e.clientWidth + 1).length"
     )
-    said = re.findall(r"([\w/.-]+\.html) (\d+) (\d+);", dump_dom(start, width=800, wait_ms=20_000))
-    assert sorted(name for name, *_ in said) == sorted(names)
-    assert [row for row in said if not int(row[1]) <= int(row[2]) == PHONE] == []
+    assert len(names) == 10
+    assert sum(count for _, count, _ in over) > 50
+    assert [row for row in over if row[2]] == []
