@@ -10,6 +10,7 @@ confirms a result, a few times at most. ``calibration`` is for collecting the la
   halves, whole groups, the later half in time held out), a text at its middle.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import numpy as np
 from lstm_edge.data import BUNDLED, Dataset, NamedDataset, TableOptions, Transcripts, is_table, load_samples
 from lstm_edge.data.binding import as_named, bind, calibration_calls, has_plain_input
 from lstm_edge.data.holdout import hold_out_sequences
+from lstm_edge.data.naming import ONLY_TARGET
 from lstm_edge.data.text import TEXTS, TextData, is_text
 from lstm_edge.validation.judge import load_data
 from lstm_edge_runtime.arrays import Array
@@ -147,7 +149,7 @@ def calibration_feeds(
     generator = np.random.default_rng(seed)
     plain = session.card is None or has_plain_input(session)
     if isinstance(samples, NamedDataset) or (not isinstance(samples, TextData) and not plain):
-        bound = bind(as_named(samples), session, model="the model")
+        bound = bind(_without_plain_targets(as_named(samples), session), session, model="the model")
         for number in np.sort(generator.permutation(len(samples))[:count]):
             yield from calibration_calls(session, bound, int(number))
         return
@@ -161,6 +163,13 @@ def calibration_feeds(
     batch_axis = 1 if spec.axes[:1] == (TIME,) else 0
     for rows in _drawn(session, samples, count, generator):
         yield {spec.name: np.expand_dims(np.asarray(rows, spec.dtype), batch_axis)}
+
+
+def _without_plain_targets(data: NamedDataset, session: Session) -> NamedDataset:
+    """Leave out a target without the name of a tensor: calibration reads none, so no output has to be chosen for it."""
+    names = {spec.name for spec in (*session.inputs, *session.outputs)}
+    kept = {name: rows for name, rows in data.targets.items() if name not in ONLY_TARGET or name in names}
+    return dataclasses.replace(data, targets=kept)
 
 
 def _has_ids(samples: Samples) -> bool:

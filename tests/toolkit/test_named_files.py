@@ -329,6 +329,32 @@ def test_a_target_without_a_name_belongs_to_no_output_of_several(tmp_path):
     )
 
 
+def test_calibration_reads_no_target_so_none_has_to_be_named():
+    from lstm_edge.precision_search.data import calibration_feeds
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "time", 2])
+    answers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "time", 2]) for name in ("tags", "v")]
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["x"], [name]) for kind, name in (("Neg", "tags"), ("Exp", "v"))], "g", [x], answers
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    specs = [TensorSpec(name=name, dtype="float32", axes=("batch", "time", 2)) for name in ("x", "tags", "v")]
+    card = ModelCard(
+        inputs=tuple(specs[:1]),
+        outputs=tuple(specs[1:]),
+        states=(),
+        streaming=Streaming(verdict="none", reason="made by hand"),
+        minimum_onnxruntime="1.18",
+    )
+    helper.set_model_props(made, {"lstm_edge": serialize_card(card)})
+    session = Session(made.SerializeToString())
+    feeds = list(calibration_feeds(session, named_from_arrays("d", {"x": counted(6, 4, 2), "y": counted(6)}), 3))
+    assert [feed["x"].shape for feed in feeds] == [(1, 4, 2)] * 3
+    # A target of another name may be a misspelt input: it is refused as before.
+    with pytest.raises(DataError, match="belongs to no input, state or output of the model"):
+        list(calibration_feeds(session, named_from_arrays("d", {"x": counted(6, 4, 2), "target.z": counted(6)}), 3))
+
+
 def test_one_score_is_no_decision_between_classes():
     source = model({"x": ("float32", ("batch", "time", 1))})
     score = np.random.default_rng(0).random((6, 9, 1)).astype(np.float32)
