@@ -291,6 +291,19 @@ def test_the_point_of_a_class_is_where_it_is_most_probable():
     assert metric.estimate(logits, np.array([1, 0, 0, 0, 2]), steps).value == pytest.approx(1 / 2)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "auc", "macro-f1", "cross-entropy", "agreement", "f1:background=0"])
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        (np.float32, "this output has no axis of classes: f1 judges one score for each sample, mse values"),
+        (np.int64, "this output holds decisions: name the output that holds their logits, as in accuracy:output=NAME"),
+    ],
+)
+def test_an_output_without_an_axis_of_classes_says_what_to_do(metric, dtype, advice):
+    with pytest.raises(InputError, match=f"one class for each sample; {advice}$"):
+        get_metric(metric)(np.array([0, 1, 1], dtype), np.array([0, 1, 1]))
+
+
 @pytest.mark.parametrize(
     ("options", "targets", "sentence"),
     [

@@ -98,7 +98,7 @@ def check_logits(outputs: Array, targets: Array) -> None:
     if outputs.ndim != 2 or outputs.size == 0 or targets.shape != outputs.shape[:1]:
         raise InputError(
             f"metric: got outputs {list(outputs.shape)} and classes {list(targets.shape)}, "
-            "expected logits [samples, classes] and one class for each sample"
+            "expected logits [samples, classes] and one class for each sample" + _advice(outputs)
         )
     if targets.dtype.kind not in "iu":
         raise InputError(f"metric: the classes are {targets.dtype}, expected integers")
@@ -107,6 +107,15 @@ def check_logits(outputs: Array, targets: Array) -> None:
             f"metric: the classes go from {targets.min()} to {targets.max()}, "
             f"but the model has {outputs.shape[1]} outputs: expected 0 to {outputs.shape[1] - 1}"
         )
+
+
+def _advice(outputs: Array) -> str:
+    """Say what to do with an output that has no axis of classes; nothing for others."""
+    if outputs.ndim != 1:
+        return ""
+    if outputs.dtype.kind in "iu":
+        return "; this output holds decisions: name the output that holds their logits, as in accuracy:output=NAME"
+    return "; this output has no axis of classes: f1 judges one score for each sample, mse values"
 
 
 def _value_difference(outputs: Array, targets: Array) -> Scores:
