@@ -67,6 +67,7 @@ def import_object(source: str, error_class: type[LstmEdgeError], *, what: str, e
         raise error_class(
             f"{what}: cannot be imported ({type(error).__name__}: {first_line(error)}); expected {expected}"
             + rename * (top in sys.stdlib_module_names)
+            + f". Leave .py out: {path.removesuffix('.py')}:{name}" * path.endswith(".py")
         ) from error
 
 

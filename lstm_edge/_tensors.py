@@ -99,6 +99,11 @@ def read_pt(path: Path) -> Any:
             root = next((name.partition("/")[0] for name in members if name.endswith("/data.pkl")), None)
             if root is None:
                 raise ValueError("the archive has no data.pkl")
+            if any(name.startswith(f"{root}/code/") for name in members):
+                raise ValueError(
+                    "it is TorchScript, a program with its weights. Save the weights alone, with "
+                    "torch.save(torch.jit.load(path).state_dict(), weights_path)"
+                )
             for member in members.values():
                 if member.declared_bytes != member.packed_bytes:
                     raise ValueError(f"{member.name[:80]!a} is compressed; torch.save stores what it writes")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import time
 from collections.abc import Callable
@@ -313,6 +314,16 @@ def load_source(
     return module.eval()
 
 
+def _needs_arguments(factory: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        return True
+    except ValueError:  # a callable of C may have no signature
+        return False
+    return False
+
+
 def _call_factory(source: str) -> "nn.Module":
     from torch import nn
 
@@ -323,7 +334,10 @@ def _call_factory(source: str) -> "nn.Module":
             with current_folder_last():
                 module = factory()
         except (Exception, SystemExit) as error:  # user code may raise anything
-            raise CaptureError(f"{source}: the factory raised {type(error).__name__}: {first_line(error)}") from error
+            advice = ". It is called without arguments: name a function that gives them" * _needs_arguments(factory)
+            raise CaptureError(
+                f"{source}: the factory raised {type(error).__name__}: {first_line(error)}{advice}"
+            ) from error
         if not isinstance(module, nn.Module):
             raise CaptureError(f"{source}: the factory returned {type(module).__name__}, expected a torch.nn.Module")
     if module is None:

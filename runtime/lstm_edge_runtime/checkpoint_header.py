@@ -83,6 +83,11 @@ def is_keras(data: bytes) -> bool:
 
 def _other_kind(data: bytes) -> str:
     """Return what a file without a readable header is and which command takes it; nothing where that is not known."""
+    if data.startswith(_ZIP) and b"/code/__torch__" in data:
+        return (
+            "it is TorchScript, which export does not take: give the module, package.module:factory, and its weights "
+            "with --weights, saved by torch.save(torch.jit.load(path).state_dict(), weights_path)"
+        )
     if is_pytorch(data):
         return (
             "it is a PyTorch checkpoint, which holds weights without their module: "

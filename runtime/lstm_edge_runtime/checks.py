@@ -35,6 +35,9 @@ def without_dispatch(function: Callable[[Array, Array], Any]) -> Callable[[Array
 sum_of_squares: Callable[[Array, Array], float] = without_dispatch(np.vdot)
 
 
+BY_NAME = "give each by its name, in a mapping, an .npz file or a JSON object"
+
+
 def name_inputs(contract: Contract, inputs: Any) -> dict[str, Any]:
     """Return the inputs by name; a single array is the model's only input.
 
@@ -45,7 +48,7 @@ def name_inputs(contract: Contract, inputs: Any) -> dict[str, Any]:
     expected = f"the model's inputs are {', '.join(map(repr, names)) or 'none'}"
     if not isinstance(inputs, Mapping):
         if len(names) != 1:
-            raise InputError(f"got one array, and {expected}: pass a mapping from name to array", reason="name")
+            raise InputError(f"got one array, and {expected}: {BY_NAME}", reason="name")
         return {names[0]: inputs}
     for name in inputs:
         if name in (state.input for state in contract.states):

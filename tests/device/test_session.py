@@ -155,7 +155,7 @@ def test_two_inputs_go_by_name_and_must_agree(two_inputs):
     x, ids = frames(2, 3, 3), np.array([[1, 2, 3], [4, 5, 6]])
     outputs, _ = two_inputs.run({"ids": ids, "x": x})
     assert {name: array.shape for name, array in outputs.items()} == {"logits": (2, 3, 4), "hidden": (2, 3, 5)}
-    with pytest.raises(InputError, match="got one array, and the model's inputs are 'x', 'ids': pass a mapping"):
+    with pytest.raises(InputError, match="got one array, and the model's inputs are 'x', 'ids': give each by its name"):
         two_inputs.run(x)
     with pytest.raises(InputError, match=r"input 'ids' has shape \[2, 2\]: its axis 'time' is 2, in 'x' it is 3"):
         two_inputs.run({"x": x, "ids": ids[:, :2]})

@@ -248,6 +248,57 @@ def test_a_wrong_dtype_for_an_embedding_is_the_modules_own_error() -> None:
     assert message.startswith("the module itself fails on ids [3, 7]: RuntimeError: ")
 
 
+@pytest.mark.parametrize("window", ["stft", "centred", "convolution"])
+@pytest.mark.parametrize("axis", ["samples", "time"])
+def test_a_window_that_is_longer_than_the_axis_says_what_to_do(window: str, axis: str) -> None:
+    class Samples(Around):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv1d(1, 3, 400, 160)
+            self.eval()
+
+        def forward(self, audio: Tensor) -> Tensor:
+            if window == "convolution":
+                return self.rnn(self.convolution(audio[:, None]).transpose(1, 2))[0]
+            spectrum = torch.stft(audio, 400, 160, torch.ones(400), center=window == "centred", return_complex=True)
+            return self.rnn(spectrum.abs()[:, :3].transpose(1, 2))[0]
+
+    message = refusal(Samples(), None, inputs=[f"audio: float32[batch, {axis}]"])
+    assert message.startswith("the module itself fails on audio [3, ")
+    assert message.endswith(
+        ". The module needs a longer axis. Give that axis a number instead of a name; or pad it in front within "
+        "forward; or, for mel bands or cepstra of sound, export the module behind them with --front-end (docs/audio.md)"
+    )
+
+
+def test_an_argument_without_an_input_is_named() -> None:
+    class Three(Around):
+        def forward(self, x: Tensor, gain: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
+            return self.rnn(x * gain * mask * scale)[0]
+
+    x = "x: float32[batch, time, 3]"
+    advice = 'give one for each argument, in order, or name the parts of an argument, as in "state.0" and "state.1"'
+    assert refusal(Three(), None, inputs=[x]) == (
+        f"Three: 1 input (x) for forward(x, gain, mask, scale), which also requires gain, mask: {advice}"
+    )
+    # By name, as soon as one is out of order.
+    assert refusal(Three(), None, inputs=[x, x.replace("x", "mask", 1)]) == (
+        f"Three: 2 inputs (x, mask) for forward(x, gain, mask, scale), which also requires gain: {advice}"
+    )
+
+
+def test_more_examples_than_inputs() -> None:
+    examples = {"x": EXAMPLE, "y": EXAMPLE}
+
+    class Two(Around):
+        def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            return self.rnn(x)[0]
+
+    assert refusal(Two(), examples, inputs=["x: float32[batch, time, 3]"]) == (
+        "2 example inputs (x, y) for 1 input (x): give one for each; targets are not inputs"
+    )
+
+
 @pytest.mark.slow
 def test_a_tuple_of_states_as_one_argument() -> None:
     class Given(Around):

@@ -54,6 +54,9 @@ def tagger():
 def raising():
     raise RuntimeError("no GPU here\\nand more")
 
+def sized(size):
+    return Tagger()
+
 def leaving():
     raise SystemExit(3)
 
@@ -213,6 +216,8 @@ def test_the_options_shape_the_file(nets):
         ("nowhere_at_all:make", "nowhere_at_all:make: cannot be imported (ModuleNotFoundError: No module named"),
         ("{nets}:nothing", "cannot be imported (AttributeError: module '{nets}' has no attribute 'nothing')"),
         ("{nets}:raising", "{nets}:raising: the factory raised RuntimeError: no GPU here\n"),
+        ("{nets}:sized", "sized() missing 1 required positional argument: 'size'. It is called without arguments: "),
+        ("{nets}.py:tagger", "is not a package); expected package.module:factory. Leave .py out: {nets}:tagger"),
         ("{nets}:leaving", "{nets}:leaving: the factory raised SystemExit: 3\n"),
         ("{nets}:number", "{nets}:number: the factory returned int, expected a torch.nn.Module"),
         ("{nets}:not_callable", "is a str, expected a callable that returns a torch.nn.Module"),

@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     weights = torch.nn.LSTM(3, 4).state_dict()
     torch.save(weights, folder / "new.pt")
     torch.save(weights, folder / "old.pth", _use_new_zipfile_serialization=False)
+    torch.jit.trace(torch.nn.Linear(3, 4), torch.zeros(1, 3)).save(folder / "script.pt")
     from safetensors.torch import save_file
 
     save_file(weights, folder / "weights.safetensors")
@@ -78,6 +79,10 @@ def test_a_checkpoint_in_place_of_a_model_says_what_to_do(folder, monkeypatch, c
     ("name", "sentence"),
     [
         ("new.pt", "it is a PyTorch checkpoint, which holds weights without their module: lstm-edge export package."),
+        (
+            "script.pt",
+            "it is TorchScript, which export does not take: give the module, package.module:factory, and",
+        ),
         ("model.onnx", "it is an .onnx file, which lstm-edge adopt and lstm-edge quantize take"),
     ],
 )

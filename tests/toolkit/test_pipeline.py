@@ -91,6 +91,16 @@ def test_damaged_weights_are_named(factory, tmp_path, name, content, sentence):
     assert sentence in str(caught.value)
 
 
+def test_torchscript_is_named(factory, tmp_path):
+    torch.jit.trace(torch.nn.Linear(3, 4), torch.zeros(1, 3)).save(tmp_path / "w.pt")
+    with pytest.raises(ArtifactError) as caught:
+        load_source(factory, tmp_path / "w.pt")
+    assert str(caught.value).endswith(
+        "w.pt: not a PyTorch weights file (it is TorchScript, a program with its weights. Save the weights alone, with "
+        "torch.save(torch.jit.load(path).state_dict(), weights_path))"
+    )
+
+
 def test_truncated_weights_are_named(factory, tmp_path):
     path = tmp_path / "w.pt"
     torch.save(weights(), path)

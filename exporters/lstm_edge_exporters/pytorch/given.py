@@ -32,6 +32,7 @@ __all__ = ["Examples", "Given", "input_specs", "read_inputs"]
 Examples = Any
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 LENGTHS = "lengths"
+EACH = 'give one for each argument, in order, or name the parts of an argument, as in "state.0" and "state.1"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ def read_inputs(module: nn.Module, example_inputs: Any, wanted: Sequence[str | T
         structure = from_names(module, names)
         if structure is None:
             _check_count(module, [name for name in names if name != LENGTHS])
+        _check_required(module, names, structure)
         return Given(specs=specs, examples={}, structure=structure)
     arguments = _arguments(module, example_inputs, names)
     if arguments is None:
@@ -114,7 +116,10 @@ def read_inputs(module: nn.Module, example_inputs: Any, wanted: Sequence[str | T
     if specs and len(specs) == len(examples):
         examples = dict(zip(names, examples.values(), strict=True))
     elif specs and (len(specs) < len(examples) or structure.keywords):
-        raise CaptureError(f"{len(examples)} example inputs ({', '.join(examples)}) for {len(specs)} specifications")
+        raise CaptureError(
+            f"{len(examples)} example inputs ({', '.join(examples)}) for {_inputs(names)}: give one for each; "
+            "targets are not inputs"
+        )
     plain = all(isinstance(value, Tensor) for value in arguments.values()) and not structure.keywords
     if plain:
         _check_count(module, [name for name in names if name != LENGTHS])
@@ -160,8 +165,29 @@ def _check_count(module: nn.Module, names: Sequence[str]) -> None:
     try:
         signature.bind_partial(*names)
     except TypeError as error:
-        arguments = ", ".join(signature.parameters)
         raise CaptureError(
-            f"{type(module).__name__}: {len(names)} inputs ({', '.join(names)}) for forward({arguments}): give one for "
-            'each argument, in order, or name the parts of an argument, as in "state.0" and "state.1"'
+            f"{type(module).__name__}: {_inputs(names)} for forward({', '.join(signature.parameters)}): {EACH}"
         ) from error
+
+
+def _check_required(module: nn.Module, names: Sequence[str], structure: Structure | None) -> None:
+    """Refuse specifications that leave out an argument which forward requires."""
+    parameters = parameters_of(module)
+    # Lengths may be added by an option.
+    own = [name for name, found in parameters.items() if found.kind in POSITIONAL and name != LENGTHS]
+    places = len([name for name in names if name != LENGTHS]) if structure is None else len(structure.positional)
+    keywords = {} if structure is None else structure.keywords
+    missing = [name for name in own[places:] if name not in keywords and not _has_default(parameters[name])]
+    if missing:
+        raise CaptureError(
+            f"{type(module).__name__}: {_inputs(names)} for forward({', '.join(parameters)}), which also requires "
+            f"{', '.join(missing)}: {EACH}"
+        )
+
+
+def _has_default(parameter: inspect.Parameter) -> bool:
+    return parameter.default is not inspect.Parameter.empty
+
+
+def _inputs(names: Sequence[str]) -> str:
+    return f"{len(names)} input{'s' * (len(names) != 1)} ({', '.join(names)})"

@@ -19,6 +19,7 @@ from lstm_edge_exporters.pytorch.calls import (
 )
 from lstm_edge_exporters.pytorch.carried import Watcher, find_carried
 from lstm_edge_exporters.pytorch.copying import tensors_in
+from lstm_edge_exporters.pytorch.failures import module_failure
 from lstm_edge_exporters.pytorch.folding import with_foldings
 from lstm_edge_exporters.pytorch.lengths import LENGTHS, Packs, find_order, takes_lengths
 from lstm_edge_exporters.pytorch.outputs import LONGER, TRACED, WIDER, check_names, flatten_outputs, output_specs
@@ -28,7 +29,7 @@ from lstm_edge_exporters.pytorch.states import OTHER, state_specs, with_outputs,
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec, TensorSpec
-from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, first_line
+from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
 
 __all__ = ["Plan", "watch"]
 
@@ -183,11 +184,7 @@ def _run(module: nn.Module, layers: Layers, maker: InputMaker, batch: int, time:
     except LstmEdgeError:
         raise
     except Exception as error:  # the user's module may raise any error, which is then reported
-        shown = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        raise CaptureError(
-            f"the module itself fails on {shown}: {type(error).__name__}: {first_line(error)}. If an axis can "
-            "have only one size, give that number instead of a name"
-        ) from error
+        raise module_failure(error, arrays) from error
     return _Run(result=result, tracker=tracker, arrays=arrays, lengths=lengths)
 
 

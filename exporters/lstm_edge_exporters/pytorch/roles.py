@@ -13,13 +13,14 @@ import numpy as np
 from torch import nn
 
 from lstm_edge_exporters.pytorch.calls import Layers
+from lstm_edge_exporters.pytorch.failures import module_failure
 from lstm_edge_exporters.pytorch.inputs import looked_up
 from lstm_edge_exporters.pytorch.outputs import TRACED
 from lstm_edge_exporters.pytorch.seen import Seen, see
 from lstm_edge_exporters.verify.inputs import InputMaker, renamed
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
-from lstm_edge_runtime.errors import CaptureError, LstmEdgeError, first_line
+from lstm_edge_runtime.errors import CaptureError, LstmEdgeError
 
 __all__ = ["find_roles"]
 
@@ -142,11 +143,7 @@ class _Trials:
         except LstmEdgeError:
             raise
         except Exception as error:  # the user's own module: whatever it raises is the answer
-            shown = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-            raise CaptureError(
-                f"the module itself fails on {shown}: {type(error).__name__}: {first_line(error)}. If an axis can "
-                "have only one size, give that number instead of a name"
-            ) from error
+            raise module_failure(error, arrays) from error
 
     def _full(self, sizes: Mapping[str, int], rows: str) -> Array:
         """Lengths, if this input holds such: all steps of the shortest axis."""
