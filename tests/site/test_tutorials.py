@@ -1,7 +1,7 @@
 """Every block of code of the tutorials and explanations runs, in the order of its page.
 
 The board is a folder: ``scp`` copies into it and ``ssh`` runs its command there, where neither torch nor onnx can be
-imported.
+imported. Its /opt/lstm-edge is this environment.
 """
 
 import os
@@ -20,7 +20,8 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SAVED = re.compile(r"# (\w+\.py)\n")
 STAND_INS = {
     "scp": 'for last; do :; done; [ "$last" = pi@board1: ]; while [ $# -gt 1 ]; do cp "$1" "$BOARD"; shift; done',
-    "ssh": '[ "$1" = pi@board1 ]; shift; cd "$BOARD"; PYTHONPATH="$BOARD/.without" exec sh -ec "$*"',
+    "ssh": '[ "$1" = pi@board1 ]; shift; cd "$BOARD"; command=$(echo "$*" | sed "s,/opt/lstm-edge/bin/,$BIN/,g"); '
+    'PYTHONPATH="$BOARD/.without" exec sh -ec "$command"',
 }
 pytestmark = pytest.mark.long
 
@@ -36,7 +37,7 @@ def desk(tmp_path, monkeypatch):
         (tools / name).chmod(0o755)
     for package in ("torch", "onnx", "lstm_edge_exporters"):
         (board / ".without" / f"{package}.py").write_text("raise ImportError('the board does not have this package')\n")
-    environment = os.environ | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}", "BOARD": str(board)}
+    environment = os.environ | {"PATH": f"{tools}:{BIN}:{os.environ['PATH']}", "BOARD": str(board), "BIN": str(BIN)}
     monkeypatch.chdir(desk)
     monkeypatch.syspath_prepend(str(desk))
 
