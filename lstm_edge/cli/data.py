@@ -92,7 +92,9 @@ def print_report(report: "DataReport") -> None:
     if report.kind == "text":
         rows = [("kind", report.kind), ("characters", f"{report.steps:,}")]
     else:
-        rows += [("sequences", f"{report.sequences:,}"), ("steps", f"{report.steps:,}")]
+        # Arrays of no stated layout have their time axis where the model's is.
+        steps = f"{report.steps:,}" if report.lengths is not None else "as the model's axes say"
+        rows += [("sequences", f"{report.sequences:,}"), ("steps", steps)]
     if report.lengths is not None:
         lengths = report.lengths
         rows.append(("steps of a sequence", f"{lengths.least:,} to {lengths.most:,}, median {lengths.median:g}"))

@@ -50,7 +50,7 @@ class DataReport:
         kind: what kind of file it is.
         task: ``classification``, ``tagging`` or ``forecast``; None if there are no such targets, or they are in doubt.
         sequences, steps: how many there are, of a text characters; after filling and dropping what is missing.
-        lengths: None if sequences have no steps.
+        lengths: None if sequences have no steps, or only the model knows their axis; ``steps`` then counts sequences.
         columns: the columns or arrays, in the file's order.
         classes: number of sequences or steps of each class, by name; empty without classes.
         classes_of: what is counted: ``sequences`` or ``steps``.

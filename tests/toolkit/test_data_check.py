@@ -1,6 +1,7 @@
 """`lstm-edge data check` and `check_data`: what is understood of every kind of file."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -136,6 +137,7 @@ def test_every_kind_of_file_is_understood(tmp_path, monkeypatch, name):
 def test_classes_of_named_arrays_and_bundled_sets(tmp_path):
     write_named(tmp_path / "d.npz")
     assert lstm_edge.check_data(tmp_path / "d.npz").classes == {"0": 1, "1": 3}
+    assert re.search(r"steps +as the model's axes say", check(tmp_path / "d.npz").stdout)
     report = lstm_edge.check_data("japanese-vowels:test")
     assert (report.sequences, sum(report.classes.values()), report.lengths.most) == (370, 370, 29)
 
