@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.checkpoint_header import read_header
-from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.errors import ArtifactError, IntegrityError
 from lstm_edge_runtime.reading import (
     MOST_ARRAY_BYTES,
     array_budget,
@@ -84,6 +84,7 @@ def read_pt(path: Path) -> Any:
     Raises:
         ArtifactError: the file does not exist, is damaged, has other contents, or exceeds a limit (see
             ``lstm_edge_runtime.reading``).
+        IntegrityError: the file is truncated.
     """
     with (
         translated(ArtifactError, f"{path}: not a PyTorch weights file"),
@@ -91,6 +92,10 @@ def read_pt(path: Path) -> Any:
     ):
         if file.read(2) != b"PK":
             raise ValueError("no zip archive; a file of PyTorch before 1.6 has to be loaded and saved again")
+        if not zipfile.is_zipfile(file):
+            raise IntegrityError(
+                f"{path}: the file is truncated: the archive's list of members is missing; copy the file again"
+            )
         again = io.BytesIO()
         with (
             open_archive(file, array_budget(os.fstat(file.fileno()).st_size)) as members,

@@ -39,6 +39,8 @@ __all__ = [
 
 AnyPath = str | os.PathLike[str]
 KERAS_FILES = (".keras", ".h5", ".hdf5", ".json")
+# Endings of files of weights and of models.
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".onnx")
 PLOTS = (".svg", ".png", ".pdf")
 # Data that are a file, with the sentence `data NAME: no such file`; other names are texts, sets and folders.
 _DATA_FILES = (*SUFFIXES, ".npy")
@@ -81,11 +83,18 @@ def refuse_checkpoint(source: str, weights: AnyPath | None) -> None:
     where = f"checkpoint {source}"
     with (
         translated(ArtifactError, f"{where}: not a readable .safetensors file"),
-        open_file(source, ArtifactError, where=where) as file,
+        open_file(source, ArtifactError, where=where, missing=_missing(source)) as file,
     ):
         if not is_safetensors(file.read(9), os.fstat(file.fileno()).st_size):
             file.seek(0)
             read_header(read_bytes(file, MOST_ARRAY_BYTES))
+
+
+def _missing(source: str) -> str:
+    """Return what to say of a source that is no file: one that looks like ``package.factory`` lacks its colon."""
+    module, _, name = source.rpartition(".")
+    factory = all(part.isidentifier() for part in source.split(".")) and module and f".{name}" not in CHECKPOINTS
+    return f"no such file; a factory is written with a colon, {module}:{name}" if factory else "no such file"
 
 
 def _check_module(source: str) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "KINDS",
     "VERSION",
     "Entry",
+    "is_arrays",
     "is_keras",
     "is_pytorch",
     "is_safetensors",
@@ -35,7 +36,7 @@ KINDS = {
 }
 # The header of a language model holds its vocabulary and tokenizer; see card.py.
 _LONGEST_HEADER = 2**26
-_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+_ZIP, _HDF5, _NUMPY = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY"
 # The head of an archive's first entry and its name.
 _FIRST_ENTRY = 300
 # Pickles of protocol 2 and later, which torch.save wrote before version 1.6.
@@ -79,6 +80,11 @@ def is_pytorch(data: bytes) -> bool:
 def is_keras(data: bytes) -> bool:
     """Return whether a file is one of Keras: HDF5, or an archive that begins with ``metadata.json``."""
     return data.startswith(_HDF5) or (data.startswith(_ZIP) and b"metadata.json" in data[:_FIRST_ENTRY])
+
+
+def is_arrays(data: bytes) -> bool:
+    """Return whether a file is an ``.npy`` array, or an archive that begins with one."""
+    return data.startswith(_NUMPY) or (data.startswith(_ZIP) and b".npy" in data[:_FIRST_ENTRY])
 
 
 def _other_kind(data: bytes) -> str:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -36,6 +37,8 @@ def folder(tmp_path_factory):
     for name, size in (("half.onnx", len(data) // 2), ("begin.onnx", 100), ("end.onnx", len(data) - 40)):
         (folder / name).write_bytes(data[:size])
     shutil.copy(TAGGER, folder / "model.onnx")
+    np.save(folder / "x.npy", np.zeros((2, 3), np.float32))
+    np.savez(folder / "x.npz", x=np.zeros((2, 3), np.float32))
     return folder
 
 
@@ -73,6 +76,18 @@ def test_a_checkpoint_in_place_of_a_model_says_what_to_do(folder, monkeypatch, c
     code, error = call(folder, monkeypatch, command, *arguments)
     assert code == 2
     assert error.startswith(f"error: {name}: this is {what}, and an .onnx file was expected: {advice} makes one")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+@pytest.mark.parametrize("command", ["inspect", "quantize", "run"])
+def test_an_array_in_place_of_a_model_says_what_to_do(folder, monkeypatch, command, name):
+    arguments = [name if word == "FILE" else word for word in COMMANDS[command]]
+    code, error = call(folder, monkeypatch, command, *arguments)
+    assert code == 2
+    assert error.startswith(
+        f"error: {name}: this is an array of NumPy, and an .onnx file was expected: the model comes first, as in "
+        "lstm-edge run MODEL.onnx INPUT.npy"
+    )
 
 
 @pytest.mark.parametrize(
