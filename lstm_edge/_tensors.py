@@ -19,7 +19,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from lstm_edge_runtime.archive import Member, open_archive
-from lstm_edge_runtime.checkpoint_header import read_header
+from lstm_edge_runtime.checkpoint_header import read_entries, read_header
 from lstm_edge_runtime.errors import ArtifactError, IntegrityError
 from lstm_edge_runtime.reading import (
     MOST_ARRAY_BYTES,
@@ -63,18 +63,19 @@ def read_safetensors(
 
     Raises:
         ArtifactError: the file does not exist, is damaged or over 16 GiB, or does not fit into memory.
+        IntegrityError: the file is truncated.
     """
     where = os.fsdecode(path) if where is None else where
     with (
         translated(ArtifactError, f"{where}: {damaged}"),
         open_file(path, ArtifactError, where=where) as file,
     ):
+        data = read_bytes(file, MOST_ARRAY_BYTES)
+        header = read_header(data, where)
         try:
-            data = read_bytes(file, MOST_ARRAY_BYTES)
-            header = read_header(data)
-            metadata = header.pop("__metadata__", {})
-            return metadata, load(data)
+            return header.get("__metadata__", {}), load(data)
         except SafetensorError as error:
+            read_entries(data, header, where)  # says whether the file is truncated
             raise ValueError(str(error)) from error
 
 

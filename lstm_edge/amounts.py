@@ -5,9 +5,10 @@ import re
 
 from lstm_edge_runtime.errors import InputError
 
-__all__ = ["beside_scale", "parse_amount", "parse_shares", "parse_sizes"]
+__all__ = ["beside_scale", "check_confidence", "parse_amount", "parse_drop", "parse_shares", "parse_sizes"]
 
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<suffix>[kM]?)", re.ASCII)
+_DROP = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<unit>pt|%|dB)?", re.ASCII)
 _FACTORS = {"": 1.0, "k": 1e3, "M": 1e6}
 
 
@@ -49,6 +50,35 @@ def parse_amount(name: str, text: str) -> float:
     if not 0 < value < float("inf"):
         raise InputError(f"{name} is {text!r}, expected a number above 0, such as 50, 100k (100,000) or 1.5M")
     return value
+
+
+def parse_drop(text: str) -> tuple[float, str]:
+    """Read a budget: ``0.5pt``, ``0.5%``, ``0.5dB`` or ``0.5``.
+
+    Returns:
+        The number, and ``"pt"``, ``"%"``, ``"dB"`` or ``""``.
+
+    Raises:
+        InputError: the text is none of them.
+    """
+    match = _DROP.fullmatch(text.strip())
+    amount = float(match["number"]) if match else math.nan
+    if match is None or not math.isfinite(amount):
+        raise InputError(
+            f"max_drop is {text!r}, expected a number, 0 or more, and a unit: 0.5pt (points of the metric), 0.5% (of "
+            "the reference's value) or 0.5dB; or no unit, for that of the metric"
+        )
+    return amount, match["unit"] or ""
+
+
+def check_confidence(confidence: float | None) -> None:
+    """Refuse a confidence level that is not above 0 and below 1; None is allowed.
+
+    Raises:
+        InputError: it is out of its range.
+    """
+    if confidence is not None and not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}, expected a share above 0 and below 1, such as 0.95")
 
 
 def beside_scale(worst: float, scale: float | None) -> str:

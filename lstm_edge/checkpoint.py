@@ -5,6 +5,7 @@ Nothing is unpickled. The metadata has one key, ``lstm_edge.checkpoint``; its va
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,7 +25,7 @@ from lstm_edge.training.models import (
     SequenceTagger,
     TaggerConfig,
 )
-from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY, VERSION, parse_description
+from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY, VERSION, no_description, parse_description
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.reading import translated
 from lstm_edge_runtime.writing import write_atomically
@@ -122,10 +123,7 @@ def _kind_of(model: Any) -> str:
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     metadata, tensors = read_safetensors(path, where=f"checkpoint {path}")
     if CHECKPOINT_KEY not in metadata:
-        raise ArtifactError(
-            f"checkpoint {path}: its metadata has no key {CHECKPOINT_KEY!r}; "
-            "expected a file written by `lstm-edge train`"
-        )
+        raise no_description(f"checkpoint {path}", os.fspath(path))
     return metadata[CHECKPOINT_KEY], tensors
 
 

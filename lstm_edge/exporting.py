@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lstm_edge._imports import current_folder_last, extra_named, import_object
 from lstm_edge.amounts import beside_scale
 from lstm_edge.refusals import KERAS_FILES, is_factory, refuse_checkpoint
+from lstm_edge.refused_options import check_export_options
 from lstm_edge_exporters.pytorch.options import ExportOptions
 from lstm_edge_runtime.card import ModelCard
 from lstm_edge_runtime.errors import BudgetError, CaptureError, InputError, first_line
@@ -172,17 +173,10 @@ def run_export(request: ExportRequest, progress: Progress) -> PipelineReport:
 def _check_request(request: ExportRequest, progress: Progress) -> "AnyData | None":
     """Check the request before anything slow starts; returns the validation data, or None."""
     check_target(request.output, ".onnx")
-    if request.scheme is None:
-        if request.data is not None:
-            raise InputError("--data validates what --scheme quantized: give --scheme int8 too, or leave --data out")
-        if request.allow_unquantized:
-            raise InputError("--allow-unquantized requires --scheme: give --scheme int8 too, or leave it out")
+    check_export_options(vars(request))
     if request.data is None:
         for option, value in (
             ("--columns, --step-every, --missing or --targets", request.table),
-            ("--metric", request.metric),
-            ("--max-drop", request.max_drop),
-            ("--confidence", request.confidence),
             ("--threads", None if request.threads == 1 else request.threads),
         ):
             if value is not None:
@@ -197,9 +191,6 @@ def _check_request(request: ExportRequest, progress: Progress) -> "AnyData | Non
 
 def _load(request: ExportRequest, progress: Progress) -> "nn.Module":
     """Return the module to export; refuse options that do not apply to it."""
-    for option, value in (("--weights-key", request.weights_key), ("--weights-prefix", request.weights_prefix)):
-        if value is not None and request.weights is None:
-            raise InputError(f"{option} says where in a file the weights are: give --weights too, or leave it out")
     if not isinstance(request.source, str):
         if request.weights is not None:
             raise InputError("--weights requires package.module:factory; a module has its own weights")

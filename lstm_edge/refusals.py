@@ -8,15 +8,24 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lstm_edge._imports import current_folder_last, import_object
-from lstm_edge.amounts import parse_sizes
+from lstm_edge.amounts import parse_amount, parse_shares, parse_sizes
 from lstm_edge.commands.class_names import parse_labels
 from lstm_edge.data_names import SUFFIXES, check_split, is_folder, unknown_data
-from lstm_edge_runtime.checkpoint_header import is_safetensors, read_header
+from lstm_edge.refused_options import (
+    check_device_options,
+    check_export_options,
+    check_judged,
+    check_other_name,
+    check_report_name,
+)
+from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY, no_description, read_header
 from lstm_edge_runtime.errors import ArtifactError, CaptureError, DataError, InputError, OutputError
+from lstm_edge_runtime.file_kinds import check_open_kind, is_safetensors
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, open_file, read_bytes, translated
+from lstm_edge_runtime.signature import read_trust
 from lstm_edge_runtime.text_files import check_text, is_text
 from lstm_edge_runtime.writing import beside, check_target
 
@@ -52,9 +61,10 @@ def refuse_export(given: Mapping[str, Any]) -> None:
     Raises:
         OutputError: the output cannot be written, or its name does not end in ``.onnx``.
         ArtifactError, CaptureError: the source is refused by ``refuse_checkpoint``.
-        InputError, DataError: the example, the labels or the data are missing.
+        InputError, DataError: the example, the labels or the data are missing, or an option that another requires.
     """
     check_target(given["output"], ".onnx")
+    check_export_options(given)
     refuse_checkpoint(given["source"], given.get("weights"))
     if given.get("example") is not None:
         _open_arrays(given["example"])
@@ -68,15 +78,20 @@ def refuse_checkpoint(source: str, weights: AnyPath | None) -> None:
     """Refuse a source of ``export`` that is no file or no module, and weights that are missing.
 
     Raises:
-        ArtifactError: a file is missing, or a checkpoint is not a ``.safetensors`` file.
-        CaptureError: there is no module of a factory's name.
+        ArtifactError: a file is missing, or a checkpoint is not a ``.safetensors`` file that lstm-edge wrote.
+        CaptureError: there is no module of a factory's name, or the source is a directory.
+        InputError: weights are given to a source that has its own.
     """
     if is_factory(source):
         _check_module(source)
         if weights is not None:
             _open(weights)
         return
-    if source.endswith(KERAS_FILES) or Path(source).is_dir():
+    keras = source.endswith(KERAS_FILES) or (Path(source).is_dir() and not source.endswith(".safetensors"))
+    if weights is not None:
+        what = "a Keras file" if keras else "a checkpoint"
+        raise InputError(f"--weights requires package.module:factory; {what} has its own weights")
+    if keras:
         if not Path(source).is_dir():
             _open(source)
         return
@@ -85,9 +100,21 @@ def refuse_checkpoint(source: str, weights: AnyPath | None) -> None:
         translated(ArtifactError, f"{where}: not a readable .safetensors file"),
         open_file(source, ArtifactError, where=where, missing=_missing(source)) as file,
     ):
-        if not is_safetensors(file.read(9), os.fstat(file.fileno()).st_size):
-            file.seek(0)
-            read_header(read_bytes(file, MOST_ARRAY_BYTES))
+        start = file.read(9)
+        known = is_safetensors(start, os.fstat(file.fileno()).st_size)
+        file.seek(0)
+        most = 8 + int.from_bytes(start[:8], "little")
+        data = _first(file, most) if known else read_bytes(file, MOST_ARRAY_BYTES)
+        if CHECKPOINT_KEY not in read_header(data, where).get("__metadata__", {}):
+            raise no_description(where, source)
+
+
+def _first(file: BinaryIO, size: int) -> bytes:
+    """Return the first bytes of an open file, which may come in several pieces."""
+    parts = bytearray()
+    while len(parts) < size and (piece := file.read(size - len(parts))):
+        parts += piece
+    return bytes(parts)
 
 
 def _missing(source: str) -> str:
@@ -118,6 +145,7 @@ def refuse_adopt(source: AnyPath, output: AnyPath, example: AnyPath | None, labe
         ArtifactError, OutputError, InputError: a path is refused.
     """
     check_target(output, ".onnx")
+    check_other_name(source, output)
     _open_model(source)
     if example is not None:
         _open_arrays(example)
@@ -133,10 +161,13 @@ def refuse_quantize(given: Mapping[str, Any]) -> None:
     auto = given["scheme"] == "auto"
     if auto:
         check_auto(given)
+        check_judged(given)
+        check_report_name(given.get("report"), force=bool(given.get("force")))
     check_target(given["output"], ".onnx")
+    check_other_name(given["source"], given["output"])
     _open_model(given["source"])
     # Held-out data of a fixed scheme are refused in another sentence, by the command.
-    for name in ("data", "held_out_data") if auto else ("data",):
+    for name in ("data", "held_out_data") if auto else ("data", "reference_data"):
         if given.get(name) is not None:
             _check_data(given[name])
 
@@ -164,15 +195,19 @@ def refuse_data(spec: str) -> None:
 
 
 def refuse_validate(given: Mapping[str, Any]) -> None:
-    """Refuse data or a model that ``validate`` cannot find.
+    """Refuse data, a model or a key that ``validate`` cannot find, and options that are malformed.
 
     Raises:
-        ArtifactError, DataError: there is no such file.
+        ArtifactError, DataError, InputError: one of them is refused.
     """
+    check_judged(given)
+    check_device_options(given)
+    read_trust(given.get("trusted_keys"))
     _check_data(given["data"])
     for name in ("against", "candidate"):
-        if os.fspath(given[name]).endswith(".onnx"):
-            _open_model(given[name])
+        _open_model(given[name])
+    if given.get("targets") is not None and given["data"].endswith(".npy"):
+        _check_data(given["targets"])
 
 
 def refuse_train(task: str, given: Mapping[str, Any]) -> None:
@@ -198,16 +233,20 @@ def refuse_train(task: str, given: Mapping[str, Any]) -> None:
 
 
 def refuse_select(given: Mapping[str, Any]) -> None:
-    """Refuse a file that ``select`` cannot read or write, and sizes that are no numbers.
+    """Refuse a file that ``select`` cannot read or write, and sizes, densities and limits that are no numbers.
 
     Raises:
-        OutputError, DataError, InputError: a path or a size is refused.
+        OutputError, DataError, InputError: a path or a number is refused.
     """
     check_trained(Path(given["output"]))
     if given.get("plot") is not None:
         check_plot_name(given["plot"])
     for name in ("hidden_sizes", "layer_counts"):
         parse_sizes(f"--{name.replace('_', '-')}", given[name])
+    parse_shares("--densities", given["densities"])
+    for name in ("max_bytes", "max_step_us"):
+        if given.get(name) is not None:
+            parse_amount(f"--{name.replace('_', '-')}", given[name])
     _check_data(given["data"], text=False)
 
 
@@ -279,5 +318,5 @@ def _open_arrays(path: AnyPath) -> None:
 
 
 def _open_model(path: AnyPath) -> None:
-    with open_file(path, ArtifactError, expected="an .onnx file"):
-        pass
+    with open_file(path, ArtifactError, expected="an .onnx file") as file:
+        check_open_kind(file, os.fspath(path))

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from lstm_edge.cli._help import help_of
 from lstm_edge.cli._option_form import typer_option
 from lstm_edge.cli._usage import UsageError, sentence_of
-from lstm_edge_runtime.cli.arguments import named_with
+from lstm_edge_runtime.cli.arguments import flagged, named_with
 from lstm_edge_runtime.cli.options import VERBOSITY
 from lstm_edge_runtime.cli.printing import print_error
 from lstm_edge_runtime.cli.reporting import verbosity
@@ -84,13 +84,14 @@ def _with_verbosity(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_argument(message: str, ctx: Any) -> str:
-    """Return a message with the option or argument whose file it is about, where it names none.
+    """Return a message with the option or argument that it is about, where it names none.
 
     Args:
         message: of an error.
         ctx: the command's context, of click's kind: what was given.
     """
-    return named_with(message, list(_paths(ctx)))
+    options = [p for p in ctx.command.params if p.param_type_name == "option"]
+    return named_with(flagged(message, {p.name: max(p.opts, key=len) for p in options}), list(_paths(ctx)))
 
 
 def _paths(ctx: Any) -> Iterator[tuple[str, str]]:

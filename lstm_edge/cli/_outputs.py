@@ -6,11 +6,11 @@ from lstm_edge.cli._frame import progress
 from lstm_edge.refusals import is_factory
 from lstm_edge_runtime.errors import OutputError
 
-__all__ = ["adopted_name", "exported_name", "output_or", "quantized_name", "trained_name"]
+__all__ = ["adopted_name", "exported_name", "quantized_name", "take_default", "trained_name"]
 
 
-def output_or(output: Path | None, default: Path) -> Path:
-    """Return the file to write, and print its name where it is the default.
+def take_default(output: Path | None, default: Path) -> None:
+    """Print the name of the file to write where ``-o`` does not name it; called when nothing else is refused.
 
     Args:
         output: as ``-o`` names it; None: not given. Such a file is overwritten if it exists.
@@ -20,14 +20,13 @@ def output_or(output: Path | None, default: Path) -> Path:
         OutputError: the default exists: nobody asked to overwrite it.
     """
     if output is not None:
-        return output
+        return
     if default.exists():
         raise OutputError(
             f"{default}: exists already, and only a file that -o names is overwritten: give -o {default}, or another "
             "name"
         )
     progress(f"output: {default}")
-    return default
 
 
 def exported_name(source: str, scheme: str | None) -> Path:

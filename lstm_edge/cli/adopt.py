@@ -8,7 +8,7 @@ import typer
 from lstm_edge.amounts import beside_scale
 from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._options import AsJson, BatchAxis, Example, Labels, StatePairs, TaskOfModel, TimeAxis
-from lstm_edge.cli._outputs import adopted_name, output_or
+from lstm_edge.cli._outputs import adopted_name, take_default
 from lstm_edge.refusals import refuse_adopt
 
 if TYPE_CHECKING:
@@ -80,8 +80,10 @@ def adopt(
     """Parse, call the library, print."""
     from lstm_edge.cli._frame import print_json, progress
 
-    output = output_or(output, adopted_name(source))
-    refuse_adopt(source, output, example, labels)
+    default = adopted_name(source)
+    target = output or default
+    refuse_adopt(source, target, example, labels)
+    take_default(output, default)
     from lstm_edge.commands.adopt import adopt as run
     from lstm_edge_exporters.adopt.axes import parse_axes
 
@@ -89,7 +91,7 @@ def adopt(
         progress('--axes "x=batch,time,64" is the old form of --input "x: float32[batch, time, 64]"')
     report = run(
         source,
-        output,
+        target,
         stateful=stateful,
         sequence=sequence,
         fix=fix or (),

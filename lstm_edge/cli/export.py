@@ -28,7 +28,7 @@ from lstm_edge.cli._options import (
     TimeAxis,
     arguments,
 )
-from lstm_edge.cli._outputs import exported_name, output_or
+from lstm_edge.cli._outputs import exported_name, take_default
 from lstm_edge.refusals import refuse_export
 from lstm_edge_runtime.cli.definition import notice_old_name
 
@@ -163,9 +163,11 @@ def export(
         notice_old_name("--state", "states")
         states = next(States(text) for text in reversed(state or ()) if text in set(States))
         state = [text for text in state or () if text not in set(States)]
-    output = output_or(output, exported_name(source, scheme and scheme.value))
-    values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    default = exported_name(source, scheme and scheme.value)
+    values = arguments({name: value for name, value in locals().items() if name not in ("as_json", "default")})
+    values.setdefault("output", default)
     refuse_export(values)
+    take_default(output, default)
     from lstm_edge.commands.export import export as run
 
     report = run(**values, progress=progress)

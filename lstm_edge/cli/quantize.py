@@ -21,7 +21,7 @@ from lstm_edge.cli._options import (
     Targets,
     arguments,
 )
-from lstm_edge.cli._outputs import output_or, quantized_name
+from lstm_edge.cli._outputs import quantized_name, take_default
 from lstm_edge.cli._quantized import may_overwrite, print_quantization, print_search
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.refusals import refuse_quantize
@@ -291,12 +291,14 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Parse, call the library, print."""
-    output = output_or(output, quantized_name(source, scheme.value))
     given = {name: value for name, value in locals().items() if name != "as_json"}
     if report is not None and not force and may_overwrite(report.with_suffix(".json")):
         given["force"] = True
     values = arguments(given)
+    default = quantized_name(source, scheme.value)
+    target = values.setdefault("output", default)
     refuse_quantize(values)
+    take_default(output, default)
     from lstm_edge.commands.quantize import quantize as run
     from lstm_edge_exporters.quantize import QuantizationReport
     from lstm_edge_runtime.writing import beside
@@ -322,12 +324,12 @@ def quantize(
         except KeyboardInterrupt:
             if scheme is not SchemeName.AUTO:
                 raise
-            journal = beside(output, ".search")
+            journal = beside(target, ".search")
             kept = f"{journal} keeps the measurements; continue with --resume"
             print_error(f"interrupted: {kept if journal.exists() else 'nothing was measured yet'}")
             raise typer.Exit(INTERRUPTED) from None
     if isinstance(result, QuantizationReport):
-        print_quantization(result, output, as_json=as_json)
+        print_quantization(result, target, as_json=as_json)
     else:
-        print_search(result, output, as_json=as_json)
+        print_search(result, target, as_json=as_json)
         result.check()

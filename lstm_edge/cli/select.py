@@ -11,7 +11,7 @@ from lstm_edge.cli._arguments import add_command
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_json, print_table, progress
 from lstm_edge.cli._options import AsJson, ColumnSpec, MissingName, MissingRule, StepEvery, TaskChoice, arguments
-from lstm_edge.cli._outputs import output_or, trained_name
+from lstm_edge.cli._outputs import take_default, trained_name
 from lstm_edge.cli._renamed import with_old_names
 from lstm_edge.cli.train.options import (
     BatchSize,
@@ -73,7 +73,7 @@ def select(
         str,
         typer.Option(help="Densities of the recurrent layers to compare, such as 1,0.33.", rich_help_panel=CHOICE),
     ] = "1",
-    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", rich_help_panel=CHOICE)] = 5,
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", rich_help_panel=CHOICE, min=2)] = 5,
     split: Annotated[
         SplitName | None,
         typer.Option(
@@ -97,7 +97,7 @@ def select(
         str | None,
         typer.Option(help="Database of the trials, `postgresql://...`. By default an SQLite file beside the output."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the folds and of every training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the folds and of every training.", min=0)] = 0,
     peephole: PeepholeKind = Peephole.NONE,
     bidirectional: Bidirectional = False,
     dropout: Dropout = 0.0,
@@ -114,9 +114,11 @@ def select(
     Each candidate is exported to int8, timed on this machine and cross-validated. The chosen one is trained again on
     all of the data. Candidates over a limit are excluded. The same command continues an interrupted run.
     """
-    output = output_or(output, trained_name("selected"))
     values = arguments({name: value for name, value in locals().items() if name != "as_json"})
+    default = trained_name("selected")
+    target = values.setdefault("output", default)
     refuse_select(values)
+    take_default(output, default)
     from lstm_edge.commands.select import select as run
 
     with ExitStack() as stack:
@@ -131,7 +133,7 @@ def select(
     if as_json:
         print_json(report.to_json())
     else:
-        _print(report.selection, str(output), output.stat().st_size)
+        _print(report.selection, str(target), target.stat().st_size)
 
 
 def _print(report: "SelectionReport", output: str, size: int) -> None:

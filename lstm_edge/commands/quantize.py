@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, TableOptions, table_options
 from lstm_edge.refusals import check_auto
+from lstm_edge.refused_options import check_report_name
 from lstm_edge_exporters.quantize import Convolutions, MatrixRounder, QuantizationReport, Scheme, parse_scheme
 from lstm_edge_exporters.quantize import quantize as quantize_file
-from lstm_edge_runtime.errors import ArtifactError, InputError, OutputError
+from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.reference_data import ReferenceData
-from lstm_edge_runtime.writing import check_target, write_atomically
+from lstm_edge_runtime.writing import write_atomically
 
 if TYPE_CHECKING:
     from lstm_edge.precision_search import BudgetReport, Evaluation
@@ -339,19 +340,8 @@ def _search(
 
 def _check_report(path: Path | None, *, force: bool) -> None:
     """Refuse a report that cannot be written, or whose ``.json`` file already exists."""
+    check_report_name(path, force=force)
     if path is None:
-        if force:
-            raise InputError("--force requires --report; leave it out")
         return
-    if path.suffix != ".html":
-        raise OutputError(f"{path}: the name of a report must end in .html")
-    figures = path.with_suffix(".json")
-    for target in (path, figures):
-        check_target(target)
-    if figures.exists() and not force:
-        raise OutputError(
-            f"{figures}: file exists, and --report would write the report's figures to it; give the report another "
-            "name, or overwrite the file with --force"
-        )
     # Checked before the search, which may take an hour: the extra for reports may be missing.
     from lstm_edge.html_report import render_report  # noqa: F401

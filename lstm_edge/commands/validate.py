@@ -9,6 +9,7 @@ from typing import Any
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, table_options
 from lstm_edge.data.text import TextData
+from lstm_edge.refused_options import check_device_options
 from lstm_edge.validation.judge import AnyData, Judge, load_data
 from lstm_edge.validation.predictions import ReadModel, Source, opener
 from lstm_edge.validation.report import AnswersOf, ValidationReport
@@ -130,14 +131,7 @@ def _host(
     """Return the device, or None; refuse options that require one."""
     hosts = [on] if isinstance(on, str) else list(on or ())
     if not hosts:
-        given = {
-            "--known-hosts": known_hosts,
-            "--identity": identity,
-            "--device-command": device_command,
-        }
-        for name, value in given.items():
-            if value is not None:
-                raise InputError(f"{name} requires --on HOST")
+        check_device_options({"known_hosts": known_hosts, "identity": identity, "device_command": device_command})
         return None
     if len(hosts) > 1:
         raise InputError(

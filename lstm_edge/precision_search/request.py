@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lstm_edge._imports import extra_named
+from lstm_edge.amounts import check_confidence
 from lstm_edge.data import TableOptions, data_sha256
 from lstm_edge.precision_search.data import Roles
 from lstm_edge.precision_search.environment import arithmetic, machine, versions
 from lstm_edge.precision_search.space import PLAIN, UNIFORM, Prefer, SearchPart
+from lstm_edge.refused_options import check_other_name
 from lstm_edge.validation.own_metric import OwnMetric, load_metric
 from lstm_edge.validation.report import parse_budget
 from lstm_edge_exporters.quantize import Scheme
-from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.writing import beside, check_target
 
 __all__ = [
@@ -105,12 +107,10 @@ def check_request(request: BudgetRequest) -> None:
         OutputError: the output cannot be written, or is the source.
         QuantizationError: a fixed scheme is unknown.
     """
-    target = check_target(request.output, ".onnx")
-    if target.exists() and request.source.exists() and target.samefile(request.source):
-        raise OutputError(f"{request.output}: this is the source file; give the output another name")
+    check_target(request.output, ".onnx")
+    check_other_name(request.source, request.output)
     parse_budget(request.max_drop).check(load_metric(request.metric))
-    if not 0 < request.confidence < 1:
-        raise InputError(f"confidence is {request.confidence}, expected a share above 0 and below 1, such as 0.95")
+    check_confidence(request.confidence)
     choices = (("prefer", ("size", "latency")), ("layers", ("all", "recurrent")), ("sparse", ("auto", "off")))
     for name, known in choices:
         if getattr(request, name) not in known:

@@ -128,8 +128,11 @@ class TrainingOptions:
         _check("sparse_end", self.sparse_end, self.sparse_end < 1, "below 1, because the masks are fixed at the end")
         if self.sparse is not None:
             parse_densities(self.sparse)
-        elif self.sparse_diagonal:
-            raise InputError("training: sparse_diagonal keeps blocks of sparse layers; give a density, or leave it out")
+            return
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in ("sparse_begin", "sparse_end", "sparse_diagonal"):
+            if getattr(self, name) != defaults[name]:
+                raise InputError(f"training: {name} is for sparse layers; give a density (sparse), or leave it out")
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON values; the scheme's text has its block, and densities have one form."""

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_edge.amounts import check_confidence
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics import Estimate, Means
 
-__all__ = ["bootstrap_bound", "check_confidence", "interval", "resample", "upper_bound"]
+__all__ = ["bootstrap_bound", "interval", "resample", "upper_bound"]
 
 Scores = NDArray[np.float64]
 
@@ -77,9 +78,3 @@ def bootstrap_bound(losses: Scores, confidence: float, *, seed: int = 0) -> floa
     """
     check_confidence(confidence)
     return upper_bound(resample([Means.of(losses, None)], seed=seed)[0], confidence)
-
-
-def check_confidence(confidence: float | None) -> None:
-    """Refuse a value that is not above 0 and below 1; None is allowed."""
-    if confidence is not None and not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}, expected a share above 0 and below 1, such as 0.95")

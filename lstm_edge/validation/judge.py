@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_edge.amounts import check_confidence
 from lstm_edge.data import (
     BUNDLED,
     Dataset,
@@ -23,7 +24,7 @@ from lstm_edge.data import (
 from lstm_edge.data.binding import as_named
 from lstm_edge.data.naming import with_names
 from lstm_edge.data.text import TextData, is_text, load_text
-from lstm_edge.validation.bootstrap import bootstrap_bound, check_confidence
+from lstm_edge.validation.bootstrap import bootstrap_bound
 from lstm_edge.validation.named import NamedJudge
 from lstm_edge.validation.own_metric import OwnMetric, load_metric
 from lstm_edge.validation.predictions import OpenModel, Predictions, Source, name_of, opener, predict

@@ -9,12 +9,11 @@ which are a ratio already.
 
 import dataclasses
 import math
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lstm_edge.amounts import beside_scale
-from lstm_edge.validation.bootstrap import check_confidence, interval, resample, upper_bound
+from lstm_edge.amounts import beside_scale, check_confidence, parse_drop
+from lstm_edge.validation.bootstrap import interval, resample, upper_bound
 from lstm_edge.validation.figures import difference_text, value_text
 from lstm_edge.validation.other_outputs import OutputFigures
 from lstm_edge.validation.stuck_streams import StreamCheck, StuckStream
@@ -32,9 +31,6 @@ ROUNDING = 1e-12
 
 # Stuck streams in the table; the JSON report has all of them.
 SHOWN = 3
-
-_UNITS: dict[str | None, Unit] = {"dB": "dB", None: ""}
-_BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?P<kind>pt|%|dB)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,15 +254,8 @@ def parse_budget(text: str) -> Budget:
     Raises:
         InputError: the text is none of them.
     """
-    match = _BUDGET.fullmatch(text.strip())
-    amount = float(match["number"]) if match else math.nan
-    if match is None or not math.isfinite(amount):
-        raise InputError(
-            f"budget {text!r}: expected a number, 0 or more, and a unit: 0.5pt (points of the metric), 0.5% (of the "
-            "reference's value) or 0.5dB; or no unit, for that of the metric"
-        )
-    kind = match["kind"]
-    return Budget(amount=amount, relative=kind == "%", unit=_UNITS.get(kind, "pt"))
+    amount, kind = parse_drop(text)
+    return Budget(amount=amount, relative=kind == "%", unit="dB" if kind == "dB" else "pt" if kind else "")
 
 
 def weigh(

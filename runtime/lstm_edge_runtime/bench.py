@@ -17,13 +17,14 @@ import onnxruntime
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.artifact import read_model_bytes
-from lstm_edge_runtime.bench_rate import check_rate, time_at_rate
+from lstm_edge_runtime.bench_rate import time_at_rate
 from lstm_edge_runtime.bench_report import BenchReport, Opening, Timing
 from lstm_edge_runtime.card import BATCH, TIME, TensorSpec
 from lstm_edge_runtime.device_facts import condition, device
 from lstm_edge_runtime.errors import ArtifactError, InputError
 from lstm_edge_runtime.fresh_python import python_command
 from lstm_edge_runtime.library import KernelChoice
+from lstm_edge_runtime.rate_range import check_rate
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.stepping import is_one_to_one
 from lstm_edge_runtime.stream import Stream

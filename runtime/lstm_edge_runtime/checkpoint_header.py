@@ -4,11 +4,13 @@ The header is JSON: no torch is needed to read it. ``checkpoint.py`` loads the m
 """
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from lstm_edge_runtime._json import shortened
-from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.errors import ArtifactError, IntegrityError
+from lstm_edge_runtime.file_kinds import instead_of_checkpoint, is_safetensors
 from lstm_edge_runtime.reading import parse_json
 
 __all__ = [
@@ -16,10 +18,7 @@ __all__ = [
     "KINDS",
     "VERSION",
     "Entry",
-    "is_arrays",
-    "is_keras",
-    "is_pytorch",
-    "is_safetensors",
+    "no_description",
     "parse_description",
     "read_entries",
     "read_header",
@@ -36,13 +35,6 @@ KINDS = {
 }
 # The header of a language model holds its vocabulary and tokenizer; see card.py.
 _LONGEST_HEADER = 2**26
-_ZIP, _HDF5, _NUMPY = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY"
-# The head of an archive's first entry and its name.
-_FIRST_ENTRY = 300
-# Pickles of protocol 2 and later, which torch.save wrote before version 1.6.
-_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
-# Tags of ModelProto's fields that writers put behind ir_version: producer_name and _version, graph, opset_import.
-_AFTER_IR_VERSION = frozenset((b"\x12", b"\x1a", b"\x3a", b"\x42"))
 # Bytes of an element of each dtype that the format has.
 _ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
@@ -67,52 +59,25 @@ class Entry:
         return math.prod(self.shape)
 
 
-def is_safetensors(start: bytes, size: int) -> bool:
-    """Return whether a file of ``size`` bytes that begins with ``start``, nine bytes at least, has such a header."""
-    return len(start) > 8 and int.from_bytes(start[:8], "little") <= size - 8 and start[8:9] == b"{"
-
-
-def is_pytorch(data: bytes) -> bool:
-    """Return whether a file is one of torch.save: an archive with ``data.pkl``, or before version 1.6 a pickle."""
-    return data.startswith(_PICKLES) or (data.startswith(_ZIP) and b"/data.pkl" in data[:_FIRST_ENTRY])
-
-
-def is_keras(data: bytes) -> bool:
-    """Return whether a file is one of Keras: HDF5, or an archive that begins with ``metadata.json``."""
-    return data.startswith(_HDF5) or (data.startswith(_ZIP) and b"metadata.json" in data[:_FIRST_ENTRY])
-
-
-def is_arrays(data: bytes) -> bool:
-    """Return whether a file is an ``.npy`` array, or an archive that begins with one."""
-    return data.startswith(_NUMPY) or (data.startswith(_ZIP) and b".npy" in data[:_FIRST_ENTRY])
-
-
-def _other_kind(data: bytes) -> str:
-    """Return what a file without a readable header is and which command takes it; nothing where that is not known."""
-    if data.startswith(_ZIP) and b"/code/__torch__" in data:
-        return (
-            "it is TorchScript, which export does not take: give the module, package.module:factory, and its weights "
-            "with --weights, saved by torch.save(torch.jit.load(path).state_dict(), weights_path)"
-        )
-    if is_pytorch(data):
-        return (
-            "it is a PyTorch checkpoint, which holds weights without their module: "
-            "lstm-edge export package.module:factory --weights FILE"
-        )
-    if data[:1] == b"\x08" and data[2:3] in _AFTER_IR_VERSION:
-        return "it is an .onnx file, which lstm-edge adopt and lstm-edge quantize take"
-    return ""
-
-
-def read_header(data: bytes) -> dict[str, Any]:
+def read_header(data: bytes, where: str) -> dict[str, Any]:
     """Return the JSON object at the begin of a file, with texts under ``__metadata__`` if that is there.
 
+    Args:
+        data: the whole file.
+        where: the start of messages.
+
     Raises:
-        ValueError: the header is longer than the file, no JSON, or another object.
+        IntegrityError: the file ends within the header.
+        ValueError: the file is of another kind, or its header is too long, no JSON, or another object.
     """
+    if not data:
+        raise ValueError("the file is empty")
     length = int.from_bytes(data[:8], "little")
-    if not is_safetensors(data[:9], len(data)) and (other := _other_kind(data)):
-        raise ValueError(other)
+    if not is_safetensors(data[:9], len(data)):
+        if other := instead_of_checkpoint(data):
+            raise ValueError(other)
+        if len(data) < 9 or (data[8:9] == b"{" and length <= _LONGEST_HEADER):
+            raise _truncated(where, f"it ends within its header, after {len(data):,} bytes")
     if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
         raise ValueError(f"its header declares {length:,} bytes, the file has {len(data):,}")
     header = parse_json(data[8 : 8 + length])
@@ -122,19 +87,30 @@ def read_header(data: bytes) -> dict[str, Any]:
     return dict(header)
 
 
-def read_entries(data: bytes, header: dict[str, Any]) -> dict[str, Entry]:
+def _truncated(where: str, problem: str) -> IntegrityError:
+    return IntegrityError(f"{where}: the file is truncated: {problem}; copy the file again")
+
+
+def read_entries(data: bytes, header: dict[str, Any], where: str) -> dict[str, Entry]:
     """Return the tensors of a header by name, in the order of their bytes.
 
+    Args:
+        data: the whole file.
+        header: what ``read_header`` returns.
+        where: the start of messages.
+
     Raises:
-        ValueError: an entry is malformed, or its bytes are not those of its shape or not in the file.
+        IntegrityError: the file ends before a tensor does.
+        ValueError: an entry is malformed, or its bytes are not those of its shape.
     """
     start = 8 + int.from_bytes(data[:8], "little")
     entries = {name: _entry(name, value, start) for name, value in header.items() if name != "__metadata__"}
     for name, entry in entries.items():
-        if not start <= entry.begin <= entry.end <= len(data):
-            raise ValueError(f"the tensor {shortened(name)} is not within the file's {len(data):,} bytes")
         if entry.end - entry.begin != entry.size * _ITEM_BYTES[entry.dtype]:
             raise ValueError(f"the tensor {shortened(name)} has other bytes than its shape {list(entry.shape)} needs")
+        if entry.end > len(data):
+            problem = f"the tensor {shortened(name)} ends at byte {entry.end:,}, the file at byte {len(data):,}"
+            raise _truncated(where, problem)
     return dict(sorted(entries.items(), key=lambda item: item[1].begin))
 
 
@@ -151,6 +127,19 @@ def _entry(name: str, value: Any, start: int) -> Entry:
     if len(offsets) != 2:
         raise ValueError(f"the tensor {shortened(name)} has data_offsets {shortened(offsets)}")
     return Entry(dtype=dtype, shape=tuple(shape), begin=start + offsets[0], end=start + offsets[1])
+
+
+def no_description(where: str, path: str) -> ArtifactError:
+    """Return the error about a ``.safetensors`` file that lstm-edge did not write.
+
+    Args:
+        where: the start of messages.
+        path: of the file.
+    """
+    return ArtifactError(
+        f"{where}: its metadata has no key {CHECKPOINT_KEY!r}; expected a file written by `lstm-edge train`. For the "
+        f"weights of another module: lstm-edge export package.module:factory --weights {shlex.quote(path)}"
+    )
 
 
 def parse_description(where: str, text: str) -> tuple[str, dict[str, Any]]:

@@ -12,9 +12,10 @@ import numpy as np
 from lstm_edge_runtime._npy import MAGIC, NUMBERS, read_npy
 from lstm_edge_runtime.archive import Member, open_archive
 from lstm_edge_runtime.arrays import Array
-from lstm_edge_runtime.errors import InputError, OutputError
+from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.file_kinds import check_array_kind
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, Budget, array_budget, open_file, translated
-from lstm_edge_runtime.writing import check_target, write_atomically
+from lstm_edge_runtime.writing import check_array_target, write_atomically
 
 __all__ = ["check_array_target", "decode_arrays", "encode_arrays", "read_arrays", "write_arrays"]
 
@@ -30,6 +31,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Array | dict[str, Array]:
         translated(InputError, f"{path}: not a readable .npy or .npz file of numbers"),
         open_file(path, InputError, expected="an .npy or .npz file") as file,
     ):
+        check_array_kind(file, path)
         size = os.fstat(file.fileno()).st_size
         start = file.read(len(MAGIC))
         file.seek(0)
@@ -50,20 +52,6 @@ def _read_member(member: Member) -> Array:
     # A separate budget, because the archive's budget already counts these bytes.
     with member.open() as stream:
         return read_npy(stream, Budget(MOST_ARRAY_BYTES), kinds=NUMBERS, available=member.declared_bytes)
-
-
-def check_array_target(path: str | os.PathLike[str], count: int) -> None:
-    """Refuse a path that ``write_arrays`` could not write ``count`` arrays to, before any work is done.
-
-    Raises:
-        OutputError: the name does not end in ``.npz`` (or ``.npy``, for one array), or the path is not writable.
-    """
-    suffix = Path(path).suffix
-    if suffix not in (".npy", ".npz"):
-        raise OutputError(f"{path}: the name must end in .npy or .npz")
-    if suffix == ".npy" and count != 1:
-        raise OutputError(f"{path}: an .npy file holds one array, there are {count}: use a name that ends in .npz")
-    check_target(path)
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:

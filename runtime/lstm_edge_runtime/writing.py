@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lstm_edge_runtime.errors import OutputError
 
-__all__ = ["beside", "check_target", "locked_file", "write_atomically"]
+__all__ = ["beside", "check_array_target", "check_state_target", "check_target", "locked_file", "write_atomically"]
 
 _PREFIX, _SUFFIX = ".lstm-edge-", ".tmp"
 # A folder on a file system that cannot flush a folder, or that may be written but not read.
@@ -43,6 +43,35 @@ def check_target(path: str | os.PathLike[str], *endings: str) -> Path:
     """
     _place(path, endings)
     return Path(path)
+
+
+def check_array_target(path: str | os.PathLike[str], count: int | None = None) -> None:
+    """Refuse a path that ``files.write_arrays`` could not write arrays to, before any work is done.
+
+    Args:
+        path: the file.
+        count: the number of arrays; None: not known yet.
+
+    Raises:
+        OutputError: the name does not end in ``.npz`` (or ``.npy``, for one array), or the path is not writable.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".npy", ".npz"):
+        raise OutputError(f"{path}: the name must end in .npy or .npz")
+    if suffix == ".npy" and count not in (None, 1):
+        raise OutputError(f"{path}: an .npy file holds one array, there are {count}: use a name that ends in .npz")
+    check_target(path)
+
+
+def check_state_target(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that a state cannot be written to.
+
+    Raises:
+        OutputError: the name does not end in ``.npz``, or the path is not writable.
+    """
+    if Path(path).suffix != ".npz":
+        raise OutputError(f"{path}: the name of a state file must end in .npz")
+    check_target(path)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes, *, durable: bool = True) -> None:

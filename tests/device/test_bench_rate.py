@@ -81,7 +81,7 @@ def test_a_report_written_before_the_rate_existed_is_read():
 
 @pytest.mark.parametrize("rate", [0, -1.0, 1.1e6, float("nan"), float("inf"), True, "200"])
 def test_another_rate_is_refused(rate):
-    with pytest.raises(InputError, match=r"the rate is .*, expected calls per second, from 0\.001 to 1,000,000"):
+    with pytest.raises(InputError, match=r"rate_hz is .*, expected calls per second, from 0\.001 to 1,000,000"):
         bench(MODEL, rate_hz=rate)
 
 

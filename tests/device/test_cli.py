@@ -101,7 +101,7 @@ def test_a_command_that_is_missing_names_the_package_and_its_extra(call, name):
         (("run", TAGGER, "none.npy"), "none.npy: no such file"),
         (("run", "none.onnx", "x.npy"), "none.onnx: no such file"),
         (("bench", TAGGER, "--batch", "2", "--batch-size", "3"), "--batch is the old name of --batch-size: give only"),
-        (("bench", TAGGER, "--rate", "0"), "the rate is 0.0, expected calls per second, from 0.001 to 1,000,000"),
+        (("bench", TAGGER, "--rate", "0"), "--rate is 0.0, expected calls per second, from 0.001 to 1,000,000"),
         (("bench", TAGGER, "--rate", "fast"), "--rate is 'fast', expected a number"),
         (("check", TAGGER, "--format", "model-signing"), "--format model-signing needs lstm-edge, which is not instal"),
         (("inspect", TAGGER, "--provider", "tpu"), "--provider is 'tpu', expected one of cpu, cuda"),

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from lstm_edge.amounts import check_confidence
 from lstm_edge.validation import bootstrap
-from lstm_edge.validation.bootstrap import bootstrap_bound, check_confidence, interval, resample, upper_bound
+from lstm_edge.validation.bootstrap import bootstrap_bound, interval, resample, upper_bound
 from lstm_edge_runtime.errors import InputError
 
 

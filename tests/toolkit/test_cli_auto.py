@@ -247,13 +247,13 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ([model, *output, "--no-clip"], "--no-clip requires calibration data: give --data"),
         ([model, *full, "--block", "128"], "--block requires a fixed scheme, not --scheme auto"),
         ([model, *full, "--max-evaluations", "9"], "max-evaluations is 9, expected 16 or more: 10 for the sensitivi"),
-        ([model, *full, "--confidence", "1"], "confidence is 1.0, expected a share above 0 and below 1"),
+        ([model, *full, "--confidence", "1"], "--confidence is 1.0, expected a share above 0 and below 1"),
         ([model, *full, "--resume"], "no such file, so there is nothing to resume; leave --resume out"),
         ([model, *full, "--report", tmp_path / "r.txt"], "the name of a report must end in .html"),
         ([model, *full, "--part", "lstm.R"], "--part 'lstm.R': expected PART=SCHEME, such as lstm.R=int4:128"),
         ([model, *full, "--part", "lstm.R=int5"], "unknown scheme 'int5'"),
         ([model, *full, "--held-out-data", data], "are the same samples, or one is part of the other"),
-        ([model, *full[:-2], "--max-drop", "1x"], "budget '1x': expected a number, 0 or more"),
+        ([model, *full[:-2], "--max-drop", "1x"], "--max-drop is '1x', expected a number, 0 or more"),
         ([model, *auto, "--data", narrow, "--metric", METRIC, "--max-drop", DROP], "7"),
         ([model, *auto, "--data", few, "--metric", METRIC, "--max-drop", DROP], "expected 20 or more to verify a b"),
         ([plain, *full], "the model is quantized already (int8), expected the float32 file that it was made from"),
@@ -268,7 +268,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ),
         ([model, *full, "--held-out-data", narrow], "narrow.npz has float32[batch, time, 7]"),
         ([tmp_path / "none.onnx", *full], "none.onnx: no such file"),
-        ([model, "-o", model, *full[2:]], "this is the source file; give the output another name"),
+        ([model, "-o", model, *full[2:]], "this is the file that is read; give the result another name"),
     ]
     for arguments, sentence in cases:
         assert sentence in command(*arguments, exit_code=2).stderr, arguments

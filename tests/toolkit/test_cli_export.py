@@ -268,7 +268,10 @@ def test_a_wrong_source_is_exit_2(nets, factory, sentence):
         (["--input", X, "--scheme", "int8", "--metric", "accuracy"], "--metric requires validation data"),
         (["--input", X, "--confidence", "0.9"], "--confidence requires validation data"),
         (["--input", X, "--scheme", "int8", "--data", "vowels"], "data 'vowels': no such data set"),
-        (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "-1pt"], "budget '-1pt': expec"),
+        (
+            ["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--max-drop", "-1pt"],
+            "--max-drop is '-1pt', ex",
+        ),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels", "--metric", "f3"], "metric 'f3': unknown"),
         (["--input", X, "--scheme", "int8", "--data", "japanese-vowels"], "input 'x' is float32[batch, time, 3], but"),
         (["--input", X, "--weights", "none.pt"], "none.pt: no such file"),

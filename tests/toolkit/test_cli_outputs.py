@@ -1,16 +1,19 @@
 """`-o` has a default where a command writes one file: it is printed, it is in the help, and it overwrites nothing."""
 
+import json
 import math
 import os
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from lstm_edge.cli import app
 from lstm_edge.cli._outputs import adopted_name, exported_name, quantized_name, trained_name
+from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY
 
 TAGGER = Path(__file__).parents[1] / "device" / "models" / "tagger.onnx"
 
@@ -76,6 +79,10 @@ def test_the_default_is_printed_and_written(folder):
 )
 def test_a_default_that_exists_is_never_overwritten(folder, arguments, default):
     (folder / default).write_text("mine")
+    np.savez(folder / "x.npz", x=np.zeros((4, 3), np.float32))
+    (folder / "models.py").write_text("")
+    header = json.dumps({"__metadata__": {CHECKPOINT_KEY: "{}"}}).encode()
+    (folder / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
@@ -83,6 +90,25 @@ def test_a_default_that_exists_is_never_overwritten(folder, arguments, default):
         "another name\n"
     )
     assert (folder / default).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("quantize", "none.onnx"),
+        ("adopt", "none.onnx"),
+        ("export", "none.safetensors"),
+        ("select", "--data", "none.npz"),
+    ],
+)
+def test_no_default_is_announced_for_what_cannot_be_read(folder, arguments):
+    """One sentence, and none about a file that is not going to be written."""
+    for name in ("none.int8.onnx", "none.adopted.onnx", "none.onnx.onnx", "selected.safetensors"):
+        (folder / name).write_text("mine")
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "no such file" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_named_file_is_overwritten_as_before(folder):

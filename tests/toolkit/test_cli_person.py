@@ -13,6 +13,8 @@ from lstm_edge.cli import COMMANDS, app
 from lstm_edge.cli.train import TASKS
 from lstm_edge_runtime.errors import LstmEdgeError
 
+TAGGER = Path(__file__).parents[1] / "device" / "models" / "tagger.onnx"
+
 ROOT = Path(__file__).parents[2]
 PATHS = os.pathsep.join(str(ROOT / folder) for folder in ("", "exporters", "runtime"))
 
@@ -158,7 +160,7 @@ def test_whatever_a_command_raises_ends_in_one_sentence(monkeypatch, capsys, err
 
     monkeypatch.delenv("LSTM_EDGE_DEBUG", raising=False)
     monkeypatch.setattr("lstm_edge_runtime.commands.device.Session", fail)
-    monkeypatch.setattr(sys, "argv", ["lstm-edge", "inspect", __file__])
+    monkeypatch.setattr(sys, "argv", ["lstm-edge", "inspect", str(TAGGER)])
     with pytest.raises(SystemExit) as leaving:
         lstm_edge.cli.main()
     assert leaving.value.code == exit_code

@@ -218,9 +218,9 @@ def test_bits_are_counted_for_characters_not_tokens(tmp_path):
             "--load-state requires an array input, but --score takes text",
         ),
         (("--prompt", ""), "the prompt has 0 tokens, expected at least 1"),
-        (("--prompt", "a", "--tokens", 0), "tokens is 0, expected 1 or more"),
-        (("--prompt", "a", "--temperature", -1), "temperature is -1.0, expected a number, 0 or more"),
-        (("--prompt", "a", "--top-p", 0), "top_p is 0.0, expected a number above 0 and at most 1"),
+        (("--prompt", "a", "--tokens", 0), "--tokens is '0', expected 1 or more"),
+        (("--prompt", "a", "--temperature", -1), "--temperature is -1.0, expected a number, 0 or more"),
+        (("--prompt", "a", "--top-p", 0), "--top-p is 0.0, expected a number above 0 and at most 1"),
         (("--score", "none.txt"), "data none.txt: no such file"),
         (("--score", "-"), "data standard input: the text is empty, expected at least one character"),
     ],
@@ -232,14 +232,15 @@ def test_what_cannot_be_done_is_exit_2_and_one_sentence(model, arguments, senten
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--tokens", 0), "tokens is 0, expected 1 or more"),
-        (("--temperature", "nan"), "temperature is nan, expected a number, 0 or more"),
-        (("--top-k", 0), "top_k is 0, expected 1 or more"),
-        (("--seed", -1), "seed is -1, expected 0 or more"),
+        (("--tokens", 0), "--tokens is '0', expected 1 or more"),
+        (("--temperature", "nan"), "--temperature is nan, expected a number, 0 or more"),
+        (("--top-k", 0), "--top-k is '0', expected 1 or more"),
+        (("--seed", -1), "--seed is '-1', expected 0 or more"),
     ],
 )
 def test_options_are_refused_before_the_model_is_opened(arguments, sentence):
-    assert call("none.onnx", "--prompt", "a", *arguments, exit_code=2)[1] == f"error: {sentence}\n"
+    error = call("none.onnx", "--prompt", "a", *arguments, exit_code=2)[1]
+    assert error.partition("; ")[0].rstrip() == f"error: {sentence}"
     assert "none.onnx: no such file" in call("none.onnx", "--prompt", "a", exit_code=2)[1]
 
 

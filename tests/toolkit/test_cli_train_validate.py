@@ -173,7 +173,7 @@ def test_validate_prints_the_librarys_report_as_json(models):
             ["--max-drop", "0.5"],
             "error: budget 0.5: metric accuracy is in share; expected a unit: 0.5pt",
         ),
-        (["--confidence", "95"], "error: confidence is 95.0, expected a share above 0 and below 1"),
+        (["--confidence", "95"], "error: --confidence is 95.0, expected a share above 0 and below 1"),
         (["--data", "japanese-vowels:all"], "error: data 'japanese-vowels:all': japanese-vowels has no split 'all'"),
     ],
 )

@@ -184,7 +184,9 @@ def test_a_text_that_is_no_density(text, sentence):
         ({"sparse": 2}, "sparsity: density is 2, expected a number above 0 and at most 1"),
         ({"sparse": 0.5, "sparse_end": 1.0}, "sparse_end is 1.0, expected below 1, because the masks are fixed"),
         ({"sparse": 0.5, "sparse_begin": 0.7}, "sparse_begin is 0.7, expected 0 to sparse_end"),
-        ({"sparse_diagonal": True}, "sparse_diagonal keeps blocks of sparse layers"),
+        ({"sparse_diagonal": True}, "sparse_diagonal is for sparse layers"),
+        ({"sparse_end": 0.2}, "sparse_end is for sparse layers"),
+        ({"sparse_begin": 0.1}, "sparse_begin is for sparse layers"),
     ],
 )
 def test_options_out_of_their_range(options, sentence):

@@ -227,7 +227,7 @@ def test_a_bundled_name_means_its_test_split(tmp_path):
     ("options", "sentence"),
     [
         ({"metric": "f2"}, "metric 'f2': unknown; expected one of accuracy"),
-        ({"max_drop": "little"}, "budget 'little': expected a number"),
+        ({"max_drop": "little"}, "max_drop is 'little', expected a number"),
         ({"confidence": 95.0}, "confidence is 95.0, expected a share above 0 and below 1, such as 0.95"),
         (
             {"metric": "mean-squared-error"},

@@ -8,7 +8,7 @@ import typer
 
 from lstm_edge.cli._bar import progress_bar
 from lstm_edge.cli._frame import print_table, progress
-from lstm_edge.cli._outputs import output_or, trained_name
+from lstm_edge.cli._outputs import take_default, trained_name
 from lstm_edge.refusals import refuse_train
 from lstm_edge_runtime.errors import LstmEdgeError
 
@@ -26,8 +26,10 @@ def run_task(task: Any, values: dict[str, Any]) -> None:
     first = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
     default = trained_name(task)
     try:
-        values["output"] = output_or(values["output"], default) if first else values["output"] or default
+        output, values["output"] = values["output"], values["output"] or default
         refuse_train(task, values)
+        if first:
+            take_default(output, default)
         from lstm_edge.commands.train import train
 
         as_json, epochs = values.pop("as_json"), values["epochs"]

@@ -117,15 +117,16 @@ Dropout = Annotated[
     float, typer.Option(rich_help_panel=MODEL, help="Dropout probability between layers and before the last one.")
 ]
 Epochs = Annotated[
-    int, typer.Option(rich_help_panel=TRAINING, help="Largest number of epochs; early stopping may end before.")
+    int, typer.Option(rich_help_panel=TRAINING, help="Largest number of epochs; early stopping may end before.", min=1)
 ]
-BatchSize = Annotated[int, typer.Option(rich_help_panel=TRAINING, help="Sequences in a batch.")]
+BatchSize = Annotated[int, typer.Option(rich_help_panel=TRAINING, help="Sequences in a batch.", min=1)]
 LearningRate = Annotated[float, typer.Option(rich_help_panel=TRAINING, help="Initial learning rate.")]
 MaxBytes = Annotated[
     str | None, typer.Option(rich_help_panel=DEVICE, help="Largest size of the int8 model in bytes, such as 100k.")
 ]
 Patience = Annotated[
-    int, typer.Option(rich_help_panel=TRAINING, help="Epochs without a lower held-out loss before training stops.")
+    int,
+    typer.Option(rich_help_panel=TRAINING, help="Epochs without a lower held-out loss before training stops.", min=1),
 ]
 Threads = Annotated[int, typer.Option(rich_help_panel=RUN, help="Number of compute threads.", min=1)]
 
@@ -160,7 +161,7 @@ KINDS: dict[str, Any] = {
     "held_out": _option(float, DATA, "Share of the data held out."),
     "pad": _option(Pad, DATA, "Side of the padding; it never changes an answer."),
     "truncate": _option(Pad, DATA, "Side at which steps over --max-length are dropped."),
-    "max_length": _option(int | None, DATA, "Largest number of steps in a sequence."),
+    "max_length": _option(int | None, DATA, "Largest number of steps in a sequence.", min=1),
     "bucket": _option(bool, DATA, "Group sequences of similar lengths into batches.", "--bucket/--no-bucket"),
     "pack": _option(
         bool, DATA, "Pack sequences of different lengths: slower, but skips the padding.", "--pack/--no-pack"
@@ -172,13 +173,13 @@ KINDS: dict[str, Any] = {
     "embedding": _option(
         int | None, MODEL, "Size of a token's embedding. By default 64; with --tied the output's size."
     ),
-    "hidden": _option(int, MODEL, "Size of the hidden state."),
-    "layers": _option(int, MODEL, "Number of LSTM layers."),
-    "projection": _option(int, MODEL, "Size of the projected output; 0: no projection."),
+    "hidden": _option(int, MODEL, "Size of the hidden state.", min=1),
+    "layers": _option(int, MODEL, "Number of LSTM layers.", min=1),
+    "projection": _option(int, MODEL, "Size of the projected output; 0: no projection.", min=0),
     "tied": _option(bool, MODEL, "Share the embedding matrix with the last layer.", "--tied"),
     "input_noise": _option(float, MODEL, "Standard deviation of the noise added to the standardized inputs."),
     "forget_bias": _option(float, MODEL, "Initial bias of the forget gates."),
-    "window": _option(int, TRAINING, "Length of truncated back-propagation, in tokens."),
+    "window": _option(int, TRAINING, "Length of truncated back-propagation, in tokens.", min=1),
     "reset_probability": _option(float, TRAINING, "Probability that a row of text starts a window from a zero state."),
     "precision": _option(
         Precision, TRAINING, "Arithmetic of the passes; bfloat16 is about twice as fast where the processor has it."
@@ -191,7 +192,7 @@ KINDS: dict[str, Any] = {
     "schedule": _option(Schedule, TRAINING, "Learning-rate schedule."),
     "warmup": _option(float, TRAINING, "Share of the training in which the learning rate rises from 0."),
     "step_epochs": _option(
-        int, TRAINING, "step: epochs between reductions of the rate; plateau: epochs without a lower loss."
+        int, TRAINING, "step: epochs between reductions of the rate; plateau: epochs without a lower loss.", min=1
     ),
     "step_factor": _option(float, TRAINING, "step, plateau: factor of each reduction."),
     "clip_norm": _option(float, TRAINING, "Largest norm of the gradient; 0: no clipping.", min=0.0),
@@ -238,7 +239,9 @@ KINDS: dict[str, Any] = {
         float | None, TRAINING, "Divides the logits of teacher and student, 0.01 to 1000. By default 2."
     ),
     "alpha": _option(float | None, TRAINING, "Share of the teacher in the loss, 0 to 1. By default 0.5."),
-    "seed": _option(int, TRAINING, "Random seed of the initial weights, the order, the noise and the held-out part."),
+    "seed": _option(
+        int, TRAINING, "Random seed of the initial weights, the order, the noise and the held-out part.", min=0
+    ),
     "resume_file": _option(
         Path | None, RUN, "File of the training state during training. By default OUTPUT with `.resume` appended."
     ),
@@ -259,7 +262,7 @@ TEXT_KINDS: dict[str, Any] = {
             show_default=False,
         ),
     ],
-    "batch_size": _option(int, TRAINING, "Rows of text in a batch."),
-    "seed": _option(int, TRAINING, "Random seed of the initial weights, the dropout and the resets."),
+    "batch_size": _option(int, TRAINING, "Rows of text in a batch.", min=1),
+    "seed": _option(int, TRAINING, "Random seed of the initial weights, the dropout and the resets.", min=0),
     "threads": _option(int | None, RUN, "Number of compute threads. By default one per core.", min=1),
 }

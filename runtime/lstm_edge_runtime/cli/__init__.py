@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lstm_edge_runtime.cli import usage
-from lstm_edge_runtime.cli.arguments import named_with
+from lstm_edge_runtime.cli.arguments import flagged, named_with
 from lstm_edge_runtime.cli.completion import BASH_SCRIPT, asked_words, completions
 from lstm_edge_runtime.cli.definition import CommandDefinition
 from lstm_edge_runtime.cli.help import HelpRow, HelpSection, format_help
@@ -124,7 +124,8 @@ def _call(definition: CommandDefinition, values: dict[str, Any]) -> None:
         with verbosity(quiet=values.pop("quiet"), verbose=values.pop("verbose")):
             definition.call(values)
     except LstmEdgeError as error:
-        error.args = (named_with(str(error), list(_paths(definition, values))),)
+        flags = {option.name: max(option.flags, key=len) for option in definition.options if option.flags}
+        error.args = (named_with(flagged(str(error), flags), list(_paths(definition, values))),)
         raise
 
 

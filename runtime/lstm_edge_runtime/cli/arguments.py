@@ -1,12 +1,23 @@
-"""Sentences about a file name the option or argument that it was given as."""
+"""Sentences about a file or a value name the option or argument that it was given as."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["named_with"]
+__all__ = ["flagged", "named_with"]
 
 # A character that a path may go on with.
 _PART_OF_A_PATH = r"[\w./~-]"
+
+
+def flagged(message: str, flags: Mapping[str, str]) -> str:
+    """Return a message that calls a value as the command line does: ``--top-p is 2.0`` for ``top_p is 2.0``.
+
+    Args:
+        message: of an error; the library names the argument of its function, some behind ``training: ``.
+        flags: the option of each argument.
+    """
+    found = re.match(r"(?:[a-z]+: )?(\w+)(?= (?:is|has|must be) |:)", message)
+    return message if found is None or found[1] not in flags else flags[found[1]] + message[found.end() :]
 
 
 def named_with(message: str, found: Sequence[tuple[str, str]]) -> str:

@@ -16,7 +16,7 @@ from lstm_edge_runtime.cli.options import (
     with_old_flag,
 )
 from lstm_edge_runtime.cli.printing import print_json, progress
-from lstm_edge_runtime.cli.refusals import refuse_model
+from lstm_edge_runtime.cli.refusals import refuse_bench
 from lstm_edge_runtime.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def bench(
 
         lstm-edge bench policy.onnx --rate 200 --steps 12000
     """
-    refuse_model(model, trusted_keys)
+    given = {name: value for name, value in locals().items() if name != "as_json"}
+    refuse_bench(given)
     from lstm_edge_runtime.commands.device import bench as measure
 
     began = time.monotonic()
@@ -71,23 +72,7 @@ def bench(
         if many or time.monotonic() - began > 2 or (rate_hz is not None and steps / rate_hz > 2):
             progress(message)
 
-    report = measure(
-        model,
-        provider=provider,
-        threads=threads,
-        kernels=kernels,
-        batch_size=batch_size,
-        time_steps=time_steps,
-        steps=steps,
-        repeats=repeats,
-        rate_hz=rate_hz,
-        trusted_keys=trusted_keys,
-        signature=signature,
-        signed_name=signed_name,
-        minimum_version=minimum_version,
-        require_clock=require_clock,
-        progress=say,
-    )
+    report = measure(**given, progress=say)
     if as_json:
         print_json(report.to_json())
     else:
@@ -105,14 +90,25 @@ COMMAND = CommandDefinition(
             flags=("--time-steps",),
             kind=int,
             default=100,
+            minimum=1,
             old_flag="--time",
             help="Steps in a sequence.",
         ),
         OptionDefinition(
-            name="steps", flags=("--steps",), kind=int, default=1000, help="Number of streaming steps to time."
+            name="steps",
+            flags=("--steps",),
+            kind=int,
+            default=1000,
+            minimum=1,
+            help="Number of streaming steps to time.",
         ),
         OptionDefinition(
-            name="repeats", flags=("--repeats",), kind=int, default=50, help="Number of sequences to time."
+            name="repeats",
+            flags=("--repeats",),
+            kind=int,
+            default=50,
+            minimum=1,
+            help="Number of sequences to time.",
         ),
         OptionDefinition(
             name="rate_hz",

@@ -8,7 +8,7 @@ from lstm_edge_runtime.cli.definition import CommandDefinition
 from lstm_edge_runtime.cli.inspect import print_notes
 from lstm_edge_runtime.cli.options import AS_JSON, KERNELS, MODEL, PROVIDER, SIGNATURE_FORMAT, THREADS, TRUST
 from lstm_edge_runtime.cli.printing import print_json, say
-from lstm_edge_runtime.cli.refusals import refuse_model
+from lstm_edge_runtime.cli.refusals import refuse_check
 from lstm_edge_runtime.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -54,21 +54,11 @@ def check(
 
         lstm-edge check model.onnx --trusted-key fleet.pub --minimum-version 1.4
     """
-    refuse_model(model, trusted_keys)
+    given = {name: value for name, value in locals().items() if name != "as_json"}
+    refuse_check(given)
     from lstm_edge_runtime.commands.device import check as run
 
-    report = run(
-        model,
-        provider=provider,
-        threads=threads,
-        kernels=kernels,
-        trusted_keys=trusted_keys,
-        signature=signature,
-        signed_name=signed_name,
-        minimum_version=minimum_version,
-        require_clock=require_clock,
-        format=format,
-    )
+    report = run(**given)
     if as_json:
         print_json(report.to_json())
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lstm_edge_runtime.cli.definition import CommandDefinition, OptionDefinition
 from lstm_edge_runtime.cli.options import AS_JSON, PROVIDER
 from lstm_edge_runtime.cli.printing import print_json, printable, say, shortened
-from lstm_edge_runtime.cli.refusals import refuse_model
+from lstm_edge_runtime.cli.refusals import refuse_inspect
 from lstm_edge_runtime.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def inspect(model: str, *, provider: str, as_json: bool) -> None:
 
         lstm-edge inspect model.safetensors
     """
-    refuse_model(model)
+    refuse_inspect(model)
     from lstm_edge_runtime.commands.checkpoint import CheckpointReport
     from lstm_edge_runtime.commands.device import inspect as run
 

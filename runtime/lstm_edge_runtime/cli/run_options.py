@@ -17,6 +17,7 @@ _TEXT = (
         name="tokens",
         flags=("--tokens",),
         kind=int,
+        minimum=1,
         help="With --prompt: largest number of tokens to generate. [default: 200]",
     ),
     OptionDefinition(
@@ -30,6 +31,7 @@ _TEXT = (
         name="top_k",
         flags=("--top-k",),
         kind=int,
+        minimum=1,
         help="With --prompt: sample from the k most probable tokens.",
     ),
     OptionDefinition(
@@ -42,6 +44,7 @@ _TEXT = (
         name="seed",
         flags=("--seed",),
         kind=int,
+        minimum=0,
         help="With --prompt: random seed. [default: 0]",
     ),
     OptionDefinition(

@@ -13,12 +13,12 @@ from lstm_edge_runtime.checkpoint_header import (
     CHECKPOINT_KEY,
     KINDS,
     Entry,
-    is_safetensors,
     parse_description,
     read_entries,
     read_header,
 )
 from lstm_edge_runtime.errors import ArtifactError
+from lstm_edge_runtime.file_kinds import is_safetensors
 from lstm_edge_runtime.reading import MOST_ARRAY_BYTES, open_file, read_bytes, translated
 
 __all__ = ["CheckpointReport", "StoredTensor", "inspect_checkpoint", "is_checkpoint"]
@@ -93,6 +93,7 @@ def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointReport:
 
     Raises:
         ArtifactError: the file is missing, damaged or over 16 GiB, or of an unknown version or kind.
+        IntegrityError: the file is truncated.
     """
     where = f"checkpoint {os.fsdecode(path)}"
     with (
@@ -100,8 +101,8 @@ def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointReport:
         open_file(path, ArtifactError, where=where) as file,
     ):
         data = read_bytes(file, MOST_ARRAY_BYTES)
-        header = read_header(data)
-        entries = read_entries(data, header)
+        header = read_header(data, where)
+        entries = read_entries(data, header, where)
     text = header.get("__metadata__", {}).get(CHECKPOINT_KEY)
     kind, config = (None, {}) if text is None else parse_description(where, text)
     arrays = {name: _array(data, entry) for name, entry in entries.items()}

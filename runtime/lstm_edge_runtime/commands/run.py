@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.commands.calls import answer_calls
 from lstm_edge_runtime.commands.class_names import check_has_labels, name_classes, with_class_names
-from lstm_edge_runtime.commands.run_modes import check_modes
-from lstm_edge_runtime.commands.run_options import check_targets, parse_lengths, watching
+from lstm_edge_runtime.commands.run_modes import check_modes, parse_lengths
+from lstm_edge_runtime.commands.run_options import check_targets, watching
 from lstm_edge_runtime.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.drawing import Drawing
 from lstm_edge_runtime.errors import InputError
@@ -20,10 +20,11 @@ from lstm_edge_runtime.files import read_arrays, write_arrays
 from lstm_edge_runtime.generate import check_language_model, generate, score_in_chunks
 from lstm_edge_runtime.library import KernelChoice
 from lstm_edge_runtime.lines import OnBadLine, check_on_bad_line, to_json
+from lstm_edge_runtime.metrics_format import MetricsFormat
 from lstm_edge_runtime.session import Session
 from lstm_edge_runtime.state import State
 from lstm_edge_runtime.text import Vocabulary
-from lstm_edge_runtime.watch.metrics import MetricsFormat
+from lstm_edge_runtime.text_files import check_text, decode_text, load_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,6 +214,8 @@ def run(
     )
     given: dict[str, Any] = {name: value for name, value in drawing.items() if value is not None}
     how = Drawing(**given) if prompt is not None else None
+    if score not in (None, "-"):
+        check_text(score)
     session = Session(
         model,
         provider=provider,
@@ -321,8 +324,6 @@ def _score(
     on_score: Callable[[TokenScore, Vocabulary], None] | None,
     say: Say | None,
 ) -> RunReport:
-    from lstm_edge_runtime.text_files import decode_text, load_text
-
     check_language_model(session)
     vocabulary = Vocabulary.from_card(session.card)
     text = decode_text(sys.stdin.buffer.read, "standard input") if source == "-" else load_text(source).text

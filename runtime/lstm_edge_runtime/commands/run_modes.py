@@ -1,13 +1,14 @@
 """Which options of ``lstm-edge run`` exclude one another; checked before NumPy and onnxruntime are imported."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lstm_edge_runtime.drawing import Drawing
 from lstm_edge_runtime.errors import InputError
+from lstm_edge_runtime.metrics_format import format_of
 
-__all__ = ["DRAWING", "check_modes"]
+__all__ = ["DRAWING", "check_modes", "parse_lengths"]
 
 AnyPath = str | os.PathLike[str]
 # Options of --prompt.
@@ -21,7 +22,8 @@ def check_modes(given: Mapping[str, Any]) -> None:
         given: the options by the names that ``commands.run.run`` has; ``stream`` and ``calls`` are true if given.
 
     Raises:
-        InputError: no mode, two modes, an option that another mode has, or one of ``--prompt`` out of its range.
+        InputError: no mode, two modes, an option that another mode has, one of ``--prompt`` out of its range, lengths
+            of rows that are no integers, or a file of metrics with an unknown ending.
     """
     streamed = bool(given["stream"])
     if given["on_bad_line"] != "stop" and not streamed:
@@ -44,6 +46,7 @@ def check_modes(given: Mapping[str, Any]) -> None:
     }
     drawing = {name: given[name] for name in DRAWING if given[name] is not None}
     _check_one(modes, drawing, arrays)
+    parse_lengths(given["row_lengths"])
     Drawing(**drawing)
 
 
@@ -75,3 +78,18 @@ def _check_watching(path: AnyPath | None, every: int | None, form: str | None, *
         raise InputError("--metrics requires --stream")
     if path is None and (every, form) != (None, None):
         raise InputError("--metrics-every and --metrics-format require --metrics FILE")
+    format_of(path, form)
+
+
+def parse_lengths(given: Sequence[int] | str | None) -> list[int] | None:
+    """Return the valid steps of each row, given as numbers or as text with commas; None stays None.
+
+    Raises:
+        InputError: a part of the text is no integer.
+    """
+    if given is None:
+        return None
+    try:
+        return [int(part) for part in (given.split(",") if isinstance(given, str) else given)]
+    except ValueError as error:
+        raise InputError(f"--row-lengths is {given!r}, expected integers separated by commas, such as 5,3") from error

@@ -7,11 +7,12 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.errors import REASONS, InputError, LstmEdgeError, OutputError
 from lstm_edge_runtime.layout import StateLayout
+from lstm_edge_runtime.metrics_format import MetricsFormat, format_of
 from lstm_edge_runtime.watch.files import append_line, write_text_file
 from lstm_edge_runtime.watch.samples import Reading, Samples, WatchedModel
 from lstm_edge_runtime.watch.text import check_labels, json_line, prometheus_text
@@ -19,10 +20,7 @@ from lstm_edge_runtime.watch.text import check_labels, json_line, prometheus_tex
 if TYPE_CHECKING:
     from lstm_edge_runtime.stream import Stream
 
-__all__ = ["Metrics", "MetricsFormat", "Watch"]
-
-MetricsFormat = Literal["prometheus", "jsonl"]
-_BY_ENDING: Mapping[str, MetricsFormat] = {".prom": "prometheus", ".jsonl": "jsonl"}
+__all__ = ["Metrics", "Watch"]
 
 
 class Watch:
@@ -87,7 +85,7 @@ class Metrics:
         self.path = None if path is None else Path(path)
         self.every = every
         self.labels = check_labels(labels or {})
-        self.file_format = _format_of(self.path, file_format)
+        self.file_format = format_of(self.path, file_format)
         self._write_every_s, self._on_problem = write_every_s, on_problem or _warn
         self._lock = threading.Lock()
         self._watches: list[Watch] = []
@@ -194,24 +192,6 @@ class Metrics:
             return f"metrics: {error}; the stream goes on, and the next attempts are counted but not reported"
         self._failing = False
         return None
-
-
-def _format_of(path: Path | None, given: str | None) -> MetricsFormat:
-    if given is not None:
-        if given not in get_args(MetricsFormat):
-            raise InputError(
-                f"the format of metrics must be one of {', '.join(get_args(MetricsFormat))}, got {given!r}"
-            )
-        return "jsonl" if given == "jsonl" else "prometheus"
-    if path is None:
-        return "prometheus"
-    found = _BY_ENDING.get(path.suffix.lower())
-    if found is None:
-        raise InputError(
-            f"{path}: the name of a metrics file must end in {' or '.join(_BY_ENDING)}, or give the format: prometheus "
-            "or jsonl"
-        )
-    return found
 
 
 def _warn(sentence: str) -> None:
