@@ -13,7 +13,7 @@ import typer  # noqa: E402
 
 from lstm_edge.cli import _device  # noqa: E402
 from lstm_edge.cli._frame import CommandGroup  # noqa: E402
-from lstm_edge_runtime.cli.printing import print_unexpected  # noqa: E402
+from lstm_edge_runtime.cli.printing import FORESEEN, end_unforeseen, end_with  # noqa: E402
 
 __all__ = ["app", "main"]
 
@@ -85,8 +85,11 @@ def main() -> None:
     """Run the command line; the exit code is 0, 1 (a check or budget failed) or 2 (usage or environment)."""
     try:
         sys.exit(app())
+    except FORESEEN as error:  # outside of a command: the help cannot be written
+        if os.environ.get("LSTM_EDGE_DEBUG"):
+            raise
+        sys.exit(end_with(error))
     except Exception as error:  # the outermost frame: an unforeseen error becomes one sentence too
         if os.environ.get("LSTM_EDGE_DEBUG"):
             raise
-        print_unexpected(error)
-        sys.exit(2)
+        sys.exit(end_unforeseen(error))

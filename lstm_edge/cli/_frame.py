@@ -38,6 +38,13 @@ class CommandGroup(TyperGroup):
         """Write the help in the form of the runtime's commands."""
         formatter.write(help_of(self, ctx, "" if ctx.parent else EXIT_CODES))
 
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Read the words of the command line; typer ends Ctrl-C meanwhile with 130 and says nothing."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(end_with(error)) from None
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line; wrong usage is one sentence and exit code 2.
 

@@ -21,7 +21,8 @@ __all__ = ["may_overwrite", "print_quantization", "print_search"]
 
 def may_overwrite(path: Path) -> bool:
     """Ask on a terminal whether an existing file may be overwritten. Without a terminal, return False."""
-    if not (path.exists() and sys.stdin.isatty() and sys.stderr.isatty()):
+    # A stream that is closed is None.
+    if not path.exists() or not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return False
     # typer.confirm prints a space on standard output, which is reserved for results.
     typer.echo(f"{printable(str(path))} exists. Overwrite it? [y/N] ", nl=False, err=True)

@@ -1,6 +1,6 @@
 """The command line as ``python -m lstm_edge_runtime``."""
 
-from lstm_edge_runtime.cli import main
+from lstm_edge_runtime.entry import main
 
 if __name__ == "__main__":
     main()

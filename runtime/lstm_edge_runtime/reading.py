@@ -183,7 +183,7 @@ def open_file(
         LstmEdgeError: of the class ``error``: there is no such file, it cannot be opened, or it is a directory, a
             device or a pipe.
     """
-    where = os.fsdecode(path) if where is None else where
+    where = (os.fsdecode(path) or "''") if where is None else where
     try:
         # Without O_NONBLOCK, opening a pipe waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 crash=$PWD/.cache/c-fuzz-crash
 mkdir -p .cache/c/fuzz
 rm -f "$crash"*
-readers=(array base64 card card_decode card_schema function_check golden json json_parse model_file model_reading npy npz
+readers=(array base64 card card_decode card_schema file_kinds function_check golden json json_parse model_file model_reading npy npz
   printable protobuf row_bytes sha256 sparse_index stored_matrices text zip_archive zip_directory)
 zlib=(adler32 crc32 inffast inflate inftrees uncompr zutil)
 includes=(-Iruntime/c/include -Iruntime/c/src -Iruntime/c/third_party -Iruntime/c/third_party/zlib)

@@ -12,8 +12,10 @@ import pytest
 from support.c_build import ROOT, find_onnxruntime
 
 from lstm_edge_runtime import LstmEdgeError, Session
+from lstm_edge_runtime.artifact import read_model_bytes
 from lstm_edge_runtime.bench_report import Paced
 from lstm_edge_runtime.card import serialize_card
+from lstm_edge_runtime.errors import ArtifactError
 from lstm_edge_runtime.lines import stream_lines
 
 pytestmark = pytest.mark.slow
@@ -228,25 +230,54 @@ def test_bench_counts_calls_and_missed_deadlines(device):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("fly",), "no such command: fly; expected one of inspect, check, bench, run"),
-        (("run",), "give the path of an .onnx file: lstm-edge-device run MODEL.onnx"),
-        (("run", "--rate", "5", "m.onnx"), "run takes no --rate: lstm-edge-device run --help lists its options"),
+        (("fly",), "lstm-edge-device has no command 'fly', expected one of inspect, check, bench, run"),
+        (("run",), "MODEL.onnx is missing"),
+        (("run", "--rate", "5", "m.onnx"), "lstm-edge-device run has no option --rate"),
         (("bench", "--rate", "0", "m.onnx"), "--rate is '0', expected calls per second, from 0.001 to 1,000,000"),
         (("bench", "--calls", "x", "m.onnx"), "--calls is 'x', expected an integer from 1 to 100,000,000"),
-        (("check", "--kernels", "on", "m.onnx"), "--kernels must be one of auto, required, off, got 'on'"),
-        (("check", "m.onnx", "--threads"), "--threads requires a value"),
-        (("check", "a.onnx", "b.onnx"), "got a second file, b.onnx: check takes one"),
+        (("check", "--kernels", "on", "m.onnx"), "--kernels is 'on', expected one of auto, required, off"),
+        (("check", "m.onnx", "--threads"), "--threads needs a value"),
+        (("check", "a.onnx", "b.onnx"), "unexpected argument b.onnx"),
         (("check", "--json=1", "a.onnx"), "--json takes no value"),
     ],
 )
 def test_wrong_usage_is_one_sentence(device, arguments, sentence):
-    assert device(*arguments) == (2, b"", f"error: {sentence}\n")
+    program = " ".join(["lstm-edge-device", *arguments[: arguments[0] != "fly"]])
+    assert device(*arguments) == (2, b"", f"error: {sentence}; {program} --help describes the command\n")
+
+
+def test_a_file_of_another_kind_is_named_as_in_python(device, tmp_path):
+    """One file of each kind that Python names; the sentences are the same."""
+    entry = b"PK\x03\x04" + bytes(30)
+    kinds = {
+        "w.safetensors": b"\x02" + bytes(7) + b"{}",
+        "it's.h5": b"\x89HDF\r\n\x1a\n" + bytes(9),
+        "m.keras": entry + b"metadata.json",
+        "old.pt": b"\x80\x02" + bytes(9),
+        "a b.ckpt": entry + b"x/data.pkl",
+        "script.pt": entry + b"x/data/0" + bytes(600) + b"x/data.pkl" + bytes(9) + b"x/constants.pkl" + bytes(60),
+        "far.pt": entry + b"x/data/0" + bytes(70_000) + b"x/data.pkl",
+        "p.pt2": entry + b"x/models/model.json",
+        "m.tflite": bytes(4) + b"TFL3" + bytes(9),
+        "x.npy": b"\x93NUMPY" + bytes(9),
+        "x.npz": entry + b"x.npy",
+        "x.zip": entry + b"readme",
+        "long.txt": b"hello\r\n" * 9000,
+        "a": b"a",
+    }
+    for name, data in kinds.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(ArtifactError) as refused:
+            read_model_bytes(path)
+        assert f"{path}: this is a" in str(refused.value)
+        assert device("check", path) == (2, b"", f"error: {refused.value}\n"), name
 
 
 def test_help_fits_80_columns(device):
     for arguments in ((), ("--help",), *((name, "--help") for name in ("inspect", "check", "bench", "run"))):
         code, out, error = device(*arguments)
-        assert (code, error) == (0, "")
+        assert (code, error) == (0 if arguments else 2, "")
         assert max(map(len, out.decode().splitlines())) <= 80
 
 

@@ -71,7 +71,7 @@ def contents(wheel):
         scripts = archive.read(f"{info}/entry_points.txt").decode() if f"{info}/entry_points.txt" in names else ""
     # The runtime owns the command, and loads lstm-edge where that is installed.
     ours = "lstm_edge_runtime/__init__.py" in names
-    assert ("lstm-edge = lstm_edge_runtime.cli:main" in scripts) == ours
+    assert ("lstm-edge = lstm_edge_runtime.entry:main" in scripts) == ours
     assert ("lstm-edge" in scripts) == ours
     return names, info, sorted(re.findall(r"^Requires-Dist: ([^;\n]*)$", metadata, re.MULTILINE))
 

@@ -21,9 +21,27 @@ from lstm_edge_runtime.sparse_index import check_sparse_matrices
 __all__ = ["Reader", "build_reader", "expected", "expected_of_file"]
 
 _ROOT = Path(__file__).parents[2]
-_SOURCES = ("model_file", "model_reading", "protobuf", "function_check", "sha256", "stored_matrices", "sparse_index")
+_SOURCES = (
+    "file_kinds",
+    "model_file",
+    "model_reading",
+    "protobuf",
+    "function_check",
+    "sha256",
+    "stored_matrices",
+    "sparse_index",
+)
 _HEADERS = (
-    *("error", "function_check", "function_digests", "model_file", "model_limits", "model_reading", "onnx_schema"),
+    *(
+        "error",
+        "file_kinds",
+        "function_check",
+        "function_digests",
+        "model_file",
+        "model_limits",
+        "model_reading",
+        "onnx_schema",
+    ),
     *("printable", "protobuf", "sha256", "stored_matrices", "text"),
 )
 _STATUS = {ArtifactError: 1, IntegrityError: 2}

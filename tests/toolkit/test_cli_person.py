@@ -142,6 +142,13 @@ def test_help_loads_little():
     assert len(loaded) < 450  # 330 with the 18 commands
 
 
+def interrupted_import():
+    """What an extension module raises when Ctrl-C comes while it is imported."""
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "exit_code", "sentence"),
     [
@@ -150,6 +157,8 @@ def test_help_loads_little():
         (OSError(28, "No space left on device", "out.onnx"), 2, "error: No space left on device: out.onnx\n"),
         (ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"), 2, "pip install 'lstm-edge[export]'"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (interrupted_import(), 130, "error: interrupted\n"),
+        (MemoryError("7 TiB"), 2, "error: there is not enough memory (7 TiB)\n"),
     ],
 )
 def test_whatever_a_command_raises_ends_in_one_sentence(monkeypatch, capsys, error, exit_code, sentence):
@@ -189,6 +198,44 @@ def test_a_reader_that_goes_away_is_no_error():
         timeout=600,
     )
     assert (result.stdout, result.stderr) == ("{\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "exit_code", "said"),
+    [
+        # Nothing goes to standard output in place of an stderr that is closed.
+        ("check none.onnx 2>&-", 2, ""),
+        ("check none.onnx 2>/dev/full", 2, ""),
+        ("nope 2>/dev/full", 2, ""),
+        ("--help >/dev/full", 2, "error: No space left on device\n"),
+        (f"run {TAGGER} --stream <&-", 2, "error: standard input is closed; the option reads it"),
+    ],
+)
+def test_streams_that_are_closed_or_full_leave_the_exit_code(line, exit_code, said):
+    result = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -m lstm_edge_runtime {line}"],
+        env=os.environ | {"PYTHONPATH": PATHS},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert (result.returncode, result.stdout) == (exit_code, "")
+    assert result.stderr.startswith(said)
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_sentence(tmp_path):
+    """A module that the command line imports first stands for the moment of the signal."""
+    (tmp_path / "argparse.py").write_text("raise KeyboardInterrupt\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "lstm_edge_runtime", "check", "m.onnx"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PATHS}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert (result.returncode, result.stderr) == (130, "error: interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_a_wrong_command_has_its_sentence_in_both(capsys):
         ),
         (("zoo", "--nope"), "lstm-edge zoo has no option --nope"),
         (("--nope",), "lstm-edge has no option --nope"),
+        (("-q", "check", "m"), "-q goes behind the command, as in lstm-edge check -q"),
     ],
 )
 def test_wrong_usage_of_the_toolkit(arguments, sentence):

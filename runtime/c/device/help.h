@@ -16,8 +16,8 @@ Commands:
   run      Stream JSON lines or raw float32 from standard input.
 
 Options:
-  --version   Print the version and exit.
-  -h, --help  Print this text, or that of a command, and exit.
+  -V, --version   Print the version and exit.
+  -h, --help      Print this text, or that of a command, and exit.
 
 onnxruntime is opened from --onnxruntime PATH, else from the environment
 variable LSTM_EDGE_ONNXRUNTIME, else as libonnxruntime.so.1.

@@ -23,7 +23,7 @@ int dispatch(const Arguments& arguments) {
   if (arguments.command == "bench") return bench(arguments);
   if (arguments.command == "run") return run(arguments);
   print(arguments.show);
-  return 0;
+  return arguments.exit_code;
 }
 
 int guarded(int count, char** words) {

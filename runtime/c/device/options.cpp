@@ -42,14 +42,14 @@ lstm_edge_kernels kernels(const std::string& value) {
   if (value == "auto") return LSTM_EDGE_KERNELS_AUTO;
   if (value == "required") return LSTM_EDGE_KERNELS_REQUIRED;
   if (value == "off") return LSTM_EDGE_KERNELS_OFF;
-  refuse("--kernels must be one of auto, required, off, got " + quoted(value));
+  refuse("--kernels is " + quoted(value) + ", expected one of auto, required, off");
 }
 
 OnBadLine on_bad_line(const std::string& value) {
   if (value == "stop") return OnBadLine::kStop;
   if (value == "skip") return OnBadLine::kSkip;
   if (value == "hold") return OnBadLine::kHold;
-  refuse("--on-bad-line must be one of stop, skip, hold, got " + quoted(value));
+  refuse("--on-bad-line is " + quoted(value) + ", expected one of stop, skip, hold");
 }
 
 const std::vector<Option>& options() {
@@ -81,11 +81,9 @@ bool has_word(const char* words, const std::string& word) {
 
 const Option& find_option(const std::string& name, const std::string& command) {
   for (const Option& option : options()) {
-    if (name != option.name) continue;
-    if (has_word(option.commands, command)) return option;
-    refuse(command + " takes no " + name + ": lstm-edge-device " + command + " --help lists its options");
+    if (name == option.name && has_word(option.commands, command)) return option;
   }
-  refuse("no such option: " + name + "; lstm-edge-device " + command + " --help lists the options");
+  refuse("lstm-edge-device " + command + " has no option " + name);
 }
 
 void check_together(const Arguments& arguments) {
@@ -96,6 +94,35 @@ void check_together(const Arguments& arguments) {
   }
 }
 
+// Reads the words behind the command.
+Arguments parse_words(const std::vector<std::string>& words, Arguments arguments) {
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--help" || word == "-h") {
+      arguments.show = help_of(arguments.command);
+      arguments.command.clear();
+      return arguments;
+    }
+    if (word.size() < 2 || word[0] != '-') {
+      if (!arguments.model.empty()) refuse("unexpected argument " + word);
+      arguments.model = word;
+      continue;
+    }
+    const size_t equals = word.find('=');
+    const Option& option = find_option(word.substr(0, equals), arguments.command);
+    if (!option.takes_value && equals != std::string::npos) refuse(std::string(option.name) + " takes no value");
+    if (option.takes_value && equals == std::string::npos && i + 1 == words.size()) {
+      refuse(std::string(option.name) + " needs a value");
+    }
+    option.set(arguments, !option.takes_value           ? ""
+                          : equals == std::string::npos ? words[++i]
+                                                        : word.substr(equals + 1));
+  }
+  if (arguments.model.empty()) refuse("MODEL.onnx is missing");
+  check_together(arguments);
+  return arguments;
+}
+
 }  // namespace
 
 Arguments parse_arguments(int count, char** words) {
@@ -103,41 +130,23 @@ Arguments parse_arguments(int count, char** words) {
   const std::vector<std::string> given(words + 1, words + count);
   if (given.empty() || given[0] == "--help" || given[0] == "-h") {
     arguments.show = kHelp;
+    arguments.exit_code = given.empty() ? 2 : 0;
     return arguments;
   }
-  if (given[0] == "--version") {
+  if (given[0] == "-V" || given[0] == "--version") {
     arguments.show = std::string(lstm_edge_version()) + "\n";
     return arguments;
   }
   arguments.command = given[0];
-  const std::string help = help_of(arguments.command);
-  if (help.empty()) refuse("no such command: " + given[0] + "; expected one of inspect, check, bench, run");
-  for (size_t i = 1; i < given.size(); ++i) {
-    const std::string& word = given[i];
-    if (word == "--help" || word == "-h") {
-      arguments.command.clear();
-      arguments.show = help;
-      return arguments;
-    }
-    if (word.size() < 2 || word[0] != '-') {
-      if (!arguments.model.empty()) refuse("got a second file, " + word + ": " + arguments.command + " takes one");
-      arguments.model = word;
-      continue;
-    }
-    const size_t equals = word.find('=');
-    const Option& option = find_option(word.substr(0, equals), arguments.command);
-    if (!option.takes_value && equals != std::string::npos) refuse(std::string(option.name) + " takes no value");
-    if (option.takes_value && equals == std::string::npos && i + 1 == given.size()) {
-      refuse(std::string(option.name) + " requires a value");
-    }
-    option.set(arguments, !option.takes_value           ? ""
-                          : equals == std::string::npos ? given[++i]
-                                                        : word.substr(equals + 1));
+  if (help_of(arguments.command).empty()) {
+    refuse("lstm-edge-device has no command " + quoted(given[0]) +
+           ", expected one of inspect, check, bench, run; lstm-edge-device --help describes the command");
   }
-  if (arguments.model.empty())
-    refuse("give the path of an .onnx file: lstm-edge-device " + arguments.command + " MODEL.onnx");
-  check_together(arguments);
-  return arguments;
+  try {
+    return parse_words({given.begin() + 1, given.end()}, arguments);
+  } catch (const Failure& failure) {
+    refuse(failure.sentence + "; lstm-edge-device " + arguments.command + " --help describes the command");
+  }
 }
 
 }  // namespace device_program

@@ -11,6 +11,7 @@ namespace device_program {
 struct Arguments {
   std::string command;  // inspect, check, bench or run; empty where the text below was asked for
   std::string show;     // help or version text to print instead
+  int exit_code = 0;    // after that text
   std::string model;
   std::string onnxruntime;
   lstm_edge_options session = LSTM_EDGE_OPTIONS_INIT;

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "file_kinds.h"
 #include "function_check.h"
 #include "model_limits.h"
 #include "model_reading.h"
@@ -96,6 +97,7 @@ std::string read_model_bytes(const std::string& path) {
     }
   }
   if (data.empty()) fail(LSTM_EDGE_ARTIFACT, path + ": the file is empty; an .onnx file was expected");
+  check_kind(data, path);
   return data;
 }
 

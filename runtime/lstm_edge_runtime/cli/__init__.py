@@ -13,7 +13,7 @@ from lstm_edge_runtime.cli.completion import BASH_SCRIPT, asked_words, completio
 from lstm_edge_runtime.cli.definition import CommandDefinition
 from lstm_edge_runtime.cli.help import HelpRow, HelpSection, format_help
 from lstm_edge_runtime.cli.parsing import parse, summary_of
-from lstm_edge_runtime.cli.printing import FORESEEN, end_with, print_error, print_unexpected, say
+from lstm_edge_runtime.cli.printing import FORESEEN, end_unforeseen, end_with, print_error, say
 from lstm_edge_runtime.cli.reporting import verbosity
 from lstm_edge_runtime.errors import LstmEdgeError
 from lstm_edge_runtime.extras import has_toolkit, toolkit_module
@@ -91,8 +91,7 @@ def device_main(arguments: Sequence[str]) -> int:
     except Exception as error:  # the outermost frame: an unforeseen error becomes one sentence too
         if os.environ.get("LSTM_EDGE_DEBUG"):
             raise
-        print_unexpected(error)
-        return 2
+        return end_unforeseen(error)
     return 0
 
 

@@ -4,13 +4,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from lstm_edge_runtime.cli.verbosity import current_verbosity
 from lstm_edge_runtime.errors import LstmEdgeError, MissingExtraError
 from lstm_edge_runtime.extras import missing_extra
 
-__all__ = ["end_with", "print_error", "print_json", "print_unexpected", "printable", "progress", "say", "shortened"]
+__all__ = ["end_unforeseen", "end_with", "print_error", "print_json", "printable", "progress", "say", "shortened"]
 
 # Characters that the tables of `inspect` leave for a layer's name at 80 columns, and how many of them start it.
 _LONGEST_NAME = 23
@@ -46,24 +47,45 @@ def end_with(error: BaseException, missing: Callable[[ModuleNotFoundError], Miss
     raise error
 
 
-def print_unexpected(error: Exception) -> None:
-    """Print an error that nobody foresaw as one sentence on stderr."""
+def end_unforeseen(error: Exception) -> int:
+    """Print an error that nobody foresaw as one sentence on stderr, and return the exit code.
+
+    Args:
+        error: what a command raised. Extension modules whose import Ctrl-C ends raise ImportError from it.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return end_with(cause)
+    if isinstance(error, MemoryError):
+        print_error(f"there is not enough memory ({error})" if str(error) else "there is not enough memory")
+        return 2
     print_error(
         f"unexpected {type(error).__name__}: {error}. This is a defect of lstm-edge; "
         "LSTM_EDGE_DEBUG=1 in the environment shows where"
     )
+    return 2
 
 
 def print_error(message: str) -> None:
     """Print an error on one line of stderr; messages of other libraries may have several lines."""
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    # Where stderr cannot be written, the exit code still says that there was an error.
+    with suppress(OSError):
+        _print_aside(f"error: {printable(' '.join(message.split()))}")
+
+
+def _print_aside(line: str) -> None:
+    """Print a line on stderr; a closed stderr is None, and print() would take standard output in its place."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)
 
 
 def progress(message: str) -> None:
     """Print one line of progress on stderr: standard output stays for results. ``--quiet`` prints none."""
     verbosity = current_verbosity()
     if not verbosity.quiet:
-        print(f"· {verbosity.stamp()}{printable(message)}", file=sys.stderr, flush=True)
+        _print_aside(f"· {verbosity.stamp()}{printable(message)}")
 
 
 def say(text: str) -> None:

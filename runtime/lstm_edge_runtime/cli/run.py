@@ -12,6 +12,7 @@ from lstm_edge_runtime.cli.printing import print_json, printable, progress, say
 from lstm_edge_runtime.cli.refusals import refuse_run
 from lstm_edge_runtime.cli.run_options import OPTIONS
 from lstm_edge_runtime.cli.service import Stopped, stoppable
+from lstm_edge_runtime.commands.run_modes import standard_input
 
 if TYPE_CHECKING:
     from lstm_edge_runtime.arrays import Array
@@ -90,13 +91,14 @@ def _compute(
     """Run the model; answers are printed as they come."""
     from lstm_edge_runtime.commands.run import run as compute
 
-    with stoppable(sys.stdin.buffer) if stream else nullcontext() as lines:
+    given = standard_input() if stream or calls else None
+    with stoppable(given) if stream and given is not None else nullcontext() as lines:
         return compute(
             model,
             inputs,
             **options,
             stream=lines,
-            calls=sys.stdin.buffer if calls else None,
+            calls=given if calls else None,
             on_answer=_write_answer,
             on_line=say,
             on_text=None if as_json else lambda piece: print(_shown(piece), end="", flush=True),

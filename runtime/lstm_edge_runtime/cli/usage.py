@@ -14,6 +14,9 @@ __all__ = [
     "wrong_value",
 ]
 
+# Options that every command has, and lstm-edge itself does not.
+_BEHIND = ("-q", "--quiet", "-v", "--verbose")
+
 
 def missing(names: Sequence[str]) -> str:
     """Return the sentence about the arguments and options that must be given.
@@ -35,6 +38,8 @@ def no_command(program: str, word: str, known: Sequence[str]) -> str:
 
 def no_option(program: str, word: str, known: Sequence[str]) -> str:
     """Return the sentence about an option that a command does not have."""
+    if " " not in program and word in _BEHIND:
+        return f"{word} goes behind the command, as in {program} check {word}"
     return f"{program} has no option {word}{_near(word, known)}"
 
 

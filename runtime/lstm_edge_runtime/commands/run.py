@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lstm_edge_runtime.arrays import Array
 from lstm_edge_runtime.commands.calls import answer_calls
 from lstm_edge_runtime.commands.class_names import check_has_labels, name_classes, with_class_names
-from lstm_edge_runtime.commands.run_modes import check_modes, parse_lengths
+from lstm_edge_runtime.commands.run_modes import check_modes, parse_lengths, standard_input
 from lstm_edge_runtime.commands.run_options import check_targets, watching
 from lstm_edge_runtime.commands.streaming import keeps_steps, read_state, run_stream
 from lstm_edge_runtime.drawing import Drawing
@@ -326,7 +325,7 @@ def _score(
 ) -> RunReport:
     check_language_model(session)
     vocabulary = Vocabulary.from_card(session.card)
-    text = decode_text(sys.stdin.buffer.read, "standard input") if source == "-" else load_text(source).text
+    text = decode_text(standard_input().read, "standard input") if source == "-" else load_text(source).text
     ids = vocabulary.encode(text)
     parts = score_in_chunks(session, ids)
     unknown = _count_unknown(vocabulary, ids, source, say)

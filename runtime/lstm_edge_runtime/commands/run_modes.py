@@ -1,14 +1,15 @@
 """Which options of ``lstm-edge run`` exclude one another; checked before NumPy and onnxruntime are imported."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from lstm_edge_runtime.drawing import Drawing
 from lstm_edge_runtime.errors import InputError
 from lstm_edge_runtime.metrics_format import format_of
 
-__all__ = ["DRAWING", "check_modes", "parse_lengths"]
+__all__ = ["DRAWING", "check_modes", "parse_lengths", "standard_input"]
 
 AnyPath = str | os.PathLike[str]
 # Options of --prompt.
@@ -79,6 +80,19 @@ def _check_watching(path: AnyPath | None, every: int | None, form: str | None, *
     if path is None and (every, form) != (None, None):
         raise InputError("--metrics-every and --metrics-format require --metrics FILE")
     format_of(path, form)
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input.
+
+    Raises:
+        InputError: it is closed.
+    """
+    # Python has None in place of a file that is closed when it starts; type checkers do not know that.
+    given: TextIO | None = sys.stdin
+    if given is None:
+        raise InputError("standard input is closed; the option reads it: open it, or give it < /dev/null")
+    return given.buffer
 
 
 def parse_lengths(given: Sequence[int] | str | None) -> list[int] | None:
