@@ -107,7 +107,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code, watched):
 
 @pytest.mark.parametrize("command", ["run", "check", "inspect"])
 def test_a_missing_onnxruntime_names_its_extra(command):
-    words = ["lstm-edge", command, str(MODEL)] + [__file__] * (command == "run")
+    words = ["lstm-edge", command, str(MODEL)] + ["--stream"] * (command == "run")
     code = f"import sys\nsys.modules['onnxruntime'] = None\nsys.argv = {words!r}"
     result = run_python(code + "\nfrom lstm_edge.cli import main\nmain()")
     assert result.returncode == 2
