@@ -15,17 +15,19 @@ struct FileKind {
   const char* what;
   const char* source;  // empty: nothing is known
   bool direct;         // whether that is the file itself, and not what it was made from
+  const char* advice;  // what to do where nothing makes a model of it; may be empty
 };
 
-constexpr FileKind kSafetensors{"a .safetensors checkpoint", "FILE", true};
-constexpr FileKind kKeras{"a Keras file", "FILE", true};
-constexpr FileKind kPyTorch{"a PyTorch checkpoint", "package.module:factory --weights FILE", true};
-constexpr FileKind kTorchScript{"a TorchScript file", "package.module:factory", false};
-constexpr FileKind kProgram{"a program of torch.export", "package.module:factory", false};
-constexpr FileKind kTfLite{"a TensorFlow Lite file", "model.keras", false};
-constexpr FileKind kArrays{"a file of arrays", "", true};
-constexpr FileKind kArchive{"a zip archive", "", true};
-constexpr FileKind kText{"a text file", "", true};
+constexpr FileKind kSafetensors{"a .safetensors checkpoint", "FILE", true, ""};
+constexpr FileKind kKeras{"a Keras file", "FILE", true, ""};
+constexpr FileKind kPyTorch{"a PyTorch checkpoint", "package.module:factory --weights FILE", true, ""};
+constexpr FileKind kTorchScript{"a TorchScript file", "package.module:factory", false, ""};
+constexpr FileKind kProgram{"a program of torch.export", "package.module:factory", false, ""};
+constexpr FileKind kTfLite{"a TensorFlow Lite file", "model.keras", false, ""};
+constexpr FileKind kArrays{"an array of NumPy", "", true,
+                           "the model comes first, as in lstm-edge run MODEL.onnx INPUT.npy"};
+constexpr FileKind kArchive{"a zip archive", "", true, ""};
+constexpr FileKind kText{"a text file", "", true, ""};
 
 bool is_safetensors(std::string_view start, uint64_t size) {
   if (start.size() < 9 || start[8] != '{') return false;
@@ -82,7 +84,7 @@ std::string shell_word(const std::string& word) {
 void check_kind(std::string_view data, const std::string& path) {
   const FileKind* kind = kind_of(data);
   if (kind == nullptr) return;
-  std::string advice, source = kind->source;
+  std::string advice = *kind->advice ? std::string(": ") + kind->advice : "", source = kind->source;
   if (!source.empty()) {
     const size_t at = source.find("FILE");
     if (at != std::string::npos) source.replace(at, 4, shell_word(path));
