@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 from support.onnx_files import FLOAT, model
 
 from lstm_edge_exporters.artifact import assemble
+from lstm_edge_exporters.streaming.rewriter import POSITION
 from lstm_edge_exporters.verify.golden import golden_choices
 from lstm_edge_exporters.verify.inputs import InputMaker
 from lstm_edge_exporters.verify.open_model import OpenModel
@@ -116,6 +117,38 @@ def test_the_chosen_inputs_do_not_amplify_a_small_change():
     golden = next(golden_choices(OpenModel.of(data), card, InputMaker([x])))
     assert [vector.inputs["x"].shape for vector in golden.vectors] == [(2, 5, 3), (1, 1, 3)]
     assert max(float(np.abs(vector.inputs["x"]).max()) for vector in golden.vectors) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "tolerance"),
+    [
+        (POSITION, FLOAT, 1e-5),
+        (POSITION, TensorProto.INT64, 1e-5),
+        ("count", TensorProto.INT64, 1e-5),
+        ("level", FLOAT, 240e-5),
+    ],
+)
+def test_a_count_does_not_loosen_the_tolerance_of_the_answers(name, kind, tolerance):
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["y"]),
+        helper.make_node("Mul", [name, "zero"], ["none"]),
+        helper.make_node("Add", ["none", "many"], [f"{name}_out"]),
+    ]
+    number = helper.tensor_dtype_to_np_dtype(kind)
+    data = model(
+        nodes,
+        {"x": (FLOAT, ["batch", "time", 3]), name: (kind, [1])},
+        {"y": ["batch", "time", 3], f"{name}_out": [1]},
+        {"zero": np.zeros(1, number), "many": np.full(1, 240, number)},
+        kinds={f"{name}_out": kind},
+    )
+    x = TensorSpec(name="x", dtype="float32", axes=(BATCH, TIME, 3))
+    state = StateSpec(
+        input=name, output=f"{name}_out", kind="cache", module="m", layer=0, axes=(1,), dtype=np.dtype(number).name
+    )
+    card = card_of([x], [dataclasses.replace(x, name="y")], [state])
+    golden = next(golden_choices(OpenModel.of(data), card, InputMaker([x])))
+    assert golden.tolerance_kernels == pytest.approx(tolerance)
 
 
 def test_the_next_choice_is_taken_where_the_self_test_fails():

@@ -1,5 +1,7 @@
 """ONNX files as other tools write them, made node by node, and their answers beside those of their int8 forms."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,12 +57,13 @@ def model(
     *,
     opset: int = 18,
     functions: list[onnx.FunctionProto] | None = None,
+    kinds: Mapping[str, int] = MappingProxyType({}),
 ) -> bytes:
     graph = helper.make_graph(
         nodes,
         "other",
         [helper.make_tensor_value_info(name, kind, axes) for name, (kind, axes) in inputs.items()],
-        [helper.make_tensor_value_info(name, FLOAT, axes) for name, axes in outputs.items()],
+        [helper.make_tensor_value_info(name, kinds.get(name, FLOAT), axes) for name, axes in outputs.items()],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     imports = [helper.make_opsetid("", opset)] + [helper.make_opsetid("other", 1)] * bool(functions)
