@@ -68,8 +68,18 @@ def list_recipes(*, as_json: AsJson = False) -> None:
     typer.echo("lstm-edge zoo get NAME makes the files; docs/zoo.md describes each model")
 
 
+def _names(incomplete: str) -> list[str]:
+    """Return the recipes that a shell completes a word to."""
+    from lstm_edge.zoo.recipe import FOLDER
+
+    return [path.stem for path in sorted(FOLDER.glob("*.toml")) if path.stem.startswith(incomplete)]
+
+
 def get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The recipe, one of `lstm-edge zoo list`.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The recipe, one of `lstm-edge zoo list`.", autocompletion=_names),
+    ],
     *,
     output: Annotated[
         Path | None,

@@ -20,6 +20,8 @@ NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 CLASS_HIERARCHY = "pkg.torch.onnx.class_hierarchy"
 
 IR_VERSION = 8  # the oldest that has model-local functions; read by every onnxruntime since 1.10
+# Layers that torch folds a BatchNorm behind them into.
+_FUSED = ("Conv", "ConvTranspose", "Gemm")
 
 
 def free_output_names(model: ir.Model) -> None:
@@ -86,8 +88,8 @@ def _node_name(node: ir.Node, prefix: str) -> str:
     if weight is not None and weight.name and (node.op_type in ("LSTM", "GRU", "RNN") or node.domain == DOMAIN):
         return weight.name.rpartition(".")[0]
     fused = "batchnorm" in node.metadata_props.get(CLASS_HIERARCHY, "").lower()
-    if fused and node.op_type == "Conv" and weight is not None and (weight.name or "").endswith(".weight"):
-        # torch's optimizer folded a BatchNorm into the convolution, and the node has the scope of the former.
+    if fused and node.op_type in _FUSED and weight is not None and (weight.name or "").endswith(".weight"):
+        # torch's optimizer folded a BatchNorm into the layer before, and the node has the scope of the former.
         return f"{(weight.name or '').removesuffix('.weight')}/{node.op_type}"
     scopes = ast.literal_eval(node.metadata_props.get(NAME_SCOPES, "[]"))
     paths = [scope.removeprefix(prefix) for scope in scopes if isinstance(scope, str) and scope.startswith(prefix)]
