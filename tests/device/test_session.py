@@ -261,7 +261,8 @@ def test_onnxruntime_prints_nothing_besides_the_sentence(models, capfd):
 def test_bytes_of_the_file_that_onnxruntime_quotes_need_not_be_text(models, capfd):
     """Its binding raises UnicodeDecodeError then; its Python layer printed a banner and tried the same again."""
     data = (models / "exported_float32.onnx").read_bytes()[:-TRAILER_BYTES]
-    with pytest.raises(ArtifactError, match=r"onnxruntime cannot read the model: .*'forwar\\xba'"):
+    # Python 3.11.2, that of Debian 12, drops a message that is not UTF-8 and keeps the class.
+    with pytest.raises(ArtifactError, match=r"onnxruntime cannot read the model: (.*'forwar\\xba'|Fail$)"):
         Session(data.replace(b"forward", b"forwar\xba"))
     printed = "".join(capfd.readouterr())
     # Before 1.20 it has no way to turn the second try off.

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lstm_edge_runtime
 from lstm_edge_runtime.card import Text, parse_card, serialize_card
 from lstm_edge_runtime.errors import CardError, InputError, MissingExtraError
 from lstm_edge_runtime.session import Session
@@ -336,10 +337,9 @@ def test_the_other_kinds_do_not_load_the_package():
         f"Vocabulary.from_card(Session({str(MODELS / 'language_model.onnx')!r}).card).encode('a')\n"
         "assert 'lstm_edge_runtime.text' in sys.modules\nassert 'tokenizers' not in sys.modules"
     )
-    root = Path(__file__).parents[2]
     result = subprocess.run(
         [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(root / "runtime")},
+        env={"PYTHONPATH": str(Path(lstm_edge_runtime.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,
