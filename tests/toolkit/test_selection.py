@@ -323,7 +323,7 @@ def test_a_limit_that_nothing_meets_writes_nothing(tmp_path):
     ("arguments", "sentence"),
     [
         (("--hidden-sizes", "a"), "--hidden-sizes is 'a', expected integers"),
-        (("--folds", "1"), "select: folds is 1, expected 2 or more"),
+        (("--folds", "1"), "--folds is '1', expected 2 or more"),
         (("--metric", "mean-squared-error"), "metric mean-squared-error: data "),
         (
             ("--metric", "agreement"),
