@@ -108,12 +108,12 @@ def test_train_takes_a_file(tmp_path):
         (
             ["-o", "m.safetensors", "--hidden", "0"],
             "japanese-vowels",
-            "error: classifier: hidden is 0, expected an integer from 1",
+            "error: --hidden is '0', expected 1 or more",
         ),
         (
             ["-o", "m.safetensors", "--learning-rate", "0"],
             "japanese-vowels",
-            "error: training: learning_rate is 0.0, expected above",
+            "error: --learning-rate is 0.0, expected above",
         ),
         (["-o", "m.safetensors"], "vowels", "error: data 'vowels': no such data set; expected one of japanese-vowels"),
         (["-o", "m.safetensors"], "none.npz", "error: data none.npz: no such file"),
