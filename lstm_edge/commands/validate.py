@@ -157,7 +157,7 @@ def _verified(source: Source, trust: Trust, progress: Callable[[str], None] | No
     """Read a file once and verify its signature; what is parsed afterwards are these bytes."""
     if isinstance(source, bytes):
         raise InputError("trusted_keys require files: a model that is given as bytes has no signature beside it")
-    data = read_model_bytes(source)
+    data = read_model_bytes(source, any_kind=True)
     signed = check_signature(data, trust, source)
     if progress is not None:
         progress(f"{os.fspath(source)}: {signed.sentence()}")

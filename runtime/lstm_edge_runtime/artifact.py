@@ -94,8 +94,12 @@ def _digest(body: memoryview) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()
 
 
-def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_model_bytes(path: str | os.PathLike[str], *, any_kind: bool = False) -> bytes:
     """Read a model file.
+
+    Args:
+        path: the file.
+        any_kind: leave the kind of the file to the caller, who checks a signature first.
 
     Raises:
         ArtifactError: the file does not exist, is a directory, a device or a pipe, is empty, is over 2 GB, cannot be
@@ -111,5 +115,6 @@ def read_model_bytes(path: str | os.PathLike[str]) -> bytes:
         data = read_bytes(file, MOST_MODEL_BYTES)
     if not data:
         raise ArtifactError(f"{path}: the file is empty; an .onnx file was expected")
-    check_kind(data, os.fsdecode(path))
+    if not any_kind:
+        check_kind(data, os.fsdecode(path))
     return data

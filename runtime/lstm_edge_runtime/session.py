@@ -126,7 +126,7 @@ class Session:
             require_clock=require_clock,
         )
         # The bytes that are verified are the bytes that are opened: the file is read once.
-        data = source if isinstance(source, bytes) else read_model_bytes(source)
+        data = source if isinstance(source, bytes) else read_model_bytes(source, any_kind=trust is not None)
         self.signature = (
             None if trust is None else check_signature(data, trust, None if isinstance(source, bytes) else source)
         )

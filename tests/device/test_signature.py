@@ -14,6 +14,7 @@ import lstm_edge_runtime.session as session_module
 import lstm_edge_runtime.signature as signature_module
 from lstm_edge_runtime import InputError, IntegrityError, Session, SignatureError
 from lstm_edge_runtime._ed25519 import PublicKey, parse_public_key, verifies
+from lstm_edge_runtime.cli import device_main
 from lstm_edge_runtime.signature import check_signature, read_trust
 
 VECTORS = json.loads((Path(__file__).parent / "rfc8032.json").read_text())["vectors"]
@@ -172,6 +173,15 @@ def test_nothing_of_a_refused_file_is_parsed(signed, monkeypatch):
     refused("missing", model, public)
 
 
+@pytest.mark.parametrize("command", ["check", "bench", "run"])
+def test_the_command_line_looks_at_nothing_before_the_signature(signed, capsys, command):
+    model, public = signed
+    model.write_text("this is a text file")
+    words = [command, str(model), "--trusted-key", str(public), *["--stream"] * (command == "run")]
+    assert device_main(words) == 1
+    assert "the file is not the one that was signed" in capsys.readouterr().err
+
+
 def test_a_damaged_file_is_refused_for_its_signature_first(signed):
     model, public = signed
     model.write_bytes(flipped(model.read_bytes(), 1000, 3))
@@ -184,9 +194,9 @@ def test_the_file_is_read_once(signed, monkeypatch):
     model, public = signed
     real, reads = session_module.read_model_bytes, []
 
-    def read(path):
+    def read(path, **options):
         reads.append(path)
-        data = real(path)
+        data = real(path, **options)
         model.write_bytes(b"another file in its place")
         return data
 

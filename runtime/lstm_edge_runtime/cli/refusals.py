@@ -40,7 +40,7 @@ def refuse_check(given: Mapping[str, Any]) -> None:
         _refuse_trust(given)
     else:
         _refuse_keys(given)
-    _refuse_model(given["model"])
+    _refuse_model(given["model"], signed=bool(given["trusted_keys"]))
 
 
 def refuse_bench(given: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ def refuse_bench(given: Mapping[str, Any]) -> None:
     if given["rate_hz"] is not None:
         check_rate(given["rate_hz"])
     _refuse_trust(given)
-    _refuse_model(given["model"])
+    _refuse_model(given["model"], signed=bool(given["trusted_keys"]))
 
 
 def refuse_run(given: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ def refuse_run(given: Mapping[str, Any]) -> None:
     """
     check_modes(given)
     _refuse_trust(given)
-    _refuse_model(given["model"])
+    _refuse_model(given["model"], signed=bool(given["trusted_keys"]))
     if given["score"] not in (None, "-"):
         check_text(given["score"])
     if given["output"] is not None:
@@ -97,7 +97,8 @@ def _refuse_keys(given: Mapping[str, Any]) -> None:
             pass
 
 
-def _refuse_model(model: str, *, checkpoints: bool = False) -> None:
+def _refuse_model(model: str, *, checkpoints: bool = False, signed: bool = False) -> None:
     with open_file(model, ArtifactError, expected="an .onnx file") as file:
-        if not (checkpoints and model.lower().endswith(".safetensors")):
+        # Of a file that must be signed nothing is looked at before its signature.
+        if not signed and not (checkpoints and model.lower().endswith(".safetensors")):
             check_open_kind(file, model, checkpoints=checkpoints)

@@ -245,7 +245,7 @@ def _verified_by_bundle(
     if given is not None:
         raise InputError(f"{given} requires --format lstm-edge: a bundle of model-signing has no place for it")
     openssf = toolkit_module("lstm_edge.fleet.openssf", "--format model-signing", "model-signing")
-    data = read_model_bytes(model)
+    data = read_model_bytes(model, any_kind=True)
     return data, openssf.check_bundle(data, model, signature, trusted_keys or ())
 
 
