@@ -46,7 +46,7 @@ int open_to_read(const std::string& path) {
     number = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);  // without O_NONBLOCK a pipe waits for a writer
   } while (number < 0 && errno == EINTR);
   if (number >= 0) return number;
-  if (errno == ENOENT) fail(LSTM_EDGE_ARTIFACT, path + ": no such file");
+  if (errno == ENOENT) fail(LSTM_EDGE_ARTIFACT, (path.empty() ? "''" : path) + ": no such file");
   fail_to_read(path, system_error(errno));
 }
 
