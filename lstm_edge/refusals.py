@@ -6,7 +6,7 @@ compares the sentences, and sees what is imported.
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +20,7 @@ from lstm_edge.refused_options import (
     check_judged,
     check_other_name,
     check_report_name,
+    check_scheme,
 )
 from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY, no_description, read_header
 from lstm_edge_runtime.errors import ArtifactError, CaptureError, DataError, InputError, OutputError
@@ -152,13 +153,18 @@ def refuse_adopt(source: AnyPath, output: AnyPath, example: AnyPath | None, labe
     parse_labels(labels)
 
 
-def refuse_quantize(given: Mapping[str, Any]) -> None:
-    """Refuse a file that ``quantize`` cannot read or write, and a search without its data or its budget.
+def refuse_quantize(given: Mapping[str, Any], command: Callable[..., Any]) -> None:
+    """Refuse a file that ``quantize`` cannot read or write, and options without those that they need.
+
+    Args:
+        given: the options by name; None is left out.
+        command: the function whose parameters they are.
 
     Raises:
         ArtifactError, OutputError, DataError, InputError: a path is refused, or an option is missing.
     """
     auto = given["scheme"] == "auto"
+    check_scheme(given, command)
     if auto:
         check_auto(given)
         check_judged(given)
@@ -166,7 +172,6 @@ def refuse_quantize(given: Mapping[str, Any]) -> None:
     check_target(given["output"], ".onnx")
     check_other_name(given["source"], given["output"])
     _open_model(given["source"])
-    # Held-out data of a fixed scheme are refused in another sentence, by the command.
     for name in ("data", "held_out_data") if auto else ("data", "reference_data"):
         if given.get(name) is not None:
             _check_data(given[name])

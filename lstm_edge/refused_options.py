@@ -3,8 +3,9 @@
 ``refusals.py`` does the same with paths. What takes the options checks them too, with the same functions.
 """
 
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,26 @@ from lstm_edge.amounts import check_confidence, parse_drop
 from lstm_edge_runtime.errors import InputError, OutputError
 from lstm_edge_runtime.writing import check_target
 
-__all__ = ["check_device_options", "check_export_options", "check_judged", "check_other_name", "check_report_name"]
+__all__ = [
+    "check_device_options",
+    "check_export_options",
+    "check_judged",
+    "check_other_name",
+    "check_report_name",
+    "check_scheme",
+]
+
+# Options of ``quantize`` that have an effect with a fixed scheme, a search, calibration data, and data to draw from.
+_FIXED_OPTIONS = (
+    *("block", "zero_points", "allow_unquantized", "convolutions", "rounder", "calibration_sha256"),
+    "reference_data",
+)
+_SEARCH_OPTIONS = (
+    *("held_out_data", "metric", "max_drop", "confidence", "prefer", "gates", "max_evaluations", "threads"),
+    *("workers", "storage", "report", "force", "resume"),
+)
+_DATA_OPTIONS = ("compensate", "scale_search", "clip", "convolutions")
+_DRAWING_OPTIONS = ("targets", "columns", "step_every", "missing", "calibration_samples", "seed")
 
 
 def check_judged(given: Mapping[str, Any]) -> None:
@@ -104,3 +124,28 @@ def check_report_name(path: str | os.PathLike[str] | None, *, force: bool) -> No
             f"{figures}: file exists, and --report would write the report's figures to it; give the report another "
             "name, or overwrite the file with --force"
         )
+
+
+def check_scheme(given: Mapping[str, Any], command: Callable[..., Any]) -> None:
+    """Refuse options of a search for a fixed scheme and the reverse, and those of calibration data without data.
+
+    Args:
+        given: the options by name, ``scheme`` among them; those that are left out have their defaults.
+        command: the function whose parameters they are.
+
+    Raises:
+        InputError: an option would have no effect.
+    """
+    if given["scheme"] == "auto":
+        reasons = dict.fromkeys(_FIXED_OPTIONS, "requires a fixed scheme, not --scheme auto")
+    else:
+        reasons = dict.fromkeys(_SEARCH_OPTIONS, "requires --scheme auto")
+        if given.get("data") is None:
+            drawn = _DRAWING_OPTIONS if given.get("reference_data") is None else ()
+            reasons |= dict.fromkeys((*_DATA_OPTIONS, *drawn), "requires calibration data: give --data")
+    defaults = inspect.signature(command).parameters
+    for name, reason in reasons.items():
+        default = defaults[name].default if name in defaults else None
+        if given.get(name, default) != default:
+            flag = f"no_{name}" if default is True else name
+            raise InputError(f"--{flag.replace('_', '-')} {reason}; leave it out")

@@ -297,7 +297,7 @@ def quantize(
     values = arguments(given)
     default = quantized_name(source, scheme.value)
     target = values.setdefault("output", default)
-    refuse_quantize(values)
+    refuse_quantize(values, quantize)
     take_default(output, default)
     from lstm_edge.commands.quantize import quantize as run
     from lstm_edge_exporters.quantize import QuantizationReport

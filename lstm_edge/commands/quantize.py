@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lstm_edge.commands.old_names import accept_old_names
 from lstm_edge.data import Columns, Missing, TableOptions, table_options
 from lstm_edge.refusals import check_auto
-from lstm_edge.refused_options import check_report_name
+from lstm_edge.refused_options import check_report_name, check_scheme
 from lstm_edge_exporters.quantize import Convolutions, MatrixRounder, QuantizationReport, Scheme, parse_scheme
 from lstm_edge_exporters.quantize import quantize as quantize_file
 from lstm_edge_runtime.errors import ArtifactError, InputError
@@ -155,11 +155,13 @@ def quantize(
     given = dict(locals())
     schemes = _parse_parts(parts)
     table = table_options(columns, step_every, missing, targets)
+    check_scheme(given, quantize)
     if scheme == "auto":
         request = _search_request(given, schemes, table)
         watch = {"on_evaluation": on_evaluation, "on_workers": on_workers}
         return _search(request, report, watch, force=force, progress=progress)
-    _check_plain(given)
+    if data is not None and rounder is not None:
+        raise InputError("got both rounder and data, which makes another rounder: leave one of them out")
     chosen = parse_scheme(scheme, block=block, symmetric=not zero_points)
     _check_sparse(sparse, {chosen.kind, *(parse_scheme(part).kind for part in schemes.values())})
     if chosen.kind == "float32" and not schemes and (data is not None or rounder is not None):
@@ -212,27 +214,6 @@ def _texts(parts: Mapping[str, Scheme | str]) -> dict[str, str]:
     return {name: parse_scheme(scheme).text for name, scheme in parts.items()}
 
 
-def _refuse(given: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
-    """Refuse options that have no effect here."""
-    defaults = inspect.signature(quantize).parameters
-    for name in names:
-        if given[name] != defaults[name].default:
-            flag = f"no_{name}" if defaults[name].default is True else name
-            raise InputError(f"--{flag.replace('_', '-')} {reason}; leave it out")
-
-
-def _check_plain(given: Mapping[str, Any]) -> None:
-    searched = ("held_out_data", "metric", "max_drop", "confidence", "prefer", "gates", "max_evaluations", "threads")
-    _refuse(given, (*searched, "workers", "storage", "report", "force", "resume"), "requires --scheme auto")
-    if given["data"] is None:
-        _refuse(given, ("compensate", "scale_search", "clip", "convolutions"), "requires calibration data: give --data")
-        if given["reference_data"] is None:
-            drawn = ("targets", "columns", "step_every", "missing", "calibration_samples", "seed")
-            _refuse(given, drawn, "requires calibration data: give --data")
-    elif given["rounder"] is not None:
-        raise InputError("got both rounder and data, which makes another rounder: leave one of them out")
-
-
 def _check_sparse(sparse: str, kinds: Collection[str]) -> None:
     """Refuse a choice about zero blocks where no layer becomes int8."""
     if sparse != "auto" and "int8" not in kinds:
@@ -269,16 +250,6 @@ def _search_request(given: Mapping[str, Any], parts: Mapping[str, Scheme | str],
     from lstm_edge.precision_search import BudgetRequest
     from lstm_edge.validation.judge import default_metric, load_data
 
-    own = (
-        "block",
-        "zero_points",
-        "allow_unquantized",
-        "convolutions",
-        "rounder",
-        "calibration_sha256",
-        "reference_data",
-    )
-    _refuse(given, own, "requires a fixed scheme, not --scheme auto")
     check_auto(given)
     same = ("data", "max_drop", "compensate", "clip", "gates", "resume", "sparse")
     asked = ("confidence", "prefer", "max_evaluations", "calibration_samples", "seed", "threads", "workers", "storage")
