@@ -54,7 +54,7 @@ def build_vocabulary(
     if not text:
         raise InputError("vocabulary: the text is empty, expected at least one character")
     if max_size is not None and max_size < 1:
-        raise InputError(f"vocabulary: --max-vocabulary is {max_size}, expected 1 or more")
+        raise InputError(f"max_vocabulary is {max_size}, expected 1 or more")
     if min_count < 1:
         raise InputError(f"vocabulary: the least count is {min_count}, expected 1 or more")
     special = [UNKNOWN[kind]] if kind in UNKNOWN else []

@@ -10,6 +10,8 @@ import pytest
 from support.budget_models import FEATURES, write_classifier, write_data
 from support.environments import linked_environment, required, run
 
+from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,8 @@ def folder(tmp_path_factory):
     (site / "checkout.pth").write_text("".join(f"{ROOT / part}\n" for part in ("", "exporters", "runtime")))
     write_data(folder / "data.npz", write_classifier(folder / "foreign.onnx"))
     # Sources that exist: a missing one is refused before its package is needed.
-    (folder / "m.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    header = json.dumps({"__metadata__": {CHECKPOINT_KEY: "{}"}}).encode()
+    (folder / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     (folder / "m.keras").touch()
     (folder / "factories.py").touch()
     run(folder / "venv/bin/python", "-m", "lstm_edge", "adopt", "foreign.onnx", "-o", "f32.onnx", cwd=folder)

@@ -86,7 +86,7 @@ def test_every_written_budget_is_read_back(amount, unit, space):
 def test_a_text_is_a_budget_or_gets_the_sentence(text):
     match = re.fullmatch(r"\s*(\d+(\.\d+)?([eE][+-]?\d{1,3})?)\s*(pt|%|dB|)\s*", text, re.ASCII)
     if match is None or float(match[1]) == float("inf"):
-        with pytest.raises(InputError, match="^budget " + re.escape(repr(text)) + ": expected a number"):
+        with pytest.raises(InputError, match="^max_drop is " + re.escape(repr(text)) + ", expected a number"):
             parse_budget(text)
     else:
         assert parse_budget(text) == budget(float(match[1]), match[4])
@@ -98,7 +98,7 @@ NOT_BUDGETS = ("", "-1pt", "nan%", "inf pt", "1e999pt", "0.5 points", "pt", "٣p
 @pytest.mark.parametrize("text", NOT_BUDGETS)
 def test_what_is_no_budget(text):
     sentence = (
-        f"budget {text!r}: expected a number, 0 or more, and a unit: 0.5pt (points of the metric), 0.5% (of the "
+        f"max_drop is {text!r}, expected a number, 0 or more, and a unit: 0.5pt (points of the metric), 0.5% (of the "
         "reference's value) or 0.5dB; or no unit, for that of the metric"
     )
     with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):

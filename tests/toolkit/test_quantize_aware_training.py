@@ -169,9 +169,7 @@ def test_the_command_starts_from_a_model_and_file_and_card_say_what_it_was_train
     )
     result = run("train", *short, "--quantize-aware", "int3", "-o", "c.safetensors")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith(
-        "error: training: quantize_aware is 'int3', expected int8, int4:32"
-    )
+    assert result.stderr.splitlines()[-1].startswith("error: --quantize-aware is 'int3', expected int8, int4:32")
     assert not (tmp_path / "c.safetensors").exists()
 
 

@@ -100,11 +100,11 @@ def wrong_files(folder):
         (("language-model", "--data", "empty.txt"), "error: data empty.txt: the text is empty, expected at least one"),
         (
             ("language-model", "--data", "text.txt", "--max-vocabulary", 5),
-            "error: vocabulary: the character vocabulary of this text has 8 tokens, more than the 5 that",
+            "error: --vocabulary: the character vocabulary of this text has 8 tokens, more than the 5 that",
         ),
         (
             ("language-model", "--data", "text.txt", "--max-vocabulary", 0),
-            "error: vocabulary: --max-vocabulary is 0, expected 1 or more",
+            "error: --max-vocabulary is 0, expected 1 or more",
         ),
         (
             ("classification", "--data", "one.npz"),
