@@ -146,7 +146,7 @@ def check_evaluations(request: BudgetRequest, parts: Sequence[SearchPart]) -> No
     least = alone + LOOKS + 1
     if request.max_evaluations < least:
         raise InputError(
-            f"max-evaluations is {request.max_evaluations}, expected {least} or more: {alone} for the sensitivities of "
+            f"max_evaluations is {request.max_evaluations}, expected {least} or more: {alone} for the sensitivities of "
             f"{len(parts)} parts, {LOOKS} for held-out data, and one to search with"
         )
 

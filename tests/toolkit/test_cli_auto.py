@@ -246,7 +246,7 @@ def test_what_cannot_work_is_refused_before_it_starts(files, tmp_path):
         ([model, *output, "--resume"], "--resume requires --scheme auto; leave it out"),
         ([model, *output, "--no-clip"], "--no-clip requires calibration data: give --data"),
         ([model, *full, "--block", "128"], "--block requires a fixed scheme, not --scheme auto"),
-        ([model, *full, "--max-evaluations", "9"], "max-evaluations is 9, expected 16 or more: 10 for the sensitivi"),
+        ([model, *full, "--max-evaluations", "9"], "--max-evaluations is 9, expected 16 or more: 10 for the sensitivi"),
         ([model, *full, "--confidence", "1"], "--confidence is 1.0, expected a share above 0 and below 1"),
         ([model, *full, "--resume"], "no such file, so there is nothing to resume; leave --resume out"),
         ([model, *full, "--report", tmp_path / "r.txt"], "the name of a report must end in .html"),
