@@ -153,7 +153,7 @@ LINES = (
 def prepare(folder: Path) -> None:
     """Write the two files that exist."""
     (folder / "wrong.txt").write_text("hello\n")
-    (folder / "model.onnx").write_bytes(b"\x08\x08")
+    (folder / "model.onnx").write_bytes(b"\x08\x08\x12\x04made")
 
 
 def main() -> None:
