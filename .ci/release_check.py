@@ -26,7 +26,7 @@ BUILD = ("build", "hatchling", "twine")
 REQUIRED = ("numpy", "onnxruntime", "typer", "pytest", "hypothesis")
 # What the runtime may add to a virtual environment that has onnxruntime, byte code included.
 MOST_BYTES = 5_000_000
-# Mounts end with the process: nothing is left to unmount. A network of its own has no way out.
+# Mounts and the network belong to the process: its end unmounts everything, and nothing outside can be reached.
 ENTER = (
     'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && '
     'exec chroot "$0" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root "$@"'

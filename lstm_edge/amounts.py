@@ -90,7 +90,7 @@ def beside_scale(worst: float, scale: float | None) -> str:
     """
     if scale is None:
         return f"{worst:.2g}"
-    # Of infinity, which a candidate may answer, there is no distance in dB; a quotient could be rounded to 0.
+    # A candidate may answer infinity, which has no distance in dB; and the quotient may be rounded to 0.
     known = worst > 0 and scale > 0 and math.isfinite(worst) and math.isfinite(scale)
     below = f" ({20 * (math.log10(scale) - math.log10(worst)):.0f} dB below)" if known else ""
     return f"{worst:.2g} of up to {scale:.2g}{below}"

@@ -80,7 +80,7 @@ def refuse_checkpoint(source: str, weights: AnyPath | None) -> None:
 
     Raises:
         ArtifactError: a file is missing, or a checkpoint is not a ``.safetensors`` file that lstm-edge wrote.
-        CaptureError: there is no module of a factory's name, or the source is a directory.
+        CaptureError: the module of a factory does not exist, or the source is a directory.
         InputError: weights are given to a source that has its own.
     """
     if is_factory(source):

@@ -13,6 +13,7 @@ from lstm_edge_exporters.onnx_graph.names import name_in, rename, unique_name
 from lstm_edge_exporters.streaming.errors import NotStreamable
 from lstm_edge_exporters.streaming.flow import Flow, Table
 from lstm_edge_exporters.streaming.measure import Dims, Measured
+from lstm_edge_exporters.verify.golden import POSITION
 from lstm_edge_runtime.card import BATCH, TIME, StateSpec
 
 __all__ = ["Rewriter"]
@@ -20,7 +21,6 @@ __all__ = ["Rewriter"]
 FLOAT = ir.TensorType(ir.DataType.FLOAT)
 INT64 = ir.TensorType(ir.DataType.INT64)
 END = "stream.end"
-POSITION = "stream.position"
 _TO_THE_END = 2**62
 
 

@@ -29,7 +29,7 @@ SHAPES = (((2, 5), (1, 1)), ((2, 2), (1, 1)), ((1, 2),), ((1, 1),), ((1, 23),))
 DRAWS = ((0, 1.0), (1, 1.0), (2, 1.0), (3, 1.0), (4, 0.25), (5, 0.25), (6, 1 / 64), (7, 1 / 64))
 # A relative change of an input by four units in the last place of float32: more than CPUs and kernels differ by.
 SMALL_CHANGE = 2.0**-22
-# The state that counts the samples of a stream; rewriter.py of the streaming package names it.
+# The state that counts the samples of a stream; the streaming package makes it.
 POSITION = "stream.position"
 # An array of more elements repeats its first ones, which a deflated archive stores once. A prime number: it shares no
 # divisor with the sizes of axes, so the rows and columns of an image still differ.
