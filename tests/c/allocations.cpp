@@ -1,10 +1,12 @@
 // What a push asks the system for after the first one of a shape: memory and locks, by who asks, or any system call.
 //   allocations ONNXRUNTIME MODEL BATCH STEPS WARM PUSHES [sealed | pool]...
 // STEPS 0 pushes frames; WARM pushes come first; each hundredth push begins a new sequence. Prints one line of JSON.
-// With `sealed`, a system call during the pushes ends the process. With `pool`, BATCH is the number of a pool's
-// streams, and pushes of all of them, of every second one and of all but the first, backwards, come in turn.
+// With `sealed`, memory is locked and a system call during the pushes ends the process. With `pool`, BATCH is the
+// number of a pool's streams, and pushes of all of them, of every second one and of all but the first, backwards, come
+// in turn.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,14 +18,26 @@
 
 namespace {
 
-// From here on any system call but write and exit_group ends the process with SIGSYS. (The strict mode of seccomp also
-// forbids reading the clock of the processor, which needs no system call.)
+// Says which system call it was, by its number in <sys/syscall.h>.
+void end_by_call(int, siginfo_t* signal, void*) {
+  char text[64];
+  const int length = std::snprintf(text, sizeof(text), "system call %d\n", signal->si_syscall);
+  syscall(SYS_write, 2, text, length);
+  syscall(SYS_exit_group, 4);
+}
+
+// From here on any system call but write and exit_group ends the process. (The strict mode of seccomp also forbids
+// reading the clock of the processor, which needs no system call.)
 bool seal() {
+  struct sigaction action{};
+  action.sa_sigaction = end_by_call;
+  action.sa_flags = SA_SIGINFO;
+  if (sigaction(SIGSYS, &action, nullptr) != 0) return false;
   sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 2, 0),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   const sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
@@ -78,8 +92,6 @@ int main(int count, char** arguments) {
   if (count < 7) return 2;
   lstm_edge_options options = LSTM_EDGE_OPTIONS_INIT;
   options.onnxruntime = arguments[1];
-  lstm_edge_session* session = nullptr;
-  if (lstm_edge_open(arguments[2], &options, &session) != LSTM_EDGE_OK) fail("open");
   const int64_t batch = std::atoll(arguments[3]), steps = std::atoll(arguments[4]);
   const int warm = std::atoi(arguments[5]), pushes = std::atoi(arguments[6]);
   bool sealed = false, pooled = false;
@@ -87,6 +99,11 @@ int main(int count, char** arguments) {
     sealed = sealed || std::strcmp(arguments[i], "sealed") == 0;
     pooled = pooled || std::strcmp(arguments[i], "pool") == 0;
   }
+  options.lock_memory = sealed;
+  lstm_edge_session* session = nullptr;
+  const lstm_edge_status opened = lstm_edge_open(arguments[2], &options, &session);
+  if (sealed && opened == LSTM_EDGE_MEMORY) return 3;
+  if (opened != LSTM_EDGE_OK) fail("open");
   lstm_edge_stream* stream = nullptr;
   if (lstm_edge_stream_open(session, pooled ? 1 : batch, &stream) != LSTM_EDGE_OK) fail("stream");
   drawn::Inputs inputs = drawn::draw(session, pooled ? 1 : batch, steps);

@@ -62,13 +62,18 @@ def test_pushes_of_a_pool_ask_for_nothing(program, model, streams, steps, warm):
     check_counts(started(program, model, streams, steps, warm, words=("pool",)), model, streams, steps)
 
 
+# Where the heap begins is drawn at each start of a process, and with it whether glibc would give memory back.
+STARTS = 12
+
+
 @pytest.mark.parametrize(
     ("model", "batch", "steps", "warm", "words"),
-    [*((*case, ()) for case in (*CASES[:2], *KEEPING[:4])), *((*case, ("pool",)) for case in POOLS[:2])],
+    [*((*case, ()) for case in (*CASES[:2], *KEEPING[:7])), *((*case, ("pool",)) for case in POOLS[:2])],
 )
 def test_pushes_make_no_system_call(program, model, batch, steps, warm, words):
-    done = started(program, model, batch, steps, warm + 20, words=("sealed", *words))
-    if done.returncode == 3:
-        pytest.skip("this system has no seccomp")
-    assert done.returncode == 0, f"ended with {done.returncode} (-31: a system call) {done.stderr}"
-    assert json.loads(done.stdout)["sealed"]
+    for _ in range(STARTS):
+        done = started(program, model, batch, steps, warm + 20, words=("sealed", *words))
+        if done.returncode == 3:
+            pytest.skip("this system has no seccomp, or locks no memory")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["sealed"]

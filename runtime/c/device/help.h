@@ -76,7 +76,7 @@ Options:
   --rate HZ             Pushes per second. [default: as fast as possible]
   --steps N             Time steps in a push. [default: 1]
   --batch-size N        Rows in a batch. [default: 1]
-  --lock-memory         Lock the memory of the process (mlockall).
+  --lock-memory         Lock the memory (mlockall) and keep what is freed.
   --json                Print the result as one JSON object.
 )";
 
@@ -111,7 +111,7 @@ Options:
                         [default: stop]
   --state FILE          Continue from this .npz file if it exists, and write it
                         at the end.
-  --lock-memory         Lock the memory of the process (mlockall).
+  --lock-memory         Lock the memory (mlockall) and keep what is freed.
 )";
 
 constexpr char kRunExamples[] = R"(

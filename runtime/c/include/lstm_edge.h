@@ -92,9 +92,11 @@ typedef struct lstm_edge_options {
    * ORT_DISABLE_TELEMETRY=1 with setenv, unless it is set: no other thread may read the environment meanwhile. */
   const char* onnxruntime;
   lstm_edge_kernels kernels;
-  int32_t threads;     /* threads within one operator; they never spin */
-  int32_t lock_memory; /* nonzero: mlockall(MCL_CURRENT | MCL_FUTURE) after the file is open */
-  int32_t reserved;    /* 0 */
+  int32_t threads; /* threads within one operator; they never spin */
+  /* nonzero: mlockall(MCL_CURRENT | MCL_FUTURE) after the file is open; from then on glibc's malloc keeps what the
+   * process frees (mallopt), so that onnxruntime does not give memory back and take it again in a push. */
+  int32_t lock_memory;
+  int32_t reserved; /* 0 */
 } lstm_edge_options;
 #define LSTM_EDGE_OPTIONS_INIT {sizeof(lstm_edge_options), NULL, LSTM_EDGE_KERNELS_AUTO, 1, 0, 0}
 
@@ -178,9 +180,10 @@ LSTM_EDGE_API void lstm_edge_stream_close(lstm_edge_stream* stream);
  *
  * outputs: receives a pointer to as many arrays as the model has outputs, in their order. They belong to the stream and
  *   are valid until its next call. After the first push of a shape this function allocates nothing, takes no lock and
- *   does no system call (onnxruntime may: docs/c.md has the figures). A model that does not give one output step for
- *   each input step is called with several numbers of steps, and each of them is new once: of such a model, the first
- *   `first` + `every` pushes of a shape may allocate (card.streaming in lstm_edge_info.card).
+ *   does no system call of its own (onnxruntime allocates in each run, and does none either where lock_memory is set:
+ *   docs/c.md). A model that does not give one output step for each input step is called with several numbers of steps,
+ *   and each of them is new once: of such a model, the first `first` + `every` pushes of a shape may allocate
+ *   (card.streaming in lstm_edge_info.card).
  */
 LSTM_EDGE_API lstm_edge_status lstm_edge_stream_push(lstm_edge_stream* stream, const lstm_edge_array* inputs,
                                                      size_t count, const lstm_edge_array** outputs);

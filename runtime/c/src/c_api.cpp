@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -12,6 +13,10 @@
 #include "self_test.h"
 #include "text.h"
 #include "versioned.h"
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #ifndef LSTM_EDGE_VERSION
 #define LSTM_EDGE_VERSION "unknown"
@@ -54,8 +59,22 @@ constexpr size_t kFirstOptions = offsetof(lstm_edge_options, reserved) + sizeof(
 constexpr size_t kFirstInfo = offsetof(lstm_edge_info, verified) + sizeof(lstm_edge_info::verified);
 constexpr size_t kFirstCheck = offsetof(lstm_edge_check_result, passed) + sizeof(lstm_edge_check_result::passed);
 
+// Keeps what is freed in the process, with room for more. onnxruntime asks for memory in each run; where that lies at
+// the end of the heap, glibc would give it back to the system and take it again (brk) in every push, or in none: the
+// same program does one or the other by where its heap begins.
+void keep_heap() {
+#if defined(__GLIBC__)
+  constexpr int kRoom = 1 << 20;  // bytes at the end of the heap, beyond what is in use
+  mallopt(M_TRIM_THRESHOLD, -1);  // never
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TOP_PAD, kRoom);
+  void* volatile room = std::malloc(kRoom);
+  std::free(room);
+#endif
+}
+
 void lock_memory() {
-  if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0) return;
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0) return keep_heap();
   const int reason = errno;
   fail(LSTM_EDGE_MEMORY, std::string("memory cannot be locked (") + std::strerror(reason) +
                              "): raise the limit of locked memory (ulimit -l), or open without lock_memory");
