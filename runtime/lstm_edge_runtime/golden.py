@@ -1,8 +1,9 @@
 """Golden vectors: a few inputs with their expected outputs, as text in the metadata of a model file.
 
-The text is JSON: ``{"tolerance": {"bodies": float, "kernels": float}, "npz": base64}``, at most 64 KiB. The archive
-holds one array for each ``"<vector>.in.<graph input>"`` and ``"<vector>.out.<graph output>"``. An output of more than
-4,096 elements is stored as a flat sample of every ``stride``-th element as ``"<vector>.out.<name>@<stride>"``.
+The text is JSON: ``{"tolerance": {"bodies": float, "kernels": float}, "npz": base64}``, at most 64 KiB; ``tolerance``
+may hold ``"outputs": {output: float}``, the smaller tolerances of single outputs. The archive holds one array for each
+``"<vector>.in.<graph input>"`` and ``"<vector>.out.<graph output>"``. An output of more than 4,096 elements is stored
+as a flat sample of every ``stride``-th element as ``"<vector>.out.<name>@<stride>"``.
 """
 
 import base64
@@ -12,7 +13,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -60,15 +61,22 @@ class Golden:
     """The golden vectors of a file and the largest allowed absolute difference, in the outputs' unit.
 
     ``tolerance_bodies`` applies if onnxruntime runs the function bodies, ``tolerance_kernels`` if fused kernels run.
-    Neither may be above ``LARGEST_TOLERANCE`` times the largest magnitude among the expected outputs (times 1 if that
-    is below 1). This is the largest tolerance that an export writes, for a quantized model; with a larger one, a
-    self-test would not detect wrong weights. If an output is a sample, ten times this limit is accepted, because the
-    sample may lack the largest magnitude.
+    ``tolerance_outputs`` has the smaller tolerance, with both, of outputs whose magnitudes are smaller than others'.
+    None may be above ``LARGEST_TOLERANCE`` times the largest magnitude among the expected outputs, or of that output
+    (times 1 if that is below 1). This is the largest tolerance that an export writes, for a quantized model; with a
+    larger one, a self-test would not detect wrong weights. If an output is a sample, ten times this limit is accepted,
+    because the sample may lack the largest magnitude.
     """
 
     vectors: tuple[GoldenVector, ...]
     tolerance_bodies: float
     tolerance_kernels: float
+    tolerance_outputs: Mapping[str, float] = field(default_factory=dict)
+
+    def tolerance(self, output: str, *, kernels: bool) -> float:
+        """Return the largest allowed absolute difference of an output, with fused kernels or without."""
+        whole = self.tolerance_kernels if kernels else self.tolerance_bodies
+        return min(whole, self.tolerance_outputs.get(output, whole))
 
 
 def sample(array: Array, most: int = _MOST_ELEMENTS) -> tuple[Array, int]:
@@ -98,26 +106,29 @@ def encode_golden(golden: Golden) -> str:
             least 0 or is larger than ``Golden`` allows, or an array holds something other than numbers.
     """
     members: dict[str, Array] = {}
+    stored = []
     for index, vector in enumerate(golden.vectors):
+        outputs: dict[str, Array] = {}
+        strides: dict[str, int] = {}
         members |= {f"{index}.in.{name}": np.asarray(array) for name, array in sorted(vector.inputs.items())}
         for name, array in sorted(vector.outputs.items()):
             flat, stride = (array, vector.strides[name]) if name in vector.strides else sample(np.asarray(array))
+            outputs[name], strides[name] = np.asarray(flat), stride
             # A name that ends like the name of a sample always gets its stride, so that it stays unambiguous.
             if stride == 1 and not _SAMPLED.fullmatch(name):
                 members[f"{index}.out.{name}"] = np.asarray(array)
             else:
                 members[f"{index}.out.{name}@{stride}"] = flat
-    tolerance = {"bodies": golden.tolerance_bodies, "kernels": golden.tolerance_kernels}
+        stored.append(GoldenVector(inputs=vector.inputs, outputs=outputs, strides=strides))
+    tolerance: dict[str, Any] = {"bodies": golden.tolerance_bodies, "kernels": golden.tolerance_kernels}
+    if golden.tolerance_outputs:
+        tolerance["outputs"] = dict(golden.tolerance_outputs)
     for name, array in members.items():
         if array.dtype.kind not in _KINDS:
             raise ArtifactError(
                 f"golden vectors: {name} has dtype {array.dtype}; only numbers and booleans are allowed"
             )
-    _check_tolerances(
-        tolerance,
-        [array for name, array in members.items() if name.partition(".")[2].startswith("out.")],
-        sampled=any(found is not None and found[2] != "1" for found in map(_SAMPLED.fullmatch, members)),
-    )
+    _check_tolerances(tolerance, stored)
     unpacked_bytes = sum(array.nbytes for array in members.values())
     if unpacked_bytes > _MOST_UNPACKED_BYTES - _HEADERS_BYTES * len(members):
         raise ArtifactError(
@@ -157,29 +168,42 @@ def decode_golden(text: str) -> Golden:
     except (ValueError, TypeError, KeyError, binascii.Error) as error:
         raise ArtifactError(f"{_DAMAGED}: the text is not the JSON that was expected ({error!r})") from error
     vectors = _group(_unpack(packed))
-    _check_tolerances(
-        {"bodies": bodies, "kernels": kernels},
-        [array for vector in vectors for array in vector.outputs.values()],
-        sampled=any(stride > 1 for vector in vectors for stride in vector.strides.values()),
+    _check_tolerances(tolerance, vectors)
+    outputs = {name: float(value) for name, value in tolerance.get("outputs", {}).items()}
+    return Golden(
+        vectors=vectors, tolerance_bodies=float(bodies), tolerance_kernels=float(kernels), tolerance_outputs=outputs
     )
-    return Golden(vectors=vectors, tolerance_bodies=float(bodies), tolerance_kernels=float(kernels))
 
 
-def _check_tolerances(tolerance: Mapping[str, Any], outputs: Iterable[Array], *, sampled: bool) -> None:
+def _check_tolerances(tolerance: Mapping[str, Any], vectors: Sequence[GoldenVector]) -> None:
     """Refuse a value that is not a tolerance, and a tolerance that other weights would also meet; see ``Golden``."""
-    finite = (np.abs(array[np.isfinite(array)].astype(np.float64)) for array in outputs)
-    largest = max((float(magnitudes.max()) for magnitudes in finite if magnitudes.size), default=0.0)
+    largest: dict[str, float] = {}
+    sampled = {name for vector in vectors for name, stride in vector.strides.items() if stride > 1}
+    for name, array in (pair for vector in vectors for pair in vector.outputs.items()):
+        finite = np.abs(array[np.isfinite(array)].astype(np.float64))
+        largest[name] = max(largest.get(name, 0.0), float(finite.max()) if finite.size else 0.0)
+    overall = max(largest.values(), default=0.0)
+    for kind in ("bodies", "kernels"):
+        _check_tolerance(f"tolerance.{kind}", tolerance[kind], overall, "expected outputs", sampled=bool(sampled))
+    outputs = tolerance.get("outputs", {})
+    if not isinstance(outputs, Mapping):
+        raise ArtifactError(f"golden vectors: tolerance.outputs must be an object, got {repr(outputs)[:40]}")
+    for name, value in outputs.items():
+        if name not in largest:
+            raise ArtifactError(f"golden vectors: tolerance.outputs has {name!r}, which is not among the outputs")
+        what = f"expected values of {name!r}"
+        _check_tolerance(f"tolerance.outputs[{name!r}]", value, largest[name], what, sampled=name in sampled)
+
+
+def _check_tolerance(path: str, value: object, largest: float, what: str, *, sampled: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= _LARGEST_FLOAT):
+        raise ArtifactError(f"golden vectors: {path} must be a finite number of at least 0, got {repr(value)[:40]}")
     most = LARGEST_TOLERANCE * max(1.0, largest) * (_SAMPLES_MAY_MISS if sampled else 1.0)
-    for kind, value in tolerance.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= _LARGEST_FLOAT):
-            raise ArtifactError(
-                f"golden vectors: tolerance.{kind} must be a finite number of at least 0, got {repr(value)[:40]}"
-            )
-        if value > most:
-            raise ArtifactError(
-                f"golden vectors: tolerance.{kind} is {repr(value)[:40]}, at most {most:.3g} is allowed for expected "
-                f"outputs of up to {largest:.3g}: other weights would also pass with it; export the model again"
-            )
+    if value > most:
+        raise ArtifactError(
+            f"golden vectors: {path} is {repr(value)[:40]}, at most {most:.3g} is allowed for {what} of up to "
+            f"{largest:.3g}: other weights would also pass with it; export the model again"
+        )
 
 
 def _unpack(packed: bytes) -> dict[str, Array]:

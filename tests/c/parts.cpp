@@ -108,6 +108,9 @@ std::string golden_text(std::string_view text) {
   }
   vectors.push_back(json::Value(golden.tolerance_bodies));
   vectors.push_back(json::Value(golden.tolerance_kernels));
+  json::Object outputs;
+  for (const auto& [name, tolerance] : golden.tolerance_outputs) outputs.push_back({name, json::Value(tolerance)});
+  vectors.push_back(json::Value(std::move(outputs)));
   return json::write(json::Value(std::move(vectors)));
 }
 

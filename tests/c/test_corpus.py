@@ -57,6 +57,16 @@ def test_some_damaged_files_agree(library):
     check(library, {name: data for number, (name, data) in enumerate(files.items()) if number % 3 == 0})
 
 
+@pytest.mark.parametrize("name", ["exported_int8", "two_inputs", "language_model"])
+def test_tolerances_of_single_outputs_agree(library, name):
+    files = {what: data for what, data in damaged_golden(stored_models((name,))[name]) if "own tolerance" in what}
+    checked = {what.rpartition(", ")[2]: outcome(library.open(data).check) for what, data in files.items()}
+    passed = {what: report.passed for what, (error, report) in checked.items() if not error}
+    assert passed["a smaller one that is met"] is passed["one that is larger than all"] is True
+    assert passed["a smaller one that is not met"] is passed["zero"] is False
+    check(library, files)
+
+
 @pytest.mark.long
 def test_the_whole_corpus_agrees(library):
     good = stored_models() | made_models()

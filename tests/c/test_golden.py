@@ -1,6 +1,7 @@
 """The C library reads the golden vectors and archives that Python reads, to the bit, and refuses the others alike."""
 
 import base64
+import dataclasses
 import io
 import json
 import random
@@ -36,7 +37,8 @@ def shown(arrays: Any) -> dict[str, Any]:
 def python_golden(text: str) -> str:
     golden = decode_golden(text)
     vectors = [[shown(vector.inputs), shown(vector.outputs), dict(vector.strides)] for vector in golden.vectors]
-    return json.dumps([*vectors, golden.tolerance_bodies, golden.tolerance_kernels], sort_keys=True)
+    tolerances = (golden.tolerance_bodies, golden.tolerance_kernels, dict(golden.tolerance_outputs))
+    return json.dumps([*vectors, *tolerances], sort_keys=True)
 
 
 def assert_same(text: str) -> str:
@@ -55,6 +57,7 @@ def test_made_golden_vectors_are_the_same() -> None:
     vector = GoldenVector(inputs={"x": np.ones((2, 3), np.float32), "len": np.array([3, 1])}, outputs=outputs)
     golden = Golden(vectors=(vector, vector), tolerance_bodies=1e-5, tolerance_kernels=1e-6)
     assert assert_same(encode_golden(golden)) == "ok"
+    assert assert_same(encode_golden(dataclasses.replace(golden, tolerance_outputs={"y": 1e-7, "hn": 0.0}))) == "ok"
 
 
 def test_documents_good_and_damaged() -> None:

@@ -97,6 +97,26 @@ def test_a_tolerance_is_at_most_what_an_export_writes(largest):
             encode_golden(make({"y": y}, **{kind: np.nextafter(most, np.inf)}))
 
 
+def test_an_output_may_have_a_smaller_tolerance():
+    outputs = {"y": np.float32([0.5]), "cache": np.float32([8.0])}
+    golden = make(outputs, tolerance_bodies=8e-5, tolerance_kernels=8e-4, tolerance_outputs={"y": 1e-5})
+    back = decode_golden(encode_golden(golden))
+    assert back.tolerance_outputs == {"y": 1e-5}
+    assert [back.tolerance(name, kernels=True) for name in ("y", "cache", "other")] == [1e-5, 8e-4, 8e-4]
+    assert back.tolerance("cache", kernels=False) == 8e-5
+    assert "outputs" not in json.loads(TEXT)["tolerance"]  # an older reader applies the two
+
+
+def test_the_tolerance_of_an_output_is_bounded_by_that_output():
+    outputs = {"y": np.float32([0.5]), "cache": np.float32([8.0])}
+    encode_golden(make(outputs, tolerance_bodies=0.08, tolerance_outputs={"y": 0.01, "cache": 0.08}))
+    sentence = r"tolerance\.outputs\['y'\] is 0\.02, at most 0\.01 is allowed for expected values of 'y' of up to 0\.5"
+    with pytest.raises(ArtifactError, match=sentence):
+        encode_golden(make(outputs, tolerance_bodies=0.08, tolerance_outputs={"y": 0.02}))
+    with pytest.raises(ArtifactError, match=r"tolerance\.outputs has 'z', which is not among the outputs"):
+        encode_golden(make(outputs, tolerance_outputs={"z": 0.0}))
+
+
 def test_an_expected_infinity_does_not_lift_the_bound():
     y = np.array([np.inf, np.nan, 2.0], np.float32)
     with pytest.raises(ArtifactError, match=r"at most 0\.02 is allowed for expected outputs of up to 2"):

@@ -149,6 +149,8 @@ def test_a_count_does_not_loosen_the_tolerance_of_the_answers(name, kind, tolera
     card = card_of([x], [dataclasses.replace(x, name="y")], [state])
     golden = next(golden_choices(OpenModel.of(data), card, InputMaker([x])))
     assert golden.tolerance_kernels == pytest.approx(tolerance)
+    assert golden.tolerance("y", kernels=True) == pytest.approx(1e-5)  # not that of a large state beside it
+    assert golden.tolerance(f"{name}_out", kernels=True) == pytest.approx(tolerance)
 
 
 def test_the_next_choice_is_taken_where_the_self_test_fails():

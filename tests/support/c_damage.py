@@ -235,6 +235,19 @@ def damaged_golden(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "golden: a tolerance of 1", written(arrays, tolerance={"bodies": 1.0, "kernels": 1.0})
     yield "golden: a negative tolerance", written(arrays, tolerance={"bodies": -1.0, "kernels": 0.0})
     yield "golden: no tolerance", written(arrays, tolerance={})
+    outputs = list(dict.fromkeys(name.split(".", 2)[2] for name in arrays if ".out." in name))
+    moved = {name: array + np.float32(1e-4) if ".out." in name else array for name, array in arrays.items()}
+    for what, each in {
+        "a smaller one that is met": {outputs[0]: 2e-4},
+        "a smaller one that is not met": {outputs[-1]: 1e-5},
+        "another for each": {name: 1e-3 / 10**number for number, name in enumerate(outputs)},
+        "zero": {outputs[-1]: 0},
+        "one that is larger than all": {outputs[0]: 9e-3},
+        "an unknown name": {"zz": 1e-5},
+        "too large": {outputs[0]: 1.0},
+    }.items():
+        tolerance = {"bodies": 1e-3, "kernels": 1e-3, "outputs": each}
+        yield f"golden: own tolerance, {what}", written(moved, tolerance=tolerance)
     packed = document["npz"]
     for name, text in {
         "not JSON": "golden",

@@ -106,6 +106,8 @@ def documents() -> list[str]:
     )
     texts += [packed(ONE, tolerance={"bodies": number, "kernels": 1e-5}) for number in numbers]
     texts += [packed(ONE, tolerance={"bodies": 1e-5, "kernels": number}) for number in numbers]
+    for outputs in (*({"y": number} for number in numbers), {"other": 1e-5}, {"é'": 0}, {}, None, [1], "y", 5, True):
+        texts.append(packed(ONE, tolerance={"bodies": 1e-2, "kernels": 1e-5, "outputs": outputs}))
     texts += [packed(_named(name)) for name in _NAMES]
     texts += [packed(ONE | {"0.in.x.npy": with_header(header)}) for header in HEADERS]
     texts += [packed(ONE | {"0.out.y.npy": npy(dtype=dtype, data=bytes(range(1, 17)))}) for dtype in DESCRS]

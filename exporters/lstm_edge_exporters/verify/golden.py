@@ -101,7 +101,7 @@ class _Choice:
     def candidates(self) -> Iterator[_Candidate]:
         """Yield the vectors of each draw; none where no shape gives one."""
         for seed, spread in DRAWS:
-            found, change, finite = list[GoldenVector](), 0.0, True
+            found, moves, finite = list[GoldenVector](), list[dict[str, float]](), True
             for shape in self.shapes:
                 try:
                     vector, moved = self._vector(*shape, seed, spread)
@@ -110,7 +110,7 @@ class _Choice:
                     self.reasons.append(f"at {within(Case(batch=shape[0], time=shape[1]), self.maker)} {error}")
                     continue
                 found.append(vector)
-                change = max(change, moved)
+                moves.append(moved)
             if not found and finite:
                 return
             try:
@@ -119,10 +119,11 @@ class _Choice:
                 self.reasons.append(str(error))
                 return
             if golden is not None:
-                yield _Candidate(golden, change / golden.tolerance_bodies)
+                shares = (by / golden.tolerance(name, kernels=False) for moved in moves for name, by in moved.items())
+                yield _Candidate(golden, max(shares, default=np.inf))
 
-    def _vector(self, batch: int, time: int, seed: int, spread: float) -> tuple[GoldenVector, float]:
-        """One input with its answer, and how far a small change of the input moves the answer."""
+    def _vector(self, batch: int, time: int, seed: int, spread: float) -> tuple[GoldenVector, dict[str, float]]:
+        """One input with its answer, and how far a small change of the input moves each output."""
         rng = np.random.default_rng(batch * 100 + time + 10_000 * seed)
         drawn = random_feeds(
             self.maker, self.card, rng, batch, time, zero_state=time == input_steps(self.card, 1), spread=spread
@@ -140,7 +141,7 @@ class _Choice:
                 raise _NotFinite(f"the output {name!r} is NaN or infinite")
             if not np.array_equal(array, again[name]):
                 raise _NoVector(f"the output {name!r} is another one each time")
-        return GoldenVector(inputs=feeds, outputs=answers), _distance(answers, changed)
+        return GoldenVector(inputs=feeds, outputs=answers), _distances(answers, changed)
 
     def _fitting(self, vectors: Sequence[GoldenVector]) -> Golden:
         """The vectors, with samples of the outputs that are small enough for the file.
@@ -151,8 +152,14 @@ class _Choice:
         refusal: ArtifactError | None = None
         for most in SAMPLES:
             sampled = tuple(vector if most == SAMPLES[0] else _sampled(vector, most) for vector in vectors)
-            tolerance = _tolerance(self.tolerance, vectors, sampled, self.counts)
-            golden = Golden(vectors=sampled, tolerance_bodies=tolerance, tolerance_kernels=tolerance)
+            each = _tolerances(self.tolerance, vectors, sampled, self.counts)
+            whole = max(each.values())
+            golden = Golden(
+                vectors=sampled,
+                tolerance_bodies=whole,
+                tolerance_kernels=whole,
+                tolerance_outputs={name: value for name, value in each.items() if value < whole},
+            )
             try:
                 encode_golden(golden)
             except ArtifactError as error:
@@ -163,26 +170,27 @@ class _Choice:
         raise refusal
 
 
-def _tolerance(
+def _tolerances(
     least: float, vectors: Sequence[GoldenVector], sampled: Sequence[GoldenVector], counts: Collection[str]
-) -> float:
-    """The tolerance for answers of order one, scaled by the largest answer where that is above 1, as ``EXPORT`` is.
+) -> dict[str, float]:
+    """The tolerance of each output: ``least``, scaled by its largest value where that is above 1, as ``EXPORT`` is.
 
     A last bit, and the step of a rounding that flips, are shares of the values; a language model's logits go to 20. A
     reader knows of a sample alone and accepts ten times what it calls for. Integers and ``counts``, such as a stream's
-    position, are exact: the sample number 240 would let a probability be off by 2.4.
+    position, are exact. A cell state or cache of 8 says nothing of a probability beside it.
     """
-    largest, seen = (
-        max((1.0, *(float(np.abs(array.astype(np.float64)).max()) for array in _rounded(those, counts))))
-        for those in (vectors, sampled)
-    )
-    return least * min(largest, 10.0 * seen)
+    real, shown = (_largest(those, counts) for those in (vectors, sampled))
+    return {name: least * min(largest, 10.0 * shown[name]) for name, largest in real.items()}
 
 
-def _rounded(vectors: Sequence[GoldenVector], counts: Collection[str]) -> Iterator[Array]:
-    """Yield the answers whose last bits may differ between processors."""
-    for vector in vectors:
-        yield from (array for name, array in vector.outputs.items() if array.dtype.kind == "f" and name not in counts)
+def _largest(vectors: Sequence[GoldenVector], counts: Collection[str]) -> dict[str, float]:
+    """The largest magnitude of each output, 1 where it is less or where the last bits do not differ."""
+    largest: dict[str, float] = {}
+    for name, array in (pair for vector in vectors for pair in vector.outputs.items()):
+        rounded = array.dtype.kind == "f" and name not in counts
+        found = float(np.abs(array.astype(np.float64)).max()) if rounded else 1.0
+        largest[name] = max(1.0, found, largest.get(name, 1.0))
+    return largest
 
 
 def _repeated(array: Array) -> Array:
@@ -197,13 +205,14 @@ def _changed(array: Array, rng: np.random.Generator) -> Array:
     return np.asarray(array * (1 + SMALL_CHANGE * signs), array.dtype)
 
 
-def _distance(answers: Mapping[str, Array], changed: Mapping[str, Array]) -> float:
-    differences = (
-        np.abs(array.astype(np.float64) - changed[name])
-        for name, array in answers.items()
-        if array.shape == changed[name].shape
-    )
-    return max((float(np.nan_to_num(found, nan=np.inf).max()) for found in differences), default=np.inf)
+def _distances(answers: Mapping[str, Array], changed: Mapping[str, Array]) -> dict[str, float]:
+    """The greatest difference in each output; infinite where one is NaN or the shapes differ."""
+    distances = dict.fromkeys(answers, np.inf)
+    for name, array in answers.items():
+        if array.shape == changed[name].shape:
+            difference = np.abs(array.astype(np.float64) - changed[name])
+            distances[name] = float(np.nan_to_num(difference, nan=np.inf).max())
+    return distances
 
 
 def _sampled(vector: GoldenVector, most: int) -> GoldenVector:

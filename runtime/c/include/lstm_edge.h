@@ -131,11 +131,12 @@ typedef struct lstm_edge_info {
   int32_t direct;                  /* nonzero: pushes run on the kernels alone, without onnxruntime (docs/c.md) */
 } lstm_edge_info;
 
-/* The result of a self-test. */
+/* The result of a self-test: worst and tolerance are those of the output whose difference is the largest share of its
+ * tolerance. */
 typedef struct lstm_edge_check_result {
   size_t size;
   double worst;     /* greatest absolute difference; infinite if shapes differ or a value is NaN */
-  double tolerance; /* of the file, for kernels or for bodies */
+  double tolerance; /* of the file for this output, for kernels or for bodies */
   int32_t vectors;
   int32_t passed;
 } lstm_edge_check_result;

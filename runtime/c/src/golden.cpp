@@ -209,32 +209,59 @@ std::optional<double> finite_number(const json::Value& value) {
   return number >= 0 && number <= DBL_MAX ? std::optional(number) : std::nullopt;
 }
 
-double check_tolerance(const char* kind, const json::Value& value, double most, double largest) {
-  const std::string start = std::string("golden vectors: tolerance.") + kind;
+double check_tolerance(const std::string& path, const json::Value& value, double largest, const std::string& what,
+                       bool sampled) {
+  const std::string start = "golden vectors: " + path;
   const std::string shown = json::repr_start(value, kShownTolerance);
   const std::optional<double> number = finite_number(value);
   if (!number.has_value()) {
     fail(LSTM_EDGE_ARTIFACT, start + " must be a finite number of at least 0, got " + shown);
   }
+  const double most = kLargestTolerance * std::max(1.0, largest) * (sampled ? kSamplesMayMiss : 1.0);
   if (*number > most) {
-    fail(LSTM_EDGE_ARTIFACT, start + " is " + shown + ", at most " + general(most, 3) +
-                                 " is allowed for expected outputs of up to " + general(largest, 3) +
+    fail(LSTM_EDGE_ARTIFACT, start + " is " + shown + ", at most " + general(most, 3) + " is allowed for " + what +
+                                 " of up to " + general(largest, 3) +
                                  ": other weights would also pass with it; export the model again");
   }
   return *number;
 }
 
 // A tolerance that other weights would also meet is refused; see Golden in golden.py.
-void check_tolerances(Golden& golden, const json::Value& bodies, const json::Value& kernels) {
-  double largest = 0;
-  bool sampled = false;
+void check_tolerances(Golden& golden, const json::Value& tolerance) {
+  std::map<std::string, double> largest;
+  std::set<std::string> sampled;
+  double overall = 0;
   for (const GoldenVector& vector : golden.vectors) {
-    for (const auto& [name, array] : vector.outputs) largest = std::max(largest, largest_magnitude(array));
-    for (const auto& [name, stride] : vector.strides) sampled = sampled || stride > 1;
+    for (const auto& [name, array] : vector.outputs) {
+      double& found = largest[name];
+      found = std::max(found, largest_magnitude(array));
+      overall = std::max(overall, found);
+    }
+    for (const auto& [name, stride] : vector.strides) {
+      if (stride > 1) sampled.insert(name);
+    }
   }
-  const double most = kLargestTolerance * std::max(1.0, largest) * (sampled ? kSamplesMayMiss : 1.0);
-  golden.tolerance_bodies = check_tolerance("bodies", bodies, most, largest);
-  golden.tolerance_kernels = check_tolerance("kernels", kernels, most, largest);
+  const auto check = [&](const char* kind) {
+    const std::string path = std::string("tolerance.") + kind;
+    return check_tolerance(path, item(tolerance, kind), overall, "expected outputs", !sampled.empty());
+  };
+  golden.tolerance_bodies = check("bodies");
+  golden.tolerance_kernels = check("kernels");
+  const json::Value* outputs = tolerance.find("outputs");
+  if (outputs == nullptr) return;
+  if (outputs->members() == nullptr) {
+    fail(LSTM_EDGE_ARTIFACT,
+         "golden vectors: tolerance.outputs must be an object, got " + json::repr_start(*outputs, kShownTolerance));
+  }
+  for (const auto& [name, value] : *outputs->members()) {
+    const auto found = largest.find(name);
+    if (found == largest.end()) {
+      fail(LSTM_EDGE_ARTIFACT,
+           "golden vectors: tolerance.outputs has " + repr(name) + ", which is not among the outputs");
+    }
+    golden.tolerance_outputs[name] = check_tolerance("tolerance.outputs[" + repr(name) + "]", value, found->second,
+                                                     "expected values of " + repr(name), sampled.count(name) > 0);
+  }
 }
 
 json::Value parse_document(std::string_view text) {
@@ -247,6 +274,12 @@ json::Value parse_document(std::string_view text) {
 
 }  // namespace
 
+double Golden::tolerance(const std::string& output, bool kernels) const {
+  const double whole = kernels ? tolerance_kernels : tolerance_bodies;
+  const auto own = tolerance_outputs.find(output);
+  return own == tolerance_outputs.end() ? whole : std::min(whole, own->second);
+}
+
 Golden decode_golden(std::string_view text) {
   if (const size_t characters = character_count(text); characters > kMostTextBytes) {
     fail_damaged(std::to_string(characters) + " bytes of text, at most " + std::to_string(kMostTextBytes) +
@@ -255,12 +288,12 @@ Golden decode_golden(std::string_view text) {
   try {
     const json::Value document = parse_document(text);
     const json::Value& tolerance = item(document, "tolerance");
-    const json::Value& bodies = item(tolerance, "bodies");
-    const json::Value& kernels = item(tolerance, "kernels");
+    item(tolerance, "bodies");
+    item(tolerance, "kernels");
     const std::string packed = unpacked_text(item(document, "npz"));
     Golden golden;
     golden.vectors = group(unpack(packed));
-    check_tolerances(golden, bodies, kernels);
+    check_tolerances(golden, tolerance);
     return golden;
   } catch (const Unreadable& error) {
     fail_damaged("the text is not the JSON that was expected (" + error.message + ")");

@@ -24,6 +24,9 @@ struct Golden {
   std::vector<GoldenVector> vectors;
   double tolerance_bodies = 0;
   double tolerance_kernels = 0;
+  std::map<std::string, double> tolerance_outputs;  // the smaller ones of single outputs, with both
+
+  double tolerance(const std::string& output, bool kernels) const;
 };
 
 // Errors (LSTM_EDGE_ARTIFACT) as Python's decode_golden.

@@ -6,11 +6,13 @@
 namespace lstm_edge::device {
 
 struct SelfTest {
-  double worst = 0;  // infinite where one side is NaN or the shapes differ
+  // Of the output whose difference is the largest share of its tolerance; infinite where one side is NaN or the shapes
+  // differ.
+  double worst = 0;
   double tolerance = 0;
+  std::string output;
   int32_t vectors = 0;
   bool passed = false;
-  std::string output;  // the output with the worst difference
 };
 
 // Throws Error (LSTM_EDGE_ARTIFACT): the file carries no golden vectors, or they do not fit its graph.

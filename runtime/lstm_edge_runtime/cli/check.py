@@ -21,7 +21,7 @@ __all__ = ["COMMAND"]
 # Why a tolerance is what it is: "golden" in the table of docs/numerics.md.
 _REASON = (
     "tolerance: 1e-05 for float32, since processors sum in other orders; 0.01 with integers, since a value near a half "
-    "may round to either side; times the largest answer if that is above 1 (docs/numerics.md)"
+    "may round to either side; times the largest value of the output if that is above 1 (docs/numerics.md)"
 )
 
 
@@ -70,8 +70,11 @@ def check(
 
 def print_report(report: "SelfTestReport", notes: tuple[str, ...]) -> None:
     """Print the report as a table and one sentence, then the notes."""
-    rows = [(o.name, f"{o.max_abs_difference:.3g}", str(o.vector), str(o.index)) for o in report.outputs]
-    print_table(("output", "worst difference", "vector", "element"), rows)
+    rows = [
+        (o.name, f"{o.max_abs_difference:.3g}", f"{o.tolerance:.3g}", str(o.vector), str(o.index))
+        for o in report.outputs
+    ]
+    print_table(("output", "worst difference", "tolerance", "vector", "element"), rows)
     verdict = "passed" if report.passed else "FAILED"
     verified = "verified" if report.verified else "unverified"
     say(
