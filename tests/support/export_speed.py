@@ -1,19 +1,46 @@
-"""What every export of a process would do again: torch.onnx builds its table of operators, half a second each time."""
+"""What every export of a process would do again: PyTorch builds its tables of operators, half a second each time."""
 
 import functools
 import sys
 from typing import Any
 
-__all__ = ["keep_operator_table"]
+__all__ = ["keep_operator_tables"]
 
 _MODULE = "torch.onnx._internal.exporter._registration"
 
 
-def keep_operator_table() -> None:
-    """Let the exports of this process share the table, once PyTorch's exporter is loaded; each gets its own copy.
+def keep_operator_tables() -> None:
+    """Let the exports of this process share the tables, once PyTorch's exporter is loaded.
 
     This is about PyTorch's private functions: where another version has none of that name, its exports take longer.
     """
+    _keep_table_of_onnx()
+    _keep_composite_operators()
+
+
+def _keep_composite_operators() -> None:
+    """Look up the composite operators of the dispatcher again only where it has others than the last time.
+
+    torch.export looks up all of them for each of two dozen namespaces.
+    """
+    utilities = sys.modules.get("torch._export.utils")
+    make = getattr(utilities, "_materialize_cpp_cia_ops", None)
+    if make is None or hasattr(make, "made_last"):
+        return
+    import torch
+
+    def materialize() -> None:
+        found = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
+        if found != materialize.made_last:
+            make()
+            materialize.made_last = found
+
+    materialize.made_last = None  # type: ignore[attr-defined]
+    utilities._materialize_cpp_cia_ops = materialize
+
+
+def _keep_table_of_onnx() -> None:
+    """Each export gets its own copy of the table of torch.onnx."""
     registry = getattr(sys.modules.get(_MODULE), "ONNXRegistry", None)
     make = getattr(registry, "from_torchlib", None)
     if make is None or hasattr(make, "made_once"):

@@ -6,7 +6,7 @@ the padded tensor together with its lengths instead, and a recurrent layer's sta
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,15 +160,28 @@ def replaced_packing(pack: Callable[[Pack], Pack], pad: Pack | None = None) -> I
     replacements: dict[Pack, Pack] = {rnn.pack_padded_sequence: pack(rnn.pack_padded_sequence)}
     if pad is not None:
         replacements[rnn.pad_packed_sequence] = pad
-    changed: list[tuple[dict[str, Any], str, Any]] = []
-    for module in list(sys.modules.values()):
-        names = getattr(module, "__dict__", {})
-        for original, replacement in replacements.items():
-            for name in [name for name, value in list(names.items()) if value is original]:
-                changed.append((names, name, original))
-                names[name] = replacement
+    known = set(sys.modules)
+    held = _holders(sys.modules.values(), replacements)
+    for names, name, original in held:
+        names[name] = replacements[original]
     try:
         yield
     finally:
-        for names, name, original in changed:
+        originals = {replacement: original for original, replacement in replacements.items()}
+        # A module that was imported meanwhile took what stood there.
+        loaded = (module for name, module in sys.modules.items() if name not in known)
+        for names, name, replacement in _holders(loaded, originals):
+            names[name] = originals[replacement]
+        for names, name, original in held:
             names[name] = original
+
+
+def _holders(modules: Iterable[object], values: Iterable[Pack]) -> list[tuple[dict[str, Any], str, Pack]]:
+    """Return the namespace and the name of each place in modules that holds one of the values."""
+    places = {id(value) for value in values}
+    found: list[tuple[dict[str, Any], str, Pack]] = []
+    for module in list(modules):
+        names = getattr(module, "__dict__", {})
+        if not places.isdisjoint(map(id, names.values())):  # modules have 250,000 names: this is a loop in C
+            found += [(names, name, value) for name, value in list(names.items()) if id(value) in places]
+    return found
