@@ -20,7 +20,7 @@ DEB_COMPILERS := command -v x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ > /dev/nu
 MMDEBSTRAP := command -v mmdebstrap > /dev/null || test "$$(id -u)" != 0 || \
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; }
 
-.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed docs-zoo format kernel-model kernels release-check silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak test-wheels test-zoo wheels
+.PHONY: bench-c bench-drift bench-kernels bench-metrics bench-peers bench-pool bench-session bench-sparse-rule benchmarks c c-cross check clean coverage deb demo docs docs-adopting docs-boards docs-caches docs-cells docs-convolutions docs-demo docs-denoiser docs-distillation docs-language-model docs-limits docs-quantization docs-quantize-aware docs-report docs-scale docs-selection docs-sparse docs-stuck-streams docs-training-speed docs-zoo format kernel-model kernels release-check silero test test-arm64 test-avx2 test-c test-c-arm64 test-c-fuzz test-c-long test-deb test-fuzz test-keras test-kernels test-long test-metrics-soak test-onnxruntime-versions test-pool-soak test-postgresql test-quick test-report test-sanitize test-select-kills test-silero test-soak test-wheels test-zoo wheels
 
 # Reinstalls when the pins or the dependencies change; the code itself is installed editable.
 $(VENV)/ready: constraints.txt pyproject.toml runtime/pyproject.toml
@@ -33,10 +33,17 @@ demo: $(VENV)/ready  ## train, export, quantize, validate, stream and self-test 
 	$(BIN)/python -m lstm_edge.demo
 
 # What has a target of its own is not run twice: .ci/run calls these too.
-OWN_TARGETS := --ignore tests/c --ignore tests/fleet --ignore tests/report --ignore tests/site --ignore tests/exporters/test_silero.py
+OWN_TARGETS := --ignore tests/c --ignore tests/fleet --ignore tests/report --ignore tests/site --ignore tests/kernels \
+  --ignore tests/exporters/test_silero.py --ignore-glob 'tests/exporters/test_keras*.py'
 
 test: $(VENV)/ready $(LIBRARY)  ## run all tests but the long ones and those with a target of their own (ten minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" $(OWN_TARGETS)
+
+test-kernels: $(VENV)/ready $(LIBRARY)  ## compare the kernels bit for bit with their models, with each instruction set of this processor (two minutes)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not long" tests/kernels
+
+test-keras: $(VENV)/ready $(LIBRARY)  ## compare exported Keras files with Keras' own answers (two minutes)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not long" tests/exporters/test_keras*.py
 
 test-long: $(VENV)/ready $(LIBRARY)  ## run the tests of the benchmark commands, of --scheme auto, of torchrun, and the rows of long tables that make test leaves out (an hour)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long --ignore tests/c --ignore tests/fleet --ignore tests/site --ignore tests/packaging
