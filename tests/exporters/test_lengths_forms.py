@@ -1,6 +1,8 @@
 """Lengths from anything: forward lists, sorts or computes them, and the file gives PyTorch's answers row by row."""
 
+import importlib
 import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from support.fingerprint import fingerprint
 from support.forms_lengths import LENGTH_FORMS, LengthForm, MaskFalling
 from support.networks import build, seeded
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstm_edge_runtime.errors import CaptureError
 from lstm_edge_runtime.session import Session
@@ -149,6 +151,41 @@ def test_a_mask_of_sorted_rows_is_drawn_sorted() -> None:
     assert artifact.card.lengths is None
     assert artifact.card.parity is not None
     assert artifact.card.parity.refused == ()
+
+
+LATE = """
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+def run(layer, x, lengths):
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(layer(packed)[0], batch_first=True)[0]
+"""
+
+
+class ImportsLate(nn.Module):
+    """forward imports the module that packs, at its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 5, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return importlib.import_module("packs_late").run(self.rnn, x, lengths)
+
+
+def test_a_module_that_forward_imports_keeps_torchs_functions(tmp_path, monkeypatch) -> None:
+    (tmp_path / "packs_late.py").write_text(LATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = seeded(ImportsLate())
+    artifact = build(module, None, inputs=["x: float32[batch, time, 3]", "lengths: int64[batch]"])
+    late = sys.modules.pop("packs_late")
+    assert late.pack_padded_sequence is pack_padded_sequence
+    assert late.pad_packed_sequence is pad_packed_sequence
+    x, lengths = torch.randn(3, 7, 3), torch.tensor([2, 7, 4])
+    outputs, _ = Session(artifact.data).run(x.numpy(), lengths=lengths.numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(outputs["output"], late.run(module.rnn, x, lengths), atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "sentence"), REFUSED.items())
