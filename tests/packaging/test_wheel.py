@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from support.environments import linked_environment, run
 
+from lstm_edge_runtime.checkpoint_header import CHECKPOINT_KEY
+
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
@@ -189,9 +191,10 @@ def test_the_budget_can_be_checked_on_the_device(both, device):
     ],
 )
 def test_a_command_that_the_device_lacks_names_its_extra(lstm_edge, both, device, arguments, package, extra):
-    # Files that exist: a missing one is refused before a package is needed.
+    # Files that exist, with a beginning of their kind: others are refused before a package is needed.
+    header = json.dumps({"__metadata__": {CHECKPOINT_KEY: "{}"}}).encode()
     (device / "m.onnx").write_bytes(b"\x08\x08")
-    (device / "m.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (device / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     missing = "which is not installed: pip install 'lstm-edge["
     alone = run(*lstm_edge, *arguments, cwd=device, exit_code=2).stderr
     assert alone.startswith(f"error: lstm-edge {arguments[0]} needs lstm-edge, {missing}")
