@@ -133,7 +133,7 @@ def wrong_files(folder):
         ),
         (("tagging", "--data", "tagging.npz", "--resume"), "error: m.safetensors.resume: no such file, so there is"),
         (("tagging", "--data", "tagging.npz", "--plot", "c.gif"), "error: c.gif: the name of a plot must end in"),
-        (("tagging", "--data", "tagging.npz", "--projection", 4), "error: tagger: projection is 4, expected less than"),
+        (("tagging", "--data", "tagging.npz", "--projection", 4), "error: --projection is 4, expected less than"),
         (
             ("tagging", "--data", "tagging.npz", "--columns", "target=y"),
             "error: data tagging.npz: --columns, --step-every and --missing are for tables",
