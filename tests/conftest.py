@@ -23,7 +23,7 @@ if hypothesis.settings.get_current_profile_name() == "default":
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# New objects before a collection, as in lstm_edge.cli; Python's 700 are 1,100 collections in an export.
+# New objects before a collection of cycles, as in lstm_edge.cli.
 COLLECT_AFTER = 10_000
 
 
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector of cycles leave alone what the imports made, and start less often: a tenth of all time."""
+    """Let the collector of cycles leave alone what the imports made, and start less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)

@@ -35,7 +35,7 @@ def _keep_composite_operators() -> None:
             make()
             materialize.made_last = found
 
-    materialize.made_last = None  # type: ignore[attr-defined]
+    materialize.made_last = None  # type: ignore[attr-defined]  # a mark on the function
     utilities._materialize_cpp_cia_ops = materialize
 
 
@@ -54,5 +54,5 @@ def _keep_table_of_onnx() -> None:
         own.functions = {target: list(found) for target, found in table.functions.items()}
         return own
 
-    from_torchlib.made_once = made_once  # type: ignore[attr-defined]
+    from_torchlib.made_once = made_once  # type: ignore[attr-defined]  # a mark on the function
     registry.from_torchlib = staticmethod(from_torchlib)

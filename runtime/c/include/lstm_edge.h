@@ -181,10 +181,10 @@ LSTM_EDGE_API void lstm_edge_stream_close(lstm_edge_stream* stream);
  *
  * outputs: receives a pointer to as many arrays as the model has outputs, in their order. They belong to the stream and
  *   are valid until its next call. After the first push of a shape this function allocates nothing, takes no lock and
- *   does no system call of its own (onnxruntime allocates in each run, and does none either where lock_memory is set:
- *   docs/c.md). A model that does not give one output step for each input step is called with several numbers of steps,
- *   and each of them is new once: of such a model, the first `first` + `every` pushes of a shape may allocate
- *   (card.streaming in lstm_edge_info.card).
+ *   does no system call of its own. onnxruntime allocates in each run, which takes no system call either where
+ *   lock_memory is set (docs/c.md). A model that does not give one output step for each input step is called with
+ *   several numbers of steps, and each of them is new once: of such a model, the first `first` + `every` pushes of a
+ *   shape may allocate (card.streaming in lstm_edge_info.card).
  */
 LSTM_EDGE_API lstm_edge_status lstm_edge_stream_push(lstm_edge_stream* stream, const lstm_edge_array* inputs,
                                                      size_t count, const lstm_edge_array** outputs);
